@@ -1,0 +1,23 @@
+"""Types that carry a range: an argument annotated with one is checked when a recipe names it (see `recipe.py`).
+
+To a type checker they are plain `int` and `float`; the recipe reads the annotation's name from the source.
+"""
+
+from __future__ import annotations
+
+Count = int  # 1, 2, 3, ...
+Natural = int  # 0, 1, 2, ...
+Positive = float  # > 0
+NonNegative = float  # >= 0
+Fraction = float  # 0 <= x <= 1
+Proportion = float  # 0 < x <= 1
+
+# name -> (python types, the test, what the message says)
+RANGES = {
+    "Count": ((int,), lambda x: x >= 1, "a whole number of at least 1"),
+    "Natural": ((int,), lambda x: x >= 0, "a whole number of at least 0"),
+    "Positive": ((int, float), lambda x: x > 0, "a number above 0"),
+    "NonNegative": ((int, float), lambda x: x >= 0, "a number of at least 0"),
+    "Fraction": ((int, float), lambda x: 0 <= x <= 1, "a number from 0 to 1"),
+    "Proportion": ((int, float), lambda x: 0 < x <= 1, "a number above 0 and at most 1"),
+}
