@@ -1,0 +1,143 @@
+"""Checkpoints: safetensors and JSON in one folder, written whole or not at all, each file's SHA-256 beside it.
+
+    checkpoint-00000120/state.safetensors   every tensor of State (modules, averages, optimisers, tables)
+                        state.json          step, optimiser scalars, the engine's progress, the SHA-256
+
+The newest that passes its checksum is used; the one before it is kept as the fallback. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from components.task import State
+
+KEPT = 2
+log = logging.getLogger(__name__)
+
+
+def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str, Tensor] | None = None) -> Path:
+    """Writes `checkpoint-STEP` below `folder`, then removes all but the newest two."""
+    tensors, scalars = pack(state)
+    blob = save(tensors | {f"extra/{name}": t.contiguous() for name, t in (extra or {}).items()})
+    record = {
+        "step": state.step,
+        "scalars": scalars,
+        "progress": progress,
+        "sha256": hashlib.sha256(blob).hexdigest(),
+    }
+    text = json.dumps(record, sort_keys=True)
+    sealed = json.dumps({"record": record, "sha256": hashlib.sha256(text.encode()).hexdigest()}, sort_keys=True)
+    final = folder / f"checkpoint-{state.step:08d}"
+    draft = folder / f".draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    _write_through(draft / "state.safetensors", blob)
+    _write_through(draft / "state.json", sealed.encode())
+    shutil.rmtree(final, ignore_errors=True)
+    draft.rename(final)
+    _sync_folder(folder)
+    for old in found(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def found(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first."""
+    return sorted(folder.glob("checkpoint-*"), reverse=True)
+
+
+def latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """(tensors, record) of the newest whole checkpoint; damaged ones are passed over with a warning."""
+    for path in found(folder):
+        try:
+            return read(path)
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("%s is damaged (%s): using the checkpoint before it", path, error)
+    return None
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Raises ValueError or OSError unless both files are whole."""
+    sealed = json.loads((path / "state.json").read_bytes())
+    text = json.dumps(sealed["record"], sort_keys=True)
+    if hashlib.sha256(text.encode()).hexdigest() != sealed["sha256"]:
+        raise ValueError("state.json fails its checksum")
+    blob = (path / "state.safetensors").read_bytes()
+    if hashlib.sha256(blob).hexdigest() != sealed["record"]["sha256"]:
+        raise ValueError("state.safetensors fails its checksum")
+    return load(blob), sealed["record"]
+
+
+# ------------------------------------------------------------------------------------------------ State <-> tensors
+
+
+def pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Every tensor of `state` by a path-like name, and the optimisers' scalars as JSON."""
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for kind, modules in (("modules", state.modules), ("averages", state.averages)):
+        for name, module in modules.items():
+            tensors |= {f"{kind}/{name}/{key}": value for key, value in module.state_dict().items()}
+    for name, optimizer in state.optimizers.items():
+        saved = optimizer.state_dict()
+        scalars[name] = {"groups": saved["param_groups"], "state": {}}
+        for index, slots in saved["state"].items():
+            for slot, value in slots.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizers/{name}/{index}/{slot}"] = value
+                else:
+                    scalars[name]["state"].setdefault(str(index), {})[slot] = value
+    tensors |= {f"tables/{name}": torch.from_numpy(np.ascontiguousarray(t)) for name, t in state.tables.items()}
+    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scalars
+
+
+def unpack(state: State, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    """Fills a freshly set-up `state` in place; memory formats and devices are kept."""
+    for kind, modules in (("modules", state.modules), ("averages", state.averages)):
+        for name, module in modules.items():
+            module.load_state_dict(below(tensors, f"{kind}/{name}/"))
+    for name, optimizer in state.optimizers.items():
+        saved = record["scalars"][name]
+        slots: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in saved["state"].items()}
+        moved = [p for group in optimizer.param_groups for p in group["params"]]
+        for key, value in below(tensors, f"optimizers/{name}/").items():
+            index, slot = key.split("/")
+            like = moved[int(index)]
+            same = value.shape == like.shape
+            slots.setdefault(int(index), {})[slot] = (
+                torch.empty_like(like, device="cpu").copy_(value) if same else value
+            )
+        optimizer.load_state_dict({"state": slots, "param_groups": saved["groups"]})
+    state.tables = {name: t.numpy() for name, t in below(tensors, "tables/").items()}
+    state.step = record["step"]
+
+
+def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

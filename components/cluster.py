@@ -1,0 +1,177 @@
+"""Functions spread over the workers of a Ray cluster; the only importer of `ray.train`.
+
+Ray Train places the workers, watches them and starts them again; the process group is ours (`peers.join`), so neither
+the driver nor Ray's controller imports torch: two seconds and 300 MB less a stage than `TorchTrainer` (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.refusal import Refusal
+
+RETRIES = 3  # of a lost worker or node; an error in our own code is not tried again
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many workers, and what each gets. Chosen when a stage runs, never a parameter of its result."""
+
+    workers: int
+    gpu: bool
+
+    def __str__(self) -> str:
+        return f"{self.workers} {'GPU ' if self.gpu else ''}worker{'s' if self.workers > 1 else ''}"
+
+
+def connect() -> None:
+    """Joins the cluster of RAY_ADDRESS or one running on this machine; else starts one that ends with this process."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **options)
+    except ConnectionError:
+        if "RAY_ADDRESS" in os.environ:
+            raise Refusal(
+                f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no Ray cluster answers there; start it (ray start --head)"
+                " or unset RAY_ADDRESS"
+            ) from None
+        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def plan() -> Plan:
+    """TRAINYARD_WORKERS, or all GPUs, or else one worker for each machine."""
+    import ray
+
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    wanted = os.environ.get("TRAINYARD_WORKERS")
+    if wanted is None:
+        return Plan(gpus or len([n for n in ray.nodes() if n["Alive"]]), gpu=gpus > 0)
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise Refusal(f"TRAINYARD_WORKERS={wanted}: must be a whole number of at least 1")
+    return Plan(int(wanted), gpu=gpus >= int(wanted))
+
+
+def spread(function: Callable[..., Any], *arguments: Any, name: str, folder: Path) -> Any:
+    """Runs `function(peers, *arguments)` on every worker; returns what it returned on rank 0.
+
+    A lost worker or node is replaced and the function called again on all: it must go on from its own checkpoints, and
+    be importable by its module path. `folder`: where Ray keeps its notes on the run (shared between machines).
+    """
+    connect()
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+    from ray.train.v2._internal.exceptions import RayTrainError
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    chosen = plan()
+    _refuse_what_never_fits(chosen)
+
+    class OnlyLostWorkersAreRetried(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for error in worker_exceptions.values():
+                if not isinstance(error, RayTrainError):  # those are Ray's word for a worker that died
+                    raise error
+
+    threads = os.environ.get("TRAINYARD_THREADS")
+    trainer = DataParallelTrainer(
+        _worker,
+        train_loop_config={"function": function, "arguments": arguments, "threads": threads},
+        scaling_config=ScalingConfig(num_workers=chosen.workers, use_gpu=chosen.gpu, placement_strategy="SPREAD"),
+        run_config=RunConfig(
+            name=f"{name}-{uuid.uuid4().hex[:8]}",
+            storage_path=str(folder.resolve()),
+            failure_config=FailureConfig(max_failures=RETRIES),
+            callbacks=[OnlyLostWorkersAreRetried()],
+        ),
+    )
+    try:
+        return trainer.fit().return_value
+    except Exception as error:
+        raise _cause(error) from None
+
+
+def _worker(config: dict[str, Any]) -> Any:
+    """One worker: threads, allocator, process group, then the function."""
+    import ray
+    import torch
+    from ray.train import get_context
+    from ray.train.collective import broadcast_from_rank_zero
+
+    from components import allocator, peers
+
+    context = get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    threads = config["threads"] or max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+    torch.set_num_threads(int(threads))
+    allocator.keep_freed_memory()
+    gpu = torch.cuda.is_available() and bool(ray.get_gpu_ids())
+    device = torch.device("cuda", context.get_local_rank() % torch.cuda.device_count()) if gpu else torch.device("cpu")
+    address, port = "", 0
+    if size > 1:
+        mine = ray.util.get_node_ip_address()
+        address, port = broadcast_from_rank_zero((mine, peers.free_port(mine)) if rank == 0 else None)
+        if mine.startswith("127."):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        return config["function"](peers.join(rank, size, address, port, device), *config["arguments"])
+    except Exception as error:
+        if not isinstance(error, Refusal):
+            error.add_note(f"on worker {rank} of {size}:\n{traceback.format_exc()}")
+        raise
+    finally:
+        peers.leave()
+
+
+def _refuse_what_never_fits(chosen: Plan, patience: float = 15.0) -> None:
+    """Ray waits for ever for CPUs that don't exist; we say so."""
+    import ray
+
+    until = time.monotonic() + patience
+    while (has := ray.cluster_resources().get("CPU", 0)) < chosen.workers:
+        if time.monotonic() > until:
+            raise Refusal(
+                f"{chosen} need as many CPUs, but the Ray cluster has {has:g}: lower TRAINYARD_WORKERS or add nodes"
+            )
+        time.sleep(0.5)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What really happened, below Ray's wrappers: a Refusal when there is one."""
+    seen: set[int] = set()
+    queue: list[Any] = [error]
+    while queue:
+        current = queue.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, Refusal) or getattr(current, "__notes__", None):
+            return current
+        queue += [getattr(current, name, None) for name in ("controller_failure", "cause", "_base_exc", "__cause__")]
+        queue += list(getattr(current, "worker_failures", {}).values())
+    return error

@@ -1,0 +1,30 @@
+"""Scores of a classifier over a whole split, and their uncertainty."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def scores(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """probability [N, K], label [N] -> accuracy and cross-entropy loss."""
+    picked = probability[np.arange(len(label)), label].astype(np.float64)
+    return {
+        "accuracy": float((probability.argmax(1) == label).mean()),
+        "loss": float(-np.log(np.maximum(picked, 1e-12)).mean()),
+    }
+
+
+def confusion(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    """Counts [truth, predicted]."""
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (label, predicted), 1)
+    return counts
+
+
+def bootstrap(values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of the mean of `values` [N] over `draws` resamplings (Efron 1979)."""
+    random = np.random.default_rng(seed)
+    values = np.asarray(values, dtype=np.float64)
+    means = np.array([values[random.integers(0, len(values), len(values))].mean() for _ in range(draws)])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

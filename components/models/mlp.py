@@ -1,0 +1,31 @@
+"""Multilayer perceptron: hidden layers with ReLU and dropout (notes: dropout, 'often on the hidden layers' output')."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from components.ranges import Count, Fraction
+
+
+class MLP(nn.Module):
+    """Images [B, channels, *size] -> logits [B, classes]."""
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        classes: int,
+        hidden: list[Count] = [256],  # noqa: B006  (never written to)
+        dropout: Fraction = 0.5,
+    ) -> None:
+        super().__init__()
+        widths = [channels * size[0] * size[1], *hidden]
+        self.body = nn.Sequential(nn.Flatten())
+        for fan_in, fan_out in pairwise(widths):
+            self.body.extend([nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)])
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))

@@ -1,0 +1,55 @@
+"""torch's optimisers with the arguments people tune, in their fast forms.
+
+`parameters` is what `torch.optim` takes: tensors, or groups such as `{"params": [...], "lr": 0.01}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import optim
+
+from components.ranges import Fraction, NonNegative, Positive
+
+Parameters = Iterable[Any]
+
+
+def sgd(
+    parameters: Parameters,
+    *,
+    lr: Positive = 0.1,
+    momentum: Fraction = 0.0,
+    weight_decay: NonNegative = 0.0,
+    nesterov: bool = False,
+) -> optim.Optimizer:
+    """Stochastic gradient descent, plain or with momentum (notes: gradient descent, momentum)."""
+    return optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, foreach=True)
+
+
+def adagrad(parameters: Parameters, *, lr: Positive = 0.01, weight_decay: NonNegative = 0.0) -> optim.Optimizer:
+    return optim.Adagrad(parameters, lr, weight_decay=weight_decay, foreach=True)
+
+
+def rmsprop(
+    parameters: Parameters, *, lr: Positive = 0.001, alpha: Fraction = 0.9, weight_decay: NonNegative = 0.0
+) -> optim.Optimizer:
+    return optim.RMSprop(parameters, lr, alpha, weight_decay=weight_decay, foreach=True)
+
+
+def adam(
+    parameters: Parameters, *, lr: Positive = 0.001, beta1: Fraction = 0.9, beta2: Fraction = 0.999
+) -> optim.Optimizer:
+    return optim.Adam(parameters, lr, (beta1, beta2), fused=True)
+
+
+def adamw(
+    parameters: Parameters,
+    *,
+    lr: Positive = 0.001,
+    beta1: Fraction = 0.9,
+    beta2: Fraction = 0.999,
+    weight_decay: NonNegative = 0.01,
+) -> optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    return optim.AdamW(parameters, lr, (beta1, beta2), weight_decay=weight_decay, fused=True)

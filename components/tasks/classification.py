@@ -1,0 +1,102 @@
+"""Picture classification: softmax cross-entropy, augmentation on the batch, fine-tuning from another run's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.metrics.classification import scores
+from components.optimizers import sgd
+from components.ranges import Fraction, NonNegative
+from components.refusal import Refusal
+from components.task import Batch, Shard, Spec, State, Task
+
+
+class Classification(Task):
+    """Labels one picture.
+
+    model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
+    an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); the body then learns
+    at `body_rate` times the new head's rate (0 freezes it). augment: batch transforms, applied in training alone.
+    """
+
+    monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
+    targets: ClassVar[tuple[str, ...]] = ("label",)
+
+    def __init__(
+        self,
+        model: Callable[..., nn.Module],
+        optimizer: Callable = sgd,
+        augment: list | None = None,
+        label_smoothing: Fraction = 0.0,
+        start: str | None = None,
+        body_rate: NonNegative = 1.0,
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.augment = [transform() for transform in augment or []]
+        self.label_smoothing, self.start, self.body_rate = label_smoothing, start, body_rate
+        self.scale, self.shift = torch.ones(1), torch.zeros(1)
+
+    def setup(self, spec: Spec) -> State:
+        height, width, channels = spec.columns["image"]
+        net = self.model(channels=channels, size=(height, width), classes=len(spec.classes))
+        if self.start is not None:
+            copy_body(net, Path(self.start))
+        mean, std = (torch.tensor(spec.statistics[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+        self.scale, self.shift = 1 / std, -mean / std
+        head = list(net.get_submodule("head").parameters())
+        own = {id(p) for p in head}
+        body = [p for p in net.parameters() if id(p) not in own]
+        optimizer = self.optimizer([{"params": head}, *([{"params": body}] if body else [])])
+        for group in optimizer.param_groups[1:]:
+            group["lr"] *= self.body_rate
+        if self.body_rate == 0:
+            net.requires_grad_(False)
+            net.get_submodule("head").requires_grad_(True)
+        return State(modules={"net": net}, optimizers={"net": optimizer})
+
+    def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
+        """[B, H, W, C] uint8 pictures, [B] labels -> cross-entropy, accuracy."""
+        images = self.pixels(shard.batch, shard.generator)
+        logits, labels = state.modules["net"](images).float(), shard.batch["label"]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+
+    def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
+        """{"label": [B], "probability": [B, K]}."""
+        probability = state.modules["net"](self.pixels(batch)).float().softmax(1)
+        return {"label": probability.argmax(1), "probability": probability}
+
+    def score(self, predictions: dict[str, np.ndarray], targets: dict[str, np.ndarray]) -> dict[str, float]:
+        return scores(predictions["probability"], targets["label"])
+
+    def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """uint8 [B, H, W, C] -> normalised float [B, C, H, W], in the channels-last order it is stored in."""
+        images = batch["image"].permute(0, 3, 1, 2).float()
+        if generator is None or not self.augment:
+            return images.mul_(self.scale.to(images.device) / 255).add_(self.shift.to(images.device))
+        images = images.div_(255)
+        for transform in self.augment:
+            images = transform(images, generator)
+        return images * self.scale.to(images.device) + self.shift.to(images.device)
+
+
+def copy_body(net: nn.Module, folder: Path) -> None:
+    """Copies all but the output layer from `folder`/weights.safetensors (an earlier stage's module "net")."""
+    file = folder / "weights.safetensors"
+    if not file.is_file():
+        raise Refusal(f"task.start: no {file}; run the stage that writes it (dvc repro) or drop 'start'")
+    saved = {k.removeprefix("net."): v for k, v in load_file(file).items() if k.startswith("net.")}
+    body = {name: value for name, value in saved.items() if not name.startswith("head.")}
+    own = {name: value for name, value in net.state_dict().items() if not name.startswith("head.")}
+    wrong = sorted(own.keys() ^ body.keys()) or [name for name in own if own[name].shape != body[name].shape]
+    if wrong:
+        raise Refusal(f"task.start: {file} holds another network ({wrong[0]} differs); use one model section for both")
+    net.load_state_dict(body, strict=False)

@@ -1,0 +1,245 @@
+"""Shards -> gradients -> one fixed tree -> clip -> optimiser step, whoever computed which shard.
+
+A step's global batch is cut into `shards` slices. Each slice has its own random stream and its own batch statistics,
+and their results are summed over one binary tree whose shape depends on the number of slices alone. Workers own
+contiguous ranges of slices, reduce the complete subtrees inside their range, and exchange only those: an all-to-all of
+vector slices, the rest of the tree on each slice, an all-gather. The bytes moved equal a ring all-reduce's, and the sum
+is the same, bit for bit, on 1, 2 or `shards` workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.peers import Peers
+from components.task import Batch, Loss, Shard, State
+
+Vector = list[Tensor]
+
+
+def owned(shards: int, size: int, rank: int) -> range:
+    """The contiguous range of shards that `rank` computes; sizes differ by at most one."""
+    return range(shards * rank // size, shards * (rank + 1) // size)
+
+
+def stream(seed: int, step: int, shard: int, draw: int = 0) -> int:
+    """A 63-bit seed, a pure function of (seed, step, shard, draw)."""
+    key = f"{seed}/{step}/{shard}/{draw}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+
+
+class Tree:
+    """Sums values pushed from left to right over a fixed binary tree, like carries in a binary counter.
+
+    A block (start, level) covers leaves start ... start + 2**level; two neighbours merge once both are whole.
+    """
+
+    def __init__(self, add: Callable[[Any, Any], Any]) -> None:
+        self.add = add
+        self.blocks: list[tuple[int, int, Any]] = []
+
+    def push(self, start: int, level: int, value: Any) -> None:
+        while self.blocks and self.blocks[-1][1] == level and self.blocks[-1][0] % 2 ** (level + 1) == 0:
+            start, _, left = self.blocks.pop()
+            value, level = self.add(left, value), level + 1
+        self.blocks.append((start, level, value))
+
+    def total(self) -> Any:
+        """What is left when the number of leaves is no power of two merges from the right."""
+        value = self.blocks[-1][2]
+        for _, _, left in reversed(self.blocks[:-1]):
+            value = self.add(left, value)
+        return value
+
+
+def frontier(shards: range) -> list[tuple[int, int]]:
+    """The whole subtrees (start, level) inside a range of leaves: what its owner can sum alone."""
+    tree = Tree(lambda left, right: None)
+    for shard in shards:
+        tree.push(shard, 0, None)
+    return [(start, level) for start, level, _ in tree.blocks]
+
+
+def add_(left: Vector, right: Vector) -> Vector:
+    torch._foreach_add_(left, right)
+    return left
+
+
+class Update:
+    """Handed to `Task.step`. Calling it moves one module; `mean` and `tally` serve steps without an optimiser."""
+
+    def __init__(
+        self,
+        state: State,
+        peers: Peers,
+        *,
+        seed: int = 0,
+        shards: int = 1,
+        precision: str = "float32",
+        clip: float | None = None,
+        accumulate: int = 1,
+    ) -> None:
+        self.state, self.peers, self.seed, self.shards = state, peers, seed, shards
+        self.mine = owned(shards, peers.size, peers.rank)
+        self.bfloat16, self.clip, self.accumulate = precision == "bfloat16", clip, accumulate
+        self.batches: list[Batch] = []
+        self.weights: list[float] = []
+        self.calls = 0
+        self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in state.modules.items()}
+
+    def begin(self, batches: list[Batch], sizes: list[int]) -> None:
+        """A new step: this worker's shards, and the sizes of *all* shards [shards]."""
+        self.batches, self.calls = batches, 0
+        self.weights = [sizes[index] / sum(sizes) for index in self.mine]
+
+    def __call__(self, name: str, loss: Loss) -> dict[str, Tensor]:
+        """One optimiser step of `state.modules[name]`; returns the metrics averaged over all shards."""
+        parameters = self.parameters[name]
+        names: list[str] = []
+
+        def gradients(state: State, shard: Shard) -> Vector:
+            with torch.autocast(shard.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
+                value, metrics = loss(state, shard)
+            found = torch.autograd.grad(value, parameters, allow_unused=True)
+            names[:] = ["loss", *metrics]
+            scalars = [value.detach(), *(m.detach() for m in metrics.values())]
+            grads = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+            return [*grads, *(s.float() for s in scalars)]
+
+        mean = self.mean(gradients)
+        for parameter, gradient in zip(parameters, mean, strict=False):
+            parameter.grad = gradient
+        metrics = dict(zip(names, mean[len(parameters) :], strict=True))
+        if self.clip is not None:
+            metrics["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip)
+        self.state.optimizers[name].step()
+        self.state.optimizers[name].zero_grad()
+        return metrics
+
+    def mean(self, function: Callable[[State, Shard], Vector]) -> Vector:
+        """Mean over all shards (weighted by their sizes) of the tensors `function` returns, on every worker."""
+        draw, self.calls = self.calls, self.calls + 1
+        buffers, tree, count = _Buffers(self.state), Tree(add_), 0
+        for index, batch, weight in zip(self.mine, self.batches, self.weights, strict=True):
+            values = self._guarded(function, index, batch, draw, buffers)
+            count = len(values)
+            leaf = [*values, *buffers.read()]
+            if weight != 1:
+                torch._foreach_mul_(leaf, weight)
+            tree.push(index, 0, leaf)
+        total = self._across(tree)
+        buffers.write(total[count:])
+        return total[:count]
+
+    def tally(self, function: Callable[[State, Shard], dict[str, np.ndarray]]) -> None:
+        """Adds what `function` counts in each shard to `state.tables`, on every worker, in the order of shards."""
+        draw, self.calls = self.calls, self.calls + 1
+        mine = [function(self.state, self._shard(i, b, draw)) for i, b in zip(self.mine, self.batches, strict=True)]
+        for counts in (counts for theirs in self.peers.gather(mine) for counts in theirs):
+            for name, count in counts.items():
+                self.state.tables[name] = self.state.tables[name] + count if name in self.state.tables else count
+
+    # -------------------------------------------------------------------------------------- one shard
+
+    def _shard(self, index: int, batch: Batch, draw: int) -> Shard:
+        key = stream(self.seed, self.state.step, index, draw)
+        torch.manual_seed(key)
+        return Shard(batch, torch.Generator(self.peers.device).manual_seed(key), index)
+
+    def _guarded(
+        self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int, buffers: _Buffers
+    ) -> Vector:
+        """Out of memory halves the microbatch and tries again from the step's own state."""
+        while True:
+            buffers.rewind()
+            shard = self._shard(index, batch, draw)
+            try:
+                return self._accumulated(function, shard)
+            except (RuntimeError, MemoryError) as error:
+                rows = _rows(batch)
+                if not _out_of_memory(error) or self.accumulate >= rows:
+                    raise
+                self.accumulate = min(2 * self.accumulate, rows)
+                if self.peers.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def _accumulated(self, function: Callable[[State, Shard], Vector], shard: Shard) -> Vector:
+        if self.accumulate == 1:
+            return function(self.state, shard)
+        rows, total = _rows(shard.batch), None
+        for part in range(self.accumulate):
+            cut = slice(rows * part // self.accumulate, rows * (part + 1) // self.accumulate)
+            if cut.start == cut.stop:
+                continue
+            chunk = {name: values[cut] for name, values in shard.batch.items()}
+            values = function(self.state, Shard(chunk, shard.generator, shard.index))
+            torch._foreach_mul_(values, (cut.stop - cut.start) / rows)
+            total = values if total is None else add_(total, values)
+        assert total is not None
+        return total
+
+    # -------------------------------------------------------------------------------------- all workers
+
+    def _across(self, tree: Tree) -> Vector:
+        if self.peers.size == 1:
+            return tree.total()
+        leaf = tree.blocks[0][2]
+        flat = torch.stack([torch.cat([t.reshape(-1) for t in value]) for _, _, value in tree.blocks])
+        total = self._exchanged(flat)
+        pieces = total.split([t.numel() for t in leaf])
+        for tensor, piece in zip(leaf, pieces, strict=True):
+            tensor.copy_(piece.view(tensor.shape))  # in the tensor's own memory format: sums over it must not differ
+        return leaf
+
+    def _exchanged(self, flat: Tensor) -> Tensor:
+        """`flat` [blocks of this worker, length] -> the sum over every worker's blocks [length]."""
+        size, length = self.peers.size, flat.shape[1]
+        width = -(-length // size)
+        fronts = [frontier(owned(self.shards, size, rank)) for rank in range(size)]
+        padded = nn.functional.pad(flat, (0, width * size - length))
+        outgoing = padded.view(len(flat), size, width).transpose(0, 1).reshape(-1, width)
+        incoming = flat.new_empty(sum(map(len, fronts)), width)
+        self.peers.exchange(incoming, outgoing, [len(front) for front in fronts], [len(flat)] * size)
+        tree = Tree(torch.Tensor.add_)
+        for (start, level), row in zip((block for front in fronts for block in front), incoming, strict=True):
+            tree.push(start, level, row)
+        total = flat.new_empty(size * width)
+        self.peers.collect(total, tree.total().contiguous())
+        return total[:length]
+
+
+class _Buffers:
+    """Floating-point buffers (batch-norm statistics) of all modules: each shard starts from the step's own."""
+
+    def __init__(self, state: State) -> None:
+        found = [b for m in state.modules.values() if m.training for b in m.buffers()]
+        self.live = [b for b in found if b.is_floating_point()]
+        self.start = [b.clone() for b in found]
+        self.all = found
+        self.touched = False
+
+    def rewind(self) -> None:
+        if self.touched and self.start:
+            torch._foreach_copy_(self.all, self.start)
+        self.touched = True
+
+    def read(self) -> Vector:
+        return [b.clone() for b in self.live]
+
+    def write(self, values: Vector) -> None:
+        if self.live:
+            torch._foreach_copy_(self.live, values)
+
+
+def _rows(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
