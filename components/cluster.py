@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components import ports
 from components.refusal import Refusal
 
+START_PATIENCE = 60.0  # seconds for a cluster that is being started beside us
 RETRIES = 3  # of a lost worker or node; an error in our own code is not tried again
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -53,14 +55,12 @@ def connect() -> None:
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    address = os.environ.get("RAY_ADDRESS")
+    if address and not address.startswith("ray://") and not ports.answers(address, START_PATIENCE):
+        raise Refusal(f"RAY_ADDRESS={address}: no Ray cluster answers there; start it (ray start --head) or unset it")
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **options)
+        ray.init(address=address or "auto", **options)
     except ConnectionError:
-        if "RAY_ADDRESS" in os.environ:
-            raise Refusal(
-                f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no Ray cluster answers there; start it (ray start --head)"
-                " or unset RAY_ADDRESS"
-            ) from None
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     logging.getLogger("ray").setLevel(logging.ERROR)
 
@@ -135,7 +135,7 @@ def _worker(config: dict[str, Any]) -> Any:
     address, port = "", 0
     if size > 1:
         mine = ray.util.get_node_ip_address()
-        address, port = broadcast_from_rank_zero((mine, peers.free_port(mine)) if rank == 0 else None)
+        address, port = broadcast_from_rank_zero((mine, ports.free_port(mine)) if rank == 0 else None)
         if mine.startswith("127."):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:

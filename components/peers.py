@@ -6,7 +6,6 @@ Alone (size 1) every exchange is the identity and torch.distributed is never tou
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from components.ports import free_port
 
 PATIENCE = timedelta(minutes=10)
 
@@ -68,12 +69,6 @@ def join(rank: int, size: int, address: str, port: int, device: torch.device) ->
 def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def fork(function: Callable[..., Any], size: int, *arguments: Any, threads: int = 1) -> None:

@@ -11,6 +11,7 @@ Positive = float  # > 0
 NonNegative = float  # >= 0
 Fraction = float  # 0 <= x <= 1
 Proportion = float  # 0 < x <= 1
+Open = float  # 0 < x < 1
 
 # name -> (python types, the test, what the message says)
 RANGES = {
@@ -20,4 +21,5 @@ RANGES = {
     "NonNegative": ((int, float), lambda x: x >= 0, "a number of at least 0"),
     "Fraction": ((int, float), lambda x: 0 <= x <= 1, "a number from 0 to 1"),
     "Proportion": ((int, float), lambda x: 0 < x <= 1, "a number above 0 and at most 1"),
+    "Open": ((int, float), lambda x: 0 < x < 1, "a number between 0 and 1"),
 }

@@ -116,12 +116,21 @@ def flatten(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def check_sections(recipe: dict[str, Any], known: dict[str, bool], where: str) -> None:
     """Refuses a section not among `known` and a missing one marked True (required)."""
+    if not isinstance(recipe, dict):
+        raise Refusal(f"{where}: must be a mapping with {', '.join(known)}; see params.yaml")
     for name in recipe:
         if name not in known:
             raise Refusal(f"{where}: unknown section '{name}'{closest(name, known)}; known: {', '.join(known)}")
     for name, required in known.items():
         if required and name not in recipe:
             raise Refusal(f"{where}: section '{name}' is missing; see params.yaml for an example")
+
+
+def check_values(section: dict[str, Any], ranges: dict[str, str], where: str) -> None:
+    """Checks values of a section that names no callable against ranges of `ranges.py` by name."""
+    for name, kind in ranges.items():
+        if name in section and (wanted := _misfit(section[name], ast.Name(kind))):
+            raise Refusal(f"{where}.{name}: must be {wanted}, not {section[name]!r}")
 
 
 def check_use(section: Any, where: str) -> None:
@@ -135,7 +144,11 @@ def check(path: str, arguments: Any, where: str, keywords_only: bool = False) ->
     """Checks `arguments` against the callable at `path`; with `keywords_only`, against its keyword-only ones."""
     if not isinstance(arguments, dict):
         raise Refusal(f"{where}: must be a mapping of arguments of {path}, not {arguments!r}")
-    known = {name: a for name, a in signature(path).items() if a.keyword_only or not keywords_only}
+    try:
+        found = signature(path)
+    except Refusal as refusal:
+        raise Refusal(f"{where}.{refusal}") from None
+    known = {name: a for name, a in found.items() if a.keyword_only or not keywords_only}
     for name, value in arguments.items():
         if name not in known:
             options = ", ".join(known) or "none"
@@ -158,12 +171,11 @@ def check(path: str, arguments: Any, where: str, keywords_only: bool = False) ->
 def signature(path: str) -> dict[str, Argument]:
     """Arguments of the class or function `components.<path>`, read from its source file."""
     module, _, name = path.rpartition(".")
-    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-    parts = path.split(".")
-    if not module or not all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
+    if not module or not all(part.isidentifier() and not keyword.iskeyword(part) for part in path.split(".")):
         raise Refusal(f"use: '{path}' is no dotted path of a callable below components/, such as models.lenet.LeNet")
+    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     if not file.is_file():
-        known = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in ROOT.rglob("*.py")]
+        known = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in ROOT.rglob("[!_]*.py")]
         raise Refusal(f"use: no file components/{'/'.join(module.split('.'))}.py{closest(module, known)}")
     tree = ast.parse(file.read_text(encoding="utf-8"))
     nodes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"}
@@ -247,12 +259,17 @@ def build(section: dict[str, Any], **extra: Any) -> Any:
     return _factory(section)(**extra)
 
 
+def arguments(section: dict[str, Any]) -> dict[str, Any]:
+    """A section without a `use` of its own, as keyword arguments."""
+    return {key: _resolve(value) for key, value in section.items()}
+
+
 def _factory(section: dict[str, Any]) -> partial:
     module, _, name = section["use"].rpartition(".")
     target = getattr(importlib.import_module(f"components.{module}"), name)
-    arguments = {key: _resolve(value) for key, value in section.items() if key != "use"}
-    inspect.signature(target).bind_partial(**arguments)
-    return partial(target, **arguments)
+    given = arguments({key: value for key, value in section.items() if key != "use"})
+    inspect.signature(target).bind_partial(**given)
+    return partial(target, **given)
 
 
 def _resolve(value: Any) -> Any:

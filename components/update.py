@@ -150,7 +150,7 @@ class Update:
     def _shard(self, index: int, batch: Batch, draw: int) -> Shard:
         key = stream(self.seed, self.state.step, index, draw)
         torch.manual_seed(key)
-        return Shard(batch, torch.Generator(self.peers.device).manual_seed(key), index)
+        return Shard(batch, torch.Generator(self.peers.device).manual_seed(key + 1), index)
 
     def _guarded(
         self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int, buffers: _Buffers
@@ -242,4 +242,4 @@ def _rows(batch: Batch) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in ("not enough memory", "can't allocate memory"))

@@ -1,0 +1,26 @@
+"""TCP ports on this machine."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(address: str, patience: float = 0.0) -> bool:
+    """Whether something accepts connections at `host:port`, asked for up to `patience` seconds."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return True
+        except (OSError, ValueError):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.2)

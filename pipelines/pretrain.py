@@ -1,0 +1,27 @@
+"""pretrain: fit the source model; its weights are where fine-tuning starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines import training
+from pipelines.stage import history, stage, write_json
+
+PREPARED, AUGMENTED = "data/prepared/source", "data/augmented/source"
+MODEL = "models/pretrain"
+
+
+def main(params: dict[str, Any]) -> None:
+    section = section_of(params)
+    with stage("pretrain", params, section | {"seed": params["seed"]}, inputs=[PREPARED, AUGMENTED]) as run:
+        fit = {"section": section, "run": str(run.folder), "out": MODEL, "seed": params["seed"]}
+        (scores,) = run.spread(training.train_all, [fit], PREPARED, AUGMENTED)
+        write_json("metrics/pretrain.json", scores)
+        history("plots/pretrain.csv", {"pretrain": run.folder})
+        run.tell("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+
+
+def section_of(params: dict[str, Any]) -> dict[str, Any]:
+    """{task, fit} with the pipeline's one model."""
+    section = params["pretrain"]
+    return {"task": section["task"] | {"model": params["model"]}, "fit": section["fit"]}

@@ -1,0 +1,63 @@
+"""Progress of a stage, read from the journals its workers write: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from components import journal
+
+EVERY = 5.0  # seconds between two plain lines
+
+
+class Progress:
+    """Follows `folder`/**/journal.log in a thread until the block ends."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+        self.seen: dict[Path, int] = {}
+        self.bar: Any = None
+
+    def __enter__(self) -> Progress:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        if self.bar is not None:
+            self.bar.close()
+
+    def _follow(self) -> None:
+        while not self.ended.wait(0.5 if sys.stderr.isatty() else EVERY):
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        for file in sorted(self.folder.rglob("journal.log")):
+            records = journal.read(file, start=self.seen.get(file, 0))
+            self.seen[file] = self.seen.get(file, 0) + len(records)
+            latest = [r for r in records if r.kind == "progress"]
+            if latest:
+                title = " ".join([self.name, *file.parent.relative_to(self.folder).parts])
+                self._line(title, latest[-1].payload)
+
+    def _line(self, title: str, now: dict[str, Any]) -> None:
+        values = "  ".join(f"{name} {value:.4g}" for name, value in now["values"].items())
+        speed = f"{now['speed']:,.0f} examples/s"
+        if not sys.stderr.isatty():
+            print(f"{title}: step {now['step']}/{now['steps']}  {values}  {speed}", file=sys.stderr, flush=True)
+            return
+        from tqdm import tqdm
+
+        if self.bar is None or self.bar.desc != title:
+            if self.bar is not None:
+                self.bar.close()
+            self.bar = tqdm(total=now["steps"], desc=title, unit="step", leave=True)
+            self.bar.desc = title
+        self.bar.n = now["step"]
+        self.bar.set_postfix_str(f"{values}  {speed}", refresh=True)

@@ -1,0 +1,76 @@
+"""`trainyard run`: what has changed runs on a local Ray cluster that ends with the command; then the summary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components import recipe
+from components.cluster import QUIET
+from components.ports import free_port
+from components.refusal import Refusal
+from pipelines import summary
+from pipelines.check import check_flagship
+
+BIN = Path(sys.executable).parent
+
+
+def main(targets: list[str], workers: str | None) -> int:
+    check_flagship(recipe.load("params.yaml"))
+    if workers is not None:
+        os.environ["TRAINYARD_WORKERS"] = workers
+    os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
+    if not _anything_to_do(targets):
+        print("nothing changed: no stage to run")
+        return summary.main()
+    with local_cluster():
+        code = subprocess.run([BIN / "dvc", "repro", *targets], check=False).returncode
+    return code or summary.main()
+
+
+def _anything_to_do(targets: list[str]) -> bool:
+    dry = subprocess.run([BIN / "dvc", "repro", "--dry", *targets], capture_output=True, text=True, check=False)
+    if dry.returncode:
+        raise Refusal(f"dvc: {(dry.stderr.strip().splitlines() or ['failed'])[0]}")
+    return "Running stage" in dry.stdout
+
+
+@contextmanager
+def local_cluster(cpus: int | None = None) -> Iterator[str]:
+    """One Ray head on loopback, kept for all stages (starting one takes 10 s), stopped by its own process id."""
+    if "RAY_ADDRESS" in os.environ:
+        yield os.environ["RAY_ADDRESS"]
+        return
+    port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
+    address = f"127.0.0.1:{port}"
+    command = [BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+    command += [f"--num-cpus={cpus}"] if cpus else []
+    with (Path(folder) / "head.log").open("w") as log:
+        head = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | QUIET, start_new_session=True)
+    os.environ["RAY_ADDRESS"] = address
+    try:
+        yield address
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        _stop(head)
+
+
+def _stop(head: subprocess.Popen, patience: float = 10.0) -> None:
+    """SIGTERM lets Ray end its processes; whatever is left of its process group is killed."""
+    head.send_signal(signal.SIGTERM)
+    until = time.monotonic() + patience
+    while head.poll() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    try:
+        os.killpg(head.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    head.wait()

@@ -1,0 +1,26 @@
+"""`trainyard ui`: MLflow's server on loopback, and links that open the charts (its front page shows another view)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from components import ports, recipe, tracking
+from components.refusal import Refusal
+
+
+def main(port: int) -> int:
+    store = tracking.uri()
+    base = f"http://127.0.0.1:{port}"
+    if store.startswith("http"):
+        base = store
+    elif ports.answers(f"127.0.0.1:{port}"):
+        raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
+    for title, address in tracking.links(recipe.load("params.yaml")["name"], base).items():
+        print(f"{title:28} {address}", flush=True)
+    if store.startswith("http"):
+        return 0
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    print("Ctrl-C stops the server", flush=True)
+    return subprocess.run([*command, "--backend-store-uri", store], env=os.environ, check=False).returncode

@@ -1,0 +1,169 @@
+"""The tree and the shards: the shape of the sum depends on the number of shards alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from components.peers import Peers, fork
+from components.task import State
+from components.update import Tree, Update, frontier, owned, stream
+
+
+def nested(shards: int) -> str:
+    tree = Tree(lambda left, right: f"({left}{right})")
+    for shard in range(shards):
+        tree.push(shard, 0, str(shard))
+    return tree.total()
+
+
+def test_the_tree_halves_at_powers_of_two() -> None:
+    assert nested(1) == "0"
+    assert nested(4) == "((01)(23))"
+    assert nested(7) == "(((01)(23))((45)6))"
+
+
+@given(st.integers(1, 9), st.data())
+def test_any_number_of_workers_builds_the_same_tree(shards: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, shards))
+    whole = Tree(lambda left, right: f"({left}{right})")
+    for rank in range(size):
+        local = Tree(lambda left, right: f"({left}{right})")
+        for shard in owned(shards, size, rank):
+            local.push(shard, 0, str(shard))
+        assert [(start, level) for start, level, _ in local.blocks] == frontier(owned(shards, size, rank))
+        for block in local.blocks:
+            whole.push(*block)
+    assert whole.total() == nested(shards)
+
+
+@given(st.integers(1, 64), st.integers(1, 8))
+def test_every_shard_has_one_owner(shards: int, size: int) -> None:
+    held = [shard for rank in range(size) for shard in owned(shards, size, rank)]
+    assert held == list(range(shards))
+
+
+def test_streams_differ_by_seed_step_shard_and_draw() -> None:
+    keys = {stream(*key) for key in np.ndindex(4, 4, 4, 4)}
+    assert len(keys) == 4**4
+
+
+def linear_state() -> State:
+    torch.manual_seed(0)
+    net = nn.Linear(3, 1)
+    return State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+
+
+def squared(state: State, shard) -> tuple[torch.Tensor, dict]:
+    error = state.modules["net"](shard.batch["x"])[:, 0] - shard.batch["y"]
+    return error.square().mean(), {"worst": error.detach().abs().max()}
+
+
+def batches(sizes: list[int]) -> list[dict]:
+    generator = torch.Generator().manual_seed(1)
+    return [{"x": torch.randn(n, 3, generator=generator), "y": torch.randn(n, generator=generator)} for n in sizes]
+
+
+@pytest.mark.parametrize("sizes", [[8], [3, 3, 2], [2, 2, 2, 2]])
+def test_unequal_shards_give_the_gradient_of_the_whole_batch(sizes: list[int]) -> None:
+    sharded, whole = linear_state(), linear_state()
+    update = Update(sharded, Peers(), shards=len(sizes))
+    parts = batches(sizes)
+    update.begin(parts, sizes)
+    metrics = update("net", squared)
+    x, y = torch.cat([p["x"] for p in parts]), torch.cat([p["y"] for p in parts])
+    loss = (whole.modules["net"](x)[:, 0] - y).square().mean()
+    loss.backward()
+    whole.optimizers["net"].step()
+    torch.testing.assert_close(metrics["loss"], loss.detach())
+    torch.testing.assert_close(sharded.modules["net"].weight, whole.modules["net"].weight)
+
+
+def test_accumulation_and_clipping_agree_with_torch() -> None:
+    sharded, whole = linear_state(), linear_state()
+    update = Update(sharded, Peers(), shards=2, accumulate=3, clip=0.1)
+    parts = batches([5, 5])
+    update.begin(parts, [5, 5])
+    norm = update("net", squared)["gradient_norm"]
+    x, y = torch.cat([p["x"] for p in parts]), torch.cat([p["y"] for p in parts])
+    (whole.modules["net"](x)[:, 0] - y).square().mean().backward()
+    expected = nn.utils.clip_grad_norm_(whole.modules["net"].parameters(), 0.1)
+    whole.optimizers["net"].step()
+    torch.testing.assert_close(norm, expected)
+    torch.testing.assert_close(sharded.modules["net"].weight, whole.modules["net"].weight)
+
+
+def test_batch_statistics_are_the_mean_over_shards() -> None:
+    net = nn.BatchNorm1d(3, momentum=0.1)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, Peers(), shards=2)
+    parts = batches([6, 6])
+    update.begin(parts, [6, 6])
+    update("net", lambda s, shard: (s.modules["net"](shard.batch["x"]).square().mean(), {}))
+    expected = 0.1 * torch.stack([p["x"].mean(0) for p in parts]).mean(0)
+    torch.testing.assert_close(net.running_mean, expected)
+    assert net.num_batches_tracked == 1
+
+
+def test_only_the_named_module_moves_and_gets_gradients() -> None:
+    """A GAN's generator step runs through the discriminator but must leave it alone."""
+    g, d = nn.Linear(3, 3), nn.Linear(3, 1)
+    modules = {"g": g, "d": d}
+    state = State(modules, optimizers={n: torch.optim.SGD(m.parameters(), 1.0) for n, m in modules.items()})
+    update = Update(state, Peers())
+    update.begin(batches([4]), [4])
+    before = d.weight.clone()
+    update("g", lambda s, shard: (s.modules["d"](s.modules["g"](shard.batch["x"])).mean(), {}))
+    assert torch.equal(d.weight, before)
+    assert d.weight.grad is None
+
+
+def test_two_updates_of_a_step_draw_different_numbers() -> None:
+    state, drawn = linear_state(), []
+    update = Update(state, Peers())
+    update.begin(batches([4]), [4])
+
+    def noisy(s: State, shard) -> list[torch.Tensor]:
+        drawn.append((torch.rand(1).item(), torch.rand(1, generator=shard.generator).item()))
+        return [torch.zeros(1)]
+
+    update.mean(noisy)
+    update.mean(noisy)
+    assert len({value for pair in drawn for value in pair}) == 4
+
+
+def test_tables_are_added_in_the_order_of_shards() -> None:
+    state = State()
+    update = Update(state, Peers(), shards=2)
+    update.begin(batches([2, 2]), [2, 2])
+    for _ in range(2):
+        update.tally(lambda s, shard: {"rows": np.array([len(shard.batch["x"]), shard.index])})
+    assert state.tables["rows"].tolist() == [8, 2]
+
+
+def _starved(peers: Peers) -> None:
+    """In a process whose address space has little room left: a real allocation fails, the step doesn't."""
+    import resource
+
+    net = nn.Linear(3, 1)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, peers)
+    used = int(open("/proc/self/statm").read().split()[0]) * 4096  # noqa: SIM115
+    resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), used + (256 << 20)))
+    update.begin(batches([64]), [64])
+
+    def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
+        rows = len(shard.batch["x"])
+        room = torch.empty(rows, 10 << 20, dtype=torch.uint8)  # 10 MiB an example: 640 MiB for the whole batch
+        return s.modules["net"](shard.batch["x"]).mean() + 0 * room[0, 0], {}
+
+    update("net", hungry)
+    assert update.accumulate in (4, 8, 16), update.accumulate
+
+
+def test_running_out_of_memory_halves_the_microbatch() -> None:
+    fork(_starved, 1)

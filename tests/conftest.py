@@ -1,0 +1,32 @@
+"""One thread a process, whatever the test: results must not depend on the machine's cores."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory):
+    """A folder of prepared digits (500 for training, the rest for testing), with its statistics beside it."""
+    import json
+
+    from components.augment.offline import statistics
+    from components.data.dataset import prepare
+    from components.data.digits import Digits
+    from components.data.store import Store
+
+    folder = tmp_path_factory.mktemp("digits")
+    prepare(Digits(labels=500, size=16), folder / "prepared")
+    (folder / "augmented").mkdir()
+    split = Store(folder / "prepared").split("train")
+    (folder / "augmented" / "statistics.json").write_text(json.dumps(statistics(split, 0, 1).finish()))
+    return folder
