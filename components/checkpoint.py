@@ -119,7 +119,8 @@ def unpack(state: State, tensors: dict[str, Tensor], record: dict[str, Any]) -> 
             slots.setdefault(int(index), {})[slot] = (
                 torch.empty_like(like, device="cpu").copy_(value) if same else value
             )
-        optimizer.load_state_dict({"state": slots, "param_groups": saved["groups"]})
+        groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in saved["groups"]]
+        optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tables = {name: t.numpy() for name, t in below(tensors, "tables/").items()}
     state.step = record["step"]
 

@@ -32,7 +32,8 @@ def specification(prepared: str, augmented: str) -> Spec:
 
 def train_feed(prepared: str, augmented: str, rows: np.ndarray | None = None, device: Any = None) -> Feed:
     """The training split: the originals, and behind them what the augment stage derived from them."""
-    return Feed(Store(prepared).split("train", extra=[augmented]), rows, device)
+    derived = [augmented] if (Path(augmented) / "manifest.json").is_file() else []
+    return Feed(Store(prepared).split("train", extra=derived), rows, device)
 
 
 def train_all(peers: Peers, fits: list[dict[str, Any]], prepared: str, augmented: str) -> list[dict[str, float]]:

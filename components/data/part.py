@@ -1,7 +1,7 @@
 """One Arrow IPC file: written in record batches, read through a memory map.
 
-A column of shape [H, W, C] is a fixed-size list of H*W*C numbers, one of shape [] a plain number, a ragged one [None, 4]
-a list of fixed-size lists, `utf8` a string; each field's metadata holds the shape. Any Arrow reader opens the files.
+A column of shape [H, W, C] is a fixed-size list of H*W*C numbers, one of shape [] a plain number, a ragged one
+[None, 4] a list of fixed-size lists, `utf8` a string; each field's metadata holds the shape. Any reader opens them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.dtype not in (*DTYPES, "utf8"):
-            raise Refusal(f"column dtype '{self.dtype}' can't be stored{closest(self.dtype, DTYPES)}; use one of {DTYPES}")
-        if None in self.shape[1:] or (self.dtype == "utf8" and self.shape):
-            raise Refusal(f"column {self}: only the first dimension of numbers may be None; strings have no shape")
+            raise Refusal(
+                f"column dtype '{self.dtype}' can't be stored{closest(self.dtype, DTYPES)}; use one of {DTYPES}"
+            )
+        if None in self.shape[1:] or any(side < 1 for side in self.inner) or (self.dtype == "utf8" and self.shape):
+            raise Refusal(f"column {self}: sides are 1 or more, only the first may be None, and strings have no shape")
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join('*' if side is None else str(side) for side in self.shape)}]"
@@ -55,6 +57,9 @@ class Column:
     def empty(self, rows: int) -> Any:
         """An array [rows, ...] to fill, or a list where the rows differ."""
         return np.empty((rows, *self.inner), self.dtype) if self.fixed else [None] * rows
+
+    def holds(self, shape: tuple[int, ...]) -> bool:
+        return shape[len(shape) - len(self.inner) :] == self.inner and len(shape) == len(self.shape)
 
     def field(self, name: str) -> pa.Field:
         if self.dtype == "utf8":
@@ -146,7 +151,9 @@ class _Hashing:
         """Arrow closes its sink; `commit` still has to bring the file to disk."""
 
 
-def _gather(columns: Mapping[str, Column], source: Iterator[Example], first: int, rows: int, path: Path) -> list[Example]:
+def _gather(
+    columns: Mapping[str, Column], source: Iterator[Example], first: int, rows: int, path: Path
+) -> list[Example]:
     batch: list[Example] = []
     size = 0
     for example in itertools.islice(source, rows):
@@ -168,16 +175,21 @@ def _checked(columns: Mapping[str, Column], example: Example, where: str) -> dic
             if not isinstance(value, str):
                 raise Refusal(f"{where}: column '{name}' must be a string, not {type(value).__name__}")
         else:
-            plain = isinstance(value, int | float) and not isinstance(value, bool)
-            value = np.asarray(value, column.dtype) if plain else np.ascontiguousarray(value).reshape(np.shape(value))
-            fits = len(value.shape) == len(column.shape) and all(
-                wanted in (None, found) for wanted, found in zip(column.shape, value.shape, strict=True)
-            )
-            if not fits or value.dtype != column.dtype:
-                found = Column.__str__(column) if fits else list(value.shape)
-                raise Refusal(f"{where}: column '{name}' must be {column}, not {value.dtype}{found if not fits else ''}")
+            value = _number(value, column.dtype)
+            if value.dtype != column.dtype or not column.holds(value.shape):
+                raise Refusal(f"{where}: column '{name}' must be {column}, not {value.dtype}{list(value.shape)}")
         checked[name] = value
     return checked
+
+
+def _number(value: Any, dtype: str) -> np.ndarray:
+    """Plain Python numbers take the column's type where they fit it; arrays must have it already."""
+    if type(value) is int or (type(value) is float and "float" in dtype):
+        try:
+            return np.asarray(value, dtype)
+        except OverflowError:
+            pass
+    return np.asarray(value, order="C")
 
 
 def _arrow(column: Column, values: list[Any]) -> pa.Array:
@@ -198,18 +210,26 @@ def _arrow(column: Column, values: list[Any]) -> pa.Array:
 
 
 class Part:
-    """A memory-mapped file; `take` gathers any rows of a fixed-shape column in one step, whatever record batch holds them."""
+    """A part file; `take` gathers any rows of a fixed-shape column in one step, whatever record batches hold them."""
 
-    def __init__(self, path: Path, map_: pa.MemoryMappedFile, reader: pa.RecordBatchFileReader) -> None:
-        self.path = path
-        self.columns = {field.name: Column.of(field) for field in reader.schema}
-        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            file = pa.memory_map(str(path))
+            reader = pa.ipc.open_file(file)
+            self.columns = {field.name: Column.of(field) for field in reader.schema}
+            self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        except FileNotFoundError:
+            raise Refusal(f"{path}: this part is missing; run the prepare stage again (dvc repro)") from None
+        except (pa.ArrowException, OSError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise Refusal(f"{path}: is no intact part ({reason}); run the prepare stage again (dvc repro)") from None
         self.ends = np.cumsum([0, *(batch.num_rows for batch in self.batches)])
         self.rows = int(self.ends[-1])
-        map_.seek(0)
-        self.bytes = np.frombuffer(map_.read_buffer(), np.uint8)
-        self._starts: dict[str, np.ndarray] = {}
-        self._windows: dict[int, np.ndarray] = {}
+        file.seek(0)
+        self.bytes = np.frombuffer(file.read_buffer(), np.uint8)
+        self._origins: dict[str, np.ndarray] = {}
+        self._ragged: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def arrays(self, name: str) -> list[np.ndarray]:
         """A fixed-shape column as read-only views, one [rows, ...] a record batch."""
@@ -217,14 +237,45 @@ class Part:
         return [_numbers(batch.column(name)).reshape(-1, *shape) for batch in self.batches]
 
     def take(self, name: str, rows: np.ndarray) -> Any:
-        column = self.columns[name]
+        """The column at `rows` (int64 [B], within 0..rows-1): an array [B, ...], or a list of B arrays or strings."""
         owner = np.searchsorted(self.ends, rows, side="right") - 1 if len(self.batches) > 1 else np.zeros_like(rows)
+        column = self.columns[name]
         if not column.fixed:
             pairs = zip(owner.tolist(), (rows - self.ends[owner]).tolist(), strict=True)
             return [self._row(name, batch, row) for batch, row in pairs]
         if not rows.size:
             return column.empty(0)
+        # The file as one array of overlapping rows, one beginning at each byte: gathering them is a plain index.
         width = math.prod(column.inner) * np.dtype(column.dtype).itemsize
-        # start of batch - width * its first row, so that one product and one sum give the byte a row begins at
-        gathered = self._window(width)[self._offsets(name, width)[owner] + rows * width]
-        return gathered.view(column.dtype).reshape(len(rows), *column.inner)
+        windows = np.ndarray((self.bytes.size - width + 1,), f"V{width}", self.bytes, strides=(1,))
+        taken = windows[self._origin(name, width)[owner] + rows * width]
+        return taken.view(column.dtype).reshape(len(rows), *column.inner)
+
+    def _origin(self, name: str, width: int) -> np.ndarray:
+        """Of each record batch: the byte where row 0 of the part would begin, were all rows in one piece with it."""
+        if name not in self._origins:
+            base = self.bytes.ctypes.data
+            starts = [_numbers(batch.column(name)).ctypes.data - base for batch in self.batches]
+            self._origins[name] = np.array(starts, dtype=np.int64) - self.ends[:-1] * width
+        return self._origins[name]
+
+    def _row(self, name: str, batch: int, row: int) -> Any:
+        if name not in self._ragged:
+            self._ragged[name] = [_lists(batch.column(name), self.columns[name]) for batch in self.batches]
+        ends, values = self._ragged[name][batch]
+        found = values[ends[row] : ends[row + 1]]
+        return found.tobytes().decode() if self.columns[name].dtype == "utf8" else found.copy()
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    """The numbers inside (lists of) lists, flat, as a view."""
+    while isinstance(array, pa.LargeListArray | pa.FixedSizeListArray):
+        array = array.values
+    return array.to_numpy(zero_copy_only=True)
+
+
+def _lists(array: pa.Array, column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """(ends int64 [rows + 1], values [total, ...]; the UTF-8 bytes of strings), as views."""
+    _, ends, data = array.buffers()[:3]
+    values = np.frombuffer(data or b"", np.uint8) if column.dtype == "utf8" else _numbers(array)
+    return np.frombuffer(ends, np.int64)[: len(array) + 1], values.reshape(-1, *column.inner)

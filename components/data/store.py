@@ -19,9 +19,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from components.data.part import Column, Part, PartSummary, commit, open_part
+from components.data.part import Column, Part, PartSummary, commit, write_part
 from components.refusal import Refusal, closest
 
+__all__ = ["Column", "PartSummary", "Split", "Store", "write_manifest", "write_part"]
 MANIFEST = "manifest.json"
 
 
@@ -42,7 +43,7 @@ class Split:
         if not paths:
             raise Refusal("a split needs at least one part file; prepare the data again")
         self.paths = [Path(path) for path in paths]
-        self.parts = [open_part(path) for path in self.paths]
+        self.parts = [Part(path) for path in self.paths]
         self.columns = self.parts[0].columns
         for part in self.parts[1:]:
             for name, column in self.columns.items():
@@ -66,30 +67,26 @@ class Split:
         Raises IndexError for a row below 0 or past the end.
         """
         indices = np.asarray(indices, dtype=np.int64)
-        if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
+        if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(f"rows {indices.min()} to {indices.max()} of a split of {len(self)}")
         if len(self.parts) == 1:
             return {name: self.parts[0].take(name, indices) for name in columns or self.columns}
         owner = np.searchsorted(self.ends, indices, side="right")
-        slots = {int(number): np.flatnonzero(owner == number) for number in np.unique(owner)}
-        taken: dict[str, Any] = {}
-        for name in columns or self.columns:
-            pieces = {n: self.parts[n].take(name, indices[at] - self._start(n)) for n, at in slots.items()}
-            out = self.columns[name].empty(len(indices))
-            for number, at in slots.items():
-                _put(out, at, pieces[number])
-            taken[name] = out
+        taken = {name: self.columns[name].empty(len(indices)) for name in columns or self.columns}
+        for number, (part, end) in enumerate(zip(self.parts, self.ends, strict=True)):
+            if not (at := np.flatnonzero(owner == number)).size:
+                continue
+            rows = indices[at] - (end - part.rows)
+            for name, out in taken.items():
+                _put(out, at, part.take(name, rows))
         return taken
 
     def array(self, name: str) -> np.ndarray:
-        """A whole fixed-shape column [rows, ...]: a read-only view of the file where it is one record batch, else a copy."""
+        """A whole fixed-shape column [rows, ...]: a read-only view where it is one record batch, else a copy."""
         if not self.columns[name].fixed:
             raise Refusal(f"column '{name}' is {self.columns[name]}, of no fixed shape; read it with take()")
         pieces = [piece for part in self.parts for piece in part.arrays(name)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [self.columns[name].empty(0)])
-
-    def _start(self, number: int) -> int:
-        return int(self.ends[number]) - self.parts[number].rows
 
 
 class Store:
@@ -108,7 +105,9 @@ class Store:
             manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
             return manifest if manifest["splits"] is not None else {}
         except (ValueError, KeyError, TypeError):
-            raise Refusal(f"{self.folder / MANIFEST}: is no manifest; run the prepare stage again (dvc repro)") from None
+            raise Refusal(
+                f"{self.folder / MANIFEST}: is no manifest; run the prepare stage again (dvc repro)"
+            ) from None
 
     def split(self, name: str, extra: Sequence[str | Path] = ()) -> Split:
         """The split called `name`; behind it what the stores in the folders `extra` hold under that name."""
@@ -135,7 +134,9 @@ class Store:
         for part in self.manifest["splits"][name]["parts"]:
             path = self.folder / part["file"]
             if not path.is_file():
-                raise Refusal(f"{path}: this part of split '{name}' is missing; run the prepare stage again (dvc repro)")
+                raise Refusal(
+                    f"{path}: this part of split '{name}' is missing; run the prepare stage again (dvc repro)"
+                )
             if path.stat().st_size != part["bytes"]:
                 size = f"{path.stat().st_size} bytes, the manifest says {part['bytes']}"
                 raise Refusal(f"{path}: has {size}; run the prepare stage again (dvc repro)")
@@ -143,7 +144,9 @@ class Store:
         return paths
 
 
-def write_manifest(folder: str | Path, dataset: Described, parts: Mapping[str, Iterable[PartSummary]]) -> dict[str, Any]:
+def write_manifest(
+    folder: str | Path, dataset: Described, parts: Mapping[str, Iterable[PartSummary]]
+) -> dict[str, Any]:
     """Writes manifest.json for `parts` (split -> its parts, in any order) and returns its content.
 
     The same parts give the same bytes, whoever wrote them and when.
@@ -174,7 +177,9 @@ def _entry(parts: list[PartSummary], classes: list[str]) -> dict[str, Any]:
             counts[label] = counts.get(label, 0) + count
     if counts:
         if not 0 <= min(counts) <= max(counts) < len(classes):
-            raise Refusal(f"{parts[0].file}: labels {min(counts)} to {max(counts)}, but {len(classes)} classes are named")
+            raise Refusal(
+                f"{parts[0].file}: labels {min(counts)} to {max(counts)}, but {len(classes)} classes are named"
+            )
         entry["class_counts"] = {name: counts.get(label, 0) for label, name in enumerate(classes)}
     return entry
 

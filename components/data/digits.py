@@ -1,0 +1,57 @@
+"""Handwritten digits, 8x8 pixels of 17 grey levels, that come with scikit-learn: 1,797 examples, no download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from components.data.order import balanced
+from components.data.store import Column
+from components.ranges import Count, Natural
+from components.refusal import Refusal
+
+SIDE, LEVELS = 8, 16
+TOTAL = 1797
+
+
+class Digits:
+    """`labels` examples to train on, equally many of each digit, drawn by `seed`; all others are the test split."""
+
+    name = "digits"
+    licence = "CC BY 4.0"
+    source = "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI 1998; the copy in scikit-learn"
+
+    def __init__(self, labels: Count = 100, size: Count = 16, seed: Natural = 0) -> None:
+        self.classes = [str(digit) for digit in range(10)]
+        if not len(self.classes) <= labels < TOTAL:
+            raise Refusal(f"labels: {labels} of {TOTAL} digits can't be split; give {len(self.classes)} to {TOTAL - 1}")
+        self.labels, self.size, self.seed = labels, size, seed
+        self.columns = {"image": Column("uint8", (size, size, 1)), "label": Column("int64")}
+
+    def parts(self) -> dict[str, int]:
+        return {"train": 1, "test": 1}
+
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        from sklearn.datasets import load_digits
+
+        levels, targets = load_digits(return_X_y=True)
+        rows = balanced(targets, self.labels, self.seed)
+        if split == "test":
+            rows = np.setdiff1d(np.arange(len(targets)), rows)
+        for image, label in zip(enlarged(levels[rows].reshape(-1, SIDE, SIDE), self.size), targets[rows], strict=True):
+            yield {"image": image, "label": int(label)}
+
+
+def enlarged(levels: np.ndarray, size: int) -> np.ndarray:
+    """Pictures of 0..16 levels [N, 8, 8] resized bilinearly (pixel centres at halves): uint8 [N, size, size, 1]."""
+    weights = bilinear(levels.shape[-1], size)
+    grey = weights @ (levels.astype(np.float32) * np.float32(255 / LEVELS)) @ weights.T
+    return np.rint(grey).astype(np.uint8)[..., None]
+
+
+def bilinear(old: int, new: int) -> np.ndarray:
+    """The matrix [new, old] that resizes one side; each row sums to 1, the border is repeated."""
+    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old))).astype(np.float32)

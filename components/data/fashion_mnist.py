@@ -1,0 +1,114 @@
+"""Fashion-MNIST and MNIST from the original files: 28x28 grey pictures, 10 classes, 60,000 to train and 10,000 to test.
+
+Some of the classes, some of the labels and a validation split can be chosen; the test split is the official one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from components.data import idx
+from components.data.order import balanced
+from components.data.raw import fetch
+from components.data.store import Column
+from components.ranges import Count, Natural
+from components.refusal import Refusal
+
+ROWS_PER_PART = 65536  # 51 MB
+
+
+class FashionMNIST:
+    """`classes` are relabelled 0, 1, ... in the order given.
+
+    `validation` examples are held out of the training files; of the rest `labels` are kept (None: all). Both hold as
+    many of each class as of any other, drawn by `seed`.
+    """
+
+    name = "fashion-mnist"
+    licence = "MIT"
+    source = "H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, arXiv:1708.07747; github.com/zalandoresearch/fashion-mnist"
+    address = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+    names: ClassVar[list[str]] = [  # of all classes, by the original label
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ]
+    md5: ClassVar[dict[str, str]] = {  # as published
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    }
+
+    def __init__(
+        self,
+        raw: str = "data/raw",
+        classes: list[int] | None = None,
+        labels: Count | None = None,
+        seed: Natural = 0,
+        validation: Natural = 0,
+    ) -> None:
+        self.chosen = list(range(len(self.names))) if classes is None else classes
+        if not self.chosen or len({*self.chosen}) < len(self.chosen) or not {*self.chosen} <= {*range(len(self.names))}:
+            raise Refusal(f"classes: {self.chosen} must be different numbers from 0 to {len(self.names) - 1}")
+        if labels is not None and labels < len(self.chosen):
+            raise Refusal(f"labels: {labels} are fewer than the {len(self.chosen)} classes; give at least one for each")
+        self.folder = Path(raw) / self.name
+        self.labels, self.seed, self.validation = labels, seed, validation
+        self.classes = [self.names[number] for number in self.chosen]
+        self.columns = {"image": Column("uint8", (28, 28, 1)), "label": Column("int64")}
+
+    def parts(self) -> dict[str, int]:
+        for file in self.md5:  # all files at once, before any worker starts
+            self._fetch(file)
+        splits = ["train", "validation", "test"] if self.validation else ["train", "test"]
+        return {split: -(-len(self._rows(split)[0]) // ROWS_PER_PART) for split in splits}
+
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        rows, labels = self._rows(split)
+        mine = slice(part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART)
+        rows, labels = rows[mine], labels[mine]
+        first = 0
+        for block in idx.blocks(self._fetch(self._file(split, "images-idx3"))):
+            low, high = np.searchsorted(rows, [first, first + len(block)])
+            for row, label in zip(rows[low:high], labels[low:high], strict=True):
+                yield {"image": block[row - first][..., None], "label": int(label)}
+            first += len(block)
+
+    def _rows(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the original file that make up the split, ascending, and their new labels: int64 [N] each."""
+        original = idx.array(self._fetch(self._file(split, "labels-idx1")))
+        relabel = np.full(len(self.names), -1)
+        relabel[self.chosen] = np.arange(len(self.chosen))
+        rows = np.flatnonzero(relabel[original] >= 0)
+        if split != "test":
+            held_out = rows[balanced(original[rows], self.validation, self.seed)]
+            rows = held_out if split == "validation" else np.setdiff1d(rows, held_out)
+            if split == "train" and self.labels is not None:
+                rows = rows[balanced(original[rows], self.labels, self.seed)]
+        return rows, relabel[original[rows]]
+
+    def _file(self, split: str, kind: str) -> str:
+        return f"{'t10k' if split == 'test' else 'train'}-{kind}-ubyte.gz"
+
+    def _fetch(self, file: str) -> Path:
+        return fetch(self.folder, file, self.address + file, self.md5[file])
+
+
+class MNIST(FashionMNIST):
+    """The handwritten digits of Y. LeCun, C. Cortes, C. Burges, with the same arguments."""
+
+    name = "mnist"
+    licence = "CC BY-SA 3.0"
+    source = "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits"
+    address = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+    names: ClassVar[list[str]] = list("0123456789")
+    md5: ClassVar[dict[str, str]] = {  # as published
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    }

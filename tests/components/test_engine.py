@@ -1,0 +1,216 @@
+"""Promises 2 and 3 on real networks: the same bytes on any number of workers, and after any interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components import checkpoint, engine, journal, optimizers, schedules
+from components.augment.affine import RandomAffine
+from components.data.feed import Feed
+from components.data.store import Store
+from components.models.lenet import LeNet
+from components.models.resnet import ResNet
+from components.models.softmax import Softmax
+from components.peers import Peers, fork
+from components.refusal import Refusal
+from components.task import Shard, Spec, State, Task
+from components.tasks.classification import Classification
+from pipelines.training import specification
+
+FIT = {"epochs": 2, "batch": 60, "shards": 4, "clip": 1.0, "ema": 0.9, "log_every": 3, "checkpoint_seconds": 0.01}
+
+
+def tasks(kind: str) -> Classification:
+    if kind == "lenet":
+        return Classification(LeNet, partial(optimizers.adamw, lr=0.003), augment=[partial(RandomAffine, degrees=10)])
+    small = partial(ResNet, widths=[8, 16], blocks=1, stem="cifar", dropout=0.2)
+    return Classification(small, partial(optimizers.sgd, lr=0.1, momentum=0.9), label_smoothing=0.1)
+
+
+def feeds(digits: Path) -> tuple[Feed, Feed]:
+    store = Store(digits / "prepared")
+    return Feed(store.split("train")), Feed(store.split("test"))
+
+
+def spec(digits: Path) -> Spec:
+    return specification(str(digits / "prepared"), str(digits / "augmented"))
+
+
+def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = feeds(digits)
+    schedule = partial(schedules.cosine, warmup=0.1)
+    engine.fit(tasks(kind), spec(digits), train, test, folder, peers, until=until, schedule=schedule, **FIT)
+
+
+def result(folder: Path) -> tuple[str, list]:
+    """Digest of everything saved (weights, averages, optimiser state), and every metric line."""
+    tensors, record = checkpoint.read(checkpoint.found(folder)[0])
+    digest = hashlib.sha256(b"".join(k.encode() + tensors[k].numpy().tobytes() for k in sorted(tensors)))
+    digest.update(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
+    metrics = [r.payload for r in journal.read(folder / "journal.log") if r.kind == "metric"]
+    return digest.hexdigest(), metrics
+
+
+@pytest.mark.parametrize("kind", ["lenet", "resnet"])
+def test_the_same_bytes_on_one_two_three_and_four_workers(kind: str, digits: Path, tmp_path: Path) -> None:
+    results = {}
+    for size in (1, 2, 3, 4):
+        fork(run, size, kind, digits, tmp_path / str(size))
+        results[size] = result(tmp_path / str(size))
+    digest, metrics = results[1]
+    assert len(metrics) >= 8
+    assert all(other == (digest, metrics) for other in results.values())
+
+
+@pytest.mark.parametrize("kind", ["lenet", "resnet"])
+@pytest.mark.parametrize("stops", [(1,), (5, 8), (9, 13)])
+def test_stopped_anywhere_it_ends_with_the_same_bytes(kind: str, stops: tuple, digits: Path, tmp_path: Path) -> None:
+    """... even when it goes on with another number of workers."""
+    fork(run, 1, kind, digits, tmp_path / "whole")
+    for worker, stop in enumerate(stops):
+        fork(run, 1 + worker, kind, digits, tmp_path / "cut", stop)
+    fork(run, 2, kind, digits, tmp_path / "cut")
+    assert result(tmp_path / "cut") == result(tmp_path / "whole")
+
+
+def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
+    """The comparison above can fail."""
+    train, test = feeds(digits)
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        engine.fit(tasks("resnet"), spec(digits), train, test, tmp_path / str(seed), seed=seed, epochs=1, batch=100)
+    assert result(tmp_path / "0")[0] != result(tmp_path / "1")[0]
+
+
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(digits: Path, tmp_path: Path, caplog) -> None:
+    run(Peers(), "lenet", digits, tmp_path / "whole")
+    run(Peers(), "lenet", digits, tmp_path / "cut", until=7)
+    newest = checkpoint.found(tmp_path / "cut")[0] / "state.safetensors"
+    blob = bytearray(newest.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    newest.write_bytes(blob)
+    run(Peers(), "lenet", digits, tmp_path / "cut")
+    assert "damaged" in caplog.text
+    assert result(tmp_path / "cut") == result(tmp_path / "whole")
+
+
+def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
+    train, test = feeds(digits)
+    task = Classification(Softmax, partial(optimizers.sgd, lr=0.5, momentum=0.9))
+    outcome = engine.fit(task, spec(digits), train, test, epochs=60, batch=50, patience=4)
+    assert outcome.scores["accuracy"] > 0.85
+    assert outcome.epochs < 60
+    again, _ = engine.evaluate(task, outcome.state, test)
+    assert again == outcome.scores
+
+
+def test_bfloat16_and_compile_learn_too(digits: Path) -> None:
+    train, test = feeds(digits)
+    for options in ({"precision": "bfloat16"}, {"channels_last": False}):
+        outcome = engine.fit(tasks("resnet"), spec(digits), train, test, epochs=4, batch=50, **options)
+        assert outcome.scores["accuracy"] > 0.5, options
+
+
+def test_evaluation_never_augments_and_leaves_the_state_alone(digits: Path) -> None:
+    train, test = feeds(digits)
+    task = tasks("lenet")
+    outcome = engine.fit(task, spec(digits), train, epochs=1, batch=100)
+    before = {k: v.clone() for k, v in checkpoint.pack(outcome.state)[0].items()}
+    first, predicted = engine.evaluate(task, outcome.state, test)
+    second, again = engine.evaluate(task, outcome.state, test)
+    assert first == second
+    assert np.array_equal(predicted["probability"], again["probability"])
+    assert all(torch.equal(v, before[k]) for k, v in checkpoint.pack(outcome.state)[0].items())
+
+
+def test_a_diverging_run_stops_with_the_step_and_a_remedy(digits: Path, tmp_path: Path) -> None:
+    train, test = feeds(digits)
+    task = Classification(partial(ResNet, widths=[8], blocks=1, stem="cifar"), partial(optimizers.sgd, lr=1e18))
+    with pytest.raises(Refusal, match=r"step \d+: the loss became (nan|inf).*learning rate"):
+        engine.fit(task, spec(digits), train, test, tmp_path, epochs=3, batch=50, log_every=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch": 2, "shards": 4}, "smaller than fit.shards"),
+        ({"batch": 501}, "larger than the 500"),
+        ({"patience": 2}, "validation"),
+    ],
+)
+def test_impossible_settings_are_refused(options: dict, says: str, digits: Path) -> None:
+    with pytest.raises(Refusal, match=says):
+        engine.fit(tasks("lenet"), spec(digits), feeds(digits)[0], **options)
+
+
+class Counting(Task):
+    """No module, no gradient: counts labels into a table, and sums it up at the end."""
+
+    def setup(self, spec: Spec) -> State:
+        return State(tables={"counts": np.zeros(10, dtype=np.int64)})
+
+    def step(self, state: State, update) -> dict:
+        update.tally(lambda state, shard: {"counts": np.bincount(shard.batch["label"].numpy(), minlength=10)})
+        return {}
+
+    def finish(self, state: State, batches) -> None:
+        state.tables["total"] = np.array([sum(len(batch["label"]) for batch in batches)])
+
+
+def count(peers: Peers, digits: Path, folder: Path, until: int | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    engine.fit(Counting(), spec(digits), feeds(digits)[0], None, folder, peers, until=until, epochs=3, batch=50, shards=2)
+
+
+def test_a_task_without_gradients_counts_distributes_and_resumes(digits: Path, tmp_path: Path) -> None:
+    for size in (1, 2):
+        fork(count, size, digits, tmp_path / str(size))
+    fork(count, 2, digits, tmp_path / "cut", 17)
+    fork(count, 1, digits, tmp_path / "cut")
+    expected = 3 * np.bincount(feeds(digits)[0].column("label"), minlength=10)
+    for name in ("1", "2", "cut"):
+        tensors, _ = checkpoint.read(checkpoint.found(tmp_path / name)[0])
+        assert np.array_equal(tensors["tables/counts"].numpy(), expected)
+        assert tensors["tables/total"].item() == 500
+    shutil.rmtree(tmp_path / "cut")
+
+
+class TwoPlayers(Task):
+    """Two modules, two optimisers, several updates a step: the shape of a GAN."""
+
+    def setup(self, spec: Spec) -> State:
+        modules = {"a": torch.nn.Linear(1, 1), "b": torch.nn.Linear(1, 1)}
+        rates = {"a": 0.1, "b": 0.01}
+        return State(modules, optimizers={n: torch.optim.SGD(m.parameters(), rates[n]) for n, m in modules.items()})
+
+    def play(self, name: str):
+        def loss(state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
+            noise = torch.randn(len(shard.batch["label"]), 1, generator=shard.generator)
+            return (state.modules["b"](state.modules["a"](noise)) - 1).square().mean() * (1 if name == "a" else -1), {}
+
+        return loss
+
+    def step(self, state: State, update) -> dict:
+        for _ in range(2):
+            metrics = update("b", self.play("b"))
+        return metrics | update("a", self.play("a"))
+
+
+def two_players(peers: Peers, digits: Path, folder: Path) -> None:
+    folder.mkdir()
+    engine.fit(TwoPlayers(), spec(digits), feeds(digits)[0], None, folder, peers, epochs=1, batch=50, shards=2)
+
+
+def test_two_modules_take_turns_the_same_on_two_workers(digits: Path, tmp_path: Path) -> None:
+    for size in (1, 2):
+        fork(two_players, size, digits, tmp_path / str(size))
+    assert result(tmp_path / "1") == result(tmp_path / "2")

@@ -1,0 +1,115 @@
+"""The architecture, guarded: imports point one way, nobody forks the loop, no drawer for odds and ends."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py")])
+
+# Who may import whom: a module imports only from rows below its own (and from its own package).
+LAYERS = [
+    ("pipelines",),
+    ("components.cluster", "components.tuning", "components.tracking", "components.promotion", "components.report"),
+    ("components.engine",),
+    ("components.tasks",),
+    ("components.update", "components.checkpoint"),
+    ("components.task",),
+    ("components.models", "components.losses", "components.metrics", "components.decoding"),
+    ("components.layers",),
+    ("components.optimizers", "components.schedules", "components.peers", "components.allocator"),
+    ("components.augment",),
+    ("components.data",),
+    ("components.recipe", "components.journal"),
+    ("components.refusal", "components.ranges", "components.ports"),
+]
+OWNERS = {"ray": {"components.cluster", "components.tuning"}, "mlflow": {"components.tracking"}, "dvc": set()}
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(file: Path) -> list[tuple[str, bool]]:
+    """(module, whether at top level)."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):  # what only a type checker imports points nowhere
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":
+            found += [(f"{node.module}.{alias.name}", id(node) in top) for alias in node.names]
+    return found
+
+
+def layer(module: str) -> int | None:
+    return next(
+        (i for i, row in enumerate(LAYERS) if any(module == p or module.startswith(f"{p}.") for p in row)), None
+    )
+
+
+def test_every_module_has_a_layer() -> None:
+    assert len(FILES) > 30
+    homeless = [name_of(f) for f in FILES if layer(name_of(f)) is None and name_of(f) != "components"]
+    assert homeless == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_imports_point_down(file: Path) -> None:
+    mine = layer(name_of(file))
+    for module, _ in imports(file):
+        if module.split(".")[0] in ("components", "pipelines") and module not in ("components", "pipelines"):
+            assert layer(module) is not None, f"{name_of(file)} imports {module}, which has no layer"
+            assert layer(module) >= mine, f"{name_of(file)} imports {module}, which lies above it"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_ray_mlflow_and_dvc_have_one_importer_each(file: Path) -> None:
+    for module, _ in imports(file):
+        owner = OWNERS.get(module.split(".")[0])
+        assert owner is None or name_of(file) in owner, f"{name_of(file)} imports {module}"
+
+
+def test_no_drawer_for_odds_and_ends() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    bad = {"utils", "util", "misc", "common", "helpers", "helper"}
+    assert [path for path in tracked if bad & {part.removesuffix(".py") for part in path.split("/")}] == []
+
+
+def test_only_the_engine_loops_over_steps() -> None:
+    """Optimisers step in `update.py`, and nothing but the engine starts an update."""
+    for file in FILES:
+        text = file.read_text()
+        if name_of(file) != "components.update":
+            assert ".optimizers[name].step(" not in text
+            assert "optimizer.step(" not in text, name_of(file)
+        if name_of(file) != "components.engine":
+            assert "update.begin(" not in text, name_of(file)
+
+
+@pytest.mark.parametrize(
+    "module", ["pipelines.cli", "pipelines.check", "pipelines.run", "pipelines.doctor", "pipelines.summary"]
+)
+def test_command_lines_start_light(module: str) -> None:
+    code = f"import sys, {module}; bad = {{'torch', 'ray', 'mlflow', 'pandas', 'matplotlib'}} & set(sys.modules); assert not bad, bad"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_classes_are_subclassed_once() -> None:
+    parents = {}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                parents[node.name] = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+    for name, bases in parents.items():
+        for base in bases:
+            assert not [b for b in parents.get(base, []) if b in parents], f"{name} is subclassed twice deep"
