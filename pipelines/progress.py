@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from components import journal
+from components.journal import LOG, Tail
 
 EVERY = 5.0  # seconds between two plain lines
 
@@ -19,7 +19,7 @@ class Progress:
         self.name, self.folder = name, folder
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
-        self.seen: dict[Path, int] = {}
+        self.tails: dict[Path, Tail] = {}
         self.bar: Any = None
 
     def __enter__(self) -> Progress:
@@ -38,10 +38,9 @@ class Progress:
         self._show()
 
     def _show(self) -> None:
-        for file in sorted(self.folder.rglob("journal.log")):
-            records = journal.read(file, start=self.seen.get(file, 0))
-            self.seen[file] = self.seen.get(file, 0) + len(records)
-            latest = [r for r in records if r.kind == "progress"]
+        for file in sorted(self.folder.rglob(LOG)):
+            tail = self.tails.setdefault(file, Tail(file))
+            latest = [record for record in tail.new() if record.kind == "progress"]
             if latest:
                 title = " ".join([self.name, *file.parent.relative_to(self.folder).parts])
                 self._line(title, latest[-1].payload)

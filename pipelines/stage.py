@@ -1,7 +1,9 @@
-"""What every stage does around its own work: read and check params, key its run folder, track, show progress, time.
+"""What every stage does around its own work: key its run folder, track, show progress, time.
 
     with stage("pretrain", params, section, inputs=["data/prepared/source"]) as run:
         scores = run.spread(training.train_all, ...)
+
+Every run is a folder below .trainyard/runs (see components/journal.py); a mirror sends them to MLflow meanwhile.
 """
 
 from __future__ import annotations
@@ -11,26 +13,36 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components import cluster, journal, recipe, tracking
-from components.journal import Journal
-from pipelines.progress import Progress
+import psutil
 
-WORK = Path(".trainyard")  # unfinished runs, timings: everything that is not an output; safe to delete
+from components import cluster, journal, recipe, tracking
+from components.home import home
+from components.journal import LOG, STAGE_LOG, Journal
+from pipelines.progress import Progress
+from pipelines.provenance import provenance
+
 CODE = ("components", "pipelines/training.py")
+CHUNK = 1 << 20
+
+
+def work() -> Path:
+    """Unfinished runs, timings: everything that is not an output; safe to delete. Outlives a stage's outs, which DVC
+    deletes before it runs the stage again."""
+    return home() / ".trainyard"
 
 
 @dataclass
 class Stage:
     name: str
-    key: str
-    folder: Path  # outlives the stage: DVC deletes outs before it runs a stage, so unfinished work can't live there
-    run: tracking.Run
+    params: dict[str, Any]  # of the whole pipeline
+    folder: Path
+    pipeline: Journal  # of the run above all stages
     journal: Journal
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -38,8 +50,8 @@ class Stage:
         """`cluster.spread`, its progress shown."""
         started = time.monotonic()
         with Progress(self.name, self.folder):
-            result = cluster.spread(function, *arguments, name=self.name, folder=WORK / "ray")
-        self.seconds["workers"] = time.monotonic() - started
+            result = cluster.spread(function, *arguments, name=self.name, folder=work() / "ray")
+        self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
         return result
 
     def tell(self, text: str) -> None:
@@ -50,48 +62,85 @@ class Stage:
         """A file for the run's page in MLflow."""
         self.journal.write("artifact", path=str(Path(path).resolve()), folder=folder)
 
+    def child(self, name: str, folder: Path, params: dict[str, Any], kind: str) -> None:
+        """A run below this one, whose journal is in `folder`. kind: what it can be filtered by in MLflow."""
+        tags = {"trainyard.stage": kind, "mlflow.source.name": f"pipelines/{self.name}.py"}
+        journal.describe(folder, name, self.params["name"], self.folder, recipe.flatten(params), tags)
+
+    def finished(self, name: str, folder: Path, params: dict[str, Any], rungs: list[dict[str, float]]) -> None:
+        """A child run known only by its scores after each rung."""
+        self.child(name, folder, params, "trial")
+        lines = Journal(folder / LOG, position=0)
+        for number, scores in enumerate(rungs, 1):
+            lines.write("metric", step=number, values=scores)
+        self.close(folder)
+
+    def close(self, folder: Path, status: str = "FINISHED") -> None:
+        Journal(folder / STAGE_LOG).write("end", status=status)
+
 
 @contextmanager
 def stage(name: str, params: dict[str, Any], tracked: dict[str, Any], inputs: list[str]) -> Iterator[Stage]:
-    """Connects, tracks, and notes the stage's seconds; a failure is recorded and raised.
+    """Tracks, connects, and notes the stage's seconds; a failure is recorded and raised.
 
-    tracked: the values that decide the stage's result, with the bytes of `inputs` and of the code: they key its folder.
+    tracked: the values that decide the stage's result; with the bytes of `inputs` and of the code they key its folder.
     """
+    importing = time.time() - psutil.Process().create_time()
     started = time.monotonic()
-    digests = {path: _digest(path) for path in inputs}
+    digests = {path: digest(path) for path in inputs}
     key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code_digest()})[:16]
-    folder = WORK / "runs" / f"{name}-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
-    run = tracking.start(
-        name,
-        folder / "journal.log",
-        experiment=params["name"],
-        parent=lambda: tracking.pipeline(params["name"], recipe.digest(params)[:12], params),
-        params=tracked,
-        tags={"trainyard.stage": name, "trainyard.key": key},
-        inputs=[{"name": path, "digest": digest} for path, digest in digests.items()],
+    above, folder = work() / "runs" / f"pipeline-{recipe.digest(params)[:12]}", work() / "runs" / f"{name}-{key}"
+    title = os.environ.get("DVC_EXP_NAME") or recipe.digest(params)[:7]
+    origin = provenance()
+    journal.describe(
+        above,
+        f"{params['name']} {title}",
+        params["name"],
+        params=recipe.flatten(params),
+        tags={"trainyard.stage": "pipeline", **origin},
     )
-    try:
-        cluster.connect()
-        connected = time.monotonic() - started
-        current = Stage(name, key, folder, run, Journal(folder / "stage.log"))
-        yield current
-    except BaseException as error:
-        run.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    run.close("FINISHED")
-    parts = {"connect": connected, **current.seconds, "total": time.monotonic() - started}
-    write_json(WORK / "seconds.json", seconds() | {name: {part: round(value, 2) for part, value in parts.items()}})
+    journal.describe(
+        folder,
+        name,
+        params["name"],
+        above,
+        recipe.flatten(tracked),
+        {"trainyard.stage": name, "trainyard.key": key, "mlflow.source.name": f"pipelines/{name}.py", **origin},
+        [{"name": path, "digest": found, "profile": _profile(path)} for path, found in digests.items()],
+    )
+    current = Stage(name, params, folder, Journal(above / STAGE_LOG), Journal(folder / STAGE_LOG))
+    status = "FAILED"
+    with tracking.Mirror(above, folder), tracking.sampled(current.journal):
+        try:
+            for lines in (current.pipeline, current.journal):
+                lines.write("begin", stage=name)
+            cluster.connect()
+            current.seconds["connect"] = time.monotonic() - started
+            yield current
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            current.journal.write("end", status=status)
+            if status != "FINISHED" or name == "evaluate":
+                current.pipeline.write("end", status=status)
+    parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
+    write_json(work() / "seconds.json", seconds() | {name: {part: round(value, 2) for part, value in parts.items()}})
 
 
 def code_digest() -> str:
     """SHA-256 over the sources that a result depends on."""
-    digest = hashlib.sha256()
-    for root in CODE:
-        path = Path(__file__).parent.parent / root
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+    root = Path(__file__).parent.parent
+    return _digest(root, [p for name in CODE for p in ([root / name] if name.endswith(".py") else (root / name).rglob("*.py"))])
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256: of prepared data its manifest's; of any other file or folder over names and bytes."""
+    folder = Path(path)
+    if (folder / "manifest.json").is_file():
+        return str(json.loads((folder / "manifest.json").read_text())["digest"])
+    return _digest(folder.parent, [p for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else [folder])
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -104,7 +153,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def seconds() -> dict[str, dict[str, float]]:
     """Seconds of each stage's last run, split into parts."""
-    path = WORK / "seconds.json"
+    path = work() / "seconds.json"
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
@@ -113,7 +162,7 @@ def history(path: str | Path, folders: dict[str, Path]) -> None:
     rows: list[dict[str, Any]] = []
     for name, folder in folders.items():
         by_step: dict[int, dict[str, Any]] = {}
-        for record in journal.read(folder / "journal.log"):
+        for record in journal.read(folder / LOG):
             if record.kind == "metric":
                 row = by_step.setdefault(record.payload["step"], {"run": name, "step": record.payload["step"]})
                 row |= {"epoch": round(record.payload["epoch"], 4), **record.payload["values"]}
@@ -132,12 +181,18 @@ def table(path: str | Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _digest(path: str) -> str:
-    """Of prepared data: its manifest's; of any other file or folder: over its bytes."""
-    folder = Path(path)
-    if (folder / "manifest.json").is_file():
-        return str(json.loads((folder / "manifest.json").read_text())["digest"])
-    digest = hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]:
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+def _digest(root: Path, files: Iterable[Path]) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as file:
+            whole.update(f"{path.relative_to(root)}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def _profile(path: str) -> dict[str, Any]:
+    """What MLflow shows of prepared data: examples a split."""
+    file = Path(path) / "manifest.json"
+    if not file.is_file():
+        return {}
+    manifest = json.loads(file.read_text())
+    return {"set": manifest["name"], **{name: split["rows"] for name, split in manifest["splits"].items()}}

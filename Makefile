@@ -1,0 +1,54 @@
+# Everything starts here: `make help`.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help env run ui report doctor test test-slow lint bench lock clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: .venv/ready ## the environment, from the lock file (other targets call it)
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} does not fit: name one of 3.11 to 3.13, e.g. make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@echo "installing the locked packages into .venv (the first time: minutes)"
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/python -m compileall -q components pipelines
+	@touch $@
+
+run: env ## the flagship: what has changed runs on a local Ray cluster, then a summary
+	@$(BIN)/trainyard run
+
+ui: env ## MLflow's pages on this machine, with links that open the runs' charts
+	@$(BIN)/trainyard ui
+
+report: env ## write reports/index.html again
+	@$(BIN)/trainyard report
+
+doctor: env ## is everything here? each problem with its remedy
+	@$(BIN)/trainyard doctor
+
+test: env ## the tests
+	$(BIN)/python -m pytest
+
+test-slow: env ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+lint: env ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: env ## every figure in RESULTS.md that is a ratio or a time (about 20 minutes, on an idle machine)
+	$(BIN)/python -m benchmarks
+
+lock: ## resolve the lock file anew
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-annotate \
+	    --no-header --upgrade --quiet --output-file requirements.lock
+
+clean: ## remove what runs leave behind; results, tracking and the environment stay
+	rm -rf .trainyard build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

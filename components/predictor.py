@@ -1,0 +1,30 @@
+"""The registered model's code, run when MLflow loads one: `mlflow.pyfunc.load_model("models:/NAME/1")`.
+
+Columns in, as they are stored ({"image": uint8 [B, H, W, C]}), decoded predictions out. Weights are safetensors;
+nothing is pickled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+
+from components import exported
+
+
+class Predictor(mlflow.pyfunc.PythonModel):
+    def load_context(self, context: Any) -> None:
+        self.task, self.state = exported.read(context.artifacts["model"])
+        for module in self.state.modules.values():
+            module.eval()
+
+    def predict(self, context: Any, model_input: dict[str, np.ndarray], params: Any = None) -> dict[str, Any]:
+        batch = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
+        with torch.no_grad():
+            return {name: values.numpy() for name, values in self.task.predict(self.state, batch).items()}
+
+
+mlflow.models.set_model(Predictor())

@@ -1,0 +1,334 @@
+"""Run folders on their way to MLflow: one thread follows the journals and sends what is new.
+
+Work never waits for it and never fails by it. Sending again what was sent before changes nothing (a metric is the same
+one when key, time, step and value are), so a mirror killed anywhere starts again from its last note, `mirror.json`.
+This module and the code that travels with a registered model (predictor.py) are the only importers of mlflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.home import home
+from components.journal import RUN, STAGE_LOG, Journal, Record, Tail, read
+
+PAUSE = 1.0  # seconds between two looks at the journals
+PATIENCE = 20.0  # seconds that a stage's end waits for what is still to be sent
+SAMPLE, SAMPLES = 1.0, 3  # seconds between two looks at the machine; so many are averaged into one point
+BATCH = 1000  # metrics, tags or parameters MLflow takes at once
+DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we try again ourselves
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+log = logging.getLogger(__name__)
+
+
+def uri() -> str:
+    """MLFLOW_TRACKING_URI, or a SQLite file in the repository."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
+
+
+def links(experiment: str, base: str) -> dict[str, str]:
+    """Title -> address of MLflow pages at `base` that open on the runs (its front page shows another view)."""
+    client = _client(uri())
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return {"MLflow": base}
+    page = f"{base}/#/experiments/{found.experiment_id}/runs"
+    chosen = {stage: f"tags.\"trainyard.stage\" = '{stage}'" for stage in ("pipeline", "arm", "trial")}
+    titles = {"pipeline": "pipelines, newest first", "arm": "curves of both arms", "trial": "the search's trials"}
+    addresses = {
+        titles[stage]: f"{page}?compareRunsMode=CHART&searchFilter={urllib.parse.quote(query)}"
+        for stage, query in chosen.items()
+    }
+    newest = client.search_runs([found.experiment_id], chosen["arm"], max_results=4, order_by=["start_time DESC"])
+    if len(newest) > 1:
+        ids = urllib.parse.quote(json.dumps([run.info.run_id for run in newest]))
+        owner = urllib.parse.quote(json.dumps([found.experiment_id]))
+        addresses["comparison of the newest"] = f"{base}/#/compare-runs?runs={ids}&experiments={owner}"
+    return addresses
+
+
+class Mirror:
+    """Follows all run folders in and below `folders` while its block runs; `pending` is what it could not send."""
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders, self.uri = folders, uri()
+        self.ended, self.thread = threading.Event(), threading.Thread(target=self._follow, daemon=True)
+        self.failure: Exception | None = None
+
+    def __enter__(self) -> Mirror:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.ended.set()
+        self.thread.join(PATIENCE)
+        if self.failure or self.thread.is_alive():
+            reason = str(self.failure).splitlines()[0] if self.failure else f"not done after {PATIENCE:.0f} s"
+            log.warning("%s did not take all records (%s); they are kept: trainyard sync", _safe(self.uri), reason)
+
+    def _follow(self) -> None:
+        wait = PAUSE
+        while True:
+            last = self.ended.is_set()
+            try:
+                self.send()
+                self.failure, wait = None, PAUSE
+            except Exception as error:  # whatever a tracker does must not reach the work
+                self.failure, wait = error, min(2 * wait, 60)
+            if last:
+                return
+            self.ended.wait(wait)
+
+    def send(self) -> int:
+        """Everything new, now; the number of records sent. Raises what MLflow raises."""
+        runs = sorted({file.parent for folder in self.folders for file in folder.rglob(RUN)})
+        client = _client(self.uri) if runs else None
+        return sum(_Run(client, self.uri, folder).send() for folder in runs)
+
+
+@contextmanager
+def sampled(journal: Journal) -> Iterator[None]:
+    """Notes processor, memory, disk, network and GPU use of this machine while the block runs."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_sample, args=(journal, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _sample(journal: Journal, ended: threading.Event) -> None:
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with contextlib.suppress(Exception):  # no GPU, or no driver
+        monitors.append(GPUMonitor())
+    number = 0
+    while not ended.wait(SAMPLE):
+        number += 1
+        for monitor in monitors:
+            monitor.collect_metrics()
+        if number % SAMPLES == 0:
+            values = {f"system/{name}": value for m in monitors for name, value in m.aggregate_metrics().items()}
+            journal.write("metric", step=number // SAMPLES, values=values)
+            for monitor in monitors:
+                monitor.clear_metrics()
+
+
+# ------------------------------------------------------------------------------------------------ one run
+
+
+class _Run:
+    """One run folder and its MLflow run."""
+
+    def __init__(self, client: Any, uri: str, folder: Path) -> None:
+        self.client, self.uri, self.folder = client, uri, folder
+        self.note = folder / "mirror.json"
+        self.facts: dict[str, Any] = json.loads((folder / RUN).read_text())
+        known = json.loads(self.note.read_text()) if self.note.is_file() else {}
+        same = known.get("uri") == uri and known.get("id") == self.facts["id"]
+        fresh = {"uri": uri, "id": self.facts["id"], "offsets": {}, "models": []}
+        self.known: dict[str, Any] = known if same else fresh
+
+    def send(self) -> int:
+        tails = {file.name: Tail(file, self.known["offsets"].get(file.name, 0)) for file in self.folder.glob("*.log")}
+        if "run" in self.known and not any(tail.path.stat().st_size != tail.offset for tail in tails.values()):
+            return 0
+        with _alone(self.folder / ".mirror") as alone:
+            if not alone:
+                return 0
+            run = self.identify()
+            count = 0
+            for tail in sorted(tails.values(), key=lambda tail: tail.path.name == STAGE_LOG):
+                if tail.path.stat().st_size < tail.offset:
+                    tail.offset = 0  # cut and written anew: all of it again
+                records = tail.new()
+                self.replay(run, records)
+                self.known["offsets"][tail.path.name] = tail.offset
+                count += len(records)
+            self.remember()
+            return count
+
+    def identify(self) -> str:
+        """The MLflow run's id: noted, or found by our id, or made now (after its parent's)."""
+        if "run" not in self.known:
+            owner = _experiment(self.client, self.facts["experiment"], self.uri)
+            tags = {"trainyard.id": self.facts["id"]} | self.facts["tags"]
+            if self.facts["parent"]:
+                parent = (self.folder / self.facts["parent"]).resolve()
+                tags["mlflow.parentRunId"] = _Run(self.client, self.uri, parent).identify()
+            query = f"tags.\"trainyard.id\" = '{self.facts['id']}'"
+            found = self.client.search_runs([owner], query, max_results=1)
+            run = found[0] if found else self.client.create_run(owner, self.facts["created"], tags, self.facts["name"])
+            self.known["run"] = run.info.run_id
+            self.describe(run.info.run_id)
+            self.remember()
+        return str(self.known["run"])
+
+    def describe(self, run: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        params = [Param(key, str(value)[:6000]) for key, value in self.facts["params"].items()]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(run, params=params[start : start + 100])
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=given["name"],
+                    digest=given["digest"][:32],
+                    source_type="local",
+                    source=json.dumps({"uri": given["name"]}),
+                    profile=json.dumps(given.get("profile", {})),
+                ),
+                [InputTag("mlflow.data.context", given.get("context", "input"))],
+            )
+            for given in self.facts["inputs"]
+        ]
+        if inputs:
+            self.client.log_inputs(run, inputs)
+
+    def replay(self, run: str, records: list[Record]) -> None:
+        metrics = [metric for record in records for metric in _metrics(record)]
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + BATCH])
+        if any(record.kind == "text" for record in records):
+            told = [r.payload["text"] for r in read(self.folder / STAGE_LOG) if r.kind == "text"]
+            self.client.log_text(run, "\n".join(told) + "\n", "log.txt")
+        for record in records:
+            given = record.payload
+            if record.kind == "begin":
+                self.client.update_run(run, status="RUNNING")
+            elif record.kind == "tag":
+                self.client.set_tag(run, given["name"], given["value"])
+            elif record.kind == "artifact" and Path(given["path"]).is_file():
+                self.client.log_artifact(run, given["path"], given["folder"] or None)
+            elif record.kind == "model":
+                self.register(run, given)
+            elif record.kind == "end":
+                self.client.set_terminated(run, given["status"], record.time)
+
+    def register(self, run: str, given: dict[str, Any]) -> None:
+        """Logs an exported model's folder with its signature, once, and registers it under `given["name"]`."""
+        if given["digest"] in self.known["models"] or not Path(given["path"]).is_dir():
+            return
+        import mlflow
+        import numpy as np
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        def schema(specs: dict[str, Any]) -> Any:
+            return Schema([TensorSpec(np.dtype(dtype), (-1, *shape), name) for name, (dtype, shape) in specs.items()])
+
+        root = Path(__file__).parent
+        mlflow.set_tracking_uri(self.uri)
+        with mlflow.start_run(run_id=run):
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(root / "predictor.py"),
+                artifacts={"model": given["path"]},
+                code_paths=[str(root)],
+                signature=ModelSignature(schema(given["inputs"]), schema(given["outputs"])),
+                input_example=dict(np.load(given["example"])),
+                pip_requirements=given["requirements"],
+                registered_model_name=given["name"],
+                metadata={"digest": given["digest"]},
+            )
+        self.client.update_run(run, status="RUNNING")  # leaving the block above ended it
+        self.known["models"].append(given["digest"])
+        self.remember()
+
+    def remember(self) -> None:
+        draft = self.folder / f".mirror.json.{os.getpid()}"
+        draft.write_text(json.dumps(self.known))
+        draft.replace(self.note)
+
+
+def _metrics(record: Record) -> list[Any]:
+    """Against the step, and what belongs to a whole epoch against the epoch, too (under epoch/)."""
+    from mlflow.entities import Metric
+
+    given = record.payload
+    if record.kind == "progress":
+        return [Metric("train/examples_per_second", given["speed"], record.time, given["step"])]
+    if record.kind != "metric":
+        return []
+    metrics = []
+    for name, value in given["values"].items():
+        group, _, rest = name.partition("/")
+        if group != "epoch":
+            metrics.append(Metric(name, value, record.time, given["step"]))
+        if group in ("epoch", "validation"):
+            by_epoch = f"epoch/{'train' if group == 'epoch' else group}/{rest}"
+            metrics.append(Metric(by_epoch, value, record.time, round(given["epoch"])))
+    if "epoch" in given:
+        metrics.append(Metric("epoch", given["epoch"], record.time, given["step"]))
+    return metrics
+
+
+# ------------------------------------------------------------------------------------------------ the tracker
+
+
+def _client(uri: str) -> Any:
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+def _experiment(client: Any, name: str, uri: str) -> str:
+    """The experiment's id, made or brought back from the bin if need be; another process may be quicker."""
+    from mlflow.exceptions import MlflowException
+
+    local = not uri.startswith("http")
+    place = f"file://{home()}/mlartifacts/{urllib.parse.quote(name)}" if local else None
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, place))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    elif found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _safe(uri: str) -> str:
+    """Without a password."""
+    parts = urllib.parse.urlsplit(uri)
+    return uri.replace(f"{parts.username}:{parts.password}@", "") if parts.password else uri
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Whether this process holds the lock at `path`; another one that mirrors the same folder is left to do it."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True

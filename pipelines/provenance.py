@@ -1,0 +1,33 @@
+"""Where a run comes from: git state, dvc.lock, versions. Tags of every run in MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna", "numpy")
+LOCKS = ("dvc.lock", "requirements.lock")
+
+
+def provenance() -> dict[str, str]:
+    tags = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
+    tags |= {"version.python": platform.python_version(), "platform": platform.platform()}
+    for lock in LOCKS:
+        if Path(lock).is_file():
+            tags[f"sha256.{lock}"] = hashlib.sha256(Path(lock).read_bytes()).hexdigest()
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags |= {"mlflow.source.git.commit": commit, "mlflow.source.git.branch": _git("branch", "--show-current")}
+        tags["git.changed"] = _git("status", "--porcelain", "--untracked-files=no") or "nothing"
+    return tags | {"mlflow.source.type": "PROJECT"}
+
+
+def _git(*arguments: str) -> str:
+    """The command's output, or nothing outside a repository or without git."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

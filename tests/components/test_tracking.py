@@ -1,0 +1,152 @@
+"""A real MLflow, in SQLite and behind its real server: every point arrives once, and nothing that fails there hurts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components import journal, ports, tracking
+from components.journal import Journal
+
+
+@pytest.fixture()
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return address
+
+
+def runs(experiment: str = "bench") -> list:
+    client = tracking._client(tracking.uri())
+    found = client.get_experiment_by_name(experiment)
+    return client.search_runs([found.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"]) if found else []
+
+
+def points(run, name: str) -> list[tuple[int, float]]:
+    history = tracking._client(tracking.uri()).get_metric_history(run.info.run_id, name)
+    return sorted((metric.step, metric.value) for metric in history)
+
+
+def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = "pretrain") -> Journal:
+    journal.describe(folder, name, "bench", parent, {"lr": 0.1}, {"trainyard.stage": name}, [
+        {"name": "digits", "digest": "ab" * 32, "profile": {"train": 100}}
+    ])  # fmt: skip
+    lines = Journal(folder / journal.LOG)
+    for step in range(1, steps + 1):
+        lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+        lines.write("progress", step=step, steps=steps, values={}, speed=100.0)
+        if step % 10 == 0:
+            values = {"validation/accuracy": step / 100, "epoch/loss": 2 / step}
+            lines.write("metric", step=step, epoch=step / 10, values=values)
+    return lines
+
+
+def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
+    above, below = tmp_path / "runs" / "pipeline-1", tmp_path / "runs" / "pretrain-2"
+    journal.describe(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})
+    make(below, parent=above)
+    (tmp_path / "picture.txt").write_text("picture")
+    driver = Journal(below / journal.STAGE_LOG)
+    driver.write("begin", stage="pretrain")
+    driver.write("text", text="hello")
+    driver.write("artifact", path=str(tmp_path / "picture.txt"), folder="pictures")
+    driver.write("artifact", path=str(tmp_path / "gone.txt"), folder="")
+    driver.write("tag", name="verdict", value="fine")
+    driver.write("end", status="FINISHED")
+    with tracking.Mirror(above, below):
+        pass
+    parent, child = runs()
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.run_name == "pretrain"
+    assert child.info.status == "FINISHED"
+    assert child.data.params == {"lr": "0.1"}
+    assert child.data.tags["verdict"] == "fine"
+    assert points(child, "train/loss") == [(step, 1 / step) for step in range(1, 31)]
+    assert points(child, "epoch/train/loss") == [(epoch, 2 / (10 * epoch)) for epoch in (1, 2, 3)]
+    assert points(child, "epoch/validation/accuracy") == [(epoch, epoch / 10) for epoch in (1, 2, 3)]
+    assert points(child, "epoch")[9] == (10, 1.0)
+    assert child.inputs.dataset_inputs[0].dataset.digest == "ab" * 16
+    client = tracking._client(store)
+    assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"log.txt", "pictures"}
+
+
+def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) -> None:
+    """The note of how far it came is lost after everything was sent, and all is sent again."""
+    folder = tmp_path / "runs" / "pretrain-1"
+    make(folder)
+    for _ in range(2):
+        tracking.Mirror(folder).send()
+        shutil.copy(folder / "mirror.json", tmp_path / "note")
+        (folder / "mirror.json").unlink()
+    (run,) = runs()
+    assert len(points(run, "train/loss")) == 30
+    assert len(points(run, "train/examples_per_second")) == 30
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_doubles_nothing(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    make(folder)
+    tracking.Mirror(folder).send()
+    lines = Journal(folder / journal.LOG, position=24)
+    for step in range(12, 30):
+        lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+    tracking.Mirror(folder).send()
+    assert len({step for step, _ in points(runs()[0], "train/loss")}) == 30
+
+
+def test_nothing_new_asks_the_tracker_nothing(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    make(folder)
+    assert tracking.Mirror(folder).send() > 60
+    assert tracking.Mirror(folder).send() == 0
+
+
+@pytest.fixture()
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    """Starts and stops a real server on demand."""
+    port, held = ports.free_port(), {}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")]
+
+    def start() -> None:
+        held["process"] = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        assert ports.answers(f"127.0.0.1:{port}", patience=90)
+
+    def stop() -> None:
+        os.killpg(held.pop("process").pid, signal.SIGKILL)
+
+    yield {"start": start, "stop": stop}
+    if held:
+        stop()
+
+
+def test_a_dead_server_costs_nothing_and_loses_nothing(server: dict, tmp_path: Path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 3.0)
+    folder = tmp_path / "runs" / "pretrain-1"
+    began = time.monotonic()
+    with tracking.Mirror(folder):
+        lines = make(folder)
+    assert time.monotonic() - began < 12
+    assert "trainyard sync" in caplog.text
+    server["start"]()
+    with tracking.Mirror(folder):
+        for step in range(31, 41):
+            lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+    (run,) = runs()
+    assert points(run, "train/loss") == [(step, 1 / step) for step in range(1, 41)]
+    assert json.loads((folder / "mirror.json").read_text())["run"] == run.info.run_id
+    assert "runs" in tracking.links("bench", "http://127.0.0.1:1")["pipelines, newest first"]
