@@ -10,7 +10,8 @@ is the same, bit for bit, on 1, 2 or `shards` workers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,8 @@ class Update:
         self.weights: list[float] = []
         self.calls = 0
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in state.modules.items()}
+        self.buffers = [b for m in state.modules.values() for b in m.buffers()]  # to be changed in place alone
+        self.generator, self.streams = torch.Generator(peers.device), _streams(peers.device)
 
     def begin(self, batches: list[Batch], sizes: list[int]) -> None:
         """A new step: this worker's shards, and the sizes of *all* shards [shards]."""
@@ -104,28 +107,28 @@ class Update:
         names: list[str] = []
 
         def gradients(state: State, shard: Shard) -> Vector:
-            with torch.autocast(shard.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
+            with torch.autocast(self.peers.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
                 value, metrics = loss(state, shard)
             found = torch.autograd.grad(value, parameters, allow_unused=True)
             names[:] = ["loss", *metrics]
-            scalars = [value.detach(), *(m.detach() for m in metrics.values())]
-            grads = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
-            return [*grads, *(s.float() for s in scalars)]
+            scalars = torch.stack([value.detach().float(), *(m.detach().float() for m in metrics.values())])
+            return [*_own(found, parameters), scalars]
 
-        mean = self.mean(gradients)
-        for parameter, gradient in zip(parameters, mean, strict=False):
+        *grads, scalars = self.mean(gradients)
+        for parameter, gradient in zip(parameters, grads, strict=True):
             parameter.grad = gradient
-        metrics = dict(zip(names, mean[len(parameters) :], strict=True))
+        metrics = dict(zip(names, scalars, strict=True))
         if self.clip is not None:
             metrics["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip)
         self.state.optimizers[name].step()
-        self.state.optimizers[name].zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         return metrics
 
     def mean(self, function: Callable[[State, Shard], Vector]) -> Vector:
         """Mean over all shards (weighted by their sizes) of the tensors `function` returns, on every worker."""
         draw, self.calls = self.calls, self.calls + 1
-        buffers, tree, count = _Buffers(self.state), Tree(add_), 0
+        buffers, tree, count = _Buffers(self.buffers), Tree(add_), 0
         for index, batch, weight in zip(self.mine, self.batches, self.weights, strict=True):
             values = self._guarded(function, index, batch, draw, buffers)
             count = len(values)
@@ -149,8 +152,9 @@ class Update:
 
     def _shard(self, index: int, batch: Batch, draw: int) -> Shard:
         key = stream(self.seed, self.state.step, index, draw)
-        torch.manual_seed(key)
-        return Shard(batch, torch.Generator(self.peers.device).manual_seed(key + 1), index)
+        for generator in self.streams:
+            generator.manual_seed(key)
+        return Shard(batch, self.generator.manual_seed(key + 1), index)
 
     def _guarded(
         self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int, buffers: _Buffers
@@ -158,16 +162,14 @@ class Update:
         """Out of memory halves the microbatch and tries again from the step's own state."""
         while True:
             buffers.rewind()
-            shard = self._shard(index, batch, draw)
             try:
-                return self._accumulated(function, shard)
+                return self._accumulated(function, self._shard(index, batch, draw))
             except (RuntimeError, MemoryError) as error:
-                rows = _rows(batch)
-                if not _out_of_memory(error) or self.accumulate >= rows:
+                if not _out_of_memory(error) or self.accumulate >= _rows(batch):
                     raise
-                self.accumulate = min(2 * self.accumulate, rows)
-                if self.peers.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            self.accumulate = min(2 * self.accumulate, _rows(batch))  # the error, and what it held, is gone by here
+            if self.peers.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _accumulated(self, function: Callable[[State, Shard], Vector], shard: Shard) -> Vector:
         if self.accumulate == 1:
@@ -217,11 +219,9 @@ class Update:
 class _Buffers:
     """Floating-point buffers (batch-norm statistics) of all modules: each shard starts from the step's own."""
 
-    def __init__(self, state: State) -> None:
-        found = [b for m in state.modules.values() if m.training for b in m.buffers()]
+    def __init__(self, found: Vector) -> None:
+        self.all, self.start = found, [b.clone() for b in found]
         self.live = [b for b in found if b.is_floating_point()]
-        self.start = [b.clone() for b in found]
-        self.all = found
         self.touched = False
 
     def rewind(self) -> None:
@@ -237,9 +237,32 @@ class _Buffers:
             torch._foreach_copy_(self.live, values)
 
 
+def _own(gradients: Sequence[Tensor | None], parameters: Vector) -> Vector:
+    """A tensor of its own for each parameter, in its memory format: what autograd gives may be expanded or shared."""
+    seen, own = set(), []
+    for gradient, parameter in zip(gradients, parameters, strict=True):
+        if gradient is None:
+            gradient = torch.zeros_like(parameter)
+        elif gradient.stride() != parameter.stride() or gradient.data_ptr() in seen:
+            gradient = torch.empty_like(parameter).copy_(gradient)
+        seen.add(gradient.data_ptr())
+        own.append(gradient)
+    return own
+
+
+def _streams(device: torch.device) -> list[torch.Generator]:
+    """torch's global generators, seeded directly: `torch.manual_seed` costs a millisecond where there is no GPU."""
+    if device.type != "cuda":
+        return [torch.default_generator]
+    torch.cuda.init()
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return [torch.default_generator, torch.cuda.default_generators[index]]
+
+
 def _rows(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in ("not enough memory", "can't allocate memory"))
+    texts = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

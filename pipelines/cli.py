@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         ("summary", "the last run's result in a few lines"),
         ("report", "write the static report again: reports/index.html, and DVC's plots beside it"),
         ("doctor", "check environment, ports, disk, raw data, tracker, GPU"),
+        ("sync", "send what a tracking server did not take while it was away"),
     ):
         commands.add_parser(name, help=help).set_defaults(run=_module(name))
     check = commands.add_parser("plan", help="check the params or recipes, and show what would run")

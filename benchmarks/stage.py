@@ -1,0 +1,73 @@
+"""What a stage costs beside its work, on a kept cluster: `python -m benchmarks.stage`.
+
+A stage whose workers do nothing, through the same `stage` as every real one (tracking on), in a fresh process each time:
+
+import    from the process's start to the stage's first line: Python, our modules
+connect   keys, run folders, joining the Ray cluster
+start     Ray Train: controller, placement, a worker process that imports torch
+finish    from the worker's return to the driver's
+track     sending what is left to MLflow (SQLite)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("import", "connect", "start", "finish", "track", "total")
+
+
+def entered(peers: object) -> float:
+    """On the worker."""
+    return time.time()
+
+
+def one() -> None:
+    """In a process of its own: prints the seconds of each part."""
+    from pipelines.stage import seconds, stage
+
+    with stage("bench", {"name": "bench"}, {"started": time.time()}, []) as run:
+        called = time.time()
+        start = run.spread(entered) - called
+        done = time.time()
+        finish = done - called - start
+    parts = seconds()["bench"]
+    track = parts["total"] - parts["import"] - parts["connect"] - start - finish
+    print(json.dumps({**parts, "start": start, "finish": finish, "track": track}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        return one()
+    from pipelines.run import local_cluster
+
+    command = [sys.executable, "-m", "benchmarks.stage", "--one"]
+    with local_cluster(), tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        found = []
+        for _ in range(given.rounds + 1):
+            asked = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+            found.append(json.loads(asked.stdout.splitlines()[-1]))
+    print(f"\nfixed cost of a stage, seconds, median of {given.rounds} (the first, which starts the cluster, apart)\n")
+    print(f"| {' | '.join(['', *PARTS])} |\n|---|{'---|' * len(PARTS)}")
+    print(f"| first | {' | '.join(f'{found[0][part]:.1f}' for part in PARTS)} |")
+    medians = [statistics.median(parts[part] for parts in found[1:]) for part in PARTS]
+    print(f"| later | {' | '.join(f'{value:.1f}' for value in medians)} |")
+    return None
+
+
+if __name__ == "__main__":
+    main()

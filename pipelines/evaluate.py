@@ -1,0 +1,89 @@
+"""evaluate: both arms on the test split, opened here and nowhere else; the report; the registered model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components import report as pictures
+from components.data.store import Split, Store
+from components.metrics import comparison
+from pipelines import report, training
+from pipelines.finetune import ARMS, PREPARED
+from pipelines.stage import Stage, digest, stage, table, write_json
+
+REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of the registered model
+
+
+def main(params: dict[str, Any]) -> None:
+    settings = params["evaluate"]
+    folders = {arm: sorted(Path("models", arm).iterdir(), key=lambda path: int(path.name)) for arm in ARMS}
+    tracked = {"evaluate": settings, "seed": params["seed"]}
+    with stage("evaluate", params, tracked, [PREPARED, "models/finetuned", "models/scratch"]) as run:
+        split, classes = Store(PREPARED).split("test"), Store(PREPARED).manifest["classes"]
+        truth = split.array("label")
+        scored = run.spread(training.score, [str(f) for arm in ARMS for f in folders[arm]], PREPARED, "test")
+        arms = {arm: [scored.pop(0) for _ in folders[arm]] for arm in ARMS}
+        metrics = compare({arm: [scores for scores, _ in found] for arm, found in arms.items()}, {
+            arm: np.stack([predictions["label"] == truth for _, predictions in found]) for arm, found in arms.items()
+        }, settings["level"], settings["draws"])  # fmt: skip
+        write_json("metrics/evaluate.json", metrics)
+        _, chosen = arms["finetuned"][0]  # the first seed: a choice that needs no look at the test split
+        names = np.array(classes)
+        columns = {"truth": names[truth], "predicted": names[chosen["label"]]}
+        table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in zip(*columns.values(), strict=True)])
+        mistakes(split, chosen, truth, classes, settings["mistakes"])
+        run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
+        run.pipeline.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
+        run.journal.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
+        register(run, folders["finetuned"][0], split, chosen)
+    report.main()
+
+
+def compare(
+    scores: dict[str, list[dict[str, float]]], correct: dict[str, np.ndarray], level: float, draws: int
+) -> dict[str, Any]:
+    """scores: of each seed; correct: [seeds, N] of bool, each by arm -> what metrics/evaluate.json holds."""
+    metrics: dict[str, Any] = {"seeds": len(correct["finetuned"]), "examples": correct["finetuned"].shape[1]}
+    for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):
+        found = comparison.accuracy(correct[arm], level, draws)
+        metrics[f"{prefix}accuracy"] = found["accuracy"]
+        metrics |= {f"{prefix}accuracy_{name}": found[name] for name in ("low", "high", "std")}
+        metrics[f"{prefix}accuracy_by_seed"] = correct[arm].mean(1).tolist()
+        metrics[f"{prefix}loss"] = float(np.mean([score["loss"] for score in scores[arm]]))
+    return metrics | comparison.gain(correct["finetuned"], correct["scratch"], level, draws)
+
+
+def mistakes(split: Split, chosen: dict[str, np.ndarray], truth: np.ndarray, classes: list[str], count: int) -> None:
+    """reports/mistakes.png: the most confident wrong answers."""
+    wrong = np.flatnonzero(chosen["label"] != truth)
+    worst = wrong[np.argsort(-chosen["probability"][wrong].max(1), kind="stable")][:count]
+    captions = [
+        f"{classes[truth[row]]} → {classes[chosen['label'][row]]}  p={chosen['probability'][row].max():.2f}"
+        for row in worst
+    ]
+    pictures.picture_grid(split.take(worst)["image"], captions, Path("reports/mistakes.png"))
+
+
+def register(run: Stage, folder: Path, split: Split, predictions: dict[str, np.ndarray]) -> None:
+    """Hands the model to MLflow's registry, under the pipeline's name, with its signature and two examples."""
+    inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}
+    example = run.folder / "example.npz"
+    np.savez(example, **inputs)
+
+    def specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
+        return {name: (str(values.dtype), list(values.shape[1:])) for name, values in columns.items()}
+
+    run.journal.write(
+        "model",
+        name=run.params["name"],
+        path=str(folder.resolve()),
+        digest=digest(folder),
+        inputs=specs(inputs),
+        outputs=specs(predictions),
+        example=str(example),
+        requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+    )

@@ -1,0 +1,21 @@
+"""`trainyard sync`: sends what a tracking server did not take while it was away."""
+
+from __future__ import annotations
+
+from components import tracking
+from components.refusal import Refusal
+from pipelines.stage import work
+
+
+def main() -> int:
+    runs = work() / "runs"
+    if not runs.is_dir():
+        print("no runs yet: nothing to send")
+        return 0
+    try:
+        count = tracking.Mirror(runs).send()
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Refusal(f"tracking: {reason}; nothing is lost, try again later") from None
+    print(f"sent {count} records" if count else "the tracker has everything")
+    return 0

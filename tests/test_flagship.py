@@ -1,0 +1,255 @@
+"""The whole house, small: a copy of the repository goes from nothing to a compared, registered model.
+
+Real DVC, Ray, MLflow and (where there is one) Chromium, in one workspace that the tests of this file share, in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from components import ports, recipe
+from pipelines.run import local_cluster
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+SMALL = {
+    "data.source.per_class": 40,
+    "pretrain.fit.epochs": 2,
+    "tune.folds": 2,
+    "tune.search.samples": 3,
+    "finetune.seeds": 2,
+    "finetune.fit.epochs": 2,
+    "evaluate.draws": 200,
+}
+MODELS = ("models/pretrain", "models/finetuned", "models/scratch")
+pytestmark = pytest.mark.cluster
+
+
+@dataclass
+class Workspace:
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str, code: int = 0, **environment: str) -> str:
+        """stdout and stderr of a command run in the workspace; its exit code must be `code`."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, timeout=500
+        )
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+        return done.stdout + done.stderr
+
+    def trainyard(self, *arguments: str, code: int = 0, **environment: str) -> str:
+        return self.run(sys.executable, "-m", "pipelines", *arguments, code=code, **environment)
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+    def bytes(self, *folders: str) -> dict[str, str]:
+        files = sorted(f for folder in folders for f in (self.folder / folder).rglob("*") if f.is_file())
+        return {str(f.relative_to(self.folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "plots/", "reports/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    params = recipe.overlay(recipe.load(folder / "params.yaml"), SMALL)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "TRAINYARD", "DVC"))}
+    environment |= {"PATH": f"{BIN}{os.pathsep}{environment['PATH']}", "PYTHONPATH": str(folder), "TRAINYARD_THREADS": "1"}
+    made = Workspace(folder, environment)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        made.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)
+    with local_cluster(cpus=2) as address:
+        environment["RAY_ADDRESS"] = address
+        yield made
+
+
+def test_one_command_goes_from_nothing_to_a_summary(workspace: Workspace) -> None:
+    said = workspace.trainyard("run")
+    assert re.search(r"fine-tuned +0\.\d+ +\[0\.\d+, 0\.\d+\]", said)
+    assert "from scratch" in said
+    assert "reports/index.html" in said
+    metrics = workspace.json("metrics/evaluate.json")
+    assert {"accuracy", "accuracy_low", "accuracy_high", "scratch_accuracy"} <= metrics.keys()
+    assert 0 <= metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"] <= 1
+    assert metrics["examples"] == 1797 - 100
+    page = (workspace.folder / "reports/index.html").read_text()
+    assert not re.search(r"(src|href)=[\"']https?://", page)
+    seconds = workspace.json(".trainyard/seconds.json")
+    assert set(seconds) == {"prepare", "augment", "pretrain", "tune", "finetune", "evaluate"}
+
+
+def test_the_second_time_nothing_runs(workspace: Workspace) -> None:
+    began = time.monotonic()
+    said = workspace.trainyard("run")
+    assert "nothing changed" in said
+    assert "Running stage" not in said
+    assert time.monotonic() - began < 15
+
+
+def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("glyphs-to-digits")
+    runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id], max_results=100)}
+    by_stage: dict[str, list] = {}
+    for run in runs.values():
+        by_stage.setdefault(run.data.tags["trainyard.stage"], []).append(run)
+        assert run.info.status == "FINISHED", run.info.run_name
+    counts = {stage: len(found) for stage, found in by_stage.items()}
+    stages = dict.fromkeys(("prepare", "augment", "pretrain", "tune", "finetune", "evaluate"), 1)
+    assert counts == {"pipeline": 1, **stages, "trial": 6, "arm": 4}
+    for stage, above in (("pretrain", "pipeline"), ("trial", "tune"), ("arm", "finetune")):
+        for run in by_stage[stage]:
+            assert runs[run.data.tags["mlflow.parentRunId"]].data.tags["trainyard.stage"] == above
+    pipeline, pretrain = by_stage["pipeline"][0], by_stage["pretrain"][0]
+    assert pipeline.data.metrics["accuracy"] == workspace.json("metrics/evaluate.json")["accuracy"]
+    assert len(pretrain.data.tags["mlflow.source.git.commit"]) == 40
+    assert pretrain.data.metrics["train/loss"] > 0
+    assert len(client.get_metric_history(pretrain.info.run_id, "epoch/train/loss")) == 2
+    assert any(name.startswith("system/cpu") for name in pretrain.data.metrics)
+    digests = {given.dataset.name: given.dataset.digest for given in pretrain.inputs.dataset_inputs}
+    assert digests["data/prepared/source"] == workspace.json("data/prepared/source/manifest.json")["digest"][:32]
+    searched = {"task.optimizer.lr", "fit.batch"}
+    assert all(searched <= run.data.params.keys() and "accuracy" in run.data.metrics for run in by_stage["trial"])
+    artifacts = {file.path for file in client.list_artifacts(by_stage["evaluate"][0].info.run_id)}
+    assert {"index.html", "mistakes.png"} <= artifacts
+
+
+def test_the_registered_model_predicts_as_it_was_evaluated(workspace: Workspace) -> None:
+    code = """
+import mlflow, numpy as np
+from components.data.store import Store
+model = mlflow.pyfunc.load_model("models:/glyphs-to-digits/1")
+images = Store("data/prepared/target").split("test").array("image")
+print("names", model.metadata.signature.inputs.input_names())
+np.save("predicted.npy", model.predict({"image": images})["label"])
+"""
+    place = f"sqlite:///{workspace.folder}/mlflow.db"
+    said = workspace.run(sys.executable, "-c", code, MLFLOW_TRACKING_URI=place)
+    assert "['image']" in said
+    lines = (workspace.folder / "plots/confusion.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1] for line in lines] == [str(label) for label in np.load(workspace.folder / "predicted.npy")]
+
+
+def test_two_workers_write_the_same_bytes(workspace: Workspace) -> None:
+    """Every stage but the search from the start, with nothing left of the first run but its outputs to compare with."""
+    folders = ("data/prepared", "data/augmented", *MODELS)
+    before = workspace.bytes(*folders)
+    assert len(before) > 10
+    shutil.rmtree(workspace.folder / ".trainyard" / "runs")
+    for folder in folders:
+        shutil.rmtree(workspace.folder / folder)
+    for stage in ("prepare", "augment", "pretrain", "finetune"):
+        workspace.trainyard(stage, TRAINYARD_WORKERS="2")
+    assert workspace.bytes(*folders) == before
+
+
+def test_an_experiment_reruns_what_it_changes_and_is_compared(workspace: Workspace) -> None:
+    workspace.run("git", "add", "-A")
+    workspace.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "results")
+    said = workspace.run("dvc", "exp", "run", "-S", "evaluate.level=0.5")
+    assert "Running stage 'evaluate'" in said
+    assert "Running stage 'pretrain'" not in said
+    assert "accuracy_low" in workspace.run("dvc", "metrics", "diff")
+
+
+def test_plots_need_no_network(workspace: Workspace) -> None:
+    workspace.run("dvc", "plots", "show")
+    page = (workspace.folder / "dvc_plots/index.html").read_text()
+    assert "vegaEmbed" in page
+    assert not re.search(r"<(script|link)[^>]+https?://", page)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"pretrain.fit.epochs": 0}, "pretrain.fit.epochs: must be a whole number of at least 1"),
+        ({"finetune.fit.bach": 16}, "did you mean 'batch'"),
+        ({"model.use": "models.lenet.LeNett"}, "did you mean 'LeNet'"),
+        ({"tune.search.space": {"task.optimizer.rl": {"low": 0.1, "high": 1}}}, "did you mean 'task.optimizer.lr'"),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_everything_alone(workspace: Workspace, change: dict, says: str) -> None:
+    file = workspace.folder / "params.yaml"
+    good, before = file.read_text(), workspace.bytes("metrics", *MODELS)
+    file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), change), sort_keys=False))
+    try:
+        for command in ("run", "pretrain"):
+            said = workspace.trainyard(command, code=2)
+            assert says in said
+            assert len(said.strip().splitlines()) == 1
+    finally:
+        file.write_text(good)
+    assert workspace.bytes("metrics", *MODELS) == before
+
+
+@pytest.fixture(scope="module")
+def pages(workspace: Workspace) -> Iterator[str]:
+    """What `trainyard ui` prints; its server runs meanwhile."""
+    port = ports.free_port()
+    command = [sys.executable, "-m", "pipelines", "ui", "--port", str(port)]
+    server = subprocess.Popen(
+        command,
+        cwd=workspace.folder,
+        env=workspace.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    said = ""
+    while "Ctrl-C" not in said:
+        line = server.stdout.readline()
+        assert line, f"the server ended: {said}"
+        said += line
+    assert ports.answers(f"127.0.0.1:{port}", patience=90)
+    yield said
+    os.killpg(server.pid, signal.SIGTERM)
+    server.wait(30)
+
+
+def test_the_pages_compare_runs_in_a_real_browser(workspace: Workspace, pages: str) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    links = {title.strip(): address for title, address in re.findall(r"^(.+?)\s+(http\S+)$", pages, re.MULTILINE)}
+    options = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*options, "--disable-sync"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1100})
+        page.goto(links["curves of both arms"])
+        page.get_by_text("epoch/train/loss").first.wait_for(timeout=60_000)
+        page.screenshot(path=workspace.folder / "charts.png")
+        page.goto(links["comparison of the newest"])
+        page.get_by_text("task.optimizer.lr").first.wait_for(timeout=60_000)
+        page.get_by_text("epoch/validation").first.wait_for(timeout=60_000) if False else None
+        page.screenshot(path=workspace.folder / "comparison.png", full_page=True)
+        browser.close()
