@@ -16,7 +16,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str, Tensor] | None = None) -> Path:
     """Writes `checkpoint-STEP` below `folder`, then removes all but the newest two."""
     tensors, scalars = pack(state)
-    blob = save(tensors | {f"extra/{name}": t.contiguous() for name, t in (extra or {}).items()})
+    blob = save(tensors | {f"extra/{name}": value for name, value in distinct(extra or {}).items()})
     record = {
         "step": state.step,
         "scalars": scalars,
@@ -41,7 +40,8 @@ def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str,
     sealed = json.dumps({"record": record, "sha256": hashlib.sha256(text.encode()).hexdigest()}, sort_keys=True)
     final = folder / f"checkpoint-{state.step:08d}"
     draft = folder / f".draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in folder.glob(".draft-*"):
+        shutil.rmtree(left, ignore_errors=True)
     draft.mkdir(parents=True)
     _write_through(draft / "state.safetensors", blob)
     _write_through(draft / "state.json", sealed.encode())
@@ -63,7 +63,7 @@ def latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     for path in found(folder):
         try:
             return read(path)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged (%s): using the checkpoint before it", path, error)
     return None
 
@@ -85,11 +85,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Every tensor of `state` by a path-like name, and the optimisers' scalars as JSON."""
-    tensors: dict[str, Tensor] = {}
-    scalars: dict[str, Any] = {}
-    for kind, modules in (("modules", state.modules), ("averages", state.averages)):
-        for name, module in modules.items():
-            tensors |= {f"{kind}/{name}/{key}": value for key, value in module.state_dict().items()}
+    tensors, scalars = weights(state), {}
     for name, optimizer in state.optimizers.items():
         saved = optimizer.state_dict()
         scalars[name] = {"groups": saved["param_groups"], "state": {}}
@@ -99,15 +95,13 @@ def pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
                     tensors[f"optimizers/{name}/{index}/{slot}"] = value
                 else:
                     scalars[name]["state"].setdefault(str(index), {})[slot] = value
-    tensors |= {f"tables/{name}": torch.from_numpy(np.ascontiguousarray(t)) for name, t in state.tables.items()}
-    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scalars
+    tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
+    return distinct(tensors), scalars
 
 
 def unpack(state: State, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     """Fills a freshly set-up `state` in place; memory formats and devices are kept."""
-    for kind, modules in (("modules", state.modules), ("averages", state.averages)):
-        for name, module in modules.items():
-            module.load_state_dict(below(tensors, f"{kind}/{name}/"))
+    put(state, tensors)
     for name, optimizer in state.optimizers.items():
         saved = record["scalars"][name]
         slots: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in saved["state"].items()}
@@ -115,14 +109,46 @@ def unpack(state: State, tensors: dict[str, Tensor], record: dict[str, Any]) -> 
         for key, value in below(tensors, f"optimizers/{name}/").items():
             index, slot = key.split("/")
             like = moved[int(index)]
-            same = value.shape == like.shape
-            slots.setdefault(int(index), {})[slot] = (
-                torch.empty_like(like, device="cpu").copy_(value) if same else value
-            )
-        groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in saved["groups"]]
+            if value.shape == like.shape:
+                value = torch.empty_like(like, device="cpu", dtype=value.dtype).copy_(value)
+            slots.setdefault(int(index), {})[slot] = value
+        groups = [  # JSON knows no tuples (betas)
+            {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
+            for group in saved["groups"]
+        ]
         optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tables = {name: t.numpy() for name, t in below(tensors, "tables/").items()}
     state.step = record["step"]
+
+
+def weights(state: State) -> dict[str, Tensor]:
+    """Parameters and buffers of all modules and their averages: `modules/net/head.weight`, on the host."""
+    kinds = (("modules", state.modules), ("averages", state.averages))
+    return {
+        f"{kind}/{name}/{key}": value.detach().cpu()
+        for kind, modules in kinds
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def put(state: State, tensors: dict[str, Tensor]) -> None:
+    """Copies what `weights` gave back into the modules."""
+    for kind, modules in (("modules", state.modules), ("averages", state.averages)):
+        for name, module in modules.items():
+            module.load_state_dict(below(tensors, f"{kind}/{name}/"))
+
+
+def distinct(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous, on the host, and no two in one memory (tied weights): as safetensors wants them."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return apart
 
 
 def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

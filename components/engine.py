@@ -9,21 +9,21 @@ run was interrupted. A recipe's `fit` section is the keyword arguments of `fit`.
 
 from __future__ import annotations
 
-import math
+import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from components import checkpoint
 from components.data.feed import Feed
 from components.journal import Journal
+from components.meter import Meter, Scores
 from components.peers import Peers
 from components.ranges import Count, Fraction, Natural, Positive
 from components.refusal import Refusal
@@ -31,15 +31,13 @@ from components.schedules import constant
 from components.task import Spec, State, Task
 from components.update import Update
 
-Scores = dict[str, float]
-
 
 @dataclass
 class Outcome:
     state: State
     scores: Scores  # of the last evaluation, or of the best one when the best weights are kept
     epochs: int
-    done: bool  # False when stopped by `until` or by `after_epoch`
+    done: bool  # False when stopped by `until`
 
 
 def fit(
@@ -49,7 +47,6 @@ def fit(
     validation: Feed | None = None,
     folder: Path | None = None,
     peers: Peers | None = None,
-    after_epoch: Callable[[int, Scores], bool] | None = None,
     until: int | None = None,
     *,
     seed: Natural = 0,
@@ -74,47 +71,44 @@ def fit(
     batch: examples a step over *all* workers, cut into `shards` fixed slices (at least as many as workers).
     schedule: a factory section of `schedules`; clip: the greatest gradient norm; ema: decay of the weights' moving
     average, which then is what is evaluated; patience: evaluations without progress of `task.monitor` before it stops
-    (implies keep="best"). `after_epoch(epoch, scores)` returning True stops the run; `until` stops before that step.
+    (implies keep="best"). `until` stops before that step, as if the process had been killed there.
     """
     peers = peers or Peers()
-    _check(train, batch, shards, peers, patience, validation)
+    best = keep == "best" or patience is not None
+    _check(batch, shards, peers, best, validation)
     order = train.order(batch, seed)
     state = _set_up(task, spec, seed, peers.device, channels_last, compile, ema)
     update = Update(state, peers, seed=seed, shards=shards, precision=precision, clip=clip, accumulate=accumulate)
-    meter = _Meter(task.monitor, keep_best=keep == "best" or patience is not None)
+    meter = Meter(task.monitor, best, patience)
     journal = _resume(state, meter, folder, peers)
-    total, factor = epochs * order.steps_per_epoch, schedule or constant
-    saved, stopped = time.monotonic(), False
+    total, factor, saved = epochs * order.steps_per_epoch, schedule or constant, time.monotonic()
+    _train_mode(state)
 
-    while state.step < total and not stopped:
+    while state.step < total and not meter.stopped:
         if state.step == until:
             _save(folder, peers, state, meter, journal)
             return Outcome(state, meter.scores, state.step // order.steps_per_epoch, done=False)
         rate = _set_rates(state, factor(state.step, total))
-        batches, sizes = train.shards(order, state.step, shards, update.mine)
-        for module in state.modules.values():
-            module.train()
-        update.begin(batches, sizes)
+        update.begin(*train.shards(order, state.step, shards, update.mine))
         meter.add(task.step(state, update))
         if ema is not None:
             _average(state, ema)
         state.step += 1
-        epoch = -(-state.step // order.steps_per_epoch)
-        ends_epoch = state.step % order.steps_per_epoch == 0
-        if state.step % log_every == 0 or ends_epoch:
-            meter.log(journal, state.step, state.step / order.steps_per_epoch, rate, total, batch)
-        if ends_epoch and validation is not None and (epoch % evaluate_every == 0 or state.step == total):
-            scores, _ = evaluate(task, state, validation, peers)
-            meter.judge(scores, state, epoch, journal)
-            stopped = patience is not None and meter.waited >= patience
-            stopped = stopped or bool(after_epoch and after_epoch(epoch, scores))
+        epoch, ends_epoch = state.step / order.steps_per_epoch, state.step % order.steps_per_epoch == 0
+        if ends_epoch or state.step % log_every == 0:
+            _log(journal, meter, state.step, total, epoch, ends_epoch, rate, batch)
+        if validation is not None and ends_epoch and (epoch % evaluate_every == 0 or state.step == total):
+            meter.judge(evaluate(task, state, validation, peers)[0], state, epoch, journal)
+            _train_mode(state)
         if time.monotonic() - saved > checkpoint_seconds:
             _save(folder, peers, state, meter, journal)
             saved = time.monotonic()
 
-    meter.restore_best(state)
-    task.finish(state, train.batches(batch))
-    _save(folder, peers, state, meter, journal)
+    if not meter.done:
+        meter.restore_best(state)
+        task.finish(state, train.batches(batch))
+        meter.done = True
+        _save(folder, peers, state, meter, journal)
     return Outcome(state, meter.scores, -(-state.step // order.steps_per_epoch), done=True)
 
 
@@ -140,7 +134,7 @@ def evaluate(
 # ------------------------------------------------------------------------------------------------ pieces of fit
 
 
-def _check(train: Feed, batch: int, shards: int, peers: Peers, patience: int | None, validation: Feed | None) -> None:
+def _check(batch: int, shards: int, peers: Peers, best: bool, validation: Feed | None) -> None:
     if batch < shards:
         raise Refusal(f"fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
     if peers.size > shards:
@@ -148,36 +142,73 @@ def _check(train: Feed, batch: int, shards: int, peers: Peers, patience: int | N
             f"{peers.size} workers but fit.shards is {shards}: raise fit.shards to at least {peers.size},"
             " or start fewer workers (TRAINYARD_WORKERS)"
         )
-    if patience is not None and validation is None:
-        raise Refusal("fit.patience: early stopping needs a validation split; give one or drop patience")
+    if best and validation is None:
+        raise Refusal("fit.patience, fit.keep: best need a validation split; give the data set one or drop them")
 
 
 def _set_up(
     task: Task, spec: Spec, seed: int, device: torch.device, channels_last: bool, compile: bool, ema: float | None
 ) -> State:
+    if device.type == "cuda":
+        _exact()
     torch.manual_seed(seed)
     state = task.setup(spec)
     for module in state.modules.values():
         module.to(device)
         if channels_last:
             module.to(memory_format=torch.channels_last)
-        if compile:
-            module.compile()
     if ema is not None:
         state.averages = {name: deepcopy(m).requires_grad_(False) for name, m in state.modules.items()}
+    if compile:
+        for module in state.modules.values():
+            module.compile()
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return state
 
 
+def _exact() -> None:
+    """On a GPU: the same sums in the same order every time, or a warning where there is no such kernel."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _train_mode(state: State) -> None:
+    for module in state.modules.values():
+        module.train()
+
+
 def _set_rates(state: State, factor: float) -> float:
+    """The greatest rate there is now."""
     rate = 0.0
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
             rate = max(rate, group["lr"])
     return rate
+
+
+def _log(
+    journal: Journal | None,
+    meter: Meter,
+    step: int,
+    steps: int,
+    epoch: float,
+    ends_epoch: bool,
+    rate: float,
+    batch: int,
+) -> None:
+    """Means since the last line, at an epoch's end those over all of it too; every worker keeps count alike."""
+    speed = meter.count * batch / max(meter.seconds(), 1e-9)
+    means = meter.means(step)
+    values = {f"train/{name}": value for name, value in means.items()} | {"learning_rate": rate}
+    if ends_epoch:
+        values |= {f"epoch/{name}": value for name, value in meter.epoch_means().items()}
+    if journal is not None:
+        journal.write("metric", step=step, epoch=epoch, values=values)
+        journal.write("progress", step=step, steps=steps, values=means, speed=speed)
 
 
 @torch.no_grad()
@@ -190,7 +221,7 @@ def _average(state: State, decay: float) -> None:
             mine.copy_(theirs)
 
 
-def _resume(state: State, meter: _Meter, folder: Path | None, peers: Peers) -> Journal | None:
+def _resume(state: State, meter: Meter, folder: Path | None, peers: Peers) -> Journal | None:
     """Loads the newest whole checkpoint (read by rank 0 for all) and opens rank 0's journal at its position."""
     if folder is None:
         return None
@@ -198,83 +229,14 @@ def _resume(state: State, meter: _Meter, folder: Path | None, peers: Peers) -> J
     if loaded is not None:
         tensors, record = loaded
         checkpoint.unpack(state, tensors, record)
-        meter.load(record["progress"], checkpoint.below(tensors, "extra/"))
+        meter.load(record["progress"], checkpoint.below(tensors, "extra/"), peers.device)
     return Journal(folder / "journal.log", position=meter.position) if peers.rank == 0 else None
 
 
-def _save(folder: Path | None, peers: Peers, state: State, meter: _Meter, journal: Journal | None) -> None:
+def _save(folder: Path | None, peers: Peers, state: State, meter: Meter, journal: Journal | None) -> None:
     if folder is None or peers.rank != 0:
         return
     if journal is not None:
         journal.sync()
         meter.position = journal.position
     checkpoint.write(folder, state, meter.save(), meter.best_weights)
-
-
-@dataclass
-class _Meter:
-    """Running means between two log lines, the last scores, and the best weights so far. Saved with the checkpoint."""
-
-    monitor: tuple[str, str]
-    keep_best: bool
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
-    scores: Scores = field(default_factory=dict)
-    best: Scores = field(default_factory=dict)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    waited: int = 0
-    position: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, metrics: dict[str, Tensor]) -> None:
-        for name, value in metrics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.count += 1
-
-    def log(self, journal: Journal | None, step: int, epoch: float, rate: float, steps: int, batch: int) -> None:
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
-        seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        count, self.sums, self.count = self.count, {}, 0
-        if not math.isfinite(means.get("loss", 0.0)):
-            raise Refusal(f"step {step}: the loss became {means['loss']}; lower the learning rate or set fit.clip")
-        if journal is not None:
-            values = {f"train/{name}": value for name, value in means.items()} | {"learning_rate": rate}
-            journal.write("metric", step=step, epoch=epoch, values=values)
-            journal.write("progress", step=step, steps=steps, values=means, speed=count * batch / max(seconds, 1e-9))
-
-    def judge(self, scores: Scores, state: State, epoch: int, journal: Journal | None) -> None:
-        self.scores, (name, direction) = scores, self.monitor
-        self.started = time.monotonic()
-        if name not in scores:
-            raise Refusal(f"monitor: the task gives no score '{name}'; it gives: {', '.join(scores)}")
-        if journal is not None:
-            values = {f"validation/{key}": value for key, value in scores.items()}
-            journal.write("metric", step=state.step, epoch=float(epoch), values=values)
-        sign = 1 if direction == "max" else -1
-        if not self.best or sign * scores[name] > sign * self.best[name]:
-            self.best, self.waited = scores, 0
-            if self.keep_best:
-                self.best_weights = {k: v.clone() for k, v in checkpoint.pack(state)[0].items() if _is_weight(k)}
-        else:
-            self.waited += 1
-
-    def restore_best(self, state: State) -> None:
-        if self.best_weights:
-            self.scores = self.best
-            for kind, modules in (("modules", state.modules), ("averages", state.averages)):
-                for name, module in modules.items():
-                    module.load_state_dict(checkpoint.below(self.best_weights, f"{kind}/{name}/"))
-
-    def save(self) -> dict[str, Any]:
-        names = ("count", "scores", "best", "waited", "position")
-        return {name: getattr(self, name) for name in names} | {"sums": {n: float(v) for n, v in self.sums.items()}}
-
-    def load(self, saved: dict[str, Any], best_weights: dict[str, Tensor]) -> None:
-        for name, value in saved.items():
-            setattr(self, name, value)
-        self.sums = {name: torch.tensor(value) for name, value in saved["sums"].items()}
-        self.best_weights = best_weights
-
-
-def _is_weight(name: str) -> bool:
-    return name.startswith(("modules/", "averages/"))

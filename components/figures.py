@@ -42,11 +42,6 @@ STYLE = {
     "axes.labelsize": 9,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
     "axes.axisbelow": True,
     "figure.facecolor": PAPER,
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same widths on every machine
@@ -191,7 +186,7 @@ def grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "
     rows = max(1, -(-len(pictures) // columns))
     figure = Figure(figsize=(1.25 * columns, 1.42 * rows + (0.35 if title else 0)), layout="constrained")
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        _entitle(figure, title)
     places = figure.subplots(rows, columns, squeeze=False).flat
     for axes in places:
         axes.set_axis_off()
@@ -252,9 +247,12 @@ def bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str) -> F
 def _blank(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """An empty figure, inches wide and high."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title)
-    return figure, axes
+    _entitle(figure, title)
+    return figure, figure.subplots()
+
+
+def _entitle(figure: Figure, title: str) -> None:
+    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11, fontweight="bold")
 
 
 def _mean(runs: Sequence[Curve]) -> Curve:

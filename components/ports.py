@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from urllib.parse import urlsplit
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -24,3 +25,9 @@ def answers(address: str, patience: float = 0.0) -> bool:
             if time.monotonic() >= until:
                 return False
             time.sleep(0.2)
+
+
+def of(url: str) -> str:
+    """`host:port` of an http(s) address."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import jinja2
+from markupsafe import Markup
 
 from components.figures import PALETTE
 from components.refusal import Refusal
@@ -53,9 +54,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures side by side where there is room."""
+    """Blocks side by side where there is room."""
 
-    pictures: Sequence[Picture]
+    blocks: Sequence[Text | Missing | Picture | Table]
     kind: ClassVar[str] = "row"
 
 
@@ -99,7 +100,7 @@ def page(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     numbers = count(1)
     environment.filters["marked"] = _marked
-    environment.filters["inlined"] = lambda picture: jinja2.utils.markupsafe.Markup(_inlined(picture, next(numbers)))
+    environment.filters["inlined"] = lambda picture: Markup(_inlined(picture, next(numbers)))
     variables = [" ".join(f"--{name}: {pair[side]};" for name, pair in PALETTE.items()) for side in (0, 1)]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
@@ -107,15 +108,15 @@ def page(
         opening=opening,
         sections=sections,
         footer=footer,
-        light=jinja2.utils.markupsafe.Markup(variables[0]),
-        dark=jinja2.utils.markupsafe.Markup(variables[1]),
+        light=Markup(variables[0]),
+        dark=Markup(variables[1]),
     )
 
 
-def _marked(text: str) -> str:
+def _marked(text: str) -> Markup:
     """Escaped, with `code` and links."""
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return jinja2.utils.markupsafe.Markup(re.sub(r"(https?://[^\s<]*[^\s<.,;:)])", r'<a href="\1">\1</a>', html))
+    return Markup(re.sub(r"(https?://[^\s<]*[^\s<.,;:)])", r'<a href="\1">\1</a>', html))
 
 
 def _inlined(picture: Picture, number: int) -> str:
@@ -137,4 +138,4 @@ def _themed(svg: str, alt: str, prefix: str) -> str:
         svg = svg.replace(f": {light}", f": var(--{name})")
     width = float(re.search(r'width="([\d.]+)pt"', svg)[1]) * 4 / 3  # type: ignore[index]
     head = f'<svg role="img" aria-label="{alt}" style="max-width: {1.15 * width:.0f}px"'
-    return re.sub(r'<svg (.*?)width="[\d.]+pt" height="[\d.]+pt"', rf"{head} \1", svg, count=1)
+    return re.sub(r'<svg (.*?)width="[\d.]+pt" height="[\d.]+pt"', lambda found: f"{head} {found[1]}", svg, count=1)

@@ -237,9 +237,10 @@ class _Buffers:
             torch._foreach_copy_(self.live, values)
 
 
-def _own(gradients: Sequence[Tensor | None], parameters: Vector) -> Vector:
+def _own(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Vector:
     """A tensor of its own for each parameter, in its memory format: what autograd gives may be expanded or shared."""
-    seen, own = set(), []
+    seen: set[int] = set()
+    own = []
     for gradient, parameter in zip(gradients, parameters, strict=True):
         if gradient is None:
             gradient = torch.zeros_like(parameter)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from components import report as pictures
+from components import figures
 from components.data.store import Split, Store
 from components.metrics import comparison
 from pipelines import report, training
 from pipelines.finetune import ARMS, PREPARED
 from pipelines.stage import Stage, digest, stage, table, write_json
 
+MISTAKES = "plots/mistakes.png"
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of the registered model
 
 
@@ -27,45 +28,47 @@ def main(params: dict[str, Any]) -> None:
         truth = split.array("label")
         scored = run.spread(training.score, [str(f) for arm in ARMS for f in folders[arm]], PREPARED, "test")
         arms = {arm: [scored.pop(0) for _ in folders[arm]] for arm in ARMS}
-        metrics = compare({arm: [scores for scores, _ in found] for arm, found in arms.items()}, {
-            arm: np.stack([predictions["label"] == truth for _, predictions in found]) for arm, found in arms.items()
-        }, settings["level"], settings["draws"])  # fmt: skip
+        losses = {arm: [scores["loss"] for scores, _ in found] for arm, found in arms.items()}
+        correct = {arm: np.stack([said["label"] == truth for _, said in found]) for arm, found in arms.items()}
+        metrics = compare(losses, correct, settings["level"], settings["draws"])
         write_json("metrics/evaluate.json", metrics)
         _, chosen = arms["finetuned"][0]  # the first seed: a choice that needs no look at the test split
         names = np.array(classes)
         columns = {"truth": names[truth], "predicted": names[chosen["label"]]}
-        table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in zip(*columns.values(), strict=True)])
+        pairs = zip(*columns.values(), strict=True)
+        table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in pairs])
         mistakes(split, chosen, truth, classes, settings["mistakes"])
         run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
-        run.pipeline.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
-        run.journal.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
+        for lines in (run.pipeline, run.journal):
+            lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
         register(run, folders["finetuned"][0], split, chosen)
-    report.main()
+        for path in [*report.write(), Path(MISTAKES)]:
+            run.artifact(path)
 
 
 def compare(
-    scores: dict[str, list[dict[str, float]]], correct: dict[str, np.ndarray], level: float, draws: int
+    losses: dict[str, list[float]], correct: dict[str, np.ndarray], level: float, draws: int
 ) -> dict[str, Any]:
-    """scores: of each seed; correct: [seeds, N] of bool, each by arm -> what metrics/evaluate.json holds."""
+    """losses: one a seed; correct: [seeds, N] of bool, each by arm -> what metrics/evaluate.json holds."""
     metrics: dict[str, Any] = {"seeds": len(correct["finetuned"]), "examples": correct["finetuned"].shape[1]}
     for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):
         found = comparison.accuracy(correct[arm], level, draws)
         metrics[f"{prefix}accuracy"] = found["accuracy"]
         metrics |= {f"{prefix}accuracy_{name}": found[name] for name in ("low", "high", "std")}
         metrics[f"{prefix}accuracy_by_seed"] = correct[arm].mean(1).tolist()
-        metrics[f"{prefix}loss"] = float(np.mean([score["loss"] for score in scores[arm]]))
+        metrics[f"{prefix}loss"] = float(np.mean(losses[arm]))
     return metrics | comparison.gain(correct["finetuned"], correct["scratch"], level, draws)
 
 
 def mistakes(split: Split, chosen: dict[str, np.ndarray], truth: np.ndarray, classes: list[str], count: int) -> None:
-    """reports/mistakes.png: the most confident wrong answers."""
+    """Draws the most confident wrong answers."""
     wrong = np.flatnonzero(chosen["label"] != truth)
     worst = wrong[np.argsort(-chosen["probability"][wrong].max(1), kind="stable")][:count]
     captions = [
         f"{classes[truth[row]]} → {classes[chosen['label'][row]]}  p={chosen['probability'][row].max():.2f}"
         for row in worst
     ]
-    pictures.picture_grid(split.take(worst)["image"], captions, Path("reports/mistakes.png"))
+    figures.save(figures.grid(split.take(worst)["image"], captions), MISTAKES)
 
 
 def register(run: Stage, folder: Path, split: Split, predictions: dict[str, np.ndarray]) -> None:

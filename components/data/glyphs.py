@@ -36,7 +36,7 @@ BITMAP, BITS = 32, 4  # side of the bitmap, and of the blocks it is counted in
 # How far a glyph is changed: standard deviations, chosen for transfer to the digits' training examples (RESULTS.md)
 TURN, SLANT, SQUEEZE, BEND = 0.12, 0.25, 0.15, 0.07  # radians, width per height, log width, glyph heights
 INK, INK_SPREAD = 312, 34  # set pixels of a bitmap, as in the digits: their mean and standard deviation
-WIDEST = 26  # pixels of the bitmap
+WIDEST = 24  # pixels of the bitmap
 
 
 class Glyphs:

@@ -1,0 +1,27 @@
+"""`make bench`: every benchmark, one after the other, each in processes of its own, on a machine left alone meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+BENCHMARKS = ("engine", "augmentation", "stage", "repro", "memory")
+
+
+def main() -> int:
+    chosen = sys.argv[1:] or BENCHMARKS
+    failed = []
+    for name in chosen:
+        started = time.monotonic()
+        print(f"\n## {name}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
+            failed.append(name)
+        print(f"({time.monotonic() - started:.0f} s)", flush=True)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

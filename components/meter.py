@@ -1,0 +1,103 @@
+"""What a training run has seen so far: running means, scores, the best weights, and how long it waits for better ones.
+
+All of it is saved with every checkpoint: a run that goes on writes the very lines an undisturbed one writes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from components import checkpoint
+from components.journal import Journal
+from components.refusal import Refusal
+from components.task import State
+
+Scores = dict[str, float]
+SAVED = ("count", "totals", "seen", "scores", "best", "waited", "stopped", "done", "position")
+
+
+@dataclass
+class Meter:
+    """monitor: the score to watch and its direction; patience: evaluations without a better one before it stops."""
+
+    monitor: tuple[str, str]
+    keep_best: bool = False
+    patience: int | None = None
+    sums: dict[str, Tensor] = field(default_factory=dict)  # since the last line, on the device
+    count: int = 0
+    totals: dict[str, float] = field(default_factory=dict)  # of the epoch, up to the last line
+    seen: int = 0
+    scores: Scores = field(default_factory=dict)
+    best: Scores = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    waited: int = 0
+    stopped: bool = False  # no more steps: patience ran out
+    done: bool = False  # finished, the best weights in place
+    position: int = 0  # of the journal
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        self.count += 1
+
+    def means(self, step: int) -> Scores:
+        """Since the last call; a loss that is no number any more ends the run."""
+        sums = {name: float(value) for name, value in self.sums.items()}
+        means = {name: value / self.count for name, value in sums.items()}
+        for name, value in sums.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+        self.seen, self.sums, self.count = self.seen + self.count, {}, 0
+        if not math.isfinite(means.get("loss", 0.0)):
+            raise Refusal(f"step {step}: the loss became {means['loss']}; lower the learning rate or set fit.clip")
+        return means
+
+    def epoch_means(self) -> Scores:
+        """Over the epoch that ends here."""
+        means = {name: value / self.seen for name, value in self.totals.items()}
+        self.totals, self.seen = {}, 0
+        return means
+
+    def seconds(self) -> float:
+        """Since the last call, or since `judge`."""
+        seconds, self.started = time.monotonic() - self.started, time.monotonic()
+        return seconds
+
+    def judge(self, scores: Scores, state: State, epoch: float, journal: Journal | None) -> None:
+        """Notes the scores of an evaluation; keeps the weights if they are the best so far."""
+        name, direction = self.monitor
+        if name not in scores:
+            raise Refusal(f"monitor: the task gives no score '{name}'; it gives: {', '.join(scores)}")
+        if journal is not None:
+            values = {f"validation/{key}": value for key, value in scores.items()}
+            journal.write("metric", step=state.step, epoch=epoch, values=values)
+        sign = 1 if direction == "max" else -1
+        self.scores = scores
+        if not self.best or math.isnan(self.best[name]) or sign * scores[name] > sign * self.best[name]:
+            self.best, self.waited = scores, 0
+            if self.keep_best:
+                self.best_weights = {key: value.clone() for key, value in checkpoint.weights(state).items()}
+        else:
+            self.waited += 1
+        self.stopped = self.patience is not None and self.waited >= self.patience
+        self.started = time.monotonic()
+
+    def restore_best(self, state: State) -> None:
+        if self.best_weights:
+            checkpoint.put(state, self.best_weights)
+            self.scores, self.best_weights = self.best, {}
+
+    def save(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SAVED} | {"sums": {n: float(v) for n, v in self.sums.items()}}
+
+    def load(self, saved: dict[str, Any], best_weights: dict[str, Tensor], device: torch.device) -> None:
+        for name in SAVED:
+            setattr(self, name, saved[name])
+        self.sums = {name: torch.tensor(value, device=device) for name, value in saved["sums"].items()}
+        self.best_weights = best_weights

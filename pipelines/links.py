@@ -1,0 +1,41 @@
+"""Addresses of the MLflow pages that open on the runs. They are noted in a file: a summary needs no MLflow."""
+
+from __future__ import annotations
+
+import json
+
+from components import ports, tracking
+from components.home import home
+from pipelines.stage import work, write_json
+
+LOCAL = "http://127.0.0.1:5000"  # where `trainyard ui` serves
+NOTE = "links.json"
+
+
+def links(experiment: str) -> dict[str, str]:
+    """Title -> address, asked of the tracker; its front page alone when it has no answer."""
+    found = {"MLflow": _base()}
+    if _there():
+        try:
+            found = tracking.links(experiment, _base())
+        except Exception as error:  # whatever the tracker does must not cost the report
+            print(f"MLflow did not answer ({str(error).splitlines()[0]}): no links to its runs")
+    write_json(work() / NOTE, found)
+    return found
+
+
+def noted() -> dict[str, str]:
+    """What `links` found last."""
+    note = work() / NOTE
+    known: dict[str, str] = json.loads(note.read_text()) if note.is_file() else {"MLflow": _base()}
+    return known
+
+
+def _base() -> str:
+    return tracking.uri().rstrip("/") if tracking.uri().startswith("http") else LOCAL
+
+
+def _there() -> bool:
+    if tracking.uri().startswith("http"):
+        return ports.answers(ports.of(tracking.uri()))
+    return (home() / "mlflow.db").is_file()
