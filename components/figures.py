@@ -128,9 +128,9 @@ def search(trials: Sequence[Trial], title: str, x_label: str, y_label: str, log_
     marker = dict(zip(kinds, _cycle(list(MARKERS), len(kinds)), strict=True))
     for t in trials:
         face = colour[t.group] if t.whole else PAPER
-        axes.scatter(t.x, t.y, 42, face, marker[t.kind], edgecolors=colour[t.group], linewidths=1.4, alpha=0.9)
+        axes.scatter(t.x, t.y, 42, face, marker=marker[t.kind], edgecolors=colour[t.group], linewidths=1.4, alpha=0.9)
         if t.best:
-            axes.scatter(t.x, t.y, 190, "none", "o", edgecolors=INK, linewidths=1.4)
+            axes.scatter(t.x, t.y, 190, "none", marker="o", edgecolors=INK, linewidths=1.4)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.margins(0.08)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlflow
+import mlflow.pyfunc
 import numpy as np
 import torch
 
@@ -21,7 +21,8 @@ class Predictor(mlflow.pyfunc.PythonModel):
         for module in self.state.modules.values():
             module.eval()
 
-    def predict(self, context: Any, model_input: dict[str, np.ndarray], params: Any = None) -> dict[str, Any]:
+    def predict(self, context, model_input, params=None) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+        """model_input: {column: array [B, ...]}. No type hints: MLflow would read them as a schema of its own."""
         batch = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
         with torch.no_grad():
             return {name: values.numpy() for name, values in self.task.predict(self.state, batch).items()}

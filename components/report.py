@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import count
@@ -37,7 +37,8 @@ class Text:
 class Missing:
     """What can't be shown yet, and the command that makes it."""
 
-    text: str
+    what: str
+    command: str
     kind: ClassVar[str] = "missing"
 
 
@@ -91,6 +92,12 @@ class Section:
     @property
     def anchor(self) -> str:
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+def pictures(blocks: Iterable[Block]) -> list[Picture]:
+    """All pictures among `blocks`, those in rows too."""
+    inner = [part for block in blocks for part in (block.blocks if isinstance(block, Row) else [block])]
+    return [part for part in inner if isinstance(part, Picture)]
 
 
 def page(

@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import urllib.parse
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,24 +42,43 @@ def uri() -> str:
 
 
 def links(experiment: str, base: str) -> dict[str, str]:
-    """Title -> address of MLflow pages at `base` that open on the runs (its front page shows another view)."""
+    """Title -> address of MLflow pages at `base` that open on the runs (its front page shows another view).
+
+    The runs' page folds children away unless it is sorted by something else than time: so we sort by name.
+    """
     client = _client(uri())
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return {"MLflow": base}
-    page = f"{base}/#/experiments/{found.experiment_id}/runs"
-    chosen = {stage: f"tags.\"trainyard.stage\" = '{stage}'" for stage in ("pipeline", "arm", "trial")}
-    titles = {"pipeline": "pipelines, newest first", "arm": "curves of both arms", "trial": "the search's trials"}
-    addresses = {
-        titles[stage]: f"{page}?compareRunsMode=CHART&searchFilter={urllib.parse.quote(query)}"
-        for stage, query in chosen.items()
-    }
-    newest = client.search_runs([found.experiment_id], chosen["arm"], max_results=4, order_by=["start_time DESC"])
-    if len(newest) > 1:
-        ids = urllib.parse.quote(json.dumps([run.info.run_id for run in newest]))
-        owner = urllib.parse.quote(json.dumps([found.experiment_id]))
-        addresses["comparison of the newest"] = f"{base}/#/compare-runs?runs={ids}&experiments={owner}"
+    page = f"{base}/#/experiments/{found.experiment_id}/runs?orderByKey=tags.%60mlflow.runName%60&orderByAsc=true"
+
+    def listed(kind: str, mode: str) -> str:
+        return f"{page}&compareRunsMode={mode}&searchFilter={_quoted(_of(kind))}"
+
+    def compared(runs: list[Any]) -> str:
+        ids = _quoted(json.dumps([run.info.run_id for run in runs]))
+        return f"{base}/#/compare-runs?runs={ids}&experiments={_quoted(json.dumps([found.experiment_id]))}"
+
+    addresses = {"all pipelines": listed("pipeline", "TABLE"), "curves of all fits": listed("fit", "CHART")}
+    for kind, title in (("fit", "fits compared"), ("trial", "search")):
+        groups: dict[str, list[Any]] = {}
+        newest = client.search_runs([found.experiment_id], _of(kind), order_by=["start_time DESC"], max_results=100)
+        for run in newest:
+            if run.data.tags["mlflow.parentRunId"] == newest[0].data.tags["mlflow.parentRunId"]:
+                groups.setdefault(run.data.tags["trainyard.group"], []).append(run)
+        if kind == "fit" and len(newest) > 1:
+            addresses[title] = compared([run for runs in groups.values() for run in runs[-2:]])
+        elif kind == "trial":
+            addresses |= {f"{title}, {group}": compared(runs) for group, runs in groups.items() if len(runs) > 1}
     return addresses
+
+
+def _of(kind: str) -> str:
+    return f"tags.\"trainyard.stage\" = '{kind}'"
+
+
+def _quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
 
 
 class Mirror:
@@ -240,8 +260,8 @@ class _Run:
 
         root = Path(__file__).parent
         mlflow.set_tracking_uri(self.uri)
-        with mlflow.start_run(run_id=run):
-            mlflow.pyfunc.log_model(
+        with mlflow.start_run(run_id=run), warnings.catch_warnings(action="ignore"):
+            logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(root / "predictor.py"),
                 artifacts={"model": given["path"]},
@@ -249,9 +269,12 @@ class _Run:
                 signature=ModelSignature(schema(given["inputs"]), schema(given["outputs"])),
                 input_example=dict(np.load(given["example"])),
                 pip_requirements=given["requirements"],
-                registered_model_name=given["name"],
-                metadata={"digest": given["digest"]},
             )
+        with contextlib.suppress(mlflow.exceptions.MlflowException):  # it is there already
+            self.client.create_registered_model(given["name"])
+        self.client.create_model_version(
+            given["name"], logged.model_uri, run, {"digest": given["digest"]}, model_id=logged.model_id
+        )
         self.client.update_run(run, status="RUNNING")  # leaving the block above ended it
         self.known["models"].append(given["digest"])
         self.remember()

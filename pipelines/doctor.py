@@ -1,98 +1,305 @@
-"""`trainyard doctor`: is everything here? One line a check; what is wrong comes with its remedy. Imports nothing heavy."""
+"""`trainyard doctor`: is everything here? One line a check; what is wrong comes with its remedy.
+
+Imports nothing heavy: what torch was built for and which digests raw files must have is read from sources.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import importlib.util
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components import ports
+from components.data.raw import file_digest
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna")
-DISK = 2 << 30
-OK, NOTE, BAD = "ok  ", "note", "BAD "
+LOCK = Path("requirements.lock")
+SETS = Path(__file__).parent.parent / "components" / "data"
+DISK = 2 << 30  # bytes a run may need
+READ = 64 << 20  # bytes of a raw file that are worth reading to check its digest
+OK, NOTE, BAD = "ok", "note", "BAD"
+
+Line = tuple[str, str]
 
 
 def main() -> int:
-    results = [line for check in (_python, _packages, _ports, _disk, _raw, _tracker, _gpu, _cluster) for line in check()]
-    for state, text in results:
-        print(f"{state}  {text}")
-    return 1 if any(state == BAD for state, _ in results) else 0
+    """Exit code 1 when something is BAD: a run would fail."""
+    checks = (_python, _packages, _bytecode, _repository, _locks, _ports, _disk, _raw, _tracker, _gpu, _cluster)
+    worst = OK
+    for check in checks:
+        for state, text in check():
+            print(f"{state:4}  {text}", flush=True)
+            worst = BAD if BAD in (state, worst) else OK
+    return 1 if worst == BAD else 0
 
 
-def _python() -> Iterator[tuple[str, str]]:
+# ------------------------------------------------------------------------------------------------ environment
+
+
+def _python() -> Iterator[Line]:
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    yield (OK, f"python {version}") if fits else (BAD, f"python {version}: use 3.11 to 3.13 (make clean; make env)")
+    yield (OK, f"python {version}") if fits else (BAD, f"python {version}: use 3.11 to 3.13 (rm -r .venv; make env)")
 
 
-def _packages() -> Iterator[tuple[str, str]]:
+def _packages() -> Iterator[Line]:
+    """What is installed, against the lock file."""
+    installed = {_plain(d.name): d.version for d in importlib.metadata.distributions()}
+    yield from ((BAD, f"{name} is missing: make env") for name in PACKAGES if name not in installed)
+    there = ", ".join(f"{name} {installed[name]}" for name in PACKAGES if name in installed)
+    if not LOCK.is_file():
+        yield NOTE, f"{there}; no {LOCK} here to compare with: run trainyard in the root of the repository"
+        return
+    locked = dict(_locked(LOCK.read_text(encoding="utf-8")))
+    absent = [name for name in locked if name not in installed and name not in PACKAGES]
+    other = [f"{n} {installed[n]} (locked {v})" for n, v in locked.items() if installed.get(n, v) != v]
+    yield OK, f"{there}; {len(locked) - len(absent) - len(other)} of {len(locked)} packages as locked"
+    if other:
+        yield NOTE, f"not the locked version: {_some(other)}: make env"
+    if absent:
+        yield NOTE, f"locked but not installed: {_some(absent)}: make env"
+
+
+def _locked(text: str) -> Iterator[tuple[str, str]]:
+    """(name, version) of each line that is meant for this platform and Python."""
+    from packaging.requirements import Requirement
+
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            wanted = Requirement(line.strip())
+            if wanted.marker is None or wanted.marker.evaluate():
+                yield _plain(wanted.name), str(wanted.specifier).removeprefix("==")
+
+
+def _bytecode() -> Iterator[Line]:
+    """Without bytecode every process compiles what it imports: two to three times the start-up."""
+    counts = {}
     for name in PACKAGES:
-        try:
-            yield OK, f"{name} {importlib.metadata.version(name)}"
-        except importlib.metadata.PackageNotFoundError:
-            yield BAD, f"{name} is missing: make env"
+        spec = importlib.util.find_spec(name)
+        files = [f for folder in (spec and spec.submodule_search_locations) or [] for f in Path(folder).glob("*/*.py")]
+        counts[name] = sum(not Path(importlib.util.cache_from_source(str(f))).is_file() for f in files), len(files)
+    bare = [name for name, (lacking, files) in counts.items() if lacking > 0.2 * files]
+    if bare:
+        remedy = f"{sys.executable} -m compileall -q -j 0 {sysconfig.get_path('purelib')}"
+        yield NOTE, f"no compiled bytecode of {', '.join(bare)}, so slow starts: {remedy}"
+    else:
+        yield OK, "bytecode is compiled"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _some(items: list[str], most: int = 4) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return f"{', '.join(items[:most])}{more}"
+
+
+# ------------------------------------------------------------------------------------------------ repository
+
+
+def _repository() -> Iterator[Line]:
     if shutil.which("git") is None:
         yield BAD, "git is missing: DVC needs it; install it with your system's packages"
-    elif not Path(".dvc").is_dir():
-        yield BAD, "no .dvc folder here: run trainyard in the root of the repository"
+    if not Path(".dvc").is_dir():
+        yield BAD, "no .dvc folder here: run trainyard in the root of the repository, or dvc init"
+        return
+    config = Path(".dvc/config")
+    wanted = re.search(r"^\s*html_template\s*=\s*(\S+)", config.read_text() if config.is_file() else "", re.MULTILINE)
+    if wanted and not Path(".dvc", wanted[1]).is_file():
+        yield NOTE, f"dvc plots show will fail without .dvc/{wanted[1]}: trainyard report writes it"
+    else:
+        yield OK, "DVC is set up"
 
 
-def _ports() -> Iterator[tuple[str, str]]:
+def _locks() -> Iterator[Line]:
+    """What a killed process left behind, or a live one holds."""
+    path = Path(".dvc/tmp/rwlock")
+    try:
+        held = json.loads(path.read_text()) if path.is_file() else {}
+        entries = [*held.get("write", {}).values(), *(e for some in held.get("read", {}).values() for e in some)]
+        pids = {int(entry["pid"]) for entry in entries if entry}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        yield BAD, f"{path} is damaged: rm {path}"
+        return
+    live = sorted(pid for pid in pids if _alive(pid))
+    if live:
+        yield NOTE, f"a dvc command is at work (process {live[0]}): wait for it, or end it (kill {live[0]})"
+    elif pids:
+        yield NOTE, f"{path} names a process that is gone: harmless; rm {path}"
+    index = Path(".git/index.lock")
+    if index.is_file() and time.time() - index.stat().st_mtime > 60:
+        yield BAD, f"{index} is left from a killed git: rm {index}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ machine
+
+
+def _ports() -> Iterator[Line]:
     taken = ports.answers("127.0.0.1:5000")
-    yield (NOTE, "port 5000 is taken: trainyard ui --port 5001") if taken else (OK, "port 5000 is free for trainyard ui")
+    yield (
+        (NOTE, "port 5000 is taken: trainyard ui --port 5001") if taken else (OK, "port 5000 is free for trainyard ui")
+    )
 
 
-def _disk() -> Iterator[tuple[str, str]]:
+def _disk() -> Iterator[Line]:
     free = shutil.disk_usage(".").free
     text = f"{free / 2**30:.1f} GiB of disk free"
-    yield (OK, text) if free > DISK else (BAD, f"{text}: make room for {DISK >> 30} GiB (dvc gc --workspace; .trainyard)")
+    yield (
+        (OK, text) if free > DISK else (BAD, f"{text}: make room for {DISK >> 30} GiB (dvc gc --workspace; .trainyard)")
+    )
     work = Path(".trainyard")
     size = sum(f.stat().st_size for f in work.rglob("*") if f.is_file()) if work.is_dir() else 0
     if size > 1 << 30:
         yield NOTE, f".trainyard holds {size / 2**30:.1f} GiB of past runs: safe to delete"
 
 
-def _raw() -> Iterator[tuple[str, str]]:
-    raw = Path("data/raw")
-    found = sorted(p.name for p in raw.iterdir() if p.is_dir()) if raw.is_dir() else []
-    held = ", ".join(found) or "nothing yet; embedded data need none, real data sets are downloaded or put there"
-    yield OK, f"data/raw holds {held}"
-
-
-def _tracker() -> Iterator[tuple[str, str]]:
-    given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not given.startswith("http"):
-        yield OK, f"tracking in {given or 'mlflow.db'}"
-        return
-    address = given.split("://", 1)[1].split("/")[0].rpartition("@")[2]
-    address = address if ":" in address else f"{address}:{443 if given.startswith('https') else 80}"
-    there = ports.answers(address, patience=2)
-    yield (OK, f"tracking server {address} answers") if there else (
-        BAD,
-        f"MLFLOW_TRACKING_URI: {address} does not answer; start it, or unset the variable to track in mlflow.db",
-    )
-
-
-def _gpu() -> Iterator[tuple[str, str]]:
+def _gpu() -> Iterator[Line]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         yield OK, f"no GPU: {os.cpu_count()} CPU cores do the work"
         return
-    asked = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
-    lines = asked.stdout.strip().splitlines()
-    yield (OK, f"GPU: {'; '.join(lines)}") if lines else (NOTE, "nvidia-smi finds no GPU: check the driver")
+    try:
+        asked = subprocess.run([tool], capture_output=True, text=True, check=False, timeout=10).stdout
+        names = subprocess.run(
+            [tool, "-L"], capture_output=True, text=True, check=False, timeout=10
+        ).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        asked, names = "", []
+    if not any(name.startswith("GPU") for name in names):
+        yield NOTE, "nvidia-smi finds no GPU: check the driver"
+        return
+    yield OK, f"GPU: {'; '.join(name.split(' (UUID')[0] for name in names)}"
+    driver, built = re.search(r"CUDA Version: (\d+)\.(\d+)", asked), _cuda()
+    if built is None:
+        yield BAD, "torch is built without CUDA and would not use it: make env"
+    elif driver and int(driver[1]) < built[0]:
+        yield BAD, f"torch is built for CUDA {built[0]}, the driver stops at {driver[1]}.{driver[2]}: update the driver"
+    else:
+        yield OK, f"torch is built for CUDA {built[0]}.{built[1]}"
 
 
-def _cluster() -> Iterator[tuple[str, str]]:
+def _cuda() -> tuple[int, int] | None:
+    """The CUDA version that torch was built for, read from its version.py."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    version = Path(spec.origin).with_name("version.py")
+    found = re.search(r"^cuda\b.*= '(\d+)\.(\d+)", version.read_text() if version.is_file() else "", re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+# ------------------------------------------------------------------------------------------------ data and servers
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the source of a data set says of its original files."""
+
+    use: str
+    name: str
+    address: str
+    digests: dict[str, str]
+
+
+def _raw() -> Iterator[Line]:
+    """The original files: their digests where they are there, and where they are needed."""
+    raw, wanted = Path("data/raw"), _uses()
+    bad = False
+    for original in _originals():
+        paths = {raw / original.name / file: digest for file, digest in original.digests.items()}
+        missing = [path for path in paths if not path.is_file()]
+        for path, digest in paths.items():
+            if path.is_file() and path.stat().st_size <= READ and file_digest(path, digest) != digest:
+                bad = True
+                yield BAD, f"{path} is not the original: remove it, or replace it from {original.address}{path.name}"
+        if missing and original.use in wanted:
+            text = f"{_some([str(path) for path in missing], 2)}: prepare downloads it"
+            yield NOTE, f"not there yet: {text}, else put it there from {original.address}"
+    for part in raw.rglob("*.part-*") if raw.is_dir() else []:
+        yield NOTE, f"{part} is left from a download that was cut off: rm {part}"
+    held = ", ".join(sorted(p.name for p in raw.iterdir() if p.is_dir())) if raw.is_dir() else ""
+    if not bad:
+        yield OK, f"data/raw holds {held or 'nothing yet; embedded data need none'}"
+
+
+def _originals() -> Iterator[Original]:
+    """Every class of components/data that names its files' digests; read from the source, nothing is imported."""
+    for file in sorted(SETS.glob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            facts = dict(_constants(node)) if isinstance(node, ast.ClassDef) else {}
+            digests = facts.get("sha256") or facts.get("md5")
+            if isinstance(digests, dict) and isinstance(node, ast.ClassDef) and "name" in facts:
+                yield Original(f"data.{file.stem}.{node.name}", facts["name"], facts.get("address", ""), digests)
+
+
+def _constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+    for item in node.body:
+        target = (
+            item.target
+            if isinstance(item, ast.AnnAssign)
+            else item.targets[0]
+            if isinstance(item, ast.Assign)
+            else None
+        )
+        if isinstance(target, ast.Name) and isinstance(item, ast.AnnAssign | ast.Assign) and item.value is not None:
+            try:
+                yield target.id, ast.literal_eval(item.value)
+            except ValueError:
+                continue
+
+
+def _uses() -> set[str]:
+    """The data sets that params.yaml names."""
+    path = Path("params.yaml")
+    return set(re.findall(r"use:\s*(data\.[\w.]+)", path.read_text(encoding="utf-8"))) if path.is_file() else set()
+
+
+def _tracker() -> Iterator[Line]:
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if given.startswith("http"):
+        address = ports.of(given)
+        if ports.answers(address, patience=1):
+            yield OK, f"tracking server {address} answers"
+        else:
+            remedy = "start it, or unset the variable to track in mlflow.db; runs are kept until then (trainyard sync)"
+            yield BAD, f"MLFLOW_TRACKING_URI: {address} does not answer: {remedy}"
+    elif (given and "://" not in given) or given.startswith("file:"):
+        yield (
+            BAD,
+            f"MLFLOW_TRACKING_URI={given}: MLflow 3 keeps no runs in a folder: use sqlite:///mlflow.db or unset it",
+        )
+    else:
+        yield OK, f"tracking in {given or 'mlflow.db'}"
+
+
+def _cluster() -> Iterator[Line]:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         yield OK, "Ray: trainyard run starts a cluster of its own; RAY_ADDRESS names another"
-    elif ports.answers(address, patience=2):
+    elif ports.answers(address.removeprefix("ray://"), patience=1):
         yield OK, f"Ray cluster at {address} answers"
     else:
         yield BAD, f"RAY_ADDRESS={address} does not answer: ray start --head, or unset it"

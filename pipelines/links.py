@@ -14,7 +14,7 @@ NOTE = "links.json"
 
 def links(experiment: str) -> dict[str, str]:
     """Title -> address, asked of the tracker; its front page alone when it has no answer."""
-    found = {"MLflow": _base()}
+    found = {"front page": _base()}
     if _there():
         try:
             found = tracking.links(experiment, _base())
@@ -27,7 +27,7 @@ def links(experiment: str) -> dict[str, str]:
 def noted() -> dict[str, str]:
     """What `links` found last."""
     note = work() / NOTE
-    known: dict[str, str] = json.loads(note.read_text()) if note.is_file() else {"MLflow": _base()}
+    known: dict[str, str] = json.loads(note.read_text()) if note.is_file() else {"front page": _base()}
     return known
 
 

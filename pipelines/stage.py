@@ -27,7 +27,7 @@ from components.journal import LOG, STAGE_LOG, Journal
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
 
-CODE = ("components", "pipelines/training.py")
+CODE = ("components/**/*.py", "pipelines/training.py")
 CHUNK = 1 << 20
 
 
@@ -62,20 +62,21 @@ class Stage:
         """A file for the run's page in MLflow."""
         self.journal.write("artifact", path=str(Path(path).resolve()), folder=folder)
 
-    def child(self, name: str, folder: Path, params: dict[str, Any], kind: str) -> None:
-        """A run below this one, whose journal is in `folder`. kind: what it can be filtered by in MLflow."""
-        tags = {"trainyard.stage": kind, "mlflow.source.name": f"pipelines/{self.name}.py"}
+    def child(self, name: str, folder: Path, params: dict[str, Any], group: str, kind: str = "fit") -> None:
+        """A run below this one, whose journal is in `folder`; MLflow's pages compare those of a kind and a group."""
+        tags = {"trainyard.stage": kind, "trainyard.group": group, "mlflow.source.name": f"pipelines/{self.name}.py"}
         journal.describe(folder, name, self.params["name"], self.folder, recipe.flatten(params), tags)
 
-    def finished(self, name: str, folder: Path, params: dict[str, Any], rungs: list[dict[str, float]]) -> None:
-        """A child run known only by its scores after each rung."""
-        self.child(name, folder, params, "trial")
+    def trial(self, name: str, folder: Path, values: dict[str, Any], group: str, rungs: list[dict[str, float]]) -> None:
+        """A child known only by the values tried and its scores after each rung."""
+        self.child(name, folder, values, group, "trial")
         lines = Journal(folder / LOG, position=0)
         for number, scores in enumerate(rungs, 1):
             lines.write("metric", step=number, values=scores)
         self.close(folder)
 
     def close(self, folder: Path, status: str = "FINISHED") -> None:
+        """The child in `folder` has ended."""
         Journal(folder / STAGE_LOG).write("end", status=status)
 
 
@@ -132,7 +133,7 @@ def stage(name: str, params: dict[str, Any], tracked: dict[str, Any], inputs: li
 def code_digest() -> str:
     """SHA-256 over the sources that a result depends on."""
     root = Path(__file__).parent.parent
-    return _digest(root, [p for name in CODE for p in ([root / name] if name.endswith(".py") else (root / name).rglob("*.py"))])
+    return _digest(root, [file for pattern in CODE for file in root.glob(pattern)])
 
 
 def digest(path: str | Path) -> str:

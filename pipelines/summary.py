@@ -2,54 +2,69 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from components import recipe
 from components.refusal import Refusal
+from pipelines.links import noted
+from pipelines.results import ARMS, BEST, ENDS, METRICS, name_of, read_json, read_metrics, value_of
 from pipelines.stage import seconds
+
+REPORT = Path("reports/index.html")
+Row = tuple[str, str]  # what it is, what it says
 
 
 def main() -> int:
-    metrics, best = _read("metrics/evaluate.json"), _read("tune/best.json")
-    name = recipe.load("params.yaml")["name"]
-    print("\n".join(["", f"{name}", *_accuracies(metrics), *_search(best), *_seconds(), *_doors()]))
+    params = recipe.load("params.yaml")
+    metrics, best = read_metrics(), read_json(BEST)
+    for path, content in ((METRICS, metrics), (BEST, best)):
+        if content is None:
+            raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
+    rows = [*_accuracies(metrics, params), *_search(best), *_seconds(), *_doors()]
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(["", params["name"], *(f"  {name:{width}}  {text}" for name, text in rows)]))
     return 0
 
 
-def _accuracies(m: dict[str, Any]) -> list[str]:
-    def arm(prefix: str) -> str:
-        value, low, high = (m[f"{prefix}accuracy{end}"] for end in ("", "_low", "_high"))
-        return f"{value:.3f}  [{low:.3f}, {high:.3f}]  ± {m[f'{prefix}accuracy_std']:.3f} over {m['seeds']} seeds"
+def _accuracies(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
+    seeds = metrics["seeds"]
+
+    def row(label: str, name: str, behind: str, sign: str = "") -> str:
+        value, low, high = (f"{metrics[f'{name}{end}']:{sign}.4f}" for end in ENDS)
+        return f"{label:12}  {value:>7}  {f'[{low}, {high}]':18}  {behind}"
+
+    def arm(key: str, name: str) -> str:
+        return row(ARMS[key], name, f"± {metrics[f'{name}_std']:.4f} over {seeds} seeds")
 
     return [
-        f"  test accuracy  fine-tuned    {arm('')}",
-        f"                 from scratch  {arm('scratch_')}",
-        f"                 gain          {m['gain']:+.3f}  [{m['gain_low']:+.3f}, {m['gain_high']:+.3f}]"
-        f"  won {m['seeds_won']} of {m['seeds']} seeds",
+        ("test accuracy", arm("finetuned", "accuracy")),
+        (f"{params['evaluate']['level']:.0%} intervals", arm("scratch", "scratch_accuracy")),
+        ("", row("gain", "gain", f"won on {metrics['seeds_won']} of {seeds} seeds", "+")),
     ]
 
 
-def _search(best: dict[str, Any]) -> list[str]:
-    def values(arm: str) -> str:
-        return ", ".join(f"{key.rpartition('.')[2]} {value:.3g}" for key, value in best[arm]["values"].items())
+def _search(best: dict[str, Any]) -> list[Row]:
+    def row(arm: str) -> str:
+        values = "  ".join(f"{name_of(key)} {value_of(value):6}" for key, value in best[arm]["values"].items())
+        return f"{ARMS.get(arm, arm):12}  {values}  of {best[arm]['trials']} trials"
 
-    return [f"  best of {best[arm]['trials']} trials, {arm:10} {values(arm)}" for arm in best]
-
-
-def _seconds() -> list[str]:
-    parts = seconds()
-    stages = "  ".join(f"{name} {part['total']:.0f}" for name, part in parts.items())
-    return [f"  seconds        {stages}  (last run of each stage)"] if parts else []
+    return [("best values" if index == 0 else "", row(arm)) for index, arm in enumerate(best)]
 
 
-def _doors() -> list[str]:
-    return ["  report         reports/index.html", "  MLflow         make ui  (trainyard ui)"]
+def _seconds() -> list[Row]:
+    stages = seconds()
+    total = sum(parts["total"] for parts in stages.values())
+    each = "  ".join(f"{name} {parts['total']:.0f}" for name, parts in stages.items())
+    return [("seconds", f"{each}  in all {total:.0f}")] if stages else []
 
 
-def _read(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
-    content: dict[str, Any] = json.loads(Path(path).read_text())
-    return content
+def _doors() -> list[Row]:
+    """Where to look further; without the file the command that writes it."""
+    report = REPORT.resolve().as_uri() if REPORT.is_file() else "make report  (trainyard report)"
+    pages = list(noted().items())
+    return [
+        ("report", report),
+        ("MLflow", "make ui  (trainyard ui), then"),
+        *(("", f"{title}: {address}") for title, address in pages),
+    ]

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
 
-from components import checkpoint, engine, recipe
+from components import engine, exported, recipe
 from components.data.feed import Feed
 from components.data.order import folds
 from components.data.store import Store
 from components.peers import Peers
-from components.refusal import Refusal
-from components.task import Spec, State, Task
+from components.task import Spec, Task
 
 
 def specification(prepared: str, augmented: str) -> Spec:
@@ -57,7 +54,7 @@ def train(
     fit = {"seed": seed} | recipe.arguments(section["fit"])
     outcome = engine.fit(task, spec, feed, validation, folder, peers, **fit)
     if peers.rank == 0:
-        export(outcome.state, spec, section["task"], Path(out))
+        exported.write(out, outcome.state, spec, section["task"])
     return outcome.scores
 
 
@@ -94,42 +91,6 @@ def score(
     results = []
     feed = Feed(Store(prepared).split(split), None, peers.device)
     for folder in models:
-        task, state = restore(folder, peers.device)
+        task, state = exported.read(folder, peers.device)
         results.append(engine.evaluate(task, state, feed, peers))
     return results
-
-
-# ------------------------------------------------------------------------------------------------ exported models
-
-
-def export(state: State, spec: Spec, task: dict[str, Any], out: Path) -> None:
-    """weights.safetensors (`<module>.<key>`, the moving average where there is one) and model.json: all to rebuild it."""
-    out.mkdir(parents=True, exist_ok=True)
-    modules = state.modules | state.averages
-    tensors = {f"{n}.{k}": v.detach().cpu().contiguous() for n, m in modules.items() for k, v in m.state_dict().items()}
-    save_file(tensors, out / "weights.safetensors")
-    record = {
-        "task": {key: value for key, value in task.items() if key != "start"},
-        "columns": spec.columns,
-        "classes": spec.classes,
-        "statistics": spec.statistics,
-        "step": state.step,
-        "parameters": sum(p.numel() for m in state.modules.values() for p in m.parameters()),
-    }
-    (out / "model.json").write_text(json.dumps(record, indent=1))
-
-
-def restore(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:
-    """The task and its state from an exported model folder, ready to predict."""
-    folder = Path(folder)
-    if not (folder / "model.json").is_file():
-        raise Refusal(f"{folder}: holds no exported model; run the stage that writes it (dvc repro)")
-    record = json.loads((folder / "model.json").read_text())
-    task: Task = recipe.build(record["task"])
-    columns = {name: tuple(shape) for name, shape in record["columns"].items()}
-    state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"]))
-    weights = load_file(folder / "weights.safetensors")
-    for name, module in state.modules.items():
-        module.load_state_dict(checkpoint.below(weights, f"{name}."))
-        module.to(device or torch.device("cpu"), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return task, state

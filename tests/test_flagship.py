@@ -122,8 +122,8 @@ def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -
         assert run.info.status == "FINISHED", run.info.run_name
     counts = {stage: len(found) for stage, found in by_stage.items()}
     stages = dict.fromkeys(("prepare", "augment", "pretrain", "tune", "finetune", "evaluate"), 1)
-    assert counts == {"pipeline": 1, **stages, "trial": 6, "arm": 4}
-    for stage, above in (("pretrain", "pipeline"), ("trial", "tune"), ("arm", "finetune")):
+    assert counts == {"pipeline": 1, **stages, "trial": 6, "fit": 4}
+    for stage, above in (("pretrain", "pipeline"), ("trial", "tune"), ("fit", "finetune")):
         for run in by_stage[stage]:
             assert runs[run.data.tags["mlflow.parentRunId"]].data.tags["trainyard.stage"] == above
     pipeline, pretrain = by_stage["pipeline"][0], by_stage["pretrain"][0]
@@ -245,11 +245,10 @@ def test_the_pages_compare_runs_in_a_real_browser(workspace: Workspace, pages: s
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=[*options, "--disable-sync"])
         page = browser.new_page(viewport={"width": 1500, "height": 1100})
-        page.goto(links["curves of both arms"])
+        page.goto(links["curves of all fits"])
         page.get_by_text("epoch/train/loss").first.wait_for(timeout=60_000)
         page.screenshot(path=workspace.folder / "charts.png")
-        page.goto(links["comparison of the newest"])
+        page.goto(links["fits compared"])
         page.get_by_text("task.optimizer.lr").first.wait_for(timeout=60_000)
-        page.get_by_text("epoch/validation").first.wait_for(timeout=60_000) if False else None
         page.screenshot(path=workspace.folder / "comparison.png", full_page=True)
         browser.close()

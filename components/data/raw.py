@@ -28,7 +28,7 @@ def fetch(folder: str | Path, file: str, url: str, digest: str, wait_s: float = 
     path = Path(folder) / file
     if not path.exists():
         _download(url, path, digest, wait_s)
-    elif (found := _digest(path, digest)) != digest:
+    elif (found := file_digest(path, digest)) != digest:
         raise Refusal(f"{path}: its digest is {found}, expected {digest}; replace it by the original from {url}")
     return path
 
@@ -51,7 +51,7 @@ def _download(url: str, path: Path, digest: str, wait_s: float) -> None:
                 reason = str(getattr(error, "reason", "") or error or type(error).__name__)
         else:
             raise Refusal(_missing(path, url, reason))
-        if (found := _digest(draft, digest)) != digest:
+        if (found := file_digest(draft, digest)) != digest:
             raise Refusal(f"{url}: what came has digest {found}, expected {digest}; put the original file at {path}")
         draft.replace(path)
     finally:
@@ -79,7 +79,8 @@ def _stream(url: str, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _digest(path: Path, like: str) -> str:
+def file_digest(path: Path, like: str) -> str:
+    """MD5 or SHA-256 of a file, whichever the digest `like` is."""
     with path.open("rb") as file:
         if len(like) == 32:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

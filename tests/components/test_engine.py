@@ -25,11 +25,19 @@ from components.task import Shard, Spec, State, Task
 from components.tasks.classification import Classification
 from pipelines.training import specification
 
-FIT = {"epochs": 2, "batch": 60, "shards": 4, "clip": 1.0, "ema": 0.9, "log_every": 3, "checkpoint_seconds": 0.01}
+FIT = {"epochs": 2, "batch": 60, "shards": 4, "log_every": 3, "checkpoint_seconds": 0.01}
+
+
+OPTIONS = {  # what each kind adds: between them every option that carries state from step to step
+    "lenet": {"clip": 1.0, "ema": 0.9},
+    "resnet": {"clip": 1.0, "ema": 0.9, "keep": "best"},
+    "patient": {"patience": 1, "epochs": 9, "evaluate_every": 2},
+    "bfloat16": {"precision": "bfloat16", "accumulate": 2},
+}
 
 
 def tasks(kind: str) -> Classification:
-    if kind == "lenet":
+    if kind in ("lenet", "patient"):
         return Classification(LeNet, partial(optimizers.adamw, lr=0.003), augment=[partial(RandomAffine, degrees=10)])
     small = partial(ResNet, widths=[8, 16], blocks=1, stem="cifar", dropout=0.2)
     return Classification(small, partial(optimizers.sgd, lr=0.1, momentum=0.9), label_smoothing=0.1)
@@ -47,8 +55,8 @@ def spec(digits: Path) -> Spec:
 def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train, test = feeds(digits)
-    schedule = partial(schedules.cosine, warmup=0.1)
-    engine.fit(tasks(kind), spec(digits), train, test, folder, peers, until=until, schedule=schedule, **FIT)
+    options = FIT | {"schedule": partial(schedules.cosine, warmup=0.1)} | OPTIONS[kind]
+    engine.fit(tasks(kind), spec(digits), train, test, folder, peers, until=until, **options)
 
 
 def result(folder: Path) -> tuple[str, list]:
@@ -60,26 +68,60 @@ def result(folder: Path) -> tuple[str, list]:
     return digest.hexdigest(), metrics
 
 
-@pytest.mark.parametrize("kind", ["lenet", "resnet"])
-def test_the_same_bytes_on_one_two_three_and_four_workers(kind: str, digits: Path, tmp_path: Path) -> None:
-    results = {}
-    for size in (1, 2, 3, 4):
+@pytest.fixture(scope="module")
+def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory):
+    """kind -> the result of one undisturbed run in one forked process."""
+    results: dict[str, tuple[str, list]] = {}
+
+    def of(kind: str) -> tuple[str, list]:
+        if kind not in results:
+            folder = tmp_path_factory.mktemp(kind)
+            fork(run, 1, kind, digits, folder)
+            results[kind] = result(folder)
+        return results[kind]
+
+    return of
+
+
+@pytest.mark.parametrize("kind", ["lenet", "resnet", "bfloat16"])
+def test_the_same_bytes_on_one_two_three_and_four_workers(kind: str, whole, digits: Path, tmp_path: Path) -> None:
+    assert len(whole(kind)[1]) >= 6
+    for size in (2, 3, 4):
         fork(run, size, kind, digits, tmp_path / str(size))
-        results[size] = result(tmp_path / str(size))
-    digest, metrics = results[1]
-    assert len(metrics) >= 8
-    assert all(other == (digest, metrics) for other in results.values())
+        assert result(tmp_path / str(size)) == whole(kind), f"{size} workers"
 
 
-@pytest.mark.parametrize("kind", ["lenet", "resnet"])
-@pytest.mark.parametrize("stops", [(1,), (5, 8), (9, 13)])
-def test_stopped_anywhere_it_ends_with_the_same_bytes(kind: str, stops: tuple, digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("stops", [(1, 13), (5, 8)])
+def test_stopped_anywhere_it_ends_with_the_same_bytes(
+    kind: str, stops: tuple, whole, digits: Path, tmp_path: Path
+) -> None:
     """... even when it goes on with another number of workers."""
-    fork(run, 1, kind, digits, tmp_path / "whole")
     for worker, stop in enumerate(stops):
-        fork(run, 1 + worker, kind, digits, tmp_path / "cut", stop)
-    fork(run, 2, kind, digits, tmp_path / "cut")
-    assert result(tmp_path / "cut") == result(tmp_path / "whole")
+        fork(run, 1 + worker, kind, digits, tmp_path, stop)
+    fork(run, 1, kind, digits, tmp_path)
+    assert result(tmp_path) == whole(kind)
+
+
+@pytest.mark.parametrize("kind", ["lenet", "patient"])
+def test_stopped_before_every_single_step_it_ends_with_the_same_bytes(
+    kind: str, whole, digits: Path, tmp_path: Path
+) -> None:
+    steps = max(metric["step"] for metric in whole(kind)[1])
+    for stop in range(steps + 1):
+        run(Peers(), kind, digits, tmp_path, stop)
+    run(Peers(), kind, digits, tmp_path)
+    assert result(tmp_path) == whole(kind)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "patient"])
+def test_a_finished_run_is_not_run_again(kind: str, digits: Path, tmp_path: Path) -> None:
+    """... not even one that stopped early, or whose last checkpoint came just before the stop was noted."""
+    run(Peers(), kind, digits, tmp_path)
+    before, newest = result(tmp_path), checkpoint.found(tmp_path)[0].stat().st_mtime_ns
+    run(Peers(), kind, digits, tmp_path)
+    assert result(tmp_path) == before
+    assert checkpoint.found(tmp_path)[0].stat().st_mtime_ns == newest
 
 
 def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
@@ -91,16 +133,15 @@ def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
     assert result(tmp_path / "0")[0] != result(tmp_path / "1")[0]
 
 
-def test_a_damaged_checkpoint_falls_back_and_ends_the_same(digits: Path, tmp_path: Path, caplog) -> None:
-    run(Peers(), "lenet", digits, tmp_path / "whole")
-    run(Peers(), "lenet", digits, tmp_path / "cut", until=7)
-    newest = checkpoint.found(tmp_path / "cut")[0] / "state.safetensors"
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(whole, digits: Path, tmp_path: Path, caplog) -> None:
+    run(Peers(), "lenet", digits, tmp_path, until=7)
+    newest = checkpoint.found(tmp_path)[0] / "state.safetensors"
     blob = bytearray(newest.read_bytes())
     blob[len(blob) // 2] ^= 1
     newest.write_bytes(blob)
-    run(Peers(), "lenet", digits, tmp_path / "cut")
+    run(Peers(), "lenet", digits, tmp_path)
     assert "damaged" in caplog.text
-    assert result(tmp_path / "cut") == result(tmp_path / "whole")
+    assert result(tmp_path) == whole("lenet")
 
 
 def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
@@ -113,11 +154,76 @@ def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
     assert again == outcome.scores
 
 
-def test_bfloat16_and_compile_learn_too(digits: Path) -> None:
+def lines(folder: Path, name: str) -> list[float]:
+    """The values of one metric in a run's journal, in order."""
+    metrics = (r.payload["values"] for r in journal.read(folder / "journal.log") if r.kind == "metric")
+    return [values[name] for values in metrics if name in values]
+
+
+def test_early_stopping_follows_the_scores(digits: Path, tmp_path: Path) -> None:
     train, test = feeds(digits)
-    for options in ({"precision": "bfloat16"}, {"channels_last": False}):
-        outcome = engine.fit(tasks("resnet"), spec(digits), train, test, epochs=4, batch=50, **options)
-        assert outcome.scores["accuracy"] > 0.5, options
+    task = Classification(Softmax, partial(optimizers.sgd, lr=2.0, momentum=0.9))
+    outcome = engine.fit(task, spec(digits), train, test, tmp_path, epochs=40, batch=100, patience=3)
+    scores = lines(tmp_path, "validation/accuracy")
+    best = max(range(len(scores)), key=lambda epoch: (scores[epoch], -epoch))
+    assert len(scores) == outcome.epochs == best + 1 + 3 < 40
+    assert outcome.scores["accuracy"] == scores[best]
+
+
+def test_epoch_means_and_rates_in_the_journal(digits: Path, tmp_path: Path) -> None:
+    train, _ = feeds(digits)
+    schedule = partial(schedules.cosine, warmup=0.2)
+    engine.fit(tasks("lenet"), spec(digits), train, None, tmp_path, epochs=2, batch=60, schedule=schedule, log_every=1)
+    losses, means = lines(tmp_path, "train/loss"), lines(tmp_path, "epoch/loss")
+    assert means == pytest.approx([np.mean(losses[:8]), np.mean(losses[8:])], rel=1e-6)
+    assert lines(tmp_path, "learning_rate") == pytest.approx([0.003 * schedule(step, 16) for step in range(16)])
+
+
+def test_the_moving_average_follows_its_recurrence(digits: Path) -> None:
+    train, test = feeds(digits)
+
+    def after(steps: int, ema: float | None = None) -> tuple[State, dict]:
+        fit = {"epochs": 1, "batch": 100, "until": steps, "ema": ema}
+        state = engine.fit(tasks("lenet"), spec(digits), train, **fit).state
+        return state, {name: value.double() for name, value in state.modules["net"].state_dict().items()}
+
+    _, expected = after(0)
+    for step in range(1, 5):
+        _, weights = after(step)
+        expected = {name: 0.8 * value + 0.2 * weights[name] for name, value in expected.items()}
+    state, _ = after(4, ema=0.8)
+    average = state.averages["net"].state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(average[name].double(), value, rtol=1e-5, atol=1e-7)
+    assert (
+        engine.evaluate(tasks_set_up(digits), state, test)[0]
+        == engine.evaluate(tasks_set_up(digits), State(state.averages), test)[0]
+    )
+
+
+def tasks_set_up(digits: Path) -> Classification:
+    """A task that knows the statistics of the pictures, as one does after `setup`."""
+    task = tasks("lenet")
+    task.setup(spec(digits))
+    return task
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"channels_last": False}])
+def test_other_precisions_and_layouts_learn_too(options: dict, digits: Path) -> None:
+    train, test = feeds(digits)
+    schedule = partial(schedules.cosine, warmup=0.1)
+    outcome = engine.fit(tasks("resnet"), spec(digits), train, test, epochs=12, batch=50, schedule=schedule, **options)
+    assert outcome.scores["accuracy"] > 0.8
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(digits: Path, tmp_path: Path) -> None:
+    train, test = feeds(digits)
+    scores = [
+        engine.fit(tasks("resnet"), spec(digits), train, test, epochs=2, batch=50, ema=0.9, compile=compile).scores
+        for compile in (False, True)
+    ]
+    assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], rel=0.2)
 
 
 def test_evaluation_never_augments_and_leaves_the_state_alone(digits: Path) -> None:
@@ -145,6 +251,8 @@ def test_a_diverging_run_stops_with_the_step_and_a_remedy(digits: Path, tmp_path
         ({"batch": 2, "shards": 4}, "smaller than fit.shards"),
         ({"batch": 501}, "larger than the 500"),
         ({"patience": 2}, "validation"),
+        ({"keep": "best"}, "validation"),
+        ({"peers": Peers(rank=0, size=3), "shards": 2}, "3 workers but fit.shards is 2"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict, says: str, digits: Path) -> None:
@@ -168,7 +276,9 @@ class Counting(Task):
 
 def count(peers: Peers, digits: Path, folder: Path, until: int | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    engine.fit(Counting(), spec(digits), feeds(digits)[0], None, folder, peers, until=until, epochs=3, batch=50, shards=2)
+    engine.fit(
+        Counting(), spec(digits), feeds(digits)[0], None, folder, peers, until=until, epochs=3, batch=50, shards=2
+    )
 
 
 def test_a_task_without_gradients_counts_distributes_and_resumes(digits: Path, tmp_path: Path) -> None:
@@ -206,7 +316,7 @@ class TwoPlayers(Task):
 
 
 def two_players(peers: Peers, digits: Path, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     engine.fit(TwoPlayers(), spec(digits), feeds(digits)[0], None, folder, peers, epochs=1, batch=50, shards=2)
 
 

@@ -149,4 +149,4 @@ def test_a_dead_server_costs_nothing_and_loses_nothing(server: dict, tmp_path: P
     (run,) = runs()
     assert points(run, "train/loss") == [(step, 1 / step) for step in range(1, 41)]
     assert json.loads((folder / "mirror.json").read_text())["run"] == run.info.run_id
-    assert "runs" in tracking.links("bench", "http://127.0.0.1:1")["pipelines, newest first"]
+    assert "runs" in tracking.links("bench", "http://127.0.0.1:1")["all pipelines"]

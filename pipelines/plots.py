@@ -1,0 +1,43 @@
+"""DVC's plots without a network: the page that `dvc plots show` fills, with Vega's scripts in it instead of links.
+
+dvc config plots.html_template plots.html      (below .dvc/)
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+PATH = Path(".dvc/plots.html")
+VEGA_LITE = "5.21"  # DVC's plot templates are written for version 5
+SNIPPET = "window.vegaEmbed = vegaEmbed;"  # what the drawings in DVC's page call
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" ORIGIN>
+{refresh_tag}
+<title>DVC plots</title>
+<style>
+body { font: 1rem/1.5 system-ui, sans-serif; margin: 1.5rem; display: flex; flex-wrap: wrap; gap: 2rem; }
+table { border-spacing: 1rem; }
+</style>
+<script>(() => {SCRIPT})();</script>
+</head>
+<body>
+{plot_divs}
+</body>
+</html>
+"""
+
+
+def template(path: Path = PATH) -> Path:
+    """Writes the page to `path`, unless it is there already from the same versions: making it takes seconds."""
+    origin = f'content="vl-convert {importlib.metadata.version("vl-convert-python")}, Vega-Lite {VEGA_LITE}"'
+    if not (path.is_file() and origin in path.read_text(encoding="utf-8")[:400]):
+        import vl_convert
+
+        script = vl_convert.javascript_bundle(SNIPPET, VEGA_LITE)
+        path.write_text(PAGE.replace("ORIGIN", origin).replace("SCRIPT", script), encoding="utf-8")
+    return path
