@@ -1,13 +1,14 @@
 """Functions spread over the workers of a Ray cluster; the only importer of `ray.train`.
 
 Ray Train places the workers, watches them and starts them again; the process group is ours (`peers.join`), so neither
-the driver nor Ray's controller imports torch: two seconds and 300 MB less a stage than `TorchTrainer` (docs/decisions.md).
+the driver nor Ray's controller imports torch: two seconds and 300 MB less a stage than `TorchTrainer`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 import traceback
 import uuid
@@ -32,6 +33,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers go where the driver is: paths in recipes are relative
 }
 
 
@@ -78,46 +80,68 @@ def plan() -> Plan:
     return Plan(int(wanted), gpu=gpus >= int(wanted))
 
 
+class PeerLost(Exception):
+    """On a worker whose neighbour is gone: a reason to try again, unlike an error of our own."""
+
+
 def spread(function: Callable[..., Any], *arguments: Any, name: str, folder: Path) -> Any:
-    """Runs `function(peers, *arguments)` on every worker; returns what it returned on rank 0.
+    """Runs `function(peers, *arguments)` on every worker, in the driver's directory; returns what rank 0 returned.
 
     A lost worker or node is replaced and the function called again on all: it must go on from its own checkpoints, and
     be importable by its module path. `folder`: where Ray keeps its notes on the run (shared between machines).
     """
     connect()
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
-    from ray.train.v2._internal.exceptions import RayTrainError
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     chosen = plan()
     _refuse_what_never_fits(chosen)
+    trainer, callback = _ray_train()
+    run = f"{name}-{uuid.uuid4().hex[:8]}"
+    given = {"function": function, "arguments": arguments, "folder": str(Path.cwd())}
+    try:
+        result = trainer(
+            _worker,
+            train_loop_config=given | {"threads": os.environ.get("TRAINYARD_THREADS")},
+            scaling_config=ScalingConfig(num_workers=chosen.workers, use_gpu=chosen.gpu, placement_strategy="SPREAD"),
+            run_config=RunConfig(
+                name=run,
+                storage_path=str(folder.resolve()),
+                failure_config=FailureConfig(max_failures=RETRIES),
+                callbacks=[callback()],
+            ),
+        ).fit()
+    except Exception as error:
+        raise cause(error) from None
+    shutil.rmtree(folder / run, ignore_errors=True)
+    return result.return_value
+
+
+def _ray_train() -> tuple[Any, Any]:
+    """Ray's trainer as we use it, and who decides what is tried again; made here so that nothing is imported before."""
+    from ray.train import UserCallback
+    from ray.train.v2._internal.exceptions import RayTrainError
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    class Trainer(DataParallelTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            """Without the placement group's cleaner: a process of its own, for groups that end with the job anyway."""
+            made = super()._create_default_callbacks()
+            return [one for one in made if type(one).__name__ != "PlacementGroupCleanerCallback"]
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Ray's would end the process with exit code 0; Python's raises KeyboardInterrupt."""
 
     class OnlyLostWorkersAreRetried(UserCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
-                if not isinstance(error, RayTrainError):  # those are Ray's word for a worker that died
+                if not isinstance(error, RayTrainError | PeerLost):  # the first is Ray's word for a worker that died
                     raise error
 
-    threads = os.environ.get("TRAINYARD_THREADS")
-    trainer = DataParallelTrainer(
-        _worker,
-        train_loop_config={"function": function, "arguments": arguments, "threads": threads},
-        scaling_config=ScalingConfig(num_workers=chosen.workers, use_gpu=chosen.gpu, placement_strategy="SPREAD"),
-        run_config=RunConfig(
-            name=f"{name}-{uuid.uuid4().hex[:8]}",
-            storage_path=str(folder.resolve()),
-            failure_config=FailureConfig(max_failures=RETRIES),
-            callbacks=[OnlyLostWorkersAreRetried()],
-        ),
-    )
-    try:
-        return trainer.fit().return_value
-    except Exception as error:
-        raise _cause(error) from None
+    return Trainer, OnlyLostWorkersAreRetried
 
 
 def _worker(config: dict[str, Any]) -> Any:
-    """One worker: threads, allocator, process group, then the function."""
+    """One worker: directory, threads, allocator, process group, then the function."""
     import ray
     import torch
     from ray.train import get_context
@@ -125,6 +149,7 @@ def _worker(config: dict[str, Any]) -> Any:
 
     from components import allocator, peers
 
+    enter(config["folder"])
     context = get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     threads = config["threads"] or max(1, (os.cpu_count() or 1) // context.get_local_world_size())
@@ -140,12 +165,22 @@ def _worker(config: dict[str, Any]) -> Any:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
         return config["function"](peers.join(rank, size, address, port, device), *config["arguments"])
-    except Exception as error:
-        if not isinstance(error, Refusal):
-            error.add_note(f"on worker {rank} of {size}:\n{traceback.format_exc()}")
+    except Refusal:
         raise
+    except Exception as error:
+        seen = PeerLost(str(error)) if size > 1 and peers.lost(error) else error
+        seen.add_note(f"on worker {rank} of {size}:\n{traceback.format_exc()}")
+        raise seen from None
     finally:
         peers.leave()
+
+
+def enter(folder: str) -> None:
+    """On a worker: goes to the driver's directory, which all machines must share."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        raise Refusal(f"{folder}: not on every machine of the cluster; run from a folder that they share") from None
 
 
 def _refuse_what_never_fits(chosen: Plan, patience: float = 15.0) -> None:
@@ -161,17 +196,17 @@ def _refuse_what_never_fits(chosen: Plan, patience: float = 15.0) -> None:
         time.sleep(0.5)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What really happened, below Ray's wrappers: a Refusal when there is one."""
-    seen: set[int] = set()
+def cause(error: BaseException) -> BaseException:
+    """What really happened, below Ray's wrappers: a Refusal when there is one, else what a worker wrote a note on."""
+    found: list[BaseException] = []
     queue: list[Any] = [error]
     while queue:
         current = queue.pop(0)
-        if not isinstance(current, BaseException) or id(current) in seen:
+        if not isinstance(current, BaseException) or current in found:
             continue
-        seen.add(id(current))
-        if isinstance(current, Refusal) or getattr(current, "__notes__", None):
-            return current
+        found.append(current)
         queue += [getattr(current, name, None) for name in ("controller_failure", "cause", "_base_exc", "__cause__")]
         queue += list(getattr(current, "worker_failures", {}).values())
-    return error
+    refusals = [one for one in found if isinstance(one, Refusal)]
+    noted = [one for one in found if getattr(one, "__notes__", None)]
+    return [*refusals, *noted, error][0]

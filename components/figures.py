@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib import style
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from components.refusal import Refusal
 
@@ -184,7 +185,10 @@ def grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "
         raise Refusal(f"{len(pictures)} pictures with {len(captions)} captions: each needs one")
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
-    figure = Figure(figsize=(1.25 * columns, 1.42 * rows + (0.35 if title else 0)), layout="constrained")
+    captions = [fill(caption, 19) for caption in captions]
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    height = rows * (1.28 + 0.14 * lines) + (0.35 if title else 0)
+    figure = Figure(figsize=(1.25 * columns, height), layout="constrained")
     if title:
         _entitle(figure, title)
     places = figure.subplots(rows, columns, squeeze=False).flat
@@ -215,7 +219,7 @@ def intervals(rows: Mapping[str, Interval], title: str, x_label: str) -> Figure:
     axes.set_ylim(-len(rows) + 0.55, 0.6)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.12)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.set_xlabel(x_label)
     return figure

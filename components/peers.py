@@ -71,6 +71,14 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def lost(error: BaseException) -> bool:
+    """Whether an exchange failed because another worker is gone (rather than by a mistake of our own)."""
+    told = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in told)
+    )
+
+
 def fork(function: Callable[..., Any], size: int, *arguments: Any, threads: int = 1) -> None:
     """Runs `function(peers, *arguments)` in `size` forked gloo workers: 0.1 s to the first step, no cluster."""
     torch.multiprocessing.start_processes(

@@ -26,7 +26,7 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. Here and in every other text `...` marks code, and an http address becomes a link."""
+    """A paragraph. Here and in every other text `...` marks code, and [...](http...) a link."""
 
     text: str
     quiet: bool = False
@@ -123,7 +123,7 @@ def page(
 def _marked(text: str) -> Markup:
     """Escaped, with `code` and links."""
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return Markup(re.sub(r"(https?://[^\s<]*[^\s<.,;:)])", r'<a href="\1">\1</a>', html))
+    return Markup(re.sub(r"\[([^\]]+)\]\((https?://[^\s)]+)\)", r'<a href="\2">\1</a>', html))
 
 
 def _inlined(picture: Picture, number: int) -> str:

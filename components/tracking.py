@@ -97,8 +97,8 @@ class Mirror:
         self.ended.set()
         self.thread.join(PATIENCE)
         if self.failure or self.thread.is_alive():
-            reason = str(self.failure).splitlines()[0] if self.failure else f"not done after {PATIENCE:.0f} s"
-            log.warning("%s did not take all records (%s); they are kept: trainyard sync", _safe(self.uri), reason)
+            reason = type(self.failure).__name__ if self.failure else f"not done after {PATIENCE:.0f} s"
+            log.warning("%s did not take all records (%s); they are kept: trainyard sync", shown(self.uri), reason)
 
     def _follow(self) -> None:
         wait = PAUSE
@@ -339,8 +339,8 @@ def _experiment(client: Any, name: str, uri: str) -> str:
     return str(found.experiment_id)
 
 
-def _safe(uri: str) -> str:
-    """Without a password."""
+def shown(uri: str) -> str:
+    """The address without a user and password."""
     parts = urllib.parse.urlsplit(uri)
     return uri.replace(f"{parts.username}:{parts.password}@", "") if parts.password else uri
 

@@ -1,101 +1,131 @@
-"""Search over a recipe's values: Optuna's TPE proposes, ASHA stops the poor ones early; the only importer of `ray.tune`.
+"""Search over a recipe's values: Optuna's TPE proposes, ASHA stops the poor early; the only importer of `ray.tune`.
 
-Trials are light: plain functions on reused actors, each on one CPU (or GPU), no process group. A trial reports after
-every rung (a fold, or an epoch); the same rung is the same data for every trial, so early stopping compares like with
-like. Killed and started again with the same folder, the search repeats no finished trial.
+Trials are light: they run on reused actors, each on one CPU (or GPU), no process group. A trial is a few rungs (folds);
+the same rung is the same data for every trial, so stopping early compares like with like.
+
+The search is a pure function of (seed, parallel, data), however long a trial takes and whoever runs it: what trial n
+tries, and whether it goes on, depends on the trials up to n - parallel alone, which have ended by then. So the trials'
+own files are all there is to save: a search killed and started again proposes the same and reads what is known.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from components import cluster
 from components.ranges import Count, Natural
 from components.refusal import Refusal, closest
 
-Report = Callable[[dict[str, float]], bool]  # scores after a rung; True: ASHA stops this trial
+Scores = dict[str, float]
+RECORD, MARKER = "trial.json", "running.json"
+LOST = 8  # workers that one trial may lose
+QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the trials' files are the state
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
 
 
 @dataclass
 class Trial:
+    arm: str
     number: int
     values: dict[str, Any]  # dotted recipe key -> value
-    rungs: list[dict[str, float]] = field(default_factory=list)  # scores after each rung: means so far
+    parts: list[Scores] = field(default_factory=list)  # the scores of each rung by itself
     finished: bool = False  # False: stopped early
     seconds: float = 0.0
     accumulate: int = 1  # > 1 after running out of memory
 
     @property
-    def scores(self) -> dict[str, float]:
-        return self.rungs[-1] if self.rungs else {}
+    def rungs(self) -> list[Scores]:
+        """The mean scores after each rung."""
+        return [_mean(self.parts[: count + 1]) for count in range(len(self.parts))]
+
+    @property
+    def scores(self) -> Scores:
+        return _mean(self.parts) if self.parts else {}
 
 
 def search(
-    trial: Callable[..., Any],
-    arguments: dict[str, Any],
+    trial: Callable[..., Scores],
+    arms: dict[str, dict[str, Any]],
     folder: Path,
     rungs: int,
     monitor: tuple[str, str],
     gpu: bool = False,
-    on_trial: Callable[[Trial], None] | None = None,
+    on_trial: Callable[[Trial, Path], None] | None = None,
     *,
     space: dict,
     samples: Count = 12,
     seed: Natural = 0,
-    parallel: Count | None = None,
+    parallel: Count = 1,
     reduction: Count = 3,
-) -> list[Trial]:
-    """All trials in order of their numbers, best to be picked by `best`.
+) -> dict[str, list[Trial]]:
+    """The same search for each of `arms` (name -> arguments), side by side: {arm: its trials by number}.
 
-    `trial(values, accumulate, report, **arguments)` runs on a worker and calls `report(scores)` after each of `rungs` rungs.
-    space: {dotted key: {low, high, log} or {choices: [...]}}; reduction: ASHA keeps one in so many at each rung.
+    `trial(values, accumulate, rung, **arguments)` runs on a worker and returns the scores of one of `rungs` rungs.
+    space: {dotted key: {low, high, log} or {choices: [...]}}; parallel: trials of an arm at a time; reduction: ASHA
+    keeps one in so many. Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends.
     """
+    os.environ.update(QUIET)
+    cluster.connect()
     from ray import tune
-    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
+    from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-    name, mode = monitor
-    path = folder.resolve() / "search"
-    trainable = tune.with_resources(
-        tune.with_parameters(_run, trial=trial, arguments=arguments, rungs=rungs, monitor=name),
-        {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1},
+    attempt = uuid.uuid4().hex[:8]
+    studies = {arm: Study(space, samples, parallel, monitor, seed) for arm in arms}
+    begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt)
+    searcher, scheduler, follower = _ray_tune(studies, folder, rungs, monitor, reduction, on_trial)
+    results = Tuner(
+        tune.with_resources(_worker(begin, str(Path.cwd())), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
+        tune_config=TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=samples * len(arms),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=RunConfig(
+            name=attempt,
+            storage_path=str(folder.resolve() / "ray"),
+            failure_config=FailureConfig(max_failures=LOST),
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[follower],
+            verbose=0,
+        ),
     )
-    if Tuner.can_restore(str(path)):
-        tuner = Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=True)
-    else:
-        import optuna
+    try:
+        errors = [error for error in results.fit().errors if error is not None]
+    except Exception as error:
+        raise cluster.cause(error) from None
+    shutil.rmtree(folder / "ray", ignore_errors=True)
+    found = {arm: read(folder / arm, samples) for arm in arms}
+    for arm, trials in found.items():
+        if not any(t.finished for t in trials):
+            raise errors[0] if errors else Refusal(f"tune: no trial of '{arm}' finished; give it more samples")
+    return found
 
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, samples // 3))
-        distributions = {key: _distribution(key, given) for key, given in space.items()}
-        tuner = Tuner(
-            trainable,
-            tune_config=TuneConfig(
-                search_alg=OptunaSearch(distributions, metric=name, mode=mode, sampler=sampler),
-                scheduler=ASHAScheduler(metric=name, mode=mode, max_t=rungs, grace_period=1, reduction_factor=reduction),
-                num_samples=samples,
-                max_concurrent_trials=parallel,
-                reuse_actors=True,
-            ),
-            run_config=RunConfig(
-                name=path.name,
-                storage_path=str(path.parent),
-                failure_config=FailureConfig(max_failures=3),
-                callbacks=[_follower(path, on_trial)] if on_trial else [],
-                verbose=0,
-            ),
-        )
-    results = tuner.fit()
-    errors = [error for error in results.errors if error is not None]
-    trials = sorted(_trials(path), key=lambda t: t.number)
-    if not any(t.finished for t in trials):
-        raise errors[0] if errors else Refusal("tune: no trial finished; give it more samples")
-    return trials
+
+def read(folder: Path, samples: int) -> list[Trial]:
+    """The trials below `folder` as far as they have come, in order of their numbers."""
+    files = [folder / name_of(number) / RECORD for number in range(samples)]
+    return [Trial(**json.loads(file.read_text())) for file in files if file.is_file()]
+
+
+def name_of(number: int) -> str:
+    return f"trial-{number:03d}"
 
 
 def best(trials: list[Trial], monitor: tuple[str, str]) -> Trial:
@@ -119,6 +149,8 @@ def check_space(space: Any, known: dict[str, Any], where: str = "tune.space") ->
             continue
         if not isinstance(given, dict) or not {"low", "high"} <= set(given) <= {"low", "high", "log"}:
             raise Refusal(f"{where}.{key}: needs {{low, high}} with an optional log: true, or {{choices: [...]}}")
+        if not all(isinstance(given[end], int | float) for end in ("low", "high")):
+            raise Refusal(f"{where}.{key}: low and high must be numbers; it is {given}")
         if not given["low"] < given["high"] or (given.get("log") and given["low"] <= 0):
             raise Refusal(f"{where}.{key}: low must be below high, and above 0 on a log scale; it is {given}")
 
@@ -132,47 +164,228 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
     return (IntDistribution if whole else FloatDistribution)(given["low"], given["high"], log=given.get("log", False))
 
 
-def _run(config: dict[str, Any], trial: Callable, arguments: dict[str, Any], rungs: int, monitor: str) -> None:
-    """On the worker: one trial; its record is written beside the search after every rung."""
-    import torch
-    from ray import tune
-
-    from components import allocator
-
-    allocator.keep_freed_memory()
-    torch.set_num_threads(1)
-    context = tune.get_context()
-    folder = Path(context.get_trial_dir())
-    number = int(str(context.get_trial_id()).rpartition("_")[2] or 0)
-    attempts = len(list(folder.glob("attempt-*")))
-    (folder / f"attempt-{attempts}").touch()
-    record = Trial(number, config, accumulate=2**attempts)
-    started = time.monotonic()
-
-    def report(scores: dict[str, float]) -> bool:
-        record.rungs.append(scores)
-        record.seconds = time.monotonic() - started
-        record.finished = len(record.rungs) == rungs
-        draft = folder / ".trial.json"
-        draft.write_text(json.dumps(asdict(record)))
-        os.replace(draft, folder / "trial.json")
-        tune.report(scores)
-        return False
-
-    trial(config, record.accumulate, report, **arguments)
+# ------------------------------------------------------------------------------------------------ what comes next
 
 
-def _trials(path: Path) -> list[Trial]:
-    return [Trial(**json.loads(file.read_text())) for file in path.glob("*/trial.json")]
+class Study:
+    """Proposals for one arm: number n once all up to n - parallel have ended, from what these have shown."""
+
+    def __init__(self, space: dict, samples: int, parallel: int, monitor: tuple[str, str], seed: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, samples // 3))
+        self.study = optuna.create_study(direction="maximize" if monitor[1] == "max" else "minimize", sampler=sampler)
+        self.space = {key: _distribution(key, given) for key, given in space.items()}
+        self.samples, self.parallel = samples, parallel
+        self.asked = self.told = 0
+        self.ended: dict[int, float | None] = {}
+
+    def propose(self) -> tuple[int, dict[str, Any]] | None:
+        """(number, values); None while there is one to wait for, or when all have been asked for."""
+        number, known = self.asked, max(0, self.asked - self.parallel + 1)
+        if number == self.samples or not all(earlier in self.ended for earlier in range(known)):
+            return None
+        import optuna
+
+        for earlier in range(self.told, known):
+            value = self.ended[earlier]
+            lost = optuna.trial.TrialState.FAIL if value is None else None
+            self.study.tell(earlier, value, state=lost)
+        self.told, self.asked = known, number + 1
+        return number, self.study.ask(self.space).params
+
+    def end(self, number: int, value: float | None) -> None:
+        """`value`: the monitored score, however far the trial came; None when it was lost."""
+        self.ended[number] = value
 
 
-def _follower(path: Path, on_trial: Callable[[Trial], None]) -> Any:
+def goes_on(score: float, others: list[float], rung: int, reduction: int, maximise: bool = True) -> bool:
+    """ASHA's rule (Li et al. 2020): at rungs 1, r, r*r, ... only the best 1/r of those that came so far go on.
+
+    others: the scores at this rung of the trials to compare with.
+    """
+    milestone = 1
+    while milestone < rung:
+        milestone *= reduction
+    if milestone != rung or not others:
+        return True
+    sign = 1 if maximise else -1
+    return bool(sign * score >= np.percentile([sign * other for other in others], 100 * (1 - 1 / reduction)))
+
+
+def _ray_tune(
+    studies: dict[str, Study],
+    folder: Path,
+    rungs: int,
+    monitor: tuple[str, str],
+    reduction: int,
+    on_trial: Callable[[Trial, Path], None] | None,
+) -> tuple[Any, Any, Any]:
+    """Ray Tune's three parts on the driver's side: who proposes, who stops, who hears of it."""
+    from ray.exceptions import RayTaskError
     from ray.tune import Callback
+    from ray.tune.schedulers import FIFOScheduler
+    from ray.tune.search import Searcher
+
+    numbers: dict[str, tuple[str, int]] = {}  # Tune's name of a trial -> arm, number
+    seen: dict[tuple[str, int], list[float]] = {}
+
+    class Proposals(Searcher):
+        def suggest(self, trial_id: str) -> dict[str, Any] | None:
+            for arm in sorted(studies, key=lambda arm: studies[arm].asked):
+                if proposed := studies[arm].propose():
+                    numbers[trial_id] = arm, proposed[0]
+                    return {"arm": arm, "number": proposed[0], "values": json.dumps(proposed[1])}
+            return None
+
+        def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+            arm, number = numbers[trial_id]
+            studies[arm].end(number, result[monitor[0]] if result and not error else None)
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nothing: the trials' files are the state."""
+
+    class Halving(FIFOScheduler):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            arm, number = numbers[trial.trial_id]
+            rung, score = int(result["training_iteration"]), float(result[monitor[0]])
+            seen.setdefault((arm, number), []).append(score)
+            known = range(number - studies[arm].parallel + 1)
+            others = [s[rung - 1] for n in known if len(s := seen.get((arm, n), [])) >= rung]
+            going = rung == rungs or goes_on(score, others, rung, reduction, monitor[1] == "max")
+            return self.CONTINUE if going else self.STOP
 
     class Follower(Callback):
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            file = Path(trial.local_path) / "trial.json"
-            if file.is_file():
-                on_trial(Trial(**json.loads(file.read_text())))
+            arm, number = numbers[trial.trial_id]
+            file = folder / arm / name_of(number) / RECORD
+            if on_trial is not None and file.is_file():
+                on_trial(Trial(**json.loads(file.read_text())), file.parent)
 
-    return Follower()
+        def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            seen.pop(numbers[trial.trial_id], None)  # it tells its rungs again
+            error = trial.get_pickled_error()
+            if isinstance(error, RayTaskError):
+                raise error  # our own mistake: trying again would not help
+            if "low on memory" in str(error):  # Ray itself ended the worker
+                arm, number = numbers[trial.trial_id]
+                marker = folder / arm / name_of(number) / MARKER
+                _write(marker, json.loads(marker.read_text()) | {"kills": -1})
+
+    return Proposals(metric=monitor[0], mode=monitor[1]), Halving(), Follower()
+
+
+# ------------------------------------------------------------------------------------------------ on the worker
+
+
+def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str) -> type:
+    from ray.tune import Trainable
+
+    class Worker(Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            import torch
+
+            from components import allocator
+
+            cluster.enter(folder)
+            allocator.keep_freed_memory()
+            torch.set_num_threads(1)
+            self.attempt = begin(config)
+
+        def reset_config(self, config: dict[str, Any]) -> bool:
+            cluster.enter(folder)
+            self.attempt = begin(config)
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return self.attempt.step()
+
+    return Worker
+
+
+class Attempt:
+    """A trial on its worker. What is known of it is read, not done again; its record is written after every rung."""
+
+    def __init__(
+        self,
+        trial: Callable[..., Scores],
+        arms: dict[str, dict[str, Any]],
+        folder: Path,
+        rungs: int,
+        monitor: str,
+        search: str,
+        config: dict[str, Any],
+    ) -> None:
+        self.trial, self.arguments, self.rungs, self.monitor = trial, arms[config["arm"]], rungs, monitor
+        self.folder, self.search = folder / config["arm"] / name_of(config["number"]), search
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.record = Trial(config["arm"], config["number"], json.loads(config["values"]))
+        self.told, self.deaths = 0, 0
+        file = self.folder / RECORD
+        known = Trial(**json.loads(file.read_text())) if file.is_file() else None
+        if known and known.values == self.record.values:
+            self.record = known
+        self._learn_from_death()
+
+    def step(self) -> dict[str, Any]:
+        """The next rung: mean scores so far, and `done` after the last."""
+        if self.told == len(self.record.parts):
+            self._run()
+        self.told += 1
+        return {**self.record.rungs[self.told - 1], "done": self.told == self.rungs}
+
+    def _run(self) -> None:
+        from components.update import out_of_memory
+
+        started, record = time.monotonic(), self.record
+        while True:
+            self._mark()
+            try:
+                scores = self.trial(record.values, record.accumulate, len(record.parts), **self.arguments)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or record.accumulate >= 1 << LOST:
+                    raise
+            record.accumulate *= 2
+        if self.monitor not in scores:
+            raise Refusal(f"tune: the task gives no score '{self.monitor}'; it gives: {', '.join(scores)}")
+        record.parts.append(scores)
+        record.seconds += time.monotonic() - started
+        record.finished = len(record.parts) == self.rungs
+        _write(self.folder / RECORD, asdict(record))
+        (self.folder / MARKER).unlink(missing_ok=True)
+
+    def _mark(self) -> None:
+        """A note that only a worker that dies leaves behind."""
+        given = {"search": self.search, "host": socket.gethostname(), "kills": kernel_kills(), "deaths": self.deaths}
+        _write(self.folder / MARKER, given | {"accumulate": self.record.accumulate})
+
+    def _learn_from_death(self) -> None:
+        """A worker lost to memory, or lost again, is followed by one with half the microbatch."""
+        file = self.folder / MARKER
+        left = json.loads(file.read_text()) if file.is_file() else {}
+        if left.get("search") != self.search:
+            return  # nothing left, or the whole search was killed
+        self.deaths = left["deaths"] + 1
+        memory = left["kills"] < 0 or (left["host"] == socket.gethostname() and left["kills"] < kernel_kills())
+        self.record.accumulate = left["accumulate"] * (2 if memory or self.deaths > 1 else 1)
+
+
+def kernel_kills() -> int:
+    """Processes that this machine's kernel has killed for want of memory since it started."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _mean(parts: list[Scores]) -> Scores:
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[-1]}
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(value))
+    draft.replace(path)

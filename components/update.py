@@ -165,7 +165,7 @@ class Update:
             try:
                 return self._accumulated(function, self._shard(index, batch, draw))
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or self.accumulate >= _rows(batch):
+                if not out_of_memory(error) or self.accumulate >= _rows(batch):
                     raise
             self.accumulate = min(2 * self.accumulate, _rows(batch))  # the error, and what it held, is gone by here
             if self.peers.device.type == "cuda":
@@ -264,6 +264,7 @@ def _rows(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """On any device: torch says it in several ways."""
     texts = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

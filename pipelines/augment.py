@@ -1,28 +1,79 @@
-"""augment: normalisation of each training split, pictures derived offline from the source, and a preview to look at."""
+"""augment: normalisation of each training split, pictures derived offline from the source, and a preview to look at.
+
+Only the source gets derived copies: the target's few labels are cut into folds by the search, and a copy of a picture
+that a fold holds out must not be trained on.
+"""
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import recipe
-from components.augment import offline
-from components.data.store import Store, write_manifest
-from components.peers import Peers
+from components.data.store import Store
+from pipelines import prepare
 from pipelines.stage import stage, write_json
 
+if TYPE_CHECKING:
+    from components.peers import Peers
+
 PREPARED, OUT = "data/prepared", "data/augmented"
-PARTS = 8  # part files of derived pictures: a property of the output, not of the number of workers
 
 
 def main(params: dict[str, Any]) -> None:
-    inputs = [f"{PREPARED}/{role}" for role in ("source", "target")]
-    previews = {"source": params["pretrain"]["task"], "target": params["finetune"]["task"]}
-    tracked = {"augment": params["augment"], "seed": params["seed"]}
-    with stage("augment", params, tracked, inputs) as run:
-        section = params["augment"]
-        counts = run.spread(derive, PREPARED, OUT, section["transforms"], section["copies"], params["seed"])
-        run.spread(preview, PREPARED, OUT, {r: task.get("augment", []) for r, task in previews.items()}, params["seed"])
-        for role, count in counts.items():
-            run.tell(f"{role}: statistics of {count['examples']:,} training examples, {count['derived']:,} derived")
+    transforms = {role: params[verb]["task"].get("augment", []) for role, verb in ROLES.items()}
+    tracked = {"augment": params["augment"], "training": transforms, "seed": params["seed"]}
+    with stage("augment", params, tracked, [f"{PREPARED}/{role}" for role in ROLES]) as run:
+        for role, rows in run.spread(write, PREPARED, OUT, params["augment"], transforms, params["seed"]).items():
+            run.tell(f"{role}: statistics of {rows['examples']:,} training examples, {rows['derived']:,} derived")
             run.artifact(f"{OUT}/{role}/preview.png")
+
+
+ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that trains on it
+
+
+def write(
+    peers: Peers, prepared: str, out: str, offline: dict[str, Any], online: dict[str, list[dict[str, Any]]], seed: int
+) -> dict[str, dict[str, int]]:
+    """On every worker, for each role: statistics, copies (of the source) and preview. {role: {examples, derived}}."""
+    done = {}
+    for role, transforms in online.items():
+        store, folder = Store(f"{prepared}/{role}"), Path(out) / role
+        copies = offline["copies"] if role == "source" else 0
+        done[role] = {
+            "examples": normalise(peers, store, folder),
+            "derived": derive(peers, store, folder, offline["transforms"], copies, seed),
+        }
+        if peers.rank == 0:
+            preview(store, folder, transforms, seed)
+    return done
+
+
+def normalise(peers: Peers, store: Store, folder: Path) -> int:
+    """Writes statistics.json of the training split, its pictures shared between the workers; returns how many."""
+    from components.augment.offline import Moments, statistics
+
+    theirs = peers.gather(statistics(store.split("train"), peers.rank, peers.size))
+    found = reduce(Moments.merge, theirs).finish()
+    if peers.rank == 0:
+        write_json(folder / "statistics.json", found)
+    return int(found["count"])
+
+
+def derive(
+    peers: Peers, store: Store, folder: Path, transforms: list[dict[str, Any]], copies: int, seed: int
+) -> int:
+    """Writes `copies` changed copies of the training split as a data set of their own; returns how many pictures."""
+    from components.augment.offline import Copies
+
+    if copies == 0:
+        return 0
+    changes = [recipe.build(section) for section in transforms]
+    return prepare.write_one(peers, Copies(store, changes, copies, seed), folder)["train"]
+
+
+def preview(store: Store, folder: Path, transforms: list[dict[str, Any]], seed: int) -> None:
+    from components.augment.offline import preview as draw
+
+    draw(folder / "preview.png", store, [recipe.build(section) for section in transforms], seed)

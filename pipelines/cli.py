@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 
 from components import recipe
@@ -24,6 +25,7 @@ examples:
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done; 2 bad input, said in one line; 130 interrupted; 1 anything else."""
     given = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(given.run(given) or 0)
     except Refusal as refusal:
@@ -32,6 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("trainyard: interrupted; repeat the command and it goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends a command as Ctrl-C does: in order."""
+    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from pipelines import report, training
 from pipelines.finetune import ARMS, PREPARED
 from pipelines.stage import Stage, digest, stage, table, write_json
 
-MISTAKES = "plots/mistakes.png"
+MISTAKES = "plots/mistakes.svg"
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of the registered model
 
 

@@ -15,6 +15,7 @@ from components.figures import Curve, Trial
 from components.report import Block, Missing, Picture, Row, Table, Text
 from pipelines.results import ARMS, BEST, TRIALS, Rows, name_of, number, read_csv, read_json, read_manifest, value_of
 
+WORST = (Path("plots/mistakes.svg"), Path("plots/mistakes.png"))
 PANELS = {  # title: columns; one of them is drawn
     "Training loss": ("epoch/loss", "train/loss"),
     "Training accuracy": ("epoch/accuracy", "train/accuracy"),
@@ -135,7 +136,7 @@ def mistakes(params: dict[str, Any], folder: Path) -> Iterator[Block]:
         yield Missing("the confusion matrix", "dvc repro evaluate")
     else:
         yield from _confusion(rows, folder)
-    worst = next((p for p in (folder / "mistakes.svg", folder / "mistakes.png") if p.is_file()), None)
+    worst = next((path for path in WORST if path.is_file()), None)
     if worst is None:
         yield Missing("the worst mistakes as pictures", "dvc repro evaluate")
     else:
@@ -163,7 +164,7 @@ def _confusion(rows: Rows, folder: Path) -> Iterator[Block]:
     frequent = Table(
         ["truth", "predicted", "times", "share"],
         [[a, b, str(n), f"{n / pairs.total():.0%}"] for (a, b), n in sorted(pairs.items(), key=_often)[:8]],
-        caption="The most frequent mistakes, and their share of all",
+        caption="The most frequent mistakes",
         words=(1,),
     )
     if matrix.wide:

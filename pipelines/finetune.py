@@ -21,15 +21,16 @@ def main(params: dict[str, Any]) -> None:
     seeds = range(params["seed"], params["seed"] + params["finetune"]["seeds"])
     tracked = {"finetune": sections, "seeds": len(seeds)}
     with stage("finetune", params, tracked, [PREPARED, AUGMENTED, pretrain.MODEL]) as run:
-        names = [(arm, seed) for arm in ARMS for seed in seeds]
-        fits = [
-            {"section": sections[arm], "run": f"{run.folder}/{arm}-{seed}", "out": f"models/{arm}/{seed}", "seed": seed}
-            for arm, seed in names
-        ]
+        fits: list[dict[str, Any]] = []
+        for arm, seed in ((arm, seed) for arm in ARMS for seed in seeds):
+            folder = run.folder / f"{arm}-{seed}"
+            out = f"models/{arm}/{seed}"
+            fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
+            run.child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
         run.spread(training.train_all, fits, PREPARED, AUGMENTED)
-        for (arm, seed), fit in zip(names, fits, strict=True):
-            run.child(f"{arm} seed {seed}", fit["run"], {**fit["section"], "seed": seed, "arm": arm})
-        history("plots/finetune.csv", {f"{arm} {seed}": Path(fit["run"]) for (arm, seed), fit in zip(names, fits)})
+        for fit in fits:
+            run.close(Path(fit["run"]))
+        history("plots/finetune.csv", {Path(fit["run"]).name: Path(fit["run"]) for fit in fits})
         write_json("metrics/finetune.json", {arm: best[arm]["values"] for arm in ARMS})
 
 

@@ -32,7 +32,7 @@ def noted() -> dict[str, str]:
 
 
 def _base() -> str:
-    return tracking.uri().rstrip("/") if tracking.uri().startswith("http") else LOCAL
+    return tracking.shown(tracking.uri()).rstrip("/") if tracking.uri().startswith("http") else LOCAL
 
 
 def _there() -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import recipe
 from components.data import dataset as datasets
-from components.peers import Peers
 from pipelines.stage import stage
+
+if TYPE_CHECKING:
+    from components.peers import Peers
 
 OUT = "data/prepared"
 
@@ -22,16 +24,17 @@ def main(params: dict[str, Any]) -> None:
 
 def write(peers: Peers, sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
     """On every worker: its share of the parts of each data set; rank 0 adds the manifests. {folder: {split: rows}}."""
-    return {folder: _write(peers, recipe.build(section), Path(folder)) for folder, section in sections.items()}
+    return {folder: write_one(peers, recipe.build(section), Path(folder)) for folder, section in sections.items()}
 
 
-def _write(peers: Peers, dataset: Any, folder: Path) -> dict[str, int]:
-    jobs = datasets.jobs(dataset)
+def write_one(peers: Peers, dataset: datasets.Dataset, folder: Path) -> dict[str, int]:
+    """One data set, its parts shared between the workers: {split: rows}."""
+    jobs = peers.broadcast(datasets.jobs(dataset) if peers.rank == 0 else None)  # rank 0 downloads before others look
     mine = [(job, datasets.write_job(dataset, folder, *job)) for job in jobs[peers.rank :: peers.size]]
-    parts = sorted((part for theirs in peers.gather(mine) for part in theirs), key=lambda part: part[0])
+    parts = [part for theirs in peers.gather(mine) for part in theirs]
     if peers.rank == 0:
-        datasets.write_manifest(folder, dataset, dict(parts))
-    rows: dict[str, int] = {}
+        datasets.finish(dataset, folder, parts)
+    rows = dict.fromkeys((split for split, _ in jobs), 0)
     for (split, _), part in parts:
-        rows[split] = rows.get(split, 0) + part.rows
+        rows[split] += part.rows
     return rows

@@ -161,8 +161,9 @@ def _recipe(params: dict[str, Any], folder: Path) -> Iterator[Block]:
 
 
 def _doors(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    yield Text("Every run, trial and curve is in MLflow. `trainyard ui` starts its pages on this machine; then:")
-    yield Table(["page", "address"], [[title, address] for title, address in links(params["name"]).items()], words=(1,))
+    doors = " · ".join(f"[{title}]({address})" for title, address in links(params["name"]).items())
+    yield Text("Every run, trial and curve is in MLflow: `trainyard ui` starts its pages on this machine. Then open:")
+    yield Text(doors)
     yield Text("`dvc plots show` draws the same curves from DVC's side, and `dvc metrics diff` compares two commits.")
 
 

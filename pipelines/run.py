@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +17,11 @@ from pathlib import Path
 from components import recipe
 from components.cluster import QUIET
 from components.ports import free_port
-from components.refusal import Refusal
 from pipelines import summary
 from pipelines.check import check_flagship
 
 BIN = Path(sys.executable).parent
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def main(targets: list[str], workers: str | None) -> int:
@@ -32,14 +34,18 @@ def main(targets: list[str], workers: str | None) -> int:
         return summary.main()
     with local_cluster():
         code = subprocess.run([BIN / "dvc", "repro", *targets], check=False).returncode
-    return code or summary.main()
+    if code:
+        return code
+    from pipelines import report
+
+    report.write()  # once more, now that the seconds of all stages are known
+    return summary.main()
 
 
 def _anything_to_do(targets: list[str]) -> bool:
+    """A dry run fails where outputs of an earlier stage are missing: the real one makes them, or says what is wrong."""
     dry = subprocess.run([BIN / "dvc", "repro", "--dry", *targets], capture_output=True, text=True, check=False)
-    if dry.returncode:
-        raise Refusal(f"dvc: {(dry.stderr.strip().splitlines() or ['failed'])[0]}")
-    return "Running stage" in dry.stdout
+    return dry.returncode != 0 or "Running stage" in dry.stdout
 
 
 @contextmanager
@@ -54,13 +60,22 @@ def local_cluster(cpus: int | None = None) -> Iterator[str]:
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
     command += [f"--num-cpus={cpus}"] if cpus else []
     with (Path(folder) / "head.log").open("w") as log:
-        head = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | QUIET, start_new_session=True)
+        head = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | QUIET, start_new_session=True, preexec_fn=_end_with_parent
+        )
     os.environ["RAY_ADDRESS"] = address
     try:
         yield address
     finally:
         del os.environ["RAY_ADDRESS"]
         _stop(head)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """In the child, on Linux: a killed parent must leave no cluster behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(head: subprocess.Popen, patience: float = 10.0) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from components import engine, exported, recipe
 from components.data.feed import Feed
@@ -61,27 +62,23 @@ def train(
 def trial(
     values: dict[str, Any],
     accumulate: int,
-    report: Any,
+    rung: int,
     section: dict[str, Any],
     prepared: str,
     augmented: str,
     count: int,
     seed: int,
-) -> None:
-    """One trial of a search: `count` stratified folds of the training split, the mean score reported after each."""
+) -> dict[str, float]:
+    """Scores of a search's trial on one of `count` stratified folds of the training split."""
     section = recipe.overlay(section, values)
-    spec = specification(prepared, augmented)
-    labels = train_feed(prepared, augmented).column("label")
-    seen: list[dict[str, float]] = []
-    for rows, held_out in folds(labels, count, seed):
-        task: Task = recipe.build(section["task"])
-        fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
-        fit |= {"evaluate_every": fit.get("epochs", 10)}
-        validation = train_feed(prepared, augmented, held_out)
-        outcome = engine.fit(task, spec, train_feed(prepared, augmented, rows), validation, **fit)
-        seen.append(outcome.scores)
-        if report({name: float(np.mean([scores[name] for scores in seen])) for name in outcome.scores}):
-            return
+    peers = Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    everything = train_feed(prepared, augmented)
+    rows, held_out = folds(everything.column("label"), count, seed)[rung]
+    train, validation = (train_feed(prepared, augmented, part, peers.device) for part in (rows, held_out))
+    fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
+    fit |= {"evaluate_every": fit.get("epochs", 10)}
+    task: Task = recipe.build(section["task"])
+    return engine.fit(task, specification(prepared, augmented), train, validation, None, peers, **fit).scores
 
 
 def score(

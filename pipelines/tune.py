@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from components import cluster, tuning
@@ -16,33 +17,47 @@ def main(params: dict[str, Any]) -> None:
     sections = {arm: finetune.section_of(params, arm) for arm in ARMS}
     folds, seed = params["tune"]["folds"], params["seed"]
     tracked = {"tune": params["tune"], "finetune": sections, "seed": seed}
+    given = {"prepared": PREPARED, "augmented": AUGMENTED, "count": folds, "seed": seed}
     with stage("tune", params, tracked, [PREPARED, AUGMENTED, pretrain.MODEL]) as run:
-        best, rows = {}, []
-        for arm in ARMS:
-            trials = tuning.search(
-                training.trial,
-                {"section": sections[arm], "prepared": PREPARED, "augmented": AUGMENTED, "count": folds, "seed": seed},
-                run.folder / arm,
-                rungs=folds,
-                monitor=MONITOR,
-                gpu=cluster.plan().gpu,
-                on_trial=lambda trial, arm=arm: run.tell(f"{arm} trial {trial.number}: {describe(trial)}"),
-                seed=seed,
-                **params["tune"]["search"],
-            )
-            for trial in trials:
-                name = f"{arm} trial {trial.number:02d}  {describe(trial, values_only=True)}"
-                run.finished(name, {"arm": arm, **trial.values}, trial.rungs, {"finished": trial.finished})
-                rows.append({"arm": arm, "trial": trial.number, **trial.values, **trial.scores, "rungs": len(trial.rungs)})
-            winner = tuning.best(trials, MONITOR)
-            best[arm] = {"values": winner.values, "scores": winner.scores, "trials": len(trials)}
+
+        def ended(trial: tuning.Trial, folder: Path) -> None:
+            name = f"{trial.arm} trial {trial.number:02d}  {describe(trial, values_only=True)}"
+            run.trial(name, folder, {"arm": trial.arm, **trial.values}, trial.arm, trial.rungs)
+            run.tell(f"{trial.arm} trial {trial.number}: {describe(trial)}")
+
+        found = tuning.search(
+            training.trial,
+            {arm: {"section": section, **given} for arm, section in sections.items()},
+            run.folder,
+            rungs=folds,
+            monitor=MONITOR,
+            gpu=cluster.plan().gpu,
+            on_trial=ended,
+            seed=seed,
+            **params["tune"]["search"],
+        )
+        best = {arm: tuning.best(trials, MONITOR) for arm, trials in found.items()}
+        for arm, winner in best.items():
             run.tell(f"{arm}: best {describe(winner)}")
-        write_json("tune/best.json", best)
+        chosen = {
+            arm: {"values": winner.values, "scores": winner.scores, "trials": len(found[arm])}
+            for arm, winner in best.items()
+        }
+        write_json("tune/best.json", chosen)
+        rows = [
+            {"arm": arm, "trial": trial.number, **trial.values, **trial.scores, "rungs": len(trial.parts)}
+            for arm, trials in found.items()
+            for trial in trials
+        ]
         table("plots/tune.csv", rows)
 
 
 def describe(trial: tuning.Trial, values_only: bool = False) -> str:
-    """`lr=0.0123 batch=16  accuracy 0.93 after 4 rungs`."""
-    values = " ".join(f"{key.rpartition('.')[2]}={value:.3g}" for key, value in trial.values.items())
+    """`lr=0.0123 batch=16  accuracy 0.93 after 4 folds`."""
+    values = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.values.items())
     scores = " ".join(f"{name} {value:.4f}" for name, value in trial.scores.items())
-    return values if values_only else f"{values}  {scores} after {len(trial.rungs)} folds"
+    return values if values_only else f"{values}  {scores} after {len(trial.parts)} folds"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

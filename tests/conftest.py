@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -30,3 +31,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory):
     split = Store(folder / "prepared").split("train")
     (folder / "augmented" / "statistics.json").write_text(json.dumps(statistics(split, 0, 1).finish()))
     return folder
+
+
+@pytest.fixture(scope="session")
+def cluster_of_two():
+    """The address of the test run's one Ray cluster (two CPUs, loopback); RAY_ADDRESS names it meanwhile."""
+    from pipelines.run import local_cluster
+
+    with local_cluster(cpus=2) as address:
+        yield address
+        ray = sys.modules.get("ray")
+        if ray is not None:
+            ray.shutdown()

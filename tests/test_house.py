@@ -16,8 +16,10 @@ FILES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"
 LAYERS = [
     ("pipelines",),
     ("components.cluster", "components.tuning", "components.tracking", "components.promotion", "components.report"),
+    ("components.figures",),
     ("components.engine",),
     ("components.tasks",),
+    ("components.predictor",),
     ("components.update", "components.meter", "components.exported"),
     ("components.checkpoint",),
     ("components.task",),
@@ -27,9 +29,9 @@ LAYERS = [
     ("components.augment",),
     ("components.data",),
     ("components.recipe", "components.journal"),
-    ("components.refusal", "components.ranges", "components.ports"),
+    ("components.refusal", "components.ranges", "components.ports", "components.home"),
 ]
-OWNERS = {"ray": {"components.cluster", "components.tuning"}, "mlflow": {"components.tracking"}, "dvc": set()}
+OWNERS = {"ray": {"components.cluster", "components.tuning"}, "mlflow": {"components.tracking", "components.predictor"}, "dvc": set()}
 
 
 def name_of(file: Path) -> str:

@@ -15,8 +15,12 @@ from components.data.order import fold
 from components.data.store import Split, Store
 from components.refusal import Refusal
 
-BLOCK = 1024  # pictures in memory at once
 Transform = Callable[[Tensor, torch.Generator], Tensor]
+BLOCK = 256  # pictures in memory at once
+ROWS, COLUMNS, SIDE_INCHES, DPI = 10, 10, 8, 100  # of the preview
+
+
+# ------------------------------------------------------------------------------------------------ normalisation
 
 
 class Moments:
@@ -60,3 +64,78 @@ def statistics(split: Split, rank: int, size: int) -> Moments:
     for start in range(rank * BLOCK, len(split), size * BLOCK):
         moments.add(split.take(np.arange(start, min(start + BLOCK, len(split))), ["image"])["image"])
     return moments
+
+
+# ------------------------------------------------------------------------------------------------ derived pictures
+
+
+class Copies:
+    """`copies` changed copies of every training example, as a data set to write (see data/dataset.py).
+
+    Each part of the original gives one part a copy: a pure function of the data, `transforms` and `seed`.
+    """
+
+    def __init__(self, store: Store, transforms: Sequence[Transform], copies: int, seed: int) -> None:
+        self.split, self.transforms, self.copies, self.seed = store.split("train"), transforms, copies, seed
+        self.columns, self.classes = self.split.columns, store.manifest["classes"]
+        self.name, self.licence = f"{store.manifest['name']}, changed", store.manifest["licence"]
+        self.source = store.manifest["source"]
+
+    def parts(self) -> dict[str, int]:
+        return {"train": self.copies * len(self.split.parts)}
+
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        original = part % len(self.split.parts)
+        end, rows = int(self.split.ends[original]), self.split.parts[original].rows
+        for start in range(end - rows, end, BLOCK):
+            generator = torch.Generator().manual_seed(fold(self.seed, part, start))
+            batch = self.split.take(np.arange(start, min(start + BLOCK, end)))
+            batch["image"] = changed(batch["image"], self.transforms, generator)
+            for values in zip(*batch.values(), strict=True):
+                yield dict(zip(batch, values, strict=True))
+
+
+def changed(images: np.ndarray, transforms: Sequence[Transform], generator: torch.Generator) -> np.ndarray:
+    """uint8 [B, H, W, C] -> the same, through batch transforms of pictures in 0..1."""
+    pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
+    for transform in transforms:
+        pictures = transform(pictures, generator)
+    return (pictures * 255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+# ------------------------------------------------------------------------------------------------ preview
+
+
+def preview(path: str | Path, store: Store, transforms: Sequence[Transform], seed: int) -> None:
+    """Draws up to ten classes, a row each: an original, then what training makes of it (PNG, 800 pixels wide)."""
+    from matplotlib.figure import Figure
+
+    split, classes = store.split("train"), store.manifest["classes"]
+    rows = _one_of_each(split.take(np.arange(len(split)), ["label"])["label"])
+    originals = split.take(rows)
+    generator = torch.Generator().manual_seed(fold(seed))
+    drawn = [originals["image"]]
+    drawn += [changed(originals["image"], transforms, generator) for _ in range(COLUMNS - 1)]
+    figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES * (len(rows) + 0.5) / COLUMNS), dpi=DPI, layout="constrained")
+    grid = figure.subplots(len(rows), COLUMNS, squeeze=False)
+    for row, label in enumerate(originals["label"]):
+        grid[row, 0].set_ylabel(classes[label], rotation=0, ha="right", va="center")
+        for column, images in enumerate(drawn):
+            _show(grid[row, column], images[row])
+    grid[0, 0].set_title("original", fontsize="medium")
+    grid[0, 1].set_title("as training sees it", fontsize="medium", loc="left")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _one_of_each(labels: np.ndarray) -> np.ndarray:
+    """The first example of each of up to ROWS classes, spread evenly over them: rows, in the classes' order."""
+    _, first = np.unique(labels, return_index=True)
+    return first[np.unique(np.linspace(0, len(first) - 1, ROWS).round().astype(int))]
+
+
+def _show(axes: Any, image: np.ndarray) -> None:
+    """uint8 [H, W, C]."""
+    axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)

@@ -8,6 +8,7 @@ only another threshold.
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Iterator
 from functools import cache
@@ -33,10 +34,10 @@ ATLAS, TALL = 64, 40  # side of a kept glyph and its height there; the rest is r
 CANVAS, ROOM = 40, 1.4  # side of the first drawing, and how many glyph heights it spans
 BITMAP, BITS = 32, 4  # side of the bitmap, and of the blocks it is counted in
 
-# How far a glyph is changed: standard deviations, chosen for transfer to the digits' training examples (RESULTS.md)
-TURN, SLANT, SQUEEZE, BEND = 0.12, 0.25, 0.15, 0.07  # radians, width per height, log width, glyph heights
-INK, INK_SPREAD = 312, 34  # set pixels of a bitmap, as in the digits: their mean and standard deviation
-WIDEST = 24  # pixels of the bitmap
+# The hand: standard deviations, chosen by what carried over best to the digits' own training examples
+TURN, SLANT, SQUEEZE, BEND = 0.1, 0.35, 0.15, 0.1  # radians, width per height, log width, glyph heights
+INK, INK_SPREAD = 312, 34  # set pixels of a bitmap: mean and standard deviation in the digits
+WIDEST = 24  # pixels of the bitmap, as most digits are
 
 
 class Glyphs:
@@ -81,25 +82,21 @@ def atlas() -> np.ndarray:
     from scipy.ndimage import distance_transform_edt
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    fonts = [
-        ImageFont.truetype(folder / f"{font}.ttf", 3 * TALL, layout_engine=ImageFont.Layout.BASIC) for font in FONTS
-    ]
-    glyphs = np.empty((len(CLASSES) * len(FONTS), ATLAS, ATLAS), np.float32)
-    for number, glyph in enumerate(glyphs):
-        inside = _outline(fonts[number % len(FONTS)], CLASSES[number // len(FONTS)])
+    basic = ImageFont.Layout.BASIC
+    fonts = [ImageFont.truetype(folder / f"{name}.ttf", 3 * TALL, layout_engine=basic) for name in FONTS]
+    glyphs = np.empty((len(CLASSES) * len(fonts), ATLAS, ATLAS), np.float32)
+    for glyph, (letter, font) in zip(glyphs, itertools.product(CLASSES, fonts), strict=True):
+        inside = _upright(letter, font)
         depth = distance_transform_edt(inside) - distance_transform_edt(~inside)
         glyph[:] = depth.reshape(ATLAS, 2, ATLAS, 2).mean((1, 3)) / (2 * TALL)
     return glyphs
 
 
-def _outline(font: Any, letter: str) -> np.ndarray:
-    """The letter 2 * TALL pixels high, in the middle: bool [2 * ATLAS, 2 * ATLAS]."""
-    from PIL import Image
+def _upright(letter: str, font: Any) -> np.ndarray:
+    """The letter at twice the atlas's resolution, TALL high and in the middle: bool [2 A, 2 A]."""
+    from PIL import Image, ImageDraw
 
     image = Image.new("L", (6 * TALL, 6 * TALL))
-    image.paste(255, font.getbbox(letter)) if False else None
-    from PIL import ImageDraw
-
     ImageDraw.Draw(image).text((TALL, TALL), letter, fill=255, font=font)
     image = image.crop(image.getbbox())
     width = min(round(image.width * 2 * TALL / image.height), 2 * ATLAS - TALL // 2)
@@ -162,6 +159,6 @@ def _lines(middle: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 def _threshold(depth: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """The depth that `ink` [N] pixels of each picture reach: [N, 1, 1]."""
-    falling = -np.sort(-depth.reshape(len(depth), -1), axis=1)
-    return np.take_along_axis(falling, ink.astype(np.int64)[:, None], 1)[..., None]
+    """The depth that the `ink` [N] deepest pixels of each picture reach: [N, 1, 1]."""
+    rising = np.sort(depth.reshape(len(depth), -1), axis=1)
+    return np.take_along_axis(rising, -ink.astype(np.int64)[:, None], 1)[..., None]

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from components.ranges import Count, Natural
+from components.ranges import Count, Fraction, Natural
 from components.refusal import Refusal
 
 SMALL = 4096  # up to here a table is kept: a network over few values mixes them badly
@@ -126,15 +126,26 @@ def balanced(labels: np.ndarray, count: Natural, seed: Natural) -> np.ndarray:
 
     Nested: the rows for a smaller `count` are among those for a larger one.
     """
-    _, members = np.unique(labels, return_inverse=True)
     if count > len(labels):
         raise Refusal(f"labels: {count} are more than the {len(labels)} examples there are; ask for fewer")
-    shuffled = permuted(np.arange(len(labels)), len(labels), seed, 1) if len(labels) else np.arange(0)
-    by_class = shuffled[np.argsort(members[shuffled], kind="stable")]
-    sizes = np.bincount(members)
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
+    rows, members, rank, sizes = _queues(labels, seed, 1)
     turn = permuted(np.arange(len(sizes)), len(sizes), seed, 2) if len(sizes) else sizes  # who gets one more
-    return np.sort(by_class[np.lexsort((turn[members[by_class]], rank))[:count]])
+    return np.sort(rows[np.lexsort((turn[members], rank))[:count]])
+
+
+def stratified(labels: np.ndarray, share: Fraction, seed: Natural) -> np.ndarray:
+    """Rows of a `share` of each class, rounded (int64, ascending); nested as in `balanced`."""
+    rows, members, rank, sizes = _queues(labels, seed, 4)
+    return np.sort(rows[rank < np.rint(share * sizes)[members]])
+
+
+def _queues(labels: np.ndarray, *key: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The rows class by class, shuffled within it; of each its class (0, 1, ...) and its place; the classes' sizes."""
+    _, members = np.unique(labels, return_inverse=True)
+    shuffled = permuted(np.arange(len(labels)), len(labels), *key) if len(labels) else np.arange(0)
+    rows = shuffled[np.argsort(members[shuffled], kind="stable")]
+    sizes = np.bincount(members)
+    return rows, members[rows], np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes), sizes
 
 
 def folds(labels: np.ndarray, k: Count, seed: Natural) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -131,6 +131,9 @@ def test_the_grid_keeps_pixels_captions_and_order() -> None:
     assert len(figure.axes) == 6
     colour = figures.grid([np.zeros((4, 4, 3), np.uint8)], ["c"])
     assert colour.axes[0].images[0].get_array().shape == (4, 4, 3)
+    long = figures.grid(PICTURES[:1], ["T-shirt/top → Ankle boot  p=0.98"]).axes[0].get_title()
+    assert max(map(len, long.splitlines())) < 20  # a caption is as wide as its picture
+    assert long.split() == ["T-shirt/top", "→", "Ankle", "boot", "p=0.98"]
     assert not list(figures.grid([], []).axes[0].images)
     with pytest.raises(Refusal, match="5 pictures with 1 captions"):
         figures.grid(PICTURES, ["one"])
@@ -207,7 +210,7 @@ def html(tmp_path: Path) -> str:
     search = figures.save(drawings()["search"], tmp_path / "search.svg")
     Image.fromarray(PICTURES[3][..., 0]).save(tmp_path / "preview.png")
     blocks = [
-        Text("Run `trainyard ui` & look at http://127.0.0.1:5000/#/x?a=1&b=2."),
+        Text("Run `trainyard ui` & look at [charts](http://127.0.0.1:5000/#/x?a=1&b=2)."),
         Row([Picture(curve, 'curves "quoted" <b>', "a caption"), Picture(search, "search", wide=True)]),
         Picture(tmp_path / "preview.png", "a preview"),
         Table(["", "count"], [["<i>one</i>", "1"], ["two", "2"]], caption="A table"),
@@ -225,7 +228,7 @@ def test_a_page_is_whole_and_fetches_nothing(html: str) -> None:
     assert "@import" not in html
     assert set(re.findall(r"url\((.)", html)) == {"#"}
     outside = [href for href in reader.all("a", "href") if not href.startswith("#")]
-    assert outside == ["http://127.0.0.1:5000/#/x?a=1&b=2"]  # the sentence's full stop is not part of it
+    assert outside == ["http://127.0.0.1:5000/#/x?a=1&b=2"]
     ids = [given["id"] for _, given in reader.tags if "id" in given]
     assert len(ids) == len(set(ids)) > 100
     used = re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', html)

@@ -135,14 +135,16 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
 
 
 def test_a_dead_server_costs_nothing_and_loses_nothing(server: dict, tmp_path: Path, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE", 3.0)
     folder = tmp_path / "runs" / "pretrain-1"
     began = time.monotonic()
-    with tracking.Mirror(folder):
-        lines = make(folder)
+    with monkeypatch.context() as hasty:
+        hasty.setattr(tracking, "PATIENCE", 3.0)
+        with tracking.Mirror(folder):
+            lines = make(folder)
     assert time.monotonic() - began < 12
     assert "trainyard sync" in caplog.text
     server["start"]()
+    monkeypatch.setattr(tracking, "PATIENCE", 60.0)
     with tracking.Mirror(folder):
         for step in range(31, 41):
             lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})

@@ -167,3 +167,19 @@ def _starved(peers: Peers) -> None:
 
 def test_running_out_of_memory_halves_the_microbatch() -> None:
     fork(_starved, 1)
+
+
+def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> None:
+    """d(a + b) is one tensor for both, and that of a sum is expanded: scaled in place they would be scaled twice."""
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+
+    net = Sum()
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 1.0)})
+    update = Update(state, Peers(), shards=2)
+    update.begin(batches([4, 4]), [4, 4])
+    update("net", lambda s, shard: ((s.modules["net"].a + s.modules["net"].b).sum(), {"a": s.modules["net"].a[0]}))
+    assert net.a.tolist() == net.b.tolist() == [0.0, 0.0, 0.0]

@@ -1,0 +1,144 @@
+"""Functions spread over real Ray workers: what comes back, what is tried again, what the driver never imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from components import cluster
+from components.peers import Peers
+from components.refusal import Refusal
+
+pytestmark = pytest.mark.cluster
+
+
+def spread(function, *arguments, workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRAINYARD_WORKERS", str(workers))
+    monkeypatch.setenv("TRAINYARD_THREADS", "1")
+    return cluster.spread(function, *arguments, name="test", folder=folder / "ray")
+
+
+@pytest.fixture
+def two(cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """spread over two workers."""
+    return lambda function, *arguments: spread(
+        function, *arguments, workers=2, folder=tmp_path, monkeypatch=monkeypatch
+    )
+
+
+def sums(peers: Peers, values: list[float]) -> tuple[int, list[float], str, int]:
+    gathered = peers.gather(values[peers.rank])
+    out = torch.empty(peers.size)
+    peers.collect(out, torch.tensor([values[peers.rank]]))
+    assert out.tolist() == gathered
+    return peers.rank, gathered, str(Path.cwd()), torch.get_num_threads()
+
+
+def test_it_runs_on_all_in_the_drivers_directory_and_returns_what_the_first_said(two) -> None:
+    assert two(sums, [1.0, 2.0]) == (0, [1.0, 2.0], str(Path.cwd()), 1)
+
+
+def alone(peers: Peers) -> tuple[int, int]:
+    return peers.rank, peers.size
+
+
+def test_one_worker_needs_no_process_group(cluster_of_two: str, tmp_path: Path, monkeypatch) -> None:
+    assert spread(alone, workers=1, folder=tmp_path, monkeypatch=monkeypatch) == (0, 1)
+
+
+def refuse(peers: Peers) -> None:
+    peers.gather(0)
+    if peers.rank == 1:
+        raise Refusal("data/raw: missing; put it there")
+    peers.gather(0)
+
+
+def test_a_refusal_comes_back_as_it_is(two) -> None:
+    with pytest.raises(Refusal) as refused:
+        two(refuse)
+    assert str(refused.value) == "data/raw: missing; put it there"
+
+
+def fail(peers: Peers, folder: str) -> None:
+    Path(folder, f"called-{os.getpid()}").touch()
+    raise ZeroDivisionError("our own mistake")
+
+
+def test_an_error_of_our_own_is_not_tried_again_and_keeps_its_traceback(two, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        two(fail, str(tmp_path))
+    note = "\n".join(raised.value.__notes__)
+    assert "on worker" in note
+    assert 'raise ZeroDivisionError("our own mistake")' in note
+    assert len(list(tmp_path.glob("called-*"))) <= 2
+
+
+def die_once(peers: Peers, folder: str) -> str:
+    marker = Path(folder, "died")
+    peers.gather(0)
+    if peers.rank == 1 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"{peers.size} again: {peers.gather(peers.rank)}"
+
+
+def test_a_killed_worker_is_replaced_and_the_function_called_again(two, tmp_path: Path) -> None:
+    assert two(die_once, str(tmp_path)) == "2 again: [0, 1]"
+    assert (tmp_path / "died").exists()
+
+
+def test_more_workers_than_processors_are_refused(cluster_of_two: str, monkeypatch) -> None:
+    cluster.connect()
+    with pytest.raises(Refusal, match="3 workers need as many CPUs, but the Ray cluster has 2"):
+        cluster._refuse_what_never_fits(cluster.Plan(3, gpu=False), patience=0)
+    monkeypatch.setenv("TRAINYARD_WORKERS", "no")
+    with pytest.raises(Refusal, match="TRAINYARD_WORKERS=no"):
+        cluster.plan()
+
+
+def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_torch(
+    cluster_of_two: str, tmp_path: Path
+) -> None:
+    """DVC runs experiments in copies of the tree; ours is installed elsewhere, and the copy must win."""
+    root = Path(__file__).parents[2]
+    for name in ("components", "pipelines"):
+        (tmp_path / name).mkdir()
+    for file in [*root.glob("components/**/*.py"), *root.glob("pipelines/*.py")]:
+        copied = tmp_path / file.relative_to(root)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_text(file.read_text())
+    (tmp_path / "pipelines" / "here.py").write_text("def where(peers):\n    return __file__\n")
+    driver = """
+        import sys
+        from pathlib import Path
+        from components import cluster
+        from pipelines import here
+        print("WORKER", cluster.spread(here.where, name="here", folder=Path("ray")))
+        print("HEAVY", sorted({"torch", "mlflow"} & set(sys.modules)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(driver)],
+        cwd=tmp_path,
+        env=os.environ | {"TRAINYARD_WORKERS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"WORKER {tmp_path}/pipelines/here.py" in done.stdout
+    assert "HEAVY []" in done.stdout
+    assert list((tmp_path / "ray").glob("here-*")) == []
+
+
+def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "START_PATIENCE", 0.0)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(Refusal, match="no Ray cluster answers there"):
+        cluster.connect()

@@ -1,0 +1,283 @@
+"""The search on real Ray Tune and Optuna: the same result every time, nothing done twice, no trial lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components import tuning
+from components.refusal import Refusal
+
+SPACE = {"lr": {"low": 0.01, "high": 1.0, "log": True}, "batch": {"choices": [8, 16]}}
+MONITOR = ("accuracy", "max")
+
+
+def note(folder: str, text: str) -> None:
+    """One line for each call of a trial, in the order of calls."""
+    with (Path(folder) / "calls").open("a") as file:
+        file.write(f"{text}\n")
+
+
+def calls(folder: Path) -> list[str]:
+    return (folder / "calls").read_text().split("\n")[:-1]
+
+
+def peak(values: dict, accumulate: int, rung: int, folder: str, pause: float = 0.0) -> dict[str, float]:
+    """Best at lr 0.1; each rung adds a little of its own."""
+    note(folder, f"{values['lr']:.6f} {rung} {accumulate} {os.getpid()}")
+    time.sleep(pause)
+    error = abs(np.log10(values["lr"]) + 1)
+    return {"accuracy": 1 - error + 0.01 * rung, "loss": float(error)}
+
+
+def search(folder: Path, trial=peak, samples: int = 6, on_trial=None, parallel: int = 1, **arguments):
+    given = {"folder": str(folder), **arguments}
+    return tuning.search(
+        trial,
+        {"a": given, "b": given},
+        folder / "search",
+        rungs=4,
+        monitor=MONITOR,
+        on_trial=on_trial,
+        space=SPACE,
+        samples=samples,
+        seed=3,
+        parallel=parallel,
+    )
+
+
+def told(found: dict[str, list[tuning.Trial]]) -> dict:
+    return {arm: [(t.number, t.values, t.parts, t.finished) for t in trials] for arm, trials in found.items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    heard: list[tuple[str, int, bool]] = []
+    found = search(
+        folder, on_trial=lambda trial, at: heard.append((trial.arm, trial.number, (at / "trial.json").is_file()))
+    )
+    return folder, found, heard
+
+
+@pytest.mark.cluster
+def test_each_arm_gets_the_same_search_and_the_best_is_found(undisturbed) -> None:
+    folder, found, heard = undisturbed
+    assert told({"x": found["a"]}) == told({"x": found["b"]})
+    assert [trial.number for trial in found["a"]] == list(range(6))
+    assert len({trial.values["lr"] for trial in found["a"]}) == 6
+    best = tuning.best(found["a"], MONITOR)
+    assert best.scores["accuracy"] == max(trial.scores["accuracy"] for trial in found["a"] if trial.finished)
+    assert best.scores["accuracy"] == pytest.approx(np.mean([part["accuracy"] for part in best.parts]))
+    assert sorted(heard) == [(arm, number, True) for arm in "ab" for number in range(6)]
+    assert not (folder / "search" / "ray").exists()
+
+
+@pytest.mark.cluster
+def test_poor_trials_stop_early_and_actors_are_reused(undisturbed) -> None:
+    folder, found, _ = undisturbed
+    rungs = [len(trial.parts) for trial in found["a"]]
+    assert all(trial.finished == (len(trial.parts) == 4) for trial in found["a"])
+    assert rungs[0] == 4
+    assert min(rungs) == 1
+    assert len(calls(folder)) == 2 * sum(rungs)
+    assert len({line.split()[3] for line in calls(folder)}) == 2
+
+
+@pytest.mark.cluster
+def test_again_it_does_nothing_and_says_the_same(undisturbed) -> None:
+    folder, found, _ = undisturbed
+    before = calls(folder)
+    assert told(search(folder)) == told(found)
+    assert calls(folder) == before
+
+
+@pytest.mark.cluster
+def test_killed_in_the_middle_it_goes_on_and_ends_the_same(undisturbed, tmp_path: Path) -> None:
+    _, found, _ = undisturbed
+    code = f"""
+        from pathlib import Path
+        from tests.components import test_tuning as t
+        t.search(Path({str(tmp_path)!r}), pause=0.3)
+    """
+    driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parents[2])
+    until = time.monotonic() + 120
+    while not len(list(tmp_path.glob("search/*/*/trial.json"))) >= 5 and time.monotonic() < until:
+        time.sleep(0.1)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    time.sleep(3)  # Ray ends the orphaned workers
+    before = [line.rsplit(maxsplit=1)[0] for line in calls(tmp_path)]
+    finished = [
+        (f"{record['values']['lr']:.6f}", rung)
+        for file in tmp_path.glob("search/*/*/trial.json")
+        for record in [json.loads(file.read_text())]
+        for rung in range(len(record["parts"]))
+    ]
+    assert len(before) >= 5
+    assert told(search(tmp_path)) == told(found)
+    again = calls(tmp_path)[len(before) :]
+    total = sum(len(trial.parts) for trials in found.values() for trial in trials)
+    assert len(again) == total - len(finished)
+
+
+def hungry(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
+    """Needs a quarter of the microbatch from its second rung on."""
+    note(folder, f"{values['lr']:.6f} {rung} {accumulate}")
+    if rung >= 1 and accumulate < 4:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    return {"accuracy": values["lr"], "loss": 0.0}
+
+
+@pytest.mark.cluster
+def test_out_of_memory_halves_the_microbatch_and_loses_nothing(cluster_of_two: str, tmp_path: Path) -> None:
+    found = search(tmp_path, hungry, samples=2)
+    for trials in found.values():
+        assert [trial.accumulate for trial in trials if len(trial.parts) > 1] != []
+        assert all(trial.accumulate == (4 if len(trial.parts) > 1 else 1) for trial in trials)
+        assert trials[0].finished
+
+
+def dying(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
+    """Its worker is killed three times at the second rung, as the kernel does when memory ends."""
+    deaths = [line for line in calls(Path(folder)) if line == "death"] if (Path(folder) / "calls").exists() else []
+    note(folder, f"{rung} {accumulate}")
+    if rung == 1 and len(deaths) < 3:
+        note(folder, "death")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"accuracy": 0.5, "loss": 0.0}
+
+
+@pytest.mark.cluster
+def test_a_worker_lost_again_and_again_gets_half_the_microbatch(cluster_of_two: str, tmp_path: Path) -> None:
+    given = {"folder": str(tmp_path)}
+    found = tuning.search(
+        dying, {"a": given}, tmp_path / "search", rungs=2, monitor=MONITOR, space=SPACE, samples=1, seed=0
+    )
+    assert calls(tmp_path) == ["0 1", "1 1", "death", "1 1", "death", "1 2", "death", "1 4"]
+    assert found["a"][0].finished
+    assert found["a"][0].accumulate == 4
+
+
+def broken(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
+    note(folder, "called")
+    raise KeyError("no such column")
+
+
+def refused(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
+    raise Refusal("task.start: no weights; run the stage that writes them")
+
+
+@pytest.mark.cluster
+def test_a_mistake_of_our_own_ends_the_search_at_once(cluster_of_two: str, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="no such column"):
+        search(tmp_path, broken)
+    assert len(calls(tmp_path)) <= 2
+    with pytest.raises(Refusal, match=r"^task.start: no weights"):
+        search(tmp_path, refused)
+
+
+# ------------------------------------------------------------------------------------------------ without a cluster
+
+
+def test_a_death_by_memory_is_told_from_a_death_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"arm": "a", "number": 0, "values": "{}"}
+    kills = iter([5, 5, 6])
+    monkeypatch.setattr(tuning, "kernel_kills", lambda: next(kills))
+
+    def attempt(search: str) -> tuning.Attempt:
+        return tuning.Attempt(lambda *_: {}, {"a": {}}, tmp_path, 1, "accuracy", search, config)
+
+    first = attempt("one")
+    first._mark()  # ... and dies: by hand
+    second = attempt("one")
+    assert (second.deaths, second.record.accumulate) == (1, 1)
+    second.deaths = 0
+    second.search = "one"
+    monkeypatch.setattr(tuning, "kernel_kills", lambda: 6)
+    second._mark()
+    monkeypatch.setattr(tuning, "kernel_kills", lambda: 7)
+    assert attempt("one").record.accumulate == 2
+    assert attempt("another search").record.accumulate == 1
+
+
+def test_the_kernel_says_how_many_it_has_killed() -> None:
+    if not Path("/proc/vmstat").exists():
+        pytest.skip("Linux alone counts them")
+    assert tuning.kernel_kills() == int(
+        subprocess.run(["awk", '$1 == "oom_kill" {print $2}', "/proc/vmstat"], capture_output=True, check=True).stdout
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12), st.integers(2, 4), st.booleans())
+def test_stopping_agrees_with_rays_own_asha(scores: list[float], reduction: int, maximise: bool) -> None:
+    from ray.tune.schedulers.async_hyperband import _Bracket
+
+    bracket = _Bracket(min_t=1, max_t=100, reduction_factor=reduction, s=0)
+    for number, score in enumerate(scores):
+        signed = score if maximise else -score
+        theirs = bracket.on_result(_Named(number), 1, signed) != "STOP"
+        assert tuning.goes_on(score, scores[:number], 1, reduction, maximise) == theirs
+
+
+class _Named:
+    def __init__(self, number: int) -> None:
+        self.trial_id = str(number)
+
+
+def test_only_milestones_stop() -> None:
+    going = [tuning.goes_on(0.0, [1.0, 1.0, 1.0], rung, 3) for rung in range(1, 11)]
+    assert [rung for rung, on in enumerate(going, 1) if not on] == [1, 3, 9]
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 3])
+@settings(deadline=None, max_examples=30)
+@given(st.randoms(use_true_random=False))
+def test_proposals_do_not_depend_on_who_ends_first(parallel: int, random) -> None:
+    """However the running trials finish, the same values are proposed in the same order."""
+
+    def proposals(pick) -> list[dict]:
+        study = tuning.Study(SPACE, 8, parallel, MONITOR, seed=1)
+        running, proposed = [], []
+        while len(proposed) < 8 or running:
+            while one := study.propose():
+                proposed.append(one[1])
+                running.append(one)
+            assert len(running) <= parallel
+            number, values = running.pop(pick(len(running)))
+            study.end(number, 1 - abs(np.log10(values["lr"]) + 1))
+        return proposed
+
+    assert proposals(random.randrange) == proposals(lambda count: 0)
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ({}, "must map"),
+        ({"fit.bach": {"choices": [1]}}, "did you mean 'fit.batch'"),
+        ({"fit.batch": {"low": 1}}, "needs {low, high}"),
+        ({"fit.batch": {"choices": []}}, "needs {low, high}"),
+        ({"fit.batch": {"low": 4, "high": 2}}, "low must be below high"),
+        ({"fit.batch": {"low": 0, "high": 2, "log": True}}, "above 0 on a log scale"),
+        ({"fit.batch": {"low": "a", "high": "b"}}, "numbers"),
+        ({"fit.batch": 4}, "needs {low, high}"),
+    ],
+)
+def test_a_wrong_space_is_refused(space: dict, says: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        tuning.check_space(space, {"fit.batch": 16})
+    assert says in str(refused.value)
