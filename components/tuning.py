@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import socket
 import time
@@ -265,7 +266,7 @@ def _ray_tune(
 
         def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             seen.pop(numbers[trial.trial_id], None)  # it tells its rungs again
-            error = trial.get_pickled_error()
+            error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # which Ray wrote just now
             if isinstance(error, RayTaskError):
                 raise error  # our own mistake: trying again would not help
             if "low on memory" in str(error):  # Ray itself ended the worker

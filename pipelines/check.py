@@ -25,19 +25,27 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_sections(params["finetune"], {"task": True, "fit": True, "seeds": True}, f"{where}: finetune")
     recipe.check_values(params["finetune"], {"seeds": "Count"}, "finetune")
     recipe.check_use(params["model"], "model")
-    check_fit(pretrain.section_of(params), "pretrain")
+    check_fit(pretrain.section_of(params), "pretrain.")
     arm = finetune.section_of(params, "finetuned")
-    check_fit(arm, "finetune")
+    check_fit(arm, "finetune.")
     check_tune(params["tune"], arm)
     recipe.check_sections(params["evaluate"], {"level": True, "draws": True, "mistakes": True}, f"{where}: evaluate")
     recipe.check_values(params["evaluate"], {"level": "Open", "draws": "Count", "mistakes": "Natural"}, "evaluate")
 
 
-def check_fit(section: dict[str, Any], where: str) -> None:
+def check_recipe(given: dict[str, Any], where: str) -> None:
+    """A recipe of a family: {data, task, fit} and, if need be, its seed."""
+    recipe.check_sections(given, {"data": True, "task": True, "fit": True, "seed": False}, where)
+    recipe.check_values(given, {"seed": "Natural"}, where)
+    recipe.check_use(given["data"], f"{where}: data")
+    check_fit(given, f"{where}: ")
+
+
+def check_fit(section: dict[str, Any], prefix: str) -> None:
     """A {task, fit} section: signatures, and values that can't go together."""
-    recipe.check_use(section["task"], f"{where}.task")
-    recipe.check("engine.fit", section["fit"], f"{where}.fit", keywords_only=True)
-    _check_batch(section["fit"].get("batch", 128), section["fit"], f"{where}.fit.batch")
+    recipe.check_use(section["task"], f"{prefix}task")
+    recipe.check("engine.fit", section["fit"], f"{prefix}fit", keywords_only=True)
+    _check_batch(section["fit"].get("batch", 128), section["fit"], f"{prefix}fit.batch")
 
 
 def check_tune(tune: dict[str, Any], section: dict[str, Any]) -> None:

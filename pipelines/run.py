@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components import recipe
@@ -84,8 +84,6 @@ def _stop(head: subprocess.Popen, patience: float = 10.0) -> None:
     until = time.monotonic() + patience
     while head.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(head.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     head.wait()

@@ -81,53 +81,60 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str, params: dict[str, Any], tracked: dict[str, Any], inputs: list[str]) -> Iterator[Stage]:
+def stage(
+    name: str, params: dict[str, Any], tracked: dict[str, Any], inputs: list[str], title: str | None = None
+) -> Iterator[Stage]:
     """Tracks, connects, and notes the stage's seconds; a failure is recorded and raised.
 
     tracked: the values that decide the stage's result; with the bytes of `inputs` and of the code they key its folder.
+    title: of a run that stands alone; others are runs below their pipeline's.
     """
     importing = time.time() - psutil.Process().create_time()
     started = time.monotonic()
     digests = {path: digest(path) for path in inputs}
     key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code_digest()})[:16]
-    above, folder = work() / "runs" / f"pipeline-{recipe.digest(params)[:12]}", work() / "runs" / f"{name}-{key}"
-    title = os.environ.get("DVC_EXP_NAME") or recipe.digest(params)[:7]
+    folder = work() / "runs" / f"{title or name}-{key}"
+    above = folder if title else work() / "runs" / f"pipeline-{recipe.digest(params)[:12]}"
     origin = provenance()
-    journal.describe(
-        above,
-        f"{params['name']} {title}",
-        params["name"],
-        params=recipe.flatten(params),
-        tags={"trainyard.stage": "pipeline", **origin},
-    )
+    if above != folder:
+        shown = f"{params['name']} {os.environ.get('DVC_EXP_NAME') or recipe.digest(params)[:7]}"
+        tags = {"trainyard.stage": "pipeline", **origin}
+        journal.describe(above, shown, params["name"], params=recipe.flatten(params), tags=tags)
     journal.describe(
         folder,
-        name,
+        title or name,
         params["name"],
-        above,
+        None if title else above,
         recipe.flatten(tracked),
         {"trainyard.stage": name, "trainyard.key": key, "mlflow.source.name": f"pipelines/{name}.py", **origin},
         [{"name": path, "digest": found, "profile": _profile(path)} for path, found in digests.items()],
     )
-    current = Stage(name, params, folder, Journal(above / STAGE_LOG), Journal(folder / STAGE_LOG))
-    status = "FAILED"
-    with tracking.Mirror(above, folder), tracking.sampled(current.journal):
-        try:
-            for lines in (current.pipeline, current.journal):
-                lines.write("begin", stage=name)
-            cluster.connect()
-            current.seconds["connect"] = time.monotonic() - started
-            yield current
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            current.journal.write("end", status=status)
-            if status != "FINISHED" or name == "evaluate":
-                current.pipeline.write("end", status=status)
+    lines = Journal(folder / STAGE_LOG)
+    current = Stage(name, params, folder, lines if title else Journal(above / STAGE_LOG), lines)
+    with tracking.Mirror(above, folder), tracking.sampled(current.journal), _noted(current):
+        cluster.connect()
+        current.seconds["connect"] = time.monotonic() - started
+        yield current
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
     write_json(work() / "seconds.json", seconds() | {name: {part: round(value, 2) for part, value in parts.items()}})
+
+
+@contextmanager
+def _noted(current: Stage) -> Iterator[None]:
+    """Notes how the stage, and with it its pipeline, begins and ends."""
+    for lines in {current.pipeline, current.journal}:
+        lines.write("begin", stage=current.name)
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        last = status != "FINISHED" or current.name == "evaluate"
+        for lines in {current.pipeline, current.journal} if last else {current.journal}:
+            lines.write("end", status=status)
 
 
 def code_digest() -> str:

@@ -18,6 +18,7 @@ from components.data.order import folds
 from components.data.store import Store
 from components.peers import Peers
 from components.task import Spec, Task
+from pipelines import augment, prepare
 
 
 def specification(prepared: str, augmented: str) -> Spec:
@@ -57,6 +58,17 @@ def train(
     if peers.rank == 0:
         exported.write(out, outcome.state, spec, section["task"])
     return outcome.scores
+
+
+def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: dict[str, Any]) -> dict[str, float]:
+    """Prepares `data` in `folder` unless it is there, fits, and scores the exported model on the test split."""
+    prepared, augmented = Path(folder) / "prepared", Path(folder) / "augmented"
+    if not peers.broadcast((augmented / "statistics.json").is_file()):
+        prepare.write_one(peers, recipe.build(data), prepared)
+        augment.normalise(peers, Store(prepared), augmented)
+        peers.gather(None)  # nobody reads before all is written
+    train(peers, prepared=str(prepared), augmented=str(augmented), **fit)
+    return score(peers, [fit["out"]], str(prepared), "test")[0][0]
 
 
 def trial(

@@ -85,6 +85,8 @@ class FashionMNIST:
         relabel[self.chosen] = np.arange(len(self.chosen))
         rows = np.flatnonzero(relabel[original] >= 0)
         if split != "test":
+            if self.validation > len(rows):
+                raise Refusal(f"validation: {self.validation} are more than the {len(rows)} examples there are")
             held_out = rows[balanced(original[rows], self.validation, self.seed)]
             rows = held_out if split == "validation" else np.setdiff1d(rows, held_out)
             if split == "train" and self.labels is not None:

@@ -87,7 +87,7 @@ def atlas() -> np.ndarray:
     glyphs = np.empty((len(CLASSES) * len(fonts), ATLAS, ATLAS), np.float32)
     for glyph, (letter, font) in zip(glyphs, itertools.product(CLASSES, fonts), strict=True):
         inside = _upright(letter, font)
-        depth = distance_transform_edt(inside) - distance_transform_edt(~inside)
+        depth = distance_transform_edt(inside) - distance_transform_edt(~inside) + (0.5 - inside)
         glyph[:] = depth.reshape(ATLAS, 2, ATLAS, 2).mean((1, 3)) / (2 * TALL)
     return glyphs
 

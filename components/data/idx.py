@@ -29,6 +29,8 @@ def blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
             shape = struct.unpack(f">{magic[3]}I", _exactly(file, 4 * magic[3]))
             dtype = np.dtype(TYPES[magic[2]])
             one = math.prod(shape[1:]) * dtype.itemsize
+            if 0 in shape:
+                raise Refusal(f"{path}: announces an array of nothing; replace it by the original")
             for start in range(0, shape[0], rows):
                 count = min(rows, shape[0] - start)
                 numbers = np.frombuffer(_exactly(file, count * one), dtype).astype(dtype.newbyteorder("="))

@@ -221,8 +221,8 @@ class Part:
             self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         except FileNotFoundError:
             raise Refusal(f"{path}: this part is missing; run the prepare stage again (dvc repro)") from None
-        except (pa.ArrowException, OSError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise Refusal(f"{path}: is no intact part ({reason}); run the prepare stage again (dvc repro)") from None
         self.ends = np.cumsum([0, *(batch.num_rows for batch in self.batches)])
         self.rows = int(self.ends[-1])

@@ -1,0 +1,131 @@
+"""Fashion-MNIST and MNIST: chosen classes and labels from small idx files, and the real files where they lie."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.augment.offline import statistics
+from components.data import fashion_mnist as module
+from components.data.dataset import prepare
+from components.data.fashion_mnist import MNIST, FashionMNIST
+from components.data.store import Store
+from components.refusal import Refusal
+
+REAL = Path(__file__).parents[4] / "shared" / "data"
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """300 + 100 pictures, each of one grey level that tells its row; the digests are theirs."""
+    folder, digests = tmp_path / "raw" / "fashion-mnist", {}
+    folder.mkdir(parents=True)
+    for prefix, rows in (("train", 250), ("t10k", 100)):
+        labels = np.random.default_rng(rows).permutation(np.arange(rows) % 10).astype(np.uint8)
+        images = np.repeat(np.arange(rows, dtype=np.uint8), 784).reshape(rows, 28, 28)
+        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+            file = folder / f"{prefix}-{kind}-ubyte.gz"
+            file.write_bytes(gzip.compress(header + values.tobytes()))
+            digests[file.name] = hashlib.md5(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(FashionMNIST, "md5", digests)
+    monkeypatch.setattr(module, "ROWS_PER_PART", 64)
+    return tmp_path / "raw"
+
+
+def labels_in(raw: Path, prefix: str) -> np.ndarray:
+    blob = (raw / "fashion-mnist" / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()
+    return np.frombuffer(gzip.decompress(blob)[8:], np.uint8)
+
+
+def rows_and_labels(data: FashionMNIST, split: str) -> list[tuple[int, int]]:
+    parts = data.parts()[split]
+    found = [example for part in range(parts) for example in data.examples(split, part)]
+    assert all((example["image"] == example["image"][0, 0]).all() for example in found)
+    return [(int(example["image"][0, 0, 0]), example["label"]) for example in found]
+
+
+def test_everything_comes_in_the_files_order(raw: Path) -> None:
+    data = FashionMNIST(str(raw))
+    assert data.parts() == {"train": 4, "test": 2}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        assert rows_and_labels(data, split) == list(enumerate(labels_in(raw, prefix).tolist()))
+
+
+def test_some_classes_are_relabelled_in_the_order_given(raw: Path) -> None:
+    data = FashionMNIST(str(raw), classes=[9, 0, 4])
+    assert data.classes == ["Ankle boot", "T-shirt/top", "Coat"]
+    original = labels_in(raw, "train")
+    expected = [(row, [9, 0, 4].index(label)) for row, label in enumerate(original.tolist()) if label in (9, 0, 4)]
+    assert rows_and_labels(data, "train") == expected
+
+
+def test_labels_and_validation_are_balanced_and_apart(raw: Path) -> None:
+    data = FashionMNIST(str(raw), labels=20, validation=30)
+    train, validation = rows_and_labels(data, "train"), rows_and_labels(data, "validation")
+    assert np.bincount([label for _, label in train]).tolist() == [2] * 10
+    assert np.bincount([label for _, label in validation]).tolist() == [3] * 10
+    assert not set(train) & set(validation)
+    whole = set(enumerate(labels_in(raw, "train").tolist()))
+    assert set(train) | set(validation) <= whole
+    assert set(rows_and_labels(FashionMNIST(str(raw), validation=30), "train")) == whole - set(validation)
+    assert set(train) != set(rows_and_labels(FashionMNIST(str(raw), labels=20, validation=30, seed=1), "train"))
+
+
+def test_source_and_target_of_the_flagship_share_nothing(raw: Path) -> None:
+    source = FashionMNIST(str(raw), classes=[0, 1, 2, 3, 4, 5], validation=12)
+    target = FashionMNIST(str(raw), classes=[6, 7, 8, 9], labels=40)
+    rows = [{row for row, _ in rows_and_labels(data, "train")} for data in (source, target)]
+    assert not rows[0] & rows[1]
+    assert len(rows[1]) == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"classes": [0, 10]}, "different numbers from 0 to 9"),
+        ({"classes": [1, 1]}, "different numbers"),
+        ({"classes": []}, "different numbers"),
+        ({"labels": 3}, "3 are fewer than the 10 classes"),
+    ],
+)
+def test_impossible_choices_are_refused(arguments: dict, says: str) -> None:
+    with pytest.raises(Refusal, match=says):
+        FashionMNIST(**arguments)
+
+
+def test_more_than_there_are_is_refused(raw: Path) -> None:
+    with pytest.raises(Refusal, match="labels: 251 are more than the 250"):
+        FashionMNIST(str(raw), labels=251).parts()
+    with pytest.raises(Refusal, match="validation: 251 are more than the 250"):
+        FashionMNIST(str(raw), validation=251).parts()
+
+
+def test_a_damaged_file_is_refused_before_anything_is_written(raw: Path, tmp_path: Path) -> None:
+    file = raw / "fashion-mnist" / "t10k-labels-idx1-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Refusal, match=r"t10k-labels-idx1-ubyte\.gz: its digest is"):
+        prepare(FashionMNIST(str(raw)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_mnist_differs_in_its_files_and_names_alone() -> None:
+    assert MNIST().classes == list("0123456789")
+    assert MNIST().columns == FashionMNIST().columns
+    assert MNIST.md5.keys() == FashionMNIST.md5.keys()
+    assert not set(MNIST.md5.values()) & set(FashionMNIST.md5.values())
+
+
+@pytest.mark.skipif(not (REAL / "fashion-mnist").is_dir(), reason=f"no original files in {REAL}/fashion-mnist")
+def test_the_real_files(tmp_path: Path) -> None:
+    manifest = prepare(FashionMNIST(str(REAL), labels=20_000), tmp_path)
+    assert manifest["splits"]["train"]["class_counts"] == dict.fromkeys(FashionMNIST.names, 2000)
+    assert manifest["splits"]["test"]["class_counts"] == dict.fromkeys(FashionMNIST.names, 1000)
+    found = statistics(Store(tmp_path).split("train"), 0, 1).finish()
+    assert found["mean"][0] == pytest.approx(0.2860, abs=0.002)  # of all 60,000, as published
+    assert found["std"][0] == pytest.approx(0.3530, abs=0.002)

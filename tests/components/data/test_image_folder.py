@@ -1,0 +1,170 @@
+"""A user's own pictures: real files of many kinds, split by seed or by folder, refused by name when they are broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from components.data import image_folder as module
+from components.data.dataset import prepare
+from components.data.image_folder import ImageFolder, picture
+from components.data.store import Store
+from components.refusal import Refusal
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+def flat(level: int, side: int = 8) -> np.ndarray:
+    return np.full((side, side, 3), level, np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """20 cats of levels 0..19, 10 dogs of levels 100..109, and what else lies about in folders."""
+    for i in range(20):
+        save(tmp_path / "pets" / "cat" / f"deeper{i % 2}" / f"{i}.png", flat(i))
+    for i in range(10):
+        save(tmp_path / "pets" / "dog" / f"{i}.BMP", flat(100 + i))
+    (tmp_path / "pets" / "dog" / "Thumbs.db").write_bytes(b"not a picture")
+    (tmp_path / "pets" / "dog" / "._0.png").write_bytes(b"not a picture")
+    (tmp_path / "pets" / ".cache").mkdir()
+    return tmp_path / "pets"
+
+
+def levels(data: ImageFolder, split: str) -> dict[int, int]:
+    found = [e for part in range(data.parts()[split]) for e in data.examples(split, part)]
+    return {int(e["image"][0, 0, 0]): e["label"] for e in found}
+
+
+def test_shares_of_each_class_are_held_out(folder: Path) -> None:
+    data = ImageFolder(str(folder), size=8, test=0.2, validation=0.1)
+    assert data.classes == ["cat", "dog"]
+    found = {split: levels(data, split) for split in data.parts()}
+    assert list(found) == ["train", "validation", "test"]
+    assert {s: np.bincount(list(rows.values())).tolist() for s, rows in found.items()} == {
+        "train": [14, 7],
+        "validation": [2, 1],
+        "test": [4, 2],
+    }
+    together = {level: label for rows in found.values() for level, label in rows.items()}
+    assert together == {**dict.fromkeys(range(20), 0), **dict.fromkeys(range(100, 110), 1)}
+    assert levels(ImageFolder(str(folder), size=8, seed=1), "test").keys() != found["test"].keys()
+    assert levels(ImageFolder(str(folder), size=8), "test") == found["test"]  # validation does not move it
+
+
+def test_given_splits_are_kept(folder: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "given"
+    whole.mkdir()
+    folder.rename(whole / "train")
+    save(whole / "test" / "dog" / "a.png", flat(200))
+    data = ImageFolder(str(whole), size=8)
+    assert levels(data, "test") == {200: 1}
+    assert len(levels(data, "train")) == 30
+    save(whole / "test" / "fox" / "a.png", flat(200))
+    with pytest.raises(Refusal, match="test/fox: train/ has no class of that name"):
+        ImageFolder(str(whole), size=8).parts()
+
+
+def test_it_can_be_prepared_in_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART_ROWS", 7)
+    data = ImageFolder(str(folder), size=5, colour=False)
+    assert data.parts() == {"train": 4, "test": 1}
+    manifest = prepare(data, tmp_path / "out")
+    assert manifest["name"] == "pets"
+    assert manifest["splits"]["train"]["class_counts"] == {"cat": 16, "dog": 8}
+    assert Store(tmp_path / "out").split("train").array("image").shape == (24, 5, 5, 1)
+
+
+RAMP = np.linspace(0, 255, 24 * 24, dtype=np.uint8).reshape(24, 24)
+COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "ppm"])
+def test_whole_pixels_come_back(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"a.{suffix}", COLOURS, **({"lossless": True} if suffix == "webp" else {}))
+    assert np.array_equal(picture(path, 24, colour=True), COLOURS)
+    assert np.array_equal(picture(path, 24, colour=False)[..., 0], np.asarray(Image.fromarray(COLOURS).convert("L")))
+
+
+def test_a_photo_comes_back_nearly(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", COLOURS, quality=95, subsampling=0)
+    assert np.abs(picture(path, 24, colour=True).astype(int) - COLOURS).max() < 12
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA", "I;16", "YCbCr"])
+def test_odd_modes_become_grey_levels(tmp_path: Path, mode: str) -> None:
+    """Left black, right white, in whatever mode a file may come."""
+    halves = np.repeat([0, 255], 8).astype(np.uint8) * np.ones((16, 1), np.uint8)
+    pixels = halves.astype(np.uint16) * 257 if mode == "I;16" else halves
+    suffix = {"CMYK": "tiff", "YCbCr": "jpg"}.get(mode, "png")
+    path = save(tmp_path / f"a.{suffix}", pixels, None if mode == "I;16" else mode)
+    for colour in (True, False):
+        assert np.abs(picture(path, 16, colour).astype(int) - halves[..., None]).max() <= 2
+
+
+def test_transparency_is_white(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:, :4, 3] = 255
+    path = save(tmp_path / "a.png", pixels)
+    assert (picture(path, 8, colour=True) == np.repeat([0, 255], 4)[:, None]).all()
+    palette = Image.fromarray(np.repeat([0, 1], 4).astype(np.uint8) * np.ones((8, 1), np.uint8), mode="P")
+    palette.putpalette([9, 9, 9, 50, 60, 70])
+    palette.save(tmp_path / "b.png", transparency=1)
+    assert picture(tmp_path / "b.png", 8, colour=True)[0, [0, 7]].tolist() == [[9, 9, 9], [255, 255, 255]]
+
+
+def test_the_middle_square_is_resized_smoothly(tmp_path: Path) -> None:
+    """Against torch's antialiased bilinear interpolation of the same square."""
+    wide = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", wide)
+    square = torch.from_numpy(wide[:, 20:80]).permute(2, 0, 1)[None].float()
+    wanted = torch.nn.functional.interpolate(square, (16, 16), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    assert np.abs(picture(path, 16, colour=True) - wanted.numpy()).max() <= 1.5
+
+
+def test_a_large_photo_is_decoded_at_a_fraction_and_upright(tmp_path: Path) -> None:
+    tall = np.zeros((640, 320, 3), np.uint8)
+    tall[:320] = 255  # white above, black below; stored lying, with a note to turn it
+    exif = Image.Exif()
+    exif[274] = 6
+    path = save(tmp_path / "a.jpg", np.rot90(tall).copy(), exif=exif)
+    found = picture(path, 16, colour=False)[..., 0]
+    assert found[:7].min() > 240
+    assert found[9:].max() < 15
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "float"])
+def test_a_file_that_is_no_picture_is_refused_by_name(folder: Path, tmp_path: Path, damage: str) -> None:
+    bad = folder / "dog" / ("3.BMP" if damage != "float" else "3.tiff")
+    if damage == "float":
+        Image.fromarray(np.zeros((4, 4), np.float32)).save(bad)
+    else:
+        whole = bad.read_bytes()
+        bad.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
+    with pytest.raises(Refusal, match=r"dog/3\.(BMP|tiff): (is no whole picture|its pixels are floating-point)"):
+        prepare(ImageFolder(str(folder), size=8), tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_folders_that_hold_nothing_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="none is no folder"):
+        ImageFolder(str(tmp_path / "none"))
+    with pytest.raises(Refusal, match="holds no folders"):
+        ImageFolder(str(folder / "dog"))
+    (folder / "fox").mkdir()
+    with pytest.raises(Refusal, match="pets/fox: no picture in this class"):
+        ImageFolder(str(folder)).parts()
+    (folder / "fox").rmdir()
+    with pytest.raises(Refusal, match="test: 0.001 of 30 pictures is none"):
+        ImageFolder(str(folder), test=0.001).parts()
+    with pytest.raises(Refusal, match="nothing is left to train on"):
+        ImageFolder(str(folder), test=0.5, validation=0.5).parts()
