@@ -209,4 +209,4 @@ def cause(error: BaseException) -> BaseException:
         queue += list(getattr(current, "worker_failures", {}).values())
     refusals = [one for one in found if isinstance(one, Refusal)]
     noted = [one for one in found if getattr(one, "__notes__", None)]
-    return [*refusals, *noted, error][0]
+    return (refusals or noted or [error])[-1]  # the innermost

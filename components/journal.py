@@ -56,6 +56,9 @@ class Journal:
             self.file.write(b"%08x %s\n" % (zlib.crc32(body), body))
             self.file.flush()
 
+    def __reduce__(self) -> tuple[type[Journal], tuple[Path]]:
+        return Journal, (self.path,)  # Ray pickles what a callback holds
+
     def sync(self) -> None:
         """To the disk, not only to the operating system: before a checkpoint names this position."""
         os.fsync(self.file.fileno())

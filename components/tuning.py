@@ -33,6 +33,7 @@ Scores = dict[str, float]
 RECORD, MARKER = "trial.json", "running.json"
 LOST = 8  # workers that one trial may lose
 QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the trials' files are the state
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -110,8 +111,9 @@ def search(
     try:
         errors = [error for error in results.fit().errors if error is not None]
     except Exception as error:
-        raise cluster.cause(error) from None
-    shutil.rmtree(folder / "ray", ignore_errors=True)
+        raise cluster.cause(follower.mistake or error) from None
+    finally:
+        shutil.rmtree(folder / "ray", ignore_errors=True)
     found = {arm: read(folder / arm, samples) for arm in arms}
     for arm, trials in found.items():
         if not any(t.finished for t in trials):
@@ -258,6 +260,8 @@ def _ray_tune(
             return self.CONTINUE if going else self.STOP
 
     class Follower(Callback):
+        mistake: Exception | None = None  # of our own, rather than a worker lost
+
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             arm, number = numbers[trial.trial_id]
             file = folder / arm / name_of(number) / RECORD
@@ -268,7 +272,8 @@ def _ray_tune(
             seen.pop(numbers[trial.trial_id], None)  # it tells its rungs again
             error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # which Ray wrote just now
             if isinstance(error, RayTaskError):
-                raise error  # our own mistake: trying again would not help
+                self.mistake = error
+                raise error  # trying again would not help
             if "low on memory" in str(error):  # Ray itself ended the worker
                 arm, number = numbers[trial.trial_id]
                 marker = folder / arm / name_of(number) / MARKER

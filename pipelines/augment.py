@@ -61,9 +61,7 @@ def normalise(peers: Peers, store: Store, folder: Path) -> int:
     return int(found["count"])
 
 
-def derive(
-    peers: Peers, store: Store, folder: Path, transforms: list[dict[str, Any]], copies: int, seed: int
-) -> int:
+def derive(peers: Peers, store: Store, folder: Path, transforms: list[dict[str, Any]], copies: int, seed: int) -> int:
     """Writes `copies` changed copies of the training split as a data set of their own; returns how many pictures."""
     from components.augment.offline import Copies
 

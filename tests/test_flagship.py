@@ -137,7 +137,7 @@ def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -
     searched = {"task.optimizer.lr", "fit.batch"}
     assert all(searched <= run.data.params.keys() and "accuracy" in run.data.metrics for run in by_stage["trial"])
     artifacts = {file.path for file in client.list_artifacts(by_stage["evaluate"][0].info.run_id)}
-    assert {"index.html", "mistakes.png"} <= artifacts
+    assert {"index.html", "mistakes.svg"} <= artifacts
 
 
 def test_the_registered_model_predicts_as_it_was_evaluated(workspace: Workspace) -> None:

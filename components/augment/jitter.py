@@ -1,8 +1,9 @@
-"""Brightness, contrast, saturation and hue of pictures in 0..1, changed as in torchvision, each picture by its own draw."""
+"""Brightness, contrast, saturation and hue of pictures in 0..1, changed as torchvision does, each by its own draw."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from components.ranges import NonNegative
 from components.refusal import Refusal
 
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601, as torchvision rounds them)
+Change = Callable[[Tensor, Tensor], Tensor]
 PIECE = 1 << 16  # numbers worked on at once: few enough to stay in a processor's cache
 
 
@@ -31,8 +33,8 @@ class ColorJitter:
     ) -> None:
         if hue > 0.5:
             raise Refusal(f"hue: {hue} is more than half of the circle; give 0 to 0.5")
-        wanted = {change_brightness: brightness, change_contrast: contrast, change_saturation: saturation}
-        self.ranges = {change: (max(0.0, 1 - amount), 1 + amount) for change, amount in wanted.items() if amount}
+        factors = ((change_brightness, brightness), (change_contrast, contrast), (change_saturation, saturation))
+        self.ranges: dict[Change, tuple[float, float]] = {c: (max(0.0, 1 - b), 1 + b) for c, b in factors if b}
         if hue:
             self.ranges[change_hue] = (-hue, hue)
 

@@ -17,14 +17,14 @@ from components.refusal import Refusal
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 BLOCK = 256  # pictures in memory at once
-ROWS, COLUMNS, SIDE_INCHES, DPI = 10, 10, 8, 100  # of the preview
+ROWS, COLUMNS, WIDTH, DPI = 10, 10, 8, 100  # of the preview; inches, dots an inch
 
 
 # ------------------------------------------------------------------------------------------------ normalisation
 
 
 class Moments:
-    """How often each grey level occurs in each channel: whole numbers, so that any split of the work adds up the same."""
+    """How often each grey level occurs in each channel: whole numbers, which add up the same however work is split."""
 
     def __init__(self, channels: int) -> None:
         self.counts = np.zeros((channels, 256), dtype=np.int64)
@@ -111,19 +111,20 @@ def preview(path: str | Path, store: Store, transforms: Sequence[Transform], see
     from matplotlib.figure import Figure
 
     split, classes = store.split("train"), store.manifest["classes"]
-    rows = _one_of_each(split.take(np.arange(len(split)), ["label"])["label"])
-    originals = split.take(rows)
+    originals = split.take(_one_of_each(split.take(np.arange(len(split)), ["label"])["label"]))
     generator = torch.Generator().manual_seed(fold(seed))
-    drawn = [originals["image"]]
-    drawn += [changed(originals["image"], transforms, generator) for _ in range(COLUMNS - 1)]
-    figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES * (len(rows) + 0.5) / COLUMNS), dpi=DPI, layout="constrained")
-    grid = figure.subplots(len(rows), COLUMNS, squeeze=False)
-    for row, label in enumerate(originals["label"]):
-        grid[row, 0].set_ylabel(classes[label], rotation=0, ha="right", va="center")
-        for column, images in enumerate(drawn):
-            _show(grid[row, column], images[row])
-    grid[0, 0].set_title("original", fontsize="medium")
-    grid[0, 1].set_title("as training sees it", fontsize="medium", loc="left")
+    images = [originals["image"]]
+    images += [changed(originals["image"], transforms, generator) for _ in range(COLUMNS - 1)]
+    grid, lines = _grid(images)
+    figure = Figure(figsize=(WIDTH, WIDTH * grid.shape[0] / grid.shape[1]), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(grid)
+    axes.set_yticks(lines[0], [classes[label] for label in originals["label"]])
+    axes.set_xticks(lines[1][:2], ["original", "what training sees"])
+    axes.xaxis.tick_top()
+    axes.xaxis.get_ticklabels()[1].set_horizontalalignment("left")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
 
@@ -134,8 +135,11 @@ def _one_of_each(labels: np.ndarray) -> np.ndarray:
     return first[np.unique(np.linspace(0, len(first) - 1, ROWS).round().astype(int))]
 
 
-def _show(axes: Any, image: np.ndarray) -> None:
-    """uint8 [H, W, C]."""
-    axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+def _grid(columns: list[np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """uint8 [rows, H, W, C] for each column -> one picture with white gaps, and where its lines' middles lie."""
+    rows, height, width, _ = columns[0].shape
+    gap = 1 + height // 16
+    grid = np.full((rows, height + gap, len(columns), width + gap, 3), 255, np.uint8)
+    grid[:, :height, :, :width] = np.stack(columns, axis=2)  # grey spreads over the three channels
+    middles = [np.arange(n) * (side + gap) + (side - 1) / 2 for n, side in ((rows, height), (len(columns), width))]
+    return grid.reshape(rows * (height + gap), len(columns) * (width + gap), 3), (middles[0], middles[1])

@@ -147,7 +147,7 @@ def _fitted(depth: np.ndarray, ink: np.ndarray) -> np.ndarray:
 
 def _extent(ink: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """First line with ink, and one past the last, of each picture [N]."""
-    lines = ink.any(axis)
+    lines = np.any(ink, axis=axis)
     return lines.argmax(1), lines.shape[1] - lines[:, ::-1].argmax(1)
 
 

@@ -2,6 +2,8 @@
 
     pictures/cat/*.jpg  pictures/dog/*.png                      test and validation splits are drawn by `seed`
     pictures/train/cat/*.jpg  ...  pictures/test/cat/*.jpg      they are given (validation/ may be, too)
+
+A file with the suffix of a picture that is none, or not whole, is refused by name.
 """
 
 from __future__ import annotations
@@ -107,8 +109,10 @@ def picture(file: Path, size: int, colour: bool) -> np.ndarray:
             upright = _plain(ImageOps.exif_transpose(image), file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Refusal(f"{file}: is no whole picture ({error}); replace or remove it") from None
-    square = ImageOps.fit(upright.convert("RGB" if colour else "L"), (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(square).reshape(size, size, -1)
+    side = min(upright.size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    square = upright.convert("RGB" if colour else "L").crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
 
 
 def _plain(image: Any, file: Path) -> Any:

@@ -32,13 +32,15 @@ def test_nothing_is_lost_and_nothing_is_in_both_splits() -> None:
     for split in data.parts():
         found[split] = [(e["image"].tobytes(), e["label"]) for e in data.examples(split, 0)]
     assert {split: len(pairs) for split, pairs in found.items()} == {"train": 100, "test": 1697}
-    everything = zip(np.rint(levels * 255 / 16).astype(np.uint8), targets, strict=True)
-    assert sorted(found["train"] + found["test"]) == sorted((image.tobytes(), int(label)) for image, label in everything)
+    images = np.rint(levels * 255 / 16).astype(np.uint8)
+    everything = [(image.tobytes(), int(label)) for image, label in zip(images, targets, strict=True)]
+    assert sorted(found["train"] + found["test"]) == sorted(everything)
 
 
 def test_labels_are_balanced_nested_and_drawn_by_seed() -> None:
     assert np.bincount(labels_of(Digits(labels=100), "train")).tolist() == [10] * 10
-    sets = [{e["image"].tobytes() for e in Digits(labels=n, seed=s).examples("train", 0)} for n, s in [(50, 0), (100, 0), (100, 1)]]
+    draws = [Digits(labels=50), Digits(labels=100), Digits(labels=100, seed=1)]
+    sets = [{example["image"].tobytes() for example in data.examples("train", 0)} for data in draws]
     assert sets[0] <= sets[1]
     assert len(sets[1] & sets[2]) < 30
 

@@ -38,7 +38,8 @@ def test_parts_are_pure_functions_of_seed_and_number(small: Glyphs) -> None:
 
 
 def test_every_class_has_its_examples_and_no_two_are_the_same(small: Glyphs) -> None:
-    images, labels = (np.concatenate(pieces) for pieces in zip(*(part(small, "train", i) for i in range(3)), strict=True))
+    parts = [part(small, "train", number) for number in range(3)]
+    images, labels = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     held_out, held_labels = part(small, "validation", 0)
     assert images.shape == (360, 16, 16, 1)
     assert images.dtype == np.uint8

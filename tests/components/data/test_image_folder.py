@@ -164,7 +164,7 @@ def test_folders_that_hold_nothing_are_refused(folder: Path, tmp_path: Path) -> 
     with pytest.raises(Refusal, match="pets/fox: no picture in this class"):
         ImageFolder(str(folder)).parts()
     (folder / "fox").rmdir()
-    with pytest.raises(Refusal, match="test: 0.001 of 30 pictures is none"):
+    with pytest.raises(Refusal, match=r"test: 0\.001 of 30 pictures is none"):
         ImageFolder(str(folder), test=0.001).parts()
     with pytest.raises(Refusal, match="nothing is left to train on"):
         ImageFolder(str(folder), test=0.5, validation=0.5).parts()

@@ -96,7 +96,7 @@ def test_what_does_not_come_is_asked_of_the_user(
 
 
 def test_nobody_listening_is_told(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="file.bin: missing, and not to be downloaded .*refused"):
+    with pytest.raises(Refusal, match=r"file\.bin: missing, and not to be downloaded .*refused"):
         fetch(tmp_path, "file.bin", f"http://127.0.0.1:{free_port()}/file.bin", MD5, wait_s=0.01)
 
 
@@ -108,7 +108,7 @@ def test_another_file_than_expected_is_not_kept(tmp_path: Path, server: Server) 
 
 def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, server: Server) -> None:
     (tmp_path / "file.bin").write_bytes(b"mine")
-    with pytest.raises(Refusal, match=r"file\.bin: its digest is .*, expected .*; replace it by the original from http"):
+    with pytest.raises(Refusal, match=r"file\.bin: its digest is .*; replace it by the original from http"):
         fetch(tmp_path, "file.bin", server.url, SHA256)
     assert (tmp_path / "file.bin").read_bytes() == b"mine"
     assert server.asked == 0

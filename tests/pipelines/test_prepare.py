@@ -1,0 +1,86 @@
+"""prepare and augment on one and on two workers: the same bytes, and what training expects to find."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.data.glyphs import atlas
+from components.data.store import Store
+from components.peers import Peers, fork
+from components.refusal import Refusal
+from pipelines import augment, prepare, training
+
+SECTIONS = {
+    "source": {"use": "data.glyphs.Glyphs", "per_class": 8, "validation": 2, "size": 8},
+    "target": {"use": "data.digits.Digits", "labels": 30, "size": 8},
+}
+TURNED = [{"use": "augment.affine.RandomAffine", "degrees": 20}]
+OFFLINE = {"copies": 2, "transforms": TURNED}
+ONLINE: dict[str, list[dict[str, Any]]] = {"source": TURNED, "target": []}
+
+
+def stages(peers: Peers, folder: Path, offline: dict[str, Any] = OFFLINE) -> None:
+    prepared = str(folder / "prepared")
+    rows = prepare.write(peers, {f"{prepared}/{role}": section for role, section in SECTIONS.items()})
+    assert rows == {
+        f"{prepared}/source": {"train": 288, "validation": 72},
+        f"{prepared}/target": {"train": 30, "test": 1767},
+    }
+    done = augment.write(peers, prepared, str(folder / "augmented"), offline, ONLINE, 0)
+    assert done == {
+        "source": {"examples": 288, "derived": 288 * offline["copies"]},
+        "target": {"examples": 30, "derived": 0},
+    }
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("house")
+    atlas()  # the workers are forked: they find it drawn
+    fork(stages, 1, folder)
+    return folder
+
+
+def test_two_workers_write_the_same_bytes(house: Path, tmp_path: Path) -> None:
+    fork(stages, 2, tmp_path)
+    found = files(house)
+    assert len(found) == 2 * 1 + 2 + 2 + 2 * 2 + 3  # manifests, parts, statistics and previews, copies
+    assert files(tmp_path) == found
+
+
+def test_training_finds_the_copies_behind_the_originals(house: Path) -> None:
+    feed = training.train_feed(f"{house}/prepared/source", f"{house}/augmented/source")
+    assert len(feed) == 3 * 288
+    assert np.array_equal(feed.column("label"), np.tile(np.arange(288) % 36, 3))
+    assert len(training.train_feed(f"{house}/prepared/target", f"{house}/augmented/target")) == 30
+
+
+def test_the_specification_has_the_statistics_of_the_originals(house: Path) -> None:
+    spec = training.specification(f"{house}/prepared/source", f"{house}/augmented/source")
+    images = Store(house / "prepared" / "source").split("train").array("image") / 255
+    assert spec.statistics == json.loads((house / "augmented/source/statistics.json").read_text())
+    assert spec.statistics["mean"] == pytest.approx([images.mean()])
+    assert spec.statistics["std"] == pytest.approx([images.std()])
+    assert spec.columns["image"] == (8, 8, 1)
+    assert len(spec.classes) == 36
+
+
+def test_no_copies_leave_no_manifest(tmp_path: Path) -> None:
+    stages(Peers(), tmp_path, {"copies": 0, "transforms": []})
+    names = {path.name for path in (tmp_path / "augmented" / "source").iterdir()}
+    assert names == {"statistics.json", "preview.png"}
+
+
+def test_transforms_that_change_the_size_are_refused_as_copies(house: Path) -> None:
+    cropped = {"copies": 1, "transforms": [{"use": "augment.crop.RandomResizedCrop", "size": 5}]}
+    with pytest.raises(Refusal, match=r"column 'image' must be uint8\[8, 8, 1\], not uint8\[5, 5, 1\]"):
+        augment.write(Peers(), f"{house}/prepared", f"{house}/refused", cropped, ONLINE, 0)
