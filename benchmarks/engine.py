@@ -93,7 +93,8 @@ def bare(system: str, count: int, precision: str, ours: bool = False) -> Callabl
 def engine(system: str, count: int, precision: str) -> Callable[[], None]:
     import torch
 
-    from components import allocator, engine, optimizers, tracking
+    from components import allocator, journal, optimizers, tracking
+    from components.engine import fit
     from components.data.feed import Feed
     from components.data.store import Column, Store, write_manifest, write_part
     from components.task import Spec
@@ -115,15 +116,13 @@ def engine(system: str, count: int, precision: str) -> Callable[[], None]:
     task = Classification(partial(_prebuilt, system), partial(optimizers.sgd, lr=0.01, momentum=0.9))
     feed = Feed(Store(folder).split("train"))
     runs = iter(range(1000))
+    tracking.Mirror(folder).thread.start()  # follows until the process ends
 
     def epoch() -> None:
         run = folder / f"run-{next(runs)}"
-        run.mkdir()
-        tracked = tracking.start("bench", run / "journal.log", experiment="bench", params={"system": system})
-        engine_fit(task, spec, feed, folder=run, epochs=1, batch=BATCH, precision=precision)
-        tracked.close("FINISHED")
+        journal.describe(run, run.name, "bench", params={"system": system})
+        fit(task, spec, feed, folder=run, epochs=1, batch=BATCH, precision=precision)
 
-    engine_fit = engine.fit
     torch.manual_seed(0)
     return epoch
 

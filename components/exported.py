@@ -36,10 +36,7 @@ def write(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) ->
 
 def read(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:
     """The task and its state, ready to predict on `device`."""
-    folder = Path(folder)
-    if not (folder / RECORD).is_file():
-        raise Refusal(f"{folder}: holds no exported model; run the stage that writes it (dvc repro)")
-    record = json.loads((folder / RECORD).read_text())
+    folder, record = Path(folder), _record(folder)
     task: Task = recipe.build(record["task"])
     columns = {name: tuple(shape) for name, shape in record["columns"].items()}
     state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"]))
@@ -48,3 +45,16 @@ def read(folder: str | Path, device: torch.device | None = None) -> tuple[Task, 
         module.load_state_dict(checkpoint.below(weights, f"{name}."))
         module.to(device or torch.device("cpu"), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return task, state
+
+
+def classes(folder: str | Path) -> list[str]:
+    """The names of the classes it was trained to tell apart."""
+    return list(_record(folder)["classes"])
+
+
+def _record(folder: str | Path) -> dict[str, Any]:
+    file = Path(folder) / RECORD
+    if not file.is_file():
+        raise Refusal(f"{folder}: holds no exported model; run the stage that writes it (dvc repro)")
+    record: dict[str, Any] = json.loads(file.read_text())
+    return record

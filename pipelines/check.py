@@ -1,4 +1,4 @@
-"""All that can be known to be wrong with the flagship's params before anything starts: one line, exit code 2."""
+"""All that can be known to be wrong with params or a recipe before anything starts: one line, exit code 2."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_values(params, {"seed": "Natural"}, where)
     recipe.check_sections(params["data"], {"source": True, "target": True}, f"{where}: data")
     for role, section in params["data"].items():
-        recipe.check_use(section, f"data.{role}")
+        check_data(section, f"data.{role}")
     recipe.check_sections(params["augment"], {"copies": True, "transforms": True}, f"{where}: augment")
     recipe.check_values(params["augment"], {"copies": "Natural"}, "augment")
+    if not isinstance(params["augment"]["transforms"], list):
+        raise Refusal("augment.transforms: must be a list of sections with 'use'")
     for index, section in enumerate(params["augment"]["transforms"]):
         recipe.check_use(section, f"augment.transforms[{index}]")
     recipe.check_sections(params["pretrain"], {"task": True, "fit": True}, f"{where}: pretrain")
@@ -33,35 +35,54 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_values(params["evaluate"], {"level": "Open", "draws": "Count", "mistakes": "Natural"}, "evaluate")
 
 
-def check_recipe(given: dict[str, Any], where: str) -> None:
-    """A recipe of a family: {data, task, fit} and, if need be, its seed."""
-    recipe.check_sections(given, {"data": True, "task": True, "fit": True, "seed": False}, where)
-    recipe.check_values(given, {"seed": "Natural"}, where)
-    recipe.check_use(given["data"], f"{where}: data")
-    check_fit(given, f"{where}: ")
+def check_recipe(content: dict[str, Any], where: str) -> None:
+    """A recipe of a family: {data, task, fit} and, if need be, {tune, seed}."""
+    known = {"seed": False, "data": True, "task": True, "fit": True, "tune": False}
+    recipe.check_sections(content, known, where)
+    recipe.check_values(content, {"seed": "Natural"}, where)
+    check_data(content["data"], f"{where}: data")
+    section = {"task": content["task"], "fit": content["fit"]}
+    check_fit(section, f"{where}: ")
+    if "tune" in content:
+        check_tune(content["tune"], section, f"{where}: tune")
+
+
+def check_data(section: Any, where: str) -> None:
+    """The section of a data set, which is built (that reads nothing), so that its own checks speak, too."""
+    recipe.check_use(section, where)
+    try:
+        recipe.build(section)
+    except Refusal as refusal:
+        raise Refusal(f"{where}.{refusal}") from None
+    except TypeError as error:
+        raise Refusal(f"{where}: {error}; add it to the section") from None
 
 
 def check_fit(section: dict[str, Any], prefix: str) -> None:
     """A {task, fit} section: signatures, and values that can't go together."""
     recipe.check_use(section["task"], f"{prefix}task")
     recipe.check("engine.fit", section["fit"], f"{prefix}fit", keywords_only=True)
-    _check_batch(section["fit"].get("batch", 128), section["fit"], f"{prefix}fit.batch")
-
-
-def check_tune(tune: dict[str, Any], section: dict[str, Any]) -> None:
-    recipe.check_sections(tune, {"folds": True, "search": True}, "tune")
-    recipe.check_values(tune, {"folds": "Count"}, "tune")
-    if tune["folds"] < 2:
-        raise Refusal("tune.folds: must be at least 2: one fold holds nothing out")
-    recipe.check("tuning.search", tune["search"], "tune.search", keywords_only=True)
-    space = tune["search"]["space"]
-    tuning.check_space(space, recipe.flatten(section), "tune.search.space")
-    given = space.get("fit.batch", {})
-    for batch in given.get("choices", [given["low"]] if "low" in given else []):
-        _check_batch(batch, section["fit"], "tune.search.space.fit.batch")
-
-
-def _check_batch(batch: int, fit: dict[str, Any], where: str) -> None:
-    shards = fit.get("shards", 1)
+    model = section["task"].get("model", {})
+    for name in ("channels", "size", "classes"):
+        if name in model:
+            raise Refusal(f"{prefix}task.model.{name}: {model[name]!r} is not for a recipe to say; the data decide it")
+    batch, shards = section["fit"].get("batch", 128), section["fit"].get("shards", 1)
     if batch < shards:
-        raise Refusal(f"{where}: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
+        raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
+
+
+def check_tune(tune: dict[str, Any], section: dict[str, Any], where: str = "tune") -> None:
+    """The search's own arguments, and that whatever it may try would be a value for `section`."""
+    recipe.check_sections(tune, {"folds": True, "search": True}, where)
+    recipe.check_values(tune, {"folds": "Count"}, where)
+    if tune["folds"] < 2:
+        raise Refusal(f"{where}.folds: must be at least 2: one fold holds nothing out")
+    recipe.check("tuning.search", tune["search"], f"{where}.search", keywords_only=True)
+    space = tune["search"]["space"]
+    tuning.check_space(space, recipe.flatten(section), f"{where}.search.space")
+    for key, given in space.items():
+        for value in given.get("choices") or (given["low"], given["high"]):
+            try:
+                check_fit(recipe.overlay(section, {key: value}), "")
+            except Refusal as refusal:
+                raise Refusal(f"{where}.search.space: {refusal}") from None

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from components import recipe
-from pipelines import pretrain, training
-from pipelines.stage import history, stage, write_json
+from pipelines import pretrain
+from pipelines.stage import history, stage
 
 PREPARED, AUGMENTED = "data/prepared/target", "data/augmented/target"
 BEST = "tune/best.json"
@@ -27,11 +27,10 @@ def main(params: dict[str, Any]) -> None:
             out = f"models/{arm}/{seed}"
             fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
             run.child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
-        run.spread(training.train_all, fits, PREPARED, AUGMENTED)
+        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED)
         for fit in fits:
             run.close(Path(fit["run"]))
-        history("plots/finetune.csv", {Path(fit["run"]).name: Path(fit["run"]) for fit in fits})
-        write_json("metrics/finetune.json", {arm: best[arm]["values"] for arm in ARMS})
+        history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})
 
 
 def section_of(params: dict[str, Any], arm: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Stage:
     journal: Journal
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def spread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def spread(self, function: Callable[..., Any] | str, *arguments: Any) -> Any:
         """`cluster.spread`, its progress shown."""
         started = time.monotonic()
         with Progress(self.name, self.folder):

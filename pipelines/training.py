@@ -1,6 +1,6 @@
 """What a worker does to train or score one recipe: open the data, build the task, call the engine, export the weights.
 
-Imported by the verbs through `spread`; torch is imported here and in no driver.
+The verbs name these functions by their dotted paths: torch is imported here, on the workers, and in no driver.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from components.data.feed import Feed
 from components.data.order import folds
 from components.data.store import Store
 from components.peers import Peers
+from components.refusal import Refusal
 from components.task import Spec, Task
 from pipelines import augment, prepare
 
@@ -60,15 +61,25 @@ def train(
     return outcome.scores
 
 
-def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: dict[str, Any]) -> dict[str, float]:
-    """Prepares `data` in `folder` unless it is there, fits, and scores the exported model on the test split."""
+def ready(peers: Peers, data: dict[str, Any], folder: str) -> str:
+    """Prepares the section `data` below `folder`, with statistics, unless they are there; returns the data's digest."""
     prepared, augmented = Path(folder) / "prepared", Path(folder) / "augmented"
     if not peers.broadcast((augmented / "statistics.json").is_file()):
         prepare.write_one(peers, recipe.build(data), prepared)
-        augment.normalise(peers, Store(prepared), augmented)
         peers.gather(None)  # nobody reads before all is written
-    train(peers, prepared=str(prepared), augmented=str(augmented), **fit)
-    return score(peers, [fit["out"]], str(prepared), "test")[0][0]
+        augment.normalise(peers, Store(prepared), augmented)
+        peers.gather(None)
+    return str(Store(prepared).manifest["digest"])
+
+
+def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: dict[str, Any]) -> dict[str, Any]:
+    """Prepares `data`, fits, and scores the exported model on the test split: {digest, scores, correct [N]}."""
+    digest, prepared = ready(peers, data, folder), f"{folder}/prepared"
+    train(peers, prepared=prepared, augmented=f"{folder}/augmented", **fit)
+    peers.gather(None)
+    ((scores, predictions),) = score(peers, [fit["out"]], prepared, "test")
+    truth = Store(prepared).split("test").array("label")
+    return {"digest": digest, "scores": scores, "correct": predictions["label"] == truth}
 
 
 def trial(
@@ -98,8 +109,14 @@ def score(
 ) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
     """(scores, predictions) of each exported model on `split`; nothing is returned but from rank 0."""
     results = []
-    feed = Feed(Store(prepared).split(split), None, peers.device)
+    store = Store(prepared)
+    feed = Feed(store.split(split), None, peers.device)
     for folder in models:
+        if (classes := exported.classes(folder)) != store.manifest["classes"]:
+            raise Refusal(
+                f"{folder}: tells {len(classes)} classes apart ({', '.join(classes[:3])}, ...), but {prepared} has"
+                f" {len(store.manifest['classes'])}; train it on these data"
+            )
         task, state = exported.read(folder, peers.device)
         results.append(engine.evaluate(task, state, feed, peers))
     return results

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import cluster, tuning
-from pipelines import finetune, pretrain, training
+from pipelines import finetune, pretrain
 from pipelines.finetune import ARMS, AUGMENTED, PREPARED
 from pipelines.stage import stage, table, write_json
 
@@ -21,12 +21,12 @@ def main(params: dict[str, Any]) -> None:
     with stage("tune", params, tracked, [PREPARED, AUGMENTED, pretrain.MODEL]) as run:
 
         def ended(trial: tuning.Trial, folder: Path) -> None:
-            name = f"{trial.arm} trial {trial.number:02d}  {describe(trial, values_only=True)}"
-            run.trial(name, folder, {"arm": trial.arm, **trial.values}, trial.arm, trial.rungs)
-            run.tell(f"{trial.arm} trial {trial.number}: {describe(trial)}")
+            name = f"{trial.arm} trial {trial.number:02d}  {tuning.describe(trial, values_only=True)}"
+            run.trial(name, folder, trial.values, trial.arm, trial.rungs)
+            run.tell(f"{trial.arm} trial {trial.number}: {tuning.describe(trial)}")
 
         found = tuning.search(
-            training.trial,
+            "pipelines.training.trial",
             {arm: {"section": section, **given} for arm, section in sections.items()},
             run.folder,
             rungs=folds,
@@ -38,26 +38,18 @@ def main(params: dict[str, Any]) -> None:
         )
         best = {arm: tuning.best(trials, MONITOR) for arm, trials in found.items()}
         for arm, winner in best.items():
-            run.tell(f"{arm}: best {describe(winner)}")
+            run.tell(f"{arm}: best {tuning.describe(winner)}")
         chosen = {
             arm: {"values": winner.values, "scores": winner.scores, "trials": len(found[arm])}
             for arm, winner in best.items()
         }
         write_json("tune/best.json", chosen)
         rows = [
-            {"arm": arm, "trial": trial.number, **trial.values, **trial.scores, "rungs": len(trial.parts)}
+            {
+                **{"arm": arm, "trial": trial.number, **trial.values, **trial.scores},
+                **{"rungs": len(trial.parts), "finished": trial.finished},
+            }
             for arm, trials in found.items()
             for trial in trials
         ]
         table("plots/tune.csv", rows)
-
-
-def describe(trial: tuning.Trial, values_only: bool = False) -> str:
-    """`lr=0.0123 batch=16  accuracy 0.93 after 4 folds`."""
-    values = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.values.items())
-    scores = " ".join(f"{name} {value:.4f}" for name, value in trial.scores.items())
-    return values if values_only else f"{values}  {scores} after {len(trial.parts)} folds"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -61,7 +61,7 @@ class Workspace:
         return json.loads((self.folder / path).read_text())
 
     def bytes(self, *folders: str) -> dict[str, str]:
-        files = sorted(f for folder in folders for f in (self.folder / folder).rglob("*") if f.is_file())
+        files = sorted(f for folder in folders for f in (self.folder / folder).rglob("[!.]*") if f.is_file())
         return {str(f.relative_to(self.folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
@@ -179,6 +179,7 @@ def test_an_experiment_reruns_what_it_changes_and_is_compared(workspace: Workspa
 
 
 def test_plots_need_no_network(workspace: Workspace) -> None:
+    workspace.trainyard("report")
     workspace.run("dvc", "plots", "show")
     page = (workspace.folder / "dvc_plots/index.html").read_text()
     assert "vegaEmbed" in page
