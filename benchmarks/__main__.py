@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark, one after the other, each in processes of its own, on a machine left alone meanwhile."""
+"""`make bench`: every benchmark, one after the other, in processes of its own; leave the machine alone meanwhile."""
 
 from __future__ import annotations
 

@@ -94,9 +94,9 @@ def engine(system: str, count: int, precision: str) -> Callable[[], None]:
     import torch
 
     from components import allocator, journal, optimizers, tracking
-    from components.engine import fit
     from components.data.feed import Feed
     from components.data.store import Column, Store, write_manifest, write_part
+    from components.engine import fit
     from components.task import Spec
     from components.tasks.classification import Classification
 
@@ -280,7 +280,8 @@ def _said(process: subprocess.Popen) -> str:
 
 
 def table(system: str, precision: str, speeds: dict[str, list[float]]) -> None:
-    print(f"\n{system}, {precision}, batch {BATCH}\n\n| contender | samples/s | of (a) bare | of (b) limit |\n|---|---|---|---|")
+    print(f"\n{system}, {precision}, batch {BATCH}\n")
+    print("| contender | samples/s | of (a) bare | of (b) limit |\n|---|---|---|---|")
     for name, values in speeds.items():
         cells = [f"{statistics.median(values):,.0f}"]
         for base in ("bare", "limit"):

@@ -1,6 +1,6 @@
 """What a stage costs beside its work, on a kept cluster: `python -m benchmarks.stage`.
 
-A stage whose workers do nothing, through the same `stage` as every real one (tracking on), in a fresh process each time:
+A stage whose workers do nothing, through the `stage` of every real one (tracking on), in a fresh process each time:
 
 import    from the process's start to the stage's first line: Python, our modules
 connect   keys, run folders, joining the Ray cluster

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlflow.pyfunc
 import numpy as np
 import torch
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 from components import exported
 
 
-class Predictor(mlflow.pyfunc.PythonModel):
+class Predictor(PythonModel):
     def load_context(self, context: Any) -> None:
         self.task, self.state = exported.read(context.artifacts["model"])
         for module in self.state.modules.values():
@@ -28,4 +29,4 @@ class Predictor(mlflow.pyfunc.PythonModel):
             return {name: values.numpy() for name, values in self.task.predict(self.state, batch).items()}
 
 
-mlflow.models.set_model(Predictor())
+set_model(Predictor())

@@ -103,5 +103,3 @@ def _flagship(given: argparse.Namespace) -> int:
     from pipelines import run
 
     return run.main(given.targets, given.workers)
-
-

@@ -46,9 +46,7 @@ def main(params: dict[str, Any]) -> None:
             run.artifact(path)
 
 
-def compare(
-    losses: dict[str, list[float]], correct: dict[str, np.ndarray], level: float, draws: int
-) -> dict[str, Any]:
+def compare(losses: dict[str, list[float]], correct: dict[str, np.ndarray], level: float, draws: int) -> dict[str, Any]:
     """losses: one a seed; correct: [seeds, N] of bool, each by arm -> what metrics/evaluate.json holds."""
     metrics: dict[str, Any] = {"seeds": len(correct["finetuned"]), "examples": correct["finetuned"].shape[1]}
     for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):

@@ -12,5 +12,3 @@ def main(recipes: list[str]) -> int:
         (check_flagship if "pretrain" in content else check_recipe)(content, path)
         print(f"{path}: fine ({len(recipe.flatten(content))} values, digest {recipe.digest(content)[:12]})")
     return 0
-
-

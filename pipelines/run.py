@@ -56,7 +56,7 @@ def local_cluster(cpus: int | None = None) -> Iterator[str]:
         return
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
-    command = [BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
     command += [f"--num-cpus={cpus}"] if cpus else []
     with (Path(folder) / "head.log").open("w") as log:

@@ -78,7 +78,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     params = recipe.overlay(recipe.load(folder / "params.yaml"), SMALL)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "TRAINYARD", "DVC"))}
-    environment |= {"PATH": f"{BIN}{os.pathsep}{environment['PATH']}", "PYTHONPATH": str(folder), "TRAINYARD_THREADS": "1"}
+    environment |= {
+        "PATH": f"{BIN}{os.pathsep}{environment['PATH']}",
+        "PYTHONPATH": str(folder),
+        "TRAINYARD_THREADS": "1",
+    }
     made = Workspace(folder, environment)
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         made.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)
@@ -153,7 +157,9 @@ np.save("predicted.npy", model.predict({"image": images})["label"])
     said = workspace.run(sys.executable, "-c", code, MLFLOW_TRACKING_URI=place)
     assert "['image']" in said
     lines = (workspace.folder / "plots/confusion.csv").read_text().splitlines()[1:]
-    assert [line.split(",")[1] for line in lines] == [str(label) for label in np.load(workspace.folder / "predicted.npy")]
+    assert [line.split(",")[1] for line in lines] == [
+        str(label) for label in np.load(workspace.folder / "predicted.npy")
+    ]
 
 
 def test_two_workers_write_the_same_bytes(workspace: Workspace) -> None:

@@ -31,7 +31,11 @@ LAYERS = [
     ("components.recipe", "components.journal"),
     ("components.refusal", "components.ranges", "components.ports", "components.home"),
 ]
-OWNERS = {"ray": {"components.cluster", "components.tuning"}, "mlflow": {"components.tracking", "components.predictor"}, "dvc": set()}
+OWNERS = {
+    "ray": {"components.cluster", "components.tuning"},
+    "mlflow": {"components.tracking", "components.predictor"},
+    "dvc": set(),
+}
 
 
 def name_of(file: Path) -> str:
@@ -103,7 +107,8 @@ def test_only_the_engine_loops_over_steps() -> None:
     "module", ["pipelines.cli", "pipelines.check", "pipelines.run", "pipelines.doctor", "pipelines.summary"]
 )
 def test_command_lines_start_light(module: str) -> None:
-    code = f"import sys, {module}; bad = {{'torch', 'ray', 'mlflow', 'pandas', 'matplotlib'}} & set(sys.modules); assert not bad, bad"
+    heavy = {"torch", "ray", "mlflow", "pandas", "matplotlib"}
+    code = f"import sys, {module}; bad = {heavy} & set(sys.modules); assert not bad, bad"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -35,7 +35,7 @@ def test_a_torn_tail_is_dropped_and_written_over(tmp_path_factory, cut: int) -> 
     kept = len(read(path))
     write(Journal(path), 9, 10)
     steps = [record.payload["step"] for record in read(path)]
-    assert steps == [0, 0, 1, 1, 2, 2][:kept] + [9, 9]
+    assert steps == [*[0, 0, 1, 1, 2, 2][:kept], 9, 9]
 
 
 def test_a_flipped_bit_ends_what_is_read(tmp_path: Path) -> None:

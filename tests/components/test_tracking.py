@@ -18,7 +18,7 @@ from components import journal, ports, tracking
 from components.journal import Journal
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     address = f"sqlite:///{tmp_path}/mlflow.db"
@@ -29,7 +29,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def runs(experiment: str = "bench") -> list:
     client = tracking._client(tracking.uri())
     found = client.get_experiment_by_name(experiment)
-    return client.search_runs([found.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"]) if found else []
+    return (
+        client.search_runs([found.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"])
+        if found
+        else []
+    )
 
 
 def points(run, name: str) -> list[tuple[int, float]]:
@@ -111,14 +115,19 @@ def test_nothing_new_asks_the_tracker_nothing(store: str, tmp_path: Path) -> Non
     assert tracking.Mirror(folder).send() == 0
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     """Starts and stops a real server on demand."""
     port, held = ports.free_port(), {}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "kept"),
+    ]
 
     def start() -> None:
         held["process"] = subprocess.Popen(

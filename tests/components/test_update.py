@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -152,7 +154,7 @@ def _starved(peers: Peers) -> None:
     net = nn.Linear(3, 1)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
     update = Update(state, peers)
-    used = int(open("/proc/self/statm").read().split()[0]) * 4096  # noqa: SIM115
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
     resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), used + (256 << 20)))
     update.begin(batches([64]), [64])
 
