@@ -32,10 +32,7 @@ from components.refusal import Refusal, closest
 
 ROOT = Path(__file__).parent
 PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "dict": (dict,), "list": (list,)}
-
-
-class Missing:
-    """Default of an argument that has none."""
+PLAIN_TEXTS = {"str": "a text", "bool": "true or false", "list": "a list", "dict": "a mapping"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ def load(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise Refusal(f"{path}: {where}{getattr(error, 'problem', error)}; fix the YAML there") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise Refusal(f"{path}: {where}{problem}; fix the YAML there") from None
     except UnicodeDecodeError:
         raise Refusal(f"{path}: not UTF-8 text; save it as UTF-8") from None
     if not isinstance(content, dict):
@@ -133,15 +131,18 @@ def check_values(section: dict[str, Any], ranges: dict[str, str], where: str) ->
             raise Refusal(f"{where}.{name}: must be {wanted}, not {section[name]!r}")
 
 
-def check_use(section: Any, where: str) -> None:
-    """Checks a section that names its callable by `use`, and every `use` inside it."""
+def check_use(section: Any, where: str, whole: bool = False) -> None:
+    """Checks a section that names its callable by `use`, and every `use` inside it.
+
+    whole: nobody else adds arguments, so none that is required may be missing.
+    """
     if not isinstance(section, dict) or not isinstance(section.get("use"), str):
         raise Refusal(f"{where}: needs 'use: <file>.<Name>', a dotted path below components/")
-    check(section["use"], {key: value for key, value in section.items() if key != "use"}, where)
+    check(section["use"], {key: value for key, value in section.items() if key != "use"}, where, whole=whole)
 
 
-def check(path: str, arguments: Any, where: str, keywords_only: bool = False) -> None:
-    """Checks `arguments` against the callable at `path`; with `keywords_only`, against its keyword-only ones."""
+def check(path: str, arguments: Any, where: str, keywords_only: bool = False, whole: bool = False) -> None:
+    """Checks `arguments` against the callable at `path`; with `keywords_only`, against its keyword-only ones, all."""
     if not isinstance(arguments, dict):
         raise Refusal(f"{where}: must be a mapping of arguments of {path}, not {arguments!r}")
     try:
@@ -156,12 +157,12 @@ def check(path: str, arguments: Any, where: str, keywords_only: bool = False) ->
         annotation = known[name].annotation
         if _is_use(value):
             check_use(value, f"{where}.{name}")
-        elif annotation is not None and (wanted := _misfit(value, annotation)):
+        if annotation is not None and (wanted := _misfit(value, annotation)):
             raise Refusal(f"{where}.{name}: must be {wanted}, not {value!r}")
         for index, item in enumerate(value if isinstance(value, list) else []):
             if _is_use(item):
                 check_use(item, f"{where}.{name}[{index}]")
-    if keywords_only:
+    if keywords_only or whole:
         for name, argument in known.items():
             if argument.required and name not in arguments:
                 raise Refusal(f"{where}: '{name}' is missing; {path} needs it")
@@ -230,14 +231,14 @@ def _misfit(value: Any, annotation: ast.expr) -> str:
         return "" if isinstance(value, types) and not isinstance(value, bool) and test(value) else text
     if name in PLAIN:
         fits = isinstance(value, PLAIN[name]) and (name == "bool" or not isinstance(value, bool))
-        return "" if fits else {"str": "a text", "bool": "true or false"}.get(name, f"of type {name}")
+        return "" if fits else PLAIN_TEXTS.get(name, f"of type {name}")
     return ""
 
 
 def _misfit_subscript(value: Any, annotation: ast.Subscript) -> str:
     kind = ast.unparse(annotation.value)
     if kind == "Callable":
-        return "a section with 'use: <file>.<Name>'"
+        return "" if _is_use(value) else "a section with 'use: <file>.<Name>'"
     if kind == "Literal":
         options = [ast.literal_eval(o) for o in getattr(annotation.slice, "elts", [annotation.slice])]
         return "" if value in options else f"one of {', '.join(map(str, options))}{closest(str(value), options)}"

@@ -49,18 +49,16 @@ def check_recipe(content: dict[str, Any], where: str) -> None:
 
 def check_data(section: Any, where: str) -> None:
     """The section of a data set, which is built (that reads nothing), so that its own checks speak, too."""
-    recipe.check_use(section, where)
+    recipe.check_use(section, where, whole=True)
     try:
         recipe.build(section)
     except Refusal as refusal:
         raise Refusal(f"{where}.{refusal}") from None
-    except TypeError as error:
-        raise Refusal(f"{where}: {error}; add it to the section") from None
 
 
 def check_fit(section: dict[str, Any], prefix: str) -> None:
     """A {task, fit} section: signatures, and values that can't go together."""
-    recipe.check_use(section["task"], f"{prefix}task")
+    recipe.check_use(section["task"], f"{prefix}task", whole=True)
     recipe.check("engine.fit", section["fit"], f"{prefix}fit", keywords_only=True)
     model = section["task"].get("model", {})
     for name in ("channels", "size", "classes"):

@@ -14,7 +14,6 @@ from components.refusal import Refusal
 
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601, as torchvision rounds them)
 Change = Callable[[Tensor, Tensor], Tensor]
-PIECE = 1 << 16  # numbers worked on at once: few enough to stay in a processor's cache
 
 
 class ColorJitter:
@@ -42,15 +41,9 @@ class ColorJitter:
         drawn = {change: uniform(*span, len(images), generator) for change, span in self.ranges.items()}
         # The order is drawn on the host, from the stream's seed: reading one off a GPU would stall it.
         order = random.Random(generator.initial_seed()).sample(list(drawn), len(drawn))
-        rows = max(1, PIECE // images[0].numel()) if images.device.type == "cpu" else len(images)
-        out = torch.empty_like(images)
-        for start in range(0, len(images), rows):
-            cut = slice(start, start + rows)
-            piece = images[cut]
-            for change in order:
-                piece = change(piece, drawn[change][cut])
-            out[cut] = piece
-        return out
+        for change in order:
+            images = change(images, drawn[change])
+        return images
 
 
 def change_brightness(images: Tensor, factor: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Classification(Task):
         self.model, self.optimizer = model, optimizer
         self.augment = [transform() for transform in augment or []]
         self.label_smoothing, self.start, self.body_rate = label_smoothing, start, body_rate
-        self.scale, self.shift = torch.ones(1), torch.zeros(1)
+        self.scale, self.byte_scale, self.shift = torch.ones(1), torch.ones(1), torch.zeros(1)
 
     def setup(self, spec: Spec) -> State:
         height, width, channels = spec.columns["image"]
@@ -51,6 +51,7 @@ class Classification(Task):
             copy_body(net, Path(self.start))
         mean, std = (torch.tensor(spec.statistics[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
         self.scale, self.shift = 1 / std, -mean / std
+        self.byte_scale = self.scale / 255
         head = list(net.get_submodule("head").parameters())
         own = {id(p) for p in head}
         body = [p for p in net.parameters() if id(p) not in own]
@@ -80,12 +81,16 @@ class Classification(Task):
     def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [B, H, W, C] -> normalised float [B, C, H, W], in the channels-last order it is stored in."""
         images = batch["image"].permute(0, 3, 1, 2).float()
+        if self.scale.device != images.device:
+            self.scale, self.byte_scale, self.shift = (
+                t.to(images.device) for t in (self.scale, self.byte_scale, self.shift)
+            )
         if generator is None or not self.augment:
-            return images.mul_(self.scale.to(images.device) / 255).add_(self.shift.to(images.device))
+            return images.mul_(self.byte_scale).add_(self.shift)
         images = images.div_(255)
         for transform in self.augment:
             images = transform(images, generator)
-        return images * self.scale.to(images.device) + self.shift.to(images.device)
+        return images * self.scale + self.shift
 
 
 def copy_body(net: nn.Module, folder: Path) -> None:

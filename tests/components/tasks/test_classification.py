@@ -1,0 +1,119 @@
+"""Picture classification: normalisation, augmentation in training alone, fine-tuning by the notes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from components import exported, optimizers
+from components.models.lenet import LeNet
+from components.models.resnet import ResNet
+from components.models.softmax import Softmax
+from components.refusal import Refusal
+from components.task import Shard, Spec, State
+from components.tasks.classification import Classification
+
+STATISTICS = {"mean": [0.5, 0.25, 0.1], "std": [0.2, 0.3, 0.4]}
+MODEL = partial(ResNet, widths=[4, 8], blocks=1, stem="cifar")
+SECTION = {
+    "use": "tasks.classification.Classification",
+    "model": {"use": "models.resnet.ResNet", "widths": [4, 8], "blocks": 1, "stem": "cifar"},
+}
+
+
+def spec(classes: int) -> Spec:
+    names = tuple(str(number) for number in range(classes))
+    return Spec({"image": (16, 16, 3), "label": ()}, names, STATISTICS)
+
+
+def batch(rows: int, classes: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (rows, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    return {"image": images, "label": torch.randint(0, classes, (rows,), generator=generator)}
+
+
+def shard(given: dict[str, torch.Tensor]) -> Shard:
+    return Shard(given, torch.Generator().manual_seed(1), 0)
+
+
+def black(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """An augmentation that can't be overlooked."""
+    assert 0 <= images.min() <= images.max() <= 1
+    return torch.zeros_like(images)
+
+
+@pytest.mark.parametrize("augment", [None, [lambda: lambda images, generator: images]])
+def test_pixels_are_normalised_channel_by_channel(augment) -> None:
+    task = Classification(Softmax, augment=augment)
+    task.setup(spec(3))
+    images = batch(4, 3)["image"]
+    expected = (images.numpy() / 255 - np.array(STATISTICS["mean"])) / np.array(STATISTICS["std"])
+    for generator in (None, torch.Generator()):
+        pixels = task.pixels({"image": images}, generator)
+        assert pixels.is_contiguous(memory_format=torch.channels_last)
+        np.testing.assert_allclose(pixels.permute(0, 2, 3, 1).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_are_changed_in_training_alone() -> None:
+    plain, changed = Classification(Softmax), Classification(Softmax, augment=[lambda: black])
+    given = batch(6, 3)
+    torch.manual_seed(0)
+    state = plain.setup(spec(3))
+    changed.setup(spec(3))
+    assert torch.equal(plain.predict(state, given)["probability"], changed.predict(state, given)["probability"])
+    assert plain.loss(state, shard(given))[0] != changed.loss(state, shard(given))[0]
+
+
+def test_loss_and_accuracy_are_those_of_the_logits() -> None:
+    task, given = Classification(Softmax, label_smoothing=0.1), batch(8, 3)
+    state = task.setup(spec(3))
+    loss, metrics = task.loss(state, shard(given))
+    logits = state.modules["net"](task.pixels(given))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, given["label"], label_smoothing=0.1))
+    assert metrics["accuracy"] == (logits.argmax(1) == given["label"]).float().mean()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> tuple[Path, State]:
+    """A model of five classes, exported as the stage `pretrain` does."""
+    torch.manual_seed(5)
+    state = Classification(MODEL).setup(spec(5))
+    exported.write(tmp_path / "source", state, spec(5), SECTION)
+    return tmp_path / "source", state
+
+
+def test_all_but_the_output_layer_is_copied_and_learns_at_its_own_rate(source: tuple[Path, State]) -> None:
+    folder, pretrained = source
+    task = Classification(MODEL, partial(optimizers.sgd, lr=0.5), start=str(folder), body_rate=0.1)
+    state = task.setup(spec(3))
+    old, new = (s.modules["net"].state_dict() for s in (pretrained, state))
+    for name in old:
+        if name.startswith("head."):
+            assert new[name].shape[0] == 3
+        else:
+            assert torch.equal(old[name], new[name]), name
+    head, body = state.optimizers["net"].param_groups
+    assert (head["lr"], body["lr"]) == (0.5, pytest.approx(0.05))
+    assert {id(p) for p in head["params"]} == {id(p) for p in state.modules["net"].head.parameters()}
+    assert len(head["params"]) + len(body["params"]) == len(list(state.modules["net"].parameters()))
+
+
+def test_at_rate_zero_the_body_is_frozen(source: tuple[Path, State]) -> None:
+    task = Classification(MODEL, start=str(source[0]), body_rate=0.0)
+    net = task.setup(spec(3)).modules["net"]
+    assert {name for name, p in net.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+
+
+def test_another_network_or_an_empty_folder_is_no_start(source: tuple[Path, State], tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"another network \(\S+ differs\); use one model section"):
+        Classification(LeNet, start=str(source[0])).setup(spec(3))
+    with pytest.raises(Refusal, match=r"another network \(stem.0.weight differs\)"):
+        wider = partial(ResNet, widths=[6, 8], blocks=1, stem="cifar")
+        Classification(wider, start=str(source[0])).setup(spec(3))
+    with pytest.raises(Refusal, match="run the stage that writes it"):
+        Classification(MODEL, start=str(tmp_path / "nothing")).setup(spec(3))

@@ -1,0 +1,154 @@
+"""Bad params and recipes: one line that says what, where and what to do; exit code 2; nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components import recipe
+from pipelines.cli import main
+
+ROOT = Path(__file__).parent.parent.parent
+PARAMS = recipe.load(ROOT / "params.yaml")
+RECIPE = recipe.load(ROOT / "pipelines/vision/resnet.yaml")
+GONE = object()  # in place of a value: the key is taken away
+TUNE = {"folds": 3, "search": {"samples": 2, "space": {"fit.batch": {"choices": [10, 20]}}}}
+
+
+def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy in which the dotted key has another value; a number in it counts items of a list."""
+    content = yaml.safe_load(yaml.safe_dump(content))
+    *owners, last = [int(part) if part.isdigit() else part for part in key.split("/")]
+    place: Any = content
+    for owner in owners:
+        place = place[owner]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    return content
+
+
+def refused(capsys: pytest.CaptureFixture, *command: str) -> str:
+    """The one line that the command says; it exits with 2 and writes nothing."""
+    before = sorted(Path().rglob("*"))
+    assert main(list(command)) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1, told.err
+    assert sorted(Path().rglob("*")) == before
+    return told.err
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+FLAGSHIP = [
+    ("sead", 1, "unknown section 'sead' (did you mean 'seed'?)"),
+    ("seed", -1, "params.yaml.seed: must be a whole number of at least 0, not -1"),
+    ("seed", GONE, "section 'seed' is missing"),
+    ("data/traget", {}, "unknown section 'traget' (did you mean 'target'?)"),
+    ("data/source", GONE, "data: section 'source' is missing"),
+    ("data", 3, "data: must be a mapping with source, target"),
+    ("data/target/label", 50, "data.target.label: data.digits.Digits has no such argument (did you mean 'labels'?)"),
+    ("data/target/labels", 0, "data.target.labels: must be a whole number of at least 1, not 0"),
+    ("data/target/labels", 5, "data.target.labels: 5 of 1797 digits can't be split; give 10 to 1796"),
+    ("data/target/use", "data.digit.Digits", "no file components/data/digit.py (did you mean 'data.digits'?)"),
+    ("augment/copies", 1.5, "augment.copies: must be a whole number of at least 0"),
+    ("augment/transforms", {"use": "x"}, "augment.transforms: must be a list"),
+    ("augment/transforms/0/degres", 3, "augment.transforms[0].degres"),
+    ("model/use", "models.resnet.ResNte", "(did you mean 'ResNet'?)"),
+    ("model/widths", [16, "a"], "model.widths: must be a list, each item a whole number of at least 1"),
+    ("model/stem", "cifr", "model.stem: must be one of imagenet, cifar (did you mean 'cifar'?)"),
+    ("model/classes", 7, "task.model.classes: 7 is not for a recipe to say; the data decide it"),
+    ("pretrain/fit/epoch", 3, "pretrain.fit.epoch: engine.fit has no such argument (did you mean 'epochs'?)"),
+    ("pretrain/fit/epochs", "ten", "pretrain.fit.epochs: must be a whole number of at least 1, not 'ten'"),
+    ("pretrain/fit/epochs", True, "pretrain.fit.epochs: must be a whole number"),
+    ("pretrain/fit/batch", 3, "pretrain.fit.batch: 3 is smaller than fit.shards: 4; each shard needs an example"),
+    ("pretrain/fit/precision", "float16", "(did you mean 'bfloat16'?)"),
+    ("pretrain/fit/schedule/warm_up", 0.1, "(did you mean 'warmup'?)"),
+    ("pretrain/fit/schedule/warmup", 1.5, "pretrain.fit.schedule.warmup: must be a number from 0 to 1, not 1.5"),
+    ("pretrain/fit", None, "pretrain.fit: must be a mapping"),
+    ("pretrain/task/optimizer/lr", "fast", "pretrain.task.optimizer.lr: must be a number above 0, not 'fast'"),
+    ("pretrain/task/augment/0/p", 1, "pretrain.task.augment[0].p"),
+    ("pretrain/tasks", {}, "unknown section 'tasks' (did you mean 'task'?)"),
+    ("finetune/seeds", 0, "finetune.seeds: must be a whole number of at least 1"),
+    ("finetune/task/body_rate", -1, "finetune.task.body_rate: must be a number of at least 0"),
+    ("tune/folds", 1, "tune.folds: must be at least 2"),
+    ("tune/search/sample", 3, "tune.search.sample: tuning.search has no such argument (did you mean 'samples'?)"),
+    ("tune/search/space", GONE, "tune.search: 'space' is missing"),
+    ("tune/search/space", {"fit.bach": {"choices": [8]}}, "no value 'fit.bach' (did you mean 'fit.batch'?)"),
+    ("tune/search/space", {"fit.batch": {"choices": [8, 1]}}, "fit.batch: 1 is smaller than fit.shards: 2"),
+    ("tune/search/space", {"task.optimizer.lr": {"low": 0, "high": 1}}, "task.optimizer.lr: must be a number above 0"),
+    ("tune/search/space", {"task.optimizer.lr": {"low": 2, "high": 1}}, "low must be below high"),
+    ("evaluate/level", 1, "evaluate.level: must be a number between 0 and 1, not 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "says"), FLAGSHIP, ids=lambda value: value if isinstance(value, str) else "")
+def test_wrong_params_are_refused_by_every_stage(key: str, value: Any, says: str, capsys) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(changed(PARAMS, key, value)))
+    for command in (["plan"], ["prepare"], ["evaluate"]):
+        assert says in refused(capsys, *command)
+
+
+RECIPES = [
+    ("dta", {}, "recipe.yaml: unknown section 'dta' (did you mean 'data'?)"),
+    ("task", GONE, "recipe.yaml: section 'task' is missing"),
+    ("data", {"size": 16}, "recipe.yaml: data: needs 'use: <file>.<Name>'"),
+    ("data/labels", 2000, "recipe.yaml: data.labels: 2000 of 1797 digits can't be split"),
+    ("data", {"use": "data.image_folder.ImageFolder"}, "recipe.yaml: data: 'folder' is missing"),
+    ("task/use", "tasks.classification.Clasification", "(did you mean 'Classification'?)"),
+    ("task/model", GONE, "recipe.yaml: task: 'model' is missing; tasks.classification"),
+    ("task/model", "models.resnet.ResNet", "recipe.yaml: task.model: must be a section with 'use"),
+    ("task/optimizer/momentum", 2, "recipe.yaml: task.optimizer.momentum: must be a number from 0 to 1, not 2"),
+    ("task/augment", {"use": "augment.flip.RandomHorizontalFlip"}, "recipe.yaml: task.augment: must be a list"),
+    ("fit/batch", 1, "recipe.yaml: fit.batch: 1 is smaller than fit.shards: 2"),
+    ("fit/shards", 1000, "recipe.yaml: fit.batch: 50 is smaller than fit.shards: 1000"),
+    ("fit/ema", 1.5, "recipe.yaml: fit.ema: must be a number from 0 to 1 or null, not 1.5"),
+    ("tune", {**TUNE, "folds": "3"}, "recipe.yaml: tune.folds: must be a whole number of at least 1, not '3'"),
+    ("tune", {"folds": 3}, "recipe.yaml: tune: section 'search' is missing"),
+    ("seed", "zero", "recipe.yaml.seed: must be a whole number of at least 0, not 'zero'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "says"), RECIPES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_wrong_recipe_is_refused_before_anything_starts(key: str, value: Any, says: str, capsys) -> None:
+    Path("recipe.yaml").write_text(yaml.safe_dump(changed(RECIPE, key, value)))
+    for command in ("plan", "fit"):
+        assert says in refused(capsys, command, "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"fit: {epochs: 3}\nfit: {epochs: 4}\n", "line 1, column 1: key 'fit' is given twice"),
+        (b"task:\n  model: {use: a, use: b}\n", "line 2, column 10: key 'use' is given twice"),
+        (b"fit: [1, 2\n", "line 2, column 1"),
+        (b"data: caf\xe9\n", "not UTF-8 text"),
+        (b"\x00\x01", "recipe.yaml: "),
+        (b"- a\n- b\n", "holds no mapping of sections"),
+        (b"", "holds no mapping of sections"),
+        (b"data: !!python/object/apply:os.system ['touch pwned']\n", "could not determine a constructor"),
+    ],
+)
+def test_broken_files_are_refused_with_their_place(content: bytes, says: str, capsys) -> None:
+    Path("recipe.yaml").write_bytes(content)
+    assert says in refused(capsys, "plan", "recipe.yaml")
+
+
+def test_a_file_that_is_not_there_is_refused(capsys) -> None:
+    assert "missing.yaml: no such recipe" in refused(capsys, "fit", "missing.yaml")
+
+
+def test_what_is_right_passes(capsys) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    Path("recipe.yaml").write_text(yaml.safe_dump(changed(RECIPE, "tune", TUNE)))
+    assert main(["plan", "params.yaml", "recipe.yaml"]) == 0
+    assert capsys.readouterr().out.count("fine") == 2
