@@ -17,13 +17,15 @@ from components import exported
 
 
 class Predictor(PythonModel):
+    _skip_type_hint_validation = True  # the signature says what fits; MLflow knows no hint for arrays by column
+
     def load_context(self, context: Any) -> None:
         self.task, self.state = exported.read(context.artifacts["model"])
         for module in self.state.modules.values():
             module.eval()
 
-    def predict(self, context, model_input, params=None) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
-        """model_input: {column: array [B, ...]}. No type hints: MLflow would read them as a schema of its own."""
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """model_input: {column: array [B, ...]}, without a hint, which MLflow would read as a schema of its own."""
         batch = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
         with torch.no_grad():
             return {name: values.numpy() for name, values in self.task.predict(self.state, batch).items()}

@@ -14,7 +14,6 @@ import logging
 import os
 import threading
 import urllib.parse
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -260,7 +259,7 @@ class _Run:
 
         root = Path(__file__).parent
         mlflow.set_tracking_uri(self.uri)
-        with mlflow.start_run(run_id=run), warnings.catch_warnings(action="ignore"):
+        with mlflow.start_run(run_id=run):
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(root / "predictor.py"),

@@ -25,7 +25,7 @@ def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pyt
         "                 from scratch  learning rate 0.1     batch size 32      of 2 trials",
         "  seconds        prepare 13  evaluate 5  in all 18",
         f"  report         file://{results.resolve()}/reports/index.html",
-        "  MLflow         make ui  (trainyard ui), then",
+        "  MLflow         make ui  (trainyard ui) prints links to the search and comparisons, too",
         "                 curves: http://127.0.0.1:5000/#/experiments/1/runs",
     ]
 
