@@ -15,7 +15,7 @@ from torch import Tensor
 
 from components import checkpoint
 from components.journal import Journal
-from components.refusal import Refusal
+from components.refusal import Diverged, Refusal
 from components.task import State
 
 Scores = dict[str, float]
@@ -55,7 +55,7 @@ class Meter:
             self.totals[name] = self.totals.get(name, 0.0) + value
         self.seen, self.sums, self.count = self.seen + self.count, {}, 0
         if not math.isfinite(means.get("loss", 0.0)):
-            raise Refusal(f"step {step}: the loss became {means['loss']}; lower the learning rate or set fit.clip")
+            raise Diverged(f"step {step}: the loss became {means['loss']}; lower the learning rate or set fit.clip")
         return means
 
     def epoch_means(self) -> Scores:

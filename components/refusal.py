@@ -10,6 +10,10 @@ class Refusal(Exception):
     """Raised for anything the user can put right; never for our own mistakes (those keep their traceback)."""
 
 
+class Diverged(Refusal):
+    """The loss is no number any more: settings that a search may try and find poor."""
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """`" (did you mean 'batch'?)"`, or an empty string when nothing known resembles `word`."""
     match = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)

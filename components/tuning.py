@@ -11,14 +11,12 @@ own files are all there is to save: a search killed and started again proposes t
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import shutil
-import socket
-import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,36 +26,14 @@ import numpy as np
 from components import cluster
 from components.ranges import Count, Natural
 from components.refusal import Refusal, closest
+from components.trials import LOST, MARKER, RECORD, Attempt, Scores, Trial, name_of, read, write
 
-Scores = dict[str, float]
-RECORD, MARKER = "trial.json", "running.json"
-LOST = 8  # workers that one trial may lose
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the trials' files are the state
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
-
-
-@dataclass
-class Trial:
-    arm: str
-    number: int
-    values: dict[str, Any]  # dotted recipe key -> value
-    parts: list[Scores] = field(default_factory=list)  # the scores of each rung by itself
-    finished: bool = False  # False: stopped early
-    seconds: float = 0.0
-    accumulate: int = 1  # > 1 after running out of memory
-
-    @property
-    def rungs(self) -> list[Scores]:
-        """The mean scores after each rung."""
-        return [_mean(self.parts[: count + 1]) for count in range(len(self.parts))]
-
-    @property
-    def scores(self) -> Scores:
-        return _mean(self.parts) if self.parts else {}
 
 
 def search(
@@ -118,37 +94,9 @@ def search(
     found = {arm: read(folder / arm, samples) for arm in arms}
     for arm, trials in found.items():
         if not any(t.finished for t in trials):
-            raise errors[0] if errors else Refusal(f"tune: no trial of '{arm}' finished; give it more samples")
+            reason = next((t.diverged for t in trials if t.diverged), "give it more samples")
+            raise errors[0] if errors else Refusal(f"tune: no trial of '{arm}' finished: {reason}")
     return found
-
-
-def read(folder: Path, samples: int) -> list[Trial]:
-    """The trials below `folder` as far as they have come, in order of their numbers."""
-    files = [folder / name_of(number) / RECORD for number in range(samples)]
-    return [Trial(**json.loads(file.read_text())) for file in files if file.is_file()]
-
-
-def name_of(number: int) -> str:
-    return f"trial-{number:03d}"
-
-
-def describe(trial: Trial, values_only: bool = False) -> str:
-    """`lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`."""
-    values = " ".join(
-        f"{key.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}"
-        for key, value in trial.values.items()
-    )
-    scores = " ".join(f"{name} {value:.4f}" for name, value in trial.scores.items())
-    return values if values_only else f"{values}  {scores} after {len(trial.parts)} folds"
-
-
-def best(trials: list[Trial], monitor: tuple[str, str]) -> Trial:
-    """The best of those that went all the way; equal scores are told apart by the lower loss, then the lower number."""
-    name, mode = monitor
-    sign = 1 if mode == "max" else -1
-    return max(
-        (t for t in trials if t.finished), key=lambda t: (sign * t.scores[name], -t.scores.get("loss", 0), -t.number)
-    )
 
 
 def check_space(space: Any, known: dict[str, Any], where: str = "tune.space") -> None:
@@ -210,7 +158,7 @@ class Study:
         return number, self.study.ask(self.space).params
 
     def end(self, number: int, value: float | None) -> None:
-        """`value`: the monitored score, however far the trial came; None when it was lost."""
+        """`value`: the monitored score, however far the trial came; None when it was lost or diverged."""
         self.ended[number] = value
 
 
@@ -255,7 +203,10 @@ def _ray_tune(
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
             arm, number = numbers[trial_id]
-            studies[arm].end(number, result[monitor[0]] if result and not error else None)
+            score = result[monitor[0]] if result and not error else math.nan
+            if math.isnan(score):
+                seen.pop((arm, number), None)  # what it scored before is no measure for others
+            studies[arm].end(number, None if math.isnan(score) else score)
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the trials' files are the state."""
@@ -292,7 +243,7 @@ def _ray_tune(
             if "low on memory" in str(error):  # Ray itself ended the worker
                 arm, number = numbers[trial.trial_id]
                 marker = folder / arm / name_of(number) / MARKER
-                _write(marker, json.loads(marker.read_text()) | {"kills": -1})
+                write(marker, json.loads(marker.read_text()) | {"kills": -1})
 
     return Proposals(metric=monitor[0], mode=monitor[1]), Halving(), Follower()
 
@@ -323,91 +274,3 @@ def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str) -> type:
             return self.attempt.step()
 
     return Worker
-
-
-class Attempt:
-    """A trial on its worker. What is known of it is read, not done again; its record is written after every rung."""
-
-    def __init__(
-        self,
-        trial: Callable[..., Scores] | str,
-        arms: dict[str, dict[str, Any]],
-        folder: Path,
-        rungs: int,
-        monitor: str,
-        search: str,
-        config: dict[str, Any],
-    ) -> None:
-        self.trial, self.arguments = cluster.named(trial), arms[config["arm"]]
-        self.rungs, self.monitor = rungs, monitor
-        self.folder, self.search = folder / config["arm"] / name_of(config["number"]), search
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.record = Trial(config["arm"], config["number"], json.loads(config["values"]))
-        self.told, self.deaths = 0, 0
-        file = self.folder / RECORD
-        known = Trial(**json.loads(file.read_text())) if file.is_file() else None
-        if known and known.values == self.record.values:
-            self.record = known
-        self._learn_from_death()
-
-    def step(self) -> dict[str, Any]:
-        """The next rung: mean scores so far, and `done` after the last."""
-        if self.told == len(self.record.parts):
-            self._run()
-        self.told += 1
-        return {**self.record.rungs[self.told - 1], "done": self.told == self.rungs}
-
-    def _run(self) -> None:
-        from components.update import out_of_memory
-
-        started, record = time.monotonic(), self.record
-        while True:
-            self._mark()
-            try:
-                scores = self.trial(record.values, record.accumulate, len(record.parts), **self.arguments)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or record.accumulate >= 1 << LOST:
-                    raise
-            record.accumulate *= 2
-        if self.monitor not in scores:
-            raise Refusal(f"tune: the task gives no score '{self.monitor}'; it gives: {', '.join(scores)}")
-        record.parts.append(scores)
-        record.seconds += time.monotonic() - started
-        record.finished = len(record.parts) == self.rungs
-        _write(self.folder / RECORD, asdict(record))
-        (self.folder / MARKER).unlink(missing_ok=True)
-
-    def _mark(self) -> None:
-        """A note that only a worker that dies leaves behind."""
-        given = {"search": self.search, "host": socket.gethostname(), "kills": kernel_kills(), "deaths": self.deaths}
-        _write(self.folder / MARKER, given | {"accumulate": self.record.accumulate})
-
-    def _learn_from_death(self) -> None:
-        """A worker lost to memory, or lost again, is followed by one with half the microbatch."""
-        file = self.folder / MARKER
-        left = json.loads(file.read_text()) if file.is_file() else {}
-        if left.get("search") != self.search:
-            return  # nothing left, or the whole search was killed
-        self.deaths = left["deaths"] + 1
-        memory = left["kills"] < 0 or (left["host"] == socket.gethostname() and left["kills"] < kernel_kills())
-        self.record.accumulate = left["accumulate"] * (2 if memory or self.deaths > 1 else 1)
-
-
-def kernel_kills() -> int:
-    """Processes that this machine's kernel has killed for want of memory since it started."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
-def _mean(parts: list[Scores]) -> Scores:
-    return {name: float(np.mean([part[name] for part in parts])) for name in parts[-1]}
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value))
-    draft.replace(path)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from components.peers import Peers
 
 PREPARED, OUT = "data/prepared", "data/augmented"
+ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that trains on it
 
 
 def main(params: dict[str, Any]) -> None:
@@ -28,9 +29,6 @@ def main(params: dict[str, Any]) -> None:
         for role, rows in run.spread(write, PREPARED, OUT, params["augment"], transforms, params["seed"]).items():
             run.tell(f"{role}: statistics of {rows['examples']:,} training examples, {rows['derived']:,} derived")
             run.artifact(f"{OUT}/{role}/preview.png")
-
-
-ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that trains on it
 
 
 def write(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components import cluster, recipe, tuning
+from components.trials import best, describe
 from pipelines.check import check_recipe
 from pipelines.stage import Stage, code_digest, history, stage, work, write_json
 
@@ -52,9 +53,9 @@ def searched(run: Stage, tune: dict[str, Any], section: dict[str, Any], data: Pa
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, "trials", trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]
-    best = tuning.best(trials, MONITOR)
-    run.tell(f"best of {len(trials)} trials: {tuning.describe(best)}")
-    return best.values
+    winner = best(trials, MONITOR)
+    run.tell(f"best of {len(trials)} trials: {describe(winner)}")
+    return winner.values
 
 
 def summed(found: dict[str, Any]) -> dict[str, float]:

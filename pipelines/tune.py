@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import cluster, tuning
+from components.trials import Trial, best, describe
 from pipelines import finetune, pretrain
 from pipelines.finetune import ARMS, AUGMENTED, PREPARED
 from pipelines.stage import stage, table, write_json
@@ -20,10 +21,10 @@ def main(params: dict[str, Any]) -> None:
     given = {"prepared": PREPARED, "augmented": AUGMENTED, "count": folds, "seed": seed}
     with stage("tune", params, tracked, [PREPARED, AUGMENTED, pretrain.MODEL]) as run:
 
-        def ended(trial: tuning.Trial, folder: Path) -> None:
-            name = f"{trial.arm} trial {trial.number:02d}  {tuning.describe(trial, values_only=True)}"
+        def ended(trial: Trial, folder: Path) -> None:
+            name = f"{trial.arm} trial {trial.number:02d}  {describe(trial, values_only=True)}"
             run.trial(name, folder, trial.values, trial.arm, trial.rungs)
-            run.tell(f"{trial.arm} trial {trial.number}: {tuning.describe(trial)}")
+            run.tell(f"{trial.arm} trial {trial.number}: {describe(trial)}")
 
         found = tuning.search(
             "pipelines.training.trial",
@@ -36,12 +37,12 @@ def main(params: dict[str, Any]) -> None:
             seed=seed,
             **params["tune"]["search"],
         )
-        best = {arm: tuning.best(trials, MONITOR) for arm, trials in found.items()}
-        for arm, winner in best.items():
-            run.tell(f"{arm}: best {tuning.describe(winner)}")
+        winners = {arm: best(trials, MONITOR) for arm, trials in found.items()}
+        for arm, winner in winners.items():
+            run.tell(f"{arm}: best {describe(winner)}")
         chosen = {
             arm: {"values": winner.values, "scores": winner.scores, "trials": len(found[arm])}
-            for arm, winner in best.items()
+            for arm, winner in winners.items()
         }
         write_json("tune/best.json", chosen)
         rows = [

@@ -15,7 +15,9 @@ FILES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"
 # Who may import whom: a module imports only from rows below its own (and from its own package).
 LAYERS = [
     ("pipelines",),
-    ("components.cluster", "components.tuning", "components.tracking", "components.promotion", "components.report"),
+    ("components.tuning", "components.tracking", "components.promotion", "components.report"),
+    ("components.trials",),
+    ("components.cluster",),
     ("components.figures",),
     ("components.engine",),
     ("components.tasks",),

@@ -137,9 +137,10 @@ def _one_of_each(labels: np.ndarray) -> np.ndarray:
 
 def _grid(columns: list[np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """uint8 [rows, H, W, C] for each column -> one picture with white gaps, and where its lines' middles lie."""
-    rows, height, width, _ = columns[0].shape
+    rows, height, width, _ = np.max([images.shape for images in columns], axis=0)  # a crop may have another size
     gap = 1 + height // 16
     grid = np.full((rows, height + gap, len(columns), width + gap, 3), 255, np.uint8)
-    grid[:, :height, :, :width] = np.stack(columns, axis=2)  # grey spreads over the three channels
+    for column, images in enumerate(columns):
+        grid[:, : images.shape[1], column, : images.shape[2]] = images  # grey spreads over the three channels
     middles = [np.arange(n) * (side + gap) + (side - 1) / 2 for n, side in ((rows, height), (len(columns), width))]
     return grid.reshape(rows * (height + gap), len(columns) * (width + gap), 3), (middles[0], middles[1])

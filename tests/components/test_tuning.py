@@ -17,8 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import tuning
-from components.refusal import Refusal
+from components import trials, tuning
+from components.refusal import Diverged, Refusal
+from components.trials import Attempt, Trial, best, kernel_kills
 
 SPACE = {"lr": {"low": 0.01, "high": 1.0, "log": True}, "batch": {"choices": [8, 16]}}
 MONITOR = ("accuracy", "max")
@@ -58,7 +59,7 @@ def search(folder: Path, trial=peak, samples: int = 6, on_trial=None, parallel: 
     )
 
 
-def told(found: dict[str, list[tuning.Trial]]) -> dict:
+def told(found: dict[str, list[Trial]]) -> dict:
     return {arm: [(t.number, t.values, t.parts, t.finished) for t in trials] for arm, trials in found.items()}
 
 
@@ -78,9 +79,9 @@ def test_each_arm_gets_the_same_search_and_the_best_is_found(undisturbed) -> Non
     assert told({"x": found["a"]}) == told({"x": found["b"]})
     assert [trial.number for trial in found["a"]] == list(range(6))
     assert len({trial.values["lr"] for trial in found["a"]}) == 6
-    best = tuning.best(found["a"], MONITOR)
-    assert best.scores["accuracy"] == max(trial.scores["accuracy"] for trial in found["a"] if trial.finished)
-    assert best.scores["accuracy"] == pytest.approx(np.mean([part["accuracy"] for part in best.parts]))
+    winner = best(found["a"], MONITOR)
+    assert winner.scores["accuracy"] == max(trial.scores["accuracy"] for trial in found["a"] if trial.finished)
+    assert winner.scores["accuracy"] == pytest.approx(np.mean([part["accuracy"] for part in winner.parts]))
     assert sorted(heard) == [(arm, number, True) for arm in "ab" for number in range(6)]
     assert not (folder / "search" / "ray").exists()
 
@@ -144,10 +145,9 @@ def hungry(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, f
 @pytest.mark.cluster
 def test_out_of_memory_halves_the_microbatch_and_loses_nothing(cluster_of_two: str, tmp_path: Path) -> None:
     found = search(tmp_path, hungry, samples=2)
-    for trials in found.values():
-        assert [trial.accumulate for trial in trials if len(trial.parts) > 1] != []
-        assert all(trial.accumulate == (4 if len(trial.parts) > 1 else 1) for trial in trials)
-        assert trials[0].finished
+    for one in found.values():
+        assert one[0].finished
+        assert all(trial.accumulate == (4 if len(trial.parts) > 1 else 1) for trial in one)
 
 
 def dying(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
@@ -189,16 +189,38 @@ def test_a_mistake_of_our_own_ends_the_search_at_once(cluster_of_two: str, tmp_p
         search(tmp_path, refused)
 
 
+def diverging(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
+    """Half of the rates are too high, some in the second rung alone."""
+    note(folder, f"{values['lr']:.6f} {rung}")
+    if values["lr"] > 0.15 or (values["lr"] > 0.1 and rung == 1):
+        raise Diverged("step 7: the loss became nan; lower the learning rate or set fit.clip")
+    return {"accuracy": values["lr"], "loss": 0.0}
+
+
+@pytest.mark.cluster
+def test_a_trial_that_diverges_is_a_poor_one_and_no_more(cluster_of_two: str, tmp_path: Path) -> None:
+    found = search(tmp_path, diverging, samples=8)["a"]
+    assert [trial.number for trial in found] == list(range(8))
+    assert all(("nan" in trial.diverged) <= (trial.values["lr"] > 0.1) for trial in found)
+    assert any(trial.diverged and not trial.parts for trial in found)
+    assert all(not trial.finished for trial in found if trial.diverged)
+    assert any(trial.diverged and trial.parts for trial in found)
+    assert best(found, MONITOR).values["lr"] <= 0.1
+    before = calls(tmp_path)
+    assert told({"a": search(tmp_path, diverging, samples=8)["a"]}) == told({"a": found})
+    assert calls(tmp_path) == before
+
+
 # ------------------------------------------------------------------------------------------------ without a cluster
 
 
 def test_a_death_by_memory_is_told_from_a_death_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"arm": "a", "number": 0, "values": "{}"}
     kills = iter([5, 5, 6])
-    monkeypatch.setattr(tuning, "kernel_kills", lambda: next(kills))
+    monkeypatch.setattr(trials, "kernel_kills", lambda: next(kills))
 
-    def attempt(search: str) -> tuning.Attempt:
-        return tuning.Attempt(lambda *_: {}, {"a": {}}, tmp_path, 1, "accuracy", search, config)
+    def attempt(search: str) -> Attempt:
+        return Attempt(lambda *_: {}, {"a": {}}, tmp_path, 1, "accuracy", search, config)
 
     first = attempt("one")
     first._mark()  # ... and dies: by hand
@@ -206,9 +228,9 @@ def test_a_death_by_memory_is_told_from_a_death_by_hand(tmp_path: Path, monkeypa
     assert (second.deaths, second.record.accumulate) == (1, 1)
     second.deaths = 0
     second.search = "one"
-    monkeypatch.setattr(tuning, "kernel_kills", lambda: 6)
+    monkeypatch.setattr(trials, "kernel_kills", lambda: 6)
     second._mark()
-    monkeypatch.setattr(tuning, "kernel_kills", lambda: 7)
+    monkeypatch.setattr(trials, "kernel_kills", lambda: 7)
     assert attempt("one").record.accumulate == 2
     assert attempt("another search").record.accumulate == 1
 
@@ -216,7 +238,7 @@ def test_a_death_by_memory_is_told_from_a_death_by_hand(tmp_path: Path, monkeypa
 def test_the_kernel_says_how_many_it_has_killed() -> None:
     if not Path("/proc/vmstat").exists():
         pytest.skip("Linux alone counts them")
-    assert tuning.kernel_kills() == int(
+    assert kernel_kills() == int(
         subprocess.run(["awk", '$1 == "oom_kill" {print $2}', "/proc/vmstat"], capture_output=True, check=True).stdout
     )
 

@@ -15,6 +15,7 @@ from scipy.ndimage import find_objects, label
 
 from components.augment import offline
 from components.augment.affine import RandomAffine
+from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
 from components.augment.jitter import ColorJitter
 from components.augment.offline import Copies, Moments, changed, preview, statistics
@@ -128,6 +129,12 @@ def test_the_preview_shows_originals_beside_what_training_sees(store: Store, tmp
         original = examples["image"][examples["label"].tolist().index(kind)]
         for column in range(10):
             assert np.array_equal(cells[10 * row + column], original[:, ::-1] if column else original)
+
+
+def test_the_preview_takes_crops_of_another_size(store: Store, tmp_path: Path) -> None:
+    preview(tmp_path / "a.png", store, [RandomResizedCrop(size=9)], seed=0)
+    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    assert len(cells_of(shown, (9, 9))) == 100
 
 
 def cells_of(shown: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:

@@ -1,0 +1,174 @@
+"""A search's trial: its record, which is a file, and the worker's part in it. What is known is read, not done again.
+
+trial-007/trial.json     values, scores of each rung so far; the search needs no other state
+trial-007/running.json   while a worker is at it: what one that dies leaves behind
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components import cluster
+from components.refusal import Diverged, Refusal
+
+Scores = dict[str, float]
+RECORD, MARKER = "trial.json", "running.json"
+LOST = 8  # workers that one trial may lose
+
+
+@dataclass
+class Trial:
+    arm: str
+    number: int
+    values: dict[str, Any]  # dotted recipe key -> value
+    parts: list[Scores] = field(default_factory=list)  # the scores of each rung by itself
+    finished: bool = False  # False: stopped early
+    seconds: float = 0.0
+    accumulate: int = 1  # > 1 after running out of memory
+    diverged: str = ""  # why there are no more scores
+
+    @property
+    def rungs(self) -> list[Scores]:
+        """The mean scores after each rung."""
+        return [_mean(self.parts[: count + 1]) for count in range(len(self.parts))]
+
+    @property
+    def scores(self) -> Scores:
+        return _mean(self.parts) if self.parts else {}
+
+
+def read(folder: Path, samples: int) -> list[Trial]:
+    """The trials below `folder` as far as they have come, in order of their numbers."""
+    files = [folder / name_of(number) / RECORD for number in range(samples)]
+    return [Trial(**json.loads(file.read_text())) for file in files if file.is_file()]
+
+
+def name_of(number: int) -> str:
+    return f"trial-{number:03d}"
+
+
+def describe(trial: Trial, values_only: bool = False) -> str:
+    """`lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`."""
+    values = " ".join(
+        f"{key.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}"
+        for key, value in trial.values.items()
+    )
+    scores = " ".join(f"{name} {value:.4f}" for name, value in trial.scores.items())
+    return values if values_only else f"{values}  {trial.diverged or scores} after {len(trial.parts)} folds"
+
+
+def best(trials: list[Trial], monitor: tuple[str, str]) -> Trial:
+    """The best of those that went all the way; equal scores are told apart by the lower loss, then the lower number."""
+    name, mode = monitor
+    sign = 1 if mode == "max" else -1
+    return max(
+        (t for t in trials if t.finished), key=lambda t: (sign * t.scores[name], -t.scores.get("loss", 0), -t.number)
+    )
+
+
+class Attempt:
+    """A trial on its worker; its record is written after every rung."""
+
+    def __init__(
+        self,
+        trial: Callable[..., Scores] | str,
+        arms: dict[str, dict[str, Any]],
+        folder: Path,
+        rungs: int,
+        monitor: str,
+        search: str,
+        config: dict[str, Any],
+    ) -> None:
+        self.trial, self.arguments = cluster.named(trial), arms[config["arm"]]
+        self.rungs, self.monitor = rungs, monitor
+        self.folder, self.search = folder / config["arm"] / name_of(config["number"]), search
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.record = Trial(config["arm"], config["number"], json.loads(config["values"]))
+        self.told, self.deaths = 0, 0
+        file = self.folder / RECORD
+        known = Trial(**json.loads(file.read_text())) if file.is_file() else None
+        if known and known.values == self.record.values:
+            self.record = known
+        self._learn_from_death()
+
+    def step(self) -> dict[str, Any]:
+        """The next rung: mean scores so far, and `done` after the last; NaN and `done` for one that diverges."""
+        if self.told == len(self.record.parts) and not self.record.diverged:
+            self._run()
+        if self.told == len(self.record.parts):
+            return {self.monitor: math.nan, "done": True}
+        self.told += 1
+        return {**self.record.rungs[self.told - 1], "done": self.told == self.rungs}
+
+    def _run(self) -> None:
+        started, record = time.monotonic(), self.record
+        try:
+            scores = self._scores()
+            if self.monitor not in scores:
+                raise Refusal(f"tune: the task gives no score '{self.monitor}'; it gives: {', '.join(scores)}")
+            record.parts.append(scores)
+            record.finished = len(record.parts) == self.rungs
+        except Diverged as reason:
+            record.diverged = str(reason)
+        record.seconds += time.monotonic() - started
+        write(self.folder / RECORD, asdict(record))
+        (self.folder / MARKER).unlink(missing_ok=True)
+
+    def _scores(self) -> Scores:
+        """Of the next rung; out of memory, it is tried again with half the microbatch."""
+        from components.update import out_of_memory
+
+        record = self.record
+        while True:
+            self._mark()
+            try:
+                return self.trial(record.values, record.accumulate, len(record.parts), **self.arguments)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or record.accumulate >= 1 << LOST:
+                    raise
+            record.accumulate *= 2
+
+    def _mark(self) -> None:
+        """A note that only a worker that dies leaves behind."""
+        given = {"search": self.search, "host": socket.gethostname(), "kills": kernel_kills(), "deaths": self.deaths}
+        write(self.folder / MARKER, given | {"accumulate": self.record.accumulate})
+
+    def _learn_from_death(self) -> None:
+        """A worker lost to memory, or lost again, is followed by one with half the microbatch."""
+        file = self.folder / MARKER
+        left = json.loads(file.read_text()) if file.is_file() else {}
+        if left.get("search") != self.search:
+            return  # nothing left, or the whole search was killed
+        self.deaths = left["deaths"] + 1
+        memory = left["kills"] < 0 or (left["host"] == socket.gethostname() and left["kills"] < kernel_kills())
+        self.record.accumulate = left["accumulate"] * (2 if memory or self.deaths > 1 else 1)
+
+
+def kernel_kills() -> int:
+    """Processes that this machine's kernel has killed for want of memory since it started."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _mean(parts: list[Scores]) -> Scores:
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[-1]}
+
+
+def write(path: Path, value: dict[str, Any]) -> None:
+    """JSON, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(value))
+    draft.replace(path)
