@@ -144,7 +144,7 @@ def _ray_train() -> tuple[Any, Any]:
 
 def _worker(config: dict[str, Any]) -> Any:
     """One worker: directory, threads, allocator, process group, then the function."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait crawl beside any other work
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # threads that spin for long crawl beside any other work
     import ray
     import torch
     from ray.train import get_context

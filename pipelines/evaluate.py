@@ -11,7 +11,7 @@ import numpy as np
 from components import figures
 from components.data.store import Split, Store
 from components.metrics import comparison
-from pipelines import report, training
+from pipelines import report
 from pipelines.finetune import ARMS, PREPARED
 from pipelines.stage import Stage, digest, stage, table, write_json
 
@@ -26,7 +26,9 @@ def main(params: dict[str, Any]) -> None:
     with stage("evaluate", params, tracked, [PREPARED, "models/finetuned", "models/scratch"]) as run:
         split, classes = Store(PREPARED).split("test"), Store(PREPARED).manifest["classes"]
         truth = split.array("label")
-        scored = run.spread(training.score, [str(f) for arm in ARMS for f in folders[arm]], PREPARED, "test")
+        scored = run.spread(
+            "pipelines.training.score", [str(f) for arm in ARMS for f in folders[arm]], PREPARED, "test"
+        )
         arms = {arm: [scored.pop(0) for _ in folders[arm]] for arm in ARMS}
         losses = {arm: [scores["loss"] for scores, _ in found] for arm, found in arms.items()}
         correct = {arm: np.stack([said["label"] == truth for _, said in found]) for arm, found in arms.items()}
