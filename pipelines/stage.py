@@ -28,7 +28,6 @@ from pipelines.progress import Progress
 from pipelines.provenance import provenance
 
 CODE = ("components/**/*.py", "pipelines/training.py")
-CHUNK = 1 << 20
 
 
 def work() -> Path:
