@@ -10,15 +10,13 @@ pillow:    the same on each picture as a Pillow image, decoded pictures being Pi
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from benchmarks import race
 
 BATCH, CORES = 128, 2
 CONTENDERS = ("batch", "tensors", "pillow")
@@ -84,38 +82,13 @@ def loader(side: int, count: int, pillow: bool) -> Callable[[], None]:
 def serve(contender: str, side: int, count: int) -> None:
     """In its own process: builds the contender, warms up, then runs one epoch for each line it is sent."""
     epoch = batch(side, count) if contender == "batch" else loader(side, count, contender == "pillow")
-    epoch()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        started = time.perf_counter()
-        epoch()
-        print(json.dumps(count / (time.perf_counter() - started)), flush=True)
+    race.serve(epoch)
 
 
-def race(side: int, rounds: int, counts: dict[str, int]) -> dict[str, list[float]]:
-    """Pictures a second of each contender in each round; they take turns, so one runs at a time."""
-    processes = {}
-    for name in CONTENDERS:
-        command = [sys.executable, "-m", "benchmarks.augmentation", "--serve", name, str(side), str(counts[name])]
-        processes[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        _said(processes[name])
-    speeds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for number in range(rounds):
-        first = number % len(CONTENDERS)
-        for name in CONTENDERS[first:] + CONTENDERS[:first]:
-            processes[name].stdin.write("go\n")  # type: ignore[union-attr]
-            speeds[name].append(json.loads(_said(processes[name])))
-    for process in processes.values():
-        process.stdin.close()  # type: ignore[union-attr]
-        process.wait()
-    return speeds
-
-
-def _said(process: subprocess.Popen) -> str:
-    line = process.stdout.readline()  # type: ignore[union-attr]
-    if not line:
-        raise SystemExit("a contender died; see its traceback above")
-    return str(line)
+def speeds_of(side: int, rounds: int, counts: dict[str, int]) -> dict[str, list[float]]:
+    """Pictures a second of each contender in each round."""
+    commands = {n: ["benchmarks.augmentation", "--serve", n, str(side), str(counts[n])] for n in CONTENDERS}
+    return {n: [counts[n] / seconds for seconds in found] for n, found in race.race(commands, rounds).items()}
 
 
 def main() -> None:
@@ -129,7 +102,7 @@ def main() -> None:
     for side in (32, 64):
         guess = {"batch": 40_000, "tensors": 3_000, "pillow": 6_000}  # pictures a second of 32 x 32
         counts = {n: max(1, int(v * given.seconds * 32 / side) // BATCH) * BATCH for n, v in guess.items()}
-        speeds = race(side, given.rounds, counts)
+        speeds = speeds_of(side, given.rounds, counts)
         print(f"\n{side} x {side}, {CORES} cores\n\n| contender | pictures/s | batch is faster by |\n|---|---|---|")
         for name, values in speeds.items():
             ratios = [ours / theirs for ours, theirs in zip(speeds["batch"], values, strict=True)]

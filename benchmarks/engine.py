@@ -12,19 +12,17 @@ lightning, accelerate: their loops over a TensorDataset DataLoader; textbook: a 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks import race
 
 BATCH, CLASSES, SIDE = 128, 10, 28
 SYSTEMS = ("lenet", "resnet")
@@ -242,41 +240,14 @@ MAKERS: dict[str, Callable[..., Callable[[], None]]] = {
 
 
 def serve(contender: str, system: str, count: int, precision: str) -> None:
-    """In its own process: builds the contender, warms up, then runs one epoch for each line it is sent."""
-    epoch = MAKERS[contender](system, count, precision)
-    epoch()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        epoch()
-        print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]), flush=True)
+    race.serve(MAKERS[contender](system, count, precision))
 
 
-def race(system: str, precision: str, names: tuple[str, ...], rounds: int, count: int) -> dict[str, list[float]]:
-    """Samples a second of each contender in each round; they wait for their turn, so one runs at a time."""
-    processes = {}
-    for name in names:
-        command = [sys.executable, "-m", "benchmarks.engine", "--serve", name, system, str(count), precision]
-        processes[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        assert "ready" in _said(processes[name])
-    speeds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            process = processes[name]
-            process.stdin.write("go\n")  # type: ignore[union-attr]
-            wall, _ = json.loads(_said(process))
-            speeds[name].append(count // BATCH * BATCH / wall)
-    for process in processes.values():
-        process.stdin.close()  # type: ignore[union-attr]
-        process.wait()
-    return speeds
-
-
-def _said(process: subprocess.Popen) -> str:
-    while line := process.stdout.readline():  # type: ignore[union-attr]
-        if line.startswith(("ready", "[")):
-            return str(line)
-    raise SystemExit("a contender died; see its traceback above")
+def speeds_of(system: str, precision: str, names: tuple[str, ...], rounds: int, count: int) -> dict[str, list[float]]:
+    """Samples a second of each contender in each round."""
+    commands = {n: ["benchmarks.engine", "--serve", n, system, str(count), precision] for n in names}
+    samples = count // BATCH * BATCH
+    return {n: [samples / seconds for seconds in found] for n, found in race.race(commands, rounds).items()}
 
 
 def table(system: str, precision: str, speeds: dict[str, list[float]]) -> None:
@@ -302,9 +273,9 @@ def main() -> None:
     bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else False
     for system, speed in (("lenet", 9000), ("resnet", 900)):
         count = int(speed * given.seconds) // BATCH * BATCH
-        table(system, "float32", race(system, "float32", CONTENDERS, given.rounds, count))
+        table(system, "float32", speeds_of(system, "float32", CONTENDERS, given.rounds, count))
         if system == "resnet" and bfloat16:
-            table(system, "bfloat16", race(system, "bfloat16", ("bare", "limit", "engine"), given.rounds, count))
+            table(system, "bfloat16", speeds_of(system, "bfloat16", ("bare", "limit", "engine"), given.rounds, count))
     return None
 
 
