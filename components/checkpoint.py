@@ -96,10 +96,13 @@ def pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 else:
                     scalars[name]["state"].setdefault(str(index), {})[slot] = value
     tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
+    tensors |= {f"carry/{index}/{name}": t for index, kept in state.carry.items() for name, t in kept.items()}
     return distinct(tensors), scalars
 
 
-def unpack(state: State, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+def unpack(
+    state: State, tensors: dict[str, Tensor], record: dict[str, Any], device: torch.device | None = None
+) -> None:
     """Fills a freshly set-up `state` in place; memory formats and devices are kept."""
     put(state, tensors)
     for name, optimizer in state.optimizers.items():
@@ -118,6 +121,10 @@ def unpack(state: State, tensors: dict[str, Tensor], record: dict[str, Any]) -> 
         ]
         optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tables = {name: t.numpy() for name, t in below(tensors, "tables/").items()}
+    state.carry = {}
+    for key, value in below(tensors, "carry/").items():
+        index, name = key.split("/")
+        state.carry.setdefault(int(index), {})[name] = value.to(device or "cpu")
     state.step = record["step"]
 
 

@@ -13,9 +13,10 @@ import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from components.peers import Peers
 from components.ranges import Count, Fraction, Natural, Positive
 from components.refusal import Refusal
 from components.schedules import constant
-from components.task import Spec, State, Task
+from components.task import Batch, Spec, State, Task
 from components.update import Update
 
 
@@ -52,6 +53,7 @@ def fit(
     seed: Natural = 0,
     epochs: Count = 10,
     batch: Count = 128,
+    order: Literal["shuffled", "sequential"] = "shuffled",
     shards: Count = 1,
     accumulate: Count = 1,
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -69,6 +71,7 @@ def fit(
     """Trains `task` on `train`, from the newest checkpoint in `folder` if there is one.
 
     batch: examples a step over *all* workers, cut into `shards` fixed slices (at least as many as workers).
+    order: sequential lets each element of the batch walk through a stretch of the data (see data/order.py).
     schedule: a factory section of `schedules`; clip: the greatest gradient norm; ema: decay of the weights' moving
     average, which then is what is evaluated; patience: evaluations without progress of `task.monitor` before it stops
     (implies keep="best"). `until` stops before that step, as if the process had been killed there.
@@ -76,40 +79,46 @@ def fit(
     peers = peers or Peers()
     best = keep == "best" or patience is not None
     _check(batch, shards, peers, best, validation)
-    order = train.order(batch, seed)
+    walk = train.order(batch, seed, order == "sequential")
     state = _set_up(task, spec, seed, peers.device, channels_last, compile, ema)
     update = Update(state, peers, seed=seed, shards=shards, precision=precision, clip=clip, accumulate=accumulate)
     meter = Meter(task.monitor, best, patience)
     journal = _resume(state, meter, folder, peers)
-    total, factor, saved = epochs * order.steps_per_epoch, schedule or constant, time.monotonic()
+    total, factor, saved = epochs * walk.steps_per_epoch, schedule or constant, time.monotonic()
     _train_mode(state)
 
     while state.step < total and not meter.stopped:
         if state.step == until:
-            _save(folder, peers, state, meter, journal)
-            return Outcome(state, meter.scores, state.step // order.steps_per_epoch, done=False)
+            _save(folder, peers, state, update.mine, meter, journal)
+            return Outcome(state, meter.scores, state.step // walk.steps_per_epoch, done=False)
+        if state.step % walk.steps_per_epoch == 0:
+            state.carry.clear()
         rate = _set_rates(state, factor(state.step, total))
-        update.begin(*train.shards(order, state.step, shards, update.mine))
+        update.begin(*train.shards(walk, state.step, shards, update.mine))
         meter.add(task.step(state, update))
         if ema is not None:
             _average(state, ema)
         state.step += 1
-        epoch, ends_epoch = state.step / order.steps_per_epoch, state.step % order.steps_per_epoch == 0
+        epoch, ends_epoch = state.step / walk.steps_per_epoch, state.step % walk.steps_per_epoch == 0
         if ends_epoch or state.step % log_every == 0:
             _log(journal, meter, state.step, total, epoch, ends_epoch, rate, batch)
         if validation is not None and ends_epoch and (epoch % evaluate_every == 0 or state.step == total):
-            meter.judge(evaluate(task, state, validation, peers)[0], state, epoch, journal)
+            scores, predictions = evaluate(task, state, validation, peers)
+            meter.judge(scores, state, epoch, journal)
+            if task.album:
+                _draw(task, state, predictions, validation, folder, journal)
             _train_mode(state)
-        if time.monotonic() - saved > checkpoint_seconds:
-            _save(folder, peers, state, meter, journal)
+        if _agreed(peers, time.monotonic() - saved > checkpoint_seconds, ends_epoch or state.step % log_every == 0):
+            _save(folder, peers, state, update.mine, meter, journal)
             saved = time.monotonic()
 
     if not meter.done:
         meter.restore_best(state)
-        task.finish(state, train.batches(batch))
+        state.carry.clear()
+        task.finish(state, partial(_over, peers, train, batch))
         meter.done = True
-        _save(folder, peers, state, meter, journal)
-    return Outcome(state, meter.scores, -(-state.step // order.steps_per_epoch), done=True)
+        _save(folder, peers, state, update.mine, meter, journal)
+    return Outcome(state, meter.scores, -(-state.step // walk.steps_per_epoch), done=True)
 
 
 @torch.no_grad()
@@ -121,14 +130,31 @@ def evaluate(
     view = State(state.modules | state.averages, tables=state.tables, step=state.step)
     for module in view.modules.values():
         module.eval()
-    mine = [
-        {name: values.cpu().numpy() for name, values in task.predict(view, part).items()}
-        for part in feed.batches(batch, peers.rank, peers.size)
-    ]
-    theirs = peers.gather(mine)
-    parts = [theirs[i % peers.size][i // peers.size] for i in range(sum(map(len, theirs)))]
+    parts = _over(
+        peers, feed, batch, lambda part: {name: v.cpu().numpy() for name, v in task.predict(view, part).items()}
+    )
     predictions = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return task.score(predictions, {name: feed.column(name) for name in task.targets}), predictions
+    return task.score(predictions, targets(task, feed)), predictions
+
+
+def targets(task: Task, feed: Feed) -> dict[str, Any]:
+    """The columns that the task's scores and pictures need, of all rows."""
+    return {name: feed.column(name) for name in task.targets}
+
+
+def pictures(task: Task, state: State, predictions: dict[str, np.ndarray], feed: Feed, folder: Path) -> list[Path]:
+    """Draws an evaluation's pictures and samples of text into `folder`: the files written."""
+    from components import figures
+
+    files = []
+    for name, drawn in task.draw(state, predictions, targets(task, feed)).items():
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(drawn, str):
+            files.append(folder / f"{name}.txt")
+            files[-1].write_text(drawn, encoding="utf-8")
+        else:
+            files.append(figures.save(drawn, folder / f"{name}.png"))
+    return files
 
 
 # ------------------------------------------------------------------------------------------------ pieces of fit
@@ -228,15 +254,50 @@ def _resume(state: State, meter: Meter, folder: Path | None, peers: Peers) -> Jo
     loaded = peers.broadcast(checkpoint.latest(folder) if peers.rank == 0 else None)
     if loaded is not None:
         tensors, record = loaded
-        checkpoint.unpack(state, tensors, record)
+        checkpoint.unpack(state, tensors, record, peers.device)
         meter.load(record["progress"], checkpoint.below(tensors, "extra/"), peers.device)
     return Journal(folder / "journal.log", position=meter.position) if peers.rank == 0 else None
 
 
-def _save(folder: Path | None, peers: Peers, state: State, meter: Meter, journal: Journal | None) -> None:
-    if folder is None or peers.rank != 0:
+def _over(peers: Peers, feed: Feed, size: int, function: Callable[[Batch], Any]) -> list[Any]:
+    """What `function` gives for each batch of `feed`, in order, on every worker; each works on its share of them."""
+    theirs = peers.gather([function(part) for part in feed.batches(size, peers.rank, peers.size)])
+    return [theirs[i % peers.size][i // peers.size] for i in range(sum(map(len, theirs)))]
+
+
+def _draw(
+    task: Task,
+    state: State,
+    predictions: dict[str, np.ndarray],
+    feed: Feed,
+    folder: Path | None,
+    journal: Journal | None,
+) -> None:
+    """An evaluation's pictures, by rank 0, under the step's number; a run that goes on draws the same ones again."""
+    if folder is None or journal is None:
+        return
+    for file in pictures(task, state, predictions, feed, folder / "pictures"):
+        kept = file.with_stem(f"{file.stem}-{state.step:06d}")
+        file.replace(kept)
+        journal.write("artifact", path=str(kept.resolve()), folder="pictures")
+
+
+def _agreed(peers: Peers, due: bool, boundary: bool) -> bool:
+    """Rank 0's word on whether a checkpoint is due, asked for at the journal's lines alone."""
+    return boundary and bool(peers.broadcast(due))
+
+
+def _save(
+    folder: Path | None, peers: Peers, state: State, shards: range, meter: Meter, journal: Journal | None
+) -> None:
+    """Written by rank 0; called by all at the same step, for each knows but its own shards' carry."""
+    if folder is None:
+        return
+    mine = {i: {n: t.cpu() for n, t in kept.items()} for i, kept in state.carry.items() if i in shards}
+    carry = {i: kept for theirs in peers.gather(mine) for i, kept in theirs.items()}
+    if peers.rank != 0:
         return
     if journal is not None:
         journal.sync()
         meter.position = journal.position
-    checkpoint.write(folder, state, meter.save(), meter.best_weights)
+    checkpoint.write(folder, replace(state, carry=carry), meter.save(), meter.best_weights)

@@ -30,6 +30,7 @@ def write(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) ->
         "step": state.step,
         "parameters": sum(p.numel() for module in state.modules.values() for p in module.parameters()),
     }
+    tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
     save_file(checkpoint.distinct(tensors), folder / WEIGHTS)
     (folder / RECORD).write_text(json.dumps(record, indent=1))
 
@@ -44,6 +45,7 @@ def read(folder: str | Path, device: torch.device | None = None) -> tuple[Task, 
     for name, module in state.modules.items():
         module.load_state_dict(checkpoint.below(weights, f"{name}."))
         module.to(device or torch.device("cpu"), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    state.tables, state.step = {n: t.numpy() for n, t in checkpoint.below(weights, "tables/").items()}, record["step"]
     return task, state
 
 

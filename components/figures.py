@@ -103,7 +103,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 @styled
 def curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "epoch") -> Figure:
     """One colour a group: a thin line for each of its runs, and their mean where all of them have a value."""
-    figure, axes = _blank(4.6, 2.9, title)
+    figure, axes = blank(4.6, 2.9, title)
     for (name, runs), colour in zip(groups.items(), _cycle(SERIES, len(groups)), strict=True):
         if len(runs) > 1:
             for x, y in runs:
@@ -115,14 +115,14 @@ def curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "ep
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     if len(groups) > 1:
-        _legend(figure, axes.get_legend_handles_labels()[0])
+        legend(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
 @styled
 def search(trials: Sequence[Trial], title: str, x_label: str, y_label: str, log_x: bool = True) -> Figure:
     """Score against one searched value; hollow: stopped early; ringed: the best of its group."""
-    figure, axes = _blank(5.6, 3.6, title)
+    figure, axes = blank(5.6, 3.6, title)
     groups = list(dict.fromkeys(t.group for t in trials))
     kinds = sorted({t.kind for t in trials}, key=lambda kind: (len(kind), kind))  # batch 8 before batch 16
     colour = dict(zip(groups, _cycle(SERIES, len(groups)), strict=True))
@@ -144,7 +144,7 @@ def search(trials: Sequence[Trial], title: str, x_label: str, y_label: str, log_
     keys += [_key(marker[kind], MUTED, MUTED, kind) for kind in kinds if kind]
     keys += [_key("o", PAPER, MUTED, "stopped early")] if not all(t.whole for t in trials) else []
     keys += [_key("o", PAPER, INK, "best", 10)] if any(t.best for t in trials) else []
-    _legend(figure, keys)
+    legend(figure, keys)
     return figure
 
 
@@ -153,7 +153,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """counts [K, K]: rows are the truth, columns the prediction. Right answers in blue, mistakes in red."""
     number = len(classes)
     side = max(4.2, 0.36 * number)
-    figure, axes = _blank(side + 0.6, side + 0.5, title)
+    figure, axes = blank(side + 0.6, side + 0.5, title)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cells = np.zeros((number, number, 4))
     for row, column in np.argwhere(counts > 0):
@@ -205,7 +205,7 @@ def grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "
 @styled
 def intervals(rows: Mapping[str, Interval], title: str, x_label: str) -> Figure:
     """A row each: mean and interval, the single values under them; the same seed is joined from row to row."""
-    figure, axes = _blank(5.6, 0.9 + 0.62 * len(rows), title)
+    figure, axes = blank(5.6, 0.9 + 0.62 * len(rows), title)
     heights = -np.arange(len(rows))
     points = [row.points for row in rows.values()]
     for seed in range(min(map(len, points), default=0)):
@@ -229,7 +229,7 @@ def intervals(rows: Mapping[str, Interval], title: str, x_label: str) -> Figure:
 def bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str) -> Figure:
     """One stacked bar a row, {row: {part: length}}, from the top down, its sum behind it."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
-    figure, axes = _blank(5.6, 0.9 + 0.3 * len(rows), title)
+    figure, axes = blank(5.6, 0.9 + 0.3 * len(rows), title)
     left = np.zeros(len(rows))
     for part, alpha in zip(parts, np.geomspace(0.9, 0.2, len(parts)), strict=True):
         lengths = np.array([row.get(part, 0.0) for row in rows.values()])
@@ -244,11 +244,11 @@ def bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str) -> F
     axes.set_xlabel(x_label)
     axes.margins(x=0.1)
     if len(parts) > 1:
-        _legend(figure, axes.get_legend_handles_labels()[0])
+        legend(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
-def _blank(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+def blank(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """An empty figure, inches wide and high."""
     figure = Figure(figsize=(width, height), layout="constrained")
     _entitle(figure, title)
@@ -266,7 +266,7 @@ def _mean(runs: Sequence[Curve]) -> Curve:
     return np.array(shared), np.array([np.mean([value[x] for value in values]) for x in shared])
 
 
-def _legend(figure: Figure, handles: Sequence[object]) -> None:
+def legend(figure: Figure, handles: Sequence[object]) -> None:
     figure.legend(handles=handles, loc="outside lower left", ncols=4, handletextpad=0.4, columnspacing=1.4)
 
 

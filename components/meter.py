@@ -54,8 +54,9 @@ class Meter:
         for name, value in sums.items():
             self.totals[name] = self.totals.get(name, 0.0) + value
         self.seen, self.sums, self.count = self.seen + self.count, {}, 0
-        if not math.isfinite(means.get("loss", 0.0)):
-            raise Diverged(f"step {step}: the loss became {means['loss']}; lower the learning rate or set fit.clip")
+        for name, value in means.items():
+            if name.endswith("loss") and not math.isfinite(value):
+                raise Diverged(f"step {step}: the {name} became {value}; lower the learning rate or set fit.clip")
         return means
 
     def epoch_means(self) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from components.update import Update
 
 Loss = Callable[["State", "Shard"], tuple[Tensor, dict[str, Tensor]]]
-Batch = dict[str, Any]  # column -> Tensor [B, ...] (ragged columns: list of Tensor)
+Batch = dict[str, Any]  # column -> Tensor [B, ...] (ragged: list of B arrays); "row" -> the rows' numbers int64 [B]
 
 
 @dataclass
@@ -26,6 +28,7 @@ class State:
     averages: dict[str, nn.Module] = field(default_factory=dict)  # moving averages of modules, kept by the engine
     optimizers: dict[str, Optimizer] = field(default_factory=dict)  # by the name of the module they move
     tables: dict[str, np.ndarray] = field(default_factory=dict)  # counts, SVM weights, spectra
+    carry: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # shard -> what it keeps within an epoch
     step: int = 0
 
 
@@ -36,6 +39,7 @@ class Shard:
     batch: Batch
     generator: torch.Generator  # on the batch's device; the global stream (dropout) is keyed in the same way
     index: int
+    carry: dict[str, Tensor] = field(default_factory=dict)  # [B, ...]: from the epoch's last step to the next one
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Task:
     """One kind of problem. Subclass once; constructors take plain arguments; models arrive as factories."""
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")  # the score that search, early stopping and gates watch
+    inputs: ClassVar[tuple[str, ...]] = ("image",)  # columns that `predict` needs of a served model; (): none is served
     targets: ClassVar[tuple[str, ...]] = ("label",)  # columns that `score` needs
+    album: ClassVar[bool] = False  # whether `draw` is asked after every evaluation, or after the last one alone
 
     def setup(self, spec: Spec) -> State:
         """Builds modules and optimisers; the global random stream is seeded before the call."""
@@ -65,13 +71,29 @@ class Task:
         """One optimisation step. `update(module, loss)` does shards -> gradients -> fixed tree -> optimiser."""
         return update("net", self.loss)
 
+    def finish(self, state: State, over: Callable[[Callable[[Batch], Any]], list[Any]]) -> None:
+        """Once, after the last step: fit what is not trained by gradient steps.
+
+        `over(function)` -> what `function` gives for each batch of the training split, in order; workers share it.
+        """
+
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Decoded predictions for one batch, in evaluation mode: {"label": [B], ...}."""
+        """Decoded predictions for one batch, in evaluation mode: {"label": [B], ...}, one row an example."""
         raise NotImplementedError
 
-    def score(self, predictions: dict[str, np.ndarray], targets: dict[str, np.ndarray]) -> dict[str, float]:
+    def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Metrics over a whole split, examples in their order."""
         raise NotImplementedError
 
-    def finish(self, state: State, batches: Iterable[Batch]) -> None:
-        """Once, after the last step: fit what is not trained by gradient steps."""
+    def outcomes(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> np.ndarray | None:
+        """What the monitored score is the mean of, one number an example [N], for its interval; None: no such thing."""
+
+    def draw(
+        self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
+    ) -> dict[str, Figure | str]:
+        """Name -> what a person would rather look at than read (`components.figures`), or a sample of text."""
+        return {}
+
+    def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
+        """Facts for the run's page that are no numbers: a verdict, an alarm, where features came from."""
+        return {}

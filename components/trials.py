@@ -59,12 +59,17 @@ def name_of(number: int) -> str:
 
 def describe(trial: Trial, values_only: bool = False) -> str:
     """`lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`."""
-    values = " ".join(
-        f"{key.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}"
-        for key, value in trial.values.items()
-    )
+    values = " ".join(_told(key.rpartition(".")[2], value) for key, value in trial.values.items())
     scores = " ".join(f"{name} {value:.4f}" for name, value in trial.scores.items())
     return values if values_only else f"{values}  {trial.diverged or scores} after {len(trial.parts)} folds"
+
+
+def _told(name: str, value: Any) -> str:
+    """`lr=0.0123`; a section as what it uses and with which values: `sgd lr=0.1`."""
+    if isinstance(value, dict):
+        inner = [_told(key, given) for key, given in value.items() if key != "use"]
+        return " ".join([str(value["use"]).rpartition(".")[2], *inner] if "use" in value else inner)
+    return f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
 
 
 def best(trials: list[Trial], monitor: tuple[str, str]) -> Trial:

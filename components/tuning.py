@@ -18,8 +18,9 @@ import shutil
 import uuid
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def search(
     on_trial: Callable[[Trial, Path], None] | None = None,
     *,
     space: dict,
+    sampler: Literal["tpe", "grid"] = "tpe",
     samples: Count = 12,
     seed: Natural = 0,
     parallel: Count = 1,
@@ -55,8 +57,10 @@ def search(
 
     `trial(values, accumulate, rung, **arguments)` runs on a worker and returns the scores of one of `rungs` rungs;
     it may be given as a dotted path, as in `cluster.spread`.
-    space: {dotted key: {low, high, log} or {choices: [...]}}; parallel: trials of an arm at a time; reduction: ASHA
-    keeps one in so many. Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends.
+    space: {dotted key: {low, high, log} or {choices: [...]}}. sampler: "grid" tries every combination of the choices,
+    all their rungs, however many `samples` says; a choice may then be a whole section. parallel: trials of an arm at a
+    time; reduction: ASHA keeps one in so many.
+    Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends.
     """
     os.environ.update(QUIET)
     cluster.connect()
@@ -64,7 +68,11 @@ def search(
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
     attempt = uuid.uuid4().hex[:8]
-    studies = {arm: Study(space, samples, parallel, monitor, seed) for arm in arms}
+    if sampler == "grid":
+        samples = len(grid(space))
+        studies: dict[str, Any] = {arm: Grid(space) for arm in arms}
+    else:
+        studies = {arm: Study(space, samples, parallel, monitor, seed) for arm in arms}
     begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt)
     searcher, scheduler, follower = _ray_tune(studies, folder, rungs, monitor, reduction, on_trial)
     results = Tuner(
@@ -99,16 +107,20 @@ def search(
     return found
 
 
-def check_space(space: Any, known: dict[str, Any], where: str = "tune.space") -> None:
-    """Refuses a search space that names no value of the (flattened) recipe `known`, or says nothing to search."""
+def check_space(space: Any, known: dict[str, Any], where: str = "tune.space", sampler: str = "tpe") -> None:
+    """Refuses a search space that names no value or section of the (flattened) recipe `known`, or nothing to search."""
     if not isinstance(space, dict) or not space:
         raise Refusal(f"{where}: must map dotted recipe keys to {{low, high, log}} or {{choices: [...]}}")
     for key, given in space.items():
-        if key not in known:
+        if key not in known and not any(name.startswith(f"{key}.") for name in known):
             raise Refusal(f"{where}: the recipe has no value '{key}'{closest(key, known)}")
         choices = given.get("choices") if isinstance(given, dict) else None
         if choices is not None and isinstance(choices, list) and choices and set(given) == {"choices"}:
+            if sampler != "grid" and any(isinstance(choice, dict | list) for choice in choices):
+                raise Refusal(f"{where}.{key}: whole sections can be tried by search.sampler: grid alone")
             continue
+        if sampler == "grid":
+            raise Refusal(f"{where}.{key}: a grid needs {{choices: [...]}}")
         if not isinstance(given, dict) or not {"low", "high"} <= set(given) <= {"low", "high", "log"}:
             raise Refusal(f"{where}.{key}: needs {{low, high}} with an optional log: true, or {{choices: [...]}}")
         if not all(isinstance(given[end], int | float) for end in ("low", "high")):
@@ -131,6 +143,8 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
 
 class Study:
     """Proposals for one arm: number n once all up to n - parallel have ended, from what these have shown."""
+
+    halving = True  # those that do poorly are stopped early
 
     def __init__(self, space: dict, samples: int, parallel: int, monitor: tuple[str, str], seed: int) -> None:
         import optuna
@@ -162,6 +176,29 @@ class Study:
         self.ended[number] = value
 
 
+def grid(space: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of the choices, the last key's changing fastest."""
+    return [
+        dict(zip(space, values, strict=True)) for values in product(*(given["choices"] for given in space.values()))
+    ]
+
+
+class Grid:
+    """Proposals of one arm in a fixed order, whatever came of those before; none is stopped early."""
+
+    halving = False
+
+    def __init__(self, space: dict[str, Any]) -> None:
+        self.all, self.asked, self.parallel = grid(space), 0, 1
+
+    def propose(self) -> tuple[int, dict[str, Any]] | None:
+        number, self.asked = self.asked, min(self.asked + 1, len(self.all))
+        return (number, self.all[number]) if number < len(self.all) else None
+
+    def end(self, number: int, value: float | None) -> None:
+        """What a trial scored changes nothing."""
+
+
 def goes_on(score: float, others: list[float], rung: int, reduction: int, maximise: bool = True) -> bool:
     """ASHA's rule (Li et al. 2020): at rungs 1, r, r*r, ... only the best 1/r of those that came so far go on.
 
@@ -177,7 +214,7 @@ def goes_on(score: float, others: list[float], rung: int, reduction: int, maximi
 
 
 def _ray_tune(
-    studies: dict[str, Study],
+    studies: dict[str, Any],
     folder: Path,
     rungs: int,
     monitor: tuple[str, str],
@@ -214,6 +251,8 @@ def _ray_tune(
     class Halving(FIFOScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             arm, number = numbers[trial.trial_id]
+            if not studies[arm].halving:
+                return self.CONTINUE
             rung, score = int(result["training_iteration"]), float(result[monitor[0]])
             seen.setdefault((arm, number), []).append(score)
             known = range(number - studies[arm].parallel + 1)

@@ -10,6 +10,7 @@ is the same, bit for bit, on 1, 2 or `shards` workers.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -140,13 +141,18 @@ class Update:
         buffers.write(total[count:])
         return total[:count]
 
-    def tally(self, function: Callable[[State, Shard], dict[str, np.ndarray]]) -> None:
+    def tally(
+        self,
+        function: Callable[[State, Shard], dict[str, np.ndarray]],
+        merge: Callable[[np.ndarray, np.ndarray], np.ndarray] = operator.add,
+    ) -> None:
         """Adds what `function` counts in each shard to `state.tables`, on every worker, in the order of shards."""
         draw, self.calls = self.calls, self.calls + 1
         mine = [function(self.state, self._shard(i, b, draw)) for i, b in zip(self.mine, self.batches, strict=True)]
         for counts in (counts for theirs in self.peers.gather(mine) for counts in theirs):
             for name, count in counts.items():
-                self.state.tables[name] = self.state.tables[name] + count if name in self.state.tables else count
+                known = self.state.tables.get(name)
+                self.state.tables[name] = count if known is None else merge(known, count)
 
     # -------------------------------------------------------------------------------------- one shard
 
@@ -154,7 +160,7 @@ class Update:
         key = stream(self.seed, self.state.step, index, draw)
         for generator in self.streams:
             generator.manual_seed(key)
-        return Shard(batch, self.generator.manual_seed(key + 1), index)
+        return Shard(batch, self.generator.manual_seed(key + 1), index, dict(self.state.carry.get(index, {})))
 
     def _guarded(
         self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int, buffers: _Buffers
@@ -163,7 +169,11 @@ class Update:
         while True:
             buffers.rewind()
             try:
-                return self._accumulated(function, self._shard(index, batch, draw))
+                shard = self._shard(index, batch, draw)
+                values = self._accumulated(function, shard)
+                if shard.carry:
+                    self.state.carry[index] = shard.carry
+                return values
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or self.accumulate >= _rows(batch):
                     raise
@@ -174,15 +184,18 @@ class Update:
     def _accumulated(self, function: Callable[[State, Shard], Vector], shard: Shard) -> Vector:
         if self.accumulate == 1:
             return function(self.state, shard)
-        rows, total = _rows(shard.batch), None
+        rows, total, carried = _rows(shard.batch), None, []
         for part in range(self.accumulate):
             cut = slice(rows * part // self.accumulate, rows * (part + 1) // self.accumulate)
             if cut.start == cut.stop:
                 continue
-            chunk = {name: values[cut] for name, values in shard.batch.items()}
-            values = function(self.state, Shard(chunk, shard.generator, shard.index))
+            batch, carry = ({n: values[cut] for n, values in whole.items()} for whole in (shard.batch, shard.carry))
+            chunk = Shard(batch, shard.generator, shard.index, carry)
+            values = function(self.state, chunk)
             torch._foreach_mul_(values, (cut.stop - cut.start) / rows)
             total = values if total is None else add_(total, values)
+            carried.append(chunk.carry)
+        shard.carry = {name: torch.cat([carry[name] for carry in carried]) for name in carried[0]}
         assert total is not None
         return total
 

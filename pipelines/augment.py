@@ -49,14 +49,16 @@ def write(
 
 
 def normalise(peers: Peers, store: Store, folder: Path) -> int:
-    """Writes statistics.json of the training split, its pictures shared between the workers; returns how many."""
+    """Writes statistics.json of the training split, its examples shared between the workers; returns how many."""
     from components.augment.offline import Moments, statistics
 
-    theirs = peers.gather(statistics(store.split("train"), peers.rank, peers.size))
-    found = reduce(Moments.merge, theirs).finish()
+    train = store.split("train")
+    found: dict[str, Any] = {"count": len(train)}
+    if "image" in train.columns:
+        found |= reduce(Moments.merge, peers.gather(statistics(train, peers.rank, peers.size))).finish()
     if peers.rank == 0:
         write_json(folder / "statistics.json", found)
-    return int(found["count"])
+    return len(train)
 
 
 def derive(peers: Peers, store: Store, folder: Path, transforms: list[dict[str, Any]], copies: int, seed: int) -> int:

@@ -77,7 +77,8 @@ def check_tune(tune: dict[str, Any], section: dict[str, Any], where: str = "tune
         raise Refusal(f"{where}.folds: must be at least 2: one fold holds nothing out")
     recipe.check("tuning.search", tune["search"], f"{where}.search", keywords_only=True)
     space = tune["search"]["space"]
-    tuning.check_space(space, recipe.flatten(section), f"{where}.search.space")
+    sampler = tune["search"].get("sampler", "tpe")
+    tuning.check_space(space, recipe.flatten(section), f"{where}.search.space", sampler)
     for key, given in space.items():
         for value in given.get("choices") or (given["low"], given["high"]):
             try:

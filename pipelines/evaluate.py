@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from components.data.store import Split, Store
 from components.metrics import comparison
 from pipelines import report
 from pipelines.finetune import ARMS, PREPARED
-from pipelines.stage import Stage, digest, stage, table, write_json
+from pipelines.stage import stage, table, write_json
 
 MISTAKES = "plots/mistakes.svg"
-REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of the registered model
 
 
 def main(params: dict[str, Any]) -> None:
@@ -43,7 +41,8 @@ def main(params: dict[str, Any]) -> None:
         run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
-        register(run, folders["finetuned"][0], split, chosen)
+        inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}
+        run.model(run.params["name"], folders["finetuned"][0], inputs, chosen)
         for path in [*report.write(), Path(MISTAKES)]:
             run.artifact(path)
 
@@ -69,24 +68,3 @@ def mistakes(split: Split, chosen: dict[str, np.ndarray], truth: np.ndarray, cla
         for row in worst
     ]
     figures.save(figures.grid(split.take(worst)["image"], captions), MISTAKES)
-
-
-def register(run: Stage, folder: Path, split: Split, predictions: dict[str, np.ndarray]) -> None:
-    """Hands the model to MLflow's registry, under the pipeline's name, with its signature and two examples."""
-    inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}
-    example = run.folder / "example.npz"
-    np.savez(example, **inputs)
-
-    def specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
-        return {name: (str(values.dtype), list(values.shape[1:])) for name, values in columns.items()}
-
-    run.journal.write(
-        "model",
-        name=run.params["name"],
-        path=str(folder.resolve()),
-        digest=digest(folder),
-        inputs=specs(inputs),
-        outputs=specs(predictions),
-        example=str(example),
-        requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
-    )

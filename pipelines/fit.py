@@ -2,6 +2,12 @@
 
 A `tune` section searches before, over folds of the training split; the best values take the place of the recipe's.
 Data prepared for one recipe serve every other that names the same data.
+
+results/<family>/<system>/metrics.json   scores on the split kept for the end, the monitored one with its interval
+                          history.csv    metrics against step and epoch
+                          search.csv     each trial's values, its scores' mean and standard deviation over the folds
+                          pictures/      curves, the search, and what the task draws
+                          model/         weights and how to build it again
 """
 
 from __future__ import annotations
@@ -9,14 +15,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components import cluster, recipe, tuning
-from components.trials import best, describe
+import numpy as np
+
+from components import cluster, figures, journal, recipe, tuning
+from components.trials import Trial, best, describe
 from pipelines.check import check_recipe
-from pipelines.stage import Stage, code_digest, history, stage, work, write_json
+from pipelines.stage import Stage, code_digest, history, stage, table, work, write_json
 
 RESULTS = Path("results")
-MONITOR = ("accuracy", "max")
-LEVEL = 0.95
+LEVEL = 0.95  # of the interval
 
 
 def main(path: str) -> None:
@@ -28,39 +35,102 @@ def main(path: str) -> None:
     with stage("fit", {"name": family, **given}, given, [], title=system) as run:
         section = {"task": given["task"], "fit": given["fit"]}
         if "tune" in given:
-            run.spread("pipelines.training.ready", given["data"], str(data))
-            section = recipe.overlay(section, searched(run, given["tune"], section, data, seed))
+            ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
+            section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready["monitor"], out))
         fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
         found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit)
         metrics = summed(found)
         history(out / "history.csv", {system: run.folder})
         write_json(out / "metrics.json", metrics)
         run.journal.write("metric", step=0, values={f"test/{name}": value for name, value in metrics.items()})
-        run.journal.write("tag", name="data.digest", value=found["digest"])
-        run.tell("test " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        for name, value in {"data.digest": found["digest"], **found["tags"]}.items():
+            run.journal.write("tag", name=name, value=value)
+        for file in [curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
+            run.artifact(file, "pictures")
+        if found["example"]:
+            run.model(f"{family}-{system}", out / "model", **found["example"])
+        told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        run.tell(f"{found['split']} {told}")
+        for name, value in found["tags"].items():
+            run.tell(f"{name}: {value}")
 
 
-def searched(run: Stage, tune: dict[str, Any], section: dict[str, Any], data: Path, seed: int) -> dict[str, Any]:
-    """The best values {dotted key: value} of the search that the section `tune` describes."""
+def searched(
+    run: Stage,
+    tune: dict[str, Any],
+    section: dict[str, Any],
+    data: Path,
+    seed: int,
+    monitor: tuple[str, str],
+    out: Path,
+) -> dict[str, Any]:
+    """The best values {dotted key: value} of the search that the section `tune` describes; its table and picture."""
     given = {"section": section, "prepared": f"{data}/prepared", "augmented": f"{data}/augmented"}
     trials = tuning.search(
         "pipelines.training.trial",
         {"trials": given | {"count": tune["folds"], "seed": seed}},
         run.folder,
         rungs=tune["folds"],
-        monitor=MONITOR,
+        monitor=monitor,
         gpu=cluster.plan().gpu,
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, "trials", trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]
-    winner = best(trials, MONITOR)
+    table(out / "search.csv", [row(trial) for trial in trials])
+    picture = figures.save(compared(trials, monitor[0]), out / "pictures" / "search.png")
+    run.artifact(picture, "pictures")
+    winner = best(trials, monitor)
     run.tell(f"best of {len(trials)} trials: {describe(winner)}")
     return winner.values
 
 
+def row(trial: Trial) -> dict[str, Any]:
+    """A trial as a line of search.csv."""
+    spread = {
+        f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
+        for name in trial.scores
+        if len(trial.parts) > 1
+    }
+    return {
+        "trial": trial.number,
+        **recipe.flatten(trial.values),
+        **trial.scores,
+        **spread,
+        "folds": len(trial.parts),
+        "finished": trial.finished,
+    }
+
+
+def compared(trials: list[Trial], score: str) -> Any:
+    """Mean and standard deviation over the folds of every trial that finished, the folds below."""
+    rows = {}
+    for trial in (t for t in trials if t.finished):
+        points = tuple(part[score] for part in trial.parts)
+        mean, std = float(np.mean(points)), float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
+        rows[describe(trial, values_only=True)] = figures.Interval(mean, mean - std, mean + std, points)
+    return figures.intervals(rows, f"{score} over the folds, mean ± standard deviation", score)
+
+
 def summed(found: dict[str, Any]) -> dict[str, float]:
-    """The scores on the test split, and the interval of the accuracy."""
+    """The scores, and of the monitored one its interval over the examples where it is a mean."""
+    scores: dict[str, float] = dict(found["scores"])
+    if found["outcomes"] is None:
+        return scores
     from components.metrics.classification import bootstrap
 
-    low, high = bootstrap(found["correct"], LEVEL)
-    return {**found["scores"], "accuracy_low": low, "accuracy_high": high}
+    name = found["monitor"][0]
+    low, high = bootstrap(found["outcomes"], LEVEL)
+    return {**scores, f"{name}_low": low, f"{name}_high": high}
+
+
+def curves(folder: Path, path: Path) -> Path:
+    """Draws the losses of a run's journal, in training and on the split it is watched on."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for record in journal.read(folder / journal.LOG):
+        for name, value in record.payload["values"].items() if record.kind == "metric" else ():
+            group, _, metric = name.partition("/")
+            if group in ("epoch", "validation") and metric.endswith("loss"):
+                title = f"{metric.replace('_', ' ')}, {'training' if group == 'epoch' else group}"
+                lines.setdefault(title, []).append((record.payload["epoch"], value))
+    groups = {name: [tuple(np.array(points).T)] for name, points in lines.items()}
+    return figures.save(figures.curves(groups, "Losses"), path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.metadata
 import json
 import os
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -27,6 +28,10 @@ from components.journal import LOG, STAGE_LOG, Journal
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
 
+if TYPE_CHECKING:
+    import numpy as np
+
+REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of a registered model
 CODE = ("components/**/*.py", "pipelines/training.py")
 
 
@@ -60,6 +65,29 @@ class Stage:
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """A file for the run's page in MLflow."""
         self.journal.write("artifact", path=str(Path(path).resolve()), folder=folder)
+
+    def model(
+        self, name: str, folder: str | Path, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
+    ) -> None:
+        """Hands an exported model to MLflow's registry, with its signature and `inputs` [B, ...] as its example."""
+        import numpy as np
+
+        example = self.folder / "example.npz"
+        np.savez(example, **inputs)  # type: ignore[arg-type]
+
+        def specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
+            return {name: (str(values.dtype), list(values.shape[1:])) for name, values in columns.items()}
+
+        self.journal.write(
+            "model",
+            name=name,
+            path=str(Path(folder).resolve()),
+            digest=digest(folder),
+            inputs=specs(inputs),
+            outputs=specs(outputs),
+            example=str(example),
+            requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+        )
 
     def child(self, name: str, folder: Path, params: dict[str, Any], group: str, kind: str = "fit") -> None:
         """A run below this one, whose journal is in `folder`; MLflow's pages compare those of a kind and a group."""

@@ -18,7 +18,7 @@ from components.data.order import folds
 from components.data.store import Store
 from components.peers import Peers
 from components.refusal import Refusal
-from components.task import Spec, Task
+from components.task import Spec, State, Task
 from pipelines import augment, prepare
 
 
@@ -48,8 +48,8 @@ def train(
     spec = specification(prepared, augmented)
     task: Task = recipe.build(section["task"])
     store = Store(prepared)
-    held_out = "validation" in store.manifest["splits"]
-    validation = Feed(store.split("validation"), None, peers.device) if held_out else None
+    watched = watched_split(list(store.manifest["splits"]))
+    validation = Feed(store.split(watched), None, peers.device) if watched else None
     folder = Path(run)
     if peers.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,25 +61,56 @@ def train(
     return outcome.scores
 
 
-def ready(peers: Peers, data: dict[str, Any], folder: str) -> str:
-    """Prepares the section `data` below `folder`, with statistics, unless they are there; returns the data's digest."""
+def watched_split(names: list[str]) -> str | None:
+    """What training is watched on: the validation split, or all there is; never a split kept for testing."""
+    return "validation" if "validation" in names else "train" if names == ["train"] else None
+
+
+def ready(peers: Peers, data: dict[str, Any], folder: str, task: dict[str, Any]) -> dict[str, Any]:
+    """Prepares the section `data` below `folder`, with statistics, unless they are there: {digest, monitor}."""
     prepared, augmented = Path(folder) / "prepared", Path(folder) / "augmented"
     if not peers.broadcast((augmented / "statistics.json").is_file()):
         prepare.write_one(peers, recipe.build(data), prepared)
         peers.gather(None)  # nobody reads before all is written
         augment.normalise(peers, Store(prepared), augmented)
         peers.gather(None)
-    return str(Store(prepared).manifest["digest"])
+    built: Task = recipe.build(task)
+    return {"digest": str(Store(prepared).manifest["digest"]), "monitor": built.monitor}
 
 
 def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: dict[str, Any]) -> dict[str, Any]:
-    """Prepares `data`, fits, and scores the exported model on the test split: {digest, scores, correct [N]}."""
-    digest, prepared = ready(peers, data, folder), f"{folder}/prepared"
+    """Prepares `data`, fits, and scores the exported model on the split kept for the end; draws, beside the model.
+
+    {split, scores, outcomes [N] or None, tags, monitor, digest, example: {inputs, outputs} or None, pictures: [path]}
+    """
+    found, prepared = ready(peers, data, folder, fit["section"]["task"]), f"{folder}/prepared"
     train(peers, prepared=prepared, augmented=f"{folder}/augmented", **fit)
     peers.gather(None)
-    ((scores, predictions),) = score(peers, [fit["out"]], prepared, "test")
-    truth = Store(prepared).split("test").array("label")
-    return {"digest": digest, "scores": scores, "correct": predictions["label"] == truth}
+    store = Store(prepared)
+    split = next(name for name in ("test", "validation", "train") if name in store.manifest["splits"])
+    task, state = exported.read(fit["out"], peers.device)
+    feed = Feed(store.split(split), None, peers.device)
+    scores, predictions = engine.evaluate(task, state, feed, peers)
+    found |= {"split": split, "scores": scores, "tags": task.tags(state, scores)}
+    found["outcomes"] = task.outcomes(predictions, engine.targets(task, feed))
+    if peers.rank == 0:
+        found["example"] = example(task, state, feed)
+        drawn = engine.pictures(task, state, predictions, feed, Path(fit["out"]).parent / "pictures")
+        found["pictures"] = [str(file) for file in drawn]
+    return found
+
+
+@torch.no_grad()
+def example(task: Task, state: State, feed: Feed) -> dict[str, dict[str, np.ndarray]] | None:
+    """What a served model takes and gives, for two rows; None when there is nothing to serve."""
+    if not task.inputs:
+        return None
+    batch = next(feed.batches(min(2, len(feed))))
+    inputs = {name: batch[name] for name in task.inputs}
+    outputs = task.predict(state, inputs)
+    return {
+        kind: {n: v.cpu().numpy() for n, v in part.items()} for kind, part in (("inputs", inputs), ("outputs", outputs))
+    }
 
 
 def trial(
@@ -96,12 +127,17 @@ def trial(
     section = recipe.overlay(section, values)
     peers = Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     everything = train_feed(prepared, augmented)
-    rows, held_out = folds(everything.column("label"), count, seed)[rung]
+    labelled = "label" in everything.split.columns
+    groups = everything.column("label") if labelled else np.zeros(len(everything), dtype=np.int64)
+    rows, held_out = folds(groups, count, seed)[rung]
     train, validation = (train_feed(prepared, augmented, part, peers.device) for part in (rows, held_out))
     fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
     fit |= {"evaluate_every": fit.get("epochs", 10)}
     task: Task = recipe.build(section["task"])
-    return engine.fit(task, specification(prepared, augmented), train, validation, None, peers, **fit).scores
+    outcome = engine.fit(task, specification(prepared, augmented), train, validation, None, peers, **fit)
+    seen = Feed(train.split, rows[: len(held_out)], peers.device)  # as many of those it learned from: the gap
+    learned = engine.evaluate(task, outcome.state, seen, peers)[0]
+    return outcome.scores | {f"train_{name}": value for name, value in learned.items()}
 
 
 def score(

@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.
 
 
 def test_all_are_found() -> None:
-    assert len(RECIPES) == 4
+    assert len(RECIPES) == 7
     assert {path.parent for path in FAMILIES} == {path.parent for path in RECIPES}
 
 
@@ -45,6 +45,13 @@ def test_the_family_runs_each_of_its_recipes_and_no_other(family: Path) -> None:
     """One file that DVC can't read breaks every `dvc repro` of the repository."""
     stage = yaml.safe_load(family.read_text())["stages"]["fit"]
     assert sorted(stage["matrix"]["system"]) == sorted(p.stem for p in RECIPES if p.parent == family.parent)
+
+
+@each
+def test_what_it_takes_from_another_recipe_is_a_dependency(path: Path) -> None:
+    stage = yaml.safe_load((path.parent / "dvc.yaml").read_text())["stages"]["fit"]
+    taken = [value for value in recipe.flatten(recipe.load(path)["task"]).values() if str(value).startswith("results/")]
+    assert set(taken) <= set(stage["deps"])
 
 
 def test_dvc_reads_every_file() -> None:

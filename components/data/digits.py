@@ -17,29 +17,36 @@ TOTAL = 1797
 
 
 class Digits:
-    """`labels` examples to train on, equally many of each digit, drawn by `seed`; all others are the test split."""
+    """`labels` examples to train on, equally many of each digit, drawn by `seed`; all others are the test split.
+
+    validation: so many of the others make a validation split, equally many of each digit, too.
+    """
 
     name = "digits"
     licence = "CC BY 4.0"
     source = "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI 1998; the copy in scikit-learn"
 
-    def __init__(self, labels: Count = 100, size: Count = 16, seed: Natural = 0) -> None:
+    def __init__(self, labels: Count = 100, size: Count = 16, seed: Natural = 0, validation: Natural = 0) -> None:
         self.classes = [str(digit) for digit in range(10)]
         if not len(self.classes) <= labels < TOTAL:
             raise Refusal(f"labels: {labels} of {TOTAL} digits can't be split; give {len(self.classes)} to {TOTAL - 1}")
-        self.labels, self.size, self.seed = labels, size, seed
+        if labels + validation >= TOTAL:
+            raise Refusal(f"validation: {labels} + {validation} of {TOTAL} digits leave none to test on; ask for fewer")
+        self.labels, self.size, self.seed, self.validation = labels, size, seed, validation
         self.columns = {"image": Column("uint8", (size, size, 1)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
-        return {"train": 1, "test": 1}
+        return {"train": 1, **({"validation": 1} if self.validation else {}), "test": 1}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         from sklearn.datasets import load_digits
 
         levels, targets = load_digits(return_X_y=True)
         rows = balanced(targets, self.labels, self.seed)
-        if split == "test":
-            rows = np.setdiff1d(np.arange(len(targets)), rows)
+        if split != "train":
+            others = np.setdiff1d(np.arange(len(targets)), rows)
+            watched = others[balanced(targets[others], self.validation, self.seed)]
+            rows = watched if split == "validation" else np.setdiff1d(others, watched)
         for image, label in zip(enlarged(levels[rows].reshape(-1, SIDE, SIDE), self.size), targets[rows], strict=True):
             yield {"image": image, "label": int(label)}
 

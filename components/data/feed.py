@@ -37,15 +37,15 @@ class Feed:
         self.ahead: tuple[int, Future] | None = None
         self.pool = ThreadPoolExecutor(1) if self.device.type == "cuda" else None
         if self.device.type == "cuda" and _bytes(split, len(self.rows)) <= resident:
-            self.columns = {name: self._moved(values) for name, values in split.take(self.rows).items()}
+            self.columns = {name: self._moved(values) for name, values in self._taken(slice(None)).items()}
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def order(self, batch: int, seed: int) -> Order:
+    def order(self, batch: int, seed: int, sequential: bool = False) -> Order:
         if batch > len(self):
             raise Refusal(f"fit.batch: {batch} is larger than the {len(self)} training examples; lower it")
-        return Order(len(self), batch, seed)
+        return Order(len(self), batch, seed, sequential)
 
     def shards(self, order: Order, step: int, count: int, mine: range) -> tuple[list[dict[str, Any]], list[int]]:
         """This worker's shards of one step, and the sizes of all of them [count]."""
@@ -66,9 +66,14 @@ class Feed:
         for number in range(start, -(-len(self) // size), stride):
             yield self._gathered(np.arange(number * size, min((number + 1) * size, len(self))))
 
-    def column(self, name: str) -> np.ndarray:
-        """One column of all rows, on the host."""
-        return np.asarray(self.split.take(self.rows)[name]) if len(self) else np.empty(0)
+    def column(self, name: str) -> Any:
+        """One column of all rows, on the host: an array [N, ...], or a list where rows differ."""
+        return self.split.take(self.rows, [name])[name]
+
+    def _taken(self, positions: Any) -> dict[str, Any]:
+        """Columns at `positions` of this feed, and with them the rows' numbers."""
+        rows = self.rows[positions]
+        return {"row": rows, **self.split.take(rows)}
 
     def _wanted(self, order: Order, step: int, slices: list[slice], mine: range) -> np.ndarray:
         return order.indices(step)[slices[mine[0]].start : slices[mine[-1]].stop]
@@ -77,10 +82,10 @@ class Feed:
         if self.columns is not None:
             index = torch.from_numpy(positions).to(self.device, non_blocking=True)
             return {name: values[index] for name, values in self.columns.items()}
-        return {n: self._moved(values) for n, values in self.split.take(self.rows[positions]).items()}
+        return {n: self._moved(values) for n, values in self._taken(positions).items()}
 
     def _host(self, order: Order, step: int, slices: list[slice], mine: range) -> dict[str, Any]:
-        taken = self.split.take(self.rows[self._wanted(order, step, slices, mine)])
+        taken = self._taken(self._wanted(order, step, slices, mine))
         return {n: torch.from_numpy(v).pin_memory() if isinstance(v, np.ndarray) else v for n, v in taken.items()}
 
     def _moved(self, values: Any) -> Any:

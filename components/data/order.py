@@ -24,15 +24,19 @@ ONE, HALF, MULTIPLIER = np.uint64(1), np.uint64(32), np.uint64(0x94D049BB133111E
 
 
 class Order:
-    """`n` examples in batches of `batch`: each epoch a fresh permutation, its incomplete last batch dropped."""
+    """`n` examples in batches of `batch`: each epoch a fresh permutation, its incomplete last batch dropped.
 
-    def __init__(self, n: Count, batch: Count, seed: Natural) -> None:
+    sequential: element j of a batch walks through the j-th of `batch` equal stretches of the data instead, so that what
+    follows it in the next batch follows it in the data (notes: sequential partitioning of a text).
+    """
+
+    def __init__(self, n: Count, batch: Count, seed: Natural, sequential: bool = False) -> None:
         if batch < 1:
             raise Refusal(f"fit.batch: {batch} is not a batch size; give at least 1")
         if batch > n:
             raise Refusal(f"fit.batch: {batch} is larger than the {n} training examples; lower fit.batch")
         self.n, self.batch, self.seed = n, batch, seed
-        self.steps_per_epoch = n // batch
+        self.steps_per_epoch, self.sequential = n // batch, sequential
         self._known, self._rows = (-1, -1), np.arange(0)
 
     def epoch(self, step: int) -> int:
@@ -41,6 +45,8 @@ class Order:
     def indices(self, step: int) -> np.ndarray:
         """The examples of one step: int64 [batch]. Worked out for a block of steps at once, which costs the least."""
         epoch, number = divmod(step, self.steps_per_epoch)
+        if self.sequential:
+            return number + self.steps_per_epoch * np.arange(self.batch)
         block, row = divmod(number, BLOCK)
         if (epoch, block) != self._known:
             first, last = block * BLOCK * self.batch, min((block + 1) * BLOCK, self.steps_per_epoch) * self.batch

@@ -1,0 +1,20 @@
+"""Points of the plane, real ones beneath generated ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from components import figures
+
+
+@figures.styled
+def scatter(groups: dict[str, np.ndarray], title: str) -> Figure:
+    """{name: points [N, 2]}, drawn in their order, a colour each."""
+    figure, axes = figures.blank(4.2, 4.2, title)
+    colours = [figures.LINE, figures.BLUE, figures.ORANGE, figures.GREEN]
+    for (name, points), colour in zip(groups.items(), colours, strict=False):
+        axes.scatter(points[:, 0], points[:, 1], 6, colour, label=name, linewidths=0)
+    axes.set_aspect("equal")
+    figures.legend(figure, axes.get_legend_handles_labels()[0])
+    return figure

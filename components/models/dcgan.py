@@ -1,0 +1,72 @@
+"""DCGAN: a generator and a discriminator of strided convolutions (Radford et al. 2016; notes: generative adversarial
+networks).
+
+No pooling, batch normalisation everywhere but at the generator's output and the discriminator's input, ReLU in the
+generator and leaky ReLU in the discriminator, weights drawn with a standard deviation of 0.02.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from components.ranges import Count
+from components.refusal import Refusal
+
+
+class Generator(nn.Module):
+    """Latent vectors [B, latent] -> pictures in -1..1 [B, *shape], shape (C, H, W).
+
+    widths: channels from the smallest map to the largest one; each step after the first doubles the sides, so that they
+    must be multiples of 2 ** len(widths).
+    """
+
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: list[Count] = [128, 64]) -> None:  # noqa: B006
+        super().__init__()
+        self.first = (widths[0], *_sides(shape, len(widths)))
+        self.start = nn.Linear(latent, math.prod(self.first), bias=False)
+        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
+        for fan_in, fan_out in pairwise(widths):
+            layers += [nn.ConvTranspose2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.ConvTranspose2d(widths[-1], shape[0], kernel_size=4, stride=2, padding=1)
+        self.apply(_drawn)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.head(self.body(self.start(z).view(-1, *self.first))).tanh()
+
+
+class Discriminator(nn.Module):
+    """Pictures [B, *shape], shape (C, H, W) -> logits of being real [B]. widths: channels, each at half the sides."""
+
+    def __init__(self, shape: tuple[int, ...], widths: list[Count] = [64, 128]) -> None:  # noqa: B006
+        super().__init__()
+        height, width = _sides(shape, len(widths))
+        layers: list[nn.Module] = []
+        for index, (fan_in, fan_out) in enumerate(zip([shape[0], *widths], widths, strict=False)):
+            layers += [nn.Conv2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1, bias=index == 0)]
+            layers += [nn.BatchNorm2d(fan_out)] if index else []
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(widths[-1] * height * width, 1)
+        self.apply(_drawn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x)).squeeze(1)
+
+
+def _sides(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
+    height, width = shape[1:]
+    if height % 2**halvings or width % 2**halvings:
+        raise Refusal(
+            f"task: pictures of {height}x{width} can't be halved {halvings} times; change data.size or widths"
+        )
+    return height // 2**halvings, width // 2**halvings
+
+
+def _drawn(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(layer.weight, std=0.02)
