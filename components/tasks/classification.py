@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ class Classification(Task):
     model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
     an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); the body then learns
     at `body_rate` times the new head's rate (0 freezes it). augment: batch transforms, applied in training alone.
+    criterion: "mse" is the squared distance of the probabilities from the truth, there to be compared (notes: why
+    cross-entropy).
     """
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
@@ -36,16 +38,20 @@ class Classification(Task):
         optimizer: Callable = sgd,
         augment: list | None = None,
         label_smoothing: Fraction = 0.0,
+        criterion: Literal["cross_entropy", "mse"] = "cross_entropy",
         start: str | None = None,
         body_rate: NonNegative = 1.0,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.augment = [transform() for transform in augment or []]
-        self.label_smoothing, self.start, self.body_rate = label_smoothing, start, body_rate
+        self.label_smoothing, self.criterion = label_smoothing, criterion
+        self.start, self.body_rate = start, body_rate
         self.scale, self.byte_scale, self.shift = torch.ones(1), torch.ones(1), torch.zeros(1)
+        self.classes: list[str] = []
 
     def setup(self, spec: Spec) -> State:
         height, width, channels = spec.columns["image"]
+        self.classes = list(spec.classes)
         net = self.model(channels=channels, size=(height, width), classes=len(spec.classes))
         if self.start is not None:
             copy_body(net, Path(self.start))
@@ -67,7 +73,10 @@ class Classification(Task):
         """[B, H, W, C] uint8 pictures, [B] labels -> cross-entropy, accuracy."""
         images = self.pixels(shard.batch, shard.generator)
         logits, labels = state.modules["net"](images).float(), shard.batch["label"]
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if self.criterion == "mse":
+            loss = (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).square().sum(1).mean()
+        else:
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
@@ -75,8 +84,19 @@ class Classification(Task):
         probability = state.modules["net"](self.pixels(batch)).float().softmax(1)
         return {"label": probability.argmax(1), "probability": probability}
 
-    def score(self, predictions: dict[str, np.ndarray], targets: dict[str, np.ndarray]) -> dict[str, float]:
+    def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         return scores(predictions["probability"], targets["label"])
+
+    def outcomes(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> np.ndarray:
+        return predictions["label"] == targets["label"]
+
+    def draw(self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, Any]:
+        """The confusion matrix."""
+        from components import figures
+
+        counts = np.zeros((len(self.classes),) * 2, dtype=np.int64)
+        np.add.at(counts, (targets["label"], predictions["label"]), 1)
+        return {"confusion": figures.confusion(counts, self.classes, "Confusion")}
 
     def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [B, H, W, C] -> normalised float [B, C, H, W], in the channels-last order it is stored in."""

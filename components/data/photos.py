@@ -1,0 +1,71 @@
+"""A photo and the pictures whose style it is to take: one row each, all of one size (notes: style transfer)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.data.store import Column
+from components.ranges import Count
+from components.refusal import Refusal
+
+EMBEDDED = ("china.jpg", "flower.jpg")  # scikit-learn's
+
+
+class Photos:
+    """Row 0 is `content`, each later row one of `styles`: names of scikit-learn's photos, or files in the folder `raw`.
+
+    Every picture is cut to the shape of `size` (height, width), its middle kept, after shrinking it to fit.
+    """
+
+    name = "photos"
+    licence = "china.jpg and flower.jpg: CC BY; a file of your own: yours"
+    source = "scikit-learn's sample images, or the folder of raw data"
+
+    def __init__(
+        self,
+        content: str = "china.jpg",
+        styles: list[str] = ["flower.jpg"],  # noqa: B006  (never written to)
+        size: list[Count] = [160, 240],  # noqa: B006
+        raw: str = "data/raw",
+    ) -> None:
+        if len(size) != 2:
+            raise Refusal(f"size: {size} must be [height, width]")
+        if not styles:
+            raise Refusal("styles: name at least one picture")
+        self.pictures, self.size, self.raw = [content, *styles], tuple(size), Path(raw)
+        self.classes = ["content", *(f"style: {Path(name).stem}" for name in styles)]
+        self.columns = {"image": Column("uint8", (*self.size, 3)), "role": Column("int64")}
+
+    def parts(self) -> dict[str, int]:
+        return {"train": 1}
+
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        for role, name in enumerate(self.pictures):
+            yield {"image": fitted(self.open(name), self.size), "role": role}
+
+    def open(self, name: str) -> Any:
+        """The picture as Pillow opens it, upright, in three colours."""
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        path = self.raw / name
+        if not path.is_file() and name in EMBEDDED:
+            from importlib.resources import files
+
+            path = Path(str(files("sklearn.datasets") / "images" / name))
+        if not path.is_file():
+            raise Refusal(f"{path}: no such picture; put it there, or name one of {', '.join(EMBEDDED)}")
+        try:
+            return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        except (UnidentifiedImageError, OSError) as error:
+            raise Refusal(f"{path}: is no picture that can be read ({error}); replace it") from None
+
+
+def fitted(picture: Any, size: tuple[int, ...]) -> np.ndarray:
+    """uint8 [H, W, 3]: the largest middle part with the proportions of `size` (height, width), resized to it."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.BICUBIC))

@@ -1,0 +1,120 @@
+"""Lanczos against the whole Hessian of a small net; a saddle and a minimum that are known; the way down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call, hessian
+from torch.nn import functional as F
+
+from components import engine
+from components.data.dataset import prepare
+from components.data.digits import Digits
+from components.data.feed import Feed
+from components.data.store import Store
+from components.models.mlp import MLP
+from components.models.softmax import Softmax
+from components.optimizers import sgd
+from components.peers import Peers, fork
+from components.task import Spec
+from components.tasks.critical_points import CriticalPoints, eigenpair, extend, ritz, tridiagonal
+
+SMALL = partial(MLP, hidden=[3], dropout=0.0, activation="sigmoid")
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
+    folder = tmp_path_factory.mktemp("digits")
+    prepare(Digits(labels=60, size=4), folder)
+    return Feed(Store(folder).split("train"))
+
+
+def spec() -> Spec:
+    return Spec({"image": (4, 4, 1)}, tuple("0123456789"), {"mean": [0.3], "std": [0.3]})
+
+
+def fit(task: CriticalPoints, feed: Feed, steps: int, **options) -> engine.Outcome:
+    return engine.fit(task, spec(), feed, epochs=steps, batch=60, shards=2, **options)
+
+
+def whole(task: CriticalPoints, outcome: engine.Outcome, feed: Feed) -> np.ndarray:
+    """The Hessian [P, P] of the training loss, by automatic differentiation of all of it."""
+    net = outcome.state.modules["net"].double()
+    parameters = dict(net.named_parameters())
+    sizes = [p.numel() for p in parameters.values()]
+    batch = next(feed.batches(60))
+    images = task.classification.pixels(batch).double()
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        pieces = dict(zip(parameters, flat.split(sizes), strict=True))
+        given = {name: piece.view(parameters[name].shape) for name, piece in pieces.items()}
+        return F.cross_entropy(functional_call(net, given, images), batch["label"]) + task.l2 / 2 * flat.square().sum()
+
+    return hessian(loss)(torch.cat([p.detach().reshape(-1) for p in parameters.values()])).numpy()
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.05])
+def test_extreme_eigenvalues_are_those_of_the_whole_hessian(feed: Feed, l2: float) -> None:
+    task = CriticalPoints(SMALL, products=60, l2=l2)
+    outcome = fit(task, feed, 60)
+    smallest, vector = eigenpair(outcome.state.tables)
+    matrix = whole(task, outcome, feed)
+    values = np.linalg.eigvalsh(matrix)
+    assert smallest == pytest.approx(values[0], abs=1e-4 * values[-1])
+    assert np.linalg.eigvalsh(tridiagonal(outcome.state.tables))[-1] == pytest.approx(values[-1], rel=1e-4)
+    assert np.linalg.norm(matrix @ vector - smallest * vector) < 1e-3 * values[-1], "its vector is an eigenvector"
+
+
+def test_more_products_than_dimensions_are_harmless() -> None:
+    matrix = np.diag([3.0, 1.0, -2.0])
+    tables = {"basis": np.ones((1, 3)) / np.sqrt(3), "alpha": np.zeros(0), "beta": np.zeros(0)}
+    for _ in range(6):
+        extend(tables, matrix @ tables["basis"][-1])
+    assert np.linalg.eigvalsh(tridiagonal(tables)) == pytest.approx([-2, 1, 3])
+    assert ritz(tables)[-1] == pytest.approx([-2, 3])
+
+
+def test_zero_weights_are_a_saddle_and_its_vector_leads_down(feed: Feed) -> None:
+    task = CriticalPoints(SMALL, scale=0.0, products=30, reach=8.0)
+    outcome = fit(task, feed, 43)
+    before, after, distance = outcome.state.tables["escape"]
+    scores, _ = engine.evaluate(task, outcome.state, feed)
+    assert before == pytest.approx(np.log(10), abs=1e-5)
+    assert after < before - 0.05
+    assert abs(distance) > 0
+    assert scores["gradient_norm"] < 1e-6
+    assert scores["loss"] == pytest.approx(after, abs=1e-5), "the weights that are left are those of the lowest place"
+    assert task.tags(outcome.state, scores)["verdict"].startswith("saddle")
+    assert set(task.draw(outcome.state, {}, {})) == {"spectrum", "section"}
+
+
+def test_a_penalised_convex_loss_has_a_minimum(feed: Feed) -> None:
+    task = CriticalPoints(Softmax, partial(sgd, lr=0.3, momentum=0.9), descend=200, products=60, l2=0.02)
+    outcome = fit(task, feed, 273)
+    scores, _ = engine.evaluate(task, outcome.state, feed)
+    assert scores["smallest"] == pytest.approx(0.02, rel=0.02), "the penalty is all there is in flat directions"
+    assert scores["fall"] == pytest.approx(0, abs=1e-4)
+    assert task.tags(outcome.state, scores)["verdict"].startswith("minimum")
+
+
+def test_two_workers_and_a_stop_change_no_byte(feed: Feed, tmp_path: Path) -> None:
+    from components import checkpoint
+
+    def run(peers: Peers, folder: Path, until: int | None) -> None:
+        folder.mkdir(exist_ok=True)
+        fit(CriticalPoints(SMALL, products=12), feed, 20, folder=folder, peers=peers, until=until)
+
+    def bytes_of(folder: Path) -> dict[str, bytes]:
+        return {name: t.numpy().tobytes() for name, t in checkpoint.read(checkpoint.found(folder)[0])[0].items()}
+
+    play: Callable = run
+    fork(play, 1, tmp_path / "one", None)
+    fork(play, 2, tmp_path / "two", 7)
+    fork(play, 1, tmp_path / "two", 15)
+    fork(play, 2, tmp_path / "two", None)
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")

@@ -1,0 +1,130 @@
+"""The losses by hand, VGG by its published counts, weights from a file, and a canvas that two workers share."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from components import engine
+from components.data.dataset import prepare
+from components.data.feed import Feed
+from components.data.photos import Photos, fitted
+from components.data.store import Store
+from components.losses.style import gram, total_variation
+from components.models.vgg import VGG, Convolutions
+from components.optimizers import adam
+from components.refusal import Refusal
+from components.task import Spec
+from components.tasks.style_transfer import StyleTransfer, load, normalised
+
+TINY = {"convolutions": [1, 2], "widths": [4, 6]}
+
+
+def features(channels: int) -> Convolutions:
+    return Convolutions(channels, **TINY)
+
+
+def test_gram_by_hand() -> None:
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])  # two channels of 1x2
+    assert torch.allclose(gram(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
+
+
+def test_gram_forgets_the_place() -> None:
+    features = torch.randn(1, 3, 4, 5)
+    shuffled = features.flatten(2)[:, :, torch.randperm(20)].view(1, 3, 4, 5)
+    assert torch.allclose(gram(features), gram(shuffled), atol=1e-6)
+
+
+def test_total_variation_by_hand() -> None:
+    picture = torch.tensor([[[[0.0, 1.0], [3.0, 1.0]]]])
+    assert total_variation(picture).item() == pytest.approx(((3 + 0) / 2 + (1 + 2) / 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "count"),
+    [([1, 1, 2, 2, 2], 128_806_154), ([2, 2, 3, 3, 3], 134_300_362), ([2, 2, 4, 4, 4], 139_610_058)],
+)
+def test_vgg_has_the_published_number_of_parameters(convolutions: list[int], count: int) -> None:
+    with torch.device("meta"):
+        net = VGG(1, (224, 224), 10, convolutions=convolutions)
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+def test_vgg_answers_for_each_class() -> None:
+    net = VGG(1, (32, 32), 7, widths=[4, 4, 4, 4, 4], hidden=8)
+    assert net(torch.randn(2, 1, 32, 32)).shape == (2, 7)
+    with pytest.raises(Refusal, match="halve"):
+        VGG(1, (16, 16), 7)
+
+
+def test_taps_are_what_the_layers_give() -> None:
+    body = features(3)
+    x = torch.randn(1, 3, 8, 8)
+    taps = dict(body.taps(x, {"1_1", "2_2"}))
+    first = body.blocks[0][0](x).relu()
+    assert torch.equal(taps["1_1"], first)
+    second = body.blocks[1][0](F.max_pool2d(first, 2)).relu()
+    assert torch.equal(taps["2_2"], body.blocks[1][1](second).relu())
+    assert set(dict(body.taps(x, {"1_1"}))) == {"1_1"}
+
+
+def test_weights_by_torchvisions_names(tmp_path: Path) -> None:
+    """As converted from torchvision's VGG: features.0.weight, features.3.weight, features.10.weight, by number."""
+    source, target = features(3), features(3)
+    layers = [layer for layer in source.modules() if isinstance(layer, torch.nn.Conv2d)]
+    pairs = [
+        (f"features.{n}.{k}", getattr(layer, k))
+        for n, layer in zip((0, 3, 10), layers, strict=True)
+        for k in ("weight", "bias")
+    ]
+    save_file({name: value.detach().clone() for name, value in pairs}, tmp_path / "vgg.safetensors")
+    load(target, tmp_path / "vgg.safetensors")
+    x = torch.randn(1, 3, 8, 8)
+    assert torch.equal(source(x), target(x))
+    with pytest.raises(Refusal, match="no such"):
+        load(target, tmp_path / "other.safetensors")
+    with pytest.raises(Refusal, match=r"not \[5, 3, 3, 3\]"):
+        load(Convolutions(3, [1], [5]), tmp_path / "vgg.safetensors")
+
+
+def test_photos_keep_their_middle() -> None:
+    from PIL import Image
+
+    picture = np.zeros((10, 30, 3), np.uint8)
+    picture[:, 10:20] = 255
+    assert fitted(Image.fromarray(picture), (10, 10)).min() == 255
+
+
+def test_bad_photos_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    for name, says in (("absent.jpg", "no such picture"), ("text.jpg", "no picture that can be read")):
+        with pytest.raises(Refusal, match=says):
+            list(Photos(content=name, raw=str(tmp_path)).examples("train", 0))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("photos")
+    prepare(Photos(size=[32, 48]), folder)
+    return Store(folder)
+
+
+def test_the_canvas_starts_as_the_content_and_moves_to_the_style(photos: Store) -> None:
+    def task(rate: float) -> StyleTransfer:
+        optimizer = partial(adam, lr=rate)
+        return StyleTransfer(features, optimizer, content=["2_1"], style=["1_1", "2_2"], variation_weight=0.0)
+
+    spec = Spec({"image": (32, 48, 3), "role": ()}, tuple(photos.manifest["classes"]), {})
+    feed = Feed(photos.split("train"))
+    first = engine.fit(task(0.001), spec, feed, feed, epochs=1, batch=2, shards=2)
+    last = engine.fit(task(0.05), spec, feed, feed, epochs=40, batch=2, shards=2)
+    assert last.scores["style_loss"] < first.scores["style_loss"] / 2
+    canvas = first.state.modules["canvas"].picture.detach()
+    content = normalised(torch.from_numpy(feed.column("image")[:1]))
+    assert (canvas - content).abs().max() < 0.002, "one step of Adam at 0.001 from the content"
