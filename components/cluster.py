@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import secrets
 import shutil
 import time
 import traceback
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ def connect() -> None:
     """Joins the cluster of RAY_ADDRESS or one running on this machine; else starts one that ends with this process."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    authenticate()
     import ray
 
     if ray.is_initialized():
@@ -66,6 +69,29 @@ def connect() -> None:
     except ConnectionError:
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def authenticate() -> None:
+    """Only who can read the token may use a cluster: makes one (mode 0600) where there is none, and turns tokens on.
+
+    Ray would turn them on by whether the file exists, in some of its processes. RAY_AUTH_MODE, RAY_AUTH_TOKEN and
+    RAY_AUTH_TOKEN_PATH are honoured. To be called before Ray is imported.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if not os.environ.get("RAY_AUTH_TOKEN"):
+        file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_file():
+            draft = file.with_name(f".{file.name}.{os.getpid()}")
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_hex(32))
+            with suppress(FileExistsError):  # another process was quicker
+                os.link(draft, file)
+            draft.unlink()
+        if file.stat().st_mode & 0o077 and file.stat().st_uid == os.getuid():
+            file.chmod(0o600)
+    os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def plan() -> Plan:

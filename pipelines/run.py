@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components import recipe
-from components.cluster import QUIET
+from components.cluster import QUIET, authenticate
 from components.ports import free_port
 from pipelines import summary
 from pipelines.check import check_flagship
@@ -54,6 +54,7 @@ def local_cluster(cpus: int | None = None) -> Iterator[str]:
     if "RAY_ADDRESS" in os.environ:
         yield os.environ["RAY_ADDRESS"]
         return
+    authenticate()
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]

@@ -5,8 +5,6 @@ Real DVC, Ray, MLflow and (where there is one) Chromium, in one workspace that t
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,9 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +20,8 @@ import yaml
 
 from components import ports, recipe
 from pipelines.run import local_cluster
+from tests.workspace import Workspace, clone
 
-ROOT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
 SMALL = {
     "data.source.per_class": 40,
     "pretrain.fit.epochs": 2,
@@ -41,53 +35,11 @@ MODELS = ("models/pretrain", "models/finetuned", "models/scratch")
 pytestmark = pytest.mark.cluster
 
 
-@dataclass
-class Workspace:
-    folder: Path
-    environment: dict[str, str]
-
-    def run(self, *command: str, code: int = 0, **environment: str) -> str:
-        """stdout and stderr of a command run in the workspace; its exit code must be `code`."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, timeout=500
-        )
-        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
-        return done.stdout + done.stderr
-
-    def trainyard(self, *arguments: str, code: int = 0, **environment: str) -> str:
-        return self.run(sys.executable, "-m", "pipelines", *arguments, code=code, **environment)
-
-    def json(self, path: str) -> Any:
-        return json.loads((self.folder / path).read_text())
-
-    def bytes(self, *folders: str) -> dict[str, str]:
-        files = sorted(f for folder in folders for f in (self.folder / folder).rglob("[!.]*") if f.is_file())
-        return {str(f.relative_to(self.folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "plots/", "reports/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    params = recipe.overlay(recipe.load(folder / "params.yaml"), SMALL)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "TRAINYARD", "DVC"))}
-    environment |= {
-        "PATH": f"{BIN}{os.pathsep}{environment['PATH']}",
-        "PYTHONPATH": str(folder),
-        "TRAINYARD_THREADS": "1",
-    }
-    made = Workspace(folder, environment)
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        made.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)
+    made = clone(tmp_path_factory.mktemp("clone"), {"params.yaml": SMALL})
     with local_cluster(cpus=2) as address:
-        environment["RAY_ADDRESS"] = address
+        made.environment["RAY_ADDRESS"] = address
         yield made
 
 

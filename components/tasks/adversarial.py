@@ -23,7 +23,7 @@ from components.ranges import Count, Fraction, Positive
 from components.task import Batch, Shard, Spec, State, Task
 from components.update import Update
 
-SHOWN = 60  # examples of the sample grid
+SHOWN = 80  # examples of the sample grid
 
 
 class Adversarial(Task):
@@ -142,12 +142,12 @@ class Adversarial(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """The first examples by number, so that one can be followed from epoch to epoch."""
-        from components import figures
+        from components.drawings.mosaic import mosaic
         from components.drawings.points import scatter
 
         made, real = predictions[self.column], targets[self.column]
         if self.column == "image":
-            return {"samples": figures.grid(list(made[:SHOWN]), [""] * len(made[:SHOWN]), columns=10)}
+            return {"samples": mosaic(made[:SHOWN])}
         return {"samples": scatter({"real": real, "generated": made}, "Generated points")}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:

@@ -142,3 +142,31 @@ def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(Refusal, match="no Ray cluster answers there"):
         cluster.connect()
+
+
+def test_a_token_is_made_for_nobody_elses_eyes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "deep" / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    cluster.authenticate()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(token := file.read_text()) == 64
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    file.chmod(0o644)
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    cluster.authenticate()
+    assert file.stat().st_mode & 0o777 == 0o600, "one that others could read is closed"
+    assert file.read_text() == token, "and kept"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster.authenticate()
+    assert os.environ["RAY_AUTH_MODE"] == "disabled", "whoever wants none gets none"
+
+
+@pytest.mark.slow
+def test_who_has_no_token_is_not_let_in(cluster_of_two: str) -> None:
+    """Slow, for Ray tries for half a minute."""
+    code = "import ray; ray.init(address='auto')"
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": cluster_of_two}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert said.returncode != 0
+    assert "InvalidAuthToken" in said.stderr

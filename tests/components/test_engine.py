@@ -324,3 +324,41 @@ def test_two_modules_take_turns_the_same_on_two_workers(digits: Path, tmp_path: 
     for size in (1, 2):
         fork(two_players, size, digits, tmp_path / str(size))
     assert result(tmp_path / "1") == result(tmp_path / "2")
+
+
+class Remembering(Task):
+    """Each element of the batch keeps the sum of all labels it has met in this epoch: carried state."""
+
+    def setup(self, spec: Spec) -> State:
+        net = torch.nn.Linear(1, 1)
+        return State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 1e-6)})
+
+    def loss(self, state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
+        met = shard.carry.get("met", torch.zeros(len(shard.batch["label"]))) + shard.batch["label"]
+        shard.carry["met"] = met.detach()
+        return (state.modules["net"](met[:, None]) - 1).square().mean(), {"met": met.mean()}
+
+
+def remember(peers: Peers, digits: Path, folder: Path, until: int | None = None, accumulate: int = 1) -> None:
+    folder.mkdir(exist_ok=True)
+    options = {"epochs": 2, "batch": 50, "shards": 4, "order": "sequential", "log_every": 1, "checkpoint_seconds": 1e-9}
+    train = feeds(digits)[0]
+    engine.fit(Remembering(), spec(digits), train, None, folder, peers, until, accumulate=accumulate, **options)
+
+
+def test_carried_state_goes_on_within_an_epoch_whoever_computes_it(digits: Path, tmp_path: Path) -> None:
+    """Stopped inside the first epoch on two workers, inside the second one on four, ended by one."""
+    fork(remember, 1, digits, tmp_path / "whole")
+    for size, until in ((2, 4), (4, 13), (1, None)):
+        fork(remember, size, digits, tmp_path / "parts", until)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+    met = [m["values"]["train/met"] for m in result(tmp_path / "whole")[1] if "train/met" in m["values"]]
+    labels = feeds(digits)[0].column("label").reshape(50, 10).mean(0)
+    assert met == pytest.approx([*np.cumsum(labels), *np.cumsum(labels)], rel=1e-5), "and begins anew with each epoch"
+
+
+def test_carried_state_is_cut_like_the_batch_it_belongs_to(digits: Path, tmp_path: Path) -> None:
+    fork(remember, 1, digits, tmp_path / "whole")
+    fork(remember, 1, digits, tmp_path / "cut", None, 3)
+    kinds = [[m["values"].get("train/met") for m in result(tmp_path / name)[1]] for name in ("whole", "cut")]
+    assert kinds[0] == pytest.approx(kinds[1])

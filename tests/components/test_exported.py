@@ -6,6 +6,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -67,3 +68,14 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     for read in (exported.read, exported.classes, partial(exported.read, device=torch.device("cpu"))):
         with pytest.raises(Refusal, match="holds no exported model; run the stage"):
             read(tmp_path)
+
+
+def test_tables_come_back_too(tmp_path: Path) -> None:
+    made, _ = state(0)
+    made.tables = {"counts": np.arange(6).reshape(2, 3), "weights": np.array([0.5, -1.0])}
+    made.step = 7
+    exported.write(tmp_path, made, SPEC, SECTION)
+    restored = exported.read(tmp_path)[1]
+    assert restored.step == 7
+    assert all(np.array_equal(restored.tables[name], table) for name, table in made.tables.items())
+    assert restored.tables["counts"].dtype == np.int64

@@ -297,9 +297,38 @@ def test_proposals_do_not_depend_on_who_ends_first(parallel: int, random) -> Non
         ({"fit.batch": {"low": 0, "high": 2, "log": True}}, "above 0 on a log scale"),
         ({"fit.batch": {"low": "a", "high": "b"}}, "numbers"),
         ({"fit.batch": 4}, "needs {low, high}"),
+        ({"task.optimizer": {"choices": [{"use": "optimizers.sgd"}]}}, "by search.sampler: grid alone"),
     ],
 )
 def test_a_wrong_space_is_refused(space: dict, says: str) -> None:
     with pytest.raises(Refusal) as refused:
-        tuning.check_space(space, {"fit.batch": 16})
+        tuning.check_space(space, {"fit.batch": 16, "task.optimizer.use": "optimizers.adam"})
     assert says in str(refused.value)
+
+
+def test_a_grid_is_of_choices_alone_and_may_try_whole_sections() -> None:
+    known = {"fit.batch": 16, "task.optimizer.use": "optimizers.adam"}
+    sections = [{"use": "optimizers.sgd"}, {"use": "optimizers.adam"}]
+    tuning.check_space({"task.optimizer": {"choices": sections}}, known, sampler="grid")
+    with pytest.raises(Refusal, match="a grid needs"):
+        tuning.check_space({"fit.batch": {"low": 1, "high": 9}}, known, sampler="grid")
+    assert tuning.grid({"a": {"choices": [1, 2]}, "b": {"choices": ["x", "y"]}}) == [
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
+
+
+def test_a_grid_tries_every_combination_to_its_end(cluster_of_two: str, tmp_path: Path) -> None:
+    space = {"lr": {"choices": [0.001, 0.1, 1.0]}, "batch": {"choices": [{"size": 8}, {"size": 16}]}}
+    given = {"a": {"folder": str(tmp_path)}}
+    options = {"rungs": 3, "monitor": MONITOR, "space": space, "sampler": "grid"}
+    found = tuning.search(peak, given, tmp_path / "search", **options)["a"]
+    assert [trial.values for trial in found] == tuning.grid(space)
+    assert all(trial.finished and len(trial.parts) == 3 for trial in found), "however poor it is"
+    assert best(found, MONITOR).values["lr"] == 0.1
+    before = len(calls(tmp_path))
+    again = tuning.search(peak, given, tmp_path / "search", **options)["a"]
+    assert [trial.parts for trial in again] == [trial.parts for trial in found]
+    assert len(calls(tmp_path)) == before, "what is known is not done again"

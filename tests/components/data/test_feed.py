@@ -62,3 +62,14 @@ def test_batches_cover_all_rows_once(split: Split, device: str, workers: int) ->
 def test_a_batch_larger_than_the_split_is_refused(split: Split) -> None:
     with pytest.raises(Refusal, match=r"fit\.batch: 81 is larger than the 80"):
         Feed(split).order(81, 0)
+
+
+@pytest.mark.parametrize("resident", [0, 1 << 30])
+@pytest.mark.parametrize("device", devices)
+def test_each_example_brings_its_rows_number(split: Split, device: str, resident: int) -> None:
+    rows = np.arange(79, 4, -1)
+    feed = Feed(split, rows, torch.device(device), resident)
+    (batch, _), _ = feed.shards(feed.order(batch=20, seed=3), 1, 2, range(0, 2))
+    assert batch["row"].tolist() == batch["label"].tolist()
+    assert [row for part in feed.batches(7) for row in part["row"].tolist()] == rows.tolist()
+    assert feed.column("text")[0] == "row 79"

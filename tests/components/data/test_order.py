@@ -135,3 +135,13 @@ def test_folds_are_stratified_and_cover_everything_once(labels: np.ndarray, k: i
         assert np.array_equal(np.sort(np.concatenate([train, held])), np.arange(len(labels)))
     for group in ([len(held) for _, held in cut], *([(labels[h] == c).sum() for _, h in cut] for c in range(5))):
         assert max(group) - min(group) <= 1
+
+
+@pytest.mark.parametrize(("n", "batch"), [(12, 3), (14, 4), (7, 7)])
+def test_a_sequential_batch_walks_through_equal_stretches(n: int, batch: int) -> None:
+    """The notes' sequential partitioning: what follows an element in the next batch follows it in the data."""
+    order = Order(n, batch, seed=5, sequential=True)
+    steps = np.stack([order.indices(step) for step in range(order.steps_per_epoch)])
+    assert np.array_equal(np.diff(steps, axis=0), np.ones((len(steps) - 1, batch)))
+    assert len(np.unique(steps)) == steps.size == n // batch * batch
+    assert np.array_equal(order.indices(order.steps_per_epoch), order.indices(0)), "every epoch begins at the front"
