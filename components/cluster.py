@@ -23,6 +23,8 @@ from typing import Any
 from components import ports
 from components.refusal import Refusal
 
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
+RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own note of one here
 START_PATIENCE = 60.0  # seconds for a cluster that is being started beside us
 RETRIES = 3  # of a lost worker or node; an error in our own code is not tried again
 QUIET = {
@@ -56,12 +58,14 @@ def connect() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     authenticate()
+    address = os.environ.get("RAY_ADDRESS")
+    if not address and not RUNNING.is_file():
+        os.environ.update(LOOPBACK)
     import ray
 
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-    address = os.environ.get("RAY_ADDRESS")
     if address and not address.startswith("ray://") and not ports.answers(address, START_PATIENCE):
         raise Refusal(f"RAY_ADDRESS={address}: no Ray cluster answers there; start it (ray start --head) or unset it")
     try:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components import recipe
-from components.cluster import QUIET, authenticate
+from components.cluster import LOOPBACK, QUIET, authenticate
 from components.ports import free_port
 from pipelines import summary
 from pipelines.check import check_flagship
@@ -62,13 +62,20 @@ def local_cluster(cpus: int | None = None) -> Iterator[str]:
     command += [f"--num-cpus={cpus}"] if cpus else []
     with (Path(folder) / "head.log").open("w") as log:
         head = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | QUIET, start_new_session=True, preexec_fn=_end_with_parent
+            command,
+            stdout=log,
+            stderr=log,
+            env=os.environ | QUIET | LOOPBACK,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
-    os.environ["RAY_ADDRESS"] = address
+    settings = LOOPBACK | {"RAY_ADDRESS": address}
+    os.environ.update(settings)
     try:
         yield address
     finally:
-        del os.environ["RAY_ADDRESS"]
+        for name in settings:
+            del os.environ[name]
         _stop(head)
         shutil.rmtree(folder, ignore_errors=True)
 

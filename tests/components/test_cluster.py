@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -170,3 +172,14 @@ def test_who_has_no_token_is_not_let_in(cluster_of_two: str) -> None:
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert said.returncode != 0
     assert "InvalidAuthToken" in said.stderr
+
+
+def test_nothing_of_the_cluster_can_be_reached_from_outside(cluster_of_two: str, tmp_path: Path) -> None:
+    cluster.connect()
+    hosts = set()
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            if cluster_of_two.partition(":")[2] in " ".join(process.info["cmdline"] or []):
+                hosts |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert hosts
+    assert hosts <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
