@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from components import ports
-from components.refusal import Refusal
+from components.refusal import Refusal, Stopped
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
 RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own note of one here
@@ -198,7 +198,7 @@ def _worker(config: dict[str, Any]) -> Any:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
         return named(config["function"])(peers.join(rank, size, address, port, device), *config["arguments"])
-    except Refusal:
+    except (Refusal, Stopped):
         raise
     except Exception as error:
         seen = PeerLost(str(error)) if size > 1 and peers.lost(error) else error
@@ -249,6 +249,6 @@ def cause(error: BaseException) -> BaseException:
         found.append(current)
         queue += [getattr(current, name, None) for name in ("controller_failure", "cause", "_base_exc", "__cause__")]
         queue += list(getattr(current, "worker_failures", {}).values())
-    refusals = [one for one in found if isinstance(one, Refusal)]
+    refusals = [one for one in found if isinstance(one, Refusal | Stopped)]
     noted = [one for one in found if getattr(one, "__notes__", None)]
     return (refusals or noted or [error])[-1]  # the innermost

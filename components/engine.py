@@ -23,11 +23,11 @@ import torch
 
 from components import checkpoint
 from components.data.feed import Feed
-from components.journal import Journal
+from components.journal import STOP, Journal
 from components.meter import Meter, Scores
 from components.peers import Peers
 from components.ranges import Count, Fraction, Natural, Positive
-from components.refusal import Refusal
+from components.refusal import Refusal, Stopped
 from components.schedules import constant
 from components.task import Batch, Spec, State, Task
 from components.update import Update
@@ -108,9 +108,13 @@ def fit(
             if task.album:
                 _draw(task, state, predictions, validation, folder, journal)
             _train_mode(state)
-        if _agreed(peers, time.monotonic() - saved > checkpoint_seconds, ends_epoch or state.step % log_every == 0):
-            _save(folder, peers, state, update.mine, meter, journal)
-            saved = time.monotonic()
+        if ends_epoch or state.step % log_every == 0:
+            due, stop = peers.broadcast((time.monotonic() - saved > checkpoint_seconds, stopping(folder)))
+            if due or stop:
+                _save(folder, peers, state, update.mine, meter, journal)
+                saved = time.monotonic()
+            if stop:
+                raise Stopped(f"step {state.step} of {total} is saved")
 
     if not meter.done:
         meter.restore_best(state)
@@ -155,6 +159,11 @@ def pictures(task: Task, state: State, predictions: dict[str, np.ndarray], feed:
         else:
             files.append(figures.save(drawn, folder / f"{name}.png"))
     return files
+
+
+def stopping(folder: Path | None) -> bool:
+    """Whether the run in `folder`, or the stage above it, was asked to stop (by the file STOP in its folder)."""
+    return folder is not None and ((folder / STOP).exists() or (folder.parent / STOP).exists())
 
 
 # ------------------------------------------------------------------------------------------------ pieces of fit
@@ -280,11 +289,6 @@ def _draw(
         kept = file.with_stem(f"{file.stem}-{state.step:06d}")
         file.replace(kept)
         journal.write("artifact", path=str(kept.resolve()), folder="pictures")
-
-
-def _agreed(peers: Peers, due: bool, boundary: bool) -> bool:
-    """Rank 0's word on whether a checkpoint is due, asked for at the journal's lines alone."""
-    return boundary and bool(peers.broadcast(due))
 
 
 def _save(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 RUN, LOG, STAGE_LOG = "run.json", "journal.log", "stage.log"
+STOP = "stop"  # a file of this name in a run's folder asks it to save and end
 VOLATILE = ("time", "speed")  # what differs when a step is done again
 
 

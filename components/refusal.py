@@ -18,3 +18,7 @@ def closest(word: str, known: Iterable[str]) -> str:
     """`" (did you mean 'batch'?)"`, or an empty string when nothing known resembles `word`."""
     match = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and did after saving; the same command goes on from there."""

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from components import recipe
-from components.refusal import Refusal
+from components.refusal import Refusal, Stopped
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 EXAMPLES = """\
@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Refusal as refusal:
         print(f"trainyard: {refusal}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"trainyard: stopped: {stopped}; repeat the command and it goes on from there", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("trainyard: interrupted; repeat the command and it goes on from the last checkpoint", file=sys.stderr)
         return 130

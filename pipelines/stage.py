@@ -9,10 +9,14 @@ Every run is a folder below .trainyard/runs (see components/journal.py); a mirro
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +28,8 @@ import psutil
 
 from components import cluster, journal, recipe, tracking
 from components.home import home
-from components.journal import LOG, STAGE_LOG, Journal
+from components.journal import LOG, STAGE_LOG, STOP, Journal
+from components.refusal import Stopped
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
 
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of a registered model
+STOP_PATIENCE = 20  # seconds
 CODE = ("components/**/*.py", "pipelines/training.py")
 
 
@@ -53,7 +59,7 @@ class Stage:
     def spread(self, function: Callable[..., Any] | str, *arguments: Any) -> Any:
         """`cluster.spread`, its progress shown."""
         started = time.monotonic()
-        with Progress(self.name, self.folder):
+        with Progress(self.name, self.folder), stoppable(self.folder):
             result = cluster.spread(function, *arguments, name=self.name, folder=work() / "ray")
         self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
         return result
@@ -138,12 +144,56 @@ def stage(
     )
     lines = Journal(folder / STAGE_LOG)
     current = Stage(name, params, folder, lines if title else Journal(above / STAGE_LOG), lines)
-    with tracking.Mirror(above, folder), tracking.sampled(current.journal), _noted(current):
+    with alone(title or name), tracking.Mirror(above, folder), tracking.sampled(current.journal), _noted(current):
         cluster.connect()
         current.seconds["connect"] = time.monotonic() - started
         yield current
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
     write_json(work() / "seconds.json", seconds() | {name: {part: round(value, 2) for part, value in parts.items()}})
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Holds the stage's lock in this directory: one that outlived its killed `dvc` is waited for, not raced."""
+    path = Path(".trainyard") / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = path.read_text().strip() or "another"
+            print(f"{name}: process {owner} is still at this stage; waiting for its end (or: kill {owner})", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """SIGINT and SIGTERM ask the workers to save and stop; a second one, or no answer in time, interrupts at once."""
+    flag = folder / STOP
+    flag.unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if number == signal.SIGALRM or flag.exists():
+            raise KeyboardInterrupt
+        flag.touch()
+        signal.alarm(STOP_PATIENCE)
+        print("stopping as soon as all is saved; once more to stop at once", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        flag.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -155,7 +205,7 @@ def _noted(current: Stage) -> Iterator[None]:
     try:
         yield
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         status = "KILLED"
         raise
     finally:

@@ -20,7 +20,7 @@ from components.models.lenet import LeNet
 from components.models.resnet import ResNet
 from components.models.softmax import Softmax
 from components.peers import Peers, fork
-from components.refusal import Refusal
+from components.refusal import Refusal, Stopped
 from components.task import Shard, Spec, State, Task
 from components.tasks.classification import Classification
 from pipelines.training import specification
@@ -362,3 +362,35 @@ def test_carried_state_is_cut_like_the_batch_it_belongs_to(digits: Path, tmp_pat
     fork(remember, 1, digits, tmp_path / "cut", None, 3)
     kinds = [[m["values"].get("train/met") for m in result(tmp_path / name)[1]] for name in ("whole", "cut")]
     assert kinds[0] == pytest.approx(kinds[1])
+
+
+class _AsksToStop(Classification):
+    """Somebody writes the file while step 10 is under way."""
+
+    def step(self, state: State, update) -> dict:
+        if state.step == 9 and not (self.folder / "again").exists():
+            (self.folder.parent / journal.STOP).touch()
+        return super().step(state, update)
+
+
+def ask_to_stop(peers: Peers, digits: Path, folder: Path) -> None:
+    task = _AsksToStop(LeNet, partial(optimizers.adamw, lr=0.003))
+    task.folder = folder
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = feeds(digits)
+    engine.fit(task, spec(digits), train, test, folder, peers, **FIT | {"checkpoint_seconds": 1e9})
+
+
+def test_asked_to_stop_it_saves_and_goes_on_from_there(digits: Path, tmp_path: Path) -> None:
+    run, stop = tmp_path / "stage" / "fit", tmp_path / "stage" / journal.STOP
+    with pytest.raises(Stopped, match="step 12 of"):  # the next line of the journal
+        ask_to_stop(Peers(), digits, run)
+    assert checkpoint.read(checkpoint.found(run)[0])[1]["step"] == 12, "though no checkpoint was due"
+    stop.unlink()
+    (run / "again").touch()
+    fork(ask_to_stop, 2, digits, run)
+    whole = tmp_path / "whole" / "fit"
+    whole.mkdir(parents=True)
+    (whole / "again").touch()
+    fork(ask_to_stop, 1, digits, whole)
+    assert result(run) == result(whole)
