@@ -26,7 +26,8 @@ from components.refusal import Refusal, Stopped
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
 RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own note of one here
 START_PATIENCE = 60.0  # seconds for a cluster that is being started beside us
-RETRIES = 3  # of a lost worker or node; an error in our own code is not tried again
+RESIZE = 5.0  # seconds between two looks for nodes that are back
+RETRIES = 8  # of a lost worker or node; an error in our own code is not tried again
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -36,6 +37,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers go where the driver is: paths in recipes are relative
@@ -48,6 +50,7 @@ class Plan:
 
     workers: int
     gpu: bool
+    least: int | None = None  # elastic: goes on with so few where nodes are lost, and grows again when they are back
 
     def __str__(self) -> str:
         return f"{self.workers} {'GPU ' if self.gpu else ''}worker{'s' if self.workers > 1 else ''}"
@@ -99,16 +102,17 @@ def authenticate() -> None:
 
 
 def plan() -> Plan:
-    """TRAINYARD_WORKERS, or all GPUs, or else one worker for each machine."""
+    """TRAINYARD_WORKERS (`2`, or `1:4` for as many as there are), or all GPUs, or else one worker for each machine."""
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
     wanted = os.environ.get("TRAINYARD_WORKERS")
     if wanted is None:
         return Plan(gpus or len([n for n in ray.nodes() if n["Alive"]]), gpu=gpus > 0)
-    if not wanted.isdigit() or int(wanted) < 1:
-        raise Refusal(f"TRAINYARD_WORKERS={wanted}: must be a whole number of at least 1")
-    return Plan(int(wanted), gpu=gpus >= int(wanted))
+    least, _, most = wanted.rpartition(":")
+    if not most.isdigit() or not (least or "1").isdigit() or not 1 <= int(least or most) <= int(most):
+        raise Refusal(f"TRAINYARD_WORKERS={wanted}: must be a whole number of at least 1, or a range such as 1:4")
+    return Plan(int(most), gpu=gpus >= int(most), least=int(least) if least else None)
 
 
 class PeerLost(Exception):
@@ -130,11 +134,19 @@ def spread(function: Callable[..., Any] | str, *arguments: Any, name: str, folde
     trainer, callback = _ray_train()
     run = f"{name}-{uuid.uuid4().hex[:8]}"
     given = {"function": function, "arguments": arguments, "folder": str(Path.cwd())}
+    threads = os.environ.get("TRAINYARD_THREADS")
+    if chosen.least is not None and threads is None:  # by what comes and goes, the result would differ
+        threads = str(max(1, (os.cpu_count() or 1) // chosen.workers))
     try:
         result = trainer(
             _worker,
-            train_loop_config=given | {"threads": os.environ.get("TRAINYARD_THREADS")},
-            scaling_config=ScalingConfig(num_workers=chosen.workers, use_gpu=chosen.gpu, placement_strategy="SPREAD"),
+            train_loop_config=given | {"threads": threads},
+            scaling_config=ScalingConfig(
+                num_workers=chosen.workers if chosen.least is None else (chosen.least, chosen.workers),
+                use_gpu=chosen.gpu,
+                placement_strategy="SPREAD",
+                elastic_resize_monitor_interval_s=RESIZE,
+            ),
             run_config=RunConfig(
                 name=run,
                 storage_path=str(folder.resolve()),
@@ -230,7 +242,7 @@ def _refuse_what_never_fits(chosen: Plan, patience: float = 15.0) -> None:
     import ray
 
     until = time.monotonic() + patience
-    while (has := ray.cluster_resources().get("CPU", 0)) < chosen.workers:
+    while (has := ray.cluster_resources().get("CPU", 0)) < (chosen.least or chosen.workers):
         if time.monotonic() > until:
             raise Refusal(
                 f"{chosen} need as many CPUs, but the Ray cluster has {has:g}: lower TRAINYARD_WORKERS or add nodes"

@@ -49,12 +49,16 @@ def _anything_to_do(targets: list[str]) -> bool:
 
 
 @contextmanager
-def local_cluster(cpus: int | None = None) -> Iterator[str]:
-    """One Ray head on loopback, kept for all stages (starting one takes 10 s), stopped by its own process id."""
+def local_cluster(cpus: int | None = None, loopback: bool = True) -> Iterator[str]:
+    """One Ray head, kept for all stages (starting one takes 10 s), stopped by its own process id.
+
+    loopback: nothing outside this machine reaches it; False lets other nodes join.
+    """
     if "RAY_ADDRESS" in os.environ:
         yield os.environ["RAY_ADDRESS"]
         return
     authenticate()
+    settings = LOOPBACK if loopback else {}
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
@@ -65,11 +69,11 @@ def local_cluster(cpus: int | None = None) -> Iterator[str]:
             command,
             stdout=log,
             stderr=log,
-            env=os.environ | QUIET | LOOPBACK,
+            env=os.environ | QUIET | settings,
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
-    settings = LOOPBACK | {"RAY_ADDRESS": address}
+    settings = settings | {"RAY_ADDRESS": address}
     os.environ.update(settings)
     try:
         yield address

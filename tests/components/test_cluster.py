@@ -100,9 +100,12 @@ def test_more_workers_than_processors_are_refused(cluster_of_two: str, monkeypat
     cluster.connect()
     with pytest.raises(Refusal, match="3 workers need as many CPUs, but the Ray cluster has 2"):
         cluster._refuse_what_never_fits(cluster.Plan(3, gpu=False), patience=0)
-    monkeypatch.setenv("TRAINYARD_WORKERS", "no")
-    with pytest.raises(Refusal, match="TRAINYARD_WORKERS=no"):
-        cluster.plan()
+    for wrong in ("no", "0", "2:1", ":2", "1:", "1:2:3"):
+        monkeypatch.setenv("TRAINYARD_WORKERS", wrong)
+        with pytest.raises(Refusal, match=f"TRAINYARD_WORKERS={wrong}: must be"):
+            cluster.plan()
+    monkeypatch.setenv("TRAINYARD_WORKERS", "1:4")
+    assert cluster.plan() == cluster.Plan(4, gpu=False, least=1)
 
 
 def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_torch(

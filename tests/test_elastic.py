@@ -1,0 +1,108 @@
+"""A node is lost in the middle of an epoch and comes back: training shrinks, grows, and ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from components import journal
+from pipelines.run import BIN, local_cluster
+
+pytestmark = pytest.mark.cluster
+FIT = {"epochs": 60, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seconds": 1.0}
+DRIVER = """
+    import json, sys
+    from pathlib import Path
+    from components import cluster
+    section, digits, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    fit = {"section": section, "run": str(out / "run"), "out": str(out / "model"), "seed": 0}
+    prepared = [f"{digits}/prepared", f"{digits}/augmented"]
+    cluster.spread("pipelines.training.train_all", [fit], *prepared, name="elastic", folder=out / "ray")
+"""
+
+
+@contextmanager
+def node(address: str, folder: Path) -> Iterator[subprocess.Popen]:
+    """A second raylet of one CPU, killed with all it runs when the block ends."""
+    command = [str(BIN / "ray"), "start", f"--address={address}", "--block", "--num-cpus=1", "--disable-usage-stats"]
+    log = (folder / "node.log").open("a")
+    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def driver(section: str, digits: Path, out: Path, workers: str) -> subprocess.Popen:
+    out.mkdir()
+    environment = os.environ | {"TRAINYARD_WORKERS": workers, "TRAINYARD_THREADS": "1"}
+    code = [sys.executable, "-c", textwrap.dedent(DRIVER), section, str(digits), str(out)]
+    return subprocess.Popen(code, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def steps(out: Path) -> int:
+    file = out / "run" / journal.LOG
+    found = [r.payload["step"] for r in journal.read(file) if r.kind == "progress"] if file.is_file() else []
+    return found[-1] if found else 0
+
+
+def nodes(count: int, patience: float = 60) -> None:
+    """Waits until so many are alive, as a process of its own sees it."""
+    code = "import sys; from components import cluster; cluster.connect(); import ray\n"
+    code += "print(sum(n['Alive'] for n in ray.nodes()))"
+    until = time.monotonic() + patience
+    while (seen := subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()) != str(
+        count
+    ):
+        assert time.monotonic() < until, f"{seen} nodes, not {count}"
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model" / "weights.safetensors").read_bytes()
+
+
+def test_a_lost_node_costs_time_and_changes_nothing(digits: Path, tmp_path: Path) -> None:
+    section = json.dumps(
+        {
+            "task": {
+                "use": "tasks.classification.Classification",
+                "model": {"use": "models.resnet.ResNet", "widths": [8, 16], "blocks": 1, "stem": "cifar"},
+            },
+            "fit": FIT,
+        }
+    )
+    with local_cluster(cpus=1, loopback=False) as address:
+        alone = driver(section, digits, tmp_path / "alone", "1")
+        assert alone.wait(300) == 0, alone.stdout.read()
+        total = steps(tmp_path / "alone")
+        out = tmp_path / "elastic"
+        with node(address, tmp_path):
+            nodes(2)
+            elastic = driver(section, digits, out, "1:2")
+            until = time.monotonic() + 120
+            while steps(out) < total // 6:
+                assert elastic.poll() is None, elastic.stdout.read()
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        lost_at = steps(out)
+        until = time.monotonic() + 150
+        while steps(out) <= lost_at + 4:  # it goes on with the one that is left
+            assert elastic.poll() is None, elastic.stdout.read()
+            assert time.monotonic() < until, "it did not go on"
+            time.sleep(0.2)
+        with node(address, tmp_path):
+            assert elastic.wait(400) == 0, elastic.stdout.read()
+    assert weights(out) == weights(tmp_path / "alone")
+    shutil.rmtree(out)
