@@ -127,7 +127,8 @@ def spread(function: Callable[..., Any] | str, *arguments: Any, name: str, folde
     folder: where Ray keeps its notes on the run (shared between machines).
     """
     connect()
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.v2.api.config import ScalingConfig  # what ray.train's is, but for type checkers
 
     chosen = plan()
     _refuse_what_never_fits(chosen)

@@ -30,6 +30,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we try again ourselves
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 log = logging.getLogger(__name__)
@@ -117,6 +118,22 @@ class Mirror:
         runs = sorted({file.parent for folder in self.folders for file in folder.rglob(RUN)})
         client = _client(self.uri) if runs else None
         return sum(_Run(client, self.uri, folder).send() for folder in runs)
+
+
+def audit(folder: Path) -> tuple[int, int, int]:
+    """(points in the journals of all runs below `folder`, how many the tracker lacks, how many it has too often)."""
+    client = _client(uri())
+    points = lost = doubled = 0
+    for file in sorted(folder.rglob(RUN)):
+        run = json.loads((file.parent / "mirror.json").read_text())["run"]
+        records = [record for log in file.parent.glob("*.log") for record in read(log)]
+        wanted = {(m.key, m.step, m.value, m.timestamp) for record in records for m in _metrics(record)}
+        keys = {key for key, *_ in wanted}
+        kept = [(m.key, m.step, m.value, m.timestamp) for key in keys for m in client.get_metric_history(run, key)]
+        points += len(wanted)
+        lost += len(wanted - set(kept))
+        doubled += len(kept) - len(set(kept) & wanted)
+    return points, lost, doubled
 
 
 @contextmanager

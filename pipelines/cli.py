@@ -69,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="MLflow's pages on this machine")
     ui.add_argument("--port", type=int, default=5000)
     ui.set_defaults(run=_module("ui"))
+    chaos = commands.add_parser("chaos", help="kill everything at random in a copy, and show that nothing is lost")
+    chaos.add_argument("--kills", type=int, default=10)
+    chaos.add_argument("--seed", type=int, default=0)
+    chaos.add_argument("--victims", nargs="*", default=[], help="worker, controller, node, stage, dvc, tracker (all)")
+    chaos.add_argument("--keep", action="store_true", help="leave the copies for a look at their logs")
+    chaos.set_defaults(run=_module("chaos"))
     for name in STAGES:
         commands.add_parser(name, help=f"the stage {name} (normally run by dvc repro)").set_defaults(run=_stage(name))
     fit = commands.add_parser("fit", help="one recipe: prepare, fit, evaluate (normally run by dvc repro)")

@@ -5,20 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pipelines import chaos
 
-from components import recipe
-
-ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-GENERATED = ("metrics/", "plots/", "reports/", "results/")
 
 
 @dataclass
@@ -46,24 +41,12 @@ class Workspace:
 
 
 def clone(folder: Path, changes: dict[str, dict[str, Any]]) -> Workspace:
-    """The files of the repository in `folder`, recipes changed by {file: {dotted key: value}}, one commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(GENERATED):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for name, values in changes.items():
-        content = recipe.overlay(recipe.load(folder / name), values)
-        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
+    """The repository's files in `folder`, recipes changed by {file: {dotted key: value}}, one commit."""
+    chaos.clone(folder, changes)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "TRAINYARD", "DVC"))}
     environment |= {
         "PATH": f"{BIN}{os.pathsep}{environment['PATH']}",
         "PYTHONPATH": str(folder),
         "TRAINYARD_THREADS": "1",
     }
-    made = Workspace(folder, environment)
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        made.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)
-    return made
+    return Workspace(folder, environment)

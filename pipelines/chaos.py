@@ -1,0 +1,273 @@
+"""`trainyard chaos`: kills workers, controllers, nodes, stages, dvc, the tracker; compares with a run left alone.
+
+In two copies of the repository with a small flagship: one is left in peace; in the other something is killed (SIGKILL)
+at random moments of pretrain, tune and finetune, and the same command repeated until it ends. Both must end with the
+same bytes, and the tracker must hold every point of the journals exactly once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import yaml
+
+from components import journal, recipe, tracking
+from components.ports import answers, free_port
+from components.refusal import Refusal, closest
+
+ROOT = Path(__file__).parent.parent
+GENERATED = ("metrics/", "plots/", "reports/", "results/", "models/", "dvc.lock")
+SMALL = {
+    "data.source.per_class": 60,
+    "pretrain.fit.epochs": 25,
+    "pretrain.fit.checkpoint_seconds": 2.0,
+    "tune.folds": 3,
+    "tune.search.samples": 6,
+    "finetune.seeds": 2,
+    "finetune.fit.epochs": 40,
+    "finetune.fit.checkpoint_seconds": 2.0,
+    "evaluate.draws": 200,
+}
+STAGES = ("pretrain", "tune", "finetune")
+VICTIMS = {  # kind -> what its command line holds
+    "worker": ("RayTrainWorker", "ray::Worker"),
+    "controller": ("TrainController",),
+    "node": ("raylet/raylet",),
+    "stage": tuple(f"-m pipelines {stage}" for stage in STAGES),
+    "dvc": ("bin/dvc repro",),
+    "tracker": ("mlflow server",),
+}
+RESULTS = ("models", "tune", "metrics", "plots")
+PAUSE = (2.0, 8.0)  # seconds of work between a recovery and the next kill
+PATIENCE = 300.0  # seconds without a step
+
+
+@dataclass
+class Kill:
+    kind: str
+    stage: str
+    seconds: float | None = None  # until the next step or trial; None: nothing more came, the run had ended
+
+
+@dataclass
+class Yard:
+    """A copy of the repository with its own tracker, in which `trainyard run` is repeated."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    server: subprocess.Popen | None = None
+
+    def serve(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={self.port}", "--workers=1"]
+        command += [f"--backend-store-uri=sqlite:///{self.folder}/tracker.db"]
+        command += [f"--artifacts-destination={self.folder}/artifacts"]
+        log = (self.folder / "tracker.log").open("a")
+        self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+
+    def start(self) -> subprocess.Popen:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_ADDRESS", "DVC", "TRAINYARD"))}
+        environment |= {
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.port}",
+            "PYTHONPATH": str(self.folder),
+            "TRAINYARD_THREADS": "1",
+        }
+        log = (self.folder / "run.log").open("a")
+        command = [sys.executable, "-m", "pipelines", "run"]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def processes(self) -> list[tuple[psutil.Process, str]]:
+        """All of this yard's: those in its folder, or below one of them."""
+        found: dict[int, tuple[psutil.Process, str]] = {}
+        for process in psutil.process_iter(["cmdline", "name"]):
+            try:
+                text = " ".join(process.info["cmdline"] or [])
+                here = process.cwd() == str(self.folder) or str(self.folder) in text
+                if here or any(parent.pid in found for parent in process.parents()):
+                    found[process.pid] = process, text
+            except psutil.Error:
+                continue
+        return list(found.values())
+
+    def at(self) -> str | None:
+        """The stage among STAGES that is at work."""
+        texts = [text for _, text in self.processes()]
+        return next((stage for stage in STAGES if any(f"-m pipelines {stage}" in text for text in texts)), None)
+
+    def progress(self) -> float:
+        """When the last step or trial was written down."""
+        runs = self.folder / ".trainyard" / "runs"
+        files = [*runs.rglob(journal.LOG), *runs.rglob("trial.json")]
+        return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+
+    def kill(self, kind: str, chance: random.Random) -> bool:
+        """SIGKILL to one process of that kind, if there is one."""
+        signs = VICTIMS[kind]
+        found = [process for process, text in self.processes() if any(sign in text for sign in signs)]
+        if not found:
+            return False
+        victim = chance.choice(sorted(found, key=lambda process: process.pid))
+        try:
+            victim.kill()
+        except psutil.Error:
+            return False
+        return True
+
+    def digest(self) -> dict[str, str]:
+        """File -> SHA-256 of everything the stages left."""
+        files = [file for name in RESULTS for file in (self.folder / name).rglob("[!.]*") if file.is_file()]
+        return {str(f.relative_to(self.folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
+
+    def end(self) -> None:
+        for process, _ in self.processes():
+            if process.pid != os.getpid():
+                process.kill()
+
+
+def main(kills: int, seed: int, victims: list[str], keep: bool) -> int:
+    """Exit code 1 unless all bytes are equal and no point is lost or doubled."""
+    if unknown := set(victims) - set(VICTIMS):
+        raise Refusal(f"chaos: no victim '{min(unknown)}'{closest(min(unknown), VICTIMS)}; any of {', '.join(VICTIMS)}")
+    folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-chaos-")), random.Random(seed)
+    yards = [Yard(clone(folder / "calm", {"params.yaml": SMALL}))]
+    done: list[Kill] = []
+    torn: list[float] = []
+    try:
+        print(f"a run left alone, in {yards[0].folder}", flush=True)
+        calm = undisturbed(yards[0])
+        print(f"  {calm:.0f} s", flush=True)
+        while len(done) < kills:
+            yards.append(Yard(clone(folder / f"torn-{len(yards)}", {"params.yaml": SMALL})))
+            print(f"up to {kills - len(done)} kills, in {yards[-1].folder}", flush=True)
+            known = len(done)
+            torn.append(disturbed(yards[-1], kills - known, victims or list(VICTIMS), chance, done))
+            if len(done) == known:
+                raise Refusal(f"chaos: nothing could be killed in {yards[-1].folder}; see its run.log (--keep)")
+        return told(yards, done, calm, torn)
+    finally:
+        for yard in yards:
+            yard.end()
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def undisturbed(yard: Yard) -> float:
+    """Seconds of one whole run."""
+    yard.serve()
+    began = time.monotonic()
+    run = yard.start()
+    if run.wait() != 0:
+        raise Refusal(f"chaos: the run left alone failed; see {yard.folder}/run.log (trainyard chaos --keep)")
+    return time.monotonic() - began
+
+
+def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:
+    """Kills up to `kills` times, repeats the command until a run has ended; notes the kills in `done`; seconds."""
+    bag: list[str] = []
+    began, most = time.monotonic(), len(done) + kills
+    killed_at = due = 0.0
+    yard.serve()
+    run = yard.start()
+    while True:
+        time.sleep(0.1)
+        if yard.server is not None and yard.server.poll() is not None:
+            yard.serve()
+        latest, now = yard.progress(), time.time()
+        if killed_at and latest > killed_at + 0.05:
+            done[-1].seconds = latest - killed_at
+            killed_at, due = 0.0, now + chance.uniform(*PAUSE)
+            told_of = f"{done[-1].kind} during {done[-1].stage}"
+            print(f"  {len(done)}: {told_of}, next step after {done[-1].seconds:.1f} s", flush=True)
+        if run.poll() is not None:
+            if run.returncode == 0:
+                return time.monotonic() - began
+            run = yard.start()
+        if killed_at and now - killed_at > PATIENCE:
+            raise Refusal(f"chaos: nothing for {PATIENCE:.0f} s after killing the {done[-1].kind}; see {yard.folder}")
+        if killed_at or len(done) >= most or (stage := yard.at()) is None:
+            continue
+        due = due or now + chance.uniform(*PAUSE)
+        if now >= due:
+            bag = bag or chance.sample(kinds, len(kinds))
+            if yard.kill(kind := bag.pop(), chance):
+                done.append(Kill(kind, stage))
+                killed_at = now
+
+
+def told(yards: list[Yard], done: list[Kill], calm: float, torn: list[float]) -> int:
+    """Prints the table; 0 when nothing was lost."""
+    first, *others = (yard.digest() for yard in yards)
+    different = [name for other in others for name in first.keys() | other.keys() if first.get(name) != other.get(name)]
+    audits = []
+    for yard in yards[1:]:
+        with pointed_at(yard):
+            tracking.Mirror(yard.folder / ".trainyard" / "runs").send()
+            audits.append(tracking.audit(yard.folder / ".trainyard" / "runs"))
+    points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
+    kinds = Counter(kill.kind for kill in done)
+    rows = {
+        "kills": f"{len(done)} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})",
+        "runs that ended": f"{len(torn)} of {len(torn)}",
+        "files equal": f"{len(first) * len(others) - len(different)} of {len(first) * len(others)}",
+        "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
+        "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s",
+    }
+    for kind in sorted(kinds):
+        seconds = [kill.seconds for kill in done if kill.kind == kind and kill.seconds is not None]
+        rows[f"seconds to the next step, {kind}"] = (
+            f"{median(seconds):.1f} (median of {len(seconds)})" if seconds else "-"
+        )
+    for name, value in rows.items():
+        print(f"{name:<36} {value}")
+    for name in sorted(set(different)):
+        print(f"DIFFERENT: {name}")
+    return 1 if different or lost or doubled else 0
+
+
+@contextmanager
+def pointed_at(yard: Yard) -> Iterator[None]:
+    """This process's tracker is the yard's, which answers."""
+    if not answers(f"127.0.0.1:{yard.port}", 60):
+        raise Refusal(f"chaos: the tracker of {yard.folder} does not answer")
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{yard.port}"
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI")
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def clone(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
+    """The repository's files in `folder`, recipes changed by {file: {dotted key: value}}, one commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith(GENERATED):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for name, values in changes.items():
+        content = recipe.overlay(recipe.load(folder / name), values)
+        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        identity = ["-c", "user.name=trainyard", "-c", "user.email=trainyard@localhost"]
+        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
+    return folder
