@@ -102,7 +102,8 @@ def test_photos_keep_their_middle() -> None:
 
 
 def test_bad_photos_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "text.jpg").write_text("no picture")
     for name, says in (("absent.jpg", "no such picture"), ("text.jpg", "no picture that can be read")):
         with pytest.raises(Refusal, match=says):
             list(Photos(content=name, raw=str(tmp_path)).examples("train", 0))
