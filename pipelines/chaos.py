@@ -54,6 +54,7 @@ VICTIMS = {  # kind -> what its command line holds
 }
 RESULTS = ("models", "tune", "metrics", "plots")
 PAUSE = (2.0, 8.0)  # seconds of work between a recovery and the next kill
+LAST_WORDS = 3.0  # seconds in which those that are dying may still write; no recovery is as quick
 PATIENCE = 300.0  # seconds without a step
 
 
@@ -189,7 +190,7 @@ def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, d
         if yard.server is not None and yard.server.poll() is not None:
             yard.serve()
         latest, now = yard.progress(), time.time()
-        if killed_at and latest > killed_at + 0.05:
+        if killed_at and latest > killed_at + (0 if done[-1].kind == "tracker" else LAST_WORDS):
             done[-1].seconds = latest - killed_at
             killed_at, due = 0.0, now + chance.uniform(*PAUSE)
             told_of = f"{done[-1].kind} during {done[-1].stage}"
