@@ -28,9 +28,12 @@ SMALL = {  # data set -> arguments that make it so
     "data.digits.Digits": {"labels": 200, "validation": 60},
     "data.gaussians.Gaussians": {"per_class": 32},
     "data.glyphs.Glyphs": {"per_class": 6, "validation": 2},
+    "data.manual.Manual": {"limit": 20_000},
     "data.photos.Photos": {"size": [32, 48]},
+    "data.scenes.Scenes": {"count": 40, "test": 20},
 }
-ONE_RESULT: dict[str, str] = {}  # systems whose result no seed changes, and why
+ONE_RESULT = {"language/ngram": "it counts, in the order of the text"}  # systems whose result no seed changes, and why
+UNSTABLE = {"generative/collapse": "it shows how a GAN fails to learn"}
 
 
 def systems() -> dict[str, dict[str, Any]]:
@@ -39,7 +42,7 @@ def systems() -> dict[str, dict[str, Any]]:
     Recipes on original files, which need not be there, name systems that others show on embedded data.
     """
     loaded = {f"{path.parent.name}/{path.stem}": recipe.load(path) for path in RECIPES}
-    found = {name: content for name, content in loaded.items() if "raw" not in content["data"]}
+    found = {name: content for name, content in loaded.items() if "raw" not in str(recipe.flatten(content["data"]))}
     params = recipe.load(ROOT / "params.yaml")
     found["flagship/pretrain"] = {"data": params["data"]["source"], **pretrain.section_of(params)}
     found["flagship/scratch"] = {"data": params["data"]["target"], **finetune.section_of(params, "scratch")}
@@ -51,8 +54,8 @@ everyone = pytest.mark.parametrize("name", SYSTEMS)
 
 
 def test_every_recipe_is_found() -> None:
-    assert len(RECIPES) == 17
-    assert len(SYSTEMS) == 17
+    assert len(RECIPES) == 25
+    assert len(SYSTEMS) == 21
 
 
 def small(section: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +138,8 @@ def test_it_learns(name: str, alone: dict[str, Path], prepared: dict[str, Path])
     state = task.setup(specification(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     score, direction = task.monitor
     before = engine.evaluate(task, state, watched(Store(prepared[name] / "prepared")))[0][score]
+    if name in UNSTABLE:
+        return
     after = [values[f"validation/{score}"] for values in metrics if f"validation/{score}" in values][-1]
     assert after > before if direction == "max" else after < before
 

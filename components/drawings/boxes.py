@@ -1,0 +1,65 @@
+"""Pictures with boxes on them: what is there, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from components.figures import BLUE, INK, ORANGE, PAPER, legend, styled
+from components.refusal import Refusal
+
+TRUE, FOUND = BLUE, ORANGE
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Of one picture: corners [N, 4] in pixels, the end exclusive, and a word for each."""
+
+    boxes: np.ndarray
+    words: Sequence[str] = ()
+
+
+@styled
+def detections(
+    pictures: Sequence[np.ndarray], true: Sequence[Boxes], found: Sequence[Boxes], title: str, columns: int = 4
+) -> Figure:
+    """A grid of pictures uint8 [H, W, 1 or 3]: true boxes dashed, found ones solid with their words."""
+    if not len(pictures) == len(true) == len(found) > 0:
+        raise Refusal(f"{len(pictures)} pictures, {len(true)} true and {len(found)} found: each picture needs both")
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    height, width = pictures[0].shape[:2]
+    figure = Figure(figsize=(2.2 * columns, 2.2 * rows * height / width + 0.7), layout="constrained")
+    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11, fontweight="bold")
+    places = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in places:
+        axes.set_axis_off()
+    for axes, picture, there, here in zip(figure.axes, pictures, true, found, strict=False):
+        flat = picture[..., 0] if picture.shape[-1] == 1 else picture
+        # pixels reach from whole number to whole number, as boxes do
+        axes.imshow(flat, cmap="gray", vmin=0, vmax=255, interpolation="none", extent=(0, width, height, 0))
+        _outline(axes, there, TRUE, "--", 1.0)
+        _outline(axes, here, FOUND, "-", 1.4)
+    legend(
+        figure,
+        [
+            Line2D([], [], color=TRUE, linestyle="--", linewidth=1.0, label="true"),
+            Line2D([], [], color=FOUND, linewidth=1.4, label="found"),
+        ],
+    )
+    return figure
+
+
+def _outline(axes: Axes, boxes: Boxes, colour: str, line: str, width: float) -> None:
+    for x1, y1, x2, y2 in boxes.boxes:
+        patch = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linestyle=line, linewidth=width)
+        axes.add_patch(patch)
+    label = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+    for (x1, y1, *_), word in zip(boxes.boxes, boxes.words, strict=False):
+        axes.text(x1, y1, word, color=PAPER if colour == TRUE else INK, fontsize=6, va="bottom", bbox=label)

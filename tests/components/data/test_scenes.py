@@ -1,0 +1,108 @@
+"""Scenes: disjoint handwriting, tight boxes, the same scenes whenever they are asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from components.data import scenes as module
+from components.data.dataset import prepare
+from components.data.scenes import OVERLAP, Scenes, composed
+from components.data.store import Store
+from components.refusal import Refusal
+
+
+def all_of(data: Scenes, split: str) -> list[dict]:
+    return [example for part in range(data.parts()[split]) for example in data.examples(split, part)]
+
+
+def test_there_are_as_many_as_asked_for_with_one_to_five_digits() -> None:
+    data = Scenes(count=120, validation=10, test=60)
+    assert data.parts() == {"train": 3, "validation": 1, "test": 2}
+    assert Scenes(count=1).parts() == {"train": 1, "test": 4}
+    found = {split: all_of(data, split) for split in data.parts()}
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 120, "validation": 10, "test": 60}
+    for example in found["train"]:
+        assert example["image"].shape == (64, 64, 1)
+        assert example["image"].dtype == np.uint8
+        assert 1 <= len(example["boxes"]) == len(example["labels"]) <= 5
+        boxes = example["boxes"]
+        assert (boxes[:, :2] >= 0).all()
+        assert (boxes[:, 2:] <= 64).all()
+        assert ((boxes[:, 2:] - boxes[:, :2]).max(1) >= 6).all()
+    assert {len(example["boxes"]) for example in found["train"]} == {1, 2, 3, 4, 5}
+    assert set(np.concatenate([example["labels"] for example in found["train"]])) == set(range(10))
+
+
+def test_no_handwriting_is_in_two_splits() -> None:
+    rows = Scenes().handwriting
+    together = np.concatenate(list(rows.values()))
+    assert sorted(together) == list(range(1797))
+    assert {split: len(own) for split, own in rows.items()} == {"train": 1078, "validation": 270, "test": 449}
+
+
+def test_scenes_are_composed_of_their_splits_own_handwriting(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = load_digits().images
+    numbers = {digit.tobytes(): {row for row in range(1797) if (levels[row] == digit).all()} for digit in levels}
+    seen: list[set[int]] = []
+
+    def watched(digits: np.ndarray, size: int, random: np.random.Generator) -> tuple:
+        seen.extend(numbers[np.ascontiguousarray(digit).tobytes()] for digit in digits)
+        return composed(digits, size, random)
+
+    monkeypatch.setattr(module, "composed", watched)
+    data = Scenes(count=40, test=40)
+    for split in data.parts():
+        seen.clear()
+        all_of(data, split)
+        assert len(seen) > 60
+        assert all(rows & set(data.handwriting[split].tolist()) for rows in seen)
+
+
+def test_boxes_are_tight_around_the_ink() -> None:
+    """On a ground without texture or noise, brighter pixels are ink."""
+    digit, random = load_digits().images[:1], np.random.default_rng(1)
+    flat = pytest.MonkeyPatch()
+    flat.setattr(module, "UNEVEN", 0.0)
+    flat.setattr(module, "NOISE", 0.0)
+    image, boxes, placed = composed(digit, 64, random)
+    flat.undo()
+    assert placed.tolist() == [0]
+    ink = image[..., 0].astype(float) - image.min()
+    rows, columns = (np.flatnonzero((ink > 0.35 * ink.max()).any(axis)) for axis in (1, 0))
+    assert np.abs(boxes[0] - [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).max() <= 1
+
+
+def test_digits_hardly_overlap() -> None:
+    for example in all_of(Scenes(count=100), "train"):
+        boxes = example["boxes"]
+        shared = np.maximum(
+            0, np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+        ).prod(-1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+        share = shared / np.minimum(area[:, None], area[None])
+        assert (share[~np.eye(len(boxes), dtype=bool)] <= OVERLAP + 1e-6).all()
+
+
+def test_a_scene_is_a_function_of_seed_and_row() -> None:
+    short, long, other = Scenes(count=60), Scenes(count=160), Scenes(count=60, seed=1)
+    for mine, theirs in zip(all_of(short, "train"), all_of(long, "train"), strict=False):
+        assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    assert not np.array_equal(all_of(short, "train")[0]["image"], all_of(other, "train")[0]["image"])
+    assert not np.array_equal(all_of(short, "train")[0]["image"], all_of(short, "test")[0]["image"])
+
+
+def test_they_are_stored_and_read_back(tmp_path) -> None:
+    data = Scenes(count=60, test=5, size=48)
+    prepare(data, tmp_path)
+    found = Store(tmp_path).split("train").take(np.arange(60))
+    for row, example in enumerate(all_of(data, "train")):
+        assert np.array_equal(found["image"][row], example["image"])
+        assert np.array_equal(found["boxes"][row], example["boxes"])
+        assert np.array_equal(found["labels"][row], example["labels"])
+
+
+def test_scenes_too_small_to_read_are_refused() -> None:
+    with pytest.raises(Refusal, match="give at least 40"):
+        Scenes(size=39)

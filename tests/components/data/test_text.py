@@ -1,0 +1,107 @@
+"""Texts as rows: cleaned as the notes do it, cut by time, windows that adjoin, a vocabulary that knows no future."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.data import text as module
+from components.data.dataset import prepare
+from components.data.store import Store
+from components.data.text import Text, encoded, following, joined, letters, tokenized, vocabulary
+from components.refusal import Refusal
+
+WORDS = "a rose is a rose is a rose said she but the end has other words than the start had"
+
+
+class Said(Text):
+    """A text for tests."""
+
+    name, licence, source = "said", "CC0", "written here"
+
+    def __init__(self, text: str, kind="word", steps=3, min_count=1, validation=0.0, test=0.5, limit=None) -> None:
+        super().__init__(kind, steps, min_count, validation, test, limit)
+        self.said = text
+
+    def text(self) -> str:
+        return self.said
+
+
+def rows(data: Text, split: str) -> np.ndarray:
+    return np.stack([e["token"] for part in range(data.parts()[split]) for e in data.examples(split, part)])
+
+
+def test_letters_are_cleaned_as_the_notes_clean_lines() -> None:
+    lines = ["  The Time-Machine,", "", "by H. G. Wells [1898]", "naïve: é"]
+    kept = ["the time machine", "by h g wells", "na ve"]  # of each line what [^A-Za-z]+ leaves
+    assert letters("\n".join(lines)) == " ".join(kept)
+
+
+def test_the_vocabulary_is_unknown_then_by_frequency() -> None:
+    tokens = tokenized("b a b c a b d", "word")
+    assert vocabulary(tokens) == ["<unk>", "b", "a", "c", "d"]
+    assert vocabulary(tokens, min_count=2) == ["<unk>", "b", "a"]
+    assert encoded(tokens, vocabulary(tokens, 2)).tolist() == [1, 2, 1, 0, 2, 1, 0]
+
+
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_numbers_stand_for_the_text(kind: str) -> None:
+    known = vocabulary(tokenized(WORDS, kind))
+    assert joined(encoded(tokenized(WORDS, kind), known).tolist(), known) == WORDS
+
+
+def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
+    text = "".join(np.random.default_rng(0).choice(list("abc "), 1000))
+    data = Said(text, "char", steps=7, validation=0.2, test=0.3)
+    assert data.parts() == {"train": 1, "validation": 1, "test": 1}
+    start = 0
+    for split, share in (("train", 500), ("validation", 200), ("test", 300)):
+        found = rows(data, split)
+        assert found.shape == ((share - 1) // 7, 8)
+        assert all(a[-1] == b[0] for a, b in pairwise(found))
+        stretch = [*found[:, :-1].reshape(-1), found[-1, -1]]
+        assert joined(stretch, data.classes) == text[start : start + len(stretch)]
+        start += share
+
+
+def test_what_the_training_part_lacks_is_unknown() -> None:
+    data = Said(WORDS)
+    words = WORDS.split()
+    assert set(data.classes) == {"<unk>", *words[:10]}
+    unknown = [word not in words[:10] for word in words[10:]]
+    assert (rows(data, "test")[:, 0] == 0).tolist() == [unknown[0], unknown[3], unknown[6]]
+    assert Counter(words[:10])["she"] == 1
+    assert Said(WORDS, min_count=2).classes == ["<unk>", "a", "rose", "is"]
+
+
+def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = Said(WORDS, "char", steps=2)
+    whole = rows(data, "train")
+    monkeypatch.setattr(module, "PART", 5)
+    assert data.parts()["train"] == -(-len(whole) // 5) > 1
+    assert np.array_equal(rows(data, "train"), whole)
+    prepare(data, tmp_path)
+    store = Store(tmp_path)
+    assert np.array_equal(store.split("train").array("token"), whole)
+    assert store.manifest["classes"] == data.classes
+
+
+def test_only_the_start_is_read_of_a_limited_text() -> None:
+    data = Said(WORDS, limit=12, steps=2, test=0.5)
+    assert [len(part) for part in data.splits.values()] == [6, 6]
+
+
+def test_which_rows_go_on() -> None:
+    assert following(np.array([4, 5, 6, 8, 9, 3, 3])).tolist() == [False, True, True, False, True, False, False]
+    assert following(np.array([], dtype=np.int64)).tolist() == []
+
+
+def test_what_can_not_be_is_refused() -> None:
+    with pytest.raises(Refusal, match="leave no text to train on"):
+        Said(WORDS, validation=0.5, test=0.5)
+    with pytest.raises(Refusal, match="split 'train' has 10 tokens, too few for a window of 10 "):
+        Said(WORDS, steps=10).parts()

@@ -1,0 +1,27 @@
+"""The proposals' network: sizes by hand, and parts that are the whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from components.models.proposal_cnn import ProposalCNN
+
+
+def test_parameters_by_hand() -> None:
+    net = ProposalCNN(1, (24, 24), 11)
+    convolutions = 9 * (1 * 16 + 16 * 32 + 32 * 64)
+    norms = 2 * (16 + 32 + 64)
+    assert sum(p.numel() for p in net.parameters()) == convolutions + norms + (64 * 9 + 1) * 128 + (128 + 1) * 11
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, (24, 24)), (3, (32, 16))])
+def test_the_parts_in_their_order_are_the_network(channels: int, size: tuple[int, int]) -> None:
+    net = ProposalCNN(channels, size, 5, widths=[4, 8], features=6).eval()
+    x = torch.randn(3, channels, *size)
+    maps = net.body(x)
+    assert maps.shape == (3, 8 * size[0] // 4 * size[1] // 4)
+    features = net.hidden(maps)
+    assert features.shape == (3, 6)
+    assert torch.equal(net.head(features), net(x))
+    assert net(x[:0]).shape == (0, 5)

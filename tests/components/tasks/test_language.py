@@ -1,0 +1,173 @@
+"""Carried states make windows one text, in training and in prediction; what can't predict the future is refused."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from components import engine
+from components.data.dataset import prepare
+from components.data.feed import Feed
+from components.data.store import Store
+from components.data.text import Text
+from components.models.recurrent import Recurrent
+from components.optimizers import adam, sgd
+from components.refusal import Refusal
+from components.task import Shard, Spec, State
+from components.tasks.language import LanguageModel
+
+CLASSES = ("<unk>", *"ab")
+STEPS = 4
+
+
+class Periods(Text):
+    """After three a's or three b's, in turn, comes the other one: more than a window of one step can tell."""
+
+    name, licence, source = "periods", "CC0", "written here"
+
+    def __init__(self, steps: int) -> None:
+        super().__init__("char", steps, 1, 0.0, 0.25, None)
+
+    def text(self) -> str:
+        return "aaabbb" * 100
+
+
+@pytest.fixture(scope="module")
+def periods(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("periods")
+    prepare(Periods(STEPS), folder)
+    return Store(folder)
+
+
+def spec(steps: int = STEPS) -> Spec:
+    return Spec({"token": (steps + 1,)}, CLASSES, {})
+
+
+def small(carry: bool = True, cell: str = "gru", optimizer=None, **model) -> LanguageModel:
+    optimizer = optimizer or partial(adam, lr=0.02)
+    return LanguageModel(partial(Recurrent, cell=cell, hidden=8, **model), optimizer, carry, prefix="aa", sample=60)
+
+
+def nll(net: torch.nn.Module, text: torch.Tensor) -> torch.Tensor:
+    """Of a whole text [T + 1] at once: [T]."""
+    with torch.no_grad():
+        return F.cross_entropy(net(text[None, :-1])[0][0], text[1:], reduction="none")
+
+
+def running(rows: torch.Tensor) -> torch.Tensor:
+    """The text of consecutive windows [B, steps + 1]."""
+    return torch.cat([rows[:, :-1].reshape(-1), rows[-1, -1:]]).long()
+
+
+def tokens(store: Store, split: str) -> torch.Tensor:
+    return torch.from_numpy(store.split(split).array("token").copy())
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("carry", [True, False])
+def test_training_on_adjoining_windows_sees_what_one_long_window_sees(
+    cell: str, carry: bool, periods: Store, tmp_path: Path
+) -> None:
+    """With a learning rate of 0 the epoch's loss is that of the stretches as they are, or of windows on their own."""
+    from components import journal
+
+    task, batch = small(carry, cell, partial(sgd, lr=0.0)), 6
+    feed = Feed(periods.split("train"))
+    out = engine.fit(task, spec(), feed, None, tmp_path, epochs=2, batch=batch, shards=2, order="sequential")
+    rows, each = tokens(periods, "train"), len(feed) // batch
+    width = each if carry else 1
+    parts = [running(rows[first : first + width]) for first in range(0, each * batch, width)]
+    wanted = torch.cat([nll(out.state.modules["net"], part) for part in parts]).mean()
+    records = [r.payload["values"] for r in journal.read(tmp_path / journal.LOG) if r.kind == "metric"]
+    losses = [values["epoch/loss"] for values in records if "epoch/loss" in values]
+    assert losses == pytest.approx([float(wanted)] * 2, rel=1e-5)
+
+
+def shard(rows: torch.Tensor, numbers: list[int], carry: dict[str, torch.Tensor]) -> Shard:
+    return Shard({"row": torch.tensor(numbers), "token": rows[numbers]}, torch.Generator(), 0, carry)
+
+
+def test_states_are_carried_without_their_gradient_where_rows_follow(periods: Store) -> None:
+    task, rows = small(), tokens(periods, "train")
+    state = task.setup(spec())
+    first = shard(rows, [0, 9, 20], {})
+    task.loss(state, first)
+    assert not any(carried.requires_grad for carried in first.carry.values())
+    assert {name: tuple(carried.shape) for name, carried in first.carry.items()} == {"row": (3,), "hidden": (3, 1, 8)}
+    net, kept = state.modules["net"], dict(first.carry)
+    loss, _ = task.loss(state, shard(rows, [1, 10, 30], first.carry))  # the third one is another place in the text
+    goes_on = [nll(net, running(rows[[a, a + 1]]))[STEPS:] for a in (0, 9)]
+    wanted = torch.cat([*goes_on, nll(net, rows[30].long())]).mean()
+    assert loss.item() == pytest.approx(float(wanted), rel=1e-5)
+    assert kept["row"].tolist() == [0, 9, 20]
+    assert first.carry["row"].tolist() == [1, 10, 30]
+
+
+def test_random_partitioning_carries_nothing(periods: Store) -> None:
+    task = small(carry=False)
+    first = shard(tokens(periods, "train"), [0, 9], {})
+    task.loss(task.setup(spec()), first)
+    assert first.carry == {}
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_split_is_predicted_as_one_text(cell: str, periods: Store) -> None:
+    task = small(cell=cell, embedding=3, layers=2)
+    state = task.setup(spec())
+    rows, net = tokens(periods, "test"), state.modules["net"].eval()
+    scores, predictions = engine.evaluate(task, state, Feed(periods.split("test")))
+    wanted = nll(net, running(rows))
+    assert np.allclose(predictions["nll"].reshape(-1), wanted, atol=1e-5)
+    assert scores["loss"] == pytest.approx(float(wanted.mean()), rel=1e-5)
+    with torch.no_grad():
+        after = net(running(rows)[None, :-1])[0][0, STEPS - 1 :: STEPS].argmax(1)
+    assert predictions["token"].tolist() == after.tolist()
+
+
+def test_rows_that_do_not_follow_begin_anew(periods: Store) -> None:
+    task = small()
+    state = task.setup(spec())
+    rows, net = tokens(periods, "test"), state.modules["net"].eval()
+    chosen = [5, 6, 7, 2, 3, 11]
+    batch = {"row": torch.tensor(chosen), "token": rows[chosen]}
+    with torch.no_grad():
+        together = task.predict(state, batch)["nll"]
+        apart = task.predict(state, {"token": batch["token"]})["nll"]
+    wanted = torch.cat([nll(net, running(rows[a:b])) for a, b in ((5, 8), (2, 4), (11, 12))])
+    assert torch.allclose(together.reshape(-1), wanted, atol=1e-5)
+    assert torch.allclose(apart, torch.stack([nll(net, rows[row].long()) for row in chosen]), atol=1e-5)
+
+
+def test_a_model_that_reads_both_ways_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"task\.model\.bidirectional: such a model sees the token it is to predict"):
+        small(bidirectional=True).setup(spec())
+
+
+def learned(store: Store, carry: bool, steps: int) -> tuple[LanguageModel, State, float]:
+    task = small(carry)
+    order = "sequential" if carry else "shuffled"
+    feeds = [Feed(store.split(name)) for name in ("train", "test")]
+    out = engine.fit(task, spec(steps), *feeds, epochs=40, batch=4, order=order, clip=1.0, evaluate_every=40)
+    return task, out.state, out.scores["perplexity"]
+
+
+def test_it_learns_a_periodic_text_and_goes_on_with_it(periods: Store) -> None:
+    task, state, perplexity = learned(periods, carry=True, steps=STEPS)
+    assert perplexity < 1.1
+    drawn = task.draw(state, {}, {})["sample"]
+    assert drawn.startswith("aa")
+    assert len(drawn) == 62
+    assert sum(window in "aaabbb" * 3 for window in (drawn[at : at + 6] for at in range(56))) > 45
+    assert drawn == task.draw(state, {}, {})["sample"]
+
+
+def test_what_is_longer_than_a_window_takes_a_carried_state(tmp_path: Path) -> None:
+    """Windows of two steps: without a state a third of the letters is a guess, for at most two are seen before each."""
+    prepare(Periods(2), tmp_path)
+    store = Store(tmp_path)
+    assert learned(store, carry=True, steps=2)[2] < learned(store, carry=False, steps=2)[2] - 0.1

@@ -1,0 +1,267 @@
+"""R-CNN: sampling by overlap, SVMs and regression as scikit-learn has them, and detection from end to end."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.svm import LinearSVC
+from torch.nn import functional as F
+from torchvision import ops
+
+from components import engine, exported, recipe
+from components.augment.offline import statistics
+from components.data.dataset import prepare
+from components.data.feed import Feed
+from components.data.proposals import SelectiveSearch
+from components.data.scenes import Scenes
+from components.data.store import Store
+from components.layers.boxes import decode, encode
+from components.models.proposal_cnn import ProposalCNN
+from components.task import Shard, Spec, State
+from components.tasks.rcnn import RCNN
+
+MODEL = {"use": "models.proposal_cnn.ProposalCNN", "widths": [8, 16, 16], "features": 32}
+SECTION = {"use": "tasks.rcnn.RCNN", "model": MODEL, "optimizer": {"use": "optimizers.adamw", "lr": 5e-3}, "most": 10}
+SPEC = Spec({"image": (64, 64, 1)}, tuple("0123456789"), {"mean": [0.3], "std": [0.2]})
+
+
+@pytest.fixture(scope="module")
+def feeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Feed, Feed]:
+    folder = tmp_path_factory.mktemp("scenes")
+    manifest = prepare(SelectiveSearch(partial(Scenes, count=120, test=30)), folder)
+    store = Store(folder)
+    columns = {name: tuple(column["shape"]) for name, column in manifest["columns"].items()}
+    spec = Spec(columns, tuple(manifest["classes"]), statistics(store.split("train"), 0, 1).finish())
+    return spec, Feed(store.split("train")), Feed(store.split("test"))
+
+
+@pytest.fixture(scope="module")
+def fitted(feeds: tuple[Spec, Feed, Feed]) -> tuple[RCNN, State]:
+    spec, train, _ = feeds
+    task = recipe.build(SECTION)
+    return task, engine.fit(task, spec, train, epochs=10, batch=12, shards=2).state
+
+
+def batch_of(feed: Feed, rows: int) -> dict[str, Any]:
+    return next(feed.batches(rows))
+
+
+def task_of(**arguments: Any) -> tuple[RCNN, State]:
+    torch.manual_seed(0)
+    task = RCNN(partial(ProposalCNN, widths=[4, 8, 8], features=12), **arguments)
+    return task, task.setup(SPEC)
+
+
+def test_regions_are_sampled_by_their_overlap() -> None:
+    task, _ = task_of(samples=8, foreground=0.5)
+    true, labels = torch.tensor([[0.0, 0, 10, 10], [30, 30, 50, 50]]), torch.tensor([3, 7])
+    hits = true.repeat(5, 1) + torch.tensor([0.0, 0, 1, 1])  # IoU of 0.83 and 0.9
+    misses = torch.tensor([[0.0, 0, 10, 4.9], [60, 0, 64, 9]]).repeat(10, 1)  # IoU of 0.49 and 0
+    regions = torch.cat([true, hits, misses])
+    counts = []
+    for seed in range(20):
+        boxes, wanted = task._sampled(regions, true, labels, torch.Generator().manual_seed(seed))
+        assert len(boxes) == 8
+        best = ops.box_iou(boxes, true).max(1)
+        assert torch.equal(wanted, torch.where(best.values >= 0.5, labels[best.indices], 10))
+        counts.append((wanted < 10).sum().item())
+        assert len({tuple(box) for box in boxes[wanted < 10].tolist()}) > 1
+    assert counts == [4] * 20
+    boxes, wanted = task._sampled(regions[:3], true, labels, torch.Generator())
+    assert wanted.tolist().count(10) == 0
+    empty = task._sampled(misses, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.Generator())
+    assert empty[1].tolist() == [10] * 8
+
+
+def test_the_loss_is_that_of_the_sampled_crops(feeds: tuple[Spec, Feed, Feed]) -> None:
+    task, state = task_of(samples=6)
+    given = batch_of(feeds[1], 5)
+    shards = [Shard(given, torch.Generator().manual_seed(seed), 0) for seed in (1, 1, 2)]
+    (loss, metrics), (again, _), (other, _) = (task.loss(state, shard) for shard in shards)
+    assert loss == again != other
+    generator, boxes, wanted = torch.Generator().manual_seed(1), [], []
+    for found in task._regions(given):
+        own, labels = task._sampled(*found, generator)
+        boxes.append(own)
+        wanted.append(labels)
+    logits = state.modules["net"](task._crops(given, boxes))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.cat(wanted)))
+    assert metrics["accuracy"] == (logits.argmax(1) == torch.cat(wanted)).float().mean()
+    assert 0 < (torch.cat(wanted) < 10).float().mean() <= 0.5
+
+
+def described(seed: int) -> dict[str, np.ndarray]:
+    """What `finish` learns from: 3 of 10 classes have examples."""
+    random = np.random.default_rng(seed)
+    kind = random.integers(0, 3, 400)
+    features = (random.normal(size=(400, 12)) + 2 * np.eye(12)[kind]).astype(np.float32)
+    overlaps = np.zeros((400, 10), np.float32)
+    overlaps[np.arange(400), kind] = np.where(random.random(400) < 0.4, 1, random.uniform(0, 0.9, 400))
+    maps = random.normal(size=(120, 8)).astype(np.float32)
+    offsets = (maps @ random.normal(size=(8, 4)) + random.normal(size=(120, 4)) + 3).astype(np.float32)
+    labels = random.integers(0, 3, 120)
+    return {"features": features, "overlaps": overlaps, "maps": maps, "offsets": offsets, "labels": labels}
+
+
+def test_machines_and_lines_are_scikit_learns() -> None:
+    task, state = task_of(svm=0.5, ridge=7.0, negative=0.3)
+    parts = [described(0), described(1)]
+    task.finish(state, lambda function: parts)
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    assert {name: (table.dtype.name, table.shape) for name, table in state.tables.items()} == {
+        "svm_weight": ("float32", (10, 12)),
+        "svm_bias": ("float32", (10,)),
+        "box_weight": ("float32", (10, 8 * 1 + 1, 4)),
+    }
+    scaled = (found["features"] - found["features"].mean(0)) / found["features"].std(0)
+    margins = found["features"] @ state.tables["svm_weight"].T + state.tables["svm_bias"]
+    for label in range(3):
+        overlap, own = found["overlaps"][:, label], found["labels"] == label
+        rows = (overlap == 1) | (overlap < 0.3)
+        machine = LinearSVC(C=0.5, dual=False).fit(scaled[rows], overlap[rows] == 1)
+        np.testing.assert_allclose(margins[:, label], machine.decision_function(scaled), atol=2e-3)
+        line = Ridge(alpha=7.0).fit(found["maps"][own], found["offsets"][own])
+        weight = state.tables["box_weight"][label]
+        np.testing.assert_allclose(found["maps"] @ weight[:-1] + weight[-1], line.predict(found["maps"]), atol=1e-3)
+    assert (margins[:, 3:] == -1).all()
+    assert (state.tables["box_weight"][3:] == 0).all()
+
+
+def test_regions_are_described_with_their_objects(feeds: tuple[Spec, Feed, Feed]) -> None:
+    """Overlap by class, and of what overlaps an object by more than 0.6 the way to it."""
+    task, state = task_of()
+    given = batch_of(feeds[1], 6)
+    with torch.no_grad():
+        found = task._described(state.modules["net"].eval(), given)
+    place, near = 0, 0
+    for boxes, proposals, labels in zip(given["boxes"], given["proposals"], given["labels"], strict=True):
+        true, regions = torch.from_numpy(boxes), torch.from_numpy(np.concatenate([boxes, proposals]))
+        overlap = ops.box_iou(regions, true).numpy()
+        for label in range(10):
+            wanted = overlap[:, labels == label].max(1) if (labels == label).any() else np.zeros(len(regions))
+            np.testing.assert_allclose(found["overlaps"][place : place + len(regions), label], wanted, atol=1e-6)
+        for row in np.flatnonzero(overlap.max(1) > 0.6):
+            best = overlap[row].argmax()
+            assert found["labels"][near] == labels[best]
+            moved = decode(torch.from_numpy(found["offsets"][near]), regions[row])
+            torch.testing.assert_close(moved, true[best], rtol=1e-4, atol=1e-3)
+            near += 1
+        place += len(regions)
+    assert place == len(found["features"])
+    assert near == len(found["labels"]) == len(found["maps"])
+
+
+def test_regression_beats_none_and_the_objects_are_found(
+    feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]
+) -> None:
+    scores, predictions = engine.evaluate(*fitted, feeds[2])
+    assert scores.keys() == {"map", "map50", "map_unregressed", "map50_unregressed"}
+    assert scores["map50"] > 0.6
+    assert scores["map"] > scores["map_unregressed"] + 0.03
+    assert predictions["boxes"].shape == predictions["raw_boxes"].shape == (30, 10, 4)
+    assert ((predictions["labels"] >= -1) & (predictions["labels"] < 10)).all()
+    assert (predictions["scores"][predictions["labels"] < 0] == 0).all()
+    assert (np.diff(predictions["scores"], axis=1) <= 0).all()
+    for boxes, proposals in zip(predictions["raw_boxes"], feeds[2].column("proposals"), strict=True):
+        assert {tuple(box) for box in boxes.tolist()} <= {tuple(box) for box in proposals.tolist()}
+    for boxes, labels in zip(predictions["boxes"], predictions["labels"], strict=True):
+        within = torch.from_numpy(labels[:, None] == labels)
+        overlap = ops.box_iou(*[torch.from_numpy(boxes)] * 2)
+        assert overlap[within & ~torch.eye(10, dtype=torch.bool)].max() <= 0.3 + 1e-6
+
+
+def test_before_it_is_finished_the_networks_head_decides(
+    feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]
+) -> None:
+    task, state = fitted
+    scores, predictions = engine.evaluate(task, State(state.modules), feeds[2])
+    assert scores["map"] == scores["map_unregressed"] > 0.2
+    assert np.array_equal(predictions["boxes"], predictions["raw_boxes"])
+    with torch.no_grad():
+        given = batch_of(feeds[2], 1)
+        crops = task._crops(given, task._proposals(given))
+        highest = state.modules["net"](crops).softmax(1)[:, :-1].max()
+    assert predictions["scores"][0, 0] == pytest.approx(highest.item(), abs=1e-5)
+
+
+def test_a_served_model_needs_pictures_alone(
+    feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State], tmp_path: Path
+) -> None:
+    exported.write(tmp_path, fitted[1], feeds[0], SECTION)
+    task, state = exported.read(tmp_path)
+    given = batch_of(feeds[2], 4)
+    with torch.no_grad():
+        stored, searched = (task.predict(state, batch) for batch in (given, {"image": given["image"]}))
+        known = fitted[0].predict(fitted[1], given)
+    for name, values in stored.items():
+        assert torch.equal(values, searched[name]), name
+        assert torch.equal(values, known[name]), name
+
+
+def test_moving_averages_are_what_is_described(feeds: tuple[Spec, Feed, Feed]) -> None:
+    """They are what is exported."""
+    task, state = task_of()
+    average, _ = ProposalCNN(1, (24, 24), 11, widths=[4, 8, 8], features=12), torch.manual_seed(9)
+    tables = []
+    for modules, averages in (({"net": average}, {}), (state.modules, {"net": average})):
+        state = State(modules, averages)
+        task.finish(state, lambda function: [function(batch_of(feeds[1], 20))])
+        tables.append(state.tables)
+    assert all(np.array_equal(tables[0][name], tables[1][name]) for name in tables[0])
+
+
+def test_a_picture_without_proposals_has_no_detections() -> None:
+    task, state = task_of()
+    state.modules["net"].eval()
+    image = torch.zeros(2, 64, 64, 1, dtype=torch.uint8)
+    found = task.predict(state, {"image": image})
+    assert (found["labels"] == -1).all()
+    assert found["boxes"].shape == (2, 20, 4)
+    one = [np.zeros((0, 4), np.float32), np.array([[3, 3, 20, 30]], np.float32)]
+    found = task.predict(state, {"image": image, "proposals": one})
+    assert (found["labels"][0] == -1).all()
+    assert (found["labels"][1] >= 0).sum() == 10  # one box is the detection of every class
+
+
+def test_many_regions_are_seen_piece_by_piece(
+    feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = batch_of(feeds[2], 6)
+    with torch.no_grad():
+        whole = fitted[0].predict(fitted[1], given)
+        monkeypatch.setattr("components.tasks.rcnn.AT_ONCE", 1)
+        pieces = fitted[0].predict(fitted[1], given)
+    assert all(torch.allclose(whole[name].float(), pieces[name].float(), atol=1e-3) for name in whole)
+
+
+def test_what_is_sure_is_drawn(feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]) -> None:
+    task, state = fitted
+    _, predictions = engine.evaluate(task, state, feeds[2])
+    figure = task.draw(state, predictions, engine.targets(task, feeds[2]))["detections"]
+    assert len(figure.axes) == 12
+    words = [text.get_text() for text in figure.axes[0].texts]
+    sure = predictions["scores"][0] >= 0.5
+    assert words == [str(label) for label in predictions["labels"][0][sure]]
+
+
+def test_offsets_lead_from_proposals_to_objects() -> None:
+    """The direction that `finish` learns and `predict` applies are the same."""
+    task, state = task_of()
+    proposal, true = torch.tensor([[10.0, 10, 30, 40]]), torch.tensor([[12.0, 8, 34, 42]])
+    state.tables = {
+        "box_weight": np.zeros((10, 8 * 9 + 1, 4), np.float32),
+        "svm_weight": np.zeros((10, 12), np.float32),
+        "svm_bias": np.zeros(10, np.float32),
+    }
+    state.tables["box_weight"][:, -1] = encode(true, proposal).numpy()
+    state.modules["net"].eval()
+    given = {"image": torch.zeros(1, 64, 64, 1, dtype=torch.uint8), "proposals": [proposal.numpy()]}
+    found = task.predict(state, given)
+    torch.testing.assert_close(found["boxes"][0, 0], true[0])
+    torch.testing.assert_close(found["raw_boxes"][0, 0], proposal[0])
