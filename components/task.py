@@ -57,6 +57,7 @@ class Task:
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")  # the score that search, early stopping and gates watch
     inputs: ClassVar[tuple[str, ...]] = ("image",)  # columns that `predict` needs of a served model; (): none is served
     targets: ClassVar[tuple[str, ...]] = ("label",)  # columns that `score` needs
+    requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs beside the usual ones
     album: ClassVar[bool] = False  # whether `draw` is asked after every evaluation, or after the last one alone
 
     def setup(self, spec: Spec) -> State:

@@ -48,7 +48,7 @@ def main(path: str) -> None:
         for file in [curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
             run.artifact(file, "pictures")
         if found["example"]:
-            run.model(f"{family}-{system}", out / "model", **found["example"])
+            run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         run.tell(f"{found['split']} {told}")
         for name, value in found["tags"].items():

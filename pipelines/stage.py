@@ -73,7 +73,12 @@ class Stage:
         self.journal.write("artifact", path=str(Path(path).resolve()), folder=folder)
 
     def model(
-        self, name: str, folder: str | Path, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
+        self,
+        name: str,
+        folder: str | Path,
+        inputs: dict[str, np.ndarray],
+        outputs: dict[str, np.ndarray],
+        requires: tuple[str, ...] = (),
     ) -> None:
         """Hands an exported model to MLflow's registry, with its signature and `inputs` [B, ...] as its example."""
         import numpy as np
@@ -92,7 +97,7 @@ class Stage:
             inputs=specs(inputs),
             outputs=specs(outputs),
             example=str(example),
-            requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+            requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*REQUIREMENTS, *requires)],
         )
 
     def child(self, name: str, folder: Path, params: dict[str, Any], group: str, kind: str = "fit") -> None:

@@ -91,7 +91,7 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
     task, state = exported.read(fit["out"], peers.device)
     feed = Feed(store.split(split), None, peers.device)
     scores, predictions = engine.evaluate(task, state, feed, peers)
-    found |= {"split": split, "scores": scores, "tags": task.tags(state, scores)}
+    found |= {"split": split, "scores": scores, "tags": task.tags(state, scores), "requires": task.requires}
     found["outcomes"] = task.outcomes(predictions, engine.targets(task, feed))
     if peers.rank == 0:
         found["example"] = example(task, state, feed)

@@ -89,6 +89,18 @@ def test_ray_mlflow_and_dvc_have_one_importer_each(file: Path) -> None:
         assert owner is None or name_of(file) in owner, f"{name_of(file)} imports {module}"
 
 
+SERVED = {"torch", "numpy", "safetensors", "yaml", "pyarrow", "tqdm", "mlflow", "components"}
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if name_of(f).partition(".")[2]], ids=name_of)
+def test_a_served_model_needs_few_packages(file: Path) -> None:
+    """What a task, a model or a data column imports when it is imported, whoever loads the model must have."""
+    if name_of(file).split(".")[1] not in ("tasks", "models", "losses", "layers", "metrics", "exported", "predictor"):
+        return
+    found = {module.split(".")[0] for module, top in imports(file) if top}
+    assert found - set(sys.stdlib_module_names) <= SERVED
+
+
 def test_no_drawer_for_odds_and_ends() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     bad = {"utils", "util", "misc", "common", "helpers", "helper"}

@@ -7,11 +7,10 @@ vanish while the discriminator still wins.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +21,9 @@ from components.optimizers import adam
 from components.ranges import Count, Fraction, Positive
 from components.task import Batch, Shard, Spec, State, Task
 from components.update import Update
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 80  # examples of the sample grid
 

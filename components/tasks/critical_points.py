@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from components.optimizers import sgd
@@ -22,6 +21,9 @@ from components.ranges import Count, Natural, NonNegative, Positive
 from components.task import Batch, Shard, Spec, State, Task
 from components.tasks.classification import Classification
 from components.update import Update
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOOKS = 12  # on the way out to `reach`
 ZERO = 1e-3  # an eigenvalue counts as negative below minus this share of the greatest
@@ -31,7 +33,7 @@ class CriticalPoints(Task):
     """Give it steps of the whole training split: `fit.batch` its size, `fit.epochs` at least descend + products.
 
     model: as for Classification, without batch normalisation or dropout. scale: of the initial weights; 0 puts a
-    network of sigmoids on a saddle. l2: weight of half the weights' squared norm in the loss. reach: of the farthest look.
+    network of sigmoids on a saddle. l2: weight of half the weights' squared norm in the loss. reach: how far it looks.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("smallest", "min")

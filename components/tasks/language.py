@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +16,9 @@ from components.optimizers import adamw
 from components.ranges import Natural
 from components.refusal import Refusal
 from components.task import Batch, Shard, Spec, State, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class LanguageModel(Task):

@@ -7,11 +7,10 @@ vocabulary's size, the newest last.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from components.data.text import encoded, following, joined, kind_of, tokenized
@@ -20,6 +19,9 @@ from components.ranges import Count, Natural, Positive
 from components.refusal import Refusal
 from components.task import Batch, Shard, Spec, State, Task
 from components.update import Update
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ABSENT = -1  # before the text begins
 NAMES = ("unigrams", "bigrams", "trigrams")

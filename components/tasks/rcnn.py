@@ -45,6 +45,7 @@ class RCNN(Task):
 
     monitor: ClassVar[tuple[str, str]] = ("map50", "max")
     targets: ClassVar[tuple[str, ...]] = ("boxes", "labels", "image")
+    requires: ClassVar[tuple[str, ...]] = ("opencv-contrib-python-headless",)
 
     def __init__(
         self,

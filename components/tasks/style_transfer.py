@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,6 +22,9 @@ from components.optimizers import adam
 from components.ranges import NonNegative
 from components.refusal import Refusal, closest
 from components.task import Batch, Shard, Spec, State, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet: what pretrained features expect
 
