@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-BENCHMARKS = ("engine", "augmentation", "stage", "repro", "memory")
+BENCHMARKS = ("engine", "augmentation", "stage", "repro", "memory", "tracking")
 
 
 def main() -> int:

@@ -21,12 +21,19 @@ def serve(epoch: Callable[[], None]) -> None:
         print(json.dumps([time.perf_counter() - started]), flush=True)
 
 
-def race(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[float]]:
+def race(
+    commands: Mapping[str, Sequence[str]], rounds: int, environments: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, list[float]]:
     """Seconds of each contender (name -> arguments after `python -m`) in each round; another begins each round."""
     processes = {}
     for name, command in commands.items():
         processes[name] = subprocess.Popen(
-            [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, "-m", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=(environments or {}).get(name),
         )
         _said(processes[name])
     seconds: dict[str, list[float]] = {name: [] for name in commands}

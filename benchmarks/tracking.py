@@ -1,0 +1,98 @@
+"""What tracking costs training, however the tracker is: `python -m benchmarks.tracking`.
+
+In each round LeNet trains for the same number of steps in a process of its own, in turn: without a mirror, mirrored
+to a real MLflow server, to a port where nobody listens, and to one that takes connections and never answers. Ratios
+of seconds to the first are taken within a round; median and range over the rounds are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import race
+from components import ports
+
+CONTENDERS = ("none", "alive", "down", "mute")
+
+
+def contender(name: str, steps: int) -> None:
+    import torch
+
+    from benchmarks.engine import CLASSES, SIDE, network, pictures
+    from components import allocator, engine, journal, tracking
+    from components.data.feed import Feed
+    from components.data.store import Column, Split, write_part
+    from components.task import Spec
+    from components.tasks.classification import Classification
+
+    torch.set_num_threads(1)
+    allocator.keep_freed_memory()
+    folder = Path(tempfile.mkdtemp())
+    images, labels = pictures(4096)
+    columns = {"image": Column("uint8", (SIDE, SIDE, 1)), "label": Column("int64")}
+    examples = ({"image": image, "label": int(label)} for image, label in zip(images, labels, strict=True))
+    write_part(folder / "train.arrow", columns, examples)
+    spec = Spec({"image": (SIDE, SIDE, 1)}, tuple(map(str, range(CLASSES))), {"mean": [0.25], "std": [0.2]})
+    feed = Feed(Split([folder / "train.arrow"]))
+    count = 0
+
+    def epoch() -> None:
+        nonlocal count
+        count += 1
+        run = folder / f"run-{count}"
+        journal.describe(run, f"{name} {count}", "tracking")
+        task = Classification(lambda **shape: network("lenet"))
+        options = {"epochs": max(1, steps // 32), "batch": 128, "log_every": 1, "checkpoint_seconds": 1e9}
+        if name == "none":
+            engine.fit(task, spec, feed, None, run, **options)
+            return
+        mirror = tracking.Mirror(run)
+        mirror.thread.start()
+        engine.fit(task, spec, feed, None, run, **options)
+        mirror.ended.set()  # what is left to send is no part of training's time
+
+    race.serve(epoch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=640)
+    parser.add_argument("--contender")
+    given = parser.parse_args()
+    if given.contender:
+        contender(given.contender, given.steps)
+        return
+    folder, port = tempfile.mkdtemp(), ports.free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    command += [f"--backend-store-uri=sqlite:///{folder}/server.db", f"--artifacts-destination={folder}/kept"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    server = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
+    mute = socket.create_server(("127.0.0.1", 0))
+    places = {"alive": port, "down": ports.free_port(), "mute": mute.getsockname()[1]}
+    try:
+        ports.answers(f"127.0.0.1:{port}", patience=90)
+        arguments = ["--steps", str(given.steps), "--contender"]
+        commands = {name: ["benchmarks.tracking", *arguments, name] for name in CONTENDERS}
+        uris = {name: {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{place}"} for name, place in places.items()}
+        seconds = race.race(commands, given.rounds, {name: os.environ | uri for name, uri in uris.items()})
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        mute.close()
+    print("| tracker | seconds | of none |\n|---|---|---|")
+    for name in CONTENDERS:
+        ratios = [ours / none for ours, none in zip(seconds[name], seconds["none"], strict=True)]
+        spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
+        print(f"| {name} | {statistics.median(seconds[name]):.2f} | {spread} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""A tracker that is slow, fails, hangs up, forgets to answer or is locked: work goes on, nothing is lost.
+
+A proxy misbehaves in front of a real MLflow server.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from components import ports, tracking
+from tests.components.test_tracking import make
+
+SLOW = 1.5  # seconds an answer takes
+
+
+class Proxy(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, upstream: int) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.upstream, self.mode, self.asked = upstream, "whole", 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def log_message(self, *arguments: object) -> None:
+        """Nothing."""
+
+    def answer(self) -> None:
+        self.server.asked += 1
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.mode == "error":
+            self.send_response(500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.server.mode == "hang up" or (self.server.mode == "half" and self.server.asked % 3 == 0):
+            self.connection.close()
+            return
+        if self.server.mode == "slow":
+            time.sleep(SLOW)
+        with closing(http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=30)) as upstream:
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "content-length")}
+            upstream.request(self.command, self.path, body, headers)
+            found = upstream.getresponse()
+            content = found.read()
+        if self.server.mode == "deaf":  # done, but the answer is lost: sent again, it must not double
+            self.connection.close()
+            return
+        self.send_response(found.status)
+        for name, value in found.getheaders():
+            if name.lower() not in ("transfer-encoding", "content-length", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder, port = tmp_path_factory.mktemp("tracker"), ports.free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    command += [f"--backend-store-uri=sqlite:///{folder}/server.db", f"--artifacts-destination={folder}/kept"]
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        assert ports.answers(f"127.0.0.1:{port}", patience=90)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def proxy(upstream: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.chdir(tmp_path)
+    server = Proxy(upstream)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def settled(runs: Path, folder: Path) -> None:
+    """All points arrive, each once; a mirror that gave up may still be at it meanwhile, and holds the folder's lock."""
+    until = time.monotonic() + 60
+    while True:
+        tracking.Mirror(runs).send()
+        if (folder / "mirror.json").is_file() and not (found := tracking.audit(runs))[1]:
+            break
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert found[0] > 50
+    assert found[2] == 0
+
+
+@pytest.mark.parametrize("mode", ["slow", "error", "hang up", "deaf", "half"])
+def test_a_bad_tracker_delays_nothing_and_gets_every_point_once_it_is_well(
+    mode: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 2.0)
+    runs = tmp_path / "runs"
+    folder = runs / mode.replace(" ", "-")
+    began = time.monotonic()
+    with tracking.Mirror(folder):
+        proxy.mode = mode
+        make(folder, steps=40)
+        wrote = time.monotonic() - began
+    assert wrote < 1.0, "writing does not wait for the tracker"
+    assert time.monotonic() - began < wrote + 2.0 + 1.0, "and a stage's end waits so long and no longer"
+    proxy.mode = "whole"
+    settled(runs, folder)
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(tracking, "PATIENCE", 2.0)
+    folder = tmp_path / "runs" / "pretrain"
+    lines = make(folder, steps=10)
+    tracking.Mirror(folder).send()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with tracking.Mirror(folder):
+            for step in range(11, 21):
+                lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+        assert time.monotonic() - began < 4
+        other.rollback()
+    settled(tmp_path / "runs", folder)
