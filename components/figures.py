@@ -203,7 +203,7 @@ def grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "
 
 
 @styled
-def intervals(rows: Mapping[str, Interval], title: str, x_label: str) -> Figure:
+def intervals(rows: Mapping[str, Interval], title: str, x_label: str, percent: bool = True) -> Figure:
     """A row each: mean and interval, the single values under them; the same seed is joined from row to row."""
     figure, axes = blank(5.6, 0.9 + 0.62 * len(rows), title)
     heights = -np.arange(len(rows))
@@ -214,12 +214,14 @@ def intervals(rows: Mapping[str, Interval], title: str, x_label: str) -> Figure:
         axes.plot([row.low, row.high], [y, y], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
         axes.plot(row.value, y, "o", color=colour, markersize=9, markeredgecolor=PAPER)
         axes.scatter(row.points, np.full(len(row.points), y - 0.2), 16, PAPER, edgecolors=colour, zorder=3)
-        axes.annotate(f"{name}  {row.value:.1%}", (row.value, y), (0, 9), textcoords="offset points", ha="center")
+        value = f"{row.value:.1%}" if percent else f"{row.value:.4g}"
+        axes.annotate(f"{name}  {value}", (row.value, y), (0, 9), textcoords="offset points", ha="center")
     axes.set_yticks([])
     axes.set_ylim(-len(rows) + 0.55, 0.6)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.12)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    if percent:
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.set_xlabel(x_label)
     return figure

@@ -108,7 +108,8 @@ def compared(trials: list[Trial], score: str) -> Any:
         points = tuple(part[score] for part in trial.parts)
         mean, std = float(np.mean(points)), float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
         rows[describe(trial, values_only=True)] = figures.Interval(mean, mean - std, mean + std, points)
-    return figures.intervals(rows, f"{score} over the folds, mean ± standard deviation", score)
+    title = f"{score} over the folds, mean ± standard deviation"
+    return figures.intervals(rows, title, score, percent=score.endswith("accuracy"))
 
 
 def summed(found: dict[str, Any]) -> dict[str, float]:
