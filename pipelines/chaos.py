@@ -34,12 +34,12 @@ ROOT = Path(__file__).parent.parent
 GENERATED = ("metrics/", "plots/", "reports/", "results/", "models/", "dvc.lock")
 SMALL = {
     "data.source.per_class": 60,
-    "pretrain.fit.epochs": 25,
+    "pretrain.fit.epochs": 16,
     "pretrain.fit.checkpoint_seconds": 2.0,
     "tune.folds": 3,
     "tune.search.samples": 6,
     "finetune.seeds": 2,
-    "finetune.fit.epochs": 40,
+    "finetune.fit.epochs": 30,
     "finetune.fit.checkpoint_seconds": 2.0,
     "evaluate.draws": 200,
 }
@@ -53,7 +53,7 @@ VICTIMS = {  # kind -> what its command line holds
     "tracker": ("mlflow server",),
 }
 RESULTS = ("models", "tune", "metrics", "plots")
-PAUSE = (2.0, 8.0)  # seconds of work between a recovery and the next kill
+PAUSE = (1.0, 5.0)  # seconds of work between a recovery and the next kill
 LAST_WORDS = 3.0  # seconds in which those that are dying may still write; no recovery is as quick
 PATIENCE = 300.0  # seconds without a step
 
