@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
+import os
 import signal
 import sys
+import traceback
 
 from components import recipe
 from components.refusal import Refusal, Stopped
@@ -20,6 +23,25 @@ examples:
   dvc exp run -S tune.search.samples=4     one change, one experiment
   dvc repro pipelines/vision/dvc.yaml:fit@lenet
 """
+
+
+def run() -> None:
+    """`main` as a process of its own.
+
+    A thread that still sends to a slow tracker when all is done may be inside C++ code, which Python's orderly exit would
+    tear apart (SIGABRT, after all results are written): it is left where it is.
+    """
+    try:
+        code = main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:
