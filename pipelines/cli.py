@@ -28,8 +28,8 @@ examples:
 def run() -> None:
     """`main` as a process of its own.
 
-    A thread that still sends to a slow tracker when all is done may be inside C++ code, which Python's orderly exit would
-    tear apart (SIGABRT, after all results are written): it is left where it is.
+    A thread that still sends to a slow tracker when all is done may be inside C++ code, which Python's orderly exit
+    would tear apart (SIGABRT, after all results are written): it is left where it is.
     """
     try:
         code = main()
