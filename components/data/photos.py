@@ -35,7 +35,7 @@ class Photos:
     """
 
     name = "photos"
-    licence = "china.jpg and flower.jpg: CC BY; a file of your own: yours"
+    licence = "china.jpg, flower.jpg: CC BY 2.0 (danielbuechele, vultilion); a file of your own: yours"
     source = "scikit-learn's sample images, or the folder of raw data"
 
     def __init__(
