@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import time
@@ -109,8 +110,9 @@ def plan() -> Plan:
     wanted = os.environ.get("TRAINYARD_WORKERS")
     if wanted is None:
         return Plan(gpus or len([n for n in ray.nodes() if n["Alive"]]), gpu=gpus > 0)
-    least, _, most = wanted.rpartition(":")
-    if not most.isdigit() or not (least or "1").isdigit() or not 1 <= int(least or most) <= int(most):
+    found = re.fullmatch(r"(?:(\d+):)?(\d+)", wanted)
+    least, most = found.groups() if found else (None, "0")
+    if not 1 <= int(least or most) <= int(most):
         raise Refusal(f"TRAINYARD_WORKERS={wanted}: must be a whole number of at least 1, or a range such as 1:4")
     return Plan(int(most), gpu=gpus >= int(most), least=int(least) if least else None)
 
