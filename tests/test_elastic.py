@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from components import journal
+from components.cluster import LOOPBACK
 from pipelines.run import BIN, local_cluster
 
 pytestmark = pytest.mark.cluster
@@ -73,7 +74,11 @@ def weights(out: Path) -> bytes:
     return (out / "model" / "weights.safetensors").read_bytes()
 
 
-def test_a_lost_node_costs_time_and_changes_nothing(digits: Path, tmp_path: Path) -> None:
+def test_a_lost_node_costs_time_and_changes_nothing(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_ADDRESS", *LOOPBACK):  # a cluster of its own, beside the one that other tests share
+        monkeypatch.delenv(name, raising=False)
     section = json.dumps(
         {
             "task": {
