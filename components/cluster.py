@@ -63,7 +63,7 @@ def connect() -> None:
         os.environ.setdefault(name, value)
     authenticate()
     address = os.environ.get("RAY_ADDRESS")
-    if not address and not RUNNING.is_file():
+    if _on_loopback(address) if address else not RUNNING.is_file():
         os.environ.update(LOOPBACK)
     import ray
 
@@ -77,6 +77,15 @@ def connect() -> None:
     except ConnectionError:
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _on_loopback(address: str) -> bool:
+    """Whether the cluster answers on loopback alone; Ray would look for it at the machine's outer address, for ever."""
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost"):
+        return False
+    outer = f"{ports.outer_address()}:{port}"
+    return ports.answers(address, START_PATIENCE) and not ports.answers(outer)
 
 
 def authenticate() -> None:
