@@ -13,12 +13,11 @@ import signal
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks import race
-from components import ports
+from components import ports, tracking
 
 CONTENDERS = ("none", "alive", "down", "mute")
 
@@ -27,7 +26,7 @@ def contender(name: str, steps: int) -> None:
     import torch
 
     from benchmarks.engine import CLASSES, SIDE, network, pictures
-    from components import allocator, engine, journal, tracking
+    from components import allocator, engine, journal
     from components.data.feed import Feed
     from components.data.store import Column, Split, write_part
     from components.task import Spec
@@ -72,8 +71,7 @@ def main() -> None:
         contender(given.contender, given.steps)
         return
     folder, port = tempfile.mkdtemp(), ports.free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    command += [f"--backend-store-uri=sqlite:///{folder}/server.db", f"--artifacts-destination={folder}/kept"]
+    command = tracking.server(port, f"sqlite:///{folder}/server.db", f"{folder}/kept")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     server = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
     mute = socket.create_server(("127.0.0.1", 0))

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 import traceback
 import uuid
@@ -62,16 +63,16 @@ def connect() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     authenticate()
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return
     address = os.environ.get("RAY_ADDRESS")
+    if address and not address.startswith("ray://") and not ports.answers(address, START_PATIENCE):
+        raise Refusal(f"RAY_ADDRESS={address}: no Ray cluster answers there; start it (ray start --head) or unset it")
     if _on_loopback(address) if address else not RUNNING.is_file():
         os.environ.update(LOOPBACK)
     import ray
 
-    if ray.is_initialized():
-        return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-    if address and not address.startswith("ray://") and not ports.answers(address, START_PATIENCE):
-        raise Refusal(f"RAY_ADDRESS={address}: no Ray cluster answers there; start it (ray start --head) or unset it")
     try:
         ray.init(address=address or "auto", **options)
     except ConnectionError:
@@ -80,12 +81,9 @@ def connect() -> None:
 
 
 def _on_loopback(address: str) -> bool:
-    """Whether the cluster answers on loopback alone; Ray would look for it at the machine's outer address, for ever."""
+    """Whether the cluster, which answers, does so on loopback alone: Ray would look at the machine's outer address."""
     host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost"):
-        return False
-    outer = f"{ports.outer_address()}:{port}"
-    return ports.answers(address, START_PATIENCE) and not ports.answers(outer)
+    return host in ("127.0.0.1", "localhost") and not ports.answers(f"{ports.outer_address()}:{port}")
 
 
 def authenticate() -> None:

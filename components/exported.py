@@ -13,6 +13,7 @@ from components import checkpoint, recipe
 from components.refusal import Refusal
 from components.task import Spec, State, Task
 
+ORIGINS = ("start", "weights")  # arguments that name where weights came from: they are in the file now
 WEIGHTS, RECORD = "weights.safetensors", "model.json"
 
 
@@ -23,7 +24,7 @@ def write(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) ->
     modules = state.modules | state.averages
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     record = {
-        "task": {key: value for key, value in task.items() if key != "start"},
+        "task": {key: value for key, value in task.items() if key not in ORIGINS},
         "columns": spec.columns,
         "classes": spec.classes,
         "statistics": spec.statistics,

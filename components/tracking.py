@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import sys
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ log = logging.getLogger(__name__)
 def uri() -> str:
     """MLFLOW_TRACKING_URI, or a SQLite file in the repository."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
+
+
+def server(port: int, store: str, artifacts: str | Path | None = None) -> list[str]:
+    """The command of MLflow's server on loopback: store, a database's address; artifacts, where it keeps files."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    kept = [f"--artifacts-destination={artifacts}"] if artifacts is not None else []
+    return [*command, f"--backend-store-uri={store}", *kept]
 
 
 def links(experiment: str, base: str) -> dict[str, str]:

@@ -70,7 +70,7 @@ def search(
     attempt = uuid.uuid4().hex[:8]
     if sampler == "grid":
         samples = len(grid(space))
-        studies: dict[str, Any] = {arm: Grid(space) for arm in arms}
+        studies: dict[str, Study | Grid] = {arm: Grid(space) for arm in arms}
     else:
         studies = {arm: Study(space, samples, parallel, monitor, seed) for arm in arms}
     begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt)
@@ -144,8 +144,6 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
 class Study:
     """Proposals for one arm: number n once all up to n - parallel have ended, from what these have shown."""
 
-    halving = True  # those that do poorly are stopped early
-
     def __init__(self, space: dict, samples: int, parallel: int, monitor: tuple[str, str], seed: int) -> None:
         import optuna
 
@@ -184,12 +182,10 @@ def grid(space: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Grid:
-    """Proposals of one arm in a fixed order, whatever came of those before; none is stopped early."""
-
-    halving = False
+    """Proposals of one arm in a fixed order, whatever came of those before."""
 
     def __init__(self, space: dict[str, Any]) -> None:
-        self.all, self.asked, self.parallel = grid(space), 0, 1
+        self.all, self.asked = grid(space), 0
 
     def propose(self) -> tuple[int, dict[str, Any]] | None:
         number, self.asked = self.asked, min(self.asked + 1, len(self.all))
@@ -214,7 +210,7 @@ def goes_on(score: float, others: list[float], rung: int, reduction: int, maximi
 
 
 def _ray_tune(
-    studies: dict[str, Any],
+    studies: dict[str, Study | Grid],
     folder: Path,
     rungs: int,
     monitor: tuple[str, str],
@@ -251,11 +247,12 @@ def _ray_tune(
     class Halving(FIFOScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             arm, number = numbers[trial.trial_id]
-            if not studies[arm].halving:
+            study = studies[arm]
+            if isinstance(study, Grid):  # none is stopped early
                 return self.CONTINUE
             rung, score = int(result["training_iteration"]), float(result[monitor[0]])
             seen.setdefault((arm, number), []).append(score)
-            known = range(number - studies[arm].parallel + 1)
+            known = range(number - study.parallel + 1)
             others = [s[rung - 1] for n in known if len(s := seen.get((arm, n), [])) >= rung]
             going = rung == rungs or goes_on(score, others, rung, reduction, monitor[1] == "max")
             return self.CONTINUE if going else self.STOP

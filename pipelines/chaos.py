@@ -74,9 +74,7 @@ class Yard:
     server: subprocess.Popen | None = None
 
     def serve(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={self.port}", "--workers=1"]
-        command += [f"--backend-store-uri=sqlite:///{self.folder}/tracker.db"]
-        command += [f"--artifacts-destination={self.folder}/artifacts"]
+        command = tracking.server(self.port, f"sqlite:///{self.folder}/tracker.db", self.folder / "artifacts")
         log = (self.folder / "tracker.log").open("a")
         self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
 
@@ -224,7 +222,6 @@ def told(yards: list[Yard], done: list[Kill], calm: float, torn: list[float]) ->
     kinds = Counter(kill.kind for kill in done)
     rows = {
         "kills": f"{len(done)} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})",
-        "runs that ended": f"{len(torn)} of {len(torn)}",
         "files equal": f"{len(first) * len(others) - len(different)} of {len(first) * len(others)}",
         "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
         "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s",

@@ -14,7 +14,7 @@ import torch
 
 from components import engine, exported, recipe
 from components.data.feed import Feed
-from components.data.order import folds
+from components.data.order import folds, stretches
 from components.data.store import Store
 from components.peers import Peers
 from components.refusal import Refusal
@@ -91,7 +91,8 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
     task, state = exported.read(fit["out"], peers.device)
     feed = Feed(store.split(split), None, peers.device)
     scores, predictions = engine.evaluate(task, state, feed, peers)
-    found |= {"split": split, "scores": scores, "tags": task.tags(state, scores), "requires": task.requires}
+    trained: Task = recipe.build(fit["section"]["task"])  # which still knows where its weights came from
+    found |= {"split": split, "scores": scores, "tags": trained.tags(state, scores), "requires": task.requires}
     found["outcomes"] = task.outcomes(predictions, engine.targets(task, feed))
     if peers.rank == 0:
         found["example"] = example(task, state, feed)
@@ -123,13 +124,14 @@ def trial(
     count: int,
     seed: int,
 ) -> dict[str, float]:
-    """Scores of a search's trial on one of `count` stratified folds of the training split."""
+    """Scores of a search's trial on one of `count` folds of the training split: stratified, or stretches of it."""
     section = recipe.overlay(section, values)
     peers = Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     everything = train_feed(prepared, augmented)
-    labelled = "label" in everything.split.columns
-    groups = everything.column("label") if labelled else np.zeros(len(everything), dtype=np.int64)
-    rows, held_out = folds(groups, count, seed)[rung]
+    if "label" in everything.split.columns:
+        rows, held_out = folds(everything.column("label"), count, seed)[rung]
+    else:
+        rows, held_out = stretches(len(everything), count)[rung]
     train, validation = (train_feed(prepared, augmented, part, peers.device) for part in (rows, held_out))
     fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
     fit |= {"evaluate_every": fit.get("epochs", 10)}

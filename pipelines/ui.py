@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 
 from components import ports, recipe, tracking
 from components.refusal import Refusal
@@ -21,6 +19,5 @@ def main(port: int) -> int:
         print(f"{title:28} {address}", flush=True)
     if store.startswith("http"):
         return 0
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     print("Ctrl-C stops the server", flush=True)
-    return subprocess.run([*command, "--backend-store-uri", store], env=os.environ, check=False).returncode
+    return subprocess.run(tracking.server(port, store), check=False).returncode

@@ -28,7 +28,7 @@ SMALL = {  # data set -> arguments that make it so
     "data.digits.Digits": {"labels": 200, "validation": 60},
     "data.gaussians.Gaussians": {"per_class": 32},
     "data.glyphs.Glyphs": {"per_class": 6, "validation": 2},
-    "data.manual.Manual": {"limit": 20_000},
+    "data.text.Text": {"limit": 20_000},
     "data.photos.Photos": {"size": [32, 48]},
     "data.scenes.Scenes": {"count": 40, "test": 20},
 }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from components.data.text import Text, letters
-from components.ranges import Count, Fraction
+from components.data.text import letters
 
 
-class Manual(Text):
-    """Letters and spaces, about 290,000 characters; arguments as in `components.data.text.Text`.
+class Manual:
+    """Letters and spaces, about 290,000 characters: a source for `data.text.Text`.
 
     Topics repeat whole sections of each other; each paragraph is kept once, where it comes first, so that none that is
     tested was trained on. Another version of Python brings another text: figures move a little.
@@ -18,17 +15,6 @@ class Manual(Text):
     name = "manual"
     licence = "PSF-2.0"
     source = "the reference manual of the running Python, its module pydoc_data.topics"
-
-    def __init__(
-        self,
-        tokens: Literal["char", "word"] = "char",
-        steps: Count = 32,
-        min_count: Count = 1,
-        validation: Fraction = 0.1,
-        test: Fraction = 0.1,
-        limit: Count | None = None,
-    ) -> None:
-        super().__init__(tokens, steps, min_count, validation, test, limit)
 
     def text(self) -> str:
         from pydoc_data.topics import topics

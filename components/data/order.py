@@ -173,3 +173,15 @@ def folds(labels: np.ndarray, k: Count, seed: Natural) -> list[tuple[np.ndarray,
     fold_of = np.empty(len(labels), dtype=np.int64)
     fold_of[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(labels)) % k
     return [(np.flatnonzero(fold_of != i), np.flatnonzero(fold_of == i)) for i in range(k)]
+
+
+def stretches(n: int, k: Count) -> list[tuple[np.ndarray, np.ndarray]]:
+    """k pairs (training rows, validation rows) as `folds` gives, each fold a stretch of the data.
+
+    For examples without a label, such as the windows of a text: one drawn by chance would lie between two that are
+    trained on.
+    """
+    if not 2 <= k <= n:
+        raise Refusal(f"folds: {k} folds of {n} examples; give 2 to {n}")
+    parts = np.array_split(np.arange(n), k)
+    return [(np.concatenate([*parts[:i], *parts[i + 1 :]]), part) for i, part in enumerate(parts)]

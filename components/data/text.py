@@ -9,21 +9,33 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from components.data.store import Column
+from components.ranges import Count, Fraction
 from components.refusal import Refusal
 
 UNKNOWN = "<unk>"  # number 0 of every vocabulary
 PART = 65536  # rows
 
 
+class Source(Protocol):
+    """Where a text comes from."""
+
+    name: str
+    licence: str
+    source: str
+
+    def text(self) -> str:
+        """The whole of it, cleaned."""
+
+
 class Text:
-    """What the data sets of one text share; each names its arguments and gives its `text`.
+    """Windows of the text that `of` gives (a data set file's `text`, such as `data.manual.Manual`).
 
     tokens: characters, or words between spaces. min_count: tokens rarer than that in the training part are unknown.
     validation, test: shares of the tokens. limit: so many tokens from the start are all there is.
@@ -31,27 +43,26 @@ class Text:
 
     def __init__(
         self,
-        tokens: Literal["char", "word"],
-        steps: int,
-        min_count: int,
-        validation: float,
-        test: float,
-        limit: int | None,
+        of: Callable[..., Source],
+        tokens: Literal["char", "word"] = "char",
+        steps: Count = 32,
+        min_count: Count = 1,
+        validation: Fraction = 0.1,
+        test: Fraction = 0.1,
+        limit: Count | None = None,
     ) -> None:
         if test + validation >= 1:
             raise Refusal(f"validation: {validation} and test: {test} leave no text to train on; lower them")
+        self.of = of()
+        self.name, self.licence, self.source = self.of.name, self.of.licence, self.of.source
         self.kind, self.steps, self.min_count, self.limit = tokens, steps, min_count, limit
         self.shares = {"train": 1 - validation - test, "validation": validation, "test": test}
         self.columns = {"token": Column("int32", (steps + 1,))}
 
-    def text(self) -> str:
-        """The whole of it, cleaned."""
-        raise NotImplementedError
-
     @cached_property
     def splits(self) -> dict[str, list[str]]:
         """Split -> its tokens; those without a share are left out."""
-        tokens = tokenized(self.text(), self.kind)[: self.limit]
+        tokens = tokenized(self.of.text(), self.kind)[: self.limit]
         ends = np.rint(np.cumsum([0, *self.shares.values()]) * len(tokens)).astype(int)
         found = {name: tokens[a:b] for name, a, b in zip(self.shares, ends[:-1], ends[1:], strict=True) if b > a}
         for name, part in found.items():

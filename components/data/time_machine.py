@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from components.data.raw import fetch
-from components.data.text import Text, letters
-from components.ranges import Count, Fraction
+from components.data.text import letters
 
 
-class TimeMachine(Text):
-    """Letters and spaces, 173,427 characters or 32,775 words; arguments as in `components.data.text.Text`.
+class TimeMachine:
+    """Letters and spaces, 173,427 characters or 32,775 words; a source for `data.text.Text`.
 
     Unlike d2l's reader it leaves a space between the last word of a line and the first of the next.
     """
@@ -22,17 +20,7 @@ class TimeMachine(Text):
     address = "http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
     md5 = "7353d136ab308ecd0d4f1c5bf0e23122"
 
-    def __init__(
-        self,
-        raw: str = "data/raw",
-        tokens: Literal["char", "word"] = "char",
-        steps: Count = 32,
-        min_count: Count = 1,
-        validation: Fraction = 0.1,
-        test: Fraction = 0.1,
-        limit: Count | None = None,
-    ) -> None:
-        super().__init__(tokens, steps, min_count, validation, test, limit)
+    def __init__(self, raw: str = "data/raw") -> None:
         self.folder = Path(raw) / self.name
 
     def text(self) -> str:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.metrics.classification import scores
+from components.metrics.classification import confusion, scores
 from components.optimizers import sgd
 from components.ranges import Fraction, NonNegative
 from components.refusal import Refusal
@@ -94,8 +94,7 @@ class Classification(Task):
         """The confusion matrix."""
         from components import figures
 
-        counts = np.zeros((len(self.classes),) * 2, dtype=np.int64)
-        np.add.at(counts, (targets["label"], predictions["label"]), 1)
+        counts = confusion(predictions["label"], targets["label"], len(self.classes))
         return {"confusion": figures.confusion(counts, self.classes, "Confusion")}
 
     def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:

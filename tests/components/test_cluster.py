@@ -167,6 +167,14 @@ def test_a_token_is_made_for_nobody_elses_eyes(tmp_path: Path, monkeypatch: pyte
     assert os.environ["RAY_AUTH_MODE"] == "disabled", "whoever wants none gets none"
 
 
+def test_a_cluster_on_loopback_is_joined_by_its_address_alone(cluster_of_two: str) -> None:
+    """As from another shell: nothing else of the cluster's environment is known."""
+    code = "from components import cluster; cluster.connect(); import ray; print(ray.cluster_resources()['CPU'])"
+    environment = {name: value for name, value in os.environ.items() if name not in cluster.LOOPBACK}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=90)
+    assert said.stdout == "2.0\n", said.stderr
+
+
 @pytest.mark.slow
 def test_who_has_no_token_is_not_let_in(cluster_of_two: str) -> None:
     """Slow, for Ray tries for half a minute."""

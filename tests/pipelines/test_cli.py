@@ -24,18 +24,21 @@ ROOT = Path(__file__).parent.parent.parent
     ],
 )
 def test_it_ends_in_order_though_a_thread_is_inside_foreign_code(body: str, code: int, says: str) -> None:
-    """The thread sorts inside NumPy's C++ all the time, where an orderly exit may abort."""
+    """The threads are inside OpenCV's C++ all the time; `sys.exit` there ends in SIGABRT, whatever the code was."""
     program = f"""
         import atexit, sys, threading, time
+        import cv2
         import numpy as np
         from components.refusal import Refusal
         from pipelines import cli, summary
         atexit.register(lambda: print("atexit"))
-        def sort():
+        def blur():
             while True:
-                np.sort(np.random.rand(1_000_000))
-        threading.Thread(target=sort, daemon=True).start()
-        time.sleep(0.2)
+                cv2.GaussianBlur(np.zeros((400, 400), np.float32), (31, 31), 5)
+        cv2.setNumThreads(1)
+        for _ in range(4):
+            threading.Thread(target=blur, daemon=True).start()
+        time.sleep(0.3)
         def main():
             {body}
         summary.main = main

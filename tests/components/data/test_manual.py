@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydoc_data.topics import topics
 
 from components.data.manual import Manual
-from components.data.text import letters
+from components.data.text import Text, letters
 
 LONG = 60  # characters: no two authors write so many the same by chance
 
@@ -17,7 +17,7 @@ def repeated(train: str, test: str) -> float:
 
 
 def test_no_long_stretch_is_in_both_training_and_test() -> None:
-    data = Manual()
+    data = Text(Manual)
     train, test = ("".join(data.splits[name]) for name in ("train", "test"))
     assert repeated(train, test) < 0.002
     whole = " ".join(letters(topics[name]) for name in sorted(topics))
@@ -26,9 +26,9 @@ def test_no_long_stretch_is_in_both_training_and_test() -> None:
 
 
 def test_nothing_but_letters_and_single_spaces() -> None:
-    data = Manual(limit=50_000)
+    data, whole = Text(Manual, limit=50_000), Manual().text()
     assert data.classes[0] == "<unk>"
     assert sorted(data.classes[1:]) == sorted(" abcdefghijklmnopqrstuvwxyz")
-    assert "  " not in data.text()
+    assert "  " not in whole
     assert sum(map(len, data.splits.values())) == 50_000
-    assert 100_000 < len(data.text()) < len(" ".join(topics.values()))
+    assert 100_000 < len(whole) < len(" ".join(topics.values()))

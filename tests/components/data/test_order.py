@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.data.order import SMALL, Order, balanced, folds, permuted, shards, stratified
+from components.data.order import SMALL, Order, balanced, folds, permuted, shards, stratified, stretches
 from components.refusal import Refusal
 
 labelled = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
@@ -145,3 +145,14 @@ def test_a_sequential_batch_walks_through_equal_stretches(n: int, batch: int) ->
     assert np.array_equal(np.diff(steps, axis=0), np.ones((len(steps) - 1, batch)))
     assert len(np.unique(steps)) == steps.size == n // batch * batch
     assert np.array_equal(order.indices(order.steps_per_epoch), order.indices(0)), "every epoch begins at the front"
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 3), (7, 7), (100, 2)])
+def test_stretches_are_folds_of_neighbours(n: int, k: int) -> None:
+    pairs = stretches(n, k)
+    assert np.array_equal(np.concatenate([held_out for _, held_out in pairs]), np.arange(n))
+    for rows, held_out in pairs:
+        assert (np.diff(held_out) == 1).all()
+        assert np.array_equal(np.sort(np.concatenate([rows, held_out])), np.arange(n))
+    with pytest.raises(Refusal, match="folds: 1 folds"):
+        stretches(n, 1)

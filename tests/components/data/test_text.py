@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,17 +19,18 @@ from components.refusal import Refusal
 WORDS = "a rose is a rose is a rose said she but the end has other words than the start had"
 
 
-class Said(Text):
-    """A text for tests."""
-
+class Said:
     name, licence, source = "said", "CC0", "written here"
 
-    def __init__(self, text: str, kind="word", steps=3, min_count=1, validation=0.0, test=0.5, limit=None) -> None:
-        super().__init__(kind, steps, min_count, validation, test, limit)
-        self.said = text
+    def __init__(self, said: str) -> None:
+        self.said = said
 
     def text(self) -> str:
         return self.said
+
+
+def windows(said: str, tokens="word", steps=3, validation=0.0, test=0.5, **options) -> Text:
+    return Text(partial(Said, said), tokens, steps, validation=validation, test=test, **options)
 
 
 def rows(data: Text, split: str) -> np.ndarray:
@@ -56,7 +58,7 @@ def test_numbers_stand_for_the_text(kind: str) -> None:
 
 def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
     text = "".join(np.random.default_rng(0).choice(list("abc "), 1000))
-    data = Said(text, "char", steps=7, validation=0.2, test=0.3)
+    data = windows(text, "char", steps=7, validation=0.2, test=0.3)
     assert data.parts() == {"train": 1, "validation": 1, "test": 1}
     start = 0
     for split, share in (("train", 500), ("validation", 200), ("test", 300)):
@@ -69,17 +71,17 @@ def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
 
 
 def test_what_the_training_part_lacks_is_unknown() -> None:
-    data = Said(WORDS)
+    data = windows(WORDS)
     words = WORDS.split()
     assert set(data.classes) == {"<unk>", *words[:10]}
     unknown = [word not in words[:10] for word in words[10:]]
     assert (rows(data, "test")[:, 0] == 0).tolist() == [unknown[0], unknown[3], unknown[6]]
     assert Counter(words[:10])["she"] == 1
-    assert Said(WORDS, min_count=2).classes == ["<unk>", "a", "rose", "is"]
+    assert windows(WORDS, min_count=2).classes == ["<unk>", "a", "rose", "is"]
 
 
 def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    data = Said(WORDS, "char", steps=2)
+    data = windows(WORDS, "char", steps=2)
     whole = rows(data, "train")
     monkeypatch.setattr(module, "PART", 5)
     assert data.parts()["train"] == -(-len(whole) // 5) > 1
@@ -91,7 +93,7 @@ def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_the_start_is_read_of_a_limited_text() -> None:
-    data = Said(WORDS, limit=12, steps=2, test=0.5)
+    data = windows(WORDS, limit=12, steps=2, test=0.5)
     assert [len(part) for part in data.splits.values()] == [6, 6]
 
 
@@ -102,6 +104,6 @@ def test_which_rows_go_on() -> None:
 
 def test_what_can_not_be_is_refused() -> None:
     with pytest.raises(Refusal, match="leave no text to train on"):
-        Said(WORDS, validation=0.5, test=0.5)
+        windows(WORDS, validation=0.5, test=0.5)
     with pytest.raises(Refusal, match="split 'train' has 10 tokens, too few for a window of 10 "):
-        Said(WORDS, steps=10).parts()
+        windows(WORDS, steps=10).parts()

@@ -25,22 +25,23 @@ CLASSES = ("<unk>", *"ab")
 STEPS = 4
 
 
-class Periods(Text):
+class Periods:
     """After three a's or three b's, in turn, comes the other one: more than a window of one step can tell."""
 
     name, licence, source = "periods", "CC0", "written here"
-
-    def __init__(self, steps: int) -> None:
-        super().__init__("char", steps, 1, 0.0, 0.25, None)
 
     def text(self) -> str:
         return "aaabbb" * 100
 
 
+def windows(steps: int) -> Text:
+    return Text(Periods, steps=steps, validation=0.0, test=0.25)
+
+
 @pytest.fixture(scope="module")
 def periods(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("periods")
-    prepare(Periods(STEPS), folder)
+    prepare(windows(STEPS), folder)
     return Store(folder)
 
 
@@ -168,6 +169,6 @@ def test_it_learns_a_periodic_text_and_goes_on_with_it(periods: Store) -> None:
 
 def test_what_is_longer_than_a_window_takes_a_carried_state(tmp_path: Path) -> None:
     """Windows of two steps: without a state a third of the letters is a guess, for at most two are seen before each."""
-    prepare(Periods(2), tmp_path)
+    prepare(windows(2), tmp_path)
     store = Store(tmp_path)
     assert learned(store, carry=True, steps=2)[2] < learned(store, carry=False, steps=2)[2] - 0.1

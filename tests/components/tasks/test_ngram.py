@@ -23,19 +23,15 @@ VOCABULARY = ("<unk>", *"abcd")
 SIZE, STEPS = len(VOCABULARY), 4
 
 
-class Drawn(Text):
+class Drawn:
     """Letters that depend on the two before them."""
 
     name, licence, source = "drawn", "CC0", "drawn here"
 
-    def __init__(self, length: int = 800, steps: int = STEPS) -> None:
-        super().__init__("char", steps, 1, 0.0, 0.25, None)
-        self.length = length
-
     def text(self) -> str:
         random = np.random.default_rng(0)
         letters = ["a", "b"]
-        for _ in range(self.length - 2):
+        for _ in range(798):
             likely = "abcd"[(ord(letters[-1]) + 2 * ord(letters[-2])) % 4]
             letters.append(likely if random.random() < 0.7 else str(random.choice(list("abcd"))))
         return "".join(letters)
@@ -44,7 +40,7 @@ class Drawn(Text):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("drawn")
-    prepare(Drawn(), folder)
+    prepare(Text(Drawn, steps=STEPS, validation=0.0, test=0.25), folder)
     return Store(folder)
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from components import engine
+from components import engine, exported, recipe
 from components.data.dataset import prepare
 from components.data.feed import Feed
 from components.data.photos import Photos, fitted
@@ -129,3 +129,20 @@ def test_the_canvas_starts_as_the_content_and_moves_to_the_style(photos: Store) 
     canvas = first.state.modules["canvas"].picture.detach()
     content = normalised(torch.from_numpy(feed.column("image")[:1]))
     assert (canvas - content).abs().max() < 0.002, "one step of Adam at 0.001 from the content"
+
+
+def test_an_exported_picture_needs_no_file_that_its_features_came_from(photos: Store, tmp_path: Path) -> None:
+    source = Convolutions(3)
+    save_file({k: v.clone() for k, v in source.state_dict().items()}, tmp_path / "vgg.safetensors")
+    section = {"use": "tasks.style_transfer.StyleTransfer", "weights": str(tmp_path / "vgg.safetensors")}
+    spec = Spec({"image": (32, 48, 3), "role": ()}, tuple(photos.manifest["classes"]), {})
+    task = recipe.build(section)
+    state = task.setup(spec)
+    assert torch.equal(next(state.modules["features"].parameters()), next(source.parameters()))
+    exported.write(tmp_path / "model", state, spec, section)
+    (tmp_path / "vgg.safetensors").unlink()
+    again, restored = exported.read(tmp_path / "model")
+    batch = next(Feed(photos.split("train")).batches(2))
+    with torch.no_grad():
+        assert torch.equal(again.predict(restored, batch)["style"], task.predict(state, batch)["style"])
+    assert task.tags(state, {})["features"] == section["weights"]
