@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from components.refusal import Refusal
 from components.task import State
 
 KEPT = 2
@@ -43,14 +44,31 @@ def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str,
     for left in folder.glob(".draft-*"):
         shutil.rmtree(left, ignore_errors=True)
     draft.mkdir(parents=True)
-    _write_through(draft / "state.safetensors", blob)
-    _write_through(draft / "state.json", sealed.encode())
+    try:
+        _write_through(draft / "state.safetensors", blob)
+        _write_through(draft / "state.json", sealed.encode())
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)  # leaves room for the last words, and the ones before as they are
+        raise OSError(error.errno, error.strerror, str(final)) from None
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
     _sync_folder(folder)
     for old in found(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def room(folder: Path, state: State) -> None:
+    """Refuses to begin where the disk has no room for the checkpoints of `state` (before its optimisers have slots)."""
+    tensors, slots = weights(state), 2 if state.optimizers else 0  # Adam's; two checkpoints are kept, one is written
+    folder.mkdir(parents=True, exist_ok=True)
+    need = (KEPT + 1) * (1 + slots) * sum(value.nbytes for value in tensors.values())
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise Refusal(
+            f"{folder}: {free / 1e6:,.0f} MB free, but checkpoints may need {need / 1e6:,.0f} MB;"
+            " make room (dvc gc --workspace, old runs below .trainyard)"
+        )
 
 
 def found(folder: Path) -> list[Path]:

@@ -13,21 +13,23 @@ import re
 import secrets
 import shutil
 import sys
+import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components import ports
-from components.refusal import Refusal, Stopped
+from components.refusal import Refusal, Stopped, of_machine
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
 RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own note of one here
 START_PATIENCE = 60.0  # seconds for a cluster that is being started beside us
+LOOK = 2.0  # seconds between two looks for nodes that are about to go
 RESIZE = 5.0  # seconds between two looks for nodes that are back
 RETRIES = 8  # of a lost worker or node; an error in our own code is not tried again
 QUIET = {
@@ -128,12 +130,15 @@ class PeerLost(Exception):
     """On a worker whose neighbour is gone: a reason to try again, unlike an error of our own."""
 
 
-def spread(function: Callable[..., Any] | str, *arguments: Any, name: str, folder: Path) -> Any:
+def spread(
+    function: Callable[..., Any] | str, *arguments: Any, name: str, folder: Path, notice: Path | None = None
+) -> Any:
     """Runs `function(peers, *arguments)` on every worker, in the driver's directory; returns what rank 0 returned.
 
     A lost worker or node is replaced and the function called again on all: it must go on from its own checkpoints.
     function: defined in a module, or its dotted path where the driver shall not import what it needs (torch: 2 s).
-    folder: where Ray keeps its notes on the run (shared between machines).
+    folder: where Ray keeps its notes on the run (shared between machines); notice: a file that is made when a node is
+    announced to go.
     """
     connect()
     from ray.train import FailureConfig, RunConfig
@@ -148,26 +153,55 @@ def spread(function: Callable[..., Any] | str, *arguments: Any, name: str, folde
     if chosen.least is not None and threads is None:  # by what comes and goes, the result would differ
         threads = str(max(1, (os.cpu_count() or 1) // chosen.workers))
     try:
-        result = trainer(
-            _worker,
-            train_loop_config=given | {"threads": threads},
-            scaling_config=ScalingConfig(
-                num_workers=chosen.workers if chosen.least is None else (chosen.least, chosen.workers),
-                use_gpu=chosen.gpu,
-                placement_strategy="SPREAD",
-                elastic_resize_monitor_interval_s=RESIZE,
-            ),
-            run_config=RunConfig(
-                name=run,
-                storage_path=str(folder.resolve()),
-                failure_config=FailureConfig(max_failures=RETRIES),
-                callbacks=[callback()],
-            ),
-        ).fit()
+        with noticed(notice):
+            result = trainer(
+                _worker,
+                train_loop_config=given | {"threads": threads},
+                scaling_config=ScalingConfig(
+                    num_workers=chosen.workers if chosen.least is None else (chosen.least, chosen.workers),
+                    use_gpu=chosen.gpu,
+                    placement_strategy="SPREAD",
+                    elastic_resize_monitor_interval_s=RESIZE,
+                ),
+                run_config=RunConfig(
+                    name=run,
+                    storage_path=str(folder.resolve()),
+                    failure_config=FailureConfig(max_failures=RETRIES),
+                    callbacks=[callback()],
+                ),
+            ).fit()
     except Exception as error:
         raise cause(error) from None
     shutil.rmtree(folder / run, ignore_errors=True)
     return result.return_value
+
+
+@contextmanager
+def noticed(notice: Path | None) -> Iterator[None]:
+    """Makes the file `notice` whenever one more node is announced to be taken away (a spot instance, a drained node).
+
+    Ray Train's own watcher is a process and asks every worker at every step; this asks the head, from the driver.
+    """
+    from ray._private.state import state
+
+    ended = threading.Event()
+    known: set[str] = set()
+
+    def watch() -> None:
+        while not ended.wait(LOOK):
+            with suppress(Exception):  # the head may be away for a moment
+                leaving = set(state.get_draining_nodes())
+                if notice is not None and leaving - known:
+                    notice.touch()
+                known.update(leaving)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _ray_train() -> tuple[Any, Any]:
@@ -223,6 +257,8 @@ def _worker(config: dict[str, Any]) -> Any:
     except (Refusal, Stopped):
         raise
     except Exception as error:
+        if machine := of_machine(error):
+            raise machine from None
         seen = PeerLost(str(error)) if size > 1 and peers.lost(error) else error
         seen.add_note(f"on worker {rank} of {size}:\n{traceback.format_exc()}")
         raise seen from None
@@ -272,5 +308,6 @@ def cause(error: BaseException) -> BaseException:
         queue += [getattr(current, name, None) for name in ("controller_failure", "cause", "_base_exc", "__cause__")]
         queue += list(getattr(current, "worker_failures", {}).values())
     refusals = [one for one in found if isinstance(one, Refusal | Stopped)]
+    machine = [refusal for one in found if (refusal := of_machine(one))]
     noted = [one for one in found if getattr(one, "__notes__", None)]
-    return (refusals or noted or [error])[-1]  # the innermost
+    return (refusals or machine or noted or [error])[-1]  # the innermost

@@ -9,6 +9,7 @@ run was interrupted. A recipe's `fit` section is the keyword arguments of `fit`.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -23,14 +24,16 @@ import torch
 
 from components import checkpoint
 from components.data.feed import Feed
-from components.journal import STOP, Journal
+from components.journal import SAVE, STOP, Journal
 from components.meter import Meter, Scores
 from components.peers import Peers
 from components.ranges import Count, Fraction, Natural, Positive
-from components.refusal import Refusal, Stopped
+from components.refusal import Diverged, Refusal, Stopped
 from components.schedules import constant
 from components.task import Batch, Spec, State, Task
 from components.update import Update
+
+DIVERGED, SHOWN = "diverged.json", 6  # in a run's folder: the batch whose loss was no number; rows worth a line
 
 
 @dataclass
@@ -83,6 +86,8 @@ def fit(
     state = _set_up(task, spec, seed, peers.device, channels_last, compile, ema)
     update = Update(state, peers, seed=seed, shards=shards, precision=precision, clip=clip, accumulate=accumulate)
     meter = Meter(task.monitor, best, patience)
+    if folder is not None and peers.rank == 0:
+        checkpoint.room(folder, state)
     journal = _resume(state, meter, folder, peers)
     total, factor, saved = epochs * walk.steps_per_epoch, schedule or constant, time.monotonic()
     _train_mode(state)
@@ -101,7 +106,10 @@ def fit(
         state.step += 1
         epoch, ends_epoch = state.step / walk.steps_per_epoch, state.step % walk.steps_per_epoch == 0
         if ends_epoch or state.step % log_every == 0:
-            _log(journal, meter, state.step, total, epoch, ends_epoch, rate, batch)
+            try:
+                _log(journal, meter, state.step, total, epoch, ends_epoch, rate, batch)
+            except Diverged as diverged:
+                raise _located(diverged, train.rows[walk.indices(diverged.step - 1)], folder, peers) from None
         if validation is not None and ends_epoch and (epoch % evaluate_every == 0 or state.step == total):
             scores, predictions = evaluate(task, state, validation, peers)
             meter.judge(scores, state, epoch, journal)
@@ -109,7 +117,8 @@ def fit(
                 _draw(task, state, predictions, validation, folder, journal)
             _train_mode(state)
         if ends_epoch or state.step % log_every == 0:
-            due, stop = peers.broadcast((time.monotonic() - saved > checkpoint_seconds, stopping(folder)))
+            late = time.monotonic() - saved > checkpoint_seconds
+            due, stop = peers.broadcast((late or asked(folder, SAVE), asked(folder, STOP)))
             if due or stop:
                 _save(folder, peers, state, update.mine, meter, journal)
                 saved = time.monotonic()
@@ -161,9 +170,15 @@ def pictures(task: Task, state: State, predictions: dict[str, np.ndarray], feed:
     return files
 
 
-def stopping(folder: Path | None) -> bool:
-    """Whether the run in `folder`, or the stage above it, was asked to stop (by the file STOP in its folder)."""
-    return folder is not None and ((folder / STOP).exists() or (folder.parent / STOP).exists())
+def asked(folder: Path | None, what: str) -> bool:
+    """Whether the run in `folder`, or the stage above it, was asked to STOP or to SAVE (since its last checkpoint)."""
+    if folder is None:
+        return False
+    files = [file for file in (folder / what, folder.parent / what) if file.exists()]
+    if what == SAVE and files:
+        kept = checkpoint.found(folder)
+        return not kept or max(file.stat().st_mtime for file in files) > kept[0].stat().st_mtime
+    return bool(files)
 
 
 # ------------------------------------------------------------------------------------------------ pieces of fit
@@ -244,6 +259,23 @@ def _log(
     if journal is not None:
         journal.write("metric", step=step, epoch=epoch, values=values)
         journal.write("progress", step=step, steps=steps, values=means, speed=speed)
+
+
+def _located(diverged: Diverged, rows: np.ndarray, folder: Path | None, peers: Peers) -> Diverged:
+    """Where the loss went wrong, in one line: step, rows [B] of the batch, the checkpoint before it."""
+    some = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
+    before = "no checkpoint before it"
+    if folder is not None:
+        kept = checkpoint.found(folder)
+        before = f"the checkpoint before it is {kept[0]}" if kept else before
+        if len(rows) > SHOWN:
+            some += f" (all {len(rows)} in {folder / DIVERGED})"
+        if peers.rank == 0:
+            (folder / DIVERGED).write_text(json.dumps({"step": diverged.step, "rows": rows.tolist()}) + "\n")
+    told = (
+        f"step {diverged.step}: {diverged} on training rows {some}; {before}; lower the learning rate or set fit.clip"
+    )
+    return Diverged(told, diverged.step)
 
 
 @torch.no_grad()

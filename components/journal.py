@@ -5,7 +5,9 @@
     5f3a91c2 {"kind": "metric", "time": 1795487823949, "step": 10, "epoch": 0.5, "values": {"train/loss": 2.302585}}
 
 A checkpoint stores the number of lines written before it. Going on from there, what is written again is matched with
-the lines that are there already, which keep their time: a replay sends every point once. Floats keep every bit.
+the lines that are there already, which keep their time: a replay sends every point once. Where it says something else
+(another attempt, with other parameters), a line `rewind` takes back what came after; nothing is ever written over.
+Floats keep every bit.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 RUN, LOG, STAGE_LOG = "run.json", "journal.log", "stage.log"
-STOP = "stop"  # a file of this name in a run's folder asks it to save and end
+STOP, SAVE = "stop", "save"  # files of these names in a run's folder ask it to save and end, or to save and go on
 VOLATILE = ("time", "speed")  # what differs when a step is done again
 
 
 @dataclass(frozen=True)
 class Record:
     time: int  # milliseconds since 1970
-    kind: str  # begin, metric, progress, artifact, model, tag, note, text, end
+    kind: str  # begin, metric, progress, artifact, model, tag, note, text, rewind, end
     payload: dict[str, Any]
 
 
@@ -38,24 +40,29 @@ class Journal:
     def __init__(self, path: str | Path, position: int | None = None) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        bodies, ends = _valid(self.path)
-        self.position = len(bodies) if position is None else min(position, len(bodies))
-        self.ends, self.ahead = ends, bodies[self.position :]
+        bodies, size = _valid(self.path)
+        standing = _standing(bodies)
+        self.position = len(standing) if position is None else min(position, len(standing))
+        self.ahead = standing[self.position :]
         self.file = self.path.open("ab")
-        self.file.truncate(ends[len(bodies)])
+        self.file.truncate(size)
         self.lock = threading.Lock()
 
     def write(self, kind: str, **payload: Any) -> None:
-        body = json.dumps({"kind": kind, "time": time.time_ns() // 1_000_000, **payload}).encode()
+        body = _body(kind, payload)
         with self.lock:
+            if self.ahead and _same(self.ahead[0], body):
+                del self.ahead[0]
+            else:
+                if self.ahead:
+                    self._append(_body("rewind", {"position": self.position}))
+                    self.ahead.clear()
+                self._append(body)
             self.position += 1
-            if self.ahead:
-                if _same(self.ahead.pop(0), body):
-                    return
-                self.ahead.clear()
-                self.file.truncate(self.ends[self.position - 1])
-            self.file.write(b"%08x %s\n" % (zlib.crc32(body), body))
-            self.file.flush()
+
+    def _append(self, body: bytes) -> None:
+        self.file.write(b"%08x %s\n" % (zlib.crc32(body), body))
+        self.file.flush()
 
     def __reduce__(self) -> tuple[type[Journal], tuple[Path]]:
         return Journal, (self.path,)  # Ray pickles what a callback holds
@@ -66,22 +73,32 @@ class Journal:
 
 
 class Tail:
-    """Reads on in a journal from byte `offset`; a line that is not whole yet is left for the next time."""
+    """Reads on in a journal from byte `offset`: all that was ever written, also what a rewind took back.
+
+    A line that is not whole yet is left for the next time; where a damaged end was cut off meanwhile, all comes again.
+    """
 
     def __init__(self, path: str | Path, offset: int = 0) -> None:
         self.path, self.offset = Path(path), offset
 
     def new(self) -> list[Record]:
-        if not self.path.is_file() or self.path.stat().st_size <= self.offset:
+        if not self.path.is_file() or self.path.stat().st_size == self.offset:
             return []
-        bodies, ends = _valid(self.path, self.offset)
-        self.offset += ends[-1]
+        if not self._at_a_line():
+            self.offset = 0
+        bodies, size = _valid(self.path, self.offset)
+        self.offset += size
         return [_record(body) for body in bodies]
+
+    def _at_a_line(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.offset - 1))
+            return self.offset == 0 or file.read(1) == b"\n"
 
 
 def read(path: str | Path) -> list[Record]:
-    """The valid records; none when there is no such file yet."""
-    return Tail(path).new()
+    """The valid records that no rewind took back; none when there is no such file yet."""
+    return [_record(body) for body in _standing(_valid(Path(path))[0])]
 
 
 def describe(
@@ -95,17 +112,22 @@ def describe(
 ) -> None:
     """Writes run.json; a run begun again in its old folder stays the same run.
 
-    parent: another run's folder; params: flat, they key the folder and never change; inputs: {name, digest, profile}.
+    parent: another run's folder; inputs: {name, digest, profile}; params: flat. They mostly key the folder; where some
+    are others than at first, the first stay (MLflow's never change) and the others are noted as a further attempt.
     """
     file = folder / RUN
     old = json.loads(file.read_text()) if file.is_file() else {}
+    attempts, params = old.get("attempts", []), json.loads(json.dumps(params or {}, default=str))
+    if old and (changed := _changed(old["params"], params)) != (attempts[-1] if attempts else {}):
+        attempts.append(changed)
     facts = {
         "id": old.get("id") or uuid.uuid4().hex,
         "created": old.get("created") or time.time_ns() // 1_000_000,
         "name": name,
         "experiment": experiment,
         "parent": os.path.relpath(parent, folder) if parent else None,
-        "params": params or {},
+        "params": old.get("params", params),
+        "attempts": attempts,  # what each but the first changed in the first's params: {key: [old, new]}
         "tags": tags or {},
         "inputs": inputs or [],
     }
@@ -113,6 +135,27 @@ def describe(
     draft = file.with_name(f".{RUN}.{os.getpid()}")
     draft.write_text(json.dumps(facts, indent=1, default=str))
     draft.replace(file)
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[Any]]:
+    return {
+        key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+    }
+
+
+def _body(kind: str, payload: dict[str, Any]) -> bytes:
+    return json.dumps({"kind": kind, "time": time.time_ns() // 1_000_000, **payload}).encode()
+
+
+def _standing(bodies: list[bytes]) -> list[bytes]:
+    """Without what rewinds took back, and without them."""
+    kept: list[bytes] = []
+    for body in bodies:
+        if body.startswith(b'{"kind": "rewind"'):
+            del kept[json.loads(body)["position"] :]
+        else:
+            kept.append(body)
+    return kept
 
 
 def _record(body: bytes) -> Record:
@@ -126,12 +169,12 @@ def _same(old: bytes, new: bytes) -> bool:
     return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)
 
 
-def _valid(path: Path, offset: int = 0) -> tuple[list[bytes], list[int]]:
-    """Bodies of the lines from `offset` up to the first damaged one, and the bytes before each and after the last."""
+def _valid(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
+    """Bodies of the lines from `offset` up to the first damaged one, and how many bytes they take."""
     bodies: list[bytes] = []
-    ends = [0]
+    size = 0
     if not path.is_file():
-        return bodies, ends
+        return bodies, size
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
@@ -139,5 +182,5 @@ def _valid(path: Path, offset: int = 0) -> tuple[list[bytes], list[int]]:
             if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(body):
                 break
             bodies.append(body)
-            ends.append(ends[-1] + len(line))
-    return bodies, ends
+            size += len(line)
+    return bodies, size

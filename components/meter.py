@@ -30,6 +30,7 @@ class Meter:
     keep_best: bool = False
     patience: int | None = None
     sums: dict[str, Tensor] = field(default_factory=dict)  # since the last line, on the device
+    recent: list[dict[str, Tensor]] = field(default_factory=list)  # each step's since then: where a loss went wrong
     count: int = 0
     totals: dict[str, float] = field(default_factory=dict)  # of the epoch, up to the last line
     seen: int = 0
@@ -45,6 +46,7 @@ class Meter:
     def add(self, metrics: dict[str, Tensor]) -> None:
         for name, value in metrics.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        self.recent.append(metrics)
         self.count += 1
 
     def means(self, step: int) -> Scores:
@@ -54,9 +56,11 @@ class Meter:
         for name, value in sums.items():
             self.totals[name] = self.totals.get(name, 0.0) + value
         self.seen, self.sums, self.count = self.seen + self.count, {}, 0
+        recent, self.recent = self.recent, []
         for name, value in means.items():
             if name.endswith("loss") and not math.isfinite(value):
-                raise Diverged(f"step {step}: the {name} became {value}; lower the learning rate or set fit.clip")
+                back = next((n for n, one in enumerate(recent) if not math.isfinite(float(one[name]))), 0)
+                raise Diverged(f"the {name} became {value}", step - len(recent) + 1 + back)
         return means
 
     def epoch_means(self) -> Scores:

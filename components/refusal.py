@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+SURROUNDINGS = {  # what a machine may say to a write, and what its owner can do
+    errno.ENOSPC: "the disk is full; make room (dvc gc --workspace, old runs below .trainyard)",
+    errno.EDQUOT: "the quota of this disk is used up; make room (dvc gc --workspace, old runs below .trainyard)",
+    errno.EFBIG: "a file may not grow so large here; raise the limit (ulimit -f)",
+    errno.EROFS: "the disk is read-only; work in a folder that can be written",
+    errno.EACCES: "no permission; work in a folder of your own, or change its owner",
+}
 
 
 class Refusal(Exception):
     """Raised for anything the user can put right; never for our own mistakes (those keep their traceback)."""
 
 
+def of_machine(error: BaseException) -> Refusal | None:
+    """For a full disk, a read-only folder and their like: where, and what to do; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in SURROUNDINGS:
+        return None
+    return Refusal(f"{error.filename or 'writing'}: {SURROUNDINGS[error.errno]}; then repeat the command, it goes on")
+
+
 class Diverged(Refusal):
-    """The loss is no number any more: settings that a search may try and find poor."""
+    """The loss is no number any more at `step` (the first is 1): settings that a search may try and find poor."""
+
+    def __init__(self, told: str, step: int = 0) -> None:
+        super().__init__(told, step)  # both, for it travels pickled from a worker
+        self.told, self.step = told, step
+
+    def __str__(self) -> str:
+        return self.told
 
 
 def closest(word: str, known: Iterable[str]) -> str:

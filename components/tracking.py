@@ -134,7 +134,7 @@ def audit(folder: Path) -> tuple[int, int, int]:
     points = lost = doubled = 0
     for file in sorted(folder.rglob(RUN)):
         run = json.loads((file.parent / "mirror.json").read_text())["run"]
-        records = [record for log in file.parent.glob("*.log") for record in read(log)]
+        records = [record for log in file.parent.glob("*.log") for record in Tail(log).new()]
         wanted = {(m.key, m.step, m.value, m.timestamp) for record in records for m in _metrics(record)}
         keys = {key for key, *_ in wanted}
         kept = [(m.key, m.step, m.value, m.timestamp) for key in keys for m in client.get_metric_history(run, key)]
@@ -195,16 +195,23 @@ class _Run:
 
     def send(self) -> int:
         tails = {file.name: Tail(file, self.known["offsets"].get(file.name, 0)) for file in self.folder.glob("*.log")}
-        if "run" in self.known and not any(tail.path.stat().st_size != tail.offset for tail in tails.values()):
+        attempts = self.facts.get("attempts", [])
+        news = any(tail.path.stat().st_size != tail.offset for tail in tails.values())
+        if "run" in self.known and not news and len(attempts) == self.known.get("attempts", 0):
             return 0
         with _alone(self.folder / ".mirror") as alone:
             if not alone:
                 return 0
             run = self.identify()
+            for number, changed in enumerate(
+                attempts[self.known.get("attempts", 0) :], self.known.get("attempts", 0) + 2
+            ):
+                for name, (old, new) in changed.items():
+                    self.client.set_tag(run, f"attempt.{number}.{name}", f"{old} -> {new}")
+                self.client.set_tag(run, "attempt", str(number))
+            self.known["attempts"] = len(attempts)
             count = 0
             for tail in sorted(tails.values(), key=lambda tail: tail.path.name == STAGE_LOG):
-                if tail.path.stat().st_size < tail.offset:
-                    tail.offset = 0  # cut and written anew: all of it again
                 records = tail.new()
                 self.replay(run, records)
                 self.known["offsets"][tail.path.name] = tail.offset

@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from components import recipe
-from components.refusal import Refusal, Stopped
+from components.refusal import Refusal, Stopped, of_machine
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 EXAMPLES = """\
@@ -52,6 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         return int(given.run(given) or 0)
     except Refusal as refusal:
         print(f"trainyard: {refusal}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if (said := of_machine(error)) is None:
+            raise
+        print(f"trainyard: {said}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         print(f"trainyard: stopped: {stopped}; repeat the command and it goes on from there", file=sys.stderr)

@@ -28,7 +28,7 @@ import psutil
 
 from components import cluster, journal, recipe, tracking
 from components.home import home
-from components.journal import LOG, STAGE_LOG, STOP, Journal
+from components.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
 from components.refusal import Stopped
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
@@ -60,7 +60,9 @@ class Stage:
         """`cluster.spread`, its progress shown."""
         started = time.monotonic()
         with Progress(self.name, self.folder), stoppable(self.folder):
-            result = cluster.spread(function, *arguments, name=self.name, folder=work() / "ray")
+            notice = self.folder / SAVE
+            notice.unlink(missing_ok=True)
+            result = cluster.spread(function, *arguments, name=self.name, folder=work() / "ray", notice=notice)
         self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
         return result
 

@@ -1,4 +1,4 @@
-"""A node is lost in the middle of an epoch and comes back: training shrinks, grows, and ends with the same bytes."""
+"""A node is announced to go, is lost and comes back: training saves, shrinks, grows, and ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from components.cluster import LOOPBACK
 from pipelines.run import BIN, local_cluster
 
 pytestmark = pytest.mark.cluster
-FIT = {"epochs": 60, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seconds": 1.0}
+FIT = {"epochs": 60, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seconds": 1e6}  # saved on notice alone
 DRIVER = """
     import json, sys
     from pathlib import Path
@@ -29,7 +29,8 @@ DRIVER = """
     section, digits, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     fit = {"section": section, "run": str(out / "run"), "out": str(out / "model"), "seed": 0}
     prepared = [f"{digits}/prepared", f"{digits}/augmented"]
-    cluster.spread("pipelines.training.train_all", [fit], *prepared, name="elastic", folder=out / "ray")
+    places = {"folder": out / "ray", "notice": out / "run" / "save"}
+    cluster.spread("pipelines.training.train_all", [fit], *prepared, name="elastic", **places)
 """
 
 
@@ -70,6 +71,23 @@ def nodes(count: int, patience: float = 60) -> None:
         assert time.monotonic() < until, f"{seen} nodes, not {count}"
 
 
+def saved(out: Path) -> list[int]:
+    """The steps of the checkpoints there are."""
+    return [int(path.name.removeprefix("checkpoint-")) for path in (out / "run").glob("checkpoint-*")]
+
+
+def announce(address: str) -> None:
+    """Tells the cluster, as a cloud's agent does, that the node which is not the head will be taken away soon."""
+    code = "from components import cluster; cluster.connect(); import ray\n"
+    code += (
+        "print(*(n['NodeID'] for n in ray.nodes() if n['Alive'] and 'node:__internal_head__' not in n['Resources']))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    command = [str(BIN / "ray"), "drain-node", f"--address={address}", f"--node-id={found[-1]}"]
+    command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot", "--deadline-remaining-seconds=60"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def weights(out: Path) -> bytes:
     return (out / "model" / "weights.safetensors").read_bytes()
 
@@ -101,6 +119,15 @@ def test_a_lost_node_costs_time_and_changes_nothing(
                 assert elastic.poll() is None, elastic.stdout.read()
                 assert time.monotonic() < until
                 time.sleep(0.2)
+            assert not saved(out)
+            told_at = steps(out)
+            announce(address)
+            until = time.monotonic() + 20
+            while not saved(out):
+                assert elastic.poll() is None, elastic.stdout.read()
+                assert time.monotonic() < until, "no checkpoint on a notice"
+                time.sleep(0.2)
+            assert min(saved(out)) >= told_at
         lost_at = steps(out)
         until = time.monotonic() + 150
         while steps(out) <= lost_at + 4:  # it goes on with the one that is left

@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +22,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from components.data.archive import members
 from components.data.store import Column
 from components.ranges import Count
 from components.refusal import Refusal
 
 WIDTH, HEIGHT = 640, 480
 PART = 16  # pictures of a part file: few, for what is derived from them may be slow
-LARGEST = 4 << 20  # bytes of a file in the archive that is read; the greatest original is 35 kB
+LARGEST, WHOLE = 4 << 20, 128 << 20  # bytes of a file, and of all: the originals have at most 35 kB, and 8 MB in all
 WANTED = re.compile(r"(?:.*/)?BCCD/(Annotations/\w+\.xml|JPEGImages/\w+\.jpg|ImageSets/Main/\w+\.txt)")
 
 
@@ -77,15 +76,7 @@ class BCCD:
         """The archive's files by their path below BCCD/, 7 MB; nothing is unpacked onto the disk."""
         if not self.file.is_file():
             raise Refusal(f"{self.file}: missing; save {self.address} under this name")
-        found: dict[str, bytes] = {}
-        try:
-            with tarfile.open(self.file) as archive:
-                for member in archive:
-                    match = WANTED.fullmatch(member.name)
-                    if match and member.isfile() and member.size <= LARGEST and (inside := archive.extractfile(member)):
-                        found[match[1]] = inside.read()
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise Refusal(f"{self.file}: is no whole archive ({error}); save {self.address} under this name") from None
+        found = {match[1]: content for match, content in members(self.file, WANTED, LARGEST, WHOLE)}
         if (digest := content_digest(found)) != self.sha256:
             raise Refusal(
                 f"{self.file}: the digest of its {len(found)} files is {digest}, expected {self.sha256};"

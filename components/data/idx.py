@@ -17,6 +17,7 @@ import numpy as np
 from components.refusal import Refusal
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+LARGEST = 1 << 20  # bytes of a row: a header can announce any size
 
 
 def blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
@@ -29,6 +30,8 @@ def blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
             shape = struct.unpack(f">{magic[3]}I", _exactly(file, 4 * magic[3]))
             dtype = np.dtype(TYPES[magic[2]])
             one = math.prod(shape[1:]) * dtype.itemsize
+            if one > LARGEST:
+                raise Refusal(f"{path}: announces rows of {one:,} bytes; replace it by the original")
             if 0 in shape:
                 raise Refusal(f"{path}: announces an array of nothing; replace it by the original")
             for start in range(0, shape[0], rows):

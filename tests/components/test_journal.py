@@ -63,6 +63,33 @@ def test_going_on_with_other_values_replaces_what_came_after(tmp_path: Path) -> 
     metrics = [r.payload for r in read(tmp_path / "j") if r.kind == "metric"]
     assert [m["step"] for m in metrics] == [0, 1, 2, 3]
     assert metrics[-1]["values"]["loss"] > 1
+    again = Journal(tmp_path / "j", position=6)  # and on from what stands now
+    write(again, 3, 5, shift=1.0)
+    metrics = [r.payload for r in read(tmp_path / "j") if r.kind == "metric"]
+    assert [m["step"] for m in metrics] == [0, 1, 2, 3, 4]
+    assert (tmp_path / "j").read_bytes().count(b'"rewind"') == 1
+
+
+def test_a_tail_hears_of_all_that_was_ever_written_once(tmp_path: Path) -> None:
+    tail = Tail(tmp_path / "j")
+    write(Journal(tmp_path / "j"), 0, 6)
+    told = tail.new()
+    write(Journal(tmp_path / "j", position=4), 2, 4, shift=1.0)
+    told += tail.new()
+    assert [r.payload["step"] for r in told if r.kind == "metric"] == [0, 1, 2, 3, 4, 5, 2, 3]
+
+
+def test_a_tail_beyond_a_damaged_end_that_was_cut_off_begins_anew(tmp_path: Path) -> None:
+    write(Journal(tmp_path / "j"), 0, 3)
+    tail = Tail(tmp_path / "j")
+    tail.new()
+    blob = bytearray((tmp_path / "j").read_bytes())
+    blob[blob.index(b'"step": 1') + 8] ^= 1
+    (tmp_path / "j").write_bytes(blob)
+    lines = Journal(tmp_path / "j")
+    assert tail.new() == [*read(tmp_path / "j")]
+    lines.write("text", text="x" * 1000)  # longer than what was cut off: no line ends where the last one did
+    assert [r.kind for r in tail.new()] == ["text"]
 
 
 def test_a_tail_reads_each_line_once_and_waits_for_whole_ones(tmp_path: Path) -> None:
@@ -80,7 +107,16 @@ def test_a_run_begun_again_stays_the_same_run(tmp_path: Path) -> None:
     for name in ("first", "second"):
         journal.describe(tmp_path / "run", name, "experiment", parent=tmp_path / "above", params={"lr": 0.1})
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["attempts"] == []
     journal.describe(tmp_path / "other", "first", "experiment")
     assert facts["name"] == "second"
     assert facts["parent"] == "../above"
     assert facts["id"] != json.loads((tmp_path / "other" / "run.json").read_text())["id"]
+
+
+def test_params_that_changed_are_noted_as_further_attempts(tmp_path: Path) -> None:
+    for rate in (0.1, 0.2, 0.2, 0.1):
+        journal.describe(tmp_path / "run", "pretrain", "experiment", params={"lr": rate, "epochs": 3})
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["params"] == {"lr": 0.1, "epochs": 3}
+    assert facts["attempts"] == [{"lr": [0.1, 0.2]}, {}]

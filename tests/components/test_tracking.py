@@ -54,6 +54,23 @@ def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = 
     return lines
 
 
+def test_other_params_after_a_restart_are_an_attempt_and_every_point_arrives_once(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    for number, rate in enumerate((0.1, 0.2, 0.05)):  # as population-based training does: on from a checkpoint
+        journal.describe(folder, "pretrain", "bench", params={"lr": rate})
+        with tracking.Mirror(folder):
+            lines = Journal(folder / journal.LOG, position=5 * number)
+            for step in range(5 * number + 1, 11 + 5 * number):
+                lines.write("metric", step=step, epoch=step / 10, values={"train/loss": rate / step})
+    (run,) = runs()
+    assert run.data.params == {"lr": "0.1"}
+    told = {name: value for name, value in run.data.tags.items() if name.startswith("attempt")}
+    assert told == {"attempt": "3", "attempt.2.lr": "0.1 -> 0.2", "attempt.3.lr": "0.1 -> 0.05"}
+    wanted = [(s, r / s) for n, r in enumerate((0.1, 0.2, 0.05)) for s in range(5 * n + 1, 11 + 5 * n)]
+    assert points(run, "train/loss") == sorted(wanted)
+    assert tracking.audit(tmp_path / "runs") == (60, 0, 0)
+
+
 def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
     above, below = tmp_path / "runs" / "pipeline-1", tmp_path / "runs" / "pretrain-2"
     journal.describe(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})

@@ -47,6 +47,7 @@ def test_every_type_and_shape_comes_back(tmp_path: Path, dtype: str, shape: tupl
         (b"\0\0\x08\2\0\0\0\1", "damaged"),
         (b"\0\0\x08\1\0\0\0\3ab", "damaged.*1 bytes short"),
         (b"\0\0\x08\1\xff\xff\xff\xffab", "damaged"),
+        (b"\0\0\x08\3\0\0\0\1\xff\xff\xff\xff\xff\xff\xff\xffab", "announces rows of"),
         (b"\0\0\x08\1\0\0\0\0", "announces an array of nothing"),
         (b"\0\0\x08\1\0\0\0\2abc", "holds more than the 2 rows"),
     ],
