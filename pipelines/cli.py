@@ -6,12 +6,15 @@ import argparse
 import atexit
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from components import recipe
-from components.refusal import Refusal, Stopped, of_machine
+from components.refusal import Refusal, Stopped, closest, of_machine
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 EXAMPLES = """\
@@ -46,10 +49,14 @@ def run() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done; 2 bad input, said in one line; 130 interrupted; 1 anything else."""
-    given = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    return answered(lambda: _called(arguments))
+
+
+def answered(command: Callable[[], int | None]) -> int:
+    """The exit code of `command`; what its user can put right is said in one line."""
     try:
-        return int(given.run(given) or 0)
+        return int(command() or 0)
     except Refusal as refusal:
         print(f"trainyard: {refusal}", file=sys.stderr)
         return 2
@@ -66,13 +73,44 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _called(arguments: list[str] | None) -> int | None:
+    given = parser().parse_args(arguments)
+    done: int | None = given.run(given)
+    return done
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong command, too, with a 'did you mean'."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What is unknown to a command is said by itself, for it knows the names that could be meant."""
+        given, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return given, unknown
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        unknown = re.search(r"unrecognized arguments: (\S+)", message)
+        known = [option for action in self._actions for option in action.option_strings]
+        if wrong:
+            choices = re.findall(r"[\w-]+", wrong[2])
+            message = f"no command '{wrong[1]}'{closest(wrong[1], choices)}"
+        elif unknown:
+            message += closest(unknown[1], known)
+        raise Refusal(f"{message}; see {self.prog} --help")
+
+
 def _interrupt(number: int, frame: object) -> None:
     """SIGTERM ends a command as Ctrl-C does: in order."""
     raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="trainyard",
         description="Experiments as a pipeline: DVC stages on Ray workers, searched by Ray Tune, recorded in MLflow.",
         epilog=EXAMPLES,
@@ -94,11 +132,11 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("recipes", nargs="*", default=["params.yaml"])
     check.set_defaults(run=_module("plan"))
     ui = commands.add_parser("ui", help="MLflow's pages on this machine")
-    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--port", type=_whole(1, 65535), default=5000)
     ui.set_defaults(run=_module("ui"))
     chaos = commands.add_parser("chaos", help="kill everything at random in a copy, and show that nothing is lost")
-    chaos.add_argument("--kills", type=int, default=10)
-    chaos.add_argument("--seed", type=int, default=0)
+    chaos.add_argument("--kills", type=_whole(1), default=10)
+    chaos.add_argument("--seed", type=_whole(0), default=0)
     chaos.add_argument("--victims", nargs="*", default=[], help="worker, controller, node, stage, dvc, tracker (all)")
     chaos.add_argument("--keep", action="store_true", help="leave the copies for a look at their logs")
     chaos.set_defaults(run=_module("chaos"))
@@ -108,6 +146,18 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("recipe")
     fit.set_defaults(run=_fit)
     return top
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number in a range, as an argument's type."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or int(text) < least or (most is not None and int(text) > most):
+            limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, not '{text}'")
+        return int(text)
+
+    return read
 
 
 def _module(name: str):  # type: ignore[no-untyped-def]
