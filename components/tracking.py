@@ -90,10 +90,10 @@ def _quoted(text: str) -> str:
 
 
 class Mirror:
-    """Follows all run folders in and below `folders` while its block runs; `pending` is what it could not send."""
+    """Follows all run folders in and below `folders` while its block runs; address: of another tracker than `uri`."""
 
-    def __init__(self, *folders: Path) -> None:
-        self.folders, self.uri = folders, uri()
+    def __init__(self, *folders: Path, address: str | None = None) -> None:
+        self.folders, self.uri = folders, address or uri()
         self.ended, self.thread = threading.Event(), threading.Thread(target=self._follow, daemon=True)
         self.failure: Exception | None = None
 
@@ -128,9 +128,9 @@ class Mirror:
         return sum(_Run(client, self.uri, folder).send() for folder in runs)
 
 
-def audit(folder: Path) -> tuple[int, int, int]:
+def audit(folder: Path, address: str | None = None) -> tuple[int, int, int]:
     """(points in the journals of all runs below `folder`, how many the tracker lacks, how many it has too often)."""
-    client = _client(uri())
+    client = _client(address or uri())
     points = lost = doubled = 0
     for file in sorted(folder.rglob(RUN)):
         run = json.loads((file.parent / "mirror.json").read_text())["run"]

@@ -16,8 +16,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -73,6 +71,10 @@ class Yard:
     port: int = field(default_factory=free_port)
     server: subprocess.Popen | None = None
 
+    @property
+    def tracker(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def serve(self) -> None:
         command = tracking.server(self.port, f"sqlite:///{self.folder}/tracker.db", self.folder / "artifacts")
         log = (self.folder / "tracker.log").open("a")
@@ -81,7 +83,7 @@ class Yard:
     def start(self) -> subprocess.Popen:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_ADDRESS", "DVC", "TRAINYARD"))}
         environment |= {
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.port}",
+            "MLFLOW_TRACKING_URI": self.tracker,
             "PYTHONPATH": str(self.folder),
             "TRAINYARD_THREADS": "1",
         }
@@ -215,9 +217,11 @@ def told(yards: list[Yard], done: list[Kill], calm: float, torn: list[float]) ->
     different = [name for other in others for name in first.keys() | other.keys() if first.get(name) != other.get(name)]
     audits = []
     for yard in yards[1:]:
-        with pointed_at(yard):
-            tracking.Mirror(yard.folder / ".trainyard" / "runs").send()
-            audits.append(tracking.audit(yard.folder / ".trainyard" / "runs"))
+        if not answers(f"127.0.0.1:{yard.port}", 60):
+            raise Refusal(f"chaos: the tracker of {yard.folder} does not answer; see its tracker.log (--keep)")
+        runs = yard.folder / ".trainyard" / "runs"
+        tracking.Mirror(runs, address=yard.tracker).send()
+        audits.append(tracking.audit(runs, yard.tracker))
     points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
     kinds = Counter(kill.kind for kill in done)
     rows = {
@@ -236,21 +240,6 @@ def told(yards: list[Yard], done: list[Kill], calm: float, torn: list[float]) ->
     for name in sorted(set(different)):
         print(f"DIFFERENT: {name}")
     return 1 if different or lost or doubled else 0
-
-
-@contextmanager
-def pointed_at(yard: Yard) -> Iterator[None]:
-    """This process's tracker is the yard's, which answers."""
-    if not answers(f"127.0.0.1:{yard.port}", 60):
-        raise Refusal(f"chaos: the tracker of {yard.folder} does not answer")
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{yard.port}"
-    try:
-        yield
-    finally:
-        os.environ.pop("MLFLOW_TRACKING_URI")
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def clone(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:

@@ -58,7 +58,7 @@ def answered(command: Callable[[], int | None]) -> int:
     try:
         return int(command() or 0)
     except Refusal as refusal:
-        print(f"trainyard: {refusal}", file=sys.stderr)
+        print(f"trainyard: {' '.join(str(refusal).split())}", file=sys.stderr)  # a reason from elsewhere may have lines
         return 2
     except OSError as error:
         if (said := of_machine(error)) is None:

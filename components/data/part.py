@@ -36,9 +36,9 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.dtype not in (*DTYPES, "utf8"):
-            raise Refusal(
-                f"column dtype '{self.dtype}' can't be stored{closest(self.dtype, DTYPES)}; use one of {DTYPES}"
-            )
+            known = (*DTYPES, "utf8")
+            meant = closest(self.dtype, known)
+            raise Refusal(f"column dtype '{self.dtype}' can't be stored{meant}; use one of {', '.join(known)}")
         if None in self.shape[1:] or any(side < 1 for side in self.inner) or (self.dtype == "utf8" and self.shape):
             raise Refusal(f"column {self}: sides are 1 or more, only the first may be None, and strings have no shape")
 
