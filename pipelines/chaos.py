@@ -224,11 +224,14 @@ def told(yards: list[Yard], done: list[Kill], calm: float, torn: list[float]) ->
         audits.append(tracking.audit(runs, yard.tracker))
     points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
     kinds = Counter(kill.kind for kill in done)
+    cost = (sum(torn) - len(torn) * calm) / len(done)
     rows = {
         "kills": f"{len(done)} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})",
         "files equal": f"{len(first) * len(others) - len(different)} of {len(first) * len(others)}",
         "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
-        "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s",
+        "seconds lost a kill": f"{cost:.1f} (work done again, starting anew)",
+        "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s, as here;"
+        f" by the seconds lost {60 / (60 + cost):.0%} at one every 60 s",
     }
     for kind in sorted(kinds):
         seconds = [kill.seconds for kill in done if kill.kind == kind and kill.seconds is not None]
