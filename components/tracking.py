@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import urllib.parse
@@ -189,8 +190,8 @@ class _Run:
         self.note = folder / "mirror.json"
         self.facts: dict[str, Any] = json.loads((folder / RUN).read_text())
         known = json.loads(self.note.read_text()) if self.note.is_file() else {}
-        same = known.get("uri") == uri and known.get("id") == self.facts["id"]
-        fresh = {"uri": uri, "id": self.facts["id"], "offsets": {}, "models": []}
+        same = known.get("uri") == shown(uri) and known.get("id") == self.facts["id"]
+        fresh = {"uri": shown(uri), "id": self.facts["id"], "offsets": {}, "models": []}
         self.known: dict[str, Any] = known if same else fresh
 
     def send(self) -> int:
@@ -370,10 +371,9 @@ def _experiment(client: Any, name: str, uri: str) -> str:
     return str(found.experiment_id)
 
 
-def shown(uri: str) -> str:
-    """The address without a user and password."""
-    parts = urllib.parse.urlsplit(uri)
-    return uri.replace(f"{parts.username}:{parts.password}@", "") if parts.password else uri
+def shown(text: str) -> str:
+    """A tracker's address, or words that hold one, without user and password."""
+    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
 
 
 @contextmanager

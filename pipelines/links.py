@@ -19,7 +19,7 @@ def links(experiment: str) -> dict[str, str]:
         try:
             found = tracking.links(experiment, _base())
         except Exception as error:  # whatever the tracker does must not cost the report
-            print(f"MLflow did not answer ({str(error).splitlines()[0]}): no links to its runs")
+            print(f"MLflow did not answer ({tracking.shown(str(error).splitlines()[0])}): no links to its runs")
     write_json(work() / NOTE, found)
     return found
 

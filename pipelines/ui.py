@@ -12,7 +12,7 @@ def main(port: int) -> int:
     store = tracking.uri()
     base = f"http://127.0.0.1:{port}"
     if store.startswith("http"):
-        base = store
+        base = tracking.shown(store).rstrip("/")
     elif ports.answers(f"127.0.0.1:{port}"):
         raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
     for title, address in tracking.links(recipe.load("params.yaml")["name"], base).items():
