@@ -104,10 +104,37 @@ def parser() -> argparse.ArgumentParser:
     chaos.set_defaults(run=_module("chaos"))
     for name in STAGES:
         commands.add_parser(name, help=f"the stage {name} (normally run by dvc repro)").set_defaults(run=_stage(name))
+    tracker = commands.add_parser("tracker", help="a team's MLflow server, with passwords: PostgreSQL, object store")
+    tracker.add_argument("--host", default="127.0.0.1", help="0.0.0.0 inside a container")
+    tracker.add_argument("--port", type=int, default=5000)
+    tracker.add_argument("--workers", type=int, default=2, help="processes that answer")
+    tracker.set_defaults(run=_module("tracker"))
+    submit = commands.add_parser("submit", help="run one of these commands on a Ray cluster, through its Jobs API")
+    submit.add_argument("--address", help="of its dashboard (default: RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)")
+    submit.add_argument("--folder", help="the checkout there, which all its machines share (default: this one)")
+    submit.add_argument("--python", help="the environment there (default: this one)")
+    submit.add_argument("command", nargs=argparse.REMAINDER, help="such as: retrain")
+    submit.set_defaults(run=_module("submit"))
+    schedule = commands.add_parser("schedule", help="print what makes a schedule call `retrain`")
+    schedule.add_argument("--to", required=True, metavar="KIND", help="cron, systemd, kuberay or kubernetes")
+    schedule.add_argument("--at", default="0 3 * * *", help="when, in cron's five fields (default: every day at 3:00)")
+    schedule.add_argument("--folder", help="the checkout (default: this one; in a cluster /yard)")
+    schedule.add_argument("--python", help="the environment's (default: this one; in a cluster python)")
+    schedule.add_argument("--user", help="who runs it (default: you)")
+    schedule.add_argument("--address", help="run it on the cluster with this dashboard (http://HOST:8265)")
+    schedule.add_argument("--image", help="of the container that submits (kubernetes)")
+    schedule.add_argument("--write", metavar="FOLDER", help="write the files there instead of printing them")
+    schedule.set_defaults(run=_module("schedule"))
     fit = commands.add_parser("fit", help="one recipe: prepare, fit, evaluate (normally run by dvc repro)")
     fit.add_argument("recipe")
     fit.set_defaults(run=_fit)
     return top
+
+
+def commands() -> list[str]:
+    """The names of all commands."""
+    actions = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return sorted(actions[0].choices)
 
 
 def _module(name: str):  # type: ignore[no-untyped-def]

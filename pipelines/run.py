@@ -49,10 +49,11 @@ def _anything_to_do(targets: list[str]) -> bool:
 
 
 @contextmanager
-def local_cluster(cpus: int | None = None, loopback: bool = True) -> Iterator[str]:
+def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | None = None) -> Iterator[str]:
     """One Ray head, kept for all stages (starting one takes 10 s), stopped by its own process id.
 
     loopback: nothing outside this machine reaches it; False lets other nodes join.
+    jobs: the port, on loopback, of Ray's dashboard and the Jobs API; without it there is none.
     """
     if "RAY_ADDRESS" in os.environ:
         yield os.environ["RAY_ADDRESS"]
@@ -62,7 +63,8 @@ def local_cluster(cpus: int | None = None, loopback: bool = True) -> Iterator[st
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+    command += ["--disable-usage-stats", f"--temp-dir={folder}", f"--include-dashboard={'true' if jobs else 'false'}"]
+    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={jobs}"] if jobs else []
     command += [f"--num-cpus={cpus}"] if cpus else []
     with (Path(folder) / "head.log").open("w") as log:
         head = subprocess.Popen(

@@ -17,6 +17,7 @@ LAYERS = [
     ("pipelines",),
     ("components.tuning", "components.tracking", "components.promotion", "components.report"),
     ("components.trials",),
+    ("components.jobs",),
     ("components.cluster",),
     ("components.engine",),
     ("components.tasks",),
@@ -35,7 +36,7 @@ LAYERS = [
     ("components.refusal", "components.ranges", "components.ports", "components.home"),
 ]
 OWNERS = {
-    "ray": {"components.cluster", "components.tuning"},
+    "ray": {"components.cluster", "components.jobs", "components.tuning"},
     "mlflow": {"components.tracking", "components.predictor"},
     "dvc": set(),
 }
