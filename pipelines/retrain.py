@@ -69,11 +69,14 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
             changes.reproduce("augment")
             findings = checked(params, known)
             if not all(finding.fine for finding in findings):
-                return refuse(params, ledger, registry, champion, findings)
+                return refuse(params, ledger, registry, champion, findings, known)
             changes.reproduce()
+            if ledger.has("decided", key(params)):
+                print("retrain: the same bytes came out, and they were judged before: nothing to decide")
+                return 0
             challenger = registered(registry, digest(model()))
             found = measured(champion, challenger, known)
-        decision = decided(params, champion, challenger, found, findings)
+        decision = decided(params, ledger, champion, challenger, found, findings, known)
     finally:
         shutil.rmtree(work() / "champions", ignore_errors=True)
     ledger.decide(decision)
@@ -87,22 +90,28 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
 def checked(params: Params, known: str | None) -> list[drift.Finding]:
     """The checks of new data, told one a line; known: the champion's exported folder."""
     record = json.loads((Path(known) / "model.json").read_text()) if known else None
-    statistics = json.loads((Path(AUGMENTED) / "statistics.json").read_text())
     limits = drift.Limits(**section(params, "data"))
-    findings = drift.check(limits, Store(PREPARED).manifest, statistics.get("profile"), record)
+    findings = drift.check(limits, Store(PREPARED).manifest, statistics().get("profile"), record)
     for finding in findings:
         print(f"retrain: data: {'fine' if finding.fine else 'BAD '}  {finding.check}: {finding.text}", flush=True)
     return findings
 
 
 def refuse(
-    params: Params, ledger: Ledger, registry: Registry, champion: Version | None, findings: list[drift.Finding]
+    params: Params,
+    ledger: Ledger,
+    registry: Registry,
+    champion: Version | None,
+    findings: list[drift.Finding],
+    known: str | None,
 ) -> int:
     """Records, once for the same data, that they were refused; the champion stays."""
     bad = [f"{finding.check}: {finding.text}" for finding in findings if not finding.fine]
     id = f"data-{recipe.digest([Store(PREPARED).manifest['digest'], bad])[:12]}"
     decision = described(params, id, "data", champion, champion, [asdict(finding) for finding in findings])
     decision |= {"promote": False, "reasons": bad}
+    if not ledger.has("decided", id):
+        show(params, ledger, decision, {}, known)
     ledger.decide(decision)
     print(f"retrain: refused to train on these data: {'; '.join(bad)}; the champion stays (limits: retrain.data)")
     settle(ledger, registry, decision)
@@ -159,10 +168,12 @@ def measured(champion: Version | None, challenger: Version, known: str | None) -
 
 def decided(
     params: Params,
+    ledger: Ledger,
     champion: Version | None,
     challenger: Version,
     found: dict[str, dict[str, Any]],
     findings: list[drift.Finding],
+    known: str | None,
 ) -> Decision:
     """The gate's verdict as a decision, with its page; nothing is moved yet."""
     decision = described(
@@ -179,7 +190,9 @@ def decided(
     score = found["challenger"]["monitor"]
     classes = Store(PREPARED).manifest["classes"]
     verdict = promotion.judge(gate, candidates["challenger"], candidates.get("champion"), truth, classes, score)
-    return decision | said(verdict, found)
+    decision |= said(verdict, found)
+    show(params, ledger, decision, found, known)
+    return decision
 
 
 def said(verdict: Verdict, found: dict[str, dict[str, Any]]) -> Decision:
@@ -191,6 +204,39 @@ def said(verdict: Verdict, found: dict[str, dict[str, Any]]) -> Decision:
         values |= {f"{role}.{name}": value for name, value in given["scores"].items()}
     facts = {"promote": verdict.promote, "reasons": list(verdict.reasons), "values": values}
     return facts | {"classes": list(verdict.classes), "won": list(verdict.won), "lost": list(verdict.lost)}
+
+
+def show(
+    params: Params, ledger: Ledger, decision: Decision, found: dict[str, dict[str, Any]], known: str | None
+) -> None:
+    """Writes the decision's page into its folder."""
+    from pipelines import promotion_report
+
+    store, old = Store(PREPARED), decision["from"]["version"] if decision["from"] else None
+    profiles = {"champion": recorded(known) if known else {}, "challenger": statistics()}
+    before = [d["id"] for d in ledger.decisions(moved=True) if d["to"]["version"] == old]
+    promotion_report.write(
+        ledger.folder / decision["id"],
+        decision,
+        found,
+        Gate(**section(params, "gate")),
+        store.split(SPLIT),
+        store.manifest["classes"],
+        {role: found.get("profile") for role, found in profiles.items()},
+        ledger.folder / before[0] if before else None,
+    )
+
+
+def recorded(known: str) -> dict[str, Any]:
+    """The statistics that the champion was exported with."""
+    found: dict[str, Any] = json.loads((Path(known) / "model.json").read_text())["statistics"]
+    return found
+
+
+def statistics() -> dict[str, Any]:
+    """Of the training split as it is prepared now."""
+    found: dict[str, Any] = json.loads((Path(AUGMENTED) / "statistics.json").read_text())
+    return found
 
 
 def described(
