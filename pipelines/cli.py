@@ -11,14 +11,17 @@ import sys
 import traceback
 
 from components import recipe
-from components.refusal import Refusal, Stopped, of_machine
+from components.refusal import Later, Refusal, Stopped, of_machine
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
+LATER = 75  # EX_TEMPFAIL of sysexits.h
 EXAMPLES = """\
 examples:
   trainyard doctor                    is everything here? each problem with its remedy
   trainyard run                       the flagship: a local Ray cluster, dvc repro, a summary
   trainyard run --workers 2           the same results, spread over two workers
+  trainyard retrain                   for a schedule: if anything changed, train, compare, promote the better model
+  trainyard rollback                  the champion before takes its place again
   trainyard ui                        MLflow on this machine, with links to the runs' charts
   dvc exp run -S tune.search.samples=4     one change, one experiment
   dvc repro pipelines/vision/dvc.yaml:fit@lenet
@@ -45,7 +48,8 @@ def run() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0 done; 2 bad input, said in one line; 130 interrupted; 1 anything else."""
+    """Exit codes: 0 done; 2 bad input, said in one line; 4 `retrain` refused the data; 75 not now, try again;
+    130 interrupted; 1 anything else."""
     given = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -53,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Refusal as refusal:
         print(f"trainyard: {refusal}", file=sys.stderr)
         return 2
+    except Later as later:
+        print(f"trainyard: not now: {later}", file=sys.stderr)
+        return LATER
     except OSError as error:
         if (said := of_machine(error)) is None:
             raise
@@ -90,6 +97,18 @@ def parser() -> argparse.ArgumentParser:
         ("sync", "send what a tracking server did not take while it was away"),
     ):
         commands.add_parser(name, help=help).set_defaults(run=_module(name))
+    retrain = commands.add_parser("retrain", help="what a schedule calls: train what changed, promote what is better")
+    retrain.add_argument("--update", action="store_true", help="first bring imported sources up to date (dvc update)")
+    retrain.add_argument("--wait", action="store_true", help="wait for another retrain instead of declining")
+    retrain.set_defaults(run=_module("retrain"))
+    rollback = commands.add_parser("rollback", help="make the champion before the champion again")
+    rollback.add_argument("--to", metavar="VERSION", help="another version of the registered model")
+    rollback.add_argument("--because", metavar="TEXT", help="the reason, for the record")
+    rollback.set_defaults(run=_module("rollback"))
+    promote = commands.add_parser("promote", help="make a version the champion without the gate")
+    promote.add_argument("to", metavar="VERSION")
+    promote.add_argument("--because", metavar="TEXT", required=True, help="the reason, for the record")
+    promote.set_defaults(run=_promote)
     check = commands.add_parser("plan", help="check the params or recipes, and show what would run")
     check.add_argument("recipes", nargs="*", default=["params.yaml"])
     check.set_defaults(run=_module("plan"))
@@ -148,12 +167,21 @@ def _options(given: argparse.Namespace) -> dict:
 def _stage(name: str):  # type: ignore[no-untyped-def]
     def run(given: argparse.Namespace) -> None:
         from pipelines.check import check_flagship
+        from pipelines.run import end_with_parent
 
+        if "DVC_STAGE" in os.environ:  # dvc's own child: a killed dvc leaves no stage at work
+            end_with_parent()
         params = recipe.load("params.yaml")
         check_flagship(params)
         importlib.import_module(f"pipelines.{name}").main(params)
 
     return run
+
+
+def _promote(given: argparse.Namespace) -> int:
+    from pipelines import rollback
+
+    return rollback.promote(given.to, given.because)
 
 
 def _fit(given: argparse.Namespace) -> None:

@@ -32,8 +32,9 @@ def main(targets: list[str], workers: str | None) -> int:
     if not _anything_to_do(targets):
         print("nothing changed: no stage to run")
         return summary.main()
+    repro = [str(BIN / "dvc"), "repro", *targets]
     with local_cluster():
-        code = subprocess.run([BIN / "dvc", "repro", *targets], check=False).returncode
+        code = subprocess.run(repro, check=False, preexec_fn=end_with_parent).returncode
     if code:
         return code
     from pipelines import report
@@ -73,7 +74,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
             stderr=log,
             env=os.environ | QUIET | settings,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
     settings = settings | {"RAY_ADDRESS": address}
     os.environ.update(settings)
@@ -86,8 +87,8 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_with_parent() -> None:
-    """In the child, on Linux: a killed parent must leave no cluster behind."""
+def end_with_parent() -> None:
+    """In the child, on Linux: a killed parent must leave no cluster, no dvc and no stage behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
