@@ -64,6 +64,7 @@ def connect() -> None:
     """Joins the cluster of RAY_ADDRESS or one running on this machine; else starts one that ends with this process."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    wanted()
     authenticate()
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
@@ -117,19 +118,27 @@ def authenticate() -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
 
 
+def wanted() -> tuple[int | None, int] | None:
+    """TRAINYARD_WORKERS as (least, most): `2` is (None, 2), `1:4` is (1, 4); None where it is not set."""
+    given = os.environ.get("TRAINYARD_WORKERS")
+    if given is None:
+        return None
+    found = re.fullmatch(r"(?:(\d+):)?(\d+)", given)
+    least, most = found.groups() if found else (None, "0")
+    if not 1 <= int(least or most) <= int(most):
+        raise Refusal(f"TRAINYARD_WORKERS={given}: must be a whole number of at least 1, or a range such as 1:4")
+    return int(least) if least else None, int(most)
+
+
 def plan() -> Plan:
     """TRAINYARD_WORKERS (`2`, or `1:4` for as many as there are), or all GPUs, or else one worker for each machine."""
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    wanted = os.environ.get("TRAINYARD_WORKERS")
-    if wanted is None:
+    if (given := wanted()) is None:
         return Plan(gpus or len([n for n in ray.nodes() if n["Alive"]]), gpu=gpus > 0)
-    found = re.fullmatch(r"(?:(\d+):)?(\d+)", wanted)
-    least, most = found.groups() if found else (None, "0")
-    if not 1 <= int(least or most) <= int(most):
-        raise Refusal(f"TRAINYARD_WORKERS={wanted}: must be a whole number of at least 1, or a range such as 1:4")
-    return Plan(int(most), gpu=gpus >= int(most), least=int(least) if least else None)
+    least, most = given
+    return Plan(most, gpu=gpus >= most, least=least)
 
 
 class PeerLost(Exception):

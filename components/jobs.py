@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import time
@@ -32,6 +33,7 @@ def submit(address: str, command: str) -> int:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.ERROR)
     settings = {name: value for name, value in os.environ.items() if name.startswith("TRAINYARD_")}
     try:
         client = JobSubmissionClient(address)

@@ -6,12 +6,15 @@ import argparse
 import atexit
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from components import recipe
-from components.refusal import Later, Refusal, Stopped, of_machine
+from components.refusal import Later, Refusal, Stopped, closest, of_machine
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 LATER = 75  # EX_TEMPFAIL of sysexits.h
@@ -50,10 +53,14 @@ def run() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done; 2 bad input, said in one line; 4 `retrain` refused the data; 75 not now, try again;
     130 interrupted; 1 anything else."""
-    given = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    return answered(lambda: _called(arguments))
+
+
+def answered(command: Callable[[], int | None]) -> int:
+    """The exit code of `command`; what its user can put right is said in one line."""
     try:
-        return int(given.run(given) or 0)
+        return int(command() or 0)
     except Refusal as refusal:
         print(f"trainyard: {refusal}", file=sys.stderr)
         return 2
@@ -73,13 +80,44 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _called(arguments: list[str] | None) -> int | None:
+    given = parser().parse_args(arguments)
+    done: int | None = given.run(given)
+    return done
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong command, too, with a 'did you mean'."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What is unknown to a command is said by itself, for it knows the names that could be meant."""
+        given, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return given, unknown
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        unknown = re.search(r"unrecognized arguments: (\S+)", message)
+        known = [option for action in self._actions for option in action.option_strings]
+        if wrong:
+            choices = re.findall(r"[\w-]+", wrong[2])
+            message = f"no command '{wrong[1]}'{closest(wrong[1], choices)}"
+        elif unknown:
+            message += closest(unknown[1], known)
+        raise Refusal(f"{message}; see {self.prog} --help")
+
+
 def _interrupt(number: int, frame: object) -> None:
     """SIGTERM ends a command as Ctrl-C does: in order."""
     raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="trainyard",
         description="Experiments as a pipeline: DVC stages on Ray workers, searched by Ray Tune, recorded in MLflow.",
         epilog=EXAMPLES,
@@ -113,11 +151,11 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("recipes", nargs="*", default=["params.yaml"])
     check.set_defaults(run=_module("plan"))
     ui = commands.add_parser("ui", help="MLflow's pages on this machine")
-    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--port", type=_whole(1, 65535), default=5000)
     ui.set_defaults(run=_module("ui"))
     chaos = commands.add_parser("chaos", help="kill everything at random in a copy, and show that nothing is lost")
-    chaos.add_argument("--kills", type=int, default=10)
-    chaos.add_argument("--seed", type=int, default=0)
+    chaos.add_argument("--kills", type=_whole(1), default=10)
+    chaos.add_argument("--seed", type=_whole(0), default=0)
     chaos.add_argument("--victims", nargs="*", default=[], help="worker, controller, node, stage, dvc, tracker (all)")
     chaos.add_argument("--keep", action="store_true", help="leave the copies for a look at their logs")
     chaos.set_defaults(run=_module("chaos"))
@@ -125,8 +163,8 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"the stage {name} (normally run by dvc repro)").set_defaults(run=_stage(name))
     tracker = commands.add_parser("tracker", help="a team's MLflow server, with passwords: PostgreSQL, object store")
     tracker.add_argument("--host", default="127.0.0.1", help="0.0.0.0 inside a container")
-    tracker.add_argument("--port", type=int, default=5000)
-    tracker.add_argument("--workers", type=int, default=2, help="processes that answer")
+    tracker.add_argument("--port", type=_whole(1, 65535), default=5000)
+    tracker.add_argument("--workers", type=_whole(1), default=2, help="processes that answer")
     tracker.set_defaults(run=_module("tracker"))
     submit = commands.add_parser("submit", help="run one of these commands on a Ray cluster, through its Jobs API")
     submit.add_argument("--address", help="of its dashboard (default: RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)")
@@ -150,10 +188,16 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def commands() -> list[str]:
-    """The names of all commands."""
-    actions = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return sorted(actions[0].choices)
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number in a range, as an argument's type."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or int(text) < least or (most is not None and int(text) > most):
+            limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, not '{text}'")
+        return int(text)
+
+    return read
 
 
 def _module(name: str):  # type: ignore[no-untyped-def]

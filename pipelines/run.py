@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components import recipe
-from components.cluster import LOOPBACK, QUIET, authenticate
+from components.cluster import LOOPBACK, QUIET, authenticate, wanted
 from components.ports import free_port
 from pipelines import summary
 from pipelines.check import check_flagship
@@ -28,6 +28,7 @@ def main(targets: list[str], workers: str | None) -> int:
     check_flagship(recipe.load("params.yaml"))
     if workers is not None:
         os.environ["TRAINYARD_WORKERS"] = workers
+    wanted()
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
     if not _anything_to_do(targets):
         print("nothing changed: no stage to run")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from components import jobs
-from components.refusal import Refusal, closest
+from components.refusal import Refusal
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
 
@@ -16,16 +16,12 @@ def main(command: list[str], address: str | None, folder: str | None, python: st
     where = address or os.environ.get(ADDRESS) or "http://127.0.0.1:8265"
     if not where.startswith(("http://", "https://")):
         raise Refusal(f"submit: {where}: the address of the cluster's dashboard, such as http://HOST:8265, is needed")
-    check(command)
+    _parsed(command)
     return jobs.submit(where, jobs.entrypoint(folder or str(Path.cwd()), python or sys.executable, command))
 
 
-def check(command: list[str]) -> None:
-    """Refuses what `trainyard` would not understand over there."""
+def _parsed(command: list[str]) -> None:
+    """Refuses here what would be refused over there."""
     from pipelines import cli
 
-    known = cli.commands()
-    if not command or command[0] not in known:
-        word = command[0] if command else ""
-        raise Refusal(f"submit: no command '{word}'{closest(word, known)}; any of {', '.join(known)}")
     cli.parser().parse_args(command)
