@@ -83,6 +83,12 @@ def connect() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
+def disconnect() -> None:
+    """Leaves the cluster, before it ends: Ray ends a driver whose cluster is gone."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
 def _on_loopback(address: str) -> bool:
     """Whether the cluster, which answers, does so on loopback alone: Ray would look at the machine's outer address."""
     host, _, port = address.rpartition(":")

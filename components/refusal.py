@@ -45,3 +45,7 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 class Stopped(Exception):
     """The run was asked to stop, and did after saving; the same command goes on from there."""
+
+
+class Later(Exception):
+    """Nothing is wrong with the input, but not now: the same command may succeed later (front doors exit with 75)."""

@@ -39,15 +39,37 @@ log = logging.getLogger(__name__)
 
 
 def uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in the repository."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
+    """MLFLOW_TRACKING_URI, or a SQLite file in the repository.
+
+    A user and password in the address move to MLFLOW_TRACKING_USERNAME and _PASSWORD: addresses are noted and shown.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
+    parts = urllib.parse.urlsplit(given)
+    if not given.startswith("http") or parts.username is None:
+        return given
+    bare = shown(given)
+    os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(parts.password or "")
+    os.environ["MLFLOW_TRACKING_URI"] = bare
+    return bare
 
 
-def server(port: int, store: str, artifacts: str | Path | None = None) -> list[str]:
-    """The command of MLflow's server on loopback: store, a database's address; artifacts, where it keeps files."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    kept = [f"--artifacts-destination={artifacts}"] if artifacts is not None else []
-    return [*command, f"--backend-store-uri={store}", *kept]
+def server(
+    port: int,
+    store: str | None = None,
+    artifacts: str | Path | None = None,
+    host: str = "127.0.0.1",
+    workers: int = 1,
+    passwords: bool = False,
+) -> list[str]:
+    """The command of MLflow's server: store, a database's address; artifacts, where it keeps files.
+
+    What is left out, the server reads from its environment (MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION).
+    """
+    command = [sys.executable, "-m", "mlflow", "server", f"--host={host}", f"--port={port}", f"--workers={workers}"]
+    command += [f"--backend-store-uri={store}"] if store is not None else []
+    command += [f"--artifacts-destination={artifacts}"] if artifacts is not None else []
+    return [*command, *(["--app-name=basic-auth"] if passwords else [])]
 
 
 def links(experiment: str, base: str) -> dict[str, str]:

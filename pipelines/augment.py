@@ -49,13 +49,18 @@ def write(
 
 
 def normalise(peers: Peers, store: Store, folder: Path) -> int:
-    """Writes statistics.json of the training split, its examples shared between the workers; returns how many."""
+    """Writes statistics.json of the training split, its examples shared between the workers; returns how many.
+
+    Of pictures with their profile, by which new data are compared with those a model was trained on.
+    """
     from components.augment.offline import Moments, statistics
+    from components.data.drift import Profile, profile
 
     train = store.split("train")
     found: dict[str, Any] = {"count": len(train)}
     if "image" in train.columns:
         found |= reduce(Moments.merge, peers.gather(statistics(train, peers.rank, peers.size))).finish()
+        found["profile"] = reduce(Profile.merge, peers.gather(profile(train, peers.rank, peers.size))).finish()
     if peers.rank == 0:
         write_json(folder / "statistics.json", found)
     return len(train)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from components import recipe, tuning
+from components.alerts import Alerts
 from components.refusal import Refusal
 from pipelines import finetune, pretrain
 
 SECTIONS = ("name", "seed", "data", "augment", "model", "pretrain", "tune", "finetune", "evaluate")
+RETRAIN = {"gate": "promotion.Gate", "data": "data.drift.Limits", "alerts": "alerts.Alerts"}
 
 
 def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
-    recipe.check_sections(params, dict.fromkeys(SECTIONS, True), where)
+    recipe.check_sections(params, dict.fromkeys(SECTIONS, True) | {"retrain": False}, where)
     recipe.check_values(params, {"seed": "Natural"}, where)
     recipe.check_sections(params["data"], {"source": True, "target": True}, f"{where}: data")
     for role, section in params["data"].items():
@@ -33,6 +35,19 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     check_tune(params["tune"], arm)
     recipe.check_sections(params["evaluate"], {"level": True, "draws": True, "mistakes": True}, f"{where}: evaluate")
     recipe.check_values(params["evaluate"], {"level": "Open", "draws": "Count", "mistakes": "Natural"}, "evaluate")
+    check_retrain(params.get("retrain", {}), where)
+
+
+def check_retrain(section: dict[str, Any], where: str) -> None:
+    """The gate, the data checks and the alerts: each a section of one callable's arguments, all optional."""
+    recipe.check_sections(section, dict.fromkeys(RETRAIN, False), f"{where}: retrain")
+    for name, path in RETRAIN.items():
+        if name in section:
+            recipe.check(path, section[name], f"retrain.{name}")
+    try:
+        Alerts(**section.get("alerts", {}))
+    except Refusal as refusal:
+        raise Refusal(f"retrain.alerts.{refusal}") from None
 
 
 def check_recipe(content: dict[str, Any], where: str) -> None:

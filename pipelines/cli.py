@@ -14,14 +14,17 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from components import recipe
-from components.refusal import Refusal, Stopped, closest, of_machine
+from components.refusal import Later, Refusal, Stopped, closest, of_machine
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
+LATER = 75  # EX_TEMPFAIL of sysexits.h
 EXAMPLES = """\
 examples:
   trainyard doctor                    is everything here? each problem with its remedy
   trainyard run                       the flagship: a local Ray cluster, dvc repro, a summary
   trainyard run --workers 2           the same results, spread over two workers
+  trainyard retrain                   for a schedule: if anything changed, train, compare, promote the better model
+  trainyard rollback                  the champion before takes its place again
   trainyard ui                        MLflow on this machine, with links to the runs' charts
   dvc exp run -S tune.search.samples=4     one change, one experiment
   dvc repro pipelines/vision/dvc.yaml:fit@lenet
@@ -48,7 +51,8 @@ def run() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0 done; 2 bad input, said in one line; 130 interrupted; 1 anything else."""
+    """Exit codes: 0 done; 2 bad input, said in one line; 4 `retrain` refused the data; 75 not now, try again;
+    130 interrupted; 1 anything else."""
     signal.signal(signal.SIGTERM, _interrupt)
     return answered(lambda: _called(arguments))
 
@@ -60,6 +64,9 @@ def answered(command: Callable[[], int | None]) -> int:
     except Refusal as refusal:
         print(f"trainyard: {' '.join(str(refusal).split())}", file=sys.stderr)  # a reason from elsewhere may have lines
         return 2
+    except Later as later:
+        print(f"trainyard: not now: {later}", file=sys.stderr)
+        return LATER
     except OSError as error:
         if (said := of_machine(error)) is None:
             raise
@@ -128,6 +135,18 @@ def parser() -> argparse.ArgumentParser:
         ("sync", "send what a tracking server did not take while it was away"),
     ):
         commands.add_parser(name, help=help).set_defaults(run=_module(name))
+    retrain = commands.add_parser("retrain", help="what a schedule calls: train what changed, promote what is better")
+    retrain.add_argument("--update", action="store_true", help="first bring imported sources up to date (dvc update)")
+    retrain.add_argument("--wait", action="store_true", help="wait for another retrain instead of declining")
+    retrain.set_defaults(run=_module("retrain"))
+    rollback = commands.add_parser("rollback", help="make the champion before the champion again")
+    rollback.add_argument("--to", metavar="VERSION", help="another version of the registered model")
+    rollback.add_argument("--because", metavar="TEXT", help="the reason, for the record")
+    rollback.set_defaults(run=_module("rollback"))
+    promote = commands.add_parser("promote", help="make a version the champion without the gate")
+    promote.add_argument("to", metavar="VERSION")
+    promote.add_argument("--because", metavar="TEXT", required=True, help="the reason, for the record")
+    promote.set_defaults(run=_promote)
     check = commands.add_parser("plan", help="check the params or recipes, and show what would run")
     check.add_argument("recipes", nargs="*", default=["params.yaml"])
     check.set_defaults(run=_module("plan"))
@@ -142,6 +161,27 @@ def parser() -> argparse.ArgumentParser:
     chaos.set_defaults(run=_module("chaos"))
     for name in STAGES:
         commands.add_parser(name, help=f"the stage {name} (normally run by dvc repro)").set_defaults(run=_stage(name))
+    tracker = commands.add_parser("tracker", help="a team's MLflow server, with passwords: PostgreSQL, object store")
+    tracker.add_argument("--host", default="127.0.0.1", help="0.0.0.0 inside a container")
+    tracker.add_argument("--port", type=_whole(1, 65535), default=5000)
+    tracker.add_argument("--workers", type=_whole(1), default=2, help="processes that answer")
+    tracker.set_defaults(run=_module("tracker"))
+    submit = commands.add_parser("submit", help="run one of these commands on a Ray cluster, through its Jobs API")
+    submit.add_argument("--address", help="of its dashboard (default: RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)")
+    submit.add_argument("--folder", help="the checkout there, which all its machines share (default: this one)")
+    submit.add_argument("--python", help="the environment there (default: this one)")
+    submit.add_argument("command", nargs=argparse.REMAINDER, help="such as: retrain")
+    submit.set_defaults(run=_module("submit"))
+    schedule = commands.add_parser("schedule", help="print what makes a schedule call `retrain`")
+    schedule.add_argument("--to", required=True, metavar="KIND", help="cron, systemd, kuberay or kubernetes")
+    schedule.add_argument("--at", default="0 3 * * *", help="when, in cron's five fields (default: every day at 3:00)")
+    schedule.add_argument("--folder", help="the checkout (default: this one; in a cluster /yard)")
+    schedule.add_argument("--python", help="the environment's (default: this one; in a cluster python)")
+    schedule.add_argument("--user", help="who runs it (default: you)")
+    schedule.add_argument("--address", help="run it on the cluster with this dashboard (http://HOST:8265)")
+    schedule.add_argument("--image", help="of the container that submits (kubernetes)")
+    schedule.add_argument("--write", metavar="FOLDER", help="write the files there instead of printing them")
+    schedule.set_defaults(run=_module("schedule"))
     fit = commands.add_parser("fit", help="one recipe: prepare, fit, evaluate (normally run by dvc repro)")
     fit.add_argument("recipe")
     fit.set_defaults(run=_fit)
@@ -171,12 +211,21 @@ def _options(given: argparse.Namespace) -> dict:
 def _stage(name: str):  # type: ignore[no-untyped-def]
     def run(given: argparse.Namespace) -> None:
         from pipelines.check import check_flagship
+        from pipelines.run import end_with_parent
 
+        if "DVC_STAGE" in os.environ:  # dvc's own child: a killed dvc leaves no stage at work
+            end_with_parent()
         params = recipe.load("params.yaml")
         check_flagship(params)
         importlib.import_module(f"pipelines.{name}").main(params)
 
     return run
+
+
+def _promote(given: argparse.Namespace) -> int:
+    from pipelines import rollback
+
+    return rollback.promote(given.to, given.because)
 
 
 def _fit(given: argparse.Namespace) -> None:

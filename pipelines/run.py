@@ -33,8 +33,9 @@ def main(targets: list[str], workers: str | None) -> int:
     if not _anything_to_do(targets):
         print("nothing changed: no stage to run")
         return summary.main()
+    repro = [str(BIN / "dvc"), "repro", *targets]
     with local_cluster():
-        code = subprocess.run([BIN / "dvc", "repro", *targets], check=False).returncode
+        code = subprocess.run(repro, check=False, preexec_fn=end_with_parent).returncode
     if code:
         return code
     from pipelines import report
@@ -50,10 +51,11 @@ def _anything_to_do(targets: list[str]) -> bool:
 
 
 @contextmanager
-def local_cluster(cpus: int | None = None, loopback: bool = True) -> Iterator[str]:
+def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | None = None) -> Iterator[str]:
     """One Ray head, kept for all stages (starting one takes 10 s), stopped by its own process id.
 
     loopback: nothing outside this machine reaches it; False lets other nodes join.
+    jobs: the port, on loopback, of Ray's dashboard and the Jobs API; without it there is none.
     """
     if "RAY_ADDRESS" in os.environ:
         yield os.environ["RAY_ADDRESS"]
@@ -63,7 +65,8 @@ def local_cluster(cpus: int | None = None, loopback: bool = True) -> Iterator[st
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+    command += ["--disable-usage-stats", f"--temp-dir={folder}", f"--include-dashboard={'true' if jobs else 'false'}"]
+    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={jobs}"] if jobs else []
     command += [f"--num-cpus={cpus}"] if cpus else []
     with (Path(folder) / "head.log").open("w") as log:
         head = subprocess.Popen(
@@ -72,7 +75,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True) -> Iterator[st
             stderr=log,
             env=os.environ | QUIET | settings,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
     settings = settings | {"RAY_ADDRESS": address}
     os.environ.update(settings)
@@ -85,8 +88,8 @@ def local_cluster(cpus: int | None = None, loopback: bool = True) -> Iterator[st
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_with_parent() -> None:
-    """In the child, on Linux: a killed parent must leave no cluster behind."""
+def end_with_parent() -> None:
+    """In the child, on Linux: a killed parent must leave no cluster, no dvc and no stage behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -29,7 +29,7 @@ import psutil
 from components import cluster, journal, recipe, tracking
 from components.home import home
 from components.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
-from components.refusal import Stopped
+from components.refusal import Later, Stopped
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
 
@@ -160,8 +160,11 @@ def stage(
 
 
 @contextmanager
-def alone(name: str) -> Iterator[None]:
-    """Holds the stage's lock in this directory: one that outlived its killed `dvc` is waited for, not raced."""
+def alone(name: str, wait: bool = True) -> Iterator[None]:
+    """Holds the stage's lock in this directory: one that outlived its killed `dvc` is waited for, not raced.
+
+    Raises Later where another process holds it and `wait` is false.
+    """
     path = Path(".trainyard") / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -169,6 +172,8 @@ def alone(name: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             owner = path.read_text().strip() or "another"
+            if not wait:
+                raise Later(f"{name}: process {owner} is at it already; let it end (or --wait for it)") from None
             print(f"{name}: process {owner} is still at this stage; waiting for its end (or: kill {owner})", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)

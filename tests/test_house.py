@@ -15,8 +15,10 @@ FILES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"
 # Who may import whom: a module imports only from rows below its own (and from its own package).
 LAYERS = [
     ("pipelines",),
-    ("components.tuning", "components.tracking", "components.promotion", "components.report"),
+    ("components.tuning", "components.registry", "components.promotion", "components.report"),
+    ("components.tracking",),
     ("components.trials",),
+    ("components.jobs",),
     ("components.cluster",),
     ("components.engine",),
     ("components.tasks",),
@@ -32,11 +34,12 @@ LAYERS = [
     ("components.augment",),
     ("components.data",),
     ("components.recipe", "components.journal"),
+    ("components.alerts",),
     ("components.refusal", "components.ranges", "components.ports", "components.home"),
 ]
 OWNERS = {
-    "ray": {"components.cluster", "components.tuning"},
-    "mlflow": {"components.tracking", "components.predictor"},
+    "ray": {"components.cluster", "components.jobs", "components.tuning"},
+    "mlflow": {"components.tracking", "components.registry", "components.predictor"},  # records; versions; serving
     "dvc": set(),
 }
 

@@ -108,3 +108,11 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(path: str | Path) -> Any:
     return json.loads(Path(path).read_text())
+
+
+@pytest.fixture
+def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where retrains compare real models: see yard.py."""
+    from tests.pipelines import yard
+
+    return yard.made(tmp_path, monkeypatch)

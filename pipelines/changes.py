@@ -1,0 +1,66 @@
+"""What DVC knows: which stages of the flagship would run, and why; imported sources brought up to date."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.refusal import Later, Refusal
+from pipelines.run import BIN, end_with_parent
+
+
+def changes() -> list[str]:
+    """One line a reason to run: what changed since the last run, by stage. None when all is up to date."""
+    asked = subprocess.run([BIN / "dvc", "status", "--json", "dvc.yaml"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise Refusal(f"dvc status failed: {_last(asked.stderr)}")
+    found: dict[str, list[Any]] = json.loads(asked.stdout[asked.stdout.index("{") :])
+    lines = []
+    for stage, reasons in found.items():
+        for reason in reasons:
+            named = reason if isinstance(reason, dict) else {str(reason): {}}
+            lines += [f"{stage}: {kind}: {', '.join(_names(what)) or kind}" for kind, what in named.items()]
+    return lines
+
+
+def _names(what: Any) -> list[str]:
+    """Paths, and dotted parameters, that a reason of DVC's names."""
+    if not isinstance(what, dict):
+        return [str(what)]
+    return [f"{path} ({how})" if isinstance(how, str) else f"{path} ({', '.join(how)})" for path, how in what.items()]
+
+
+def reproduce(*targets: str) -> None:
+    """`dvc repro`, its output shown; it ends with this process, however that ends."""
+    code = subprocess.run([BIN / "dvc", "repro", *targets], check=False, preexec_fn=end_with_parent).returncode
+    if code:
+        raise Refusal(f"dvc repro {' '.join(targets)} ended with exit code {code}; see above".replace("  ", " "))
+
+
+def update() -> list[str]:
+    """`dvc update` of every source that was imported (dvc import, dvc import-url); the files that describe them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.dvc"], capture_output=True, text=True, check=False
+    )
+    files = [name for name in listed.stdout.splitlines() if Path(name).is_file() and _imported(Path(name))]
+    if files:
+        done = subprocess.run(
+            [BIN / "dvc", "update", *files], capture_output=True, text=True, check=False, preexec_fn=end_with_parent
+        )
+        if done.returncode:
+            raise Later(f"dvc update failed: {_last(done.stderr)}; the data stay as they are")
+    return files
+
+
+def _imported(file: Path) -> bool:
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return bool(content.get("frozen")) and bool(content.get("deps"))
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no reason given")

@@ -1,0 +1,282 @@
+"""`trainyard retrain`: what a schedule calls. Nothing changed: says so, in seconds. Else data checks, `dvc repro` on
+the cluster, challenger against champion on the same held-out examples; the alias moves if the gate says so.
+
+Whenever it is killed, the champion is the old one, or the same command completes the move; see pipelines/ledger.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from components import cluster, promotion, recipe, tracking
+from components.data import drift
+from components.data.store import Store
+from components.promotion import Candidate, Gate, Verdict
+from components.refusal import Later, Refusal, Stopped
+from components.registry import Registry, Version
+from pipelines import changes
+from pipelines.alert import tell
+from pipelines.check import check_flagship
+from pipelines.finetune import AUGMENTED, PREPARED
+from pipelines.ledger import Decision, Ledger, settle, version
+from pipelines.rollback import intact
+from pipelines.run import BIN, local_cluster
+from pipelines.stage import alone, code_digest, digest, work
+
+MODELS, SPLIT = Path("models/finetuned"), "test"
+PATIENCE = 60.0  # seconds for the registry to show what the mirror has sent
+REFUSED = 4  # exit code: the data checks said no
+
+Params = dict[str, Any]
+
+
+def main(update: bool = False, wait: bool = False) -> int:
+    params = recipe.load("params.yaml")
+    check_flagship(params)
+    os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
+    try:
+        with alone("retrain", wait):
+            return retrain(params, Ledger(), update)
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except Exception as error:
+        tell("failed", {"model": params["name"], "reasons": [f"{type(error).__name__}: {error}"]})
+        raise
+
+
+def retrain(params: Params, ledger: Ledger, update: bool) -> int:
+    for unfinished in ledger.pending():
+        conclude(ledger, Registry(params["name"]), unfinished)
+    if update:
+        print(f"retrain: updated {', '.join(changes.update()) or 'nothing: no source is imported'}", flush=True)
+    reasons = changes.changes()
+    if not reasons and ledger.has("decided", key(params)):
+        print("retrain: nothing changed since the last decision: nothing to do")
+        return 0
+    for reason in reasons:
+        print(f"retrain: changed: {reason}", flush=True)
+    registry = Registry(params["name"])
+    champion = registry.champion()
+    try:
+        known = intact(registry, champion) if champion else None
+        with local_cluster():
+            changes.reproduce("augment")
+            findings = checked(params, known)
+            if not all(finding.fine for finding in findings):
+                return refuse(params, ledger, registry, champion, findings, known)
+            changes.reproduce()
+            if ledger.has("decided", key(params)):
+                print("retrain: the same bytes came out, and they were judged before: nothing to decide")
+                return 0
+            challenger = registered(registry, digest(model()))
+            found = measured(champion, challenger, known)
+        decision = decided(params, ledger, champion, challenger, found, findings, known)
+    finally:
+        shutil.rmtree(work() / "champions", ignore_errors=True)
+    ledger.decide(decision)
+    conclude(ledger, registry, decision)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def checked(params: Params, known: str | None) -> list[drift.Finding]:
+    """The checks of new data, told one a line; known: the champion's exported folder."""
+    record = json.loads((Path(known) / "model.json").read_text()) if known else None
+    limits = drift.Limits(**section(params, "data"))
+    findings = drift.check(limits, Store(PREPARED).manifest, statistics().get("profile"), record)
+    for finding in findings:
+        print(f"retrain: data: {'fine' if finding.fine else 'BAD '}  {finding.check}: {finding.text}", flush=True)
+    return findings
+
+
+def refuse(
+    params: Params,
+    ledger: Ledger,
+    registry: Registry,
+    champion: Version | None,
+    findings: list[drift.Finding],
+    known: str | None,
+) -> int:
+    """Records, once for the same data, that they were refused; the champion stays."""
+    bad = [f"{finding.check}: {finding.text}" for finding in findings if not finding.fine]
+    id = f"data-{recipe.digest([Store(PREPARED).manifest['digest'], bad])[:12]}"
+    decision = described(params, id, "data", champion, champion, [asdict(finding) for finding in findings])
+    decision |= {"promote": False, "reasons": bad}
+    if not ledger.has("decided", id):
+        show(params, ledger, decision, {}, known)
+    ledger.decide(decision)
+    print(f"retrain: refused to train on these data: {'; '.join(bad)}; the champion stays (limits: retrain.data)")
+    settle(ledger, registry, decision)
+    tell("refused", decision)
+    return REFUSED
+
+
+# ------------------------------------------------------------------------------------------------ the contest
+
+
+def model() -> Path:
+    """The exported model that the stage `evaluate` registers: the first seed's."""
+    return min(MODELS.iterdir(), key=lambda path: int(path.name))
+
+
+def key(params: Params) -> str:
+    """What a decision is about: these bytes on these held-out examples by this gate; empty before there is a model."""
+    if not MODELS.is_dir() or not any(MODELS.iterdir()) or not Path(PREPARED, "manifest.json").is_file():
+        return ""
+    return recipe.digest([digest(model()), held_out(), section(params, "gate")])[:12]
+
+
+def held_out() -> str:
+    return recipe.digest([part["sha256"] for part in Store(PREPARED).manifest["splits"][SPLIT]["parts"]])
+
+
+def registered(registry: Registry, wanted: str) -> Version:
+    """The version that holds the trained model, once all that the mirror has left is sent."""
+    until = monotonic() + PATIENCE
+    while True:
+        try:
+            tracking.Mirror(work() / "runs").send()
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise Later(f"the tracker did not take the new model ({reason}); the champion stays as it is") from None
+        if (found := registry.holding(wanted)) is not None:
+            return found
+        if monotonic() > until:
+            raise Refusal(f"{registry.name}: no version with the bytes of {model()}; dvc repro --force evaluate")
+        sleep(1)
+
+
+def measured(champion: Version | None, challenger: Version, known: str | None) -> dict[str, dict[str, Any]]:
+    """What both said on the held-out examples; nothing where the challenger is the champion itself."""
+    if champion is not None and champion.digest == challenger.digest:
+        return {}
+    models = {"challenger": str(model())} | ({"champion": known} if known else {})
+    found: dict[str, dict[str, Any]] = cluster.spread(
+        "pipelines.contest.measure", models, PREPARED, SPLIT, name="retrain", folder=work() / "ray"
+    )
+    cluster.disconnect()
+    return found
+
+
+def decided(
+    params: Params,
+    ledger: Ledger,
+    champion: Version | None,
+    challenger: Version,
+    found: dict[str, dict[str, Any]],
+    findings: list[drift.Finding],
+    known: str | None,
+) -> Decision:
+    """The gate's verdict as a decision, with its page; nothing is moved yet."""
+    decision = described(
+        params, key(params), "retrain", champion, challenger, [asdict(finding) for finding in findings]
+    )
+    if not found:
+        same = "the trained model is the champion's, byte for byte"
+        return decision | {"promote": False, "reasons": [same]}
+    gate, truth = Gate(**section(params, "gate")), Store(PREPARED).split(SPLIT).array("label")
+    candidates = {
+        role: Candidate(said["outcomes"], said["predicted"], said["latency_ms"], said["megabytes"])
+        for role, said in found.items()
+    }
+    score = found["challenger"]["monitor"]
+    classes = Store(PREPARED).manifest["classes"]
+    verdict = promotion.judge(gate, candidates["challenger"], candidates.get("champion"), truth, classes, score)
+    decision |= said(verdict, found)
+    show(params, ledger, decision, found, known)
+    return decision
+
+
+def said(verdict: Verdict, found: dict[str, dict[str, Any]]) -> Decision:
+    names = ("score", "champion_score", "gain", "low", "high", "p_value")
+    values = {name: getattr(verdict, name) for name in names}
+    values |= {f"{name}_examples": len(getattr(verdict, name)) for name in ("won", "lost")}
+    for role, given in found.items():
+        values |= {f"{role}.{name}": given[name] for name in ("latency_ms", "megabytes")}
+        values |= {f"{role}.{name}": value for name, value in given["scores"].items()}
+    facts = {"promote": verdict.promote, "reasons": list(verdict.reasons), "values": values}
+    return facts | {"classes": list(verdict.classes), "won": list(verdict.won), "lost": list(verdict.lost)}
+
+
+def show(
+    params: Params, ledger: Ledger, decision: Decision, found: dict[str, dict[str, Any]], known: str | None
+) -> None:
+    """Writes the decision's page into its folder."""
+    from pipelines import promotion_report
+
+    store, old = Store(PREPARED), decision["from"]["version"] if decision["from"] else None
+    profiles = {"champion": recorded(known) if known else {}, "challenger": statistics()}
+    before = [d["id"] for d in ledger.decisions(moved=True) if d["to"]["version"] == old]
+    promotion_report.write(
+        ledger.folder / decision["id"],
+        decision,
+        found,
+        Gate(**section(params, "gate")),
+        store.split(SPLIT),
+        store.manifest["classes"],
+        {role: found.get("profile") for role, found in profiles.items()},
+        ledger.folder / before[0] if before else None,
+    )
+
+
+def recorded(known: str) -> dict[str, Any]:
+    """The statistics that the champion was exported with."""
+    found: dict[str, Any] = json.loads((Path(known) / "model.json").read_text())["statistics"]
+    return found
+
+
+def statistics() -> dict[str, Any]:
+    """Of the training split as it is prepared now."""
+    found: dict[str, Any] = json.loads((Path(AUGMENTED) / "statistics.json").read_text())
+    return found
+
+
+def described(
+    params: Params,
+    id: str,
+    action: str,
+    champion: Version | None,
+    challenger: Version | None,
+    findings: list[dict[str, Any]],
+) -> Decision:
+    """All of a decision but the verdict."""
+    hashes = {path: str(Store(path).manifest["digest"]) for path in ("data/prepared/source", PREPARED)}
+    hashes |= {f"{PREPARED} {SPLIT}": held_out(), "code": code_digest(), "params": recipe.digest(params)}
+    return {
+        "id": id,
+        "action": action,
+        "model": params["name"],
+        "from": version(champion),
+        "to": version(challenger),
+        "values": {},
+        "params": recipe.flatten({"gate": asdict(Gate(**section(params, "gate")))}),
+        "hashes": hashes,
+        "data": findings,
+    }
+
+
+def conclude(ledger: Ledger, registry: Registry, decision: Decision) -> None:
+    """Carries a decision out, and tells of it."""
+    moved = settle(ledger, registry, decision)
+    number = decision["to"]["version"] if decision["to"] else "?"
+    if decision["promote"] and moved:
+        outcome, told = "promoted", f"version {number} is the champion now"
+    elif decision["promote"]:
+        outcome, told = "kept", f"version {number} had won, but the alias was moved by somebody else meanwhile"
+    else:
+        outcome, told = "kept", "the champion stays" if decision["from"] else "no champion yet"
+    print(f"retrain: {told}\n  " + "\n  ".join(decision["reasons"]), flush=True)
+    tell({"data": "refused"}.get(decision["action"], outcome), decision)
+
+
+def section(params: Params, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = params.get("retrain", {}).get(name, {})
+    return found

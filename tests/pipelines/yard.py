@@ -1,0 +1,134 @@
+"""A folder in which `trainyard retrain` compares real small models at a real MLflow, in SQLite.
+
+DVC and Ray are what tests/test_retrain.py is for; here the pipeline's stages are these functions, and the comparison
+runs in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from components import cluster, engine, exported, journal, recipe, tracking
+from components.data.dataset import prepare
+from components.data.digits import Digits
+from components.data.feed import Feed
+from components.data.store import Store
+from components.journal import STAGE_LOG, Journal
+from components.peers import Peers
+from components.registry import Registry
+from pipelines import augment, changes, retrain, training
+from pipelines.ledger import Ledger
+from pipelines.stage import Stage, digest
+
+ROOT = Path(__file__).parent.parent.parent
+NAME = "glyphs-to-digits"
+TASK = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
+
+
+class Yard:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prepare(self, labels: int = 500, darker: bool = False) -> None:
+        """Both roles hold the digits."""
+        for role in ("source", "target"):
+            prepare(Dark(labels) if darker else Digits(labels, size=8), f"data/prepared/{role}")
+        augment.normalise(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
+
+    def train(self, epochs: int = 1, shuffled: bool = False, seed: int = 0) -> str:
+        """A new models/finetuned/0, and what the stage `evaluate` leaves for the registry; its digest."""
+        spec = training.specification("data/prepared/target", "data/augmented/target")
+        split = Store("data/prepared/target").split("train")
+        feed = Shuffled(split) if shuffled else Feed(split)
+        torch.manual_seed(seed)
+        task = recipe.build(TASK)
+        state = engine.fit(task, spec, feed, None, None, Peers(), epochs=epochs, batch=50, seed=seed).state
+        shutil.rmtree("models", ignore_errors=True)
+        folder = Path("models/finetuned/0")
+        exported.write(folder, state, spec, TASK)
+        images = split.take(np.arange(2), ["image"])["image"]
+        with torch.no_grad():
+            said = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}
+        run = Path(f".trainyard/runs/evaluate-{digest(folder)[:16]}")
+        journal.describe(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
+        stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
+        stage.model(NAME, folder, {"image": images}, said)
+        stage.journal.write("end", status="FINISHED")
+        return digest(folder)
+
+    def champion(self) -> str | None:
+        found = Registry(NAME).champion()
+        return found.number if found else None
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        return [record.payload for record in Ledger().records if record.kind == kind]
+
+    def audits(self) -> list[Any]:
+        """The runs of decisions at MLflow."""
+        client = tracking._client(tracking.uri())
+        found = client.get_experiment_by_name(NAME)
+        return client.search_runs([found.experiment_id], "tags.\"trainyard.stage\" = 'promotion'")
+
+
+class Dark(Digits):
+    """The digits at two fifths of their brightness."""
+
+    def __init__(self, labels: int) -> None:
+        super().__init__(labels, size=8)
+
+    def examples(self, split: str, part: int) -> Any:
+        for example in super().examples(split, part):
+            yield example | {"image": (example["image"] * 0.4).astype(np.uint8)}
+
+
+class Shuffled(Feed):
+    """The same pictures with each other's labels."""
+
+    def _taken(self, positions: Any) -> dict[str, Any]:
+        taken = super()._taken(positions)
+        return taken | {"label": np.random.default_rng(0).integers(0, 10, len(self.split))[taken["row"]]}
+
+
+def in_this_process(set_: Callable[..., None]) -> None:
+    """The cluster's and DVC's parts of a retrain done here; set_(owner, name, value)."""
+    set_(cluster, "spread", lambda function, *given, **_: cluster.named(function)(Peers(), *given))
+    set_(retrain, "local_cluster", nullcontext)
+    set_(changes, "reproduce", lambda *targets: None)
+    set_(changes, "changes", lambda: json.loads(Path("changed.json").read_text()))
+
+
+def changed(*lines: str) -> None:
+    Path("changed.json").write_text(json.dumps(lines))
+
+
+def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """The current directory of the test: prepared digits, no model yet."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    monkeypatch.setenv("TRAINYARD_BY", "a test")
+    in_this_process(monkeypatch.setattr)
+    shutil.copy(ROOT / "params.yaml", folder)
+    settings(gate={"class_floor": None})
+    changed("finetune: changed params: params.yaml")
+    yard = Yard(folder)
+    yard.prepare()
+    return yard
+
+
+def settings(**sections: dict[str, Any]) -> None:
+    """Changes params.yaml's section `retrain`."""
+    import yaml
+
+    params = recipe.load("params.yaml")
+    for name, values in sections.items():
+        params["retrain"][name] = params["retrain"][name] | values
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
