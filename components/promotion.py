@@ -129,7 +129,7 @@ def _rule(gate: Gate, lead: float, low: float, p: float) -> tuple[bool, tuple[st
         ahead = f"the lead {lead:+.4f} is {'not negative' if lead >= 0 else 'negative'}"
         return near and lead >= 0, (text, ahead)
     sure = p <= 1 - gate.level and lead > 0
-    chance = f"p {p:.3g} is {'within' if p <= 1 - gate.level else 'above'} {1 - gate.level:.3g}"
+    chance = f"the one-sided p {p:.3g} is {'within' if p <= 1 - gate.level else 'above'} {1 - gate.level:.3g}"
     return near and sure, (text, f"{chance}: a better model" if sure else f"{chance}: chance may explain the lead")
 
 

@@ -108,7 +108,7 @@ def _flipped(decision: Decision, found: Found, split: Split, classes: Sequence[s
         taken = split.take(rows, ["image", "label"])
         said = [[classes[found[role]["predicted"][row]] for role in ("champion", "challenger")] for row in rows]
         captions = [f"{classes[t]}: {a} → {b}" for t, (a, b) in zip(taken["label"], said, strict=True)]
-        drawing = figures.grid(taken["image"], captions, columns=9)
+        drawing = figures.grid(taken["image"], captions, columns=6)
         text = "Truth: what the champion said → what the challenger says."
         yield Picture(figures.save(drawing, folder / f"{way}.svg"), title, text, wide=True)
 

@@ -5,6 +5,7 @@ Real DVC, Ray, MLflow and (where there is one) Chromium, in one workspace that t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from components import ports, recipe
+from components.data.store import Store
 from pipelines.run import local_cluster
 from tests.workspace import Workspace, clone
 
@@ -211,3 +213,55 @@ def test_the_pages_compare_runs_in_a_real_browser(workspace: Workspace, pages: s
         page.get_by_text("task.optimizer.lr").first.wait_for(timeout=60_000)
         page.screenshot(path=workspace.folder / "comparison.png", full_page=True)
         browser.close()
+
+
+def alias(workspace: Workspace) -> str | None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
+    return client.get_registered_model("glyphs-to-digits").aliases.get("champion")
+
+
+def set_params(workspace: Workspace, changes: dict) -> None:
+    file = workspace.folder / "params.yaml"
+    file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), changes), sort_keys=False))
+
+
+def drop_pictures(workspace: Workspace) -> None:
+    """The digits as files a person drops into data/raw: those to train on in the folder of the digit after."""
+    from PIL import Image
+
+    store = Store(workspace.folder / "data/prepared/target")
+    for name, rows, shift in (("train", 100, 1), ("test", 300, 0)):
+        taken = store.split(name).take(np.arange(rows))
+        for row, (image, label) in enumerate(zip(taken["image"], taken["label"], strict=True)):
+            folder = workspace.folder / "data/raw/digits" / name / str((label + shift) % 10)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(folder / f"{row:03d}.png")
+
+
+def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(workspace: Workspace) -> None:
+    set_params(workspace, {"retrain.gate": {"level": 0.95}})
+    said = workspace.trainyard("retrain")
+    champion = alias(workspace)
+    assert f"version {champion} is the champion now" in said
+    began = time.monotonic()
+    assert "nothing changed since the last decision" in workspace.trainyard("retrain")
+    assert time.monotonic() - began <= 10
+    drop_pictures(workspace)
+    folder = {"use": "data.image_folder.ImageFolder", "folder": "data/raw/digits", "size": 16, "colour": False}
+    set_params(workspace, {"data.target": folder, "finetune.fit.epochs": 3})
+    said = workspace.trainyard("retrain")
+    assert "prepare: changed deps: data/raw (modified)" in said
+    assert "the champion stays" in said
+    assert alias(workspace) == champion
+    lines = (workspace.folder / "promotions/ledger.log").read_text().splitlines()
+    decisions = [json.loads(line[9:]) for line in lines if '"kind": "decided"' in line]
+    assert [decision["promote"] for decision in decisions] == [True, False]
+    assert decisions[1]["values"]["gain"] < 0
+    page = (workspace.folder / "promotions" / decisions[1]["id"] / "index.html").read_text()
+    assert "Right before, wrong now" in page
+    assert not re.search(r"<(script|link|img)[^>]+https?://", page)
+    (workspace.folder / "data/raw/digits/train/0/new.png").write_bytes(b"one more")
+    code = "from pipelines import changes; print(changes.changes())"
+    assert "data/raw (modified)" in workspace.run(sys.executable, "-c", code)

@@ -1,0 +1,254 @@
+"""A schedule under fire: `python -m benchmarks.retrain --rounds 20`, and how often the gate errs.
+
+A copy of the repository with a small flagship on pictures in data/raw, a real MLflow server, one Ray cluster. Each
+round changes a parameter and calls `trainyard retrain` until it is done; a round's fault is none, SIGKILL to the
+retrain at a random moment, the MLflow server gone at the start, or training pictures with wrong labels. Told at the
+end: whether the champion was ever worse on the held-out examples, alias moves against verdicts, processes left over,
+disk and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+
+from components import journal, recipe
+from components.data.dataset import prepare
+from components.data.digits import Digits
+from components.data.store import Store
+from components.ports import answers
+from components.promotion import Candidate, Gate, judge
+from pipelines import chaos
+from pipelines.run import local_cluster
+
+SMALL = {
+    "data.source.per_class": 40,
+    "data.target": {"use": "data.image_folder.ImageFolder", "folder": "data/raw/digits", "size": 16, "colour": False},
+    "pretrain.fit.epochs": 4,
+    "tune.folds": 2,
+    "tune.search.samples": 1,
+    "finetune.seeds": 1,
+    "finetune.fit.epochs": 2,
+    "evaluate.draws": 200,
+    "retrain": {"gate": {"level": 0.95}},
+}
+FAULTS = ("none", "kill", "kill", "tracker", "shuffled")
+KILL_AFTER = (2.0, 60.0)  # seconds
+LAST_WORDS = 20.0  # seconds in which the children of a killed retrain may end
+LATER = 75
+
+
+@dataclass
+class Round:
+    fault: str
+    tries: int = 0
+    killed: int = 0
+    codes: list[int] = field(default_factory=list)
+    left: int = 0  # processes, after LAST_WORDS
+    megabytes: float = 0.0
+    rss: float = 0.0  # of the MLflow server, MB
+    champion: str | None = None
+
+
+class Schedule(chaos.Yard):
+    """A yard whose command is `trainyard retrain`."""
+
+    def start(self) -> subprocess.Popen:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC", "TRAINYARD"))}
+        environment |= {"MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": str(self.folder), "TRAINYARD_THREADS": "1"}
+        log = (self.folder / "run.log").open("a")
+        command = [sys.executable, "-m", "pipelines", "retrain"]
+        return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        if self.server is None or self.server.poll() is not None:
+            self.serve()
+        answers(f"127.0.0.1:{self.port}", 120)
+
+    def down(self) -> None:
+        assert self.server is not None
+        os.killpg(self.server.pid, signal.SIGKILL)
+        self.server.wait()
+
+    def workers(self) -> list[psutil.Process]:
+        """Everything of this yard's but the tracker."""
+        tracker = {self.server.pid} if self.server else set()
+        found = [p for p, text in self.processes() if p.pid != os.getpid() and "mlflow" not in text]
+        return [p for p in found if p.pid not in tracker and p.status() != psutil.STATUS_ZOMBIE]
+
+    def champion(self) -> str | None:
+        from mlflow import MlflowClient
+
+        found = MlflowClient(self.uri).search_registered_models("name = 'glyphs-to-digits'")
+        return str(found[0].aliases["champion"]) if found and "champion" in found[0].aliases else None
+
+    def set(self, changes: dict[str, Any]) -> None:
+        file = self.folder / "params.yaml"
+        file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), changes), sort_keys=False))
+
+    def decisions(self) -> list[dict[str, Any]]:
+        return [r.payload | {"kind": r.kind} for r in journal.read(self.folder / "promotions" / "ledger.log")]
+
+
+def pictures(folder: Path, shift: int) -> None:
+    """200 digits to train on, in the folder of the digit `shift` further on; 500 to test on, in their own."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as prepared:
+        prepare(Digits(200), prepared)
+        store = Store(prepared)
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, rows, further in (("train", 200, shift), ("test", 500, 0)):
+            taken = store.split(name).take(np.arange(rows))
+            for row, (image, label) in enumerate(zip(taken["image"], taken["label"], strict=True)):
+                place = folder / name / str((int(label) + further) % 10)
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image[..., 0]).save(place / f"{row:03d}.png")
+
+
+def one(schedule: Schedule, number: int, fault: str, chance: random.Random) -> Round:
+    """A round, repeated until a retrain ends by itself."""
+    done = Round(fault)
+    pictures(schedule.folder / "data/raw/digits", 1 if fault == "shuffled" else 0)
+    schedule.set({"finetune.fit.epochs": 2 + number, "seed": number})
+    if fault == "tracker":
+        schedule.down()
+    while not done.codes or done.codes[-1] != 0:
+        run = schedule.start()
+        done.tries += 1
+        try:
+            done.codes.append(run.wait(chance.uniform(*KILL_AFTER) if fault == "kill" and done.tries == 1 else 600))
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+            done.killed += 1
+            done.codes.append(-9)
+        schedule.up()
+        if done.tries > 4:
+            break
+    until = time.monotonic() + LAST_WORDS
+    while (left := schedule.workers()) and time.monotonic() < until:
+        time.sleep(0.5)
+    done.left = len(left)
+    files = [f for f in schedule.folder.rglob("*") if f.is_file() and not f.is_symlink()]
+    done.megabytes = sum(f.stat().st_size for f in files) / 1e6
+    server = psutil.Process(schedule.server.pid) if schedule.server else psutil.Process()
+    done.rss = sum(p.memory_info().rss for p in [server, *server.children(recursive=True)]) / 1e6
+    done.champion = schedule.champion()
+    return done
+
+
+def scheduled(rounds: int, seed: int, keep: bool) -> int:
+    folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-schedule-")), random.Random(seed)
+    schedule = Schedule(chaos.clone(folder / "yard", {"params.yaml": SMALL}))
+    bag: list[str] = []
+    done: list[Round] = []
+    try:
+        with local_cluster(cpus=2):
+            schedule.up()
+            for number in range(rounds):
+                bag = bag or chance.sample(FAULTS, len(FAULTS))
+                fault = bag.pop() if number else "none"
+                began = time.monotonic()
+                done.append(one(schedule, number, fault, chance))
+                last = done[-1]
+                print(
+                    f"{number + 1:2} {fault:8} exit {last.codes}, champion {last.champion}, left over {last.left}, "
+                    f"{last.megabytes:.0f} MB, tracker {last.rss:.0f} MB, {time.monotonic() - began:.0f} s",
+                    flush=True,
+                )
+            began = time.monotonic()
+            idle = schedule.start().wait()
+            print(f"nothing changed: exit {idle} after {time.monotonic() - began:.1f} s", flush=True)
+        return told(schedule, done)
+    finally:
+        schedule.end()
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def told(schedule: Schedule, done: list[Round]) -> int:
+    """Prints the table; 0 when every promise held."""
+    events = schedule.decisions()
+    decided = [e for e in events if e["kind"] == "decided"]
+    verdicts = [e for e in decided if e["promote"]]
+    moved = [e for e in events if e["kind"] == "moved"]
+    held = [r.champion for r in done]
+    seen = sum(a != b for a, b in zip([None, *held], held, strict=False))
+    gains = [e["values"]["gain"] for e in verdicts if e["values"].get("gain") is not None]
+    scores = [e["values"]["score"] for e in verdicts]
+    lost = [r for r in done if r.codes[-1] != 0]
+    rows = {
+        "rounds": f"{len(done)} ({', '.join(f'{n} {f}' for f, n in sorted(Counter(r.fault for r in done).items()))})",
+        "retrains killed": str(sum(r.killed for r in done)),
+        "rounds that did not end with 0": str(len(lost)),
+        "decisions": f"{len(decided)}, {len(verdicts)} to promote",
+        "alias moves": f"{len(moved)} noted, {seen} seen at MLflow",
+        "champion on the held-out examples": " -> ".join(f"{score:.3f}" for score in scores),
+        "processes left over": str(sum(r.left for r in done)),
+        "disk, MB": f"{done[0].megabytes:.0f} after the first round, {done[-1].megabytes:.0f} after the last",
+        "tracker's memory, MB": f"{done[0].rss:.0f}, {done[-1].rss:.0f}",
+    }
+    for name, value in rows.items():
+        print(f"{name:<36} {value}")
+    fine = len(moved) == len(verdicts) == seen and all(gain > 0 for gain in gains) and not lost
+    return 0 if fine and not any(r.left for r in done) else 1
+
+
+# ------------------------------------------------------------------------------------------------ the gate alone
+
+
+def gates(count: int, examples: int = 1700) -> None:
+    """How often equal models change places: each example is as likely to be right with either, independently."""
+    random_ = np.random.default_rng(0)
+    table = {
+        "better, level 0.95": Gate(level=0.95),
+        "better, level 0.8": Gate(level=0.8),
+        "not_worse, level 0.95, margin 0.01": Gate(rule="not_worse", level=0.95, margin=0.01),
+    }
+    print(f"| {count} gates, {examples} examples | equal | worse by 0.01 | better by 0.02 |\n|---|---|---|---|")
+    for name, gate in table.items():
+        shares = []
+        for lead in (0.0, -0.01, 0.02):
+            wins = 0
+            for _ in range(count):
+                right = random_.beta(8, 0.8, examples)
+                ours, theirs = (random_.random(examples) < right + more for more in (lead, 0.0))
+                wins += judge(gate, Candidate(ours), Candidate(theirs)).promote
+            shares.append(f"{wins} ({wins / count:.1%})")
+        print(f"| {name} | {' | '.join(shares)} |", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gates", type=int, default=200)
+    parser.add_argument("--keep", action="store_true", help="leave the copy for a look at run.log")
+    given = parser.parse_args()
+    if given.gates:
+        gates(given.gates)
+    return scheduled(given.rounds, given.seed, given.keep) if given.rounds else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
