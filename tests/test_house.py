@@ -32,7 +32,7 @@ LAYERS = [
     ("components.augment",),
     ("components.data",),
     ("components.recipe", "components.journal"),
-    ("components.refusal", "components.ranges", "components.ports", "components.home"),
+    ("components.refusal", "components.ranges", "components.ports", "components.home", "components.diagnosis"),
 ]
 OWNERS = {
     "ray": {"components.cluster", "components.tuning"},
