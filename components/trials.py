@@ -69,6 +69,8 @@ def _told(name: str, value: Any) -> str:
     if isinstance(value, dict):
         inner = [_told(key, given) for key, given in value.items() if key != "use"]
         return " ".join([str(value["use"]).rpartition(".")[2], *inner] if "use" in value else inner)
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return " + ".join(_told("", item) for item in value)
     return f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
 
 
