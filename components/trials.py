@@ -60,7 +60,7 @@ def name_of(number: int) -> str:
 def describe(trial: Trial, values_only: bool = False) -> str:
     """`lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`."""
     values = " ".join(_told(key.rpartition(".")[2], value) for key, value in trial.values.items())
-    scores = " ".join(f"{name} {value:.4f}" for name, value in trial.scores.items())
+    scores = " ".join(f"{name} {value:{',.0f' if value >= 1000 else '.4f'}}" for name, value in trial.scores.items())
     return values if values_only else f"{values}  {trial.diverged or scores} after {len(trial.parts)} folds"
 
 
@@ -69,6 +69,8 @@ def _told(name: str, value: Any) -> str:
     if isinstance(value, dict):
         inner = [_told(key, given) for key, given in value.items() if key != "use"]
         return " ".join([str(value["use"]).rpartition(".")[2], *inner] if "use" in value else inner)
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return " + ".join(_told("", item) for item in value)
     return f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
 
 

@@ -23,12 +23,17 @@ ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that t
 
 
 def main(params: dict[str, Any]) -> None:
-    transforms = {role: params[verb]["task"].get("augment", []) for role, verb in ROLES.items()}
+    tasks = {role: params[verb]["task"] for role, verb in ROLES.items()}
+    transforms = {role: [*(task.get("augment") or []), *_mix(task)] for role, task in tasks.items()}
     tracked = {"augment": params["augment"], "training": transforms, "seed": params["seed"]}
     with stage("augment", params, tracked, [f"{PREPARED}/{role}" for role in ROLES]) as run:
         for role, rows in run.spread(write, PREPARED, OUT, params["augment"], transforms, params["seed"]).items():
             run.tell(f"{role}: statistics of {rows['examples']:,} training examples, {rows['derived']:,} derived")
             run.artifact(f"{OUT}/{role}/preview.png")
+
+
+def _mix(task: dict[str, Any]) -> list[dict[str, Any]]:
+    return [task["mix"]] if task.get("mix") else []
 
 
 def write(

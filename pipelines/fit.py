@@ -19,6 +19,7 @@ import numpy as np
 
 from components import cluster, figures, journal, recipe, tuning
 from components.trials import Trial, best, describe
+from pipelines import verdict
 from pipelines.check import check_recipe
 from pipelines.stage import Stage, code_digest, history, stage, table, work, write_json
 
@@ -36,7 +37,7 @@ def main(path: str) -> None:
         section = {"task": given["task"], "fit": given["fit"]}
         if "tune" in given:
             ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
-            section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready["monitor"], out))
+            section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
         fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
         found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit)
         metrics = summed(found)
@@ -49,6 +50,7 @@ def main(path: str) -> None:
             run.artifact(file, "pictures")
         if found["example"]:
             run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
+        verdict.diagnosed(run, system, found)
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         run.tell(f"{found['split']} {told}")
         for name, value in found["tags"].items():
@@ -61,11 +63,12 @@ def searched(
     section: dict[str, Any],
     data: Path,
     seed: int,
-    monitor: tuple[str, str],
+    ready: dict[str, Any],
     out: Path,
 ) -> dict[str, Any]:
     """The best values {dotted key: value} of the search that the section `tune` describes; its table and picture."""
     given = {"section": section, "prepared": f"{data}/prepared", "augmented": f"{data}/augmented"}
+    monitor = ready["monitor"]
     trials = tuning.search(
         "pipelines.training.trial",
         {"trials": given | {"count": tune["folds"], "seed": seed}},
@@ -76,7 +79,10 @@ def searched(
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, "trials", trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]
-    table(out / "search.csv", [row(trial) for trial in trials])
+    verdicts = verdict.compared(trials, monitor, ready["trivial"])
+    verdict.label_trials(run.folder, trials, verdicts)
+    rows = [row(trial) | {"diagnosis": found.verdict} for trial, found in zip(trials, verdicts, strict=True)]
+    table(out / "search.csv", rows)
     picture = figures.save(compared(trials, monitor[0]), out / "pictures" / "search.png")
     run.artifact(picture, "pictures")
     winner = best(trials, monitor)

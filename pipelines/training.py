@@ -16,10 +16,13 @@ from components import engine, exported, recipe
 from components.data.feed import Feed
 from components.data.order import folds, stretches
 from components.data.store import Store
+from components.diagnosis import entropy, error
 from components.peers import Peers
 from components.refusal import Refusal
 from components.task import Spec, State, Task
 from pipelines import augment, prepare
+
+LEARNED = 2000  # training examples that are looked at for the diagnosis
 
 
 def specification(prepared: str, augmented: str) -> Spec:
@@ -67,7 +70,7 @@ def watched_split(names: list[str]) -> str | None:
 
 
 def ready(peers: Peers, data: dict[str, Any], folder: str, task: dict[str, Any]) -> dict[str, Any]:
-    """Prepares the section `data` below `folder`, with statistics, unless they are there: {digest, monitor}."""
+    """Prepares the section `data` below `folder`, unless it is there: {digest, monitor, trivial}."""
     prepared, augmented = Path(folder) / "prepared", Path(folder) / "augmented"
     if not peers.broadcast((augmented / "statistics.json").is_file()):
         prepare.write_one(peers, recipe.build(data), prepared)
@@ -75,16 +78,27 @@ def ready(peers: Peers, data: dict[str, Any], folder: str, task: dict[str, Any])
         augment.normalise(peers, Store(prepared), augmented)
         peers.gather(None)
     built: Task = recipe.build(task)
-    return {"digest": str(Store(prepared).manifest["digest"]), "monitor": built.monitor}
+    store = Store(prepared)
+    return {"digest": str(store.manifest["digest"]), "monitor": built.monitor, "trivial": trivial(store)}
+
+
+def trivial(store: Store) -> float | None:
+    """Loss of the best constant answer to the training split's labels; None where an example has no one label."""
+    split = store.split("train")
+    column = split.columns.get("label")
+    if column is None or column.shape:
+        return None
+    return entropy(np.unique(split.array("label"), return_counts=True)[1].tolist())
 
 
 def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: dict[str, Any]) -> dict[str, Any]:
     """Prepares `data`, fits, and scores the exported model on the split kept for the end; draws, beside the model.
 
-    {split, scores, outcomes [N] or None, tags, monitor, digest, example: {inputs, outputs} or None, pictures: [path]}
+    {split, scores, outcomes [N] or None, tags, monitor, digest, trivial, seen: {split: scores}, parameters,
+    example: {inputs, outputs} or None, pictures: [path]}
     """
     found, prepared = ready(peers, data, folder, fit["section"]["task"]), f"{folder}/prepared"
-    train(peers, prepared=prepared, augmented=f"{folder}/augmented", **fit)
+    watched = train(peers, prepared=prepared, augmented=f"{folder}/augmented", **fit)
     peers.gather(None)
     store = Store(prepared)
     split = next(name for name in ("test", "validation", "train") if name in store.manifest["splits"])
@@ -94,6 +108,12 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
     trained: Task = recipe.build(fit["section"]["task"])  # which still knows where its weights came from
     found |= {"split": split, "scores": scores, "tags": trained.tags(state, scores), "requires": task.requires}
     found["outcomes"] = task.outcomes(predictions, engine.targets(task, feed))
+    found["parameters"] = parameters(state)
+    found["seen"] = {"validation": watched, "test": scores} if split == "test" and watched else {split: scores}
+    if split != "train" and error(scores, task.monitor) is not None:
+        found["seen"]["train"] = learned(
+            task, state, train_feed(prepared, f"{folder}/augmented", None, peers.device), peers
+        )
     if peers.rank == 0:
         found["example"] = example(task, state, feed)
         drawn = engine.pictures(task, state, predictions, feed, Path(fit["out"]).parent / "pictures")
@@ -137,9 +157,19 @@ def trial(
     fit |= {"evaluate_every": fit.get("epochs", 10)}
     task: Task = recipe.build(section["task"])
     outcome = engine.fit(task, specification(prepared, augmented), train, validation, None, peers, **fit)
-    seen = Feed(train.split, rows[: len(held_out)], peers.device)  # as many of those it learned from: the gap
-    learned = engine.evaluate(task, outcome.state, seen, peers)[0]
-    return outcome.scores | {f"train_{name}": value for name, value in learned.items()}
+    told = {f"train_{n}": value for n, value in learned(task, outcome.state, train, peers, len(held_out)).items()}
+    return outcome.scores | told | {"parameters": float(parameters(outcome.state))}
+
+
+def learned(task: Task, state: State, train: Feed, peers: Peers, most: int = LEARNED) -> dict[str, float]:
+    """Scores on (evenly spread) examples it learned from, as they are, without dropout: the gap's other side."""
+    rows = train.rows[np.linspace(0, len(train) - 1, min(most, len(train))).astype(int)]
+    return engine.evaluate(task, state, Feed(train.split, rows, peers.device), peers)[0]
+
+
+def parameters(state: State) -> int:
+    """Numbers that training may change."""
+    return sum(p.numel() for module in state.modules.values() for p in module.parameters())
 
 
 def score(

@@ -35,7 +35,7 @@ LAYERS = [
     ("components.data",),
     ("components.recipe", "components.journal"),
     ("components.alerts",),
-    ("components.refusal", "components.ranges", "components.ports", "components.home"),
+    ("components.refusal", "components.ranges", "components.ports", "components.home", "components.diagnosis"),
 ]
 OWNERS = {
     "ray": {"components.cluster", "components.jobs", "components.tuning"},

@@ -15,7 +15,7 @@ from components.data.order import fold
 from components.data.store import Split, Store
 from components.refusal import Refusal
 
-Transform = Callable[[Tensor, torch.Generator], Tensor]
+Transform = Callable[[Tensor, torch.Generator], Any]  # pictures, or (pictures, what is left of them)
 BLOCK = 256  # pictures in memory at once
 ROWS, COLUMNS, WIDTH, DPI = 10, 10, 8, 100  # of the preview; inches, dots an inch
 
@@ -99,7 +99,8 @@ def changed(images: np.ndarray, transforms: Sequence[Transform], generator: torc
     """uint8 [B, H, W, C] -> the same, through batch transforms of pictures in 0..1."""
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
     for transform in transforms:
-        pictures = transform(pictures, generator)
+        made = transform(pictures, generator)
+        pictures = made[0] if isinstance(made, tuple) else made  # augment/mix.py tells the labels' shares, too
     return (pictures * 255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 

@@ -25,6 +25,8 @@ class Classification(Task):
     model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
     an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); the body then learns
     at `body_rate` times the new head's rate (0 freezes it). augment: batch transforms, applied in training alone.
+    mix: `augment.mix.MixUp` or `CutMix`, after them; the labels are mixed alike, and the training accuracy is the share
+    of the mixed labels that the prediction gets.
     criterion: "mse" is the squared distance of the probabilities from the truth, there to be compared (notes: why
     cross-entropy).
     """
@@ -37,6 +39,7 @@ class Classification(Task):
         model: Callable[..., nn.Module],
         optimizer: Callable = sgd,
         augment: list | None = None,
+        mix: Callable | None = None,
         label_smoothing: Fraction = 0.0,
         criterion: Literal["cross_entropy", "mse"] = "cross_entropy",
         start: str | None = None,
@@ -44,6 +47,7 @@ class Classification(Task):
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.augment = [transform() for transform in augment or []]
+        self.mix = None if mix is None else mix()
         self.label_smoothing, self.criterion = label_smoothing, criterion
         self.start, self.body_rate = start, body_rate
         self.scale, self.byte_scale, self.shift = torch.ones(1), torch.ones(1), torch.zeros(1)
@@ -72,12 +76,20 @@ class Classification(Task):
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """[B, H, W, C] uint8 pictures, [B] labels -> cross-entropy, accuracy."""
         images = self.pixels(shard.batch, shard.generator)
-        logits, labels = state.modules["net"](images).float(), shard.batch["label"]
+        labels = shard.batch["label"]
+        if self.mix is not None:
+            images, share = self.mix(images, shard.generator)
+            truth = F.one_hot(labels, len(self.classes)).float()
+            labels = torch.lerp(truth.roll(1, 0), truth, share[:, None])
+        logits = state.modules["net"](images).float()
         if self.criterion == "mse":
-            loss = (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).square().sum(1).mean()
+            truth = F.one_hot(labels, logits.shape[1]) if self.mix is None else labels
+            loss = (logits.softmax(1) - truth).square().sum(1).mean()
         else:
             loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+        said = logits.detach().argmax(1)
+        right = (said == labels).float() if self.mix is None else labels.gather(1, said[:, None])
+        return loss, {"accuracy": right.mean()}
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """{"label": [B], "probability": [B, K]}."""

@@ -18,6 +18,7 @@ from components.augment.affine import RandomAffine
 from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
 from components.augment.jitter import ColorJitter
+from components.augment.mix import CutMix
 from components.augment.offline import Copies, Moments, changed, preview, statistics
 from components.data import dataset as datasets
 from components.data.store import Column, Split, Store
@@ -135,6 +136,13 @@ def test_the_preview_takes_crops_of_another_size(store: Store, tmp_path: Path) -
     preview(tmp_path / "a.png", store, [RandomResizedCrop(size=9)], seed=0)
     shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     assert len(cells_of(shown, (9, 9))) == 100
+
+
+def test_the_preview_shows_mixed_pairs(store: Store) -> None:
+    images = store.split("train").take(np.arange(6))["image"]
+    shown = changed(images, [CutMix()], torch.Generator().manual_seed(0))
+    assert not np.array_equal(shown, images)
+    assert ((shown == images) | (shown == np.roll(images, 1, axis=0))).all()
 
 
 def cells_of(shown: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:

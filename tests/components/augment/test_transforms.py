@@ -10,6 +10,7 @@ from components.augment.affine import RandomAffine
 from components.augment.crop import RandomCrop, RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip, RandomVerticalFlip
 from components.augment.jitter import ColorJitter
+from components.augment.policy import RandAugment, TrivialAugment
 
 TRANSFORMS = {
     "affine": RandomAffine(degrees=20, translate=0.1, scale=[0.8, 1.2], shear=10),
@@ -18,6 +19,8 @@ TRANSFORMS = {
     "horizontal flip": RandomHorizontalFlip(),
     "vertical flip": RandomVerticalFlip(),
     "jitter": ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.2),
+    "rand augment": RandAugment(),
+    "trivial augment": TrivialAugment(),
 }
 IDLE = {
     "affine": RandomAffine(),
@@ -25,6 +28,7 @@ IDLE = {
     "horizontal flip": RandomHorizontalFlip(probability=0),
     "vertical flip": RandomVerticalFlip(probability=0),
     "jitter": ColorJitter(),
+    "rand augment": RandAugment(changes=0),
 }
 SHAPES = [(40, 3, 12, 12), (40, 1, 12, 12), (7, 3, 10, 17), (1, 1, 16, 9)]
 every = pytest.mark.parametrize("name", TRANSFORMS)
