@@ -19,9 +19,9 @@ from components.refusal import Refusal
 class BatchNorm(nn.Module):
     """Features [B, features] or maps [B, features, H, W] -> the same shape, before the activation.
 
-    momentum: weight of the new statistics, as torch counts it; the notes give the weight of the old ones, 0.9. unbiased:
-    whether the moving variance is of n - 1, as torch has it; in the notes it is of n. The names of weights and
-    statistics are torch's.
+    momentum: weight of the new statistics, as torch counts it; the notes give that of the old ones, 0.9. unbiased:
+    whether the moving variance is of n - 1, as torch has it; in the notes it is of n. Weights and statistics have
+    torch's names.
     """
 
     running_mean: Tensor
@@ -37,7 +37,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        values = x.float()
+        values = x.to(self.weight.dtype)  # also under autocast: statistics of bfloat16 would be coarse
         mean, variance = self._statistics(values) if self.training else (self.running_mean, self.running_var)
         shape = (1, -1) + (1,) * (x.dim() - 2)
         scale = self.weight / (variance + self.eps).sqrt()

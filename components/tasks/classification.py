@@ -27,10 +27,10 @@ class Classification(Task):
 
     model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
     an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); the body then learns
-    at `body_rate` times the new head's rate (0 freezes it, with its batch statistics and dropout). augment: batch transforms, applied in training alone.
-    resize: side of the squares that pictures are resized to on the device (bilinear), last of all; files stay small.
-    criterion: "mse" is the squared distance of the probabilities from the truth, there to be compared (notes: why
-    cross-entropy).
+    at `body_rate` times the new head's rate (0 freezes it, with its batch statistics and dropout). augment: batch
+    transforms, applied in training alone. resize: side of the squares that pictures are resized to on the device
+    (bilinear), last of all; files stay small. criterion: "mse" is the squared distance of the probabilities from the
+    truth, there to be compared (notes: why cross-entropy).
     """
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
