@@ -4,6 +4,7 @@ A `tune` section searches before, over folds of the training split; the best val
 Data prepared for one recipe serve every other that names the same data.
 
 results/<family>/<system>/metrics.json   scores on the split kept for the end, the monitored one with its interval
+                          cost.json      parameters, operations a prediction, seconds of training, samples a second
                           history.csv    metrics against step and epoch
                           search.csv     each trial's values, its scores' mean and standard deviation over the folds
                           pictures/      curves, the search, and what the task draws
@@ -43,7 +44,10 @@ def main(path: str) -> None:
         metrics = summed(found)
         history(out / "history.csv", {system: run.folder})
         write_json(out / "metrics.json", metrics)
+        cost = found["cost"] | speed(run.folder, given["fit"].get("batch", 128))
+        write_json(out / "cost.json", cost)
         run.journal.write("metric", step=0, values={f"test/{name}": value for name, value in metrics.items()})
+        run.journal.write("metric", step=0, values={f"cost/{name}": value for name, value in cost.items()})
         for name, value in {"data.digest": found["digest"], **found["tags"]}.items():
             run.journal.write("tag", name=name, value=value)
         for file in [curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
@@ -128,6 +132,17 @@ def summed(found: dict[str, Any]) -> dict[str, float]:
     name = found["monitor"][0]
     low, high = bootstrap(found["outcomes"], LEVEL)
     return {**scores, f"{name}_low": low, f"{name}_high": high}
+
+
+def speed(folder: Path, batch: int) -> dict[str, float]:
+    """Seconds spent on steps, and examples a second, by a run's journal: whatever else was done between the steps, and
+    however often the run was begun again."""
+    lines = {r.payload["step"]: r.payload["speed"] for r in journal.read(folder / journal.LOG) if r.kind == "progress"}
+    if not lines:
+        return {}
+    examples = batch * np.diff([0, *sorted(lines)])
+    seconds = float(sum(count / lines[step] for count, step in zip(examples, sorted(lines), strict=True)))
+    return {"train_seconds": seconds, "samples_per_second": float(examples.sum()) / seconds}
 
 
 def curves(folder: Path, path: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from components import engine, exported, recipe
 from components.data.feed import Feed
@@ -95,7 +96,7 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
     """Prepares `data`, fits, and scores the exported model on the split kept for the end; draws, beside the model.
 
     {split, scores, outcomes [N] or None, tags, monitor, digest, trivial, seen: {split: scores}, parameters,
-    example: {inputs, outputs} or None, pictures: [path]}
+    example: {inputs, outputs} or None, cost, pictures: [path]}
     """
     found, prepared = ready(peers, data, folder, fit["section"]["task"]), f"{folder}/prepared"
     watched = train(peers, prepared=prepared, augmented=f"{folder}/augmented", **fit)
@@ -116,6 +117,7 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
         )
     if peers.rank == 0:
         found["example"] = example(task, state, feed)
+        found["cost"] = cost(task, state, feed)
         drawn = engine.pictures(task, state, predictions, feed, Path(fit["out"]).parent / "pictures")
         found["pictures"] = [str(file) for file in drawn]
     return found
@@ -132,6 +134,18 @@ def example(task: Task, state: State, feed: Feed) -> dict[str, dict[str, np.ndar
     return {
         kind: {n: v.cpu().numpy() for n, v in part.items()} for kind, part in (("inputs", inputs), ("outputs", outputs))
     }
+
+
+@torch.no_grad()
+def cost(task: Task, state: State, feed: Feed) -> dict[str, float]:
+    """Parameters of all modules; floating-point operations of predicting one example (a product and a sum are two)."""
+    numbers = {"parameters": float(sum(p.numel() for module in state.modules.values() for p in module.parameters()))}
+    if task.inputs and numbers["parameters"]:
+        batch = next(feed.batches(1))
+        with FlopCounterMode(display=False) as counter:
+            task.predict(state, {name: batch[name] for name in task.inputs})
+        numbers["flops"] = float(counter.get_total_flops())
+    return numbers
 
 
 def trial(

@@ -7,10 +7,11 @@ The defaults are VGG-11; for one channel, 224x224 and 10 classes: 128,806,154 pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
+from components.layers.initial import rectified
 from components.ranges import Count, Fraction
 from components.refusal import Refusal
 
@@ -19,7 +20,8 @@ class VGG(nn.Module):
     """Images [B, channels, *size] -> logits [B, classes].
 
     convolutions, widths: how many in each block, and their channels; hidden: width of both dense layers before the
-    output. Pictures must be at least 2 ** (number of blocks) a side.
+    output; norm: a layer behind each convolution, such as layers.batch_norm.BatchNorm. Pictures must be at least
+    2 ** (number of blocks) a side.
     """
 
     def __init__(
@@ -31,9 +33,10 @@ class VGG(nn.Module):
         widths: list[Count] = [64, 128, 256, 512, 512],  # noqa: B006
         hidden: Count = 4096,
         dropout: Fraction = 0.5,
+        norm: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.body = Convolutions(channels, convolutions, widths)
+        self.body = Convolutions(channels, convolutions, widths, norm)
         height, width = (side // 2 ** len(widths) for side in size)
         if not height * width:
             raise Refusal(f"task.model: {len(widths)} blocks halve pictures of {size} away; give fewer, or larger ones")
@@ -60,6 +63,7 @@ class Convolutions(nn.Module):
         channels: int = 3,
         convolutions: list[Count] = [1, 1, 2, 2, 2],  # noqa: B006
         widths: list[Count] = [64, 128, 256, 512, 512],  # noqa: B006
+        norm: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()
         if len(convolutions) != len(widths):
@@ -67,11 +71,10 @@ class Convolutions(nn.Module):
         self.blocks = nn.ModuleList()
         for count, fan_in, fan_out in zip(convolutions, [channels, *widths], widths, strict=False):
             fans = [fan_in] + [fan_out] * (count - 1)
-            self.blocks.append(nn.ModuleList(nn.Conv2d(fan, fan_out, kernel_size=3, padding=1) for fan in fans))
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):  # 16 and 19 layers don't start to learn from torch's default
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            layers = [nn.Conv2d(fan, fan_out, kernel_size=3, padding=1) for fan in fans]
+            normed = layers if norm is None else [nn.Sequential(layer, norm(fan_out)) for layer in layers]
+            self.blocks.append(nn.ModuleList(normed))
+        rectified(self)  # 16 and 19 layers don't start to learn from torch's default
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:

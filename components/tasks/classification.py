@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from torch.nn import functional as F
 
 from components.metrics.classification import confusion, scores
 from components.optimizers import sgd
-from components.ranges import Fraction, NonNegative
+from components.ranges import Count, Fraction, NonNegative
 from components.refusal import Refusal
 from components.task import Batch, Shard, Spec, State, Task
+
+if TYPE_CHECKING:
+    from components.update import Update
 
 
 class Classification(Task):
@@ -24,11 +27,11 @@ class Classification(Task):
 
     model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
     an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); the body then learns
-    at `body_rate` times the new head's rate (0 freezes it). augment: batch transforms, applied in training alone.
-    mix: `augment.mix.MixUp` or `CutMix`, after them; the labels are mixed alike, and the training accuracy is the share
-    of the mixed labels that the prediction gets.
-    criterion: "mse" is the squared distance of the probabilities from the truth, there to be compared (notes: why
-    cross-entropy).
+    at `body_rate` times the new head's rate (0 freezes it, with its batch statistics and dropout). augment: batch
+    transforms, applied in training alone. resize: side of the squares that pictures are resized to on the device
+    (bilinear), last of all; files stay small. mix: `augment.mix.MixUp` or `CutMix`, after them; the labels are mixed
+    alike, and the training accuracy is the share of the mixed labels that the prediction gets. criterion: "mse" is the
+    squared distance of the probabilities from the truth, there to be compared (notes: why cross-entropy).
     """
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
@@ -44,19 +47,21 @@ class Classification(Task):
         criterion: Literal["cross_entropy", "mse"] = "cross_entropy",
         start: str | None = None,
         body_rate: NonNegative = 1.0,
+        resize: Count | None = None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.augment = [transform() for transform in augment or []]
         self.mix = None if mix is None else mix()
         self.label_smoothing, self.criterion = label_smoothing, criterion
-        self.start, self.body_rate = start, body_rate
+        self.start, self.body_rate, self.resize = start, body_rate, resize
         self.scale, self.byte_scale, self.shift = torch.ones(1), torch.ones(1), torch.zeros(1)
         self.classes: list[str] = []
 
     def setup(self, spec: Spec) -> State:
         height, width, channels = spec.columns["image"]
         self.classes = list(spec.classes)
-        net = self.model(channels=channels, size=(height, width), classes=len(spec.classes))
+        size = (self.resize, self.resize) if self.resize else (height, width)
+        net = self.model(channels=channels, size=size, classes=len(spec.classes))
         if self.start is not None:
             copy_body(net, Path(self.start))
         mean, std = (torch.tensor(spec.statistics[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
@@ -72,6 +77,12 @@ class Classification(Task):
             net.requires_grad_(False)
             net.get_submodule("head").requires_grad_(True)
         return State(modules={"net": net}, optimizers={"net": optimizer})
+
+    def step(self, state: State, update: Update) -> dict[str, Tensor]:
+        if self.body_rate == 0:  # a frozen body behaves as in evaluation: its moving averages stay what they were
+            for name, part in state.modules["net"].named_children():
+                part.train(name == "head")
+        return update("net", self.loss)
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """[B, H, W, C] uint8 pictures, [B] labels -> cross-entropy, accuracy."""
@@ -117,11 +128,16 @@ class Classification(Task):
                 t.to(images.device) for t in (self.scale, self.byte_scale, self.shift)
             )
         if generator is None or not self.augment:
-            return images.mul_(self.byte_scale).add_(self.shift)
+            return self._resized(images.mul_(self.byte_scale).add_(self.shift))
         images = images.div_(255)
         for transform in self.augment:
             images = transform(images, generator)
-        return images * self.scale + self.shift
+        return self._resized(images * self.scale + self.shift)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if self.resize is None:
+            return images
+        return F.interpolate(images, (self.resize, self.resize), mode="bilinear", antialias=True)
 
 
 def copy_body(net: nn.Module, folder: Path) -> None:

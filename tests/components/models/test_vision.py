@@ -7,10 +7,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from components.layers.batch_norm import BatchNorm
+from components.models.alexnet import AlexNet
+from components.models.googlenet import GoogLeNet, Inception
 from components.models.lenet import LeNet
 from components.models.mlp import MLP
+from components.models.nin import NiN
 from components.models.resnet import Residual, ResNet
 from components.models.softmax import Softmax
+from components.models.vgg import VGG
+from components.refusal import Refusal
 
 
 def parameters(net: nn.Module) -> int:
@@ -22,6 +28,8 @@ def parameters(net: nn.Module) -> int:
     [
         (LeNet(1, (28, 28), 10), 61_706),
         (ResNet(1, (96, 96), 10), 11_178_378),
+        (NiN(1, (224, 224), 10), 1_992_166),
+        (GoogLeNet(1, (96, 96), 10), 5_977_530),
         (Softmax(1, (28, 28), 10), 784 * 10 + 10),
         (MLP(1, (28, 28), 10), 784 * 256 + 256 + 256 * 10 + 10),
         (MLP(3, (8, 8), 5, hidden=[7, 6]), 192 * 7 + 7 + 7 * 6 + 6 + 6 * 5 + 5),
@@ -29,6 +37,20 @@ def parameters(net: nn.Module) -> int:
 )
 def test_the_number_of_parameters(net: nn.Module, count: int) -> None:
     assert parameters(net) == count
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (AlexNet, 46_764_746),
+        (VGG, 128_806_154),
+        (lambda *a: VGG(*a, convolutions=[2, 2, 3, 3, 3]), 134_300_362),
+        (lambda *a: VGG(*a, convolutions=[2, 2, 4, 4, 4]), 139_610_058),
+    ],
+)
+def test_the_number_of_parameters_of_the_large_ones(make, count: int) -> None:
+    with torch.device("meta"):
+        assert parameters(make(1, (224, 224), 10)) == count
 
 
 @pytest.mark.parametrize(
@@ -40,6 +62,14 @@ def test_the_number_of_parameters(net: nn.Module, count: int) -> None:
         (MLP, (5, 7)),
         (lambda *a: ResNet(*a, widths=[4, 8], blocks=2, stem="cifar"), (9, 16)),
         (lambda *a: ResNet(*a, widths=[4, 8], blocks=1, stem="imagenet"), (32, 48)),
+        (lambda *a: ResNet(*a, widths=[4, 8], blocks=1, stem="cifar", norm=None), (9, 16)),
+        (lambda *a: ResNet(*a, widths=[4, 8], blocks=1, stem="cifar", norm=BatchNorm), (9, 16)),
+        (lambda *a: LeNet(*a, norm=BatchNorm), (14, 20)),
+        (lambda *a: AlexNet(*a, width=1 / 16), (67, 101)),
+        (lambda *a: VGG(*a, [1, 2], widths=[4, 8], hidden=16), (9, 16)),
+        (lambda *a: VGG(*a, [1, 2], widths=[4, 8], hidden=16, norm=BatchNorm), (9, 16)),
+        (lambda *a: NiN(*a, width=1 / 16), (67, 101)),
+        (lambda *a: GoogLeNet(*a, width=1 / 8), (32, 48)),
     ],
 )
 def test_pictures_in_logits_out_and_every_parameter_is_used(make, size: tuple[int, int]) -> None:
@@ -49,7 +79,8 @@ def test_pictures_in_logits_out_and_every_parameter_is_used(make, size: tuple[in
     assert logits.shape == (2, 6)
     F.cross_entropy(logits, torch.tensor([0, 5])).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
-    assert isinstance(net.get_submodule("head"), nn.Linear)
+    head = net.get_submodule("head")
+    assert isinstance(head, nn.Linear) or isinstance(net, NiN)
 
 
 def test_the_shapes_of_the_notes_resnet() -> None:
@@ -95,3 +126,123 @@ def test_batch_norm_follows_the_equations() -> None:
     torch.testing.assert_close(layer.running_var, running_variance.flatten())
     layer.eval()
     torch.testing.assert_close(layer(x), (x - running_mean) / (running_variance + 1e-5).sqrt() * gamma + beta)
+
+
+def maps(body: nn.Module, x: torch.Tensor, of: type[nn.Module] | tuple) -> list[tuple[int, ...]]:
+    """Channels and sides after each layer of a kind, without computing anything."""
+    found = []
+    for layer in body:
+        x = layer(x)
+        if isinstance(layer, of):
+            found.append(tuple(x.shape[1:]))
+    return found
+
+
+def test_the_maps_of_alexnet() -> None:
+    with torch.device("meta"):
+        net, x = AlexNet(1, (224, 224), 10), torch.empty(1, 1, 224, 224)
+        assert maps(net.body, x, nn.Conv2d) == [
+            *((96, 54, 54), (256, 26, 26), (384, 12, 12), (384, 12, 12), (256, 12, 12)),
+        ]
+        assert maps(net.body, x, (nn.MaxPool2d, nn.Flatten)) == [(96, 26, 26), (256, 12, 12), (256, 5, 5), (6400,)]
+
+
+def test_the_maps_of_nin() -> None:
+    with torch.device("meta"):
+        net, x = NiN(1, (224, 224), 10), torch.empty(1, 1, 224, 224)
+        assert maps(net.body, x, nn.MaxPool2d) == [(96, 26, 26), (256, 12, 12), (384, 5, 5)]
+        assert net.head(net.body(x)).shape == (1, 10, 5, 5)
+        assert net(x).shape == (1, 10)
+
+
+def test_the_maps_of_googlenet() -> None:
+    with torch.device("meta"):
+        net = GoogLeNet(1, (96, 96), 10)
+        x = net.stem(torch.empty(1, 1, 96, 96))
+        assert x.shape == (1, 192, 12, 12)
+        assert maps(net.body, x, Inception) == [
+            *((256, 12, 12), (480, 12, 12)),
+            *((512, 6, 6), (512, 6, 6), (512, 6, 6), (528, 6, 6), (832, 6, 6)),
+            *((832, 3, 3), (1024, 3, 3)),
+        ]
+
+
+def test_the_maps_of_vgg() -> None:
+    with torch.device("meta"):
+        net, x = VGG(1, (224, 224), 10), torch.empty(1, 1, 224, 224)
+        assert net.body(x).shape == (1, 512, 7, 7)
+        assert net(x).shape == (1, 10)
+
+
+@pytest.mark.parametrize("net", [AlexNet, NiN])
+def test_too_small_a_picture_is_refused(net) -> None:
+    with pytest.raises(Refusal, match="at least 67"):
+        net(1, (224, 66), 10)
+
+
+def copied(mine: nn.Module, other: nn.Module) -> None:
+    """The weights of `other`, layer by layer in their order, into `mine`; both have the same kinds of layers."""
+    kinds = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+    pairs = [[layer for layer in net.modules() if isinstance(layer, kinds)] for net in (mine, other)]
+    for target, source in zip(*pairs, strict=True):
+        target.load_state_dict(source.state_dict())
+
+
+@pytest.mark.parametrize(("name", "convolutions"), [("vgg11", [1, 1, 2, 2, 2]), ("vgg16", [2, 2, 3, 3, 3])])
+@torch.no_grad()
+def test_vgg_is_torchvisions(name: str, convolutions: list[int]) -> None:
+    """torchvision pools to 7x7 before its dense layers, which is nothing at 224x224: features and head are compared."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    other = getattr(models, name)(num_classes=4, init_weights=False).eval()
+    mine = VGG(3, (64, 64), 4, convolutions=convolutions, hidden=8).eval()
+    copied(mine.body, other.features)
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(mine.body(x), other.features(x))
+
+
+@torch.no_grad()
+def test_an_inception_block_is_torchvisions() -> None:
+    """Its convolutions carry batch normalisation and no bias, and the third path is 3x3 there: 5x5 is put in."""
+    from torchvision.models.googlenet import BasicConv2d
+    from torchvision.models.googlenet import Inception as Other
+
+    torch.manual_seed(0)
+    other = Other(12, 4, 3, 6, 2, 4, 5)
+    other.branch3[1] = BasicConv2d(2, 4, kernel_size=5, padding=2)
+    other.eval()
+    mine = Inception(12, 4, (3, 6), (2, 4), 5)
+    mine_convs = [layer for layer in mine.modules() if isinstance(layer, nn.Conv2d)]
+    for target, source in zip(mine_convs, (b for b in other.modules() if isinstance(b, BasicConv2d)), strict=True):
+        target.weight.copy_(source.conv.weight / (1 + source.bn.eps) ** 0.5)  # of fresh statistics
+        target.bias.zero_()
+    x = torch.randn(2, 12, 9, 7)
+    torch.testing.assert_close(mine(x), other(x))
+
+
+@torch.no_grad()
+def test_nin_is_a_dense_network_at_every_pixel() -> None:
+    """The first block by hand: a window's 11x11 pixels through three dense layers."""
+    torch.manual_seed(0)
+    net, x = NiN(2, (67, 67), 3, width=1 / 16).eval(), torch.randn(1, 2, 67, 67)
+    first = net.body[:6]
+    window = x[0, :, 8:19, 12:23].flatten()  # the place (2, 3) by strides of 4
+    for layer in first[::2]:
+        window = (layer.weight.flatten(1) @ window + layer.bias).relu()
+    torch.testing.assert_close(first(x)[0, :, 2, 3], window, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_alexnet_is_its_equations() -> None:
+    torch.manual_seed(0)
+    net, x = AlexNet(2, (99, 67), 3, width=1 / 32).eval(), torch.randn(2, 2, 99, 67)
+    a, b, c, d, e, f, g, h = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    y = F.max_pool2d(F.conv2d(x, a.weight, a.bias, stride=4, padding=1).relu(), 3, 2)
+    y = F.max_pool2d(F.conv2d(y, b.weight, b.bias, padding=2).relu(), 3, 2)
+    for layer in (c, d, e):
+        y = F.conv2d(y, layer.weight, layer.bias, padding=1).relu()
+    y = F.max_pool2d(y, 3, 2).flatten(1)
+    for layer in (f, g):
+        y = (y @ layer.weight.T + layer.bias).relu()
+    torch.testing.assert_close(net(x), y @ h.weight.T + h.bias)

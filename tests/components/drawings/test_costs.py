@@ -1,0 +1,21 @@
+"""The picture of a comparison shows every system at its cost and score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components import figures
+from components.drawings.costs import costs
+from components.figures import Interval
+
+
+def test_every_system_stands_at_its_cost_and_score(tmp_path: Path) -> None:
+    rows = {"small": (1e5, Interval(0.8, 0.7, 0.9)), "large": (1e9, Interval(0.9, 0.85, 0.95))}
+    figure = costs(rows, "Score against cost", "operations", "accuracy")
+    axes = figure.axes[0]
+    named = {line.get_label(): (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines}
+    assert named["small"] == (1e5, 0.8)
+    assert named["large"] == (1e9, 0.9)
+    assert [text.get_text() for text in axes.texts] == ["small", "large"]
+    assert axes.get_xscale() == "log"
+    assert figures.save(figure, tmp_path / "costs.png").stat().st_size > 5000
