@@ -6,6 +6,8 @@ Recipes are found by themselves. Budgets are cut down; the networks, tasks, opti
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -36,13 +38,21 @@ ONE_RESULT = {"language/ngram": "it counts, in the order of the text"}  # system
 UNSTABLE = {"generative/collapse": "it shows how a GAN fails to learn"}
 
 
+def original(data: dict[str, Any]) -> bool:
+    """Whether the section `data`, or one inside it, reads original files other than by the embedded default."""
+    inner = [value for value in data.values() if isinstance(value, dict) and "use" in value]
+    file, _, name = data["use"].rpartition(".")
+    takes = inspect.signature(getattr(importlib.import_module(f"components.{file}"), name)).parameters
+    return ("raw" in takes and data["use"] not in SMALL) or any(original(section) for section in inner)
+
+
 def systems() -> dict[str, dict[str, Any]]:
     """Name -> {data, task, fit}: every recipe, and the two trained stages of the flagship.
 
     Recipes on original files, which need not be there, name systems that others show on embedded data.
     """
     loaded = {f"{path.parent.name}/{path.stem}": recipe.load(path) for path in RECIPES}
-    found = {name: content for name, content in loaded.items() if "raw" not in str(recipe.flatten(content["data"]))}
+    found = {name: content for name, content in loaded.items() if not original(content["data"])}
     params = recipe.load(ROOT / "params.yaml")
     found["flagship/pretrain"] = {"data": params["data"]["source"], **pretrain.section_of(params)}
     found["flagship/scratch"] = {"data": params["data"]["target"], **finetune.section_of(params, "scratch")}
