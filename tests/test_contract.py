@@ -43,7 +43,8 @@ def original(data: dict[str, Any]) -> bool:
     inner = [value for value in data.values() if isinstance(value, dict) and "use" in value]
     file, _, name = data["use"].rpartition(".")
     takes = inspect.signature(getattr(importlib.import_module(f"components.{file}"), name)).parameters
-    return ("raw" in takes and data["use"] not in SMALL) or any(original(section) for section in inner)
+    reads = "raw" in data or ("raw" in takes and data["use"] not in SMALL)
+    return reads or any(original(section) for section in inner)
 
 
 def systems() -> dict[str, dict[str, Any]]:
