@@ -138,7 +138,7 @@ def plan() -> Plan:
     if (given := wanted()) is None:
         return Plan(gpus or len([n for n in ray.nodes() if n["Alive"]]), gpu=gpus > 0)
     least, most = given
-    return Plan(most, gpu=gpus >= most, least=least)
+    return Plan(most, gpu=gpus >= (least or most), least=least)
 
 
 class PeerLost(Exception):

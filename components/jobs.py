@@ -9,7 +9,7 @@ import shlex
 import time
 from typing import Any
 
-from components.cluster import QUIET, authenticate
+from components.cluster import QUIET, START_PATIENCE, authenticate
 from components.refusal import Refusal
 
 LOOK = 1.0  # seconds between two looks at a job whose log has ended
@@ -37,7 +37,7 @@ def submit(address: str, command: str) -> int:
     settings = {name: value for name, value in os.environ.items() if name.startswith("TRAINYARD_")}
     try:
         client = JobSubmissionClient(address)
-        job = client.submit_job(entrypoint=command, runtime_env={"env_vars": settings})
+        job = _sent(client, command, settings)
     except AuthenticationError:
         raise Refusal(f"{address} refuses our token: RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must hold its own") from None
     except (ConnectionError, ValueError) as error:
@@ -48,6 +48,18 @@ def submit(address: str, command: str) -> int:
     except KeyboardInterrupt:
         client.stop_job(job)
         raise
+
+
+def _sent(client: Any, command: str, settings: dict[str, str]) -> str:
+    """The job's id. A cluster that has just begun answers that it has no agent yet, and is asked again."""
+    until = time.monotonic() + START_PATIENCE
+    while True:
+        try:
+            return str(client.submit_job(entrypoint=command, runtime_env={"env_vars": settings}))
+        except RuntimeError as error:
+            if time.monotonic() > until:
+                raise Refusal(f"the cluster takes no job: {_first(error)}") from None
+            time.sleep(LOOK)
 
 
 def follow(client: Any, job: str) -> int:

@@ -66,7 +66,9 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
     command += ["--disable-usage-stats", f"--temp-dir={folder}", f"--include-dashboard={'true' if jobs else 'false'}"]
-    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={jobs}"] if jobs else []
+    if jobs:  # the agent that starts jobs wants a port of its own: by default that of any other cluster here
+        command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={jobs}"]
+        command += [f"--dashboard-agent-listen-port={free_port()}"]
     command += [f"--num-cpus={cpus}"] if cpus else []
     with (Path(folder) / "head.log").open("w") as log:
         head = subprocess.Popen(

@@ -156,6 +156,12 @@ def test_postgres_has_every_point_once(
     assert services.sql("SELECT name, version FROM model_versions") == [("glyphs-to-digits", 1)]
 
 
+def test_the_alias_moved_once(services: Team, workspace: Workspace, retrained: str) -> None:
+    assert services.sql("SELECT alias, version FROM registered_model_aliases") == [("champion", 1)]
+    kinds = [record.kind for record in journal.read(workspace.folder / "promotions" / "ledger.log")]
+    assert kinds == ["decided", "moved", "audited"]
+
+
 def test_files_lie_in_the_store(services: Team, retrained: str) -> None:
     keys = services.keys("mlflow/")
     assert any(key.endswith("/index.html") for key in keys)

@@ -106,6 +106,10 @@ def test_more_workers_than_processors_are_refused(cluster_of_two: str, monkeypat
             cluster.plan()
     monkeypatch.setenv("TRAINYARD_WORKERS", "1:4")
     assert cluster.plan() == cluster.Plan(4, gpu=False, least=1)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0})  # the others come when they are asked for
+    assert cluster.plan() == cluster.Plan(4, gpu=True, least=1)
+    monkeypatch.setenv("TRAINYARD_WORKERS", "2")
+    assert cluster.plan() == cluster.Plan(2, gpu=False)
 
 
 def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_torch(

@@ -1,0 +1,61 @@
+"""docs/operations.md: its commands exist, and its arithmetic is done again from its own table of inputs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "operations.md").read_text()
+INPUTS = re.findall(r"^\| `(\w+)` \| ([\d.e]+) \|.*\| (given|measured|assumed|published) \|", TEXT, re.MULTILINE)
+SUMS = re.findall(r"^\| [^|`]+ \| `(?:(\w+) = )?([^`=]+)` \| ([\d.,e]+)", TEXT, re.MULTILINE)
+
+
+def test_the_arithmetic_is_right() -> None:
+    """To the digits that are shown."""
+    known: dict[str, float] = {name: float(value) for name, value, _ in INPUTS}
+    assert len(known) == 16, sorted(known)
+    tables = re.findall(r"\| what \| arithmetic \| result \|\n\|[-|]+\n((?:\|.*\n)+)", TEXT)
+    assert len(SUMS) == sum(table.count("\n") for table in tables), "a row that is not read"
+    wrong = []
+    for name, expression, said in SUMS:
+        assert not set(re.findall(r"[a-z_]\w*", re.sub(r"\d[\d.]*e\d+", "", expression))) - known.keys(), expression
+        value = float(eval(expression, {"__builtins__": {}}, dict(known)))
+        digits = re.sub(r"e.*", "", said.replace(",", ""))
+        step = 10.0 ** (int(said.partition("e")[2] or 0) - len(digits.partition(".")[2]))
+        if abs(value - float(said.replace(",", ""))) > 0.51 * step:
+            wrong.append((expression, value, said))
+        if name:
+            known[name] = value
+    assert wrong == []
+    assert len(SUMS) > 35
+
+
+def test_what_is_called_measured_is_what_was_measured() -> None:
+    assert {name for name, _, kind in INPUTS if kind == "measured"} == {"batch_call", "http_call", "restart"}
+
+
+INLINE = re.findall(r"`(trainyard [a-z]+[^`\n]*)`", TEXT)
+BLOCKS = [line for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+COMMANDS = sorted({*INLINE, *(found[0] for line in BLOCKS if (found := re.search(r"trainyard [a-z]+ [^|)]*", line)))})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_exist(command: str) -> None:
+    cli.parser().parse_args(shlex.split(command.replace("`", ""))[1:])
+
+
+def test_the_commands_are_found() -> None:
+    verbs = {command.split()[1] for command in COMMANDS}
+    assert verbs >= {"doctor", "retrain", "schedule", "submit", "sync", "rollback", "tracker"}
+
+
+def test_the_files_it_names_exist() -> None:
+    named = set(re.findall(r"infra/[\w./-]*\w", TEXT)) - {"infra/.env"}
+    assert len(named) > 6
+    assert [name for name in named if not (ROOT / name).exists()] == []
