@@ -12,6 +12,7 @@ from typing import Any
 from components.cluster import QUIET, START_PATIENCE, authenticate
 from components.refusal import Refusal
 
+ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
 LOOK = 1.0  # seconds between two looks at a job whose log has ended
 LOST = 60.0  # seconds without an answer after which a cluster counts as gone
 
@@ -29,6 +30,7 @@ def submit(address: str, command: str) -> int:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    os.environ[ADDRESS] = address  # without it, a RAY_ADDRESS in the environment would win over the argument
     authenticate()
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient

@@ -9,11 +9,9 @@ from pathlib import Path
 from components import jobs
 from components.refusal import Refusal
 
-ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
-
 
 def main(command: list[str], address: str | None, folder: str | None, python: str | None) -> int:
-    where = address or os.environ.get(ADDRESS) or "http://127.0.0.1:8265"
+    where = address or os.environ.get(jobs.ADDRESS) or "http://127.0.0.1:8265"
     if not where.startswith(("http://", "https://")):
         raise Refusal(f"submit: {where}: the address of the cluster's dashboard, such as http://HOST:8265, is needed")
     _parsed(command)

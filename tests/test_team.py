@@ -109,7 +109,8 @@ def test_a_wrong_token_is_refused(workspace: Workspace, cluster: tuple[str, str]
 
 
 def test_the_exit_code_of_a_job_is_that_of_its_command(workspace: Workspace, cluster: tuple[str, str]) -> None:
-    said = workspace.trainyard("submit", f"--address={cluster[1]}", "plan", "nowhere.yaml", code=2)
+    elsewhere = {"RAY_ADDRESS": "127.0.0.1:1"}  # which Ray's client would prefer to the address it is given
+    said = workspace.trainyard("submit", f"--address={cluster[1]}", "plan", "nowhere.yaml", code=2, **elsewhere)
     assert "nowhere.yaml" in said
 
 
@@ -200,7 +201,7 @@ def test_the_cache_comes_back_from_the_store(services: Team, workspace: Workspac
     assert len(services.keys("dvc/")) > 10
     for folder in (".dvc/cache", "models", "data/prepared"):
         shutil.rmtree(workspace.folder / folder)
-    workspace.run(dvc, "pull")
+    workspace.run(dvc, "pull", "--allow-missing")  # what other pipelines never made is missing
     assert workspace.bytes("models", "data/prepared") == before
     assert "Running stage" not in workspace.run(dvc, "repro", "--dry")
 
