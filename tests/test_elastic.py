@@ -11,14 +11,17 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components import journal
 from components.cluster import LOOPBACK
+from components.peers import Peers
 from pipelines.run import BIN, local_cluster
+from pipelines.training import train_all
 
 pytestmark = pytest.mark.cluster
 FIT = {"epochs": 60, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seconds": 1e6}  # saved on notice alone
@@ -47,9 +50,18 @@ def node(address: str, folder: Path) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-def driver(section: str, digits: Path, out: Path, workers: str) -> subprocess.Popen:
+def working(node: subprocess.Popen) -> bool:
+    """Whether a worker of Ray Train runs on that node: a run may begin on the other one alone, and grow."""
+    for process in psutil.Process(node.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                return True
+    return False
+
+
+def driver(section: str, digits: Path, out: Path) -> subprocess.Popen:
     out.mkdir()
-    environment = os.environ | {"TRAINYARD_WORKERS": workers, "TRAINYARD_THREADS": "1"}
+    environment = os.environ | {"TRAINYARD_WORKERS": "1:2", "TRAINYARD_THREADS": "1"}
     code = [sys.executable, "-c", textwrap.dedent(DRIVER), section, str(digits), str(out)]
     return subprocess.Popen(code, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -97,25 +109,23 @@ def test_a_lost_node_costs_time_and_changes_nothing(
 ) -> None:
     for name in ("RAY_ADDRESS", *LOOPBACK):  # a cluster of its own, beside the one that other tests share
         monkeypatch.delenv(name, raising=False)
-    section = json.dumps(
-        {
-            "task": {
-                "use": "tasks.classification.Classification",
-                "model": {"use": "models.resnet.ResNet", "widths": [8, 16], "blocks": 1, "stem": "cifar"},
-            },
-            "fit": FIT,
-        }
-    )
+    section = {
+        "task": {
+            "use": "tasks.classification.Classification",
+            "model": {"use": "models.resnet.ResNet", "widths": [8, 16], "blocks": 1, "stem": "cifar"},
+        },
+        "fit": FIT,
+    }
+    alone, out = tmp_path / "alone", tmp_path / "elastic"
+    fit = {"section": section, "run": str(alone / "run"), "out": str(alone / "model"), "seed": 0}
+    train_all(Peers(), [fit], str(digits / "prepared"), str(digits / "augmented"))
+    total = steps(alone)
     with local_cluster(cpus=1, loopback=False) as address:
-        alone = driver(section, digits, tmp_path / "alone", "1")
-        assert alone.wait(300) == 0, alone.stdout.read()
-        total = steps(tmp_path / "alone")
-        out = tmp_path / "elastic"
-        with node(address, tmp_path):
+        with node(address, tmp_path) as second:
             nodes(2)
-            elastic = driver(section, digits, out, "1:2")
+            elastic = driver(json.dumps(section), digits, out)
             until = time.monotonic() + 120
-            while steps(out) < total // 6:
+            while not working(second) or steps(out) < total // 6:
                 assert elastic.poll() is None, elastic.stdout.read()
                 assert time.monotonic() < until
                 time.sleep(0.2)
@@ -136,5 +146,5 @@ def test_a_lost_node_costs_time_and_changes_nothing(
             time.sleep(0.2)
         with node(address, tmp_path):
             assert elastic.wait(400) == 0, elastic.stdout.read()
-    assert weights(out) == weights(tmp_path / "alone")
+    assert weights(out) == weights(alone)
     shutil.rmtree(out)
