@@ -136,6 +136,7 @@ class CIFAR100(CIFAR10):
     """100 classes; coarse: their 20 superclasses instead, and `classes` are numbers of these then."""
 
     name = "cifar100"
+    address = "https://www.cs.toronto.edu/~kriz/"
     md5: ClassVar[dict[str, str]] = {"cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8"}  # as published
     inside = "cifar-100-binary"
     files: ClassVar[dict[str, list[str]]] = {"train": ["train.bin"], "test": ["test.bin"]}
