@@ -81,7 +81,7 @@ class ResNet(nn.Module):
         return self.head(self.dropout(x.mean((2, 3))))
 
     def from_torchvision(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of torchvision's ResNet-18 or -34 by our names, all but the output layer.
+        """The tensors of torchvision's ResNet-18 by our names, all but the output layer.
 
         Its convolutions have no bias: zero. Batch normalisation behind its shortcuts, which the notes' lack, is folded
         into them, so that in evaluation both networks give the same.
