@@ -57,11 +57,11 @@ def name_of(number: int) -> str:
     return f"trial-{number:03d}"
 
 
-def describe(trial: Trial, values_only: bool = False) -> str:
-    """`lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`."""
+def describe(trial: Trial, values_only: bool = False, rungs: str = "folds") -> str:
+    """`lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`, or whatever its rungs are."""
     values = " ".join(_told(key.rpartition(".")[2], value) for key, value in trial.values.items())
     scores = " ".join(f"{name} {value:{',.0f' if value >= 1000 else '.4f'}}" for name, value in trial.scores.items())
-    return values if values_only else f"{values}  {trial.diverged or scores} after {len(trial.parts)} folds"
+    return values if values_only else f"{values}  {trial.diverged or scores} after {len(trial.parts)} {rungs}"
 
 
 def _told(name: str, value: Any) -> str:

@@ -1,7 +1,7 @@
 """Search over a recipe's values: Optuna's TPE proposes, ASHA stops the poor early; the only importer of `ray.tune`.
 
-Trials are light: they run on reused actors, each on one CPU (or GPU), no process group. A trial is a few rungs (folds);
-the same rung is the same data for every trial, so stopping early compares like with like.
+Trials are light: they run on reused actors, each on one CPU (or GPU), no process group. A trial is a few rungs (folds
+or seeds); the same rung is the same data for every trial, so stopping early compares like with like.
 
 The search is a pure function of (seed, parallel, data), however long a trial takes and whoever runs it: what trial n
 tries, and whether it goes on, depends on the trials up to n - parallel alone, which have ended by then. So the trials'

@@ -59,7 +59,7 @@ def check_recipe(content: dict[str, Any], where: str) -> None:
     section = {"task": content["task"], "fit": content["fit"]}
     check_fit(section, f"{where}: ")
     if "tune" in content:
-        check_tune(content["tune"], section, f"{where}: tune")
+        check_tune(content["tune"], section, f"{where}: tune", seeds=True)
 
 
 def check_data(section: Any, where: str) -> None:
@@ -84,11 +84,15 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
         raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
 
 
-def check_tune(tune: dict[str, Any], section: dict[str, Any], where: str = "tune") -> None:
-    """The search's own arguments, and that whatever it may try would be a value for `section`."""
-    recipe.check_sections(tune, {"folds": True, "search": True}, where)
-    recipe.check_values(tune, {"folds": "Count"}, where)
-    if tune["folds"] < 2:
+def check_tune(tune: dict[str, Any], section: dict[str, Any], where: str = "tune", seeds: bool = False) -> None:
+    """The search's own arguments, and that whatever it may try would be a value for `section`.
+
+    seeds: whether `seeds`, each scored on the validation split, may stand in place of `folds`.
+    """
+    by = "seeds" if seeds and "seeds" in tune else "folds"
+    recipe.check_sections(tune, {by: True, "search": True}, where)
+    recipe.check_values(tune, {by: "Count"}, where)
+    if by == "folds" and tune["folds"] < 2:
         raise Refusal(f"{where}.folds: must be at least 2: one fold holds nothing out")
     recipe.check("tuning.search", tune["search"], f"{where}.search", keywords_only=True)
     space = tune["search"]["space"]

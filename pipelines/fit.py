@@ -1,12 +1,12 @@
 """fit: one recipe of a family, from its data to an exported, scored model, in one visit to the workers.
 
-A `tune` section searches before, over folds of the training split; the best values take the place of the recipe's.
-Data prepared for one recipe serve every other that names the same data.
+A `tune` section searches before, over folds of the training split, or over seeds, scored on the validation split; the
+best values take the place of the recipe's. Data prepared for one recipe serve every other that names the same data.
 
 results/<family>/<system>/metrics.json   scores on the split kept for the end, the monitored one with its interval
                           cost.json      parameters, operations a prediction, seconds of training, samples a second
                           history.csv    metrics against step and epoch
-                          search.csv     each trial's values, its scores' mean and standard deviation over the folds
+                          search.csv     each trial's values, its scores' mean and standard deviation over folds (seeds)
                           pictures/      curves, the search, and what the task draws
                           model/         weights and how to build it again
 """
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from components import cluster, figures, journal, recipe, tuning
+from components.refusal import Refusal
 from components.trials import Trial, best, describe
 from pipelines import verdict
 from pipelines.check import check_recipe
@@ -34,7 +35,7 @@ def main(path: str) -> None:
     family, system = Path(path).parent.name, Path(path).stem
     out, seed = RESULTS / family / system, given.get("seed", 0)
     data = work() / "prepared" / recipe.digest([given["data"], code_digest()])[:16]
-    with stage("fit", {"name": family, **given}, given, [], title=system) as run:
+    with stage("fit", {"name": family, **given}, given, origins(given["task"]), title=system) as run:
         section = {"task": given["task"], "fit": given["fit"]}
         if "tune" in given:
             ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
@@ -61,6 +62,12 @@ def main(path: str) -> None:
             run.tell(f"{name}: {value}")
 
 
+def origins(task: dict[str, Any]) -> list[str]:
+    """The files and folders that a section `task` names, such as another recipe's model: the result depends on them."""
+    texts = [value for value in recipe.flatten(task).values() if isinstance(value, str)]
+    return [text for text in texts if "/" in text and Path(text).exists()]
+
+
 def searched(
     run: Stage,
     tune: dict[str, Any],
@@ -71,13 +78,16 @@ def searched(
     out: Path,
 ) -> dict[str, Any]:
     """The best values {dotted key: value} of the search that the section `tune` describes; its table and picture."""
-    given = {"section": section, "prepared": f"{data}/prepared", "augmented": f"{data}/augmented"}
+    by = "folds" if "folds" in tune else "seeds"
+    if by == "seeds" and "validation" not in ready["splits"]:
+        raise Refusal("tune.seeds: the data have no validation split to score on; give the data one, or tune.folds")
+    trial = {"section": section, "prepared": f"{data}/prepared", "augmented": f"{data}/augmented", "seed": seed}
     monitor = ready["monitor"]
     trials = tuning.search(
         "pipelines.training.trial",
-        {"trials": given | {"count": tune["folds"], "seed": seed}},
+        {"trials": trial | ({"count": tune["folds"]} if by == "folds" else {})},
         run.folder,
-        rungs=tune["folds"],
+        rungs=tune[by],
         monitor=monitor,
         gpu=cluster.plan().gpu,
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, "trials", trial.rungs),
@@ -85,16 +95,16 @@ def searched(
     )["trials"]
     verdicts = verdict.compared(trials, monitor, ready["trivial"])
     verdict.label_trials(run.folder, trials, verdicts)
-    rows = [row(trial) | {"diagnosis": found.verdict} for trial, found in zip(trials, verdicts, strict=True)]
+    rows = [row(trial, by) | {"diagnosis": found.verdict} for trial, found in zip(trials, verdicts, strict=True)]
     table(out / "search.csv", rows)
-    picture = figures.save(compared(trials, monitor[0]), out / "pictures" / "search.png")
+    picture = figures.save(compared(trials, monitor[0], by), out / "pictures" / "search.png")
     run.artifact(picture, "pictures")
     winner = best(trials, monitor)
-    run.tell(f"best of {len(trials)} trials: {describe(winner)}")
+    run.tell(f"best of {len(trials)} trials: {describe(winner, rungs=by)}")
     return winner.values
 
 
-def row(trial: Trial) -> dict[str, Any]:
+def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
     """A trial as a line of search.csv."""
     spread = {
         f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
@@ -106,19 +116,19 @@ def row(trial: Trial) -> dict[str, Any]:
         **recipe.flatten(trial.values),
         **trial.scores,
         **spread,
-        "folds": len(trial.parts),
+        by: len(trial.parts),
         "finished": trial.finished,
     }
 
 
-def compared(trials: list[Trial], score: str) -> Any:
-    """Mean and standard deviation over the folds of every trial that finished, the folds below."""
+def compared(trials: list[Trial], score: str, by: str = "folds") -> Any:
+    """Mean and standard deviation over the folds (or seeds) of every trial that finished, these below."""
     rows = {}
     for trial in (t for t in trials if t.finished):
         points = tuple(part[score] for part in trial.parts)
         mean, std = float(np.mean(points)), float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
         rows[describe(trial, values_only=True)] = figures.Interval(mean, mean - std, mean + std, points)
-    title = f"{score} over the folds, mean ± standard deviation"
+    title = f"{score} over the {by}, mean ± standard deviation"
     return figures.intervals(rows, title, score, percent=score.endswith("accuracy"))
 
 

@@ -71,7 +71,7 @@ def watched_split(names: list[str]) -> str | None:
 
 
 def ready(peers: Peers, data: dict[str, Any], folder: str, task: dict[str, Any]) -> dict[str, Any]:
-    """Prepares the section `data` below `folder`, unless it is there: {digest, monitor, trivial}."""
+    """Prepares the section `data` below `folder`, unless it is there: {digest, splits, monitor, trivial}."""
     prepared, augmented = Path(folder) / "prepared", Path(folder) / "augmented"
     if not peers.broadcast((augmented / "statistics.json").is_file()):
         prepare.write_one(peers, recipe.build(data), prepared)
@@ -80,7 +80,8 @@ def ready(peers: Peers, data: dict[str, Any], folder: str, task: dict[str, Any])
         peers.gather(None)
     built: Task = recipe.build(task)
     store = Store(prepared)
-    return {"digest": str(store.manifest["digest"]), "monitor": built.monitor, "trivial": trivial(store)}
+    found = {"digest": str(store.manifest["digest"]), "splits": list(store.manifest["splits"])}
+    return found | {"monitor": built.monitor, "trivial": trivial(store)}
 
 
 def trivial(store: Store) -> float | None:
@@ -95,7 +96,7 @@ def trivial(store: Store) -> float | None:
 def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: dict[str, Any]) -> dict[str, Any]:
     """Prepares `data`, fits, and scores the exported model on the split kept for the end; draws, beside the model.
 
-    {split, scores, outcomes [N] or None, tags, monitor, digest, trivial, seen: {split: scores}, parameters,
+    {split, scores, outcomes [N] or None, tags, monitor, digest, splits, trivial, seen: {split: scores}, parameters,
     example: {inputs, outputs} or None, cost, pictures: [path]}
     """
     found, prepared = ready(peers, data, folder, fit["section"]["task"]), f"{folder}/prepared"
@@ -155,24 +156,34 @@ def trial(
     section: dict[str, Any],
     prepared: str,
     augmented: str,
-    count: int,
     seed: int,
+    count: int | None = None,
 ) -> dict[str, float]:
-    """Scores of a search's trial on one of `count` folds of the training split: stratified, or stretches of it."""
+    """Scores of a search's trial on one of `count` folds of the training split: stratified, or stretches of it.
+
+    Without `count`, each rung is another seed: it trains on all of the training split, and the validation split scores.
+    """
     section = recipe.overlay(section, values)
     peers = Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    everything = train_feed(prepared, augmented)
-    if "label" in everything.split.columns:
-        rows, held_out = folds(everything.column("label"), count, seed)[rung]
+    if count is None:
+        train = train_feed(prepared, augmented, None, peers.device)
+        validation, seed = Feed(Store(prepared).split("validation"), None, peers.device), seed + rung
     else:
-        rows, held_out = stretches(len(everything), count)[rung]
-    train, validation = (train_feed(prepared, augmented, part, peers.device) for part in (rows, held_out))
+        rows = fold(train_feed(prepared, augmented), count, seed, rung)
+        train, validation = (train_feed(prepared, augmented, part, peers.device) for part in rows)
     fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
     fit |= {"evaluate_every": fit.get("epochs", 10)}
     task: Task = recipe.build(section["task"])
     outcome = engine.fit(task, specification(prepared, augmented), train, validation, None, peers, **fit)
-    told = {f"train_{n}": value for n, value in learned(task, outcome.state, train, peers, len(held_out)).items()}
+    told = {f"train_{n}": value for n, value in learned(task, outcome.state, train, peers, len(validation)).items()}
     return outcome.scores | told | {"parameters": float(parameters(outcome.state))}
+
+
+def fold(everything: Feed, count: int, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows held out) of one of `count` folds."""
+    if "label" in everything.split.columns:
+        return folds(everything.column("label"), count, seed)[number]
+    return stretches(len(everything), count)[number]
 
 
 def learned(task: Task, state: State, train: Feed, peers: Peers, most: int = LEARNED) -> dict[str, float]:

@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from components.data.archive import members
+from components.data.archive import combined_digest, members
 from components.data.store import Column
 from components.ranges import Count
 from components.refusal import Refusal
@@ -112,7 +112,4 @@ class BCCD:
 
 def content_digest(files: dict[str, bytes]) -> str:
     """SHA-256 over names and contents, in the order of the names: however they were packed."""
-    whole = hashlib.sha256()
-    for name in sorted(files):
-        whole.update(f"{name} {hashlib.sha256(files[name]).hexdigest()}\n".encode())
-    return whole.hexdigest()
+    return combined_digest({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})

@@ -12,11 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from components.data import idx
-from components.data.order import balanced
+from components.data.choice import Choice
 from components.data.raw import fetch
 from components.data.store import Column
 from components.ranges import Count, Natural
-from components.refusal import Refusal
 
 ROWS_PER_PART = 65536  # 51 MB
 
@@ -51,21 +50,15 @@ class FashionMNIST:
         seed: Natural = 0,
         validation: Natural = 0,
     ) -> None:
-        self.chosen = list(range(len(self.names))) if classes is None else classes
-        if not self.chosen or len({*self.chosen}) < len(self.chosen) or not {*self.chosen} <= {*range(len(self.names))}:
-            raise Refusal(f"classes: {self.chosen} must be different numbers from 0 to {len(self.names) - 1}")
-        if labels is not None and labels < len(self.chosen):
-            raise Refusal(f"labels: {labels} are fewer than the {len(self.chosen)} classes; give at least one for each")
+        self.choice = Choice(self.names, classes, labels, seed, validation)
         self.folder = Path(raw) / self.name
-        self.labels, self.seed, self.validation = labels, seed, validation
-        self.classes = [self.names[number] for number in self.chosen]
+        self.classes = self.choice.names
         self.columns = {"image": Column("uint8", (28, 28, 1)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
         for file in self.md5:  # all files at once, before any worker starts
             self._fetch(file)
-        splits = ["train", "validation", "test"] if self.validation else ["train", "test"]
-        return {split: -(-len(self._rows(split)[0]) // ROWS_PER_PART) for split in splits}
+        return {split: -(-len(self._rows(split)[0]) // ROWS_PER_PART) for split in self.choice.splits}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         rows, labels = self._rows(split)
@@ -79,19 +72,8 @@ class FashionMNIST:
             first += len(block)
 
     def _rows(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the original file that make up the split, ascending, and their new labels: int64 [N] each."""
-        original = idx.array(self._fetch(self._file(split, "labels-idx1")))
-        relabel = np.full(len(self.names), -1)
-        relabel[self.chosen] = np.arange(len(self.chosen))
-        rows = np.flatnonzero(relabel[original] >= 0)
-        if split != "test":
-            if self.validation > len(rows):
-                raise Refusal(f"validation: {self.validation} are more than the {len(rows)} examples there are")
-            held_out = rows[balanced(original[rows], self.validation, self.seed)]
-            rows = held_out if split == "validation" else np.setdiff1d(rows, held_out)
-            if split == "train" and self.labels is not None:
-                rows = rows[balanced(original[rows], self.labels, self.seed)]
-        return rows, relabel[original[rows]]
+        """Rows of the original file that make up the split, and their new labels: int64 [N] each."""
+        return self.choice.rows(idx.array(self._fetch(self._file(split, "labels-idx1"))), split)
 
     def _file(self, split: str, kind: str) -> str:
         return f"{'t10k' if split == 'test' else 'train'}-{kind}-ubyte.gz"

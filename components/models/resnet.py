@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,6 +64,7 @@ class ResNet(nn.Module):
         self.stem = nn.Sequential(*first, norm(widths[0]), nn.ReLU(inplace=True))
         if stem == "imagenet":
             self.stem.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
+        self.stages, self.blocks = len(widths), blocks
         stages = zip([widths[0], *widths], widths, strict=False)
         self.body = nn.Sequential(
             *(
@@ -77,3 +79,34 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(self.stem(x))
         return self.head(self.dropout(x.mean((2, 3))))
+
+    def from_torchvision(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of torchvision's ResNet-18 by our names, all but the output layer.
+
+        Its convolutions have no bias: zero. Batch normalisation behind its shortcuts, which the notes' lack, is folded
+        into them, so that in evaluation both networks give the same.
+        """
+        places = {"conv1": "stem.0", "bn1": "stem.1"}
+        for index in range(self.stages * self.blocks):
+            theirs, ours = f"layer{index // self.blocks + 1}.{index % self.blocks}", f"body.{index}"
+            places |= {f"{theirs}.{layer}": f"{ours}.{layer}" for layer in ("conv1", "bn1", "conv2", "bn2")}
+            places[f"{theirs}.downsample.0"] = f"{ours}.shortcut"
+        found: dict[str, Tensor] = {}
+        for theirs, ours in places.items():
+            layer = _layer(weights, theirs)
+            if theirs.endswith("downsample.0") and layer:
+                layer = folded(layer["weight"], _layer(weights, f"{theirs[:-1]}1"))
+            elif "conv" in theirs and layer:
+                layer["bias"] = torch.zeros(len(layer["weight"]))
+            found |= {f"{ours}.{name}": tensor for name, tensor in layer.items()}
+        return found
+
+
+def folded(weight: Tensor, norm: dict[str, Tensor], eps: float = 1e-5) -> dict[str, Tensor]:
+    """{weight, bias} of one convolution that does what one without a bias and its batch normalisation do."""
+    scale = norm["weight"] / (norm["running_var"] + eps).sqrt()
+    return {"weight": weight * scale.view(-1, 1, 1, 1), "bias": norm["bias"] - norm["running_mean"] * scale}
+
+
+def _layer(weights: dict[str, Tensor], place: str) -> dict[str, Tensor]:
+    return {name.rpartition(".")[2]: tensor for name, tensor in weights.items() if name.rpartition(".")[0] == place}

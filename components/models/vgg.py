@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
+from components.layers.batch_norm import BatchNorm
 from components.layers.initial import rectified
 from components.ranges import Count, Fraction
 from components.refusal import Refusal
@@ -53,6 +54,19 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.dense(self.body(x)))
+
+    def from_torchvision(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of torchvision's VGG of the same depth by our names, all but the output layer.
+
+        Its features are counted through, activations and pooling too; those with weights follow each other as ours.
+        """
+        kinds = (nn.Conv2d, nn.BatchNorm2d, BatchNorm)
+        ours = [f"body.{name}" for name, layer in self.body.named_modules() if isinstance(layer, kinds)]
+        numbers = {int(name.split(".")[1]) for name in weights if name.startswith("features.")}
+        places = {f"features.{number}": place for number, place in zip(sorted(numbers), ours, strict=False)}
+        places |= {"classifier.0": "dense.1", "classifier.3": "dense.4"}
+        parts = {name: name.rpartition(".") for name in weights}
+        return {f"{places[p]}.{kind}": weights[name] for name, (p, _, kind) in parts.items() if p in places}
 
 
 class Convolutions(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.metrics.classification import confusion, scores
+from components.models import pretrained
 from components.optimizers import sgd
 from components.ranges import Count, Fraction, NonNegative
 from components.refusal import Refusal
@@ -26,12 +27,13 @@ class Classification(Task):
     """Labels one picture.
 
     model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
-    an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); the body then learns
-    at `body_rate` times the new head's rate (0 freezes it, with its batch statistics and dropout). augment: batch
-    transforms, applied in training alone. resize: side of the squares that pictures are resized to on the device
-    (bilinear), last of all; files stay small. mix: `augment.mix.MixUp` or `CutMix`, after them; the labels are mixed
-    alike, and the training accuracy is the share of the mixed labels that the prediction gets. criterion: "mse" is the
-    squared distance of the probabilities from the truth, there to be compared (notes: why cross-entropy).
+    an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); or a .safetensors file,
+    of which is copied what fits (models/pretrained.py). The body then learns at `body_rate` times the new head's rate
+    (0 freezes it, with its batch statistics and dropout). augment: batch transforms, applied in training alone. resize:
+    side of the squares that pictures are resized to on the device (bilinear), last of all; files stay small. mix:
+    `augment.mix.MixUp` or `CutMix`, after them; the labels are mixed alike, and the training accuracy is the share of
+    the mixed labels that the prediction gets. criterion: "mse" is the squared distance of the probabilities from the
+    truth, there to be compared (notes: why cross-entropy).
     """
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
@@ -63,7 +65,8 @@ class Classification(Task):
         size = (self.resize, self.resize) if self.resize else (height, width)
         net = self.model(channels=channels, size=size, classes=len(spec.classes))
         if self.start is not None:
-            copy_body(net, Path(self.start))
+            copy = pretrained.copy if _is_file(self.start) else copy_body
+            copy(net, Path(self.start), "task.start")
         mean, std = (torch.tensor(spec.statistics[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
         self.scale, self.shift = 1 / std, -mean / std
         self.byte_scale = self.scale / 255
@@ -120,6 +123,14 @@ class Classification(Task):
         counts = confusion(predictions["label"], targets["label"], len(self.classes))
         return {"confusion": figures.confusion(counts, self.classes, "Confusion")}
 
+    def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
+        """Where the body's weights came from."""
+        if self.start is None:
+            return {}
+        if not _is_file(self.start):
+            return {"start": f"all but the output layer from {self.start}"}
+        return {"start": str(pretrained.match(state.modules["net"], Path(self.start), "task.start"))}
+
     def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [B, H, W, C] -> normalised float [B, C, H, W], in the channels-last order it is stored in."""
         images = batch["image"].permute(0, 3, 1, 2).float()
@@ -140,15 +151,20 @@ class Classification(Task):
         return F.interpolate(images, (self.resize, self.resize), mode="bilinear", antialias=True)
 
 
-def copy_body(net: nn.Module, folder: Path) -> None:
+def _is_file(start: str) -> bool:
+    """A folder, which may be missing, has a name without a suffix, or is one."""
+    return bool(Path(start).suffix) and not Path(start).is_dir()
+
+
+def copy_body(net: nn.Module, folder: Path, where: str) -> None:
     """Copies all but the output layer from `folder`/weights.safetensors (an earlier stage's module "net")."""
     file = folder / "weights.safetensors"
     if not file.is_file():
-        raise Refusal(f"task.start: no {file}; run the stage that writes it (dvc repro) or drop 'start'")
+        raise Refusal(f"{where}: no {file}; run the stage that writes it (dvc repro) or drop 'start'")
     saved = {k.removeprefix("net."): v for k, v in load_file(file).items() if k.startswith("net.")}
     body = {name: value for name, value in saved.items() if not name.startswith("head.")}
     own = {name: value for name, value in net.state_dict().items() if not name.startswith("head.")}
     wrong = sorted(own.keys() ^ body.keys()) or [name for name in own if own[name].shape != body[name].shape]
     if wrong:
-        raise Refusal(f"task.start: {file} holds another network ({wrong[0]} differs); use one model section for both")
+        raise Refusal(f"{where}: {file} holds another network ({wrong[0]} differs); use one model section for both")
     net.load_state_dict(body, strict=False)

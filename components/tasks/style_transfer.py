@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.losses.style import gram, total_variation
+from components.models.pretrained import tensors
 from components.models.vgg import Convolutions
 from components.optimizers import adam
 from components.ranges import NonNegative
@@ -162,11 +162,7 @@ def normalised(images: Tensor) -> Tensor:
 
 def load(body: nn.Module, file: Path) -> None:
     """Fills the convolutions in their order from a .safetensors file's, whatever they are called there."""
-    if file.suffix != ".safetensors" or not file.is_file():
-        raise Refusal(
-            f"task.weights: {file}: no such .safetensors file; convert weights with safetensors.torch.save_file"
-        )
-    saved = load_file(file)
+    saved = tensors(file, "task.weights")
     names = sorted((n for n, t in saved.items() if t.ndim == 4), key=_numbers)
     layers = [layer for layer in body.modules() if isinstance(layer, nn.Conv2d)]
     if len(names) < len(layers):

@@ -81,6 +81,7 @@ FLAGSHIP = [
     ("finetune/seeds", 0, "finetune.seeds: must be a whole number of at least 1"),
     ("finetune/task/body_rate", -1, "finetune.task.body_rate: must be a number of at least 0"),
     ("tune/folds", 1, "tune.folds: must be at least 2"),
+    ("tune/seeds", 5, "tune: unknown section 'seeds'"),
     ("tune/search/sample", 3, "tune.search.sample: tuning.search has no such argument (did you mean 'samples'?)"),
     ("tune/search/space", GONE, "tune.search: 'space' is missing"),
     ("tune/search/space", {"fit.bach": {"choices": [8]}}, "no value 'fit.bach' (did you mean 'fit.batch'?)"),
@@ -114,6 +115,9 @@ RECIPES = [
     ("fit/ema", 1.5, "recipe.yaml: fit.ema: must be a number from 0 to 1 or null, not 1.5"),
     ("tune", {**TUNE, "folds": "3"}, "recipe.yaml: tune.folds: must be a whole number of at least 1, not '3'"),
     ("tune", {"folds": 3}, "recipe.yaml: tune: section 'search' is missing"),
+    ("tune", {"search": TUNE["search"]}, "recipe.yaml: tune: section 'folds' is missing"),
+    ("tune", {**TUNE, "seeds": 3}, "recipe.yaml: tune: unknown section 'folds'"),
+    ("tune", {"seeds": 0, "search": TUNE["search"]}, "recipe.yaml: tune.seeds: must be a whole number of at least 1"),
     ("seed", "zero", "recipe.yaml.seed: must be a whole number of at least 0, not 'zero'"),
 ]
 
@@ -150,5 +154,6 @@ def test_a_file_that_is_not_there_is_refused(capsys) -> None:
 def test_what_is_right_passes(capsys) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     Path("recipe.yaml").write_text(yaml.safe_dump(changed(RECIPE, "tune", TUNE)))
-    assert main(["plan", "params.yaml", "recipe.yaml"]) == 0
-    assert capsys.readouterr().out.count("fine") == 2
+    Path("seeds.yaml").write_text(yaml.safe_dump(changed(RECIPE, "tune", {"seeds": 1, "search": TUNE["search"]})))
+    assert main(["plan", "params.yaml", "recipe.yaml", "seeds.yaml"]) == 0
+    assert capsys.readouterr().out.count("fine") == 3

@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from components import exported, optimizers
+from components import engine, exported, optimizers
+from components.data.feed import Feed
+from components.data.store import Store
 from components.models.lenet import LeNet
 from components.models.resnet import ResNet
 from components.models.softmax import Softmax
 from components.refusal import Refusal
 from components.task import Shard, Spec, State
 from components.tasks.classification import Classification
+from pipelines.training import specification
 
 STATISTICS = {"mean": [0.5, 0.25, 0.1], "std": [0.2, 0.3, 0.4]}
 MODEL = partial(ResNet, widths=[4, 8], blocks=1, stem="cifar")
@@ -107,6 +111,23 @@ def test_at_rate_zero_the_body_is_frozen(source: tuple[Path, State]) -> None:
     task = Classification(MODEL, start=str(source[0]), body_rate=0.0)
     net = task.setup(spec(3)).modules["net"]
     assert {name for name, p in net.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+
+
+def test_a_frozen_body_is_the_same_bytes_after_a_training(digits: Path, tmp_path: Path) -> None:
+    """Weights, and the batch statistics; at a small rate both move, at either the head learns."""
+    data = specification(str(digits / "prepared"), str(digits / "augmented"))
+    feed = Feed(Store(digits / "prepared").split("train"))
+    exported.write(tmp_path / "source", Classification(MODEL).setup(data), data, SECTION)
+    old = load_file(tmp_path / "source" / "weights.safetensors")
+    rule = partial(optimizers.sgd, lr=0.1, momentum=0.9, weight_decay=0.01)
+    for rate in (0.0, 0.01):
+        task = Classification(MODEL, rule, start=str(tmp_path / "source"), body_rate=rate)
+        state = engine.fit(task, data, feed, feed, epochs=2, batch=50, shards=2).state
+        new = {f"net.{name}": value for name, value in state.modules["net"].state_dict().items()}
+        same = {name for name in old if old[name].numpy().tobytes() == new[name].numpy().tobytes()}
+        body = {name for name in old if not name.startswith("net.head.")}
+        counters = {name for name in body if name.endswith("num_batches_tracked")}
+        assert same == body if rate == 0 else same <= counters
 
 
 def test_another_network_or_an_empty_folder_is_no_start(source: tuple[Path, State], tmp_path: Path) -> None:
