@@ -55,7 +55,7 @@ def main(path: str) -> None:
             run.artifact(file, "pictures")
         if found["example"]:
             run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
-        verdict.diagnosed(run, system, found)
+        verdict.diagnosed(run, system, found, f"{family}/{system}")
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         run.tell(f"{found['split']} {told}")
         for name, value in found["tags"].items():
@@ -105,7 +105,7 @@ def searched(
 
 
 def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
-    """A trial as a line of search.csv."""
+    """A trial as a line of search.csv; its seconds are those of a fold or seed, evaluation included."""
     spread = {
         f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
         for name in trial.scores
@@ -117,6 +117,7 @@ def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
         **trial.scores,
         **spread,
         by: len(trial.parts),
+        "seconds": round(trial.seconds / max(1, len(trial.parts)), 3),
         "finished": trial.finished,
     }
 

@@ -1,73 +1,81 @@
-"""A search's trial by itself: scored on a fold, or with another seed on the validation split."""
+"""A trial of a search on its fold: what it is watched on, and what it tells beside its scores."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components import engine, recipe
-from components.augment.offline import statistics
-from components.data.dataset import prepare
-from components.data.digits import Digits
 from components.data.feed import Feed
+from components.data.order import folds
 from components.data.store import Store
-from pipelines.fit import origins
-from pipelines.training import specification, trial
+from components.peers import Peers
+from pipelines import training, verdict
 
 SECTION: dict[str, Any] = {
     "task": {
         "use": "tasks.classification.Classification",
-        "model": {"use": "models.mlp.MLP", "hidden": [8], "dropout": 0.1},
-        "optimizer": {"use": "optimizers.sgd", "lr": 0.1},
+        "model": {"use": "models.softmax.Softmax"},
+        "optimizer": {"use": "optimizers.sgd", "lr": 0.5},
     },
-    "fit": {"epochs": 2, "batch": 20, "shards": 2},
+    "fit": {"epochs": 20, "batch": 20, "shards": 2},
 }
 
 
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """100 digits to train on, 60 for validation."""
-    folder = tmp_path_factory.mktemp("trial")
-    prepare(Digits(labels=100, validation=60), folder / "prepared")
-    (folder / "augmented").mkdir()
-    split = Store(folder / "prepared").split("train")
-    (folder / "augmented" / "statistics.json").write_text(json.dumps(statistics(split, 0, 1).finish()))
-    return {"section": SECTION, "prepared": f"{folder}/prepared", "augmented": f"{folder}/augmented"}
+def prepared(folder: Path, **data: Any) -> dict[str, str]:
+    section = {"use": "data.digits.Digits", "labels": 100, "size": 8, **data}
+    training.ready(Peers(), section, str(folder), SECTION["task"])
+    return {"prepared": str(folder / "prepared"), "augmented": str(folder / "augmented")}
 
 
-def test_without_folds_each_rung_is_a_seed_scored_on_the_validation_split(given: dict[str, Any]) -> None:
-    found = [trial({"task.optimizer.lr": 0.2}, 1, rung, seed=3, **given) for rung in range(2)]
-    section = recipe.overlay(SECTION, {"task.optimizer.lr": 0.2})
-    store = Store(given["prepared"])
-    for rung, scores in enumerate(found):
-        outcome = engine.fit(
-            recipe.build(section["task"]),
-            specification(given["prepared"], given["augmented"]),
-            Feed(store.split("train")),
-            Feed(store.split("validation")),
-            seed=3 + rung,
-            **recipe.arguments(section["fit"]),
-        )
-        assert outcome.scores.items() <= scores.items()
-    assert found[0]["loss"] != found[1]["loss"]
+def trial(paths: dict[str, str], **fit: Any) -> dict[str, float]:
+    section = {**SECTION, "fit": SECTION["fit"] | fit}
+    return training.trial({}, 1, rung=1, section=section, count=4, seed=0, **paths)
 
 
-def test_with_folds_the_validation_split_is_not_looked_at(given: dict[str, Any], tmp_path: Path) -> None:
-    scores = trial({}, 1, 0, seed=3, count=4, **given)
-    for file in Path(given["prepared"]).glob("validation-*"):
-        file.rename(tmp_path / file.name)
-    assert trial({}, 1, 0, seed=3, count=4, **given) == scores
-    assert scores["accuracy"] * 25 == pytest.approx(round(scores["accuracy"] * 25)), "of 25 held out"
-    for file in tmp_path.glob("validation-*"):
-        file.rename(Path(given["prepared"]) / file.name)
+@pytest.mark.parametrize("validation", [0, 200])
+def test_early_stopping_watches_the_validation_split_and_the_fold_judges(validation: int, tmp_path: Path) -> None:
+    """Without such a split the fold is both."""
+    paths = prepared(tmp_path, validation=validation)
+    told = trial(paths, patience=2)
+    store = Store(paths["prepared"])
+    rows, held_out = folds(store.split("train").array("label"), 4, 0)[1]
+    fold = Feed(store.split("train"), held_out)
+    watched = Feed(store.split("validation")) if validation else fold
+    task, spec = recipe.build(SECTION["task"]), training.specification(**paths)
+    train = Feed(store.split("train"), rows)
+    outcome = engine.fit(task, spec, train, watched, seed=0, patience=2, **SECTION["fit"])
+    expected = engine.evaluate(task, outcome.state, fold)[0]
+    assert {name: told[name] for name in expected} == expected
+    assert told["epochs"] == outcome.epochs < 20
+    whole = trial(paths)
+    assert whole["train_loss"] < told["train_loss"]
+    assert "epochs" not in whole
 
 
-def test_a_result_depends_on_the_files_that_its_task_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_noise_scale_is_told_where_it_was_asked_for(tmp_path: Path) -> None:
+    paths = prepared(tmp_path)
+    plain, heard = trial(paths), trial(paths, noise_scale=True)
+    assert 0 < heard.pop("noise_scale") < 1000
+    assert heard == plain
+
+
+def test_every_fit_of_a_stage_leaves_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage that trains has the validation split to judge by, the one that scores the test split."""
     monkeypatch.chdir(tmp_path)
-    Path("results/a/model").mkdir(parents=True)
-    Path("mse").touch()
-    task = {"use": "x.Y", "start": "results/a/model", "model": {"weights": "results/none"}, "criterion": "mse", "n": 3}
-    assert origins(task) == ["results/a/model"]
+    paths = prepared(tmp_path / "data", labels=20, validation=200)
+    fit = {"section": SECTION, "run": "run", "out": "model", "seed": 0}
+    (trained,) = training.train_all(Peers(), [fit], **paths)
+    assert trained["scores"] == trained["seen"]["validation"]
+    ((scores, _, scored),) = training.score(Peers(), ["model"], paths["prepared"], "test")
+    assert scores == scored["seen"]["test"]
+    assert trained["seen"]["train"] == scored["seen"]["train"]
+    found = verdict.judged(Path(".trainyard/runs/evaluate-1/fits/finetuned-0"), "finetuned 0", scored)
+    assert found.verdict == "over-fitting", "20 labels"
+    assert verdict.judged(Path(".trainyard/runs/pretrain-1"), "pretrain", trained).verdict == "over-fitting"
+    assert [(one["run"], one["verdict"]) for one in verdict.verdicts()] == [
+        ("finetuned 0", "over-fitting"),
+        ("pretrain", "over-fitting"),
+    ]
