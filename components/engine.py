@@ -25,7 +25,7 @@ import torch
 from components import checkpoint
 from components.data.feed import Feed
 from components.journal import SAVE, STOP, Journal
-from components.meter import Meter, Scores
+from components.meter import Meter, NoiseScale, Scores
 from components.peers import Peers
 from components.ranges import Count, Fraction, Natural, Positive
 from components.refusal import Diverged, Refusal, Stopped
@@ -42,6 +42,7 @@ class Outcome:
     scores: Scores  # of the last evaluation, or of the best one when the best weights are kept
     epochs: int
     done: bool  # False when stopped by `until`
+    noise_scale: float | None = None  # of the gradient at the end, in examples, where it was asked for
 
 
 def fit(
@@ -69,6 +70,7 @@ def fit(
     keep: Literal["last", "best"] = "last",
     evaluate_every: Count = 1,
     log_every: Count = 10,
+    noise_scale: bool = False,
     checkpoint_seconds: Positive = 30.0,
 ) -> Outcome:
     """Trains `task` on `train`, from the newest checkpoint in `folder` if there is one.
@@ -77,15 +79,17 @@ def fit(
     order: sequential lets each element of the batch walk through a stretch of the data (see data/order.py).
     schedule: a factory section of `schedules`; clip: the greatest gradient norm; ema: decay of the weights' moving
     average, which then is what is evaluated; patience: evaluations without progress of `task.monitor` before it stops
-    (implies keep="best"). `until` stops before that step, as if the process had been killed there.
+    (implies keep="best"); noise_scale: logs train/noise_scale, that of the gradient, by `meter.NoiseScale`.
+    `until` stops before that step, as if the process had been killed there.
     """
     peers = peers or Peers()
     best = keep == "best" or patience is not None
-    _check(batch, shards, peers, best, validation)
+    _check(batch, shards, peers, best, validation, noise_scale)
     walk = train.order(batch, seed, order == "sequential")
     state = _set_up(task, spec, seed, peers.device, channels_last, compile, ema)
-    update = Update(state, peers, seed=seed, shards=shards, precision=precision, clip=clip, accumulate=accumulate)
-    meter = Meter(task.monitor, best, patience)
+    options: dict[str, Any] = {"precision": precision, "clip": clip, "accumulate": accumulate, "norms": noise_scale}
+    update = Update(state, peers, seed=seed, shards=shards, **options)
+    meter = Meter(task.monitor, best, patience, NoiseScale(batch, shards) if noise_scale else None)
     if folder is not None and peers.rank == 0:
         checkpoint.room(folder, state)
     journal = _resume(state, meter, folder, peers)
@@ -131,7 +135,8 @@ def fit(
         task.finish(state, partial(_over, peers, train, batch))
         meter.done = True
         _save(folder, peers, state, update.mine, meter, journal)
-    return Outcome(state, meter.scores, -(-state.step // walk.steps_per_epoch), done=True)
+    noise = None if meter.noise is None else meter.noise.value
+    return Outcome(state, meter.scores, -(-state.step // walk.steps_per_epoch), done=True, noise_scale=noise)
 
 
 @torch.no_grad()
@@ -184,7 +189,7 @@ def asked(folder: Path | None, what: str) -> bool:
 # ------------------------------------------------------------------------------------------------ pieces of fit
 
 
-def _check(batch: int, shards: int, peers: Peers, best: bool, validation: Feed | None) -> None:
+def _check(batch: int, shards: int, peers: Peers, best: bool, validation: Feed | None, noise_scale: bool) -> None:
     if batch < shards:
         raise Refusal(f"fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
     if peers.size > shards:
@@ -192,6 +197,8 @@ def _check(batch: int, shards: int, peers: Peers, best: bool, validation: Feed |
             f"{peers.size} workers but fit.shards is {shards}: raise fit.shards to at least {peers.size},"
             " or start fewer workers (TRAINYARD_WORKERS)"
         )
+    if noise_scale and shards < 2:
+        raise Refusal("fit.noise_scale: compares the gradients of shards; set fit.shards to 2 or more")
     if best and validation is None:
         raise Refusal("fit.patience, fit.keep: best need a validation split; give the data set one or drop them")
 

@@ -19,7 +19,38 @@ from components.refusal import Diverged, Refusal
 from components.task import State
 
 Scores = dict[str, float]
+MEMORY = 100  # steps
+SHARD_NORM, BATCH_NORM = "shard_gradient", "batch_gradient"  # squared norms, as metrics of a step
 SAVED = ("count", "totals", "seen", "scores", "best", "waited", "stopped", "done", "position")
+
+
+@dataclass
+class NoiseScale:
+    """The gradient noise scale tr(S) / |G|^2: about the batch size above which larger ones help little.
+
+    McCandlish et al., An Empirical Model of Large-Batch Training, 2018, appendix A: gradients of b examples have the
+    mean squared norm |G|^2 + tr(S) / b, so its values for a shard and for the whole batch give unbiased estimates of
+    both; each is averaged over about MEMORY steps before they are divided. Shards weighted by their sizes count as
+    equal ones. With batch normalisation a shard's gradient is that of its own statistics.
+    """
+
+    batch: int
+    shards: int
+    signal: float = 0.0  # |G|^2
+    noise: float = 0.0  # tr(S), of one example's gradient
+
+    def add(self, shard: float, batch: float, steps: int) -> None:
+        """The mean over `steps` of the shards' squared norms and of the batch's."""
+        signal = (self.shards * batch - shard) / (self.shards - 1)
+        noise = self.batch * (shard - batch) / (self.shards - 1)
+        weight = 1 - (1 - 1 / MEMORY) ** steps  # both begin at 0, which their ratio does not see
+        self.signal += weight * (signal - self.signal)
+        self.noise += weight * (noise - self.noise)
+
+    @property
+    def value(self) -> float:
+        """In examples; infinite while the gradient can't be told from its noise."""
+        return max(self.noise, 0.0) / self.signal if self.signal > 0 else math.inf
 
 
 @dataclass
@@ -29,6 +60,7 @@ class Meter:
     monitor: tuple[str, str]
     keep_best: bool = False
     patience: int | None = None
+    noise: NoiseScale | None = None
     sums: dict[str, Tensor] = field(default_factory=dict)  # since the last line, on the device
     recent: list[dict[str, Tensor]] = field(default_factory=list)  # each step's since then: where a loss went wrong
     count: int = 0
@@ -53,6 +85,11 @@ class Meter:
         """Since the last call; a loss that is no number any more ends the run."""
         sums = {name: float(value) for name, value in self.sums.items()}
         means = {name: value / self.count for name, value in sums.items()}
+        if self.noise is not None and SHARD_NORM in means:
+            self.noise.add(means.pop(SHARD_NORM), means.pop(BATCH_NORM), self.count)
+            sums = {name: sums[name] for name in means}
+            if math.isfinite(self.noise.value):
+                means["noise_scale"] = self.noise.value
         for name, value in sums.items():
             self.totals[name] = self.totals.get(name, 0.0) + value
         self.seen, self.sums, self.count = self.seen + self.count, {}, 0
@@ -99,10 +136,14 @@ class Meter:
             self.scores, self.best_weights = self.best, {}
 
     def save(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in SAVED} | {"sums": {n: float(v) for n, v in self.sums.items()}}
+        noise = [] if self.noise is None else [self.noise.signal, self.noise.noise]
+        sums = {name: float(value) for name, value in self.sums.items()}
+        return {name: getattr(self, name) for name in SAVED} | {"sums": sums, "noise": noise}
 
     def load(self, saved: dict[str, Any], best_weights: dict[str, Tensor], device: torch.device) -> None:
         for name in SAVED:
             setattr(self, name, saved[name])
         self.sums = {name: torch.tensor(value, device=device) for name, value in saved["sums"].items()}
+        if self.noise is not None and saved["noise"]:
+            self.noise.signal, self.noise.noise = saved["noise"]
         self.best_weights = best_weights

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from components.meter import BATCH_NORM, SHARD_NORM
 from components.peers import Peers
 from components.task import Batch, Loss, Shard, State
 
@@ -86,10 +87,12 @@ class Update:
         precision: str = "float32",
         clip: float | None = None,
         accumulate: int = 1,
+        norms: bool = False,
     ) -> None:
         self.state, self.peers, self.seed, self.shards = state, peers, seed, shards
         self.mine = owned(shards, peers.size, peers.rank)
         self.bfloat16, self.clip, self.accumulate = precision == "bfloat16", clip, accumulate
+        self.norms = norms
         self.batches: list[Batch] = []
         self.weights: list[float] = []
         self.calls = 0
@@ -103,7 +106,10 @@ class Update:
         self.weights = [sizes[index] / sum(sizes) for index in self.mine]
 
     def __call__(self, name: str, loss: Loss) -> dict[str, Tensor]:
-        """One optimiser step of `state.modules[name]`; returns the metrics averaged over all shards."""
+        """One optimiser step of `state.modules[name]`; returns the metrics averaged over all shards.
+
+        `norms` adds the squared norms of the shards' gradients (their mean) and of their sum, see `meter.NoiseScale`.
+        """
         parameters = self.parameters[name]
         names: list[str] = []
 
@@ -115,9 +121,12 @@ class Update:
             scalars = torch.stack([value.detach().float(), *(m.detach().float() for m in metrics.values())])
             return [*_own(found, parameters), scalars]
 
-        *grads, scalars = self.mean(gradients)
+        *grads, scalars = self.mean(gradients, _with_norm if self.norms else None)
         for parameter, gradient in zip(parameters, grads, strict=True):
             parameter.grad = gradient
+        if self.norms:
+            names += [SHARD_NORM, BATCH_NORM]
+            scalars = torch.cat([scalars, squared_norm(grads)])
         metrics = dict(zip(names, scalars, strict=True))
         if self.clip is not None:
             metrics["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip)
@@ -126,12 +135,18 @@ class Update:
             parameter.grad = None
         return metrics
 
-    def mean(self, function: Callable[[State, Shard], Vector]) -> Vector:
-        """Mean over all shards (weighted by their sizes) of the tensors `function` returns, on every worker."""
+    def mean(
+        self, function: Callable[[State, Shard], Vector], then: Callable[[Vector], Vector] | None = None
+    ) -> Vector:
+        """Mean over all shards (weighted by their sizes) of what `function`, and `then` on it, give, on every worker.
+
+        `then` sees the whole shard, where `function` may have seen microbatches.
+        """
         draw, self.calls = self.calls, self.calls + 1
         buffers, tree, count = _Buffers(self.buffers), Tree(add_), 0
         for index, batch, weight in zip(self.mine, self.batches, self.weights, strict=True):
             values = self._guarded(function, index, batch, draw, buffers)
+            values = values if then is None else then(values)
             count = len(values)
             leaf = [*values, *buffers.read()]
             if weight != 1:
@@ -271,6 +286,16 @@ def _streams(device: torch.device) -> list[torch.Generator]:
     torch.cuda.init()
     index = torch.cuda.current_device() if device.index is None else device.index
     return [torch.default_generator, torch.cuda.default_generators[index]]
+
+
+def squared_norm(gradients: Vector) -> Tensor:
+    """[1], over all tensors."""
+    return torch.stack(torch._foreach_norm(gradients)).float().square().sum()[None]
+
+
+def _with_norm(values: Vector) -> Vector:
+    """Behind the scalars of a shard, the squared norm of the gradients before them."""
+    return [*values[:-1], torch.cat([values[-1], squared_norm(values[:-1])])]
 
 
 def _rows(batch: Batch) -> int:

@@ -82,6 +82,8 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
     batch, shards = section["fit"].get("batch", 128), section["fit"].get("shards", 1)
     if batch < shards:
         raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
+    if section["fit"].get("noise_scale") and shards < 2:
+        raise Refusal(f"{prefix}fit.noise_scale: compares the gradients of shards; set fit.shards to 2 or more")
 
 
 def check_tune(tune: dict[str, Any], section: dict[str, Any], where: str = "tune") -> None:

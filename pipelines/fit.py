@@ -95,7 +95,7 @@ def searched(
 
 
 def row(trial: Trial) -> dict[str, Any]:
-    """A trial as a line of search.csv."""
+    """A trial as a line of search.csv; its seconds are those of a fold, evaluation included."""
     spread = {
         f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
         for name in trial.scores
@@ -107,6 +107,7 @@ def row(trial: Trial) -> dict[str, Any]:
         **trial.scores,
         **spread,
         "folds": len(trial.parts),
+        "seconds": round(trial.seconds / max(1, len(trial.parts)), 3),
         "finished": trial.finished,
     }
 

@@ -172,6 +172,8 @@ def trial(
     task: Task = recipe.build(section["task"])
     outcome = engine.fit(task, specification(prepared, augmented), train, validation, None, peers, **fit)
     told = {f"train_{n}": value for n, value in learned(task, outcome.state, train, peers, len(held_out)).items()}
+    if outcome.noise_scale is not None:
+        told["noise_scale"] = outcome.noise_scale
     return outcome.scores | told | {"parameters": float(parameters(outcome.state))}
 
 

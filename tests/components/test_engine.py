@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -30,9 +31,9 @@ FIT = {"epochs": 2, "batch": 60, "shards": 4, "log_every": 3, "checkpoint_second
 
 OPTIONS = {  # what each kind adds: between them every option that carries state from step to step
     "lenet": {"clip": 1.0, "ema": 0.9},
-    "resnet": {"clip": 1.0, "ema": 0.9, "keep": "best"},
+    "resnet": {"clip": 1.0, "ema": 0.9, "keep": "best", "noise_scale": True},
     "patient": {"patience": 1, "epochs": 9, "evaluate_every": 2},
-    "bfloat16": {"precision": "bfloat16", "accumulate": 2},
+    "bfloat16": {"precision": "bfloat16", "accumulate": 2, "noise_scale": True},
 }
 
 
@@ -122,6 +123,17 @@ def test_a_finished_run_is_not_run_again(kind: str, digits: Path, tmp_path: Path
     run(Peers(), kind, digits, tmp_path)
     assert result(tmp_path) == before
     assert checkpoint.found(tmp_path)[0].stat().st_mtime_ns == newest
+
+
+def test_the_noise_scale_is_logged_and_changes_no_byte(whole, digits: Path, tmp_path: Path, monkeypatch) -> None:
+    digest, metrics = whole("resnet")
+    monkeypatch.setitem(OPTIONS, "resnet", {**OPTIONS["resnet"], "noise_scale": False})
+    fork(run, 1, "resnet", digits, tmp_path)
+    heard = deepcopy(metrics)
+    told = [metric["values"].pop("train/noise_scale") for metric in heard if "train/noise_scale" in metric["values"]]
+    assert result(tmp_path) == (digest, heard)
+    assert len(told) >= 3
+    assert min(told) > 0
 
 
 def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
@@ -252,6 +264,7 @@ def test_a_diverging_run_stops_with_the_step_and_a_remedy(digits: Path, tmp_path
         ({"batch": 501}, "larger than the 500"),
         ({"patience": 2}, "validation"),
         ({"keep": "best"}, "validation"),
+        ({"noise_scale": True}, "fit.noise_scale.*set fit.shards to 2"),
         ({"peers": Peers(rank=0, size=3), "shards": 2}, "3 workers but fit.shards is 2"),
     ],
 )

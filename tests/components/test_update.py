@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from components.meter import BATCH_NORM, SHARD_NORM, Meter, NoiseScale
 from components.peers import Peers, fork
 from components.task import State
 from components.update import Tree, Update, frontier, owned, stream
@@ -185,3 +186,81 @@ def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> N
     update.begin(batches([4, 4]), [4, 4])
     update("net", lambda s, shard: ((s.modules["net"].a + s.modules["net"].b).sum(), {"a": s.modules["net"].a[0]}))
     assert net.a.tolist() == net.b.tolist() == [0.0, 0.0, 0.0]
+
+
+# ------------------------------------------------------------------------------------------------ the noise scale
+
+WEIGHTS = torch.tensor([1.0, -0.5, 0.25, 0.0])  # distance from the ones that made the data
+SIGMA = 0.5  # of the labels
+
+
+def regression(update: Update, sizes: list[int], steps: int) -> list[dict[str, torch.Tensor]]:
+    """Squared loss at `WEIGHTS` on x ~ N(0, I), y ~ N(0, SIGMA^2), the rate being 0."""
+    generator, found = torch.Generator().manual_seed(2), []
+
+    def loss(state: State, shard) -> tuple[torch.Tensor, dict]:
+        x, y = shard.batch["x"], shard.batch["y"]
+        return (state.modules["net"](x)[:, 0] - y).square().mean(), {}
+
+    for _ in range(steps):
+        parts = [torch.randn(n, len(WEIGHTS) + 1, generator=generator) for n in sizes]
+        update.begin([{"x": part[:, 1:], "y": SIGMA * part[:, 0]} for part in parts], sizes)
+        found.append(update("net", loss))
+    return found
+
+
+def at_weights(shards: int, **options) -> Update:
+    net = nn.Linear(len(WEIGHTS), 1, bias=False)
+    net.weight.data = WEIGHTS[None].clone()
+    state = State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.0)})
+    return Update(state, Peers(), shards=shards, norms=True, **options)
+
+
+@pytest.mark.parametrize("sizes", [[4, 4], [5, 4, 4], [8, 8, 8, 8]])
+def test_the_noise_scale_is_that_of_a_linear_model(sizes: list[int]) -> None:
+    """The gradient of an example is g = 2 x (x.d - e): E g = 2 d, E |g|^2 = 4 ((n + 2) |d|^2 + n s^2) (Isserlis)."""
+    squared, n = float(WEIGHTS.square().sum()), len(WEIGHTS)
+    signal, noise = 4 * squared, 4 * ((n + 1) * squared + n * SIGMA**2)
+    meter = Meter(("loss", "min"), noise=NoiseScale(sum(sizes), len(sizes)))
+    found = regression(at_weights(len(sizes)), sizes, 4000)
+    estimates = []
+    for metrics in found:
+        one = NoiseScale(sum(sizes), len(sizes))
+        one.add(
+            float(metrics[SHARD_NORM]), float(metrics[BATCH_NORM]), steps=10**9
+        )  # forgets its zeros: this step alone
+        estimates.append((one.signal, one.noise))
+        meter.add(metrics)
+    mean, error = np.mean(estimates, 0), np.std(estimates, 0) / len(estimates) ** 0.5
+    assert abs(mean[0] - signal) < 4 * error[0] < 0.2 * signal
+    assert abs(mean[1] - noise) < 4 * error[1] < 0.1 * noise
+    told = meter.means(4000)
+    assert told["noise_scale"] == pytest.approx(noise / signal, rel=0.15)
+    assert set(told) == {"loss", "noise_scale"}
+    assert set(meter.epoch_means()) == {"loss"}
+
+
+def test_the_norms_are_those_of_whole_shards() -> None:
+    parts = batches([6, 4])
+    gradients = []
+    for part in parts:
+        state = linear_state()
+        squared(state, type("Shard", (), {"batch": part}))[0].backward()
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in state.modules["net"].parameters()]))
+    for accumulate in (1, 3):
+        update = Update(linear_state(), Peers(), shards=2, norms=True, clip=1e-3, accumulate=accumulate)
+        update.begin(parts, [6, 4])
+        metrics = update("net", squared)
+        torch.testing.assert_close(
+            metrics[SHARD_NORM], 0.6 * gradients[0].dot(gradients[0]) + 0.4 * gradients[1].dot(gradients[1])
+        )
+        whole = 0.6 * gradients[0] + 0.4 * gradients[1]
+        torch.testing.assert_close(metrics[BATCH_NORM], whole.dot(whole))
+
+
+def test_a_gradient_that_is_all_noise_has_no_finite_scale() -> None:
+    noise = NoiseScale(8, 2)
+    noise.add(shard=4.0, batch=1.0, steps=5)  # two independent ones of mean 0 would give 4 and 2
+    assert noise.value == float("inf")
+    noise.add(shard=1.0, batch=1.0, steps=10**9)
+    assert noise.value == 0.0
