@@ -166,15 +166,22 @@ def trial(
         rows, held_out = folds(everything.column("label"), count, seed)[rung]
     else:
         rows, held_out = stretches(len(everything), count)[rung]
-    train, validation = (train_feed(prepared, augmented, part, peers.device) for part in (rows, held_out))
+    train, fold = (train_feed(prepared, augmented, part, peers.device) for part in (rows, held_out))
     fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
-    fit |= {"evaluate_every": fit.get("epochs", 10)}
+    watched = fold
+    if fit.get("patience") is None and fit.get("keep", "last") == "last":
+        fit |= {"evaluate_every": fit.get("epochs", 10)}
+    elif "validation" in Store(prepared).manifest["splits"]:  # what says when to stop does not judge, too
+        watched = Feed(Store(prepared).split("validation"), None, peers.device)
     task: Task = recipe.build(section["task"])
-    outcome = engine.fit(task, specification(prepared, augmented), train, validation, None, peers, **fit)
+    outcome = engine.fit(task, specification(prepared, augmented), train, watched, None, peers, **fit)
+    scores = outcome.scores if watched is fold else engine.evaluate(task, outcome.state, fold, peers)[0]
     told = {f"train_{n}": value for n, value in learned(task, outcome.state, train, peers, len(held_out)).items()}
+    if fit.get("patience") is not None:
+        told["epochs"] = float(outcome.epochs)
     if outcome.noise_scale is not None:
         told["noise_scale"] = outcome.noise_scale
-    return outcome.scores | told | {"parameters": float(parameters(outcome.state))}
+    return scores | told | {"parameters": float(parameters(outcome.state))}
 
 
 def learned(task: Task, state: State, train: Feed, peers: Peers, most: int = LEARNED) -> dict[str, float]:

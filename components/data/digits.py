@@ -19,21 +19,32 @@ TOTAL = 1797
 class Digits:
     """`labels` examples to train on, equally many of each digit, drawn by `seed`; all others are the test split.
 
-    validation: so many of the others make a validation split, equally many of each digit, too.
+    validation: so many of the others make a validation split, equally many of each digit, too. canvas: side of an empty
+    picture in which each digit, `size` a side, lies anywhere.
     """
 
     name = "digits"
     licence = "CC BY 4.0"
     source = "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI 1998; the copy in scikit-learn"
 
-    def __init__(self, labels: Count = 100, size: Count = 16, seed: Natural = 0, validation: Natural = 0) -> None:
+    def __init__(
+        self,
+        labels: Count = 100,
+        size: Count = 16,
+        seed: Natural = 0,
+        validation: Natural = 0,
+        canvas: Count | None = None,
+    ) -> None:
         self.classes = [str(digit) for digit in range(10)]
         if not len(self.classes) <= labels < TOTAL:
             raise Refusal(f"labels: {labels} of {TOTAL} digits can't be split; give {len(self.classes)} to {TOTAL - 1}")
         if labels + validation >= TOTAL:
             raise Refusal(f"validation: {labels} + {validation} of {TOTAL} digits leave none to test on; ask for fewer")
-        self.labels, self.size, self.seed, self.validation = labels, size, seed, validation
-        self.columns = {"image": Column("uint8", (size, size, 1)), "label": Column("int64")}
+        if canvas is not None and canvas < size:
+            raise Refusal(f"canvas: digits of size {size} do not fit into {canvas}; give at least {size}")
+        self.labels, self.size, self.seed, self.validation, self.canvas = labels, size, seed, validation, canvas
+        side = canvas or size
+        self.columns = {"image": Column("uint8", (side, side, 1)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
         return {"train": 1, **({"validation": 1} if self.validation else {}), "test": 1}
@@ -47,7 +58,11 @@ class Digits:
             others = np.setdiff1d(np.arange(len(targets)), rows)
             watched = others[balanced(targets[others], self.validation, self.seed)]
             rows = watched if split == "validation" else np.setdiff1d(others, watched)
-        for image, label in zip(enlarged(levels[rows].reshape(-1, SIDE, SIDE), self.size), targets[rows], strict=True):
+        images = enlarged(levels[rows].reshape(-1, SIDE, SIDE), self.size)
+        if self.canvas is not None:
+            random = np.random.default_rng([self.seed, ("train", "validation", "test").index(split)])
+            images = placed(images, self.canvas, random)
+        for image, label in zip(images, targets[rows], strict=True):
             yield {"image": image, "label": int(label)}
 
 
@@ -56,6 +71,16 @@ def enlarged(levels: np.ndarray, size: int) -> np.ndarray:
     weights = bilinear(levels.shape[-1], size)
     grey = weights @ (levels.astype(np.float32) * np.float32(255 / LEVELS)) @ weights.T
     return np.rint(grey).astype(np.uint8)[..., None]
+
+
+def placed(images: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
+    """Pictures [N, s, s, C], each anywhere in an empty one: [N, side, side, C]."""
+    count, size = images.shape[:2]
+    places = random.integers(side - size + 1, size=(count, 2))
+    whole = np.zeros((count, side, side, images.shape[3]), dtype=images.dtype)
+    for canvas, image, (row, column) in zip(whole, images, places, strict=True):
+        canvas[row : row + size, column : column + size] = image
+    return whole
 
 
 def bilinear(old: int, new: int) -> np.ndarray:

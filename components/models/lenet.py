@@ -1,4 +1,4 @@
-"""LeNet-5 by the notes: two sigmoid convolutions with average pooling, then 120-84-K (LeCun et al. 1998).
+"""LeNet-5 by the notes: two sigmoid convolutions, each with pooling, then 120-84-K (LeCun et al. 1998).
 
 61,706 parameters for 1x28x28 and 10 classes. Other input sizes change the first linear layer alone.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 class LeNet(nn.Module):
     """Images [B, channels, *size] -> logits [B, classes]; sides of at least 14.
 
-    norm: a layer before each activation, such as layers.batch_norm.BatchNorm (notes: batch normalisation).
+    norm: a layer before each activation, such as layers.batch_norm.BatchNorm (notes: batch normalisation). pool: what
+    is kept of each 2x2 places, their mean or the greatest.
     """
 
     def __init__(
@@ -22,8 +24,10 @@ class LeNet(nn.Module):
         size: tuple[int, int],
         classes: int,
         norm: Callable[..., nn.Module] | None = None,
+        pool: Literal["average", "max"] = "average",
     ) -> None:
         super().__init__()
+        pooled = nn.AvgPool2d if pool == "average" else nn.MaxPool2d
         height, width = ((side // 2 - 4) // 2 for side in size)
 
         def activated(features: int) -> list[nn.Module]:
@@ -32,10 +36,10 @@ class LeNet(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(channels, 6, kernel_size=5, padding=2),
             *activated(6),
-            nn.AvgPool2d(2),
+            pooled(2),
             nn.Conv2d(6, 16, kernel_size=5),
             *activated(16),
-            nn.AvgPool2d(2),
+            pooled(2),
             nn.Flatten(),
             nn.Linear(16 * height * width, 120),
             *activated(120),

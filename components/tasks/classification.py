@@ -31,7 +31,8 @@ class Classification(Task):
     transforms, applied in training alone. resize: side of the squares that pictures are resized to on the device
     (bilinear), last of all; files stay small. mix: `augment.mix.MixUp` or `CutMix`, after them; the labels are mixed
     alike, and the training accuracy is the share of the mixed labels that the prediction gets. criterion: "mse" is the
-    squared distance of the probabilities from the truth, there to be compared (notes: why cross-entropy).
+    squared distance of the probabilities from the truth, there to be compared (notes: why cross-entropy). normalise:
+    false feeds the network the bytes 0..255 as they are (notes: feature normalisation).
     """
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
@@ -48,12 +49,13 @@ class Classification(Task):
         start: str | None = None,
         body_rate: NonNegative = 1.0,
         resize: Count | None = None,
+        normalise: bool = True,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.augment = [transform() for transform in augment or []]
         self.mix = None if mix is None else mix()
         self.label_smoothing, self.criterion = label_smoothing, criterion
-        self.start, self.body_rate, self.resize = start, body_rate, resize
+        self.start, self.body_rate, self.resize, self.normalise = start, body_rate, resize, normalise
         self.scale, self.byte_scale, self.shift = torch.ones(1), torch.ones(1), torch.zeros(1)
         self.classes: list[str] = []
 
@@ -65,6 +67,8 @@ class Classification(Task):
         if self.start is not None:
             copy_body(net, Path(self.start))
         mean, std = (torch.tensor(spec.statistics[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+        if not self.normalise:
+            mean, std = torch.zeros_like(mean), torch.full_like(std, 1 / 255)
         self.scale, self.shift = 1 / std, -mean / std
         self.byte_scale = self.scale / 255
         head = list(net.get_submodule("head").parameters())

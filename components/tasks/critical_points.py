@@ -34,6 +34,7 @@ class CriticalPoints(Task):
 
     model: as for Classification, without batch normalisation or dropout. scale: of the initial weights; 0 puts a
     network of sigmoids on a saddle. l2: weight of half the weights' squared norm in the loss. reach: how far it looks.
+    normalise: as for Classification.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("smallest", "min")
@@ -48,8 +49,9 @@ class CriticalPoints(Task):
         scale: NonNegative = 1.0,
         l2: NonNegative = 0.0,
         reach: Positive = 4.0,
+        normalise: bool = True,
     ) -> None:
-        self.classification = Classification(model, optimizer)
+        self.classification = Classification(model, optimizer, normalise=normalise)
         self.descend, self.products, self.scale, self.l2, self.reach = descend, products, scale, l2, reach
 
     def setup(self, spec: Spec) -> State:

@@ -49,3 +49,28 @@ def test_labels_are_balanced_nested_and_drawn_by_seed() -> None:
 def test_impossible_numbers_of_labels_are_refused(labels: int) -> None:
     with pytest.raises(Refusal, match="give 10 to 1796"):
         Digits(labels=labels)
+
+
+def test_on_a_canvas_each_digit_lies_whole_and_anywhere() -> None:
+    plain, placed = Digits(labels=400, size=8), Digits(labels=400, size=8, canvas=11)
+    for split in plain.parts():
+        corners = set()
+        for one, other in zip(plain.examples(split, 0), placed.examples(split, 0), strict=True):
+            assert one["label"] == other["label"]
+            windows = np.lib.stride_tricks.sliding_window_view(other["image"][..., 0], (8, 8))
+            found = np.argwhere((windows == one["image"][..., 0]).all((2, 3)))
+            assert len(found) >= 1
+            assert other["image"].sum() == one["image"].sum()
+            if len(found) == 1:
+                corners.add(tuple(found[0]))
+        assert corners == set(np.ndindex(4, 4))
+    again = Digits(labels=400, size=8, canvas=11)
+    assert all(
+        np.array_equal(a["image"], b["image"])
+        for a, b in zip(*(d.examples("test", 0) for d in (placed, again)), strict=True)
+    )
+
+
+def test_a_canvas_too_small_is_refused() -> None:
+    with pytest.raises(Refusal, match="canvas: digits of size 16 do not fit into 12; give at least 16"):
+        Digits(size=16, canvas=12)

@@ -48,6 +48,16 @@ def black(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("augment", [None, [lambda: lambda images, generator: images]])
+def test_bytes_stay_as_they_are_where_nothing_is_normalised(augment) -> None:
+    task = Classification(Softmax, augment=augment, normalise=False)
+    task.setup(spec(3))
+    images = batch(4, 3)["image"]
+    for generator in (None, torch.Generator()):
+        pixels = task.pixels({"image": images}, generator)
+        np.testing.assert_allclose(pixels.permute(0, 2, 3, 1).numpy(), images.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("augment", [None, [lambda: lambda images, generator: images]])
 def test_pixels_are_normalised_channel_by_channel(augment) -> None:
     task = Classification(Softmax, augment=augment)
     task.setup(spec(3))

@@ -1,0 +1,62 @@
+"""A trial of a search on its fold: what it is watched on, and what it tells beside its scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import engine, recipe
+from components.data.feed import Feed
+from components.data.order import folds
+from components.data.store import Store
+from components.peers import Peers
+from pipelines import training
+
+SECTION: dict[str, Any] = {
+    "task": {
+        "use": "tasks.classification.Classification",
+        "model": {"use": "models.softmax.Softmax"},
+        "optimizer": {"use": "optimizers.sgd", "lr": 0.5},
+    },
+    "fit": {"epochs": 20, "batch": 20, "shards": 2},
+}
+
+
+def prepared(folder: Path, **data: Any) -> dict[str, str]:
+    section = {"use": "data.digits.Digits", "labels": 100, "size": 8, **data}
+    training.ready(Peers(), section, str(folder), SECTION["task"])
+    return {"prepared": str(folder / "prepared"), "augmented": str(folder / "augmented")}
+
+
+def trial(paths: dict[str, str], **fit: Any) -> dict[str, float]:
+    section = {**SECTION, "fit": SECTION["fit"] | fit}
+    return training.trial({}, 1, rung=1, section=section, count=4, seed=0, **paths)
+
+
+@pytest.mark.parametrize("validation", [0, 200])
+def test_early_stopping_watches_the_validation_split_and_the_fold_judges(validation: int, tmp_path: Path) -> None:
+    """Without such a split the fold is both."""
+    paths = prepared(tmp_path, validation=validation)
+    told = trial(paths, patience=2)
+    store = Store(paths["prepared"])
+    rows, held_out = folds(store.split("train").array("label"), 4, 0)[1]
+    fold = Feed(store.split("train"), held_out)
+    watched = Feed(store.split("validation")) if validation else fold
+    task, spec = recipe.build(SECTION["task"]), training.specification(**paths)
+    train = Feed(store.split("train"), rows)
+    outcome = engine.fit(task, spec, train, watched, seed=0, patience=2, **SECTION["fit"])
+    expected = engine.evaluate(task, outcome.state, fold)[0]
+    assert {name: told[name] for name in expected} == expected
+    assert told["epochs"] == outcome.epochs < 20
+    whole = trial(paths)
+    assert whole["train_loss"] < told["train_loss"]
+    assert "epochs" not in whole
+
+
+def test_the_noise_scale_is_told_where_it_was_asked_for(tmp_path: Path) -> None:
+    paths = prepared(tmp_path)
+    plain, heard = trial(paths), trial(paths, noise_scale=True)
+    assert 0 < heard.pop("noise_scale") < 1000
+    assert heard == plain
