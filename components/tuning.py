@@ -72,9 +72,9 @@ def search(
         samples = len(grid(space))
         studies: dict[str, Study | Grid] = {arm: Grid(space) for arm in arms}
     else:
-        studies = {arm: Study(space, samples, parallel, monitor, seed) for arm in arms}
+        studies = {arm: Study(space, samples, parallel, monitor, seed, rungs, reduction) for arm in arms}
     begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt)
-    searcher, scheduler, follower = _ray_tune(studies, folder, rungs, monitor, reduction, on_trial)
+    searcher, scheduler, follower = _ray_tune(studies, folder, monitor, on_trial)
     results = Tuner(
         tune.with_resources(_worker(begin, str(Path.cwd())), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
         tune_config=TuneConfig(
@@ -142,9 +142,21 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
 
 
 class Study:
-    """Proposals for one arm: number n once all up to n - parallel have ended, from what these have shown."""
+    """For one arm, what trial n tries, by TPE, and whether it goes on, by ASHA: from the trials up to n - parallel.
 
-    def __init__(self, space: dict, samples: int, parallel: int, monitor: tuple[str, str], seed: int) -> None:
+    Those have all ended when n is proposed.
+    """
+
+    def __init__(
+        self,
+        space: dict,
+        samples: int,
+        parallel: int,
+        monitor: tuple[str, str],
+        seed: int,
+        rungs: int = 1,
+        reduction: int = 3,
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -152,6 +164,8 @@ class Study:
         self.study = optuna.create_study(direction="maximize" if monitor[1] == "max" else "minimize", sampler=sampler)
         self.space = {key: _distribution(key, given) for key, given in space.items()}
         self.samples, self.parallel = samples, parallel
+        self.rungs, self.reduction, self.maximise = rungs, reduction, monitor[1] == "max"
+        self.seen: dict[int, list[float]] = {}  # scores after each rung
         self.asked = self.told = 0
         self.ended: dict[int, float | None] = {}
 
@@ -169,9 +183,22 @@ class Study:
         self.told, self.asked = known, number + 1
         return number, self.study.ask(self.space).params
 
+    def keeps(self, number: int, rung: int, score: float) -> bool:
+        """Whether the trial goes on after `rung`, where the mean over its rungs is `score`."""
+        self.seen.setdefault(number, []).append(score)
+        known = range(number - self.parallel + 1)
+        others = [s[rung - 1] for n in known if len(s := self.seen.get(n, [])) >= rung]
+        return rung == self.rungs or goes_on(score, others, rung, self.reduction, self.maximise)
+
+    def again(self, number: int) -> None:
+        """The trial tells its rungs from the first one on."""
+        self.seen.pop(number, None)
+
     def end(self, number: int, value: float | None) -> None:
         """`value`: the monitored score, however far the trial came; None when it was lost or diverged."""
         self.ended[number] = value
+        if value is None:
+            self.seen.pop(number, None)  # what it scored before is no measure for others
 
 
 def grid(space: dict[str, Any]) -> list[dict[str, Any]]:
@@ -190,6 +217,13 @@ class Grid:
     def propose(self) -> tuple[int, dict[str, Any]] | None:
         number, self.asked = self.asked, min(self.asked + 1, len(self.all))
         return (number, self.all[number]) if number < len(self.all) else None
+
+    def keeps(self, number: int, rung: int, score: float) -> bool:
+        """None is stopped early."""
+        return True
+
+    def again(self, number: int) -> None:
+        """Nothing to forget."""
 
     def end(self, number: int, value: float | None) -> None:
         """What a trial scored changes nothing."""
@@ -212,9 +246,7 @@ def goes_on(score: float, others: list[float], rung: int, reduction: int, maximi
 def _ray_tune(
     studies: dict[str, Study | Grid],
     folder: Path,
-    rungs: int,
     monitor: tuple[str, str],
-    reduction: int,
     on_trial: Callable[[Trial, Path], None] | None,
 ) -> tuple[Any, Any, Any]:
     """Ray Tune's three parts on the driver's side: who proposes, who stops, who hears of it."""
@@ -224,7 +256,6 @@ def _ray_tune(
     from ray.tune.search import Searcher
 
     numbers: dict[str, tuple[str, int]] = {}  # Tune's name of a trial -> arm, number
-    seen: dict[tuple[str, int], list[float]] = {}
 
     class Proposals(Searcher):
         def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -237,8 +268,6 @@ def _ray_tune(
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
             arm, number = numbers[trial_id]
             score = result[monitor[0]] if result and not error else math.nan
-            if math.isnan(score):
-                seen.pop((arm, number), None)  # what it scored before is no measure for others
             studies[arm].end(number, None if math.isnan(score) else score)
 
         def save(self, checkpoint_path: str) -> None:
@@ -247,14 +276,7 @@ def _ray_tune(
     class Halving(FIFOScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             arm, number = numbers[trial.trial_id]
-            study = studies[arm]
-            if isinstance(study, Grid):  # none is stopped early
-                return self.CONTINUE
-            rung, score = int(result["training_iteration"]), float(result[monitor[0]])
-            seen.setdefault((arm, number), []).append(score)
-            known = range(number - study.parallel + 1)
-            others = [s[rung - 1] for n in known if len(s := seen.get((arm, n), [])) >= rung]
-            going = rung == rungs or goes_on(score, others, rung, reduction, monitor[1] == "max")
+            going = studies[arm].keeps(number, int(result["training_iteration"]), float(result[monitor[0]]))
             return self.CONTINUE if going else self.STOP
 
     class Follower(Callback):
@@ -271,13 +293,13 @@ def _ray_tune(
                 on_trial(Trial(**json.loads(file.read_text())), file.parent)
 
         def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            seen.pop(numbers[trial.trial_id], None)  # it tells its rungs again
+            arm, number = numbers[trial.trial_id]
+            studies[arm].again(number)
             error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # which Ray wrote just now
             if isinstance(error, RayTaskError):
                 self.mistake = error
                 raise error  # trying again would not help
             if "low on memory" in str(error):  # Ray itself ended the worker
-                arm, number = numbers[trial.trial_id]
                 marker = folder / arm / name_of(number) / MARKER
                 write(marker, json.loads(marker.read_text()) | {"kills": -1})
 

@@ -286,6 +286,19 @@ def test_proposals_do_not_depend_on_who_ends_first(parallel: int, random) -> Non
     assert proposals(random.randrange) == proposals(lambda count: 0)
 
 
+def test_who_goes_on_is_decided_by_trials_that_have_ended() -> None:
+    """At the second rung all go on; a trial that was lost, or tells its rungs again, is no measure for others."""
+    study = tuning.Study(SPACE, 9, 2, MONITOR, seed=1, rungs=9)
+    assert [study.keeps(0, rung, 0.5) for rung in range(1, 10)] == [True] * 9
+    assert study.keeps(1, 1, 0.1), "trial 0 may still be running"
+    assert not study.keeps(2, 1, 0.3)
+    study.end(0, None)
+    assert study.keeps(3, 1, 0.2), "better than 1, and 0 is lost"
+    assert study.keeps(3, 2, 0.0)
+    study.again(1)
+    assert study.keeps(4, 1, 0.3), "as good as 2, the only one left to compare with"
+
+
 @pytest.mark.parametrize(
     ("space", "says"),
     [

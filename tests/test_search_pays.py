@@ -1,0 +1,58 @@
+"""The benchmark of the search, on a trial whose best values are known: what it counts is what was spent."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from benchmarks.search import FOLDS, SPACE, Step, drawn, interval, reached, searched, through
+from components.refusal import Diverged
+
+
+class Peak:
+    """Best at a rate of 0.01, whatever the batch; counts the folds."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, values: dict, rung: int) -> dict[str, float]:
+        self.calls += 1
+        if values["task.optimizer.lr"] > 0.05:
+            raise Diverged("the loss became nan", 1)
+        return {"accuracy": 1 - abs(math.log10(values["task.optimizer.lr"]) + 2) / 4 + 0.001 * rung}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_spends_less_and_every_epoch_is_counted(seed: int) -> None:
+    fold = Peak()
+    steps = searched(seed, 24, fold)
+    assert len(steps) == 24
+    assert steps[-1].epochs == fold.calls < 24 * FOLDS / 2
+    assert all(one.epochs < other.epochs for one, other in pairwise(steps))
+    through_all = [step for step in steps if math.isfinite(step.score)]
+    assert 1 <= len(through_all) < 24
+    target = max(through(values, Peak()) for values in drawn(24))
+    assert reached(steps, target - 0.02) < 24 * FOLDS / 3
+
+
+def test_random_values_fill_the_space() -> None:
+    values = drawn(400)
+    rates = [math.log10(one["task.optimizer.lr"]) for one in values]
+    assert -4 <= min(rates) < -3.9
+    assert -1.1 < max(rates) <= -1
+    assert {one["fit.batch"] for one in values} == set(SPACE["fit.batch"]["choices"])
+    assert through({"task.optimizer.lr": 0.09, "fit.batch": 16}, Peak()) == -math.inf
+
+
+def test_reaching_counts_up_to_the_trial_that_is_good_enough() -> None:
+    steps = [Step(9, 0.5), Step(10, -math.inf), Step(19, 0.7), Step(28, 0.9)]
+    assert [reached(steps, target) for target in (0.4, 0.6, 0.9, 0.95)] == [9, 19, 28, math.inf]
+
+
+def test_the_interval_holds_medians_and_infinite_ones() -> None:
+    assert interval([0.2, 0.2, 0.2]) == (0.2, 0.2)
+    low, high = interval([0.1, 0.2, 0.3, 0.4, math.inf])
+    assert low == 0.1
+    assert high in (0.4, math.inf)
