@@ -10,7 +10,7 @@ import numpy as np
 from components import figures
 from components.data.store import Split, Store
 from components.metrics import comparison
-from pipelines import report
+from pipelines import report, verdict
 from pipelines.finetune import ARMS, PREPARED
 from pipelines.stage import stage, table, write_json
 
@@ -28,17 +28,20 @@ def main(params: dict[str, Any]) -> None:
             "pipelines.training.score", [str(f) for arm in ARMS for f in folders[arm]], PREPARED, "test"
         )
         arms = {arm: [scored.pop(0) for _ in folders[arm]] for arm in ARMS}
-        losses = {arm: [scores["loss"] for scores, _ in found] for arm, found in arms.items()}
-        correct = {arm: np.stack([said["label"] == truth for _, said in found]) for arm, found in arms.items()}
+        losses = {arm: [scores["loss"] for scores, *_ in found] for arm, found in arms.items()}
+        correct = {arm: np.stack([said["label"] == truth for _, said, _ in found]) for arm, found in arms.items()}
         metrics = compare(losses, correct, settings["level"], settings["draws"])
         write_json("metrics/evaluate.json", metrics)
-        _, chosen = arms["finetuned"][0]  # the first seed: a choice that needs no look at the test split
+        _, chosen, _ = arms["finetuned"][0]  # the first seed: a choice that needs no look at the test split
         names = np.array(classes)
         columns = {"truth": names[truth], "predicted": names[chosen["label"]]}
         pairs = zip(*columns.values(), strict=True)
         table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in pairs])
         mistakes(split, chosen, truth, classes, settings["mistakes"])
         run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
+        for arm, found in arms.items():
+            for folder, (_, _, seen) in zip(folders[arm], found, strict=True):
+                verdict.judged(run.folder / "fits" / f"{arm}-{folder.name}", f"{arm} {folder.name}", seen)
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
         inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from components import figures
+from components.diagnosis import REMEDIES
 from components.figures import Curve, Trial
 from components.report import Block, Missing, Picture, Row, Table, Text
 from pipelines.results import ARMS, BEST, TRIALS, Rows, name_of, number, read_csv, read_json, read_manifest, value_of
+from pipelines.verdict import verdicts
 
 WORST = (Path("plots/mistakes.svg"), Path("plots/mistakes.png"))
 PANELS = {  # title: columns; one of them is drawn
@@ -125,6 +127,32 @@ def _trial(row: dict[str, str], x: str, others: Sequence[str], best: dict[str, A
 
 def _whole(row: dict[str, str]) -> bool:
     return row.get("finished", "True") == "True"
+
+
+# ------------------------------------------------------------------------------------------------ diagnosis
+
+
+def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    """What ails each run, and what the notes would do about it; the seeds of an arm with one verdict share a row."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for found in verdicts():
+        arm, _, seed = found["run"].rpartition(" ")
+        run = ARMS.get(arm, arm) if seed.isdigit() else found["run"]
+        groups.setdefault((run, found["verdict"]), []).append(found)
+    if not groups:
+        yield Missing("the runs' diagnoses", "dvc repro")
+        return
+    rows = []
+    for (run, verdict), alike in groups.items():
+        seeds = f", {len(alike)} seed{'s' if len(alike) > 1 else ''}" if run in ARMS.values() else ""
+        remedies = "; ".join(REMEDIES[verdict]) or ("none needed" if verdict == "fine" else "-")
+        rows.append([run + seeds, verdict, "; ".join(alike[0]["reasons"]), remedies])
+    yield Table(["run", "verdict", "why", "remedies"], rows, words=(1, 2, 3))
+    yield Text(
+        "The losses are split into what the model can't express, what the optimisation leaves, over-fitting and"
+        " mismatch; the greatest part names the verdict. Of several seeds, the first one's losses are shown.",
+        quiet=True,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ mistakes

@@ -54,7 +54,7 @@ def main(path: str) -> None:
             run.artifact(file, "pictures")
         if found["example"]:
             run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
-        verdict.diagnosed(run, system, found)
+        verdict.diagnosed(run, system, found, f"{family}/{system}")
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         run.tell(f"{found['split']} {told}")
         for name, value in found["tags"].items():

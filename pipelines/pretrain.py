@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines import verdict
 from pipelines.stage import history, stage, write_json
 
 PREPARED, AUGMENTED = "data/prepared/source", "data/augmented/source"
@@ -14,10 +15,12 @@ def main(params: dict[str, Any]) -> None:
     section = section_of(params)
     with stage("pretrain", params, section | {"seed": params["seed"]}, inputs=[PREPARED, AUGMENTED]) as run:
         fit = {"section": section, "run": str(run.folder), "out": MODEL, "seed": params["seed"]}
-        (scores,) = run.spread("pipelines.training.train_all", [fit], PREPARED, AUGMENTED)
+        (found,) = run.spread("pipelines.training.train_all", [fit], PREPARED, AUGMENTED)
+        scores = found["scores"]
         write_json("metrics/pretrain.json", scores)
         history("plots/pretrain.csv", {"pretrain": run.folder})
         run.tell("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        verdict.diagnosed(run, "pretrain", found)
 
 
 def section_of(params: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from components import figures, recipe
 from components.figures import Interval
 from components.report import Block, Folded, Missing, Picture, Row, Section, Table, Text, page, pictures
 from pipelines import plots
-from pipelines.findings import finetuning, mistakes, pretraining, search
+from pipelines.findings import diagnosis, finetuning, mistakes, pretraining, search
 from pipelines.links import links
 from pipelines.results import ARMS, ENDS, read_manifest, read_metrics
 from pipelines.stage import seconds
@@ -37,6 +37,7 @@ def write(folder: Path = FOLDER) -> list[Path]:
         "Fine-tuning": finetuning,
         "Pretraining": pretraining,
         "Search": search,
+        "Diagnosis": diagnosis,
         "Mistakes": mistakes,
         "Data": _data,
         "Time": _time,

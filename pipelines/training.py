@@ -40,9 +40,17 @@ def train_feed(prepared: str, augmented: str, rows: np.ndarray | None = None, de
     return Feed(Store(prepared).split("train", extra=derived), rows, device)
 
 
-def train_all(peers: Peers, fits: list[dict[str, Any]], prepared: str, augmented: str) -> list[dict[str, float]]:
-    """Each of `fits` ({section, run, out, seed}) in turn, on all workers; the last scores of each."""
-    return [train(peers, prepared=prepared, augmented=augmented, **fit) for fit in fits]
+def train_all(peers: Peers, fits: list[dict[str, Any]], prepared: str, augmented: str) -> list[dict[str, Any]]:
+    """Each of `fits` ({section, run, out, seed}) in turn, on all workers: its last scores, and its `evidence`."""
+    results, feed = [], train_feed(prepared, augmented, None, peers.device)
+    for fit in fits:
+        scores = train(peers, prepared=prepared, augmented=augmented, **fit)
+        peers.gather(None)  # the model is there
+        seen = {"validation": scores} if scores else {}
+        results.append(
+            {"scores": scores} | evidence(peers, *exported.read(fit["out"], peers.device), Store(prepared), feed, seen)
+        )
+    return results
 
 
 def train(
@@ -190,6 +198,19 @@ def learned(task: Task, state: State, train: Feed, peers: Peers, most: int = LEA
     return engine.evaluate(task, state, Feed(train.split, rows, peers.device), peers)[0]
 
 
+def evidence(
+    peers: Peers, task: Task, state: State, store: Store, train: Feed, seen: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """What `verdict` reads of a model: its scores `seen` and those on examples it learned from, and what it is."""
+    return {
+        "seen": seen | {"train": learned(task, state, train, peers)},
+        "monitor": task.monitor,
+        "parameters": parameters(state),
+        "digest": str(store.manifest["digest"]),
+        "trivial": trivial(store),
+    }
+
+
 def parameters(state: State) -> int:
     """Numbers that training may change."""
     return sum(p.numel() for module in state.modules.values() for p in module.parameters())
@@ -197,11 +218,11 @@ def parameters(state: State) -> int:
 
 def score(
     peers: Peers, models: list[str], prepared: str, split: str
-) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """(scores, predictions) of each exported model on `split`; nothing is returned but from rank 0."""
+) -> list[tuple[dict[str, float], dict[str, np.ndarray], dict[str, Any]]]:
+    """(scores, predictions, evidence) of each exported model on `split`; nothing is returned but from rank 0."""
     results = []
     store = Store(prepared)
-    feed = Feed(store.split(split), None, peers.device)
+    feed, train = (Feed(store.split(name), None, peers.device) for name in (split, "train"))
     for folder in models:
         if (classes := exported.classes(folder)) != store.manifest["classes"]:
             raise Refusal(
@@ -209,5 +230,6 @@ def score(
                 f" {len(store.manifest['classes'])}; train it on these data"
             )
         task, state = exported.read(folder, peers.device)
-        results.append(engine.evaluate(task, state, feed, peers))
+        scores, predictions = engine.evaluate(task, state, feed, peers)
+        results.append((scores, predictions, evidence(peers, task, state, store, train, {split: scores})))
     return results

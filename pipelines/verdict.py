@@ -17,14 +17,17 @@ from components.journal import LOG, STAGE_LOG, Journal
 from components.trials import Trial, describe, name_of
 from pipelines.stage import Stage, work, write_json
 
-EVIDENCE = "evidence.json"
+EVIDENCE, VERDICT = "evidence.json", "verdict.json"
 REGULARISERS = {"weight_decay", "dropout", "label_smoothing", "augment", "mix", "patience"}
 TAG, NOTE = "trainyard.diagnosis", "mlflow.note.content"
 
 
-def diagnosed(run: Stage, system: str, found: dict[str, Any]) -> Diagnosis:
-    """Of a fit, from what `training.from_data_to_scores` found and the run's journal; tagged and told."""
-    verdict = judged(run.folder, system, found)
+def diagnosed(run: Stage, system: str, found: dict[str, Any], shown: str = "") -> Diagnosis:
+    """Of a fit, from what `training.from_data_to_scores` found and the run's journal; tagged and told.
+
+    shown: its name in the report, where the system's does not say enough.
+    """
+    verdict = judged(run.folder, system, found, shown)
     label(run.journal, verdict)
     run.tell(f"diagnosis: {verdict.verdict}: {'; '.join(verdict.reasons)}")
     for remedy in verdict.remedies:
@@ -32,7 +35,24 @@ def diagnosed(run: Stage, system: str, found: dict[str, Any]) -> Diagnosis:
     return verdict
 
 
-def judged(folder: Path, system: str, found: dict[str, Any]) -> Diagnosis:
+def judged(folder: Path, system: str, found: dict[str, Any], shown: str = "") -> Diagnosis:
+    """The verdict, which lies in `folder` for the report."""
+    verdict = _judged(folder, system, found)
+    write_json(folder / VERDICT, {"run": shown or system, "verdict": verdict.verdict, "reasons": verdict.reasons})
+    return verdict
+
+
+def verdicts() -> list[dict[str, Any]]:
+    """The newest of each run that this machine knows: {run, verdict, reasons}, by name."""
+    files = [file for pattern in (VERDICT, f"fits/*/{VERDICT}") for file in (work() / "runs").glob(f"*/{pattern}")]
+    newest: dict[str, dict[str, Any]] = {}
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file)):
+        found = json.loads(file.read_text())
+        newest[found["run"]] = found
+    return [newest[run] for run in sorted(newest)]
+
+
+def _judged(folder: Path, system: str, found: dict[str, Any]) -> Diagnosis:
     measured = {name: error(scores, found["monitor"]) for name, scores in found["seen"].items()}
     seen = curves(folder)
     trivial = found["trivial"] if "loss" in found["seen"].get("train", {}) else 1.0

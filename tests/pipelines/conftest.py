@@ -102,6 +102,9 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(np.full((8, 8), count, np.uint8)).save(preview)
     parts = {"import": 1.0, "connect": 0.5, "workers": 10.0, "total": 13.0}
     write_json(".trainyard/seconds.json", {"prepare": parts, "evaluate": parts | {"workers": 2.0, "total": 5.0}})
+    for run, verdict in {"pretrain": "model bias", "finetuned 0": "fine", "finetuned 1": "fine"}.items():
+        found = {"run": run, "verdict": verdict, "reasons": [f"loss training 0.5 of {run}"]}
+        write_json(f".trainyard/runs/evaluate-1/fits/{run.replace(' ', '-')}/verdict.json", found)
     figures.save(figures.grid([np.eye(4)], ["8 → 1  p=0.98"]), "plots/mistakes.svg")
     return tmp_path
 

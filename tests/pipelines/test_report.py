@@ -67,11 +67,23 @@ def test_the_page_says_what_the_files_say(results: Path) -> None:
         "18 seconds in all",
         "use: tasks.classification.Classification",
         "8 → 1 p=0.98",
+        "fine-tuned, 2 seeds fine loss training 0.5 of finetuned 0 none needed",
+        "pretrain model bias loss training 0.5 of pretrain a model that can express more: more layers",
     ):
         assert said in seen
     assert "Not there yet" not in seen
     assert all(path.is_file() for path in written)
     assert len({path.name for path in written}) == len(written) >= 11
+
+
+def test_the_newest_verdict_of_a_run_is_shown_with_its_remedies(results: Path) -> None:
+    found = {"run": "finetuned 1", "verdict": "over-fitting", "reasons": ["loss training 0, test 1"]}
+    write_json(".trainyard/runs/evaluate-2/fits/finetuned-1/verdict.json", found)
+    write_json(".trainyard/runs/lenet-1/verdict.json", found | {"run": "fashion/lenet"})
+    seen = words(report.write()[0].read_text())
+    assert "fine-tuned, 1 seed fine" in seen
+    assert "fine-tuned, 1 seed over-fitting loss training 0, test 1 more training data, or augmentation" in seen
+    assert "fashion/lenet over-fitting" in seen
 
 
 def test_the_confusion_matrix_is_scikit_learns(results: Path) -> None:
@@ -122,7 +134,7 @@ def test_before_anything_has_run_there_is_a_page_of_commands(results: Path) -> N
         shutil.rmtree(results / path, ignore_errors=True)
     said = words(report.write()[0].read_text())
     assert "No result yet: dvc repro makes it." in said
-    assert said.count("Not there yet") == 8
+    assert said.count("Not there yet") == 9
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from components.data.feed import Feed
 from components.data.order import folds
 from components.data.store import Store
 from components.peers import Peers
-from pipelines import training
+from pipelines import training, verdict
 
 SECTION: dict[str, Any] = {
     "task": {
@@ -60,3 +60,22 @@ def test_the_noise_scale_is_told_where_it_was_asked_for(tmp_path: Path) -> None:
     plain, heard = trial(paths), trial(paths, noise_scale=True)
     assert 0 < heard.pop("noise_scale") < 1000
     assert heard == plain
+
+
+def test_every_fit_of_a_stage_leaves_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage that trains has the validation split to judge by, the one that scores the test split."""
+    monkeypatch.chdir(tmp_path)
+    paths = prepared(tmp_path / "data", labels=20, validation=200)
+    fit = {"section": SECTION, "run": "run", "out": "model", "seed": 0}
+    (trained,) = training.train_all(Peers(), [fit], **paths)
+    assert trained["scores"] == trained["seen"]["validation"]
+    ((scores, _, scored),) = training.score(Peers(), ["model"], paths["prepared"], "test")
+    assert scores == scored["seen"]["test"]
+    assert trained["seen"]["train"] == scored["seen"]["train"]
+    found = verdict.judged(Path(".trainyard/runs/evaluate-1/fits/finetuned-0"), "finetuned 0", scored)
+    assert found.verdict == "over-fitting", "20 labels"
+    assert verdict.judged(Path(".trainyard/runs/pretrain-1"), "pretrain", trained).verdict == "over-fitting"
+    assert [(one["run"], one["verdict"]) for one in verdict.verdicts()] == [
+        ("finetuned 0", "over-fitting"),
+        ("pretrain", "over-fitting"),
+    ]
