@@ -35,6 +35,7 @@ DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"  # five processes more, which judge language models' answers
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +67,8 @@ def server(
 
     What is left out, the server reads from its environment (MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION).
     """
-    command = [sys.executable, "-m", "mlflow", "server", f"--host={host}", f"--port={port}", f"--workers={workers}"]
+    command = ["/usr/bin/env", NO_JOBS, sys.executable, "-m", "mlflow", "server"]
+    command += [f"--host={host}", f"--port={port}", f"--workers={workers}"]
     command += [f"--backend-store-uri={store}"] if store is not None else []
     command += [f"--artifacts-destination={artifacts}"] if artifacts is not None else []
     return [*command, *(["--app-name=basic-auth"] if passwords else [])]
