@@ -107,7 +107,7 @@ def reached(steps: Sequence[Step], target: float) -> float:
 def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
     """95 % bootstrap interval of the median over seeds; a ratio may be infinite."""
     picks = np.random.default_rng(0).integers(len(ratios), size=(draws, len(ratios)))
-    medians = np.sort(np.sort(np.array(ratios)[picks], 1)[:, (len(ratios) - 1) // 2])  # one that occurred
+    medians = np.sort(np.sort(np.array(ratios)[picks], 1)[:, len(ratios) // 2])  # one that occurred, as below
     return float(medians[int(0.025 * draws)]), float(medians[int(0.975 * draws)])
 
 
@@ -140,9 +140,9 @@ def fold_of(folder: str, values: dict[str, Any], rung: int) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--trials", type=int, default=24, help="of each search")
-    parser.add_argument("--pool", type=int, default=60, help="random trials to share")
+    parser.add_argument("--pool", type=int, default=96, help="random trials to share")
     given = parser.parse_args()
     started, spawn = time.monotonic(), multiprocessing.get_context("spawn")
     with (

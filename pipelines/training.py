@@ -183,9 +183,8 @@ def trial(
     watched = judge
     if fit.get("patience") is None and fit.get("keep", "last") == "last":
         fit |= {"evaluate_every": fit.get("epochs", 10)}
-    elif (
-        count is not None and "validation" in Store(prepared).manifest["splits"]
-    ):  # what says when to stop does not judge, too
+    elif count is not None and "validation" in Store(prepared).manifest["splits"]:
+        # what says when to stop does not judge, too
         watched = Feed(Store(prepared).split("validation"), None, peers.device)
     task: Task = recipe.build(section["task"])
     outcome = engine.fit(task, specification(prepared, augmented), train, watched, None, peers, **fit)

@@ -27,7 +27,6 @@ class Classification(Task):
     """Labels one picture.
 
     model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
-    model: factory called with (channels, size, classes); its output layer is named `head`. start: a folder written by
     an earlier stage: all but the output layer is copied from its weights (notes: fine-tuning); or a .safetensors file,
     of which is copied what fits (models/pretrained.py). The body then learns at `body_rate` times the new head's rate
     (0 freezes it, with its batch statistics and dropout). augment: batch transforms, applied in training alone. resize:
