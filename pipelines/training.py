@@ -40,17 +40,18 @@ def train_feed(prepared: str, augmented: str, rows: np.ndarray | None = None, de
     return Feed(Store(prepared).split("train", extra=derived), rows, device)
 
 
-def train_all(peers: Peers, fits: list[dict[str, Any]], prepared: str, augmented: str) -> list[dict[str, Any]]:
-    """Each of `fits` ({section, run, out, seed}) in turn, on all workers: its last scores, and its `evidence`."""
-    results, feed = [], train_feed(prepared, augmented, None, peers.device)
-    for fit in fits:
-        scores = train(peers, prepared=prepared, augmented=augmented, **fit)
-        peers.gather(None)  # the model is there
-        seen = {"validation": scores} if scores else {}
-        results.append(
-            {"scores": scores} | evidence(peers, *exported.read(fit["out"], peers.device), Store(prepared), feed, seen)
-        )
-    return results
+def train_all(peers: Peers, fits: list[dict[str, Any]], prepared: str, augmented: str) -> list[dict[str, float]]:
+    """Each of `fits` ({section, run, out, seed}) in turn, on all workers; the last scores of each."""
+    return [train(peers, prepared=prepared, augmented=augmented, **fit) for fit in fits]
+
+
+def examined(peers: Peers, fit: dict[str, Any], prepared: str, augmented: str) -> dict[str, Any]:
+    """One such fit: its last scores, and its `evidence`."""
+    scores = train(peers, prepared=prepared, augmented=augmented, **fit)
+    peers.gather(None)  # the model is there
+    model, feed = exported.read(fit["out"], peers.device), train_feed(prepared, augmented, None, peers.device)
+    seen = {"validation": scores} if scores else {}
+    return {"scores": scores} | evidence(peers, *model, Store(prepared), feed, seen)
 
 
 def train(

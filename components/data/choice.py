@@ -5,6 +5,8 @@ Shared by the sets that come as files for training and for testing: the test spl
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from components.data.order import balanced
@@ -47,3 +49,13 @@ class Choice:
             if split == "train" and self.labels is not None:
                 rows = rows[balanced(original[rows], self.labels, self.seed)]
         return rows, self.relabel[original[rows]]
+
+    def parts(self, original: Callable[[str], np.ndarray], most: int) -> dict[str, int]:
+        """Split -> parts of at most `most` rows; original: a split -> the labels that it is drawn from."""
+        return {split: -(-len(self.rows(original(split), split)[0]) // most) for split in self.splits}
+
+    def part(self, original: np.ndarray, split: str, number: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of `rows`, those of one part."""
+        rows, labels = self.rows(original, split)
+        mine = slice(number * most, (number + 1) * most)
+        return rows[mine], labels[mine]

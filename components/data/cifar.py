@@ -24,10 +24,7 @@ from components.refusal import Refusal
 PIXELS = 3 * 32 * 32
 BLOCK = 1024  # rows that are read at a time, 3 MB
 ROWS_PER_PART = 16384  # 50 MB
-LARGEST, WHOLE = (
-    160 << 20,
-    200 << 20,
-)  # bytes of a file, and of all: the originals have 154 MB, and 185
+LARGEST, WHOLE = 160 << 20, 200 << 20  # bytes of a file, and of all: the originals have 154 MB, and 185
 
 
 class CIFAR10:
@@ -66,12 +63,10 @@ class CIFAR10:
         self.columns = {"image": Column("uint8", (32, 32, 3)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
-        return {split: -(-len(self._rows(split)[0]) // ROWS_PER_PART) for split in self.choice.splits}
+        return self.choice.parts(self._labels, ROWS_PER_PART)
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        rows, labels = self._rows(split)
-        mine = slice(part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART)
-        rows, labels = rows[mine], labels[mine]
+        rows, labels = self.choice.part(self._labels(split), split, part, ROWS_PER_PART)
         first = 0
         for file in self._files(split):
             low, high = np.searchsorted(rows, [first, first + len(self.labels[file])])
@@ -101,9 +96,9 @@ class CIFAR10:
             raise Refusal(f"{self.archive}: holds no {self.inside}/{missing[0]}; take the original archive")
         return {file: np.concatenate(blocks) for file, blocks in found.items()}
 
-    def _rows(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the files, one behind the other, that make up the split, and their new labels: int64 [N] each."""
-        return self.choice.rows(np.concatenate([self.labels[file] for file in self._files(split)]), split)
+    def _labels(self, split: str) -> np.ndarray:
+        """The original labels of the files that the split is drawn from, one behind the other, uint8 [N]."""
+        return np.concatenate([self.labels[file] for file in self._files(split)])
 
     def _files(self, split: str) -> list[str]:
         return self.files["test" if split == "test" else "train"]
@@ -136,7 +131,6 @@ class CIFAR100(CIFAR10):
     """100 classes; coarse: their 20 superclasses instead, and `classes` are numbers of these then."""
 
     name = "cifar100"
-    address = "https://www.cs.toronto.edu/~kriz/"
     md5: ClassVar[dict[str, str]] = {"cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8"}  # as published
     inside = "cifar-100-binary"
     files: ClassVar[dict[str, list[str]]] = {"train": ["train.bin"], "test": ["test.bin"]}

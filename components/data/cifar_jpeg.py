@@ -62,13 +62,13 @@ class CIFAR10JPEG:
         self.columns = {"image": Column("uint8", (32, 32, 3)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
-        return {split: -(-len(self._chosen(split)[0]) // ROWS_PER_PART) for split in self.choice.splits}
+        return self.choice.parts(self._labels, ROWS_PER_PART)
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        names, labels = self._chosen(split)
-        mine = slice(part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART)
-        for name, label in zip(names[mine], labels[mine], strict=True):
-            yield {"image": self._picture(name), "label": int(label)}
+        rows, labels = self.choice.part(self._labels(split), split, part, ROWS_PER_PART)
+        names = self._names(split)
+        for row, label in zip(rows, labels, strict=True):
+            yield {"image": self._picture(names[row]), "label": int(label)}
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -98,13 +98,14 @@ class CIFAR10JPEG:
                 f" save {self.address} there as {self.name}.tar.gz"
             )
 
-    def _chosen(self, split: str) -> tuple[list[str], np.ndarray]:
-        """The names of the split's files, and their new labels int64 [N]."""
+    def _names(self, split: str) -> list[str]:
+        """The files that the split is drawn from."""
         folder = "test/" if split == "test" else "train/"
-        names = [name for name in self.files if name.startswith(folder)]
-        original = np.array([CIFAR10.names.index(name.split("/")[1]) for name in names], dtype=np.int64)
-        rows, labels = self.choice.rows(original, split)
-        return [names[row] for row in rows], labels
+        return [name for name in self.files if name.startswith(folder)]
+
+    def _labels(self, split: str) -> np.ndarray:
+        """Their original labels, int64 [N]."""
+        return np.array([CIFAR10.names.index(name.split("/")[1]) for name in self._names(split)], dtype=np.int64)
 
     def _picture(self, name: str) -> np.ndarray:
         """uint8 [32, 32, 3]."""

@@ -58,12 +58,10 @@ class FashionMNIST:
     def parts(self) -> dict[str, int]:
         for file in self.md5:  # all files at once, before any worker starts
             self._fetch(file)
-        return {split: -(-len(self._rows(split)[0]) // ROWS_PER_PART) for split in self.choice.splits}
+        return self.choice.parts(self._labels, ROWS_PER_PART)
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        rows, labels = self._rows(split)
-        mine = slice(part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART)
-        rows, labels = rows[mine], labels[mine]
+        rows, labels = self.choice.part(self._labels(split), split, part, ROWS_PER_PART)
         first = 0
         for block in idx.blocks(self._fetch(self._file(split, "images-idx3"))):
             low, high = np.searchsorted(rows, [first, first + len(block)])
@@ -71,9 +69,9 @@ class FashionMNIST:
                 yield {"image": block[row - first][..., None], "label": int(label)}
             first += len(block)
 
-    def _rows(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the original file that make up the split, and their new labels: int64 [N] each."""
-        return self.choice.rows(idx.array(self._fetch(self._file(split, "labels-idx1"))), split)
+    def _labels(self, split: str) -> np.ndarray:
+        """The original labels of the file that the split is drawn from, uint8 [N]."""
+        return idx.array(self._fetch(self._file(split, "labels-idx1")))
 
     def _file(self, split: str, kind: str) -> str:
         return f"{'t10k' if split == 'test' else 'train'}-{kind}-ubyte.gz"

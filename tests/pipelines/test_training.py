@@ -67,7 +67,7 @@ def test_every_fit_of_a_stage_leaves_a_verdict(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     paths = prepared(tmp_path / "data", labels=20, validation=200)
     fit = {"section": SECTION, "run": "run", "out": "model", "seed": 0}
-    (trained,) = training.train_all(Peers(), [fit], **paths)
+    trained = training.examined(Peers(), fit, **paths)
     assert trained["scores"] == trained["seen"]["validation"]
     ((scores, _, scored),) = training.score(Peers(), ["model"], paths["prepared"], "test")
     assert scores == scored["seen"]["test"]

@@ -273,7 +273,7 @@ def test_what_is_no_picture_of_the_set_is_named(
 def test_the_real_tree_has_the_published_counts_and_mean(tmp_path: Path) -> None:
     everything = CIFAR10JPEG(str(REAL))
     for split, count in {"train": 5000, "test": 1000}.items():
-        assert np.bincount(everything._chosen(split)[1]).tolist() == [count] * 10
+        assert np.bincount(everything._labels(split)).tolist() == [count] * 10
     some = CIFAR10JPEG(str(REAL), labels=5000)
     some.files = everything.files  # read once
     prepare(some, tmp_path)
