@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from components import figures
 from components.figures import Interval
+
+PLACES = (  # of a name, in points from its own: right of it or left, level or further down and up
+    *((7.0, 4.0, "left"), (7.0, -12.0, "left"), (7.0, 16.0, "left")),
+    *((-7.0, 4.0, "right"), (-7.0, -12.0, "right"), (-7.0, 16.0, "right"), (7.0, -24.0, "left")),
+)
 
 
 @figures.styled
@@ -18,9 +25,23 @@ def costs(rows: Mapping[str, tuple[float, Interval]], title: str, x_label: str, 
     for (name, (cost, score)), colour in zip(rows.items(), np.resize(figures.SERIES, len(rows)), strict=True):
         axes.plot([cost, cost], [score.low, score.high], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
         axes.plot(cost, score.value, "o", color=colour, markersize=7, markeredgecolor=figures.PAPER, label=name)
-        axes.annotate(name, (cost, score.value), (7, 4), textcoords="offset points", color=figures.INK)
     axes.set_xscale("log")
     axes.margins(x=0.15, y=0.08)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
+    figure.draw_without_rendering()  # from here on it is known where points lie
+    _name(axes, {name: (cost, score.value) for name, (cost, score) in rows.items()})
     return figure
+
+
+def _name(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Each beside its point, at the first of PLACES where it covers no other name and no point."""
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(list(points.values()))]
+    for name, point in points.items():
+        for x, y, side in PLACES:
+            text = axes.annotate(name, point, (x, y), textcoords="offset points", ha=side, color=figures.INK)
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken) or (x, y, side) == PLACES[-1]:
+                taken.append(box)
+                break
+            text.remove()
