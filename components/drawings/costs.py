@@ -14,7 +14,8 @@ from components.figures import Interval
 
 PLACES = (  # of a name, in points from its own: right of it or left, level or further down and up
     *((7.0, 4.0, "left"), (7.0, -12.0, "left"), (7.0, 16.0, "left")),
-    *((-7.0, 4.0, "right"), (-7.0, -12.0, "right"), (-7.0, 16.0, "right"), (7.0, -24.0, "left")),
+    *((-7.0, 4.0, "right"), (-7.0, -12.0, "right"), (-7.0, 16.0, "right")),
+    *((7.0, -24.0, "left"), (-7.0, -24.0, "right")),
 )
 
 
