@@ -43,7 +43,7 @@ lint: env ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: env ## every figure in RESULTS.md that is a ratio or a time (about 20 minutes, on an idle machine)
+bench: env ## every figure in RESULTS.md that is a ratio or a time (long; leave the machine alone meanwhile)
 	$(BIN)/python -m benchmarks
 
 lock: ## resolve the lock file anew
