@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import race
-from components import ports, tracking
+from components import ports, tracker, tracking
 
 CONTENDERS = ("none", "alive", "down", "mute")
 
@@ -71,7 +71,7 @@ def main() -> None:
         contender(given.contender, given.steps)
         return
     folder, port = tempfile.mkdtemp(), ports.free_port()
-    command = tracking.server(port, f"sqlite:///{folder}/server.db", f"{folder}/kept")
+    command = tracker.server(port, f"sqlite:///{folder}/server.db", f"{folder}/kept")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     server = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
     mute = socket.create_server(("127.0.0.1", 0))

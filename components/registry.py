@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from components import ports, tracking
+from components import ports, tracker
 from components.refusal import Later, Refusal
 
 ALIAS = "champion"
@@ -34,14 +34,14 @@ class Version:
 
 
 class Registry:
-    """The versions of the model `name` at the tracker that `tracking.uri` names."""
+    """The versions of the model `name` at the tracker that `tracker.uri` names."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.uri = name, tracking.uri()
+        self.name, self.uri = name, tracker.uri()
         if self.uri.startswith("http") and not ports.answers(ports.of(self.uri), PATIENCE):
-            raise Later(f"the tracker {tracking.shown(self.uri)} does not answer; the champion stays as it is")
+            raise Later(f"the tracker {tracker.shown(self.uri)} does not answer; the champion stays as it is")
         with self._asked():
-            self.client = tracking._client(self.uri)
+            self.client = tracker.client(self.uri)
 
     def champion(self) -> Version | None:
         """The version behind the alias; None where there is no such model or alias yet."""
@@ -111,5 +111,5 @@ class Registry:
         except Exception as error:  # MLflow's, of the network, of a database
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             if getattr(error, "error_code", None) in FORBIDDEN:
-                raise Refusal(f"the tracker {tracking.shown(self.uri)} refuses: {reason}; check the account") from None
-            raise Later(f"the tracker {tracking.shown(self.uri)}: {reason}; the champion stays as it is") from None
+                raise Refusal(f"the tracker {tracker.shown(self.uri)} refuses: {reason}; check the account") from None
+            raise Later(f"the tracker {tracker.shown(self.uri)}: {reason}; the champion stays as it is") from None

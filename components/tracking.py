@@ -2,7 +2,6 @@
 
 Work never waits for it and never fails by it. Sending again what was sent before changes nothing (a metric is the same
 one when key, time, step and value are), so a mirror killed anywhere starts again from its last note, `mirror.json`.
-This module and the code that travels with a registered model (predictor.py) are the only importers of mlflow.
 """
 
 from __future__ import annotations
@@ -12,113 +11,26 @@ import fcntl
 import json
 import logging
 import os
-import re
-import sys
 import threading
-import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.home import home
-from components.journal import RUN, STAGE_LOG, Journal, Record, Tail, read
+from components import tracker
+from components.journal import RUN, STAGE_LOG, Record, Tail, read
 
 PAUSE = 1.0  # seconds between two looks at the journals
 PATIENCE = 20.0  # seconds that a stage's end waits for what is still to be sent
-SAMPLE, SAMPLES = 1.0, 3  # seconds between two looks at the machine; so many are averaged into one point
 BATCH = 1000  # metrics, tags or parameters MLflow takes at once
-DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we try again ourselves
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
-NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"  # five processes more, which judge language models' answers
 log = logging.getLogger(__name__)
-
-
-def uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in the repository.
-
-    A user and password in the address move to MLFLOW_TRACKING_USERNAME and _PASSWORD: addresses are noted and shown.
-    """
-    given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
-    parts = urllib.parse.urlsplit(given)
-    if not given.startswith("http") or parts.username is None:
-        return given
-    bare = shown(given)
-    os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(parts.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(parts.password or "")
-    os.environ["MLFLOW_TRACKING_URI"] = bare
-    return bare
-
-
-def server(
-    port: int,
-    store: str | None = None,
-    artifacts: str | Path | None = None,
-    host: str = "127.0.0.1",
-    workers: int = 1,
-    passwords: bool = False,
-) -> list[str]:
-    """The command of MLflow's server: store, a database's address; artifacts, where it keeps files.
-
-    What is left out, the server reads from its environment (MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION).
-    """
-    command = ["/usr/bin/env", NO_JOBS, sys.executable, "-m", "mlflow", "server"]
-    command += [f"--host={host}", f"--port={port}", f"--workers={workers}"]
-    command += [f"--backend-store-uri={store}"] if store is not None else []
-    command += [f"--artifacts-destination={artifacts}"] if artifacts is not None else []
-    return [*command, *(["--app-name=basic-auth"] if passwords else [])]
-
-
-def links(experiment: str, base: str) -> dict[str, str]:
-    """Title -> address of MLflow pages at `base` that open on the runs (its front page shows another view).
-
-    The runs' page folds children away unless it is sorted by something else than time: so we sort by name.
-    """
-    client = _client(uri())
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        return {"MLflow": base}
-    page = f"{base}/#/experiments/{found.experiment_id}/runs?orderByKey=tags.%60mlflow.runName%60&orderByAsc=true"
-
-    def listed(kind: str, mode: str) -> str:
-        return f"{page}&compareRunsMode={mode}&searchFilter={_quoted(_of(kind))}"
-
-    def compared(runs: list[Any]) -> str:
-        ids = _quoted(json.dumps([run.info.run_id for run in runs]))
-        return f"{base}/#/compare-runs?runs={ids}&experiments={_quoted(json.dumps([found.experiment_id]))}"
-
-    addresses = {"all pipelines": listed("pipeline", "TABLE"), "curves of all fits": listed("fit", "CHART")}
-    for kind, title in (("fit", "fits compared"), ("trial", "search")):
-        groups: dict[str, list[Any]] = {}
-        newest = client.search_runs([found.experiment_id], _of(kind), order_by=["start_time DESC"], max_results=100)
-        for run in newest:
-            if run.data.tags["mlflow.parentRunId"] == newest[0].data.tags["mlflow.parentRunId"]:
-                groups.setdefault(run.data.tags["trainyard.group"], []).append(run)
-        if kind == "fit" and len(newest) > 1:
-            addresses[title] = compared([run for runs in groups.values() for run in runs[-2:]])
-        elif kind == "trial":
-            addresses |= {f"{title}, {group}": compared(runs) for group, runs in groups.items() if len(runs) > 1}
-    return addresses
-
-
-def _of(kind: str) -> str:
-    return f"tags.\"trainyard.stage\" = '{kind}'"
-
-
-def _quoted(text: str) -> str:
-    return urllib.parse.quote(text, safe="")
 
 
 class Mirror:
     """Follows all run folders in and below `folders` while its block runs; address: of another tracker than `uri`."""
 
     def __init__(self, *folders: Path, address: str | None = None) -> None:
-        self.folders, self.uri = folders, address or uri()
+        self.folders, self.uri = folders, address or tracker.uri()
         self.ended, self.thread = threading.Event(), threading.Thread(target=self._follow, daemon=True)
         self.failure: Exception | None = None
 
@@ -131,7 +43,8 @@ class Mirror:
         self.thread.join(PATIENCE)
         if self.failure or self.thread.is_alive():
             reason = type(self.failure).__name__ if self.failure else f"not done after {PATIENCE:.0f} s"
-            log.warning("%s did not take all records (%s); they are kept: trainyard sync", shown(self.uri), reason)
+            place = tracker.shown(self.uri)
+            log.warning("%s did not take all records (%s); they are kept: trainyard sync", place, reason)
 
     def _follow(self) -> None:
         wait = PAUSE
@@ -149,13 +62,13 @@ class Mirror:
     def send(self) -> int:
         """Everything new, now; the number of records sent. Raises what MLflow raises."""
         runs = sorted({file.parent for folder in self.folders for file in folder.rglob(RUN)})
-        client = _client(self.uri) if runs else None
+        client = tracker.client(self.uri) if runs else None
         return sum(_Run(client, self.uri, folder).send() for folder in runs)
 
 
 def audit(folder: Path, address: str | None = None) -> tuple[int, int, int]:
     """(points in the journals of all runs below `folder`, how many the tracker lacks, how many it has too often)."""
-    client = _client(address or uri())
+    client = tracker.client(address or tracker.uri())
     points = lost = doubled = 0
     for file in sorted(folder.rglob(RUN)):
         run = json.loads((file.parent / "mirror.json").read_text())["run"]
@@ -169,40 +82,6 @@ def audit(folder: Path, address: str | None = None) -> tuple[int, int, int]:
     return points, lost, doubled
 
 
-@contextmanager
-def sampled(journal: Journal) -> Iterator[None]:
-    """Notes processor, memory, disk, network and GPU use of this machine while the block runs."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_sample, args=(journal, ended), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _sample(journal: Journal, ended: threading.Event) -> None:
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
-    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with contextlib.suppress(Exception):  # no GPU, or no driver
-        monitors.append(GPUMonitor())
-    number = 0
-    while not ended.wait(SAMPLE):
-        number += 1
-        for monitor in monitors:
-            monitor.collect_metrics()
-        if number % SAMPLES == 0:
-            values = {f"system/{name}": value for m in monitors for name, value in m.aggregate_metrics().items()}
-            journal.write("metric", step=number // SAMPLES, values=values)
-            for monitor in monitors:
-                monitor.clear_metrics()
-
-
 # ------------------------------------------------------------------------------------------------ one run
 
 
@@ -214,8 +93,8 @@ class _Run:
         self.note = folder / "mirror.json"
         self.facts: dict[str, Any] = json.loads((folder / RUN).read_text())
         known = json.loads(self.note.read_text()) if self.note.is_file() else {}
-        same = known.get("uri") == shown(uri) and known.get("id") == self.facts["id"]
-        fresh = {"uri": shown(uri), "id": self.facts["id"], "offsets": {}, "models": []}
+        same = known.get("uri") == tracker.shown(uri) and known.get("id") == self.facts["id"]
+        fresh = {"uri": tracker.shown(uri), "id": self.facts["id"], "offsets": {}, "models": []}
         self.known: dict[str, Any] = known if same else fresh
 
     def send(self) -> int:
@@ -247,7 +126,7 @@ class _Run:
     def identify(self) -> str:
         """The MLflow run's id: noted, or found by our id, or made now (after its parent's)."""
         if "run" not in self.known:
-            owner = _experiment(self.client, self.facts["experiment"], self.uri)
+            owner = tracker.experiment(self.client, self.facts["experiment"], self.uri)
             tags = {"trainyard.id": self.facts["id"]} | self.facts["tags"]
             if self.facts["parent"]:
                 parent = (self.folder / self.facts["parent"]).resolve()
@@ -361,43 +240,6 @@ def _metrics(record: Record) -> list[Any]:
     if "epoch" in given:
         metrics.append(Metric("epoch", given["epoch"], record.time, given["step"]))
     return metrics
-
-
-# ------------------------------------------------------------------------------------------------ the tracker
-
-
-def _client(uri: str) -> Any:
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient(uri)
-
-
-def _experiment(client: Any, name: str, uri: str) -> str:
-    """The experiment's id, made or brought back from the bin if need be; another process may be quicker."""
-    from mlflow.exceptions import MlflowException
-
-    local = not uri.startswith("http")
-    place = f"file://{home()}/mlartifacts/{urllib.parse.quote(name)}" if local else None
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name, place))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    elif found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def shown(text: str) -> str:
-    """A tracker's address, or words that hold one, without user and password."""
-    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
 
 
 @contextmanager

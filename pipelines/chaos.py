@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import yaml
 
-from components import journal, recipe, tracking
+from components import journal, recipe, tracker, tracking
 from components.ports import answers, free_port
 from components.refusal import Refusal, closest
 
@@ -84,7 +84,7 @@ class Yard:
         return f"http://127.0.0.1:{self.port}"
 
     def serve(self) -> None:
-        command = tracking.server(self.port, f"sqlite:///{self.folder}/tracker.db", self.folder / "artifacts")
+        command = tracker.server(self.port, f"sqlite:///{self.folder}/tracker.db", self.folder / "artifacts")
         log = (self.folder / "tracker.log").open("a")
         self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import ports, tracking
+from components import ports, tracker
 from components.data.raw import file_digest
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna")
@@ -292,7 +292,7 @@ def _tracker() -> Iterator[Line]:
             f"MLFLOW_TRACKING_URI={given}: MLflow 3 keeps no runs in a folder: use sqlite:///mlflow.db or unset it",
         )
     else:
-        yield OK, f"tracking in {tracking.shown(given) or 'mlflow.db'}"
+        yield OK, f"tracking in {tracker.shown(given) or 'mlflow.db'}"
 
 
 def _cluster() -> Iterator[Line]:

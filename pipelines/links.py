@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from components import ports, tracking
+from components import ports, tracker, tracker_pages
 from components.home import home
 from pipelines.stage import work, write_json
 
@@ -17,9 +17,9 @@ def links(experiment: str) -> dict[str, str]:
     found = {"front page": _base()}
     if _there():
         try:
-            found = tracking.links(experiment, _base())
+            found = tracker_pages.links(experiment, _base())
         except Exception as error:  # whatever the tracker does must not cost the report
-            print(f"MLflow did not answer ({tracking.shown(str(error).splitlines()[0])}): no links to its runs")
+            print(f"MLflow did not answer ({tracker.shown(str(error).splitlines()[0])}): no links to its runs")
     write_json(work() / NOTE, found)
     return found
 
@@ -32,10 +32,10 @@ def noted() -> dict[str, str]:
 
 
 def _base() -> str:
-    return tracking.shown(tracking.uri()).rstrip("/") if tracking.uri().startswith("http") else LOCAL
+    return tracker.shown(tracker.uri()).rstrip("/") if tracker.uri().startswith("http") else LOCAL
 
 
 def _there() -> bool:
-    if tracking.uri().startswith("http"):
-        return ports.answers(ports.of(tracking.uri()))
+    if tracker.uri().startswith("http"):
+        return ports.answers(ports.of(tracker.uri()))
     return (home() / "mlflow.db").is_file()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components import cluster, journal, recipe, tracking
+from components import cluster, journal, recipe, system_metrics, tracking
 from components.home import home
 from components.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
 from components.refusal import Later, Stopped
@@ -151,7 +151,7 @@ def stage(
     )
     lines = Journal(folder / STAGE_LOG)
     current = Stage(name, params, folder, lines if title else Journal(above / STAGE_LOG), lines)
-    with alone(title or name), tracking.Mirror(above, folder), tracking.sampled(current.journal), _noted(current):
+    with alone(title or name), tracking.Mirror(above, folder), system_metrics.sampled(current.journal), _noted(current):
         cluster.connect()
         current.seconds["connect"] = time.monotonic() - started
         yield current

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components import tracking
+from components import tracker, tracking
 from components.refusal import Refusal
 from pipelines.stage import work
 
@@ -16,6 +16,6 @@ def main() -> int:
         count = tracking.Mirror(runs).send()
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Refusal(f"tracking: {tracking.shown(reason)}; nothing is lost, try again later") from None
+        raise Refusal(f"tracking: {tracker.shown(reason)}; nothing is lost, try again later") from None
     print(f"sent {count} records" if count else "the tracker has everything")
     return 0

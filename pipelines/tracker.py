@@ -19,7 +19,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from components import ports, tracking
+from components import ports, tracker
 from components.refusal import Refusal
 
 STORE, FILES = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"
@@ -37,7 +37,7 @@ def main(host: str, port: int, workers: int) -> int:
         raise Refusal(f"tracker: port {port} is taken: stop what uses it, or choose another with --port")
     make_bucket(os.environ[FILES])
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
-    command = tracking.server(port, host=host, workers=workers, passwords=True)
+    command = tracker.server(port, host=host, workers=workers, passwords=True)
     os.execv(command[0], command)  # the server takes this process's place, and its signals
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import subprocess
 
-from components import ports, recipe, tracking
+from components import ports, recipe, tracker, tracker_pages
 from components.refusal import Refusal
 
 
 def main(port: int) -> int:
-    store = tracking.uri()
+    store = tracker.uri()
     base = f"http://127.0.0.1:{port}"
     if store.startswith("http"):
-        base = tracking.shown(store).rstrip("/")
+        base = tracker.shown(store).rstrip("/")
     elif ports.answers(f"127.0.0.1:{port}"):
         raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
-    for title, address in tracking.links(recipe.load("params.yaml")["name"], base).items():
+    for title, address in tracker_pages.links(recipe.load("params.yaml")["name"], base).items():
         print(f"{title:28} {address}", flush=True)
     if store.startswith("http"):
         return 0
     print("Ctrl-C stops the server", flush=True)
-    return subprocess.run(tracking.server(port, store), check=False).returncode
+    return subprocess.run(tracker.server(port, store), check=False).returncode

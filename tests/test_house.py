@@ -16,7 +16,8 @@ FILES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"
 LAYERS = [
     ("pipelines",),
     ("components.tuning", "components.registry", "components.promotion", "components.report"),
-    ("components.tracking",),
+    ("components.tracking", "components.tracker_pages"),
+    ("components.tracker", "components.system_metrics"),
     ("components.trials",),
     ("components.jobs",),
     ("components.cluster",),
@@ -39,7 +40,13 @@ LAYERS = [
 ]
 OWNERS = {
     "ray": {"components.cluster", "components.jobs", "components.tuning"},
-    "mlflow": {"components.tracking", "components.registry", "components.predictor"},  # records; versions; serving
+    "mlflow": {
+        "components.tracker",  # its server, its client
+        "components.tracking",  # records
+        "components.system_metrics",
+        "components.registry",  # versions
+        "components.predictor",  # serving
+    },
     "dvc": set(),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components import ports, tracking
+from components import ports, tracker
 from tests.workspace import Workspace, clone
 
 pytestmark = pytest.mark.cluster
@@ -33,7 +33,7 @@ def workspace(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory) -> 
     store = [f"sqlite:///{made.folder}/tracker.db", made.folder / "artifacts"]
     with (made.folder / "tracker.log").open("w") as log:
         server = subprocess.Popen(
-            tracking.server(port, *store), cwd=made.folder, stdout=log, stderr=log, start_new_session=True
+            tracker.server(port, *store), cwd=made.folder, stdout=log, stderr=log, start_new_session=True
         )
     made.environment |= SECRETS | {
         "MLFLOW_TRACKING_URI": f"http://somebody:canary-address-6e@127.0.0.1:{port}",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from components import journal, ports, tracking
+from components import journal, ports, tracker, tracker_pages, tracking
 from components.journal import Journal
 
 
@@ -26,7 +26,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def runs(experiment: str = "bench") -> list:
-    client = tracking._client(tracking.uri())
+    client = tracker.client(tracker.uri())
     found = client.get_experiment_by_name(experiment)
     return (
         client.search_runs([found.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"])
@@ -36,7 +36,7 @@ def runs(experiment: str = "bench") -> list:
 
 
 def points(run, name: str) -> list[tuple[int, float]]:
-    history = tracking._client(tracking.uri()).get_metric_history(run.info.run_id, name)
+    history = tracker.client(tracker.uri()).get_metric_history(run.info.run_id, name)
     return sorted((metric.step, metric.value) for metric in history)
 
 
@@ -96,7 +96,7 @@ def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
     assert points(child, "epoch/validation/accuracy") == [(epoch, epoch / 10) for epoch in (1, 2, 3)]
     assert points(child, "epoch")[9] == (10, 1.0)
     assert child.inputs.dataset_inputs[0].dataset.digest == "ab" * 16
-    client = tracking._client(store)
+    client = tracker.client(store)
     assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"log.txt", "pictures"}
 
 
@@ -137,7 +137,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     port, held = ports.free_port(), {}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.chdir(tmp_path)
-    command = tracking.server(port, f"sqlite:///{tmp_path}/server.db", tmp_path / "kept")
+    command = tracker.server(port, f"sqlite:///{tmp_path}/server.db", tmp_path / "kept")
 
     def start() -> None:
         held["process"] = subprocess.Popen(
@@ -170,4 +170,4 @@ def test_a_dead_server_costs_nothing_and_loses_nothing(server: dict, tmp_path: P
     (run,) = runs()
     assert points(run, "train/loss") == [(step, 1 / step) for step in range(1, 41)]
     assert json.loads((folder / "mirror.json").read_text())["run"] == run.info.run_id
-    assert "runs" in tracking.links("bench", "http://127.0.0.1:1")["all pipelines"]
+    assert "runs" in tracker_pages.links("bench", "http://127.0.0.1:1")["all pipelines"]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from components import ports, tracking
+from components import ports, tracker, tracking
 from tests.components.test_tracking import make
 
 SLOW = 1.5  # seconds an answer takes
@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder, port = tmp_path_factory.mktemp("tracker"), ports.free_port()
-    command = tracking.server(port, f"sqlite:///{folder}/server.db", folder / "kept")
+    command = tracker.server(port, f"sqlite:///{folder}/server.db", folder / "kept")
     log = (folder / "log").open("w")
     process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from components import cluster, engine, exported, journal, recipe, tracking
+from components import cluster, engine, exported, journal, recipe, tracker
 from components.data.dataset import prepare
 from components.data.digits import Digits
 from components.data.feed import Feed
@@ -74,7 +74,7 @@ class Yard:
 
     def audits(self) -> list[Any]:
         """The runs of decisions at MLflow."""
-        client = tracking._client(tracking.uri())
+        client = tracker.client(tracker.uri())
         found = client.get_experiment_by_name(NAME)
         return client.search_runs([found.experiment_id], "tags.\"trainyard.stage\" = 'promotion'")
 
