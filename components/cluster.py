@@ -227,9 +227,9 @@ def _ray_train() -> tuple[Any, Any]:
 
     class Trainer(DataParallelTrainer):
         def _create_default_callbacks(self) -> list[Any]:
-            """Without the placement group's cleaner: a process of its own, for groups that end with the job anyway."""
-            made = super()._create_default_callbacks()
-            return [one for one in made if type(one).__name__ != "PlacementGroupCleanerCallback"]
+            """Without two that start a process each: groups end with the job, and no Ray data set is ever given."""
+            unneeded = ("PlacementGroupCleanerCallback", "DatasetsCallback")
+            return [one for one in super()._create_default_callbacks() if type(one).__name__ not in unneeded]
 
         def _register_sigint_handler(self, controller: Any) -> None:
             """Ray's would end the process with exit code 0; Python's raises KeyboardInterrupt."""

@@ -22,6 +22,11 @@ from pipelines.check import check_flagship
 
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+LEAN = {  # a cluster that begins and ends with the command
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody is left to be drained
+    "RAY_prestart_worker_first_driver": "0",  # Ray Train's actors bring an environment: what waits is of no use to them
+}
+GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
 
 
 def main(targets: list[str], workers: str | None) -> int:
@@ -73,7 +78,12 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += ["--disable-usage-stats", f"--temp-dir={folder}", f"--include-dashboard={'true' if jobs else 'false'}"]
+    command += [
+        "--no-monitor",
+        "--disable-usage-stats",
+        f"--temp-dir={folder}",
+        f"--include-dashboard={'true' if jobs else 'false'}",
+    ]
     if jobs:  # the agent that starts jobs wants a port of its own: by default that of any other cluster here
         command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={jobs}"]
         command += [f"--dashboard-agent-listen-port={free_port()}"]
@@ -83,17 +93,19 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
             command,
             stdout=log,
             stderr=log,
-            env=os.environ | QUIET | settings,
+            env=os.environ | QUIET | LEAN | settings,
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
-    settings = settings | {"RAY_ADDRESS": address}
+    settings = settings | {"RAY_ADDRESS": address, **GONE}
     os.environ.update(settings)
     try:
         yield address
     finally:
         for name in settings:
             del os.environ[name]
+        if head.poll() is not None:
+            print("the local Ray cluster was killed; nothing is lost: repeat the command", file=sys.stderr)
         _stop(head)
         shutil.rmtree(folder, ignore_errors=True)
 
