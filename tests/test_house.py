@@ -93,7 +93,7 @@ def test_imports_point_down(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_ray_mlflow_and_dvc_have_one_importer_each(file: Path) -> None:
+def test_ray_mlflow_and_dvc_have_few_importers(file: Path) -> None:
     for module, _ in imports(file):
         owner = OWNERS.get(module.split(".")[0])
         assert owner is None or name_of(file) in owner, f"{name_of(file)} imports {module}"
