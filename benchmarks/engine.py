@@ -6,6 +6,7 @@ can't be undone), in turn; ratios are taken within a round, and the median over 
 (a) bare:      the eager loop as people write it, tensors in memory, shuffled by index
 (b) limit:     the same loop given the engine's settings: allocator, channels-last, foreach optimiser
 engine:        engine.fit on the Arrow file, journal and checkpoints on, replayed to MLflow by a second thread
+pair:          the same on two workers of one thread each, which exchange their gradients
 lightning, accelerate: their loops over a TensorDataset DataLoader; textbook: a Dataset with per-sample transforms
 """
 
@@ -18,15 +19,18 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks import race
 
+if TYPE_CHECKING:
+    from components.peers import Peers
+
 BATCH, CLASSES, SIDE = 128, 10, 28
 SYSTEMS = ("lenet", "resnet")
-CONTENDERS = ("bare", "limit", "engine", "lightning", "accelerate", "textbook")
+CONTENDERS = ("bare", "limit", "engine", "pair", "lightning", "accelerate", "textbook")
 
 
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +92,7 @@ def bare(system: str, count: int, precision: str, ours: bool = False) -> Callabl
     return epoch
 
 
-def engine(system: str, count: int, precision: str) -> Callable[[], None]:
+def engine(system: str, count: int, precision: str, peers: Peers | None = None) -> Callable[[], None]:
     import torch
 
     from components import allocator, journal, optimizers, tracking
@@ -114,15 +118,33 @@ def engine(system: str, count: int, precision: str) -> Callable[[], None]:
     task = Classification(partial(_prebuilt, system), partial(optimizers.sgd, lr=0.01, momentum=0.9))
     feed = Feed(Store(folder).split("train"))
     runs = iter(range(1000))
-    tracking.Mirror(folder).thread.start()  # follows until the process ends
+    if peers is None or peers.rank == 0:
+        tracking.Mirror(folder).thread.start()  # follows until the process ends
+    options = {"epochs": 1, "batch": BATCH, "precision": precision, "shards": peers.size if peers else 1}
 
     def epoch() -> None:
         run = folder / f"run-{next(runs)}"
         journal.describe(run, run.name, "bench", params={"system": system})
-        fit(task, spec, feed, folder=run, epochs=1, batch=BATCH, precision=precision)
+        fit(task, spec, feed, folder=run, peers=peers, **options)
 
     torch.manual_seed(0)
     return epoch
+
+
+def pair(peers: Peers, system: str, count: int, precision: str, stdin: int) -> None:
+    """One of two workers; the first is told when to run an epoch (a forked process has no standard input)."""
+    epoch = engine(system, count, precision, peers)
+
+    def together() -> None:
+        peers.broadcast(True)
+        epoch()
+
+    if peers.rank == 0:
+        race.serve(together, os.fdopen(stdin))
+        peers.broadcast(False)
+    else:
+        while peers.broadcast(None):
+            epoch()
 
 
 def _prebuilt(system: str, **shape: Any) -> Any:
@@ -240,7 +262,11 @@ MAKERS: dict[str, Callable[..., Callable[[], None]]] = {
 
 
 def serve(contender: str, system: str, count: int, precision: str) -> None:
-    race.serve(MAKERS[contender](system, count, precision))
+    if contender == "pair":
+        from components import peers
+
+        return peers.fork(pair, 2, system, count, precision, os.dup(0))
+    return race.serve(MAKERS[contender](system, count, precision))
 
 
 def speeds_of(system: str, precision: str, names: tuple[str, ...], rounds: int, count: int) -> dict[str, list[float]]:
@@ -275,7 +301,11 @@ def main() -> None:
         count = int(speed * given.seconds) // BATCH * BATCH
         table(system, "float32", speeds_of(system, "float32", CONTENDERS, given.rounds, count))
         if system == "resnet" and bfloat16:
-            table(system, "bfloat16", speeds_of(system, "bfloat16", ("bare", "limit", "engine"), given.rounds, count))
+            table(
+                system,
+                "bfloat16",
+                speeds_of(system, "bfloat16", ("bare", "limit", "engine", "pair"), given.rounds, count),
+            )
     return None
 
 

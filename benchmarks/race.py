@@ -6,16 +6,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 READY = "ready"
 
 
-def serve(epoch: Callable[[], None]) -> None:
+def serve(epoch: Callable[[], None], lines: Iterable[str] | None = None) -> None:
     """In a contender's process: warms up, then runs one epoch for each line it is sent and prints its seconds."""
     epoch()
     print(READY, flush=True)
-    for _ in sys.stdin:
+    for _ in sys.stdin if lines is None else lines:
         started = time.perf_counter()
         epoch()
         print(json.dumps([time.perf_counter() - started]), flush=True)
