@@ -223,9 +223,24 @@ def _ray_train() -> tuple[Any, Any]:
     """Ray's trainer as we use it, and who decides what is tried again; made here so that nothing is imported before."""
     from ray.train import UserCallback
     from ray.train.v2._internal.exceptions import RayTrainError
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+    class Fixed(FixedScalingPolicy):
+        """Without the actor that shares a cluster out between Ray Train and Ray Data, and is waited for."""
+
+        def after_controller_start(self, train_run_context: Any) -> None:
+            """Nothing to ask for: the placement group tells an autoscaler what is missing."""
+
+        def _maybe_send_resource_request(self) -> None:
+            """Nor to repeat."""
+
     class Trainer(DataParallelTrainer):
+        def _initialize_and_run_controller(self, **given: Any) -> Any:
+            if not self.scaling_config.elasticity_enabled:
+                given["scaling_policy"] = Fixed(self.scaling_config)
+            return super()._initialize_and_run_controller(**given)
+
         def _create_default_callbacks(self) -> list[Any]:
             """Without two that start a process each: groups end with the job, and no Ray data set is ever given."""
             unneeded = ("PlacementGroupCleanerCallback", "DatasetsCallback")
