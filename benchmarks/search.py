@@ -4,7 +4,7 @@ LeNet on Fashion-MNIST (the original files, in data/raw/fashion-mnist), learning
 folds of 5,000 labels, one epoch each, by `pipelines.training.trial`:
 
 random: as many trials as the search, their values drawn evenly, all of them through all folds
-search: `components.tuning.Study`: TPE proposes, ASHA stops the poor after one and three folds, one trial at a time
+search: `components.proposals.Study`: TPE proposes, ASHA stops the poor after one and three folds, one trial at a time
 
 For each seed of the search: its epochs up to the end of the first trial that went all the way and scored at least what
 random search's best did, over all epochs of random search. The random trials are shared: each seed takes some of them.
@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
+from components.proposals import Study
 from components.refusal import Diverged, Refusal
 from components.trials import Trial
-from components.tuning import Study
 
 FOLDS, EPOCHS, AIM = 9, 1, 1 / 3
 MONITOR = ("accuracy", "max")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components import recipe, tuning
+from components import proposals, recipe
 from components.alerts import Alerts
 from components.refusal import Refusal
 from pipelines import finetune, pretrain
@@ -99,7 +99,7 @@ def check_tune(tune: dict[str, Any], section: dict[str, Any], where: str = "tune
     recipe.check("tuning.search", tune["search"], f"{where}.search", keywords_only=True)
     space = tune["search"]["space"]
     sampler = tune["search"].get("sampler", "tpe")
-    tuning.check_space(space, recipe.flatten(section), f"{where}.search.space", sampler)
+    proposals.check_space(space, recipe.flatten(section), f"{where}.search.space", sampler)
     for key, given in space.items():
         for value in given.get("choices") or (given["low"], given["high"]):
             try:

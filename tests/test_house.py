@@ -34,7 +34,7 @@ LAYERS = [
     ("components.optimizers", "components.schedules", "components.peers", "components.allocator"),
     ("components.augment",),
     ("components.data",),
-    ("components.recipe", "components.journal"),
+    ("components.recipe", "components.journal", "components.proposals"),
     ("components.alerts",),
     ("components.refusal", "components.ranges", "components.ports", "components.home", "components.diagnosis"),
 ]
