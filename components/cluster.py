@@ -237,8 +237,9 @@ def _ray_train() -> tuple[Any, Any]:
 
     class Trainer(DataParallelTrainer):
         def _initialize_and_run_controller(self, **given: Any) -> Any:
-            if not self.scaling_config.elasticity_enabled:
-                given["scaling_policy"] = Fixed(self.scaling_config)
+            policy = given["scaling_policy"]
+            if isinstance(policy, FixedScalingPolicy):
+                given["scaling_policy"] = Fixed(policy.scaling_config)
             return super()._initialize_and_run_controller(**given)
 
         def _create_default_callbacks(self) -> list[Any]:
