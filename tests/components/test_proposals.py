@@ -57,6 +57,29 @@ def test_proposals_do_not_depend_on_who_ends_first(parallel: int, random) -> Non
     assert made(random.randrange) == made(lambda count: 0)
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(-0.5, 0.5), min_size=9, max_size=9), st.integers(0, 99))
+def test_a_fold_that_is_harder_for_all_changes_no_proposal(harder: list[float], seed: int) -> None:
+    """Where a fold moves every trial's score alike, the same values are tried, and stopped, as without it."""
+
+    def made(moves: list[float]) -> list[tuple[float, int]]:
+        study = proposals.Study(SPACE, 16, 1, MONITOR, seed, rungs=9)
+        tried = []
+        while proposed := study.propose():
+            number, values = proposed
+            true, rung, score = -abs(np.log10(values["lr"]) + 1), 0, 0.0
+            while rung < 9:
+                rung += 1
+                score = round(float(true + np.mean(moves[:rung])), 9)
+                if not study.keeps(number, rung, score):
+                    break
+            study.end(number, score)
+            tried.append((values["lr"], rung))
+        return tried
+
+    assert made([round(move, 3) for move in harder]) == made([0.0] * 9)
+
+
 def test_who_goes_on_is_decided_by_trials_that_have_ended() -> None:
     """At the second rung all go on; a trial that was lost, or tells its rungs again, is no measure for others."""
     study = proposals.Study(SPACE, 9, 2, MONITOR, seed=1, rungs=9)
