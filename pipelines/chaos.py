@@ -51,7 +51,7 @@ QUICK = {  # a third of the work, for the few kills of a test
 }
 STAGES = ("pretrain", "tune", "finetune")
 VICTIMS = {  # kind -> what its command line holds
-    "worker": ("RayTrainWorker", "ray::Worker"),
+    "worker": ("RayTrainWorker", "ray::ResourceTrainable"),  # the second is Ray Tune's
     "controller": ("TrainController",),
     "node": ("raylet/raylet",),
     "stage": tuple(f"-m pipelines {stage}" for stage in STAGES),
