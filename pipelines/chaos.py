@@ -160,8 +160,9 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, quick: bool = Fa
     torn: list[float] = []
     try:
         print(f"a run left alone, in {yards[0].folder}", flush=True)
-        calm = undisturbed(yards[0])
-        print(f"  {calm:.0f} s", flush=True)
+        yards[0].serve()
+        alone = yards[0].start()
+        calm = None if quick else ended(alone, yards[0])
         while len(done) < kills:
             yards.append(Yard(clone(folder / f"torn-{len(yards)}", changes)))
             print(f"up to {kills - len(done)} kills, in {yards[-1].folder}", flush=True)
@@ -169,6 +170,8 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, quick: bool = Fa
             torn.append(disturbed(yards[-1], kills - known, victims or list(VICTIMS), chance, done))
             if len(done) == known:
                 raise Refusal(f"chaos: nothing could be killed in {yards[-1].folder}; see its run.log (--keep)")
+        if quick:
+            ended(alone, yards[0])
         return told(yards, done, calm, torn)
     finally:
         for yard in yards:
@@ -177,14 +180,14 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, quick: bool = Fa
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def undisturbed(yard: Yard) -> float:
-    """Seconds of one whole run."""
-    yard.serve()
+def ended(run: subprocess.Popen, yard: Yard) -> float:
+    """Seconds until a run that nobody disturbs has ended."""
     began = time.monotonic()
-    run = yard.start()
     if run.wait() != 0:
         raise Refusal(f"chaos: the run left alone failed; see {yard.folder}/run.log (trainyard chaos --keep)")
-    return time.monotonic() - began
+    seconds = time.monotonic() - began
+    print(f"  {seconds:.0f} s", flush=True)
+    return seconds
 
 
 def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:
@@ -215,13 +218,17 @@ def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, d
         due = due or now + chance.uniform(*PAUSE)
         if now >= due:
             bag = bag or chance.sample(kinds, len(kinds))
-            if yard.kill(kind := bag.pop(), chance):
-                done.append(Kill(kind, stage))
-                killed_at = now
+            killed = next((kind for kind in bag if yard.kill(kind, chance)), None)
+            if killed is None:  # those that are left have no process in this stage
+                bag.clear()
+                continue
+            bag.remove(killed)
+            done.append(Kill(killed, stage))
+            killed_at = now
 
 
-def told(yards: list[Yard], done: list[Kill], calm: float, torn: list[float]) -> int:
-    """Prints the table; 0 when nothing was lost."""
+def told(yards: list[Yard], done: list[Kill], calm: float | None, torn: list[float]) -> int:
+    """Prints the table; 0 when nothing was lost. calm: seconds of the run left alone, or None."""
     first, *others = (yard.digest() for yard in yards)
     different = [name for other in others for name in first.keys() | other.keys() if first.get(name) != other.get(name)]
     audits = []
@@ -233,25 +240,33 @@ def told(yards: list[Yard], done: list[Kill], calm: float, torn: list[float]) ->
         audits.append(tracking.audit(runs, yard.tracker))
     points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
     kinds = Counter(kill.kind for kill in done)
-    cost = (sum(torn) - len(torn) * calm) / len(done)
     rows = {
         "kills": f"{len(done)} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})",
         "files equal": f"{len(first) * len(others) - len(different)} of {len(first) * len(others)}",
         "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
-        "seconds lost a kill": f"{cost:.1f} (work done again, starting anew)",
-        "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s, as here;"
-        f" by the seconds lost {60 / (60 + cost):.0%} at one every 60 s",
     }
-    for kind in sorted(kinds):
-        seconds = [kill.seconds for kill in done if kill.kind == kind and kill.seconds is not None]
-        rows[f"seconds to the next step, {kind}"] = (
-            f"{median(seconds):.1f} (median of {len(seconds)})" if seconds else "-"
-        )
+    if calm is not None:
+        rows |= timed(done, calm, torn)
     for name, value in rows.items():
         print(f"{name:<36} {value}")
     for name in sorted(set(different)):
         print(f"DIFFERENT: {name}")
     return 1 if different or lost or doubled else 0
+
+
+def timed(done: list[Kill], calm: float, torn: list[float]) -> dict[str, str]:
+    """Rows on the time that kills cost, over runs of `torn` seconds that take `calm` when left alone."""
+    cost = (sum(torn) - len(torn) * calm) / len(done)
+    rows = {
+        "seconds lost a kill": f"{cost:.1f} (work done again, starting anew)",
+        "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s, as here;"
+        f" by the seconds lost {60 / (60 + cost):.0%} at one every 60 s",
+    }
+    for kind in sorted({kill.kind for kill in done}):
+        seconds = [kill.seconds for kill in done if kill.kind == kind and kill.seconds is not None]
+        middle = f"{median(seconds):.1f} (median of {len(seconds)})" if seconds else "-"
+        rows[f"seconds to the next step, {kind}"] = middle
+    return rows
 
 
 def clone(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
