@@ -219,8 +219,8 @@ def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, d
         if now >= due:
             bag = bag or chance.sample(kinds, len(kinds))
             killed = next((kind for kind in bag if yard.kill(kind, chance)), None)
-            if killed is None:  # those that are left have no process in this stage
-                bag.clear()
+            if killed is None:  # those that are left have no process in this stage: they come first in the next
+                bag += [kind for kind in chance.sample(kinds, len(kinds)) if kind not in bag]
                 continue
             bag.remove(killed)
             done.append(Kill(killed, stage))
