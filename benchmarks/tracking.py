@@ -1,8 +1,9 @@
 """What tracking costs training, however the tracker is: `python -m benchmarks.tracking`.
 
-In each round LeNet trains for the same number of steps in a process of its own, in turn: without a mirror, mirrored
-to a real MLflow server, to a port where nobody listens, and to one that takes connections and never answers. Ratios
-of seconds to the first are taken within a round; median and range over the rounds are printed.
+In each round LeNet trains for the same number of steps in a process of its own, in turn: without a mirror, and
+mirrored by another process, as a stage's driver does for its workers, to a real MLflow server, to a port where nobody
+listens, and to one that takes connections and never answers. Ratios of seconds to the first are taken within a round;
+median and range over the rounds are printed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -50,23 +52,29 @@ def contender(name: str, steps: int) -> None:
         journal.describe(run, f"{name} {count}", "tracking")
         task = Classification(lambda **shape: network("lenet"))
         options = {"epochs": max(1, steps // 32), "batch": 128, "log_every": 1, "checkpoint_seconds": 1e9}
-        if name == "none":
-            engine.fit(task, spec, feed, None, run, **options)
-            return
-        mirror = tracking.Mirror(run)
-        mirror.thread.start()
         engine.fit(task, spec, feed, None, run, **options)
-        mirror.ended.set()  # what is left to send is no part of training's time
 
+    if name != "none":  # it ends when this process does, and its standard input with it
+        subprocess.Popen([sys.executable, "-m", "benchmarks.tracking", "--follow", str(folder)], stdin=subprocess.PIPE)
     race.serve(epoch)
+
+
+def follow(folder: Path) -> None:
+    """Sends what is new below `folder` until standard input ends."""
+    tracking.Mirror(folder).thread.start()
+    sys.stdin.read()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=640)
-    parser.add_argument("--contender")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--follow", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.follow:
+        follow(given.follow)
+        return
     if given.contender:
         contender(given.contender, given.steps)
         return
