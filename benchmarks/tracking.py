@@ -54,9 +54,12 @@ def contender(name: str, steps: int) -> None:
         options = {"epochs": max(1, steps // 32), "batch": 128, "log_every": 1, "checkpoint_seconds": 1e9}
         engine.fit(task, spec, feed, None, run, **options)
 
-    if name != "none":  # it ends when this process does, and its standard input with it
-        subprocess.Popen([sys.executable, "-m", "benchmarks.tracking", "--follow", str(folder)], stdin=subprocess.PIPE)
-    race.serve(epoch)
+    if name == "none":
+        race.serve(epoch)
+        return
+    command = [sys.executable, "-m", "benchmarks.tracking", "--follow", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE):  # it ends with its standard input
+        race.serve(epoch)
 
 
 def follow(folder: Path) -> None:

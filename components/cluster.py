@@ -17,13 +17,14 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components import ports
+from components.background import beside
 from components.refusal import Refusal, Stopped, of_machine
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
@@ -191,18 +192,16 @@ def spread(
     return result.return_value
 
 
-@contextmanager
-def noticed(notice: Path | None) -> Iterator[None]:
+def noticed(notice: Path | None) -> AbstractContextManager[None]:
     """Makes the file `notice` whenever one more node is announced to be taken away (a spot instance, a drained node).
 
     Ray Train's own watcher is a process and asks every worker at every step; this asks the head, from the driver.
     """
     from ray._private.state import state
 
-    ended = threading.Event()
     known: set[str] = set()
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         while not ended.wait(LOOK):
             with suppress(Exception):  # the head may be away for a moment
                 leaving = set(state.get_draining_nodes())
@@ -210,13 +209,7 @@ def noticed(notice: Path | None) -> Iterator[None]:
                     notice.touch()
                 known.update(leaving)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return beside(watch)
 
 
 def _ray_train() -> tuple[Any, Any]:

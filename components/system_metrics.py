@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 
+from components.background import beside
 from components.journal import Journal
 
 SAMPLE, SAMPLES = 1.0, 3  # seconds between two looks at the machine; so many are averaged into one point
 
 
-@contextmanager
-def sampled(journal: Journal) -> Iterator[None]:
+def sampled(journal: Journal) -> AbstractContextManager[None]:
     """Notes processor, memory, disk, network and GPU use of this machine while the block runs."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_sample, args=(journal, ended), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return beside(partial(_sample, journal))
 
 
 def _sample(journal: Journal, ended: threading.Event) -> None:
@@ -32,7 +24,7 @@ def _sample(journal: Journal, ended: threading.Event) -> None:
     from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
     monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with contextlib.suppress(Exception):  # no GPU, or no driver
+    with suppress(Exception):  # no GPU, or no driver
         monitors.append(GPUMonitor())
     number = 0
     while not ended.wait(SAMPLE):

@@ -58,6 +58,7 @@ def server(
 
 
 def client(uri: str) -> Any:
+    """MLflow's client of the tracker at `uri`, which gives up soon: who calls tries again."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient

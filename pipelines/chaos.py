@@ -162,7 +162,10 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, quick: bool = Fa
         print(f"a run left alone, in {yards[0].folder}", flush=True)
         yards[0].serve()
         alone = yards[0].start()
-        calm = None if quick else ended(alone, yards[0])
+        calm = None
+        if not quick:
+            calm = ended(alone, yards[0])
+            print(f"  {calm:.0f} s", flush=True)
         while len(done) < kills:
             yards.append(Yard(clone(folder / f"torn-{len(yards)}", changes)))
             print(f"up to {kills - len(done)} kills, in {yards[-1].folder}", flush=True)
@@ -185,9 +188,7 @@ def ended(run: subprocess.Popen, yard: Yard) -> float:
     began = time.monotonic()
     if run.wait() != 0:
         raise Refusal(f"chaos: the run left alone failed; see {yard.folder}/run.log (trainyard chaos --keep)")
-    seconds = time.monotonic() - began
-    print(f"  {seconds:.0f} s", flush=True)
-    return seconds
+    return time.monotonic() - began
 
 
 def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:

@@ -101,7 +101,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
         for name in settings:
             del os.environ[name]
         if head.poll() is not None:
-            print("the local Ray cluster was killed; nothing is lost: repeat the command", file=sys.stderr)
+            print("the local Ray cluster ended before its time; nothing is lost: repeat the command", file=sys.stderr)
         _stop(head)
         shutil.rmtree(folder, ignore_errors=True)
 
