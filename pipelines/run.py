@@ -94,12 +94,15 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
             preexec_fn=end_with_parent,
         )
     settings = settings | {"RAY_ADDRESS": address, **GONE}
+    before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
         yield address
     finally:
-        for name in settings:
-            del os.environ[name]
+        for name, value in before.items():  # a cluster within another's gives its settings back
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
         if head.poll() is not None:
             print("the local Ray cluster ended before its time; nothing is lost: repeat the command", file=sys.stderr)
         _stop(head)
