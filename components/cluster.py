@@ -32,6 +32,7 @@ RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_clus
 START_PATIENCE = 60.0  # seconds for a cluster that is being started beside us
 LOOK = 2.0  # seconds between two looks for nodes that are about to go
 RESIZE = 5.0  # seconds between two looks for nodes that are back
+ROOM = 1.5e9  # bytes, of what Ray takes for free, that one more worker may need
 RETRIES = 8  # of a lost worker or node; an error in our own code is not tried again
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -131,15 +132,24 @@ def wanted() -> tuple[int | None, int] | None:
     return int(least) if least else None, int(most)
 
 
-def plan() -> Plan:
-    """TRAINYARD_WORKERS (`2`, or `1:4` for as many as there are), or all GPUs, or else one worker for each machine."""
+def plan(shards: int | None = None) -> Plan:
+    """TRAINYARD_WORKERS (`2`, or `1:4` for as many as there are), or all GPUs; or else a worker for each processor.
+
+    Of the last no more than `shards`, into which a batch is cut, and than memory has room for; one a machine without.
+    """
     import ray
 
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if (given := wanted()) is None:
-        return Plan(gpus or len([n for n in ray.nodes() if n["Alive"]]), gpu=gpus > 0)
-    least, most = given
-    return Plan(most, gpu=gpus >= (least or most), least=least)
+    has = ray.cluster_resources()
+    gpus = int(has.get("GPU", 0))
+    if (given := wanted()) is not None:
+        least, most = given
+        return Plan(most, gpu=gpus >= (least or most), least=least)
+    if gpus:
+        return Plan(gpus, gpu=True)
+    if shards is None:
+        return Plan(len([n for n in ray.nodes() if n["Alive"]]), gpu=False)
+    room = int(has.get("memory", ROOM * shards) / ROOM)
+    return Plan(max(1, min(int(has.get("CPU", 1)), shards, room)), gpu=False)
 
 
 class PeerLost(Exception):
@@ -147,20 +157,25 @@ class PeerLost(Exception):
 
 
 def spread(
-    function: Callable[..., Any] | str, *arguments: Any, name: str, folder: Path, notice: Path | None = None
+    function: Callable[..., Any] | str,
+    *arguments: Any,
+    name: str,
+    folder: Path,
+    notice: Path | None = None,
+    shards: int | None = None,
 ) -> Any:
     """Runs `function(peers, *arguments)` on every worker, in the driver's directory; returns what rank 0 returned.
 
     A lost worker or node is replaced and the function called again on all: it must go on from its own checkpoints.
     function: defined in a module, or its dotted path where the driver shall not import what it needs (torch: 2 s).
     folder: where Ray keeps its notes on the run (shared between machines); notice: a file that is made when a node is
-    announced to go.
+    announced to go. shards: into how many parts the work can be cut (`plan`).
     """
     connect()
     from ray.train import FailureConfig, RunConfig
     from ray.train.v2.api.config import ScalingConfig  # what ray.train's is, but for type checkers
 
-    chosen = plan()
+    chosen = plan(shards)
     _refuse_what_never_fits(chosen)
     trainer, callback = _ray_train()
     run = f"{name}-{uuid.uuid4().hex[:8]}"

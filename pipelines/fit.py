@@ -41,7 +41,7 @@ def main(path: str) -> None:
             ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
             section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
         fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
-        found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit)
+        found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit, fit=section["fit"])
         metrics = summed(found)
         history(out / "history.csv", {system: run.folder})
         write_json(out / "metrics.json", metrics)

@@ -56,13 +56,15 @@ class Stage:
     journal: Journal
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def spread(self, function: Callable[..., Any] | str, *arguments: Any) -> Any:
-        """`cluster.spread`, its progress shown."""
+    def spread(self, function: Callable[..., Any] | str, *arguments: Any, fit: dict[str, Any] | None = None) -> Any:
+        """`cluster.spread`, its progress shown; `fit`: the section that says into how many shards a batch is cut."""
+        shards = None if fit is None else fit.get("shards", 1)
         started = time.monotonic()
         with Progress(self.name, self.folder), stoppable(self.folder):
             notice = self.folder / SAVE
             notice.unlink(missing_ok=True)
-            result = cluster.spread(function, *arguments, name=self.name, folder=work() / "ray", notice=notice)
+            places = {"folder": work() / "ray", "notice": notice}
+            result = cluster.spread(function, *arguments, name=self.name, shards=shards, **places)
         self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
         return result
 

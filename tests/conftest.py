@@ -15,6 +15,16 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of two processes (`-n 2 --dist loadgroup`) one has all that starts stages on a cluster, most of which is waiting;
+    the other goes through the other files meanwhile.
+    """
+    for item in items:
+        clustered = item.get_closest_marker("cluster") is not None
+        item.add_marker(pytest.mark.xdist_group("cluster" if clustered else item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory):
     """A folder of prepared digits (500 for training, the rest for testing), with its statistics beside it."""

@@ -112,6 +112,22 @@ def test_more_workers_than_processors_are_refused(cluster_of_two: str, monkeypat
     assert cluster.plan() == cluster.Plan(2, gpu=False)
 
 
+def test_each_processor_gets_a_worker_as_far_as_the_work_can_be_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAINYARD_WORKERS", raising=False)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 64e9})
+    chosen = [cluster.plan(shards).workers for shards in (None, 1, 4, 32)]
+    assert chosen == [2, 1, 4, 8]
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 4e9})
+    assert cluster.plan(4).workers == 2
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 1e9})
+    assert cluster.plan(4).workers == 1
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
+    assert cluster.plan(4) == cluster.Plan(2, gpu=True)
+    monkeypatch.setenv("TRAINYARD_WORKERS", "3")
+    assert cluster.plan(1).workers == 3
+
+
 def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_torch(
     cluster_of_two: str, tmp_path: Path
 ) -> None:

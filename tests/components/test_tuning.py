@@ -22,6 +22,7 @@ from components.trials import Attempt, Trial, best, kernel_kills
 
 SPACE = {"lr": {"low": 0.01, "high": 1.0, "log": True}, "batch": {"choices": [8, 16]}}
 MONITOR = ("accuracy", "max")
+pytestmark = pytest.mark.cluster
 
 
 def note(folder: str, text: str) -> None:
