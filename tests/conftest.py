@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -16,13 +17,22 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes (`-n 2 --dist loadgroup`) one has all that starts stages on a cluster, most of which is waiting;
-    the other goes through the other files meanwhile.
-    """
-    for item in items:
-        clustered = item.get_closest_marker("cluster") is not None
-        item.add_marker(pytest.mark.xdist_group("cluster" if clustered else item.nodeid.partition("::")[0]))
     items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of two processes (`pytest -n 2`) one takes all that starts stages on a cluster, most of which is waiting, and the
+    other goes through the other files meanwhile.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneCluster(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "cluster" if "pytest.mark.cluster" in (config.rootpath / file).read_text() else file
+
+    return OneCluster(config, log)
 
 
 @pytest.fixture(scope="session")
