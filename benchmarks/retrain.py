@@ -157,7 +157,7 @@ def one(schedule: Schedule, number: int, fault: str, chance: random.Random) -> R
     return done
 
 
-def scheduled(rounds: int, seed: int, keep: bool) -> int:
+def scheduled(rounds: int, minutes: float, seed: int, keep: bool) -> int:
     folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-schedule-")), random.Random(seed)
     schedule = Schedule(chaos.clone(folder / "yard", {"params.yaml": SMALL}))
     bag: list[str] = []
@@ -165,7 +165,11 @@ def scheduled(rounds: int, seed: int, keep: bool) -> int:
     try:
         with local_cluster(cpus=2):
             schedule.up()
+            until = time.monotonic() + 60 * minutes
             for number in range(rounds):
+                if time.monotonic() > until:
+                    print(f"{number} rounds of {rounds} in {minutes:g} minutes", flush=True)
+                    break
                 bag = bag or chance.sample(FAULTS, len(FAULTS))
                 fault = bag.pop() if number else "none"
                 began = time.monotonic()
@@ -241,13 +245,14 @@ def gates(count: int, examples: int = 1700) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no round after so many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gates", type=int, default=200)
     parser.add_argument("--keep", action="store_true", help="leave the copy for a look at run.log")
     given = parser.parse_args()
     if given.gates:
         gates(given.gates)
-    return scheduled(given.rounds, given.seed, given.keep) if given.rounds else 0
+    return scheduled(given.rounds, given.minutes, given.seed, given.keep) if given.rounds else 0
 
 
 if __name__ == "__main__":
