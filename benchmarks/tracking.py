@@ -12,10 +12,12 @@ import argparse
 import os
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from benchmarks import race
@@ -93,6 +95,8 @@ def main() -> None:
         commands = {name: ["benchmarks.tracking", *arguments, name] for name in CONTENDERS}
         uris = {name: {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{place}"} for name, place in places.items()}
         seconds = race.race(commands, given.rounds, {name: os.environ | uri for name, uri in uris.items()})
+        with closing(sqlite3.connect(f"{folder}/server.db")) as database:
+            (arrived,) = database.execute("SELECT COUNT(*) FROM metrics").fetchone()
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         mute.close()
@@ -101,6 +105,7 @@ def main() -> None:
         ratios = [ours / none for ours, none in zip(seconds[name], seconds["none"], strict=True)]
         spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
         print(f"| {name} | {statistics.median(seconds[name]):.2f} | {spread} |")
+    print(f"points at the server that was alive: {arrived:,}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ EXAMPLES = """\
 examples:
   trainyard doctor                    is everything here? each problem with its remedy
   trainyard run                       the flagship: a local Ray cluster, dvc repro, a summary
-  trainyard run --workers 2           the same results, spread over two workers
+  trainyard run --workers 1           on one worker, not on one a processor
   trainyard retrain                   for a schedule: if anything changed, train, compare, promote the better model
   trainyard rollback                  the champion before takes its place again
   trainyard ui                        MLflow on this machine, with links to the runs' charts
@@ -126,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run what has changed on a local Ray cluster, then sum up")
     run.add_argument("targets", nargs="*", help="DVC stages or files; all of the flagship when left out")
-    run.add_argument("--workers", help="workers a stage (default: all GPUs, else one a machine)")
+    run.add_argument("--workers", help="workers a stage (default: all GPUs; else in training one a processor)")
     run.set_defaults(run=_flagship)
     for name, help in (
         ("summary", "the last run's result in a few lines"),
