@@ -181,8 +181,12 @@ def spread(
     run = f"{name}-{uuid.uuid4().hex[:8]}"
     given = {"function": function, "arguments": arguments, "folder": str(Path.cwd())}
     threads = os.environ.get("TRAINYARD_THREADS")
-    if chosen.least is not None and threads is None:  # by what comes and goes, the result would differ
-        threads = str(max(1, (os.cpu_count() or 1) // chosen.workers))
+    if threads is None:  # by what comes and goes (nodes, free memory), the result would differ
+        cores = os.cpu_count() or 1
+        if chosen.least is not None:
+            threads = str(max(1, cores // chosen.workers))
+        elif wanted() is None and not chosen.gpu and shards is not None:
+            threads = str(cores // max(1, min(cores, shards)))
     try:
         with noticed(notice):
             result = trainer(
