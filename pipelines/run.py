@@ -100,7 +100,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
         yield address
     finally:
         for name, value in before.items():  # a cluster within another's gives its settings back
-            os.environ.pop(name)
+            os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
         if head.poll() is not None:
