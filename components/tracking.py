@@ -130,12 +130,17 @@ class _Run:
             tags = {"trainyard.id": self.facts["id"]} | self.facts["tags"]
             if self.facts["parent"]:
                 parent = (self.folder / self.facts["parent"]).resolve()
-                tags["mlflow.parentRunId"] = _Run(self.client, self.uri, parent).identify()
+                with _alone(parent / ".mirror", wait=True):
+                    tags["mlflow.parentRunId"] = _Run(self.client, self.uri, parent).identify()
             query = f"tags.\"trainyard.id\" = '{self.facts['id']}'"
-            found = self.client.search_runs([owner], query, max_results=1)
-            run = found[0] if found else self.client.create_run(owner, self.facts["created"], tags, self.facts["name"])
-            self.known["run"] = run.info.run_id
-            self.describe(run.info.run_id)
+            if not (found := self.client.search_runs([owner], query)):
+                self.client.create_run(owner, self.facts["created"], tags, self.facts["name"])
+                found = self.client.search_runs([owner], query)
+            run, *doubled = [one.info.run_id for one in found]
+            for other in doubled:  # an answer was lost and the client asked again
+                self.client.delete_run(other)
+            self.known["run"] = run
+            self.describe(run)
             self.remember()
         return str(self.known["run"])
 
@@ -182,9 +187,42 @@ class _Run:
                 self.client.set_terminated(run, given["status"], record.time)
 
     def register(self, run: str, given: dict[str, Any]) -> None:
-        """Logs an exported model's folder with its signature, once, and registers it under `given["name"]`."""
+        """Logs an exported model's folder with its signature, once, and registers it under `given["name"]`.
+
+        What an earlier mirror did, but had no time to note, is not done again; nor is what the client asked for twice
+        because an answer was lost kept twice.
+        """
         if given["digest"] in self.known["models"] or not Path(given["path"]).is_dir():
             return
+        from mlflow.exceptions import MlflowException
+
+        if not self.versions(run, given["digest"]):
+            model = self.logged(run, given["digest"]) or self.log(run, given)
+            with contextlib.suppress(MlflowException):  # it is there already
+                self.client.create_registered_model(given["name"])
+            tags = {"digest": given["digest"]}
+            self.client.create_model_version(given["name"], model.model_uri, run, tags, model_id=model.model_id)
+        for doubled in self.versions(run, given["digest"])[1:]:
+            self.client.delete_model_version(doubled.name, doubled.version)
+        self.known["models"].append(given["digest"])
+        self.remember()
+
+    def versions(self, run: str, digest: str) -> list[Any]:
+        """Those registered from this run with these bytes, oldest first."""
+        found = self.client.search_model_versions(f"run_id = '{run}'")
+        return sorted((v for v in found if v.tags.get("digest") == digest), key=lambda v: int(v.version))
+
+    def logged(self, run: str, digest: str) -> Any | None:
+        """The model of this run with these bytes, if it was logged to the end; what was begun and left is removed."""
+        owner = tracker.experiment(self.client, self.facts["experiment"], self.uri)
+        found = self.client.search_logged_models([owner], f"source_run_id = '{run}' AND tags.digest = '{digest}'")
+        whole = [model for model in found if model.status == "READY"]
+        for left in [model for model in found if model not in whole[:1]]:
+            self.client.delete_logged_model(left.model_id)
+        return whole[0] if whole else None
+
+    def log(self, run: str, given: dict[str, Any]) -> Any:
+        """The logged model: a pyfunc that reads the exported folder, with its signature and an example."""
         import mlflow
         import numpy as np
         from mlflow.models import ModelSignature
@@ -196,8 +234,9 @@ class _Run:
         root = Path(__file__).parent
         mlflow.set_tracking_uri(self.uri)
         with mlflow.start_run(run_id=run):
-            logged = mlflow.pyfunc.log_model(
+            model = mlflow.pyfunc.log_model(
                 name="model",
+                tags={"digest": given["digest"]},
                 python_model=str(root / "predictor.py"),
                 artifacts={"model": given["path"]},
                 code_paths=[str(root)],
@@ -205,14 +244,8 @@ class _Run:
                 input_example=dict(np.load(given["example"])),
                 pip_requirements=given["requirements"],
             )
-        with contextlib.suppress(mlflow.exceptions.MlflowException):  # it is there already
-            self.client.create_registered_model(given["name"])
-        self.client.create_model_version(
-            given["name"], logged.model_uri, run, {"digest": given["digest"]}, model_id=logged.model_id
-        )
         self.client.update_run(run, status="RUNNING")  # leaving the block above ended it
-        self.known["models"].append(given["digest"])
-        self.remember()
+        return model
 
     def remember(self) -> None:
         draft = self.folder / f".mirror.json.{os.getpid()}"
@@ -243,11 +276,11 @@ def _metrics(record: Record) -> list[Any]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
+def _alone(path: Path, wait: bool = False) -> Iterator[bool]:
     """Whether this process holds the lock at `path`; another one that mirrors the same folder is left to do it."""
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             yield False
             return

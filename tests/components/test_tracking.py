@@ -10,11 +10,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from components import journal, ports, tracker, tracker_pages, tracking
+from components import exported, journal, ports, recipe, tracker, tracker_pages, tracking
 from components.journal import Journal
+from components.task import Spec
 
 
 @pytest.fixture
@@ -111,6 +114,83 @@ def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) ->
     (run,) = runs()
     assert len(points(run, "train/loss")) == 30
     assert len(points(run, "train/examples_per_second")) == 30
+
+
+def with_model(folder: Path) -> None:
+    """A run with an exported model, handed to the registry as `digits`."""
+    lines, model, example = make(folder), folder.parent.parent / "model", folder / "example.npz"
+    section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
+    spec = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b"), {"mean": [0.4], "std": [0.2]})
+    exported.write(model, recipe.build(section).setup(spec), spec, section)
+    np.savez(example, image=np.zeros((2, 8, 8, 1), np.uint8))  # type: ignore[arg-type]
+    lines.write(
+        "model",
+        name="digits",
+        path=str(model),
+        digest="cd" * 32,
+        inputs={"image": ("uint8", [8, 8, 1])},
+        outputs={"label": ("int64", [])},
+        example=str(example),
+        requirements=[],
+    )
+
+
+def held(folder: Path) -> tuple[int, int, list[str]]:
+    """(runs, logged models, versions of `digits`) the tracker has."""
+    client = tracker.client(tracker.uri())
+    owner = client.get_experiment_by_name("bench").experiment_id
+    ours = json.loads((folder / journal.RUN).read_text())["id"]
+    made = [run for run in client.search_runs([owner]) if run.data.tags["trainyard.id"] == ours]
+    logged = client.search_logged_models([owner], f"source_run_id = '{made[0].info.run_id}'")
+    return len(made), len(logged), [str(v.version) for v in client.search_model_versions("name = 'digits'")]
+
+
+@pytest.mark.parametrize("killed", ["create_model_version", "search_model_versions", "remember", "log_model"])
+def test_a_mirror_killed_while_it_registers_a_model_leaves_one(
+    killed: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these is the last thing that a first mirror does: its work is done, but it comes to no note."""
+    import mlflow
+
+    folder = tmp_path / "runs" / "evaluate-1"
+    with_model(folder)
+    owner = {"remember": tracking._Run, "log_model": mlflow.pyfunc}.get(killed, mlflow.MlflowClient)
+    whole = getattr(owner, killed)
+
+    def last(*arguments: Any, **options: Any) -> None:
+        whole(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, killed, last)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.Mirror(folder).send()
+    tracking.Mirror(folder).send()
+    assert held(folder) == (1, 1, ["1"])
+    assert len(points(runs()[0], "train/loss")) == 30
+
+
+def test_a_model_that_was_half_logged_is_logged_anew_and_the_half_is_removed(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    folder = tmp_path / "runs" / "evaluate-1"
+    with_model(folder)
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.Mirror(folder).send()
+    client = tracker.client(store)
+    owner = client.get_experiment_by_name("bench").experiment_id
+    assert [str(model.status) for model in client.search_logged_models([owner])] != ["READY"]
+    tracking.Mirror(folder).send()
+    assert [str(model.status) for model in client.search_logged_models([owner])] == ["READY"]
+    assert held(folder) == (1, 1, ["1"])
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_doubles_nothing(store: str, tmp_path: Path) -> None:

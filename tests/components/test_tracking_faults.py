@@ -5,6 +5,7 @@ A proxy misbehaves in front of a real MLflow server.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -18,9 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from components import ports, tracker, tracking
-from tests.components.test_tracking import make
+from tests.components.test_tracking import held, make, with_model
 
 SLOW = 1.5  # seconds an answer takes
 
@@ -31,6 +33,7 @@ class Proxy(ThreadingHTTPServer):
     def __init__(self, upstream: int) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream, self.mode, self.asked = upstream, "whole", 0
+        self.unheard: set[str] = set()  # paths whose answers were lost
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         self.server.asked += 1
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b"".join(self.body())
         if self.server.mode == "error":
             self.send_response(500)
             self.send_header("Content-Length", "0")
@@ -53,11 +56,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.mode == "slow":
             time.sleep(SLOW)
         with closing(http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=30)) as upstream:
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "content-length")}
+            ours = ("host", "content-length", "transfer-encoding")
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in ours}
             upstream.request(self.command, self.path, body, headers)
             found = upstream.getresponse()
             content = found.read()
-        if self.server.mode == "deaf":  # done, but the answer is lost: sent again, it must not double
+        first = self.path.startswith("/api/2.0/mlflow/") and self.path not in self.server.unheard
+        if self.server.mode == "deaf" or (self.server.mode == "deaf once" and first):
+            self.server.unheard.add(self.path)  # done, but the answer is lost: sent again, it must not double
             self.connection.close()
             return
         self.send_response(found.status)
@@ -67,6 +73,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def body(self) -> Iterator[bytes]:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            yield self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
@@ -125,6 +140,20 @@ def test_a_bad_tracker_delays_nothing_and_gets_every_point_once_it_is_well(
     assert time.monotonic() - began < wrote + 2.0 + 1.0, "and a stage's end waits so long and no longer"
     proxy.mode = "whole"
     settled(runs, folder)
+
+
+def test_what_a_client_asks_for_twice_since_an_answer_was_lost_is_there_once(proxy: Proxy, tmp_path: Path) -> None:
+    """The run, the logged model and its version are made at the server; the answers never come, and are asked for."""
+    folder = tmp_path / "runs" / "evaluate-1"
+    with_model(folder)
+    proxy.mode = "deaf once"
+    for _ in range(3):
+        with contextlib.suppress(MlflowException):  # it refuses some of what comes twice; a mirror tries again
+            tracking.Mirror(folder).send()
+    tracking.Mirror(folder).send()
+    proxy.mode = "whole"
+    assert {"/api/2.0/mlflow/runs/create", "/api/2.0/mlflow/model-versions/create"} <= proxy.unheard
+    assert held(folder) == (1, 1, ["1"])
 
 
 def test_a_locked_database_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
