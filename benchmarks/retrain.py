@@ -3,8 +3,8 @@
 A copy of the repository with a small flagship on pictures in data/raw, a real MLflow server, one Ray cluster. Each
 round changes a parameter and calls `trainyard retrain` until it is done; a round's fault is none, SIGKILL to the
 retrain at a random moment, the MLflow server gone at the start, or training pictures with wrong labels. Told at the
-end: whether the champion was ever worse on the held-out examples, alias moves against verdicts, processes left over,
-disk and memory.
+end: whether the champion was ever worse on the held-out examples, alias moves against verdicts, versions registered
+twice, processes left over, disk and memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SMALL = {
     "retrain": {"gate": {"level": 0.95}},
 }
 FAULTS = ("none", "kill", "kill", "tracker", "shuffled")
-KILL_AFTER = (2.0, 60.0)  # seconds
+KILL_AFTER = (2.0, 180.0)  # seconds
 LAST_WORDS = 20.0  # seconds in which the children of a killed retrain may end
 LATER = 75
 
@@ -100,6 +100,12 @@ class Schedule(chaos.Yard):
 
         found = MlflowClient(self.uri).search_registered_models("name = 'glyphs-to-digits'")
         return str(found[0].aliases["champion"]) if found and "champion" in found[0].aliases else None
+
+    def versions(self) -> list[str]:
+        """The bytes (their SHA-256) of every version there is."""
+        from mlflow import MlflowClient
+
+        return [v.tags["digest"] for v in MlflowClient(self.uri).search_model_versions("name = 'glyphs-to-digits'")]
 
     def set(self, changes: dict[str, Any]) -> None:
         file = self.folder / "params.yaml"
@@ -201,12 +207,15 @@ def told(schedule: Schedule, done: list[Round]) -> int:
     gains = [e["values"]["gain"] for e in verdicts if e["values"].get("gain") is not None]
     scores = [e["values"]["score"] for e in verdicts]
     lost = [r for r in done if r.codes[-1] != 0]
+    versions = schedule.versions()
+    twice = len(versions) - len(set(versions))
     rows = {
         "rounds": f"{len(done)} ({', '.join(f'{n} {f}' for f, n in sorted(Counter(r.fault for r in done).items()))})",
         "retrains killed": str(sum(r.killed for r in done)),
         "rounds that did not end with 0": str(len(lost)),
         "decisions": f"{len(decided)}, {len(verdicts)} to promote",
         "alias moves": f"{len(moved)} noted, {seen} seen at MLflow",
+        "versions": f"{len(versions)}, {twice} registered twice",
         "champion on the held-out examples": " -> ".join(f"{score:.3f}" for score in scores),
         "processes left over": str(sum(r.left for r in done)),
         "disk, MB": f"{done[0].megabytes:.0f} after the first round, {done[-1].megabytes:.0f} after the last",
@@ -214,7 +223,7 @@ def told(schedule: Schedule, done: list[Round]) -> int:
     }
     for name, value in rows.items():
         print(f"{name:<36} {value}")
-    fine = len(moved) == len(verdicts) == seen and all(gain > 0 for gain in gains) and not lost
+    fine = len(moved) == len(verdicts) == seen and all(gain > 0 for gain in gains) and not lost and not twice
     return 0 if fine and not any(r.left for r in done) else 1
 
 
