@@ -9,7 +9,6 @@ run was interrupted. A recipe's `fit` section is the keyword arguments of `fit`.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import torch
 from components import checkpoint
 from components.data.feed import Feed
 from components.journal import SAVE, STOP, Journal
+from components.json_file import write_json
 from components.meter import Meter, NoiseScale, Scores
 from components.peers import Peers
 from components.ranges import Count, Fraction, Natural, Positive
@@ -278,7 +278,7 @@ def _located(diverged: Diverged, rows: np.ndarray, folder: Path | None, peers: P
         if len(rows) > SHOWN:
             some += f" (all {len(rows)} in {folder / DIVERGED})"
         if peers.rank == 0:
-            (folder / DIVERGED).write_text(json.dumps({"step": diverged.step, "rows": rows.tolist()}) + "\n")
+            write_json(folder / DIVERGED, {"step": diverged.step, "rows": rows.tolist()})
     told = (
         f"step {diverged.step}: {diverged} on training rows {some}; {before}; lower the learning rate or set fit.clip"
     )

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from components import checkpoint, recipe
+from components.json_file import write_json
 from components.refusal import Refusal
 from components.task import Spec, State, Task
 
@@ -33,7 +34,7 @@ def write(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) ->
     }
     tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
     save_file(checkpoint.distinct(tensors), folder / WEIGHTS)
-    (folder / RECORD).write_text(json.dumps(record, indent=1))
+    write_json(folder / RECORD, record)
 
 
 def read(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:

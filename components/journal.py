@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.json_file import write_json
+
 RUN, LOG, STAGE_LOG = "run.json", "journal.log", "stage.log"
 STOP, SAVE = "stop", "save"  # files of these names in a run's folder ask it to save and end, or to save and go on
 VOLATILE = ("time", "speed")  # what differs when a step is done again
@@ -131,10 +133,7 @@ def describe(
         "tags": tags or {},
         "inputs": inputs or [],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{RUN}.{os.getpid()}")
-    draft.write_text(json.dumps(facts, indent=1, default=str))
-    draft.replace(file)
+    write_json(file, facts)
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[Any]]:

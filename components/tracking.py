@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 
 from components import tracker
 from components.journal import RUN, STAGE_LOG, Record, Tail, read
+from components.json_file import write_json
 
 PAUSE = 1.0  # seconds between two looks at the journals
 PATIENCE = 20.0  # seconds that a stage's end waits for what is still to be sent
@@ -248,9 +248,7 @@ class _Run:
         return model
 
     def remember(self) -> None:
-        draft = self.folder / f".mirror.json.{os.getpid()}"
-        draft.write_text(json.dumps(self.known))
-        draft.replace(self.note)
+        write_json(self.note, self.known)
 
 
 def _metrics(record: Record) -> list[Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from components import cluster
+from components.json_file import write_json
 from components.refusal import Diverged, Refusal
 
 Scores = dict[str, float]
@@ -128,7 +128,7 @@ class Attempt:
         except Diverged as reason:
             record.diverged = str(reason)
         record.seconds += time.monotonic() - started
-        write(self.folder / RECORD, asdict(record))
+        write_json(self.folder / RECORD, asdict(record))
         (self.folder / MARKER).unlink(missing_ok=True)
 
     def _scores(self) -> Scores:
@@ -148,7 +148,7 @@ class Attempt:
     def _mark(self) -> None:
         """A note that only a worker that dies leaves behind."""
         given = {"search": self.search, "host": socket.gethostname(), "kills": kernel_kills(), "deaths": self.deaths}
-        write(self.folder / MARKER, given | {"accumulate": self.record.accumulate})
+        write_json(self.folder / MARKER, given | {"accumulate": self.record.accumulate})
 
     def _learn_from_death(self) -> None:
         """A worker lost to memory, or lost again, is followed by one with half the microbatch."""
@@ -172,10 +172,3 @@ def kernel_kills() -> int:
 
 def _mean(parts: list[Scores]) -> Scores:
     return {name: float(np.mean([part[name] for part in parts])) for name in parts[-1]}
-
-
-def write(path: Path, value: dict[str, Any]) -> None:
-    """JSON, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value))
-    draft.replace(path)

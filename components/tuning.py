@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components import cluster
+from components.json_file import write_json
 from components.proposals import Grid, Study, grid
 from components.ranges import Count, Natural
 from components.refusal import Refusal
-from components.trials import LOST, MARKER, RECORD, Attempt, Scores, Trial, name_of, read, write
+from components.trials import LOST, MARKER, RECORD, Attempt, Scores, Trial, name_of, read
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -162,7 +163,7 @@ def _ray_tune(
                 raise error  # trying again would not help
             if "low on memory" in str(error):  # Ray itself ended the worker
                 marker = folder / arm / name_of(number) / MARKER
-                write(marker, json.loads(marker.read_text()) | {"kills": -1})
+                write_json(marker, json.loads(marker.read_text()) | {"kills": -1})
 
     return Proposals(metric=monitor[0], mode=monitor[1]), Halving(), Follower()
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from components import recipe
 from components.data.store import Store
+from components.json_file import write_json
 from pipelines import prepare
-from pipelines.stage import stage, write_json
+from pipelines.stage import stage
 
 if TYPE_CHECKING:
     from components.peers import Peers

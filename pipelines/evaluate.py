@@ -9,10 +9,11 @@ import numpy as np
 
 from components import figures
 from components.data.store import Split, Store
+from components.json_file import write_json
 from components.metrics import comparison
 from pipelines import report, verdict
 from pipelines.finetune import ARMS, PREPARED
-from pipelines.stage import stage, table, write_json
+from pipelines.stage import stage, table
 
 MISTAKES = "plots/mistakes.svg"
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from components import cluster, figures, journal, recipe, tuning
+from components.json_file import write_json
 from components.refusal import Refusal
 from components.trials import Trial, best, describe
 from pipelines import verdict
 from pipelines.check import check_recipe
-from pipelines.stage import Stage, code_digest, history, stage, table, work, write_json
+from pipelines.stage import Stage, code_digest, history, stage, table, work
 
 RESULTS = Path("results")
 LEVEL = 0.95  # of the interval

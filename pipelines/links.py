@@ -6,7 +6,8 @@ import json
 
 from components import ports, tracker, tracker_pages
 from components.home import home
-from pipelines.stage import work, write_json
+from components.json_file import write_json
+from pipelines.stage import work
 
 LOCAL = "http://127.0.0.1:5000"  # where `trainyard ui` serves
 NOTE = "links.json"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.json_file import write_json
 from pipelines import verdict
-from pipelines.stage import history, stage, write_json
+from pipelines.stage import history, stage
 
 PREPARED, AUGMENTED = "data/prepared/source", "data/augmented/source"
 MODEL = "models/pretrain"

@@ -29,6 +29,7 @@ import psutil
 from components import cluster, journal, recipe, system_metrics, tracking
 from components.home import home
 from components.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
+from components.json_file import write_json
 from components.refusal import Later, Stopped
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
@@ -240,14 +241,6 @@ def digest(path: str | Path) -> str:
     if (folder / "manifest.json").is_file():
         return str(json.loads((folder / "manifest.json").read_text())["digest"])
     return _digest(folder.parent, [p for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else [folder])
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.replace(path)
 
 
 def seconds() -> dict[str, dict[str, float]]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from components import cluster, tuning
+from components.json_file import write_json
 from components.trials import Trial, best, describe
 from pipelines import finetune, pretrain
 from pipelines.finetune import ARMS, AUGMENTED, PREPARED
-from pipelines.stage import stage, table, write_json
+from pipelines.stage import stage, table
 
 MONITOR = ("accuracy", "max")
 

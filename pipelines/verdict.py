@@ -14,8 +14,9 @@ from typing import Any
 from components import journal, recipe
 from components.diagnosis import Diagnosis, Evidence, diagnose, error
 from components.journal import LOG, STAGE_LOG, Journal
+from components.json_file import write_json
 from components.trials import Trial, describe, name_of
-from pipelines.stage import Stage, work, write_json
+from pipelines.stage import Stage, work
 
 EVIDENCE, VERDICT = "evidence.json", "verdict.json"
 REGULARISERS = {"weight_decay", "dropout", "label_smoothing", "augment", "mix", "patience"}

@@ -37,7 +37,7 @@ LAYERS = [
     ("components.recipe", "components.journal", "components.proposals"),
     ("components.alerts",),
     ("components.refusal", "components.ranges", "components.ports", "components.home", "components.diagnosis"),
-    ("components.background",),
+    ("components.background", "components.json_file"),
 ]
 OWNERS = {
     "ray": {"components.cluster", "components.jobs", "components.tuning"},

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from components import figures
-from pipelines.stage import table, write_json
+from components.json_file import write_json
+from pipelines.stage import table
 
 ROOT = Path(__file__).parent.parent.parent
 TRIALS = [  # arm, learning rate, batch, accuracy, folds seen

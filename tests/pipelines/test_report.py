@@ -16,10 +16,10 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from components import recipe
+from components.json_file import write_json
 from components.refusal import Refusal
 from pipelines import plots, report
 from pipelines.links import links, noted
-from pipelines.stage import write_json
 from tests.pipelines.conftest import ROOT, TRIALS, answers, metrics, read
 
 INPUTS = {  # a file, and the command that the page must name where it is missing

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from components.json_file import write_json
 from pipelines import cli, summary
-from pipelines.stage import write_json
 
 
 def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
