@@ -152,6 +152,23 @@ def plan(shards: int | None = None) -> Plan:
     return Plan(max(1, min(int(has.get("CPU", 1)), shards, room)), gpu=False)
 
 
+def threads(chosen: Plan, shards: int | None = None) -> int | None:
+    """Of each worker: TRAINYARD_THREADS, or what a result may hang on; None: its share of its machine's processors.
+
+    Sums depend on them: nothing that comes and goes while the recipe stays (nodes, free memory) may change them.
+    """
+    if (given := os.environ.get("TRAINYARD_THREADS")) is not None:
+        if not re.fullmatch(r"[1-9]\d*", given):
+            raise Refusal(f"TRAINYARD_THREADS={given}: must be a whole number of at least 1")
+        return int(given)
+    cores = os.cpu_count() or 1
+    if chosen.least is not None:
+        return max(1, cores // chosen.workers)
+    if wanted() is None and not chosen.gpu and shards is not None:
+        return cores // max(1, min(cores, shards))
+    return None
+
+
 class PeerLost(Exception):
     """On a worker whose neighbour is gone: a reason to try again, unlike an error of our own."""
 
@@ -176,22 +193,16 @@ def spread(
     from ray.train.v2.api.config import ScalingConfig  # what ray.train's is, but for type checkers
 
     chosen = plan(shards)
+    each = threads(chosen, shards)
     _refuse_what_never_fits(chosen)
     trainer, callback = _ray_train()
     run = f"{name}-{uuid.uuid4().hex[:8]}"
     given = {"function": function, "arguments": arguments, "folder": str(Path.cwd())}
-    threads = os.environ.get("TRAINYARD_THREADS")
-    if threads is None:  # by what comes and goes (nodes, free memory), the result would differ
-        cores = os.cpu_count() or 1
-        if chosen.least is not None:
-            threads = str(max(1, cores // chosen.workers))
-        elif wanted() is None and not chosen.gpu and shards is not None:
-            threads = str(cores // max(1, min(cores, shards)))
     try:
         with noticed(notice):
             result = trainer(
                 _worker,
-                train_loop_config=given | {"threads": threads},
+                train_loop_config=given | {"threads": each},
                 scaling_config=ScalingConfig(
                     num_workers=chosen.workers if chosen.least is None else (chosen.least, chosen.workers),
                     use_gpu=chosen.gpu,
@@ -284,8 +295,8 @@ def _worker(config: dict[str, Any]) -> Any:
     enter(config["folder"])
     context = get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
-    threads = config["threads"] or max(1, (os.cpu_count() or 1) // context.get_local_world_size())
-    torch.set_num_threads(int(threads))
+    share = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+    torch.set_num_threads(config["threads"] or share)
     allocator.keep_freed_memory()
     gpu = torch.cuda.is_available() and bool(ray.get_gpu_ids())
     device = torch.device("cuda", context.get_local_rank() % torch.cuda.device_count()) if gpu else torch.device("cpu")
