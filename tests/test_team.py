@@ -121,13 +121,13 @@ def retrained(workspace: Workspace, cluster: tuple[str, str], tmp_path_factory: 
     log = folder / "log"
     with node(cluster[0], folder):
         job = submit(workspace, cluster[1], *schedule.COMMAND, log=log, TRAINYARD_WORKERS="1:2")
-        until = time.monotonic() + 240
+        until = time.monotonic() + 600
         while steps(workspace, "pretrain") < 20:
             assert job.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.2)
     lost_at = steps(workspace, "pretrain")
-    assert job.wait(400) == 0, log.read_text()
+    assert job.wait(900) == 0, log.read_text()
     assert not (workspace.folder / "models/pretrain").is_dir() or steps(workspace, "pretrain") > lost_at, "too late"
     return log.read_text()
 

@@ -136,8 +136,8 @@ def test_a_bad_tracker_delays_nothing_and_gets_every_point_once_it_is_well(
         proxy.mode = mode
         make(folder, steps=40)
         wrote = time.monotonic() - began
-    assert wrote < 1.0, "writing does not wait for the tracker"
-    assert time.monotonic() - began < wrote + 2.0 + 1.0, "and a stage's end waits so long and no longer"
+    assert wrote < 5, "writing does not wait for the tracker"
+    assert time.monotonic() - began < wrote + 2.0 + 5, "and a stage's end waits so long and no longer"
     proxy.mode = "whole"
     settled(runs, folder)
 
@@ -169,6 +169,6 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mon
         with tracking.Mirror(folder):
             for step in range(11, 21):
                 lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
         other.rollback()
     settled(tmp_path / "runs", folder)

@@ -270,7 +270,7 @@ def test_a_second_retrain_declines_or_waits(yard: Yard) -> None:
         began = time.monotonic()
         with pytest.raises(Later, match="is at it already"):
             retrain.main()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     holding, released = threading.Event(), []
 
     def hold() -> None:
@@ -349,7 +349,7 @@ def test_alerts_that_fail_hurt_nothing(alerts: dict, says: str, ear, monkeypatch
     began = time.monotonic()
     (line,) = Alerts(seconds=0.5, **alerts).send("failed", {"model": NAME})
     assert says in line
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
 
 
 # ------------------------------------------------------------------------------------------------ bad input
