@@ -6,7 +6,8 @@ Alone (size 1) every exchange is the identity and torch.distributed is never tou
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -16,8 +17,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from components.ports import free_port
+from components.refusal import Stopped
 
 PATIENCE = timedelta(minutes=10)
+FOREVER = timedelta(days=365)  # for one whose neighbours have more to do; a neighbour that dies ends the wait
 
 
 @dataclass
@@ -49,6 +52,21 @@ class Peers:
     def collect(self, out: Tensor, part: Tensor) -> None:
         """All-gather of equal parts into `out` [size * part]."""
         dist.all_gather_into_tensor(out, part)
+
+    @contextmanager
+    def apart(self) -> Iterator[Peers]:
+        """Each worker goes its own way, as if it were alone; at the end, or stopped, it waits for the others."""
+        alone = Peers(device=self.device)
+        if self.size == 1:
+            yield alone
+            return
+        group: Any = dist.new_group(backend="gloo", timeout=FOREVER)
+        try:
+            yield alone
+        except Stopped:  # the others are asked to stop, too, and must have time to save
+            dist.barrier(group)
+            raise
+        dist.barrier(group)
 
 
 def join(rank: int, size: int, address: str, port: int, device: torch.device) -> Peers:

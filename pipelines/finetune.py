@@ -27,7 +27,8 @@ def main(params: dict[str, Any]) -> None:
             out = f"models/{arm}/{seed}"
             fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
             run.child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
-        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, fit=sections["finetuned"]["fit"])
+        shared: dict[str, Any] = {"fit": sections["finetuned"]["fit"], "fits": len(fits)}
+        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, **shared)
         for fit in fits:
             run.close(Path(fit["run"]))
         history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})

@@ -1,15 +1,17 @@
-"""Progress of a stage, read from the journals its workers write: a bar on a terminal, plain lines in a log."""
+"""Progress of a stage, read from the journals its workers write: bars on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from components.journal import LOG, Tail
 
 EVERY = 5.0  # seconds between two plain lines
+SILENT = 10.0  # seconds without a step after which a bar makes room for another
 
 
 class Progress:
@@ -20,7 +22,7 @@ class Progress:
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.tails: dict[Path, Tail] = {}
-        self.bar: Any = None
+        self.bars: dict[str, Any] = {}
 
     def __enter__(self) -> Progress:
         self.thread.start()
@@ -29,8 +31,8 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self.ended.set()
         self.thread.join()
-        if self.bar is not None:
-            self.bar.close()
+        for bar in self.bars.values():
+            bar.close()
 
     def _follow(self) -> None:
         while not self.ended.wait(0.5 if sys.stderr.isatty() else EVERY):
@@ -53,10 +55,12 @@ class Progress:
             return
         from tqdm import tqdm
 
-        if self.bar is None or self.bar.desc != title:
-            if self.bar is not None:
-                self.bar.close()
-            self.bar = tqdm(total=now["steps"], desc=title, unit="step", leave=True)
-            self.bar.desc = title
-        self.bar.n = now["step"]
-        self.bar.set_postfix_str(f"{values}  {speed}", refresh=True)
+        if title not in self.bars:  # some are worked at side by side; those that stopped early say nothing any more
+            for other in [name for name, bar in self.bars.items() if time.monotonic() - bar.heard > SILENT]:
+                self.bars.pop(other).close()
+            self.bars[title] = tqdm(total=now["steps"], desc=title, unit="step", leave=True)
+        bar = self.bars[title]
+        bar.n, bar.heard = now["step"], time.monotonic()
+        bar.set_postfix_str(f"{values}  {speed}", refresh=True)
+        if now["step"] >= now["steps"]:
+            self.bars.pop(title).close()

@@ -57,9 +57,12 @@ class Stage:
     journal: Journal
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def spread(self, function: Callable[..., Any] | str, *arguments: Any, fit: dict[str, Any] | None = None) -> Any:
-        """`cluster.spread`, its progress shown; `fit`: the section that says into how many shards a batch is cut."""
-        shards = None if fit is None else fit.get("shards", 1)
+    def spread(
+        self, function: Callable[..., Any] | str, *arguments: Any, fit: dict[str, Any] | None = None, fits: int = 1
+    ) -> Any:
+        """`cluster.spread`, its progress shown; `fit`: the section that says into how many shards a batch is cut, or
+        of each of so many `fits`, which can be done side by side."""
+        shards = None if fit is None else max(fit.get("shards", 1), fits)
         started = time.monotonic()
         with Progress(self.name, self.folder), stoppable(self.folder):
             notice = self.folder / SAVE

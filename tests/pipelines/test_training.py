@@ -1,17 +1,20 @@
-"""A trial of a search on its fold: what it is watched on, and what it tells beside its scores."""
+"""What workers do: a stage's fits, shared out among them; a trial of a search on its fold."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components import engine, recipe
+from components import checkpoint, engine, recipe
 from components.data.feed import Feed
 from components.data.order import folds
 from components.data.store import Store
-from components.peers import Peers
+from components.journal import STOP
+from components.peers import Peers, fork
+from components.refusal import Stopped
 from pipelines import training, verdict
 
 SECTION: dict[str, Any] = {
@@ -33,6 +36,55 @@ def prepared(folder: Path, **data: Any) -> dict[str, str]:
 def trial(paths: dict[str, str], **fit: Any) -> dict[str, float]:
     section = {**SECTION, "fit": SECTION["fit"] | fit}
     return training.trial({}, 1, rung=1, section=section, count=4, seed=0, **paths)
+
+
+def fits(folder: Path, count: int) -> list[dict[str, Any]]:
+    return [
+        {"section": SECTION, "run": str(folder / f"run-{seed}"), "out": str(folder / f"model-{seed}"), "seed": seed}
+        for seed in range(count)
+    ]
+
+
+def shared_out(peers: Peers, folder: Path, count: int, paths: dict[str, str]) -> None:
+    """On a worker: all of them; what it heard of their scores, or that it was stopped, is noted."""
+    note = folder / f"heard-{peers.rank}"
+    folder.mkdir(exist_ok=True)
+    try:
+        note.write_text(json.dumps(training.train_all(peers, fits(folder, count), **paths)))
+    except Stopped:
+        note.write_text("stopped")
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("model-*/*"))}
+
+
+def test_the_fits_of_a_stage_are_the_same_however_they_are_shared_out(tmp_path: Path) -> None:
+    """Five of two shards each: on two workers four whole ones and one together, on three two of them do two."""
+    paths = prepared(tmp_path, validation=200)
+    for workers in (1, 2, 3):
+        fork(shared_out, workers, tmp_path / str(workers), 5, paths)
+    alone = written(tmp_path / "1")
+    assert len(alone) == 10
+    heard = (tmp_path / "1" / "heard-0").read_text()
+    assert len({score["loss"] for score in json.loads(heard)}) == 5
+    for workers in (2, 3):
+        assert written(tmp_path / str(workers)) == alone
+        assert {note.read_text() for note in (tmp_path / str(workers)).glob("heard-*")} == {heard}
+
+
+def test_who_is_stopped_waits_until_the_others_have_saved_and_all_goes_on(tmp_path: Path) -> None:
+    paths = prepared(tmp_path)
+    fork(shared_out, 1, tmp_path / "whole", 4, paths)
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    (stopped / STOP).touch()
+    fork(shared_out, 2, stopped, 4, paths)
+    assert [(stopped / f"heard-{rank}").read_text() for rank in (0, 1)] == ["stopped"] * 2
+    assert [bool(checkpoint.found(stopped / f"run-{seed}")) for seed in range(4)] == [True, True, False, False]
+    (stopped / STOP).unlink()
+    fork(shared_out, 1, stopped, 4, paths)
+    assert written(stopped) == written(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("validation", [0, 200])
