@@ -132,10 +132,11 @@ def wanted() -> tuple[int | None, int] | None:
     return int(least) if least else None, int(most)
 
 
-def plan(shards: int | None = None) -> Plan:
+def plan(parts: int | None = None) -> Plan:
     """TRAINYARD_WORKERS (`2`, or `1:4` for as many as there are), or all GPUs; or else a worker for each processor.
 
-    Of the last no more than `shards`, into which a batch is cut, and than memory has room for; one a machine without.
+    Of the last no more than `parts`, into which the work can be cut, and than memory has room for; without, one a
+    machine.
     """
     import ray
 
@@ -146,13 +147,13 @@ def plan(shards: int | None = None) -> Plan:
         return Plan(most, gpu=gpus >= (least or most), least=least)
     if gpus:
         return Plan(gpus, gpu=True)
-    if shards is None:
+    if parts is None:
         return Plan(len([n for n in ray.nodes() if n["Alive"]]), gpu=False)
-    room = int(has.get("memory", ROOM * shards) / ROOM)
-    return Plan(max(1, min(int(has.get("CPU", 1)), shards, room)), gpu=False)
+    room = int(has.get("memory", ROOM * parts) / ROOM)
+    return Plan(max(1, min(int(has.get("CPU", 1)), parts, room)), gpu=False)
 
 
-def threads(chosen: Plan, shards: int | None = None) -> int | None:
+def threads(chosen: Plan, parts: int | None = None) -> int | None:
     """Of each worker: TRAINYARD_THREADS, or what a result may hang on; None: its share of its machine's processors.
 
     Sums depend on them: nothing that comes and goes while the recipe stays (nodes, free memory) may change them.
@@ -164,8 +165,8 @@ def threads(chosen: Plan, shards: int | None = None) -> int | None:
     cores = os.cpu_count() or 1
     if chosen.least is not None:
         return max(1, cores // chosen.workers)
-    if wanted() is None and not chosen.gpu and shards is not None:
-        return cores // max(1, min(cores, shards))
+    if wanted() is None and not chosen.gpu and parts is not None:
+        return cores // max(1, min(cores, parts))
     return None
 
 
@@ -179,21 +180,21 @@ def spread(
     name: str,
     folder: Path,
     notice: Path | None = None,
-    shards: int | None = None,
+    parts: int | None = None,
 ) -> Any:
     """Runs `function(peers, *arguments)` on every worker, in the driver's directory; returns what rank 0 returned.
 
     A lost worker or node is replaced and the function called again on all: it must go on from its own checkpoints.
     function: defined in a module, or its dotted path where the driver shall not import what it needs (torch: 2 s).
     folder: where Ray keeps its notes on the run (shared between machines); notice: a file that is made when a node is
-    announced to go. shards: into how many parts the work can be cut (`plan`).
+    announced to go. parts: into how many the work can be cut (`plan`).
     """
     connect()
     from ray.train import FailureConfig, RunConfig
     from ray.train.v2.api.config import ScalingConfig  # what ray.train's is, but for type checkers
 
-    chosen = plan(shards)
-    each = threads(chosen, shards)
+    chosen = plan(parts)
+    each = threads(chosen, parts)
     _refuse_what_never_fits(chosen)
     trainer, callback = _ray_train()
     run = f"{name}-{uuid.uuid4().hex[:8]}"

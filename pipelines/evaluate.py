@@ -25,9 +25,8 @@ def main(params: dict[str, Any]) -> None:
     with stage("evaluate", params, tracked, [PREPARED, "models/finetuned", "models/scratch"]) as run:
         split, classes = Store(PREPARED).split("test"), Store(PREPARED).manifest["classes"]
         truth = split.array("label")
-        scored = run.spread(
-            "pipelines.training.score", [str(f) for arm in ARMS for f in folders[arm]], PREPARED, "test"
-        )
+        models = [str(folder) for arm in ARMS for folder in folders[arm]]
+        scored = run.spread("pipelines.training.score", models, PREPARED, "test", parts=len(models))
         arms = {arm: [scored.pop(0) for _ in folders[arm]] for arm in ARMS}
         losses = {arm: [scores["loss"] for scores, *_ in found] for arm, found in arms.items()}
         correct = {arm: np.stack([said["label"] == truth for _, said, _ in found]) for arm, found in arms.items()}

@@ -27,8 +27,8 @@ def main(params: dict[str, Any]) -> None:
             out = f"models/{arm}/{seed}"
             fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
             run.child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
-        shared: dict[str, Any] = {"fit": sections["finetuned"]["fit"], "fits": len(fits)}
-        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, **shared)
+        parts = max(len(fits), sections["finetuned"]["fit"].get("shards", 1))
+        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, parts=parts)
         for fit in fits:
             run.close(Path(fit["run"]))
         history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})

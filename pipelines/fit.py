@@ -42,7 +42,8 @@ def main(path: str) -> None:
             ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
             section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
         fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
-        found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit, fit=section["fit"])
+        shards = section["fit"].get("shards", 1)
+        found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit, parts=shards)
         metrics = summed(found)
         history(out / "history.csv", {system: run.folder})
         write_json(out / "metrics.json", metrics)

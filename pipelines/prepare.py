@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from components.peers import Peers
 
 OUT = "data/prepared"
+SIDE_BY_SIDE = 8  # workers that draw or decode, at most, where nobody says how many
 
 
 def main(params: dict[str, Any]) -> None:
     sections = {f"{OUT}/{role}": params["data"][role] for role in ("source", "target")}
     with stage("prepare", params, {"data": params["data"]}, inputs=[]) as run:
-        for folder, rows in run.spread(write, sections).items():
+        for folder, rows in run.spread(write, sections, parts=SIDE_BY_SIDE).items():
             run.tell(f"{folder}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} examples")
 
 

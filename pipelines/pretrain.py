@@ -16,7 +16,8 @@ def main(params: dict[str, Any]) -> None:
     section = section_of(params)
     with stage("pretrain", params, section | {"seed": params["seed"]}, inputs=[PREPARED, AUGMENTED]) as run:
         fit = {"section": section, "run": str(run.folder), "out": MODEL, "seed": params["seed"]}
-        found = run.spread("pipelines.training.examined", fit, PREPARED, AUGMENTED, fit=section["fit"])
+        shards = section["fit"].get("shards", 1)
+        found = run.spread("pipelines.training.examined", fit, PREPARED, AUGMENTED, parts=shards)
         scores = found["scores"]
         write_json("metrics/pretrain.json", scores)
         history("plots/pretrain.csv", {"pretrain": run.folder})

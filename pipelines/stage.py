@@ -57,18 +57,14 @@ class Stage:
     journal: Journal
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def spread(
-        self, function: Callable[..., Any] | str, *arguments: Any, fit: dict[str, Any] | None = None, fits: int = 1
-    ) -> Any:
-        """`cluster.spread`, its progress shown; `fit`: the section that says into how many shards a batch is cut, or
-        of each of so many `fits`, which can be done side by side."""
-        shards = None if fit is None else max(fit.get("shards", 1), fits)
+    def spread(self, function: Callable[..., Any] | str, *arguments: Any, parts: int | None = None) -> Any:
+        """`cluster.spread`, its progress shown; parts: into how many the work can be cut; None: a worker a machine."""
         started = time.monotonic()
         with Progress(self.name, self.folder), stoppable(self.folder):
             notice = self.folder / SAVE
             notice.unlink(missing_ok=True)
             places = {"folder": work() / "ray", "notice": notice}
-            result = cluster.spread(function, *arguments, name=self.name, shards=shards, **places)
+            result = cluster.spread(function, *arguments, name=self.name, parts=parts, **places)
         self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
         return result
 

@@ -24,7 +24,7 @@ class Workspace:
     def run(self, *command: str, code: int = 0, **environment: str) -> str:
         """stdout and stderr of a command run in the workspace; its exit code must be `code`."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, timeout=500
+            command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
         return done.stdout + done.stderr

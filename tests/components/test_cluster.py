@@ -116,7 +116,7 @@ def test_each_processor_gets_a_worker_as_far_as_the_work_can_be_cut(monkeypatch:
     monkeypatch.delenv("TRAINYARD_WORKERS", raising=False)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 64e9})
-    chosen = [cluster.plan(shards).workers for shards in (None, 1, 4, 32)]
+    chosen = [cluster.plan(parts).workers for parts in (None, 1, 4, 32)]
     assert chosen == [2, 1, 4, 8]
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 4e9})
     assert cluster.plan(4).workers == 2
@@ -133,16 +133,16 @@ def test_threads_hang_on_the_recipe_and_the_machine_not_on_nodes_or_memory(monke
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     for workers in (1, 2, 4):  # as many as there was memory for
-        assert cluster.threads(cluster.Plan(workers, gpu=False), shards=4) == 4
-    assert cluster.threads(cluster.Plan(2, gpu=False), shards=64) == 1
+        assert cluster.threads(cluster.Plan(workers, gpu=False), parts=4) == 4
+    assert cluster.threads(cluster.Plan(2, gpu=False), parts=64) == 1
     assert cluster.threads(cluster.Plan(2, gpu=False)) is None, "a worker a machine: its share of it"
-    assert cluster.threads(cluster.Plan(2, gpu=True), shards=4) is None
+    assert cluster.threads(cluster.Plan(2, gpu=True), parts=4) is None
     for workers in (1, 2, 4):  # of an elastic stage the most, however many there are now
-        assert cluster.threads(cluster.Plan(8, gpu=False, least=workers), shards=8) == 2
+        assert cluster.threads(cluster.Plan(8, gpu=False, least=workers), parts=8) == 2
     monkeypatch.setenv("TRAINYARD_WORKERS", "3")
-    assert cluster.threads(cluster.Plan(3, gpu=False), shards=4) is None
+    assert cluster.threads(cluster.Plan(3, gpu=False), parts=4) is None
     monkeypatch.setenv("TRAINYARD_THREADS", "5")
-    assert cluster.threads(cluster.Plan(2, gpu=True), shards=4) == 5
+    assert cluster.threads(cluster.Plan(2, gpu=True), parts=4) == 5
     for wrong in ("0", "two", "-1", "1.5", ""):
         monkeypatch.setenv("TRAINYARD_THREADS", wrong)
         with pytest.raises(Refusal, match=f"TRAINYARD_THREADS={wrong}: must be a whole number of at least 1"):
