@@ -4,7 +4,7 @@ A stage whose workers do nothing, through the `stage` of every real one (trackin
 
 import    from the process's start to the stage's first line: Python, our modules
 connect   keys, run folders, joining the Ray cluster
-start     Ray Train: controller, placement, a worker process that imports torch
+start     Ray Train: its import, placement, a worker process that imports torch
 finish    from the worker's return to the driver's
 track     sending what is left to MLflow (SQLite)
 """

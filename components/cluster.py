@@ -1,7 +1,7 @@
-"""Functions spread over the workers of a Ray cluster; the only importer of `ray.train`.
+"""Functions spread over the workers of a Ray cluster.
 
-Ray Train places the workers, watches them and starts them again; the process group is ours (`peers.join`), so neither
-the driver nor Ray's controller imports torch: two seconds and 300 MB less a stage than `TorchTrainer`.
+Ray Train places the workers, watches them and starts them again; the process group is ours (`peers.join`), so the
+driver, in which Ray's controller runs (controller.py), need not import torch: 2 s less a stage than `TorchTrainer`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 from components import ports
 from components.background import beside
-from components.refusal import Refusal, Stopped, of_machine
+from components.refusal import PeerLost, Refusal, Stopped, of_machine
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
 RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own note of one here
@@ -83,6 +83,7 @@ def connect() -> None:
     except ConnectionError:
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # what it would log as an error, `spread` raises
 
 
 def disconnect() -> None:
@@ -170,10 +171,6 @@ def threads(chosen: Plan, parts: int | None = None) -> int | None:
     return None
 
 
-class PeerLost(Exception):
-    """On a worker whose neighbour is gone: a reason to try again, unlike an error of our own."""
-
-
 def spread(
     function: Callable[..., Any] | str,
     *arguments: Any,
@@ -193,15 +190,17 @@ def spread(
     from ray.train import FailureConfig, RunConfig
     from ray.train.v2.api.config import ScalingConfig  # what ray.train's is, but for type checkers
 
+    from components import controller
+
     chosen = plan(parts)
     each = threads(chosen, parts)
     _refuse_what_never_fits(chosen)
-    trainer, callback = _ray_train()
     run = f"{name}-{uuid.uuid4().hex[:8]}"
     given = {"function": function, "arguments": arguments, "folder": str(Path.cwd())}
+    callbacks: list[Any] = [controller.OnlyLostWorkersAreRetried()]
     try:
         with noticed(notice):
-            result = trainer(
+            result: Any = controller.Trainer(
                 _worker,
                 train_loop_config=given | {"threads": each},
                 scaling_config=ScalingConfig(
@@ -214,8 +213,9 @@ def spread(
                     name=run,
                     storage_path=str(folder.resolve()),
                     failure_config=FailureConfig(max_failures=RETRIES),
-                    callbacks=[callback()],
+                    callbacks=callbacks,
                 ),
+                backend_config=controller.Meeting(),
             ).fit()
     except Exception as error:
         raise cause(error) from None
@@ -243,53 +243,12 @@ def noticed(notice: Path | None) -> AbstractContextManager[None]:
     return beside(watch)
 
 
-def _ray_train() -> tuple[Any, Any]:
-    """Ray's trainer as we use it, and who decides what is tried again; made here so that nothing is imported before."""
-    from ray.train import UserCallback
-    from ray.train.v2._internal.exceptions import RayTrainError
-    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    class Fixed(FixedScalingPolicy):
-        """Without the actor that shares a cluster out between Ray Train and Ray Data, and is waited for."""
-
-        def after_controller_start(self, train_run_context: Any) -> None:
-            """Nothing to ask for: the placement group tells an autoscaler what is missing."""
-
-        def _maybe_send_resource_request(self) -> None:
-            """Nor to repeat."""
-
-    class Trainer(DataParallelTrainer):
-        def _initialize_and_run_controller(self, **given: Any) -> Any:
-            policy = given["scaling_policy"]
-            if isinstance(policy, FixedScalingPolicy):
-                given["scaling_policy"] = Fixed(policy.scaling_config)
-            return super()._initialize_and_run_controller(**given)
-
-        def _create_default_callbacks(self) -> list[Any]:
-            """Without two that start a process each: groups end with the job, and no Ray data set is ever given."""
-            unneeded = ("PlacementGroupCleanerCallback", "DatasetsCallback")
-            return [one for one in super()._create_default_callbacks() if type(one).__name__ not in unneeded]
-
-        def _register_sigint_handler(self, controller: Any) -> None:
-            """Ray's would end the process with exit code 0; Python's raises KeyboardInterrupt."""
-
-    class OnlyLostWorkersAreRetried(UserCallback):
-        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-            for error in worker_exceptions.values():
-                if not isinstance(error, RayTrainError | PeerLost):  # the first is Ray's word for a worker that died
-                    raise error
-
-    return Trainer, OnlyLostWorkersAreRetried
-
-
 def _worker(config: dict[str, Any]) -> Any:
     """One worker: directory, threads, allocator, process group, then the function."""
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # threads that spin for long crawl beside any other work
     import ray
     import torch
     from ray.train import get_context
-    from ray.train.collective import broadcast_from_rank_zero
 
     from components import allocator, peers
 
@@ -301,14 +260,11 @@ def _worker(config: dict[str, Any]) -> Any:
     allocator.keep_freed_memory()
     gpu = torch.cuda.is_available() and bool(ray.get_gpu_ids())
     device = torch.device("cuda", context.get_local_rank() % torch.cuda.device_count()) if gpu else torch.device("cpu")
-    address, port = "", 0
-    if size > 1:
-        mine = ray.util.get_node_ip_address()
-        address, port = broadcast_from_rank_zero((mine, ports.free_port(mine)) if rank == 0 else None)
-        if mine.startswith("127."):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    address, _, port = ports.meeting().rpartition(":")
+    if address.startswith("127."):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        return named(config["function"])(peers.join(rank, size, address, port, device), *config["arguments"])
+        return named(config["function"])(peers.join(rank, size, address, int(port), device), *config["arguments"])
     except (Refusal, Stopped):
         raise
     except Exception as error:

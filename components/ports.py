@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from urllib.parse import urlsplit
+
+MEETING = "TRAINYARD_MEETING"
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -41,3 +44,13 @@ def outer_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(probe.getsockname()[0])
+
+
+def meet(address: str) -> None:
+    """Notes, in this process, where the workers of its run meet."""
+    os.environ[MEETING] = address
+
+
+def meeting() -> str:
+    """host:port that was noted."""
+    return os.environ[MEETING]

@@ -47,5 +47,9 @@ class Stopped(Exception):
     """The run was asked to stop, and did after saving; the same command goes on from there."""
 
 
+class PeerLost(Exception):
+    """On a worker whose neighbour is gone: a reason to try again, unlike an error of our own."""
+
+
 class Later(Exception):
     """Nothing is wrong with the input, but not now: the same command may succeed later (front doors exit with 75)."""

@@ -1,4 +1,4 @@
-"""`trainyard chaos`: kills workers, controllers, nodes, stages, dvc, the tracker; compares with a run left alone.
+"""`trainyard chaos`: kills workers, nodes, stages, dvc, the tracker; compares with a run left alone.
 
 In two copies of the repository with a small flagship: one is left in peace; in the other something is killed (SIGKILL)
 at random moments of pretrain, tune and finetune, and the same command repeated until it ends. Both must end with the
@@ -52,9 +52,8 @@ QUICK = {  # a third of the work, for the few kills of a test
 STAGES = ("pretrain", "tune", "finetune")
 VICTIMS = {  # kind -> what its command line holds
     "worker": ("RayTrainWorker", "ray::ResourceTrainable"),  # the second is Ray Tune's
-    "controller": ("TrainController",),
     "node": ("raylet/raylet",),
-    "stage": tuple(f"-m pipelines {stage}" for stage in STAGES),
+    "stage": tuple(f"-m pipelines {stage}" for stage in STAGES),  # Ray Train's controller runs in it
     "dvc": ("bin/dvc repro",),
     "tracker": ("mlflow server",),
 }

@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     chaos = commands.add_parser("chaos", help="kill everything at random in a copy, and show that nothing is lost")
     chaos.add_argument("--kills", type=_whole(1), default=10)
     chaos.add_argument("--seed", type=_whole(0), default=0)
-    chaos.add_argument("--victims", nargs="*", default=[], help="worker, controller, node, stage, dvc, tracker (all)")
+    chaos.add_argument("--victims", nargs="*", default=[], help="worker, node, stage, dvc, tracker (all)")
     chaos.add_argument("--quick", action="store_true", help="a smaller flagship, both runs at once: no times")
     chaos.add_argument("--keep", action="store_true", help="leave the copies for a look at their logs")
     chaos.set_defaults(run=_module("chaos"))

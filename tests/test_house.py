@@ -21,6 +21,7 @@ LAYERS = [
     ("components.trials",),
     ("components.jobs",),
     ("components.cluster",),
+    ("components.controller",),
     ("components.engine",),
     ("components.tasks",),
     ("components.drawings",),
@@ -40,7 +41,7 @@ LAYERS = [
     ("components.background", "components.json_file"),
 ]
 OWNERS = {
-    "ray": {"components.cluster", "components.jobs", "components.tuning"},
+    "ray": {"components.cluster", "components.controller", "components.jobs", "components.tuning"},
     "mlflow": {
         "components.tracker",  # its server, its client
         "components.tracking",  # records
