@@ -261,8 +261,8 @@ def _worker(config: dict[str, Any]) -> Any:
     gpu = torch.cuda.is_available() and bool(ray.get_gpu_ids())
     device = torch.device("cuda", context.get_local_rank() % torch.cuda.device_count()) if gpu else torch.device("cpu")
     address, _, port = ports.meeting().rpartition(":")
-    if address.startswith("127."):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if network := ports.network(ray.util.get_node_ip_address()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", network)  # it would go by the host's name, which may lead nowhere
     try:
         return named(config["function"])(peers.join(rank, size, address, int(port), device), *config["arguments"])
     except (Refusal, Stopped):

@@ -36,6 +36,14 @@ def of(url: str) -> str:
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
+def network(address: str) -> str | None:
+    """The network interface of this machine that has `address`, such as lo or eth0."""
+    import psutil
+
+    having = [name for name, has in psutil.net_if_addrs().items() if any(one.address == address for one in has)]
+    return having[0] if having else None
+
+
 def outer_address() -> str:
     """The address by which other machines reach this one; loopback where there is no way out. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

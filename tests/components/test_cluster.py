@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from components import cluster
+from components import cluster, ports
 from components.peers import Peers
 from components.refusal import Refusal
 
@@ -180,6 +180,12 @@ def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_
     assert f"WORKER {tmp_path}/pipelines/here.py" in done.stdout
     assert "HEAVY []" in done.stdout
     assert list((tmp_path / "ray").glob("here-*")) == []
+
+
+def test_the_network_of_an_address_is_found() -> None:
+    assert ports.network("127.0.0.1") in ("lo", "lo0")
+    assert ports.network(ports.outer_address())
+    assert ports.network("192.0.2.1") is None
 
 
 def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
