@@ -182,14 +182,14 @@ def test_another_seed_ends_otherwise(name: str, alone: dict, prepared: dict, tmp
 
 
 @everyone
-def test_the_exported_model_predicts_the_same(name: str, prepared: dict, tmp_path: Path) -> None:
-    outcome = run(Peers(), name, prepared[name], tmp_path)
+def test_the_exported_model_predicts_the_same(name: str, alone: dict, prepared: dict) -> None:
+    outcome = run(Peers(), name, prepared[name], alone[name])  # nothing is left to do: the state as it was saved
     feed = watched(Store(prepared[name] / "prepared"))
     task = recipe.build(SYSTEMS[name]["task"])
     task.setup(specification(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     random = torch.random.get_rng_state()
     scores, predictions = engine.evaluate(task, outcome.state, feed)
-    again, restored = engine.evaluate(*exported.read(tmp_path / "model"), feed)
+    again, restored = engine.evaluate(*exported.read(alone[name] / "model"), feed)
     assert scores == again
     assert task.monitor[0] in scores
     assert all(np.isfinite(value) for value in scores.values())
