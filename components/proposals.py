@@ -6,6 +6,7 @@ whether it goes on, depends on the trials up to n - parallel alone, which have e
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 from typing import Any
 
@@ -48,7 +49,8 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
 class Study:
     """For one arm, what trial n tries, by TPE, and whether it goes on, by ASHA: from the trials up to n - parallel.
 
-    Those have all ended when n is proposed.
+    Those have all ended when n is proposed. The first, which have none to be compared with, end after their first rung,
+    where more are to come; the last go on if none has come to the end.
     """
 
     def __init__(
@@ -64,7 +66,8 @@ class Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, samples // 3))
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # says so of `multivariate`
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, 2 * len(space)), multivariate=True)
         self.study = optuna.create_study(direction="maximize" if monitor[1] == "max" else "minimize", sampler=sampler)
         self.space = {key: _distribution(key, given) for key, given in space.items()}
         self.samples, self.parallel = samples, parallel
@@ -81,29 +84,34 @@ class Study:
         import optuna
 
         for earlier in range(self.told, known):
-            value = self._to_the_end(earlier, range(known))
+            value = self._levelled(earlier, range(known))
             lost = optuna.trial.TrialState.FAIL if value is None else None
             self.study.tell(earlier, value, state=lost)
         self.told, self.asked = known, number + 1
         return number, self.study.ask(self.space).params
 
-    def _to_the_end(self, number: int, known: range) -> float | None:
-        """A trial's score; of a stopped one, what it would be if the rungs it missed had moved it as they moved others.
+    def _levelled(self, number: int, known: range) -> float | None:
+        """A trial's score without what the rungs after the first moved the trials that came as far, on average.
 
         Some folds are harder than others for every trial: a mean over the first is no measure beside one over all.
         """
         score, came = self.ended[number], len(self.seen.get(number, []))
-        whole = [s for n in known if len(s := self.seen.get(n, [])) == self.rungs]
-        if score is None or not whole or not 0 < came < self.rungs:
+        if score is None or came == 0:
             return score
-        return score + float(np.mean([s[-1] - s[came - 1] for s in whole]))
+        as_far = [s for n in known if len(s := self.seen.get(n, [])) >= came]
+        return score - float(np.mean([s[came - 1] - s[0] for s in as_far]))
 
     def keeps(self, number: int, rung: int, score: float) -> bool:
         """Whether the trial goes on after `rung`, where the mean over its rungs is `score`."""
         self.seen.setdefault(number, []).append(score)
-        known = range(number - self.parallel + 1)
-        others = [s[rung - 1] for n in known if len(s := self.seen.get(n, [])) >= rung]
-        return rung == self.rungs or goes_on(score, others, rung, self.reduction, self.maximise)
+        known = [s for n in range(number - self.parallel + 1) if (s := self.seen.get(n, []))]
+        others = [scores[rung - 1] for scores in known if len(scores) >= rung]
+        last = self.samples - number <= 2 * self.parallel and not any(len(scores) == self.rungs for scores in known)
+        if rung == self.rungs or last:
+            return True
+        if rung == 1 and not others:
+            return self.samples <= 3 * self.parallel
+        return goes_on(score, others, rung, self.reduction, self.maximise)
 
     def again(self, number: int) -> None:
         """The trial tells its rungs from the first one on."""
