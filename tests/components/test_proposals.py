@@ -93,6 +93,28 @@ def test_who_goes_on_is_decided_by_trials_that_have_ended() -> None:
     assert study.keeps(4, 1, 0.3), "as good as 2, the only one left to compare with"
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.floats(0, 1), min_size=12, max_size=12), st.integers(1, 12), st.integers(1, 3), st.integers(1, 5))
+def test_whatever_trials_score_one_comes_to_the_end(
+    scores: list[float], samples: int, parallel: int, rungs: int
+) -> None:
+    """Also where the first one, stopped for want of others, was the best; it costs one rung where more are to come."""
+    study = proposals.Study(SPACE, samples, parallel, MONITOR, seed=0, rungs=rungs)
+    came: dict[int, int] = {}
+    running: list[int] = []
+    while len(came) < samples:
+        if proposed := study.propose():
+            running.append(proposed[0])
+            continue
+        number = running.pop(0)
+        going = (rung for rung in range(1, rungs + 1) if not study.keeps(number, rung, scores[number]) or rung == rungs)
+        came[number] = next(going)
+        study.end(number, scores[number])
+    assert rungs in came.values()
+    if samples > 3 * parallel and rungs > 1:
+        assert came[0] == 1
+
+
 @pytest.mark.parametrize(
     ("space", "says"),
     [
