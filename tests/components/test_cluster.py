@@ -55,6 +55,23 @@ def test_one_worker_needs_no_process_group(cluster_of_two: str, tmp_path: Path, 
     assert spread(alone, workers=1, folder=tmp_path, monkeypatch=monkeypatch) == (0, 1)
 
 
+def beside(peers: Peers) -> list[str]:
+    """What the raylet of this worker runs for any job."""
+    peers.gather(0)
+    raylet = psutil.Process().parent()
+    assert raylet is not None
+    titles = [" ".join(process.cmdline()).strip() for process in raylet.children()]
+    names = [title.split("::")[1] for title in titles if title.startswith("ray::")]
+    return [name for name in names if name != "IDLE" and not name.endswith("Agent")]  # those are the node's own
+
+
+def test_no_process_is_started_but_the_workers(two) -> None:
+    """Neither a controller nor one in which workers meet: components/controller.py."""
+    found = two(beside)
+    assert len(found) == 2, found
+    assert all(name.startswith("RayTrainWorker") for name in found), found
+
+
 def refuse(peers: Peers) -> None:
     peers.gather(0)
     if peers.rank == 1:
