@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,38 @@ import yaml
 from components.refusal import Later, Refusal
 from pipelines.run import BIN, end_with_parent
 
+PATIENCE = 60.0  # seconds that another dvc may need to end
+BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # what dvc says then
+
 
 def changes() -> list[str]:
     """One line a reason to run: what changed since the last run, by stage. None when all is up to date."""
-    asked = subprocess.run([BIN / "dvc", "status", "--json", "dvc.yaml"], capture_output=True, text=True, check=False)
-    if asked.returncode:
-        raise Refusal(f"dvc status failed: {_last(asked.stderr)}")
-    found: dict[str, list[Any]] = json.loads(asked.stdout[asked.stdout.index("{") :])
+    answer = _status()
+    found: dict[str, list[Any]] = json.loads(answer[answer.index("{") :])
     lines = []
     for stage, reasons in found.items():
         for reason in reasons:
             named = reason if isinstance(reason, dict) else {str(reason): {}}
             lines += [f"{stage}: {kind}: {', '.join(_names(what)) or kind}" for kind, what in named.items()]
     return lines
+
+
+def _status() -> str:
+    """`dvc status`; one that outlived a killed command and still saves is waited for, and may be so for `PATIENCE`."""
+    until, told = time.monotonic() + PATIENCE, False
+    while True:
+        command = [str(BIN / "dvc"), "status", "--json", "dvc.yaml"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        if asked.returncode == 0:
+            return asked.stdout
+        if not any(text in asked.stderr for text in BUSY):
+            raise Refusal(f"dvc status failed: {_last(asked.stderr)}")
+        if time.monotonic() > until:
+            raise Later("another dvc is at work in this folder; the champion stays as it is")
+        if not told:
+            print("retrain: another dvc is still at work in this folder; waiting for its end", flush=True)
+            told = True
+        time.sleep(1)
 
 
 def _names(what: Any) -> list[str]:

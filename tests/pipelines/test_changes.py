@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,29 @@ def test_a_dropped_file_is_a_change_and_so_are_params(house: Path) -> None:
     assert changes.changes() == []  # the gate's settings are no stage's
     (house / "params.yaml").write_text("rate: 2\nretrain: {level: 0.8}\n")
     assert changes.changes() == ["train: changed deps: params.yaml (rate)"]
+
+
+@pytest.mark.parametrize("patience", [60.0, 2.0])
+def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, capsys) -> None:
+    """As one that outlived a retraining that was killed: its stage saves, and it ends."""
+    changes.reproduce()
+    content = yaml.safe_load((house / "dvc.yaml").read_text())
+    content["stages"]["train"]["cmd"] = "touch begun; sleep 6; cp out/list model"
+    (house / "dvc.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(changes, "PATIENCE", patience)
+    other = subprocess.Popen([BIN / "dvc", "repro"], cwd=house, stdout=subprocess.DEVNULL)
+    try:
+        while not (house / "begun").is_file():
+            assert other.poll() is None
+            time.sleep(0.05)
+        if patience < 6:
+            with pytest.raises(Later, match="another dvc is at work"):
+                changes.changes()
+        else:
+            assert changes.changes() == []
+            assert capsys.readouterr().out.count("waiting for its end") == 1
+    finally:
+        other.wait()
 
 
 def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -> None:
