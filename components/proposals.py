@@ -49,8 +49,7 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
 class Study:
     """For one arm, what trial n tries, by TPE, and whether it goes on, by ASHA: from the trials up to n - parallel.
 
-    Those have all ended when n is proposed. The first, which have none to be compared with, end after their first rung,
-    where more are to come; the last go on if none has come to the end.
+    Those have all ended when n is proposed. The first, which have none to be compared with, go to the end.
     """
 
     def __init__(
@@ -106,12 +105,7 @@ class Study:
         self.seen.setdefault(number, []).append(score)
         known = [s for n in range(number - self.parallel + 1) if (s := self.seen.get(n, []))]
         others = [scores[rung - 1] for scores in known if len(scores) >= rung]
-        last = self.samples - number <= 2 * self.parallel and not any(len(scores) == self.rungs for scores in known)
-        if rung == self.rungs or last:
-            return True
-        if rung == 1 and not others:
-            return self.samples <= 3 * self.parallel
-        return goes_on(score, others, rung, self.reduction, self.maximise)
+        return rung == self.rungs or goes_on(score, others, rung, self.reduction, self.maximise)
 
     def again(self, number: int) -> None:
         """The trial tells its rungs from the first one on."""

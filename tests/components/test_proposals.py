@@ -83,8 +83,8 @@ def test_a_fold_that_is_harder_for_all_changes_no_proposal(harder: list[float], 
 def test_who_goes_on_is_decided_by_trials_that_have_ended() -> None:
     """At the second rung all go on; a trial that was lost, or tells its rungs again, is no measure for others."""
     study = proposals.Study(SPACE, 9, 2, MONITOR, seed=1, rungs=9)
-    assert not study.keeps(0, 1, 0.5), "it can be compared with none"
-    assert not study.keeps(1, 1, 0.1), "trial 0 may still be running"
+    assert [study.keeps(0, rung, 0.5) for rung in range(1, 10)] == [True] * 9
+    assert study.keeps(1, 1, 0.1), "trial 0 may still be running"
     assert not study.keeps(2, 1, 0.3)
     study.end(0, None)
     assert study.keeps(3, 1, 0.2), "better than 1, and 0 is lost"
@@ -98,7 +98,6 @@ def test_who_goes_on_is_decided_by_trials_that_have_ended() -> None:
 def test_whatever_trials_score_one_comes_to_the_end(
     scores: list[float], samples: int, parallel: int, rungs: int
 ) -> None:
-    """Also where the first one, stopped for want of others, was the best; it costs one rung where more are to come."""
     study = proposals.Study(SPACE, samples, parallel, MONITOR, seed=0, rungs=rungs)
     came: dict[int, int] = {}
     running: list[int] = []
@@ -111,8 +110,6 @@ def test_whatever_trials_score_one_comes_to_the_end(
         came[number] = next(going)
         study.end(number, scores[number])
     assert rungs in came.values()
-    if samples > 3 * parallel and rungs > 1:
-        assert came[0] == 1
 
 
 @pytest.mark.parametrize(

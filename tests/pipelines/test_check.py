@@ -12,7 +12,7 @@ from components import recipe
 from pipelines.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
-PARAMS = recipe.load(ROOT / "params.yaml")
+PARAMS = recipe.overlay(recipe.load(ROOT / "params.yaml"), {"finetune.fit.shards": 2})
 RECIPE = recipe.load(ROOT / "pipelines/vision/resnet.yaml")
 GONE = object()  # in place of a value: the key is taken away
 TUNE = {"folds": 3, "search": {"samples": 2, "space": {"fit.batch": {"choices": [10, 20]}}}}
