@@ -33,6 +33,7 @@ from components.json_file import write_json
 from components.refusal import Later, Stopped
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
+from pipelines.tidy import tidy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,6 +158,8 @@ def stage(
         cluster.connect()
         current.seconds["connect"] = time.monotonic() - started
         yield current
+    if not title:
+        tidy(work() / "runs", name)
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
     write_json(work() / "seconds.json", seconds() | {name: {part: round(value, 2) for part, value in parts.items()}})
 

@@ -21,6 +21,7 @@ import yaml
 
 from components import ports, recipe
 from components.data.store import Store
+from components.journal import STAGE_LOG, Journal
 from pipelines.run import local_cluster
 from tests.workspace import Workspace, clone
 
@@ -253,7 +254,15 @@ def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(work
     drop_pictures(workspace)
     folder = {"use": "data.image_folder.ImageFolder", "folder": "data/raw/digits", "size": 16, "colour": False}
     set_params(workspace, {"data.target": folder, "finetune.fit.epochs": 3})
+    runs = workspace.folder / ".trainyard/runs"
+    for number in range(2):  # nights before
+        old = runs / f"finetune-{number:016x}"
+        (old / "0" / "checkpoint-00000001").mkdir(parents=True)
+        Journal(old / STAGE_LOG).write("end", status="FINISHED")
+        os.utime(old / STAGE_LOG, (0, number))
     said = workspace.trainyard("retrain")
+    kept = {folder.name for folder in runs.glob("finetune-*") if any(folder.rglob("checkpoint-*"))}
+    assert len(kept) == 2 and not any(name.startswith("finetune-0000000") for name in kept), "the newest two's"
     assert "prepare: changed deps: data/raw (modified)" in said
     assert "the champion stays" in said
     assert alias(workspace) == champion

@@ -1,0 +1,32 @@
+"""Runs that ended keep their journals; their checkpoints, nine tenths of what a nightly run adds, go after a while.
+
+An ended run needs none: its weights are the stage's output, its curves are in its journal. The newest `KEPT` of a
+stage keep theirs, so that forcing it ends at once (see docs/decisions.md); one that has not ended always does.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from components import journal
+from components.journal import STAGE_LOG
+
+KEPT = 2
+KEY = 16  # letters of a run's key: `pretrain-0123456789abcdef`, but not the recipe `pretrain-bert-0123456789abcdef`
+
+
+def tidy(runs: Path, stage: str) -> list[Path]:
+    """Removes the checkpoints below all but the newest ended runs of `stage`; the folders removed."""
+    ended = [folder for folder in runs.glob(f"{stage}-{'?' * KEY}") if _ended(folder)]
+    ended.sort(key=lambda folder: (folder / STAGE_LOG).stat().st_mtime_ns)
+    old = [found for folder in ended[:-KEPT] for found in sorted(folder.rglob("checkpoint-*"))]
+    for found in old:
+        shutil.rmtree(found, ignore_errors=True)
+    return old
+
+
+def _ended(folder: Path) -> bool:
+    """Whether the run's last word is that it finished (one begun again since has a `begin` behind it)."""
+    said = [r for r in journal.read(folder / STAGE_LOG) if r.kind in ("begin", "end")]
+    return bool(said) and said[-1].kind == "end" and said[-1].payload["status"] == "FINISHED"

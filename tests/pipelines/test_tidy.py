@@ -1,0 +1,52 @@
+"""Checkpoints of runs that ended go; those of a run that may go on never do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from components.journal import STAGE_LOG, Journal
+from pipelines.tidy import tidy
+
+
+def run(runs: Path, name: str, *said: str) -> Path:
+    """A run with two fits and their checkpoints; said: how it ended, each time it was begun; "" for a kill."""
+    folder = runs / name
+    lines = Journal(folder / STAGE_LOG)
+    for status in said:
+        lines.write("begin", stage=name)
+        if status:
+            lines.write("end", status=status)
+    lines.file.close()
+    for fit in ("0", "1"):
+        checkpoint = folder / "fits" / fit / "checkpoint-00000010"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.safetensors").write_bytes(b"w" * 1000)
+        (folder / "fits" / fit / "journal.log").write_text("")
+    return folder
+
+
+def has(folder: Path) -> bool:
+    return any(folder.rglob("checkpoint-*"))
+
+
+def test_only_the_newest_ended_runs_of_the_stage_keep_checkpoints(tmp_path: Path) -> None:
+    ended = [run(tmp_path, f"finetune-{number:016x}", "FINISHED") for number in range(4)]
+    again = run(tmp_path, f"finetune-{9:016x}", "KILLED", "FINISHED")
+    others = [
+        run(tmp_path, f"finetune-{4:016x}", "FINISHED", ""),  # killed when it was forced
+        run(tmp_path, f"finetune-{5:016x}", "KILLED"),
+        run(tmp_path, f"finetune-{6:016x}", "FAILED"),
+        run(tmp_path, f"finetune-{7:016x}"),
+        run(tmp_path, f"pretrain-{0:016x}", "FINISHED"),
+        run(tmp_path, f"finetune-bert-{0:016x}", "FINISHED"),  # a recipe's
+    ]
+    for age, folder in enumerate([again, *ended[::-1]]):  # older and older, whatever their names
+        os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
+    removed = tidy(tmp_path, "finetune")
+    assert [has(folder) for folder in [again, *ended[::-1]]] == [True, True, False, False, False]
+    assert len(removed) == 6
+    assert all(has(folder) for folder in others)
+    assert all((folder / "fits" / "1" / "journal.log").is_file() for folder in ended), "curves stay"
+    assert tidy(tmp_path, "finetune") == []
+    assert tidy(tmp_path / "none", "finetune") == []
