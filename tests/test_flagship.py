@@ -262,7 +262,8 @@ def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(work
         os.utime(old / STAGE_LOG, (0, number))
     said = workspace.trainyard("retrain")
     kept = {folder.name for folder in runs.glob("finetune-*") if any(folder.rglob("checkpoint-*"))}
-    assert len(kept) == 2 and not any(name.startswith("finetune-0000000") for name in kept), "the newest two's"
+    assert len(kept) == 2
+    assert not any(name.startswith("finetune-0000000") for name in kept), "the newest two's"
     assert "prepare: changed deps: data/raw (modified)" in said
     assert "the champion stays" in said
     assert alias(workspace) == champion
