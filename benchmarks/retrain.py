@@ -4,7 +4,7 @@ A copy of the repository with a small flagship on pictures in data/raw, a real M
 round changes a parameter and calls `trainyard retrain` until it is done; a round's fault is none, SIGKILL to the
 retrain at a random moment, the MLflow server gone at the start, or training pictures with wrong labels. Told at the
 end: whether the champion was ever worse on the held-out examples, alias moves against verdicts, versions registered
-twice, processes left over, disk and memory.
+twice, processes left over, memory, and disk: what is worked with, and what is kept on purpose (models, pages, cache).
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ FAULTS = ("none", "kill", "kill", "tracker", "shuffled")
 KILL_AFTER = (2.0, 180.0)  # seconds
 LAST_WORDS = 20.0  # seconds in which the children of a killed retrain may end
 LATER = 75
+HISTORY = (".dvc", "artifacts", "promotions", "tracker.db", "run.log", "tracker.log")  # what a team keeps on purpose
+SETTLED, SLACK = 3, 1.25  # from this round on the rest of the disk may not grow by more
 
 
 @dataclass
@@ -60,7 +62,8 @@ class Round:
     killed: int = 0
     codes: list[int] = field(default_factory=list)
     left: int = 0  # processes, after LAST_WORDS
-    megabytes: float = 0.0
+    work: float = 0.0  # MB of all but the history
+    history: float = 0.0  # MB
     rss: float = 0.0  # of the MLflow server, MB
     champion: str | None = None
 
@@ -106,6 +109,14 @@ class Schedule(chaos.Yard):
         from mlflow import MlflowClient
 
         return [v.tags["digest"] for v in MlflowClient(self.uri).search_model_versions("name = 'glyphs-to-digits'")]
+
+    def disk(self) -> tuple[float, float]:
+        """(MB of work and outputs, MB of history)."""
+        sizes = {True: 0, False: 0}
+        for file in self.folder.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                sizes[file.relative_to(self.folder).parts[0] in HISTORY] += file.stat().st_size
+        return sizes[False] / 1e6, sizes[True] / 1e6
 
     def set(self, changes: dict[str, Any]) -> None:
         file = self.folder / "params.yaml"
@@ -155,8 +166,7 @@ def one(schedule: Schedule, number: int, fault: str, chance: random.Random) -> R
     while (left := schedule.workers()) and time.monotonic() < until:
         time.sleep(0.5)
     done.left = len(left)
-    files = [f for f in schedule.folder.rglob("*") if f.is_file() and not f.is_symlink()]
-    done.megabytes = sum(f.stat().st_size for f in files) / 1e6
+    done.work, done.history = schedule.disk()
     server = psutil.Process(schedule.server.pid) if schedule.server else psutil.Process()
     done.rss = sum(p.memory_info().rss for p in [server, *server.children(recursive=True)]) / 1e6
     done.champion = schedule.champion()
@@ -183,7 +193,7 @@ def scheduled(rounds: int, minutes: float, seed: int, keep: bool) -> int:
                 last = done[-1]
                 print(
                     f"{number + 1:2} {fault:8} exit {last.codes}, champion {last.champion}, left over {last.left}, "
-                    f"{last.megabytes:.0f} MB, tracker {last.rss:.0f} MB, {time.monotonic() - began:.0f} s",
+                    f"{last.work:.0f} MB and {last.history:.0f} kept, tracker {last.rss:.0f} MB, {time.monotonic() - began:.0f} s",
                     flush=True,
                 )
             began = time.monotonic()
@@ -209,6 +219,8 @@ def told(schedule: Schedule, done: list[Round]) -> int:
     lost = [r for r in done if r.codes[-1] != 0]
     versions = schedule.versions()
     twice = len(versions) - len(set(versions))
+    settled = done[:SETTLED][-1].work
+    each = (done[-1].history - done[0].history) / max(1, len(done) - 1)
     rows = {
         "rounds": f"{len(done)} ({', '.join(f'{n} {f}' for f, n in sorted(Counter(r.fault for r in done).items()))})",
         "retrains killed": str(sum(r.killed for r in done)),
@@ -218,12 +230,14 @@ def told(schedule: Schedule, done: list[Round]) -> int:
         "versions": f"{len(versions)}, {twice} registered twice",
         "champion on the held-out examples": " -> ".join(f"{score:.3f}" for score in scores),
         "processes left over": str(sum(r.left for r in done)),
-        "disk, MB": f"{done[0].megabytes:.0f} after the first round, {done[-1].megabytes:.0f} after the last",
+        "disk, MB": f"{done[0].work:.1f}, {settled:.1f} after {SETTLED}, {done[-1].work:.1f} after the last",
+        "history, MB": f"{done[0].history:.0f}, {done[-1].history:.0f}: {each:.1f} a round",
         "tracker's memory, MB": f"{done[0].rss:.0f}, {done[-1].rss:.0f}",
     }
     for name, value in rows.items():
         print(f"{name:<36} {value}")
     fine = len(moved) == len(verdicts) == seen and all(gain > 0 for gain in gains) and not lost and not twice
+    fine = fine and done[-1].work <= SLACK * settled
     return 0 if fine and not any(r.left for r in done) else 1
 
 
