@@ -193,7 +193,8 @@ def scheduled(rounds: int, minutes: float, seed: int, keep: bool) -> int:
                 last = done[-1]
                 print(
                     f"{number + 1:2} {fault:8} exit {last.codes}, champion {last.champion}, left over {last.left}, "
-                    f"{last.work:.0f} MB and {last.history:.0f} kept, tracker {last.rss:.0f} MB, {time.monotonic() - began:.0f} s",
+                    f"{last.work:.0f} MB and {last.history:.0f} kept, tracker {last.rss:.0f} MB, "
+                    f"{time.monotonic() - began:.0f} s",
                     flush=True,
                 )
             began = time.monotonic()
