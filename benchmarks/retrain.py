@@ -118,6 +118,12 @@ class Schedule(chaos.Yard):
                 sizes[file.relative_to(self.folder).parts[0] in HISTORY] += file.stat().st_size
         return sizes[False] / 1e6, sizes[True] / 1e6
 
+    def sweep(self) -> None:
+        """DVC's cache without what no stage's output needs any more, as docs/operations.md advises."""
+        command = [str(Path(sys.executable).parent / "dvc"), "gc", "--workspace", "--force", "--quiet"]
+        subprocess.run(command, cwd=self.folder, check=True)
+        print(f"after dvc gc: {self.disk()[1]:.1f} MB of history", flush=True)
+
     def set(self, changes: dict[str, Any]) -> None:
         file = self.folder / "params.yaml"
         file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), changes), sort_keys=False))
@@ -197,6 +203,7 @@ def scheduled(rounds: int, minutes: float, seed: int, keep: bool) -> int:
                     f"{time.monotonic() - began:.0f} s",
                     flush=True,
                 )
+            schedule.sweep()
             began = time.monotonic()
             idle = schedule.start().wait()
             print(f"nothing changed: exit {idle} after {time.monotonic() - began:.1f} s", flush=True)
