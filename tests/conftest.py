@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -22,17 +23,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of two processes (`pytest -n 2`) one takes all that starts stages on a cluster, most of which is waiting, and the
-    other goes through the other files meanwhile.
+    """Of three processes (`pytest -n 3`) two take a lane each of what starts stages on a cluster, most of which is
+    waiting for processes to start. The third goes through the other files meanwhile, and who is done joins it.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneCluster(LoadScopeScheduling):
+    class Lanes(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "cluster" if "pytest.mark.cluster" in (config.rootpath / file).read_text() else file
+            lane = re.search(r"pytest\.mark\.cluster\((lane=\d)\)", (config.rootpath / file).read_text())
+            return lane[1] if lane else file
 
-    return OneCluster(config, log)
+    return Lanes(config, log)
 
 
 @pytest.fixture(scope="session")

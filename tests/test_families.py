@@ -16,7 +16,7 @@ CHANGES = {
     "pipelines/studies/optimizers.yaml": {"data.labels": 100, "fit.epochs": 1, "tune.folds": 2},
 }
 STAGES = ["generative/dvc.yaml:fit@dcgan", "style/dvc.yaml:fit@transfer", "studies/dvc.yaml:fit@optimizers"]
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.cluster(lane=1)
 
 
 @pytest.fixture(scope="module")

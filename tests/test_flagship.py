@@ -35,7 +35,7 @@ SMALL = {
     "evaluate.draws": 200,
 }
 MODELS = ("models/pretrain", "models/finetuned", "models/scratch")
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.cluster(lane=2)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from components import ports, tracker
 from tests.workspace import Workspace, clone
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.cluster(lane=1)
 SECRETS = {  # variables that hold one, beside the tracker's address
     "AWS_ACCESS_KEY_ID": "canary-id-5f1c",
     "AWS_SECRET_ACCESS_KEY": "canary-key-77aa",

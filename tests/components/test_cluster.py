@@ -18,7 +18,7 @@ from components import cluster, ports
 from components.peers import Peers
 from components.refusal import Refusal
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.cluster(lane=1)
 
 
 def spread(function, *arguments, workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -22,7 +22,7 @@ from components.trials import Attempt, Trial, best, kernel_kills
 
 SPACE = {"lr": {"low": 0.01, "high": 1.0, "log": True}, "batch": {"choices": [8, 16]}}
 MONITOR = ("accuracy", "max")
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.cluster(lane=1)
 
 
 def note(folder: str, text: str) -> None:
@@ -73,7 +73,6 @@ def undisturbed(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory):
     return folder, found, heard
 
 
-@pytest.mark.cluster
 def test_each_arm_gets_the_same_search_and_the_best_is_found(undisturbed) -> None:
     folder, found, heard = undisturbed
     assert told({"x": found["a"]}) == told({"x": found["b"]})
@@ -86,7 +85,6 @@ def test_each_arm_gets_the_same_search_and_the_best_is_found(undisturbed) -> Non
     assert not (folder / "search" / "ray").exists()
 
 
-@pytest.mark.cluster
 def test_poor_trials_stop_early_and_actors_are_reused(undisturbed) -> None:
     folder, found, _ = undisturbed
     rungs = [len(trial.parts) for trial in found["a"]]
@@ -97,7 +95,6 @@ def test_poor_trials_stop_early_and_actors_are_reused(undisturbed) -> None:
     assert len({line.split()[3] for line in calls(folder)}) <= 2
 
 
-@pytest.mark.cluster
 def test_again_it_does_nothing_and_says_the_same(undisturbed) -> None:
     folder, found, _ = undisturbed
     before = calls(folder)
@@ -105,7 +102,6 @@ def test_again_it_does_nothing_and_says_the_same(undisturbed) -> None:
     assert calls(folder) == before
 
 
-@pytest.mark.cluster
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(undisturbed, tmp_path: Path) -> None:
     _, found, _ = undisturbed
     code = f"""
@@ -142,7 +138,6 @@ def hungry(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, f
     return {"accuracy": values["lr"], "loss": 0.0}
 
 
-@pytest.mark.cluster
 def test_out_of_memory_halves_the_microbatch_and_loses_nothing(cluster_of_two: str, tmp_path: Path) -> None:
     found = search(tmp_path, hungry, samples=2)
     for one in found.values():
@@ -160,7 +155,6 @@ def dying(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, fl
     return {"accuracy": 0.5, "loss": 0.0}
 
 
-@pytest.mark.cluster
 def test_a_worker_lost_again_and_again_gets_half_the_microbatch(cluster_of_two: str, tmp_path: Path) -> None:
     given = {"folder": str(tmp_path)}
     found = tuning.search(
@@ -180,7 +174,6 @@ def refused(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, 
     raise Refusal("task.start: no weights; run the stage that writes them")
 
 
-@pytest.mark.cluster
 def test_a_mistake_of_our_own_ends_the_search_at_once(cluster_of_two: str, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no such column"):
         search(tmp_path, broken)
@@ -197,7 +190,6 @@ def diverging(values: dict, accumulate: int, rung: int, folder: str) -> dict[str
     return {"accuracy": values["lr"], "loss": 0.0}
 
 
-@pytest.mark.cluster
 def test_a_trial_that_diverges_is_a_poor_one_and_no_more(cluster_of_two: str, tmp_path: Path) -> None:
     found = search(tmp_path, diverging, samples=8)["a"]
     assert [trial.number for trial in found] == list(range(8))
