@@ -18,7 +18,7 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group import WorkerGroup, state, worker_group
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from components import ports
+from components import ports, prestart
 from components.refusal import PeerLost
 
 
@@ -40,6 +40,11 @@ class Trainer(DataParallelTrainer):
 
 
 class Workers(WorkerGroup):
+    @staticmethod
+    def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:
+        """Of a kept cluster, whose raylet has QUIET's settings itself: none, for one that waits has none."""
+        return {} if prestart.kept() else WorkerGroup._get_worker_runtime_env(custom_runtime_env)
+
     def _init_train_context_on_workers(self, workers: list, sync_actor: Any, train_context_args: dict) -> None:
         """As Ray's, but that no worker can ask the controller, which is no actor; none of ours does."""
         given = {

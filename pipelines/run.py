@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from components import recipe
+from components import prestart, recipe
 from components.cluster import LOOPBACK, QUIET, authenticate, wanted
 from components.ports import free_port
 from pipelines import summary
@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 LEAN = {  # a cluster that begins and ends with the command
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody is left to be drained
-    "RAY_prestart_worker_first_driver": "0",  # Ray Train's actors bring an environment: what waits is of no use to them
+    "RAY_prestart_worker_first_driver": "0",  # one for each processor: too many on a large machine
 }
 GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
 
@@ -74,7 +74,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
         yield os.environ["RAY_ADDRESS"]
         return
     authenticate()
-    settings = LOOPBACK if loopback else {}
+    settings = LOOPBACK | prestart.RAYLET if loopback else {}
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
@@ -93,7 +93,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
-    settings = settings | {"RAY_ADDRESS": address, **GONE}
+    settings = (LOOPBACK | {prestart.KEPT: address} if loopback else {}) | {"RAY_ADDRESS": address, **GONE}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components import cluster, journal, recipe, system_metrics, tracking
+from components import cluster, journal, prestart, recipe, system_metrics, tracking
 from components.home import home
 from components.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
 from components.json_file import write_json
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of a registered model
 STOP_PATIENCE = 20  # seconds
+LAST = "evaluate"  # stage of a pipeline
+READY = 4  # workers at most that wait for the next stage
 CODE = ("components/**/*.py", "pipelines/training.py")
 
 
@@ -158,6 +160,8 @@ def stage(
         cluster.connect()
         current.seconds["connect"] = time.monotonic() - started
         yield current
+        if name != LAST:
+            prestart.more(cluster.plan(READY).workers)
     if not title:
         tidy(work() / "runs", name)
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
@@ -226,7 +230,7 @@ def _noted(current: Stage) -> Iterator[None]:
         status = "KILLED"
         raise
     finally:
-        last = status != "FINISHED" or current.name == "evaluate"
+        last = status != "FINISHED" or current.name == LAST
         for lines in {current.pipeline, current.journal} if last else {current.journal}:
             lines.write("end", status=status)
 

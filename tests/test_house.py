@@ -38,10 +38,16 @@ LAYERS = [
     ("components.recipe", "components.journal", "components.proposals"),
     ("components.alerts",),
     ("components.refusal", "components.ranges", "components.ports", "components.home", "components.diagnosis"),
-    ("components.background", "components.json_file"),
+    ("components.background", "components.json_file", "components.prestart"),
 ]
 OWNERS = {
-    "ray": {"components.cluster", "components.controller", "components.jobs", "components.tuning"},
+    "ray": {
+        "components.cluster",
+        "components.controller",
+        "components.jobs",
+        "components.prestart",
+        "components.tuning",
+    },
     "mlflow": {
         "components.tracker",  # its server, its client
         "components.tracking",  # records

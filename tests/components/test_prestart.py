@@ -1,0 +1,89 @@
+"""Workers that wait: they serve who comes next, no more of them than were wanted, and on a kept cluster alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components import cluster, prestart
+from components.peers import Peers
+
+pytestmark = pytest.mark.cluster(lane=1)
+
+
+def waiting(address: str, least: int) -> set[int]:
+    """Process ids of the cluster's idle workers, once there are `least` of them."""
+    until = time.monotonic() + 60
+    while True:
+        found = set()
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or []).strip()
+            if title == "ray::IDLE" and (raylet := process.parent()) is not None:
+                found |= {process.pid} if address in " ".join(raylet.cmdline()) else set()
+        if len(found) >= least:
+            return found
+        assert time.monotonic() < until, f"{len(found)} of {least}"
+        time.sleep(0.2)
+
+
+def who(peers: Peers) -> list[int]:
+    return peers.gather(os.getpid())
+
+
+def test_they_serve_the_next_run(cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_WORKERS", "2")
+    cluster.connect()
+    prestart.more(2)
+    ready = waiting(cluster_of_two, 2)
+    assert set(cluster.spread(who, name="test", folder=tmp_path)) <= ready
+
+
+def test_who_waits_already_is_counted(cluster_of_two: str) -> None:
+    cluster.connect()
+    prestart.more(1)
+    before = waiting(cluster_of_two, 1)
+    prestart.more(len(before))
+    prestart.more(len(before) + 1)
+    assert len(waiting(cluster_of_two, len(before) + 1)) == len(before) + 1
+
+
+def test_a_stage_leaves_some_for_the_next_one(
+    cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import stage
+
+    monkeypatch.chdir(tmp_path)
+    asked: list[int] = []
+    monkeypatch.setattr(prestart, "more", asked.append)
+    for name in ("finetune", stage.LAST):
+        with stage.stage(name, {"name": "test"}, {}, []):
+            pass
+    assert asked == [2], "a worker for each processor; none after the last"
+
+
+def test_no_other_cluster_is_asked(
+    cluster_of_two: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(prestart, "_ask", asked.append)
+    prestart.more(1)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    prestart.more(2)
+    monkeypatch.delenv("RAY_ADDRESS")
+    prestart.more(3)
+    assert asked == [1]
+
+
+def test_a_raylet_that_does_not_answer_is_no_error(
+    cluster_of_two: str, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    import ray
+
+    node = {"Alive": True, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": 1}
+    monkeypatch.setattr(ray, "nodes", lambda: [node])
+    prestart.more(1)
+    assert "no worker is started in advance" in caplog.text
