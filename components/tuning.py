@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from components import cluster
+from components import cluster, prestart
 from components.json_file import write_json
 from components.proposals import Grid, Study, grid
 from components.ranges import Count, Natural
@@ -31,6 +31,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the trials' files are the state
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",  # not one after the other: what a trial tries hangs on no timing
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
@@ -73,6 +74,8 @@ def search(
         studies = {arm: Study(space, samples, parallel, monitor, seed, rungs, reduction) for arm in arms}
     begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt)
     searcher, scheduler, follower = _ray_tune(studies, folder, monitor, on_trial)
+    if prestart.kept():
+        _bring_no_environment()
     results = Tuner(
         tune.with_resources(_worker(begin, str(Path.cwd())), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
         tune_config=TuneConfig(
@@ -166,6 +169,22 @@ def _ray_tune(
                 write_json(marker, json.loads(marker.read_text()) | {"kills": -1})
 
     return Proposals(metric=monitor[0], mode=monitor[1]), Halving(), Follower()
+
+
+def _bring_no_environment() -> None:
+    """A kept cluster's raylet has the settings that Tune would give each actor; a worker that waits has no others."""
+    import ray
+    from ray.tune.execution import tune_controller
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    class Plain(_ActorClassCache):
+        def get(self, trainable_cls: type) -> Any:
+            if trainable_cls not in self._cache:
+                self._cache[trainable_cls] = ray.remote(trainable_cls)
+            return self._cache[trainable_cls]
+
+    parts: Any = tune_controller
+    parts._ActorClassCache = Plain
 
 
 # ------------------------------------------------------------------------------------------------ on the worker
