@@ -20,6 +20,7 @@ from components import tracker
 from components.journal import RUN, STAGE_LOG, Record, Tail, read
 from components.json_file import write_json
 
+NOTE = "mirror.json"  # in a run's folder: how much of it was sent, and where to
 PAUSE = 1.0  # seconds between two looks at the journals
 PATIENCE = 20.0  # seconds that a stage's end waits for what is still to be sent
 BATCH = 1000  # metrics, tags or parameters MLflow takes at once
@@ -66,12 +67,24 @@ class Mirror:
         return sum(_Run(client, self.uri, folder).send() for folder in runs)
 
 
+def behind(folder: Path) -> list[Path]:
+    """Runs below `folder` of whose lines some were not sent; looks at notes and sizes alone."""
+
+    def sent(run: Path) -> dict[str, int]:
+        note = run / NOTE
+        offsets: dict[str, int] = json.loads(note.read_text())["offsets"] if note.is_file() else {}
+        return offsets
+
+    runs = sorted(file.parent for file in folder.rglob(RUN))
+    return [run for run in runs if any(f.stat().st_size != sent(run).get(f.name, 0) for f in run.glob("*.log"))]
+
+
 def audit(folder: Path, address: str | None = None) -> tuple[int, int, int]:
     """(points in the journals of all runs below `folder`, how many the tracker lacks, how many it has too often)."""
     client = tracker.client(address or tracker.uri())
     points = lost = doubled = 0
     for file in sorted(folder.rglob(RUN)):
-        run = json.loads((file.parent / "mirror.json").read_text())["run"]
+        run = json.loads((file.parent / NOTE).read_text())["run"]
         records = [record for log in file.parent.glob("*.log") for record in Tail(log).new()]
         wanted = {(m.key, m.step, m.value, m.timestamp) for record in records for m in _metrics(record)}
         keys = {key for key, *_ in wanted}
@@ -90,7 +103,7 @@ class _Run:
 
     def __init__(self, client: Any, uri: str, folder: Path) -> None:
         self.client, self.uri, self.folder = client, uri, folder
-        self.note = folder / "mirror.json"
+        self.note = folder / NOTE
         self.facts: dict[str, Any] = json.loads((folder / RUN).read_text())
         known = json.loads(self.note.read_text()) if self.note.is_file() else {}
         same = known.get("uri") == tracker.shown(uri) and known.get("id") == self.facts["id"]

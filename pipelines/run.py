@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from components import prestart, recipe
+from components import prestart, recipe, tracking
 from components.cluster import LOOPBACK, QUIET, authenticate, wanted
 from components.ports import free_port
 from pipelines import summary
 from pipelines.check import check_flagship
+from pipelines.stage import work
 
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -43,6 +44,9 @@ def main(targets: list[str], workers: str | None) -> int:
         code = subprocess.run(repro, check=False, preexec_fn=end_with_parent).returncode
     if code:
         return code
+    if tracking.behind(runs := work() / "runs"):
+        with tracking.Mirror(runs):
+            pass  # what a stage did not wait for
     from pipelines import report
 
     report.write()  # once more, now that the seconds of all stages are known

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.cluster(lane=1), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster(lane=1), pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_six_kills_change_no_byte_and_no_point() -> None:

@@ -242,6 +242,7 @@ def test_a_dead_server_costs_nothing_and_loses_nothing(server: dict, tmp_path: P
             lines = make(folder)
     assert time.monotonic() - began < 12
     assert "trainyard sync" in caplog.text
+    assert tracking.behind(tmp_path) == [folder]
     server["start"]()
     monkeypatch.setattr(tracking, "PATIENCE", 60.0)
     with tracking.Mirror(folder):
@@ -250,4 +251,5 @@ def test_a_dead_server_costs_nothing_and_loses_nothing(server: dict, tmp_path: P
     (run,) = runs()
     assert points(run, "train/loss") == [(step, 1 / step) for step in range(1, 41)]
     assert json.loads((folder / "mirror.json").read_text())["run"] == run.info.run_id
+    assert tracking.behind(tmp_path) == []
     assert "runs" in tracker_pages.links("bench", "http://127.0.0.1:1")["all pipelines"]
