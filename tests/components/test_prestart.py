@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components import cluster, prestart
+from components import cluster, prestart, tuning
 from components.peers import Peers
 
 pytestmark = pytest.mark.cluster(lane=1)
@@ -65,9 +65,20 @@ def test_a_stage_leaves_some_for_the_next_one(
     assert asked == [2], "a worker for each processor; none after the last"
 
 
-def test_no_other_cluster_is_asked(
-    cluster_of_two: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def process(values: dict, accumulate: int, rung: int) -> dict[str, float]:
+    return {"accuracy": float(os.getpid())}
+
+
+def test_they_serve_a_search(cluster_of_two: str, tmp_path: Path) -> None:
+    cluster.connect()
+    prestart.more(2)
+    ready = waiting(cluster_of_two, 2)
+    space = {"lr": {"choices": [1, 2]}}
+    found = tuning.search(process, {"a": {}}, tmp_path, 1, ("accuracy", "max"), space=space, sampler="grid")
+    assert {int(trial.scores["accuracy"]) for trial in found["a"]} <= ready
+
+
+def test_no_other_cluster_is_asked(cluster_of_two: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(prestart, "_ask", asked.append)
     prestart.more(1)
