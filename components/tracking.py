@@ -10,9 +10,11 @@ import contextlib
 import fcntl
 import json
 import logging
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,19 @@ NOTE = "mirror.json"  # in a run's folder: how much of it was sent, and where to
 PAUSE = 1.0  # seconds between two looks at the journals
 PATIENCE = 20.0  # seconds that a stage's end waits for what is still to be sent
 BATCH = 1000  # metrics, tags or parameters MLflow takes at once
+FOLLOWED = "TRAINYARD_FOLLOWED"  # the folder whose runs a parent process sends already
 log = logging.getLogger(__name__)
 
 
 class Mirror:
-    """Follows all run folders in and below `folders` while its block runs; address: of another tracker than `uri`."""
+    """Follows all run folders in and below `folders` while its block runs; address: of another tracker than `uri`.
 
-    def __init__(self, *folders: Path, address: str | None = None) -> None:
-        self.folders, self.uri = folders, address or tracker.uri()
+    since: seconds since 1970; of the runs directly in a folder only those described (again) since then, and what is
+    below them.
+    """
+
+    def __init__(self, *folders: Path, address: str | None = None, since: float | None = None) -> None:
+        self.folders, self.uri, self.since = folders, address or tracker.uri(), since
         self.ended, self.thread = threading.Event(), threading.Thread(target=self._follow, daemon=True)
         self.failure: Exception | None = None
 
@@ -62,9 +69,37 @@ class Mirror:
 
     def send(self) -> int:
         """Everything new, now; the number of records sent. Raises what MLflow raises."""
-        runs = sorted({file.parent for folder in self.folders for file in folder.rglob(RUN)})
+        folders = self.folders if self.since is None else _described(self.folders, self.since)
+        runs = sorted({file.parent for folder in folders for file in folder.rglob(RUN)})
         client = tracker.client(self.uri) if runs else None
         return sum(_Run(client, self.uri, folder).send() for folder in runs)
+
+
+@contextmanager
+def following(folder: Path) -> Iterator[None]:
+    """One mirror of the runs below `folder` for all stages that child processes run meanwhile: importing MLflow takes
+    3 s. At the end what earlier commands left is sent, too."""
+    os.environ[FOLLOWED] = str(folder.resolve())
+    try:
+        with Mirror(folder, since=time.time() - 1) as mirror:  # a file's time may lag behind the clock
+            yield
+    finally:
+        del os.environ[FOLLOWED]
+    if not mirror.failure and behind(folder):
+        with Mirror(folder):
+            pass
+
+
+def mirrored(*folders: Path) -> AbstractContextManager[object]:
+    """A mirror of them, or none where a parent process follows them."""
+    above = os.environ.get(FOLLOWED)
+    followed = above is not None and all(folder.resolve().is_relative_to(above) for folder in folders)
+    return contextlib.nullcontext() if followed else Mirror(*folders)
+
+
+def _described(folders: Iterable[Path], since: float) -> list[Path]:
+    files = [file for folder in folders for file in folder.glob(f"*/{RUN}")]
+    return [file.parent for file in files if file.stat().st_mtime >= since]
 
 
 def behind(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from components.refusal import Later, Refusal
+from pipelines import run
 from pipelines.run import BIN, end_with_parent
 
 PATIENCE = 60.0  # seconds that another dvc may need to end
@@ -56,8 +57,7 @@ def _names(what: Any) -> list[str]:
 
 def reproduce(*targets: str) -> None:
     """`dvc repro`, its output shown; it ends with this process, however that ends."""
-    code = subprocess.run([BIN / "dvc", "repro", *targets], check=False, preexec_fn=end_with_parent).returncode
-    if code:
+    if code := run.reproduce(*targets):
         raise Refusal(f"dvc repro {' '.join(targets)} ended with exit code {code}; see above".replace("  ", " "))
 
 

@@ -65,7 +65,7 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
     champion = registry.champion()
     try:
         known = intact(registry, champion) if champion else None
-        with local_cluster():
+        with local_cluster(), tracking.following(work() / "runs"):
             changes.reproduce("augment")
             findings = checked(params, known)
             if not all(finding.fine for finding in findings):

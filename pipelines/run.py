@@ -39,18 +39,41 @@ def main(targets: list[str], workers: str | None) -> int:
     if not _anything_to_do(targets):
         print("nothing changed: no stage to run")
         return _sum_up(targets)
-    repro = [str(BIN / "dvc"), "repro", *targets]
-    with local_cluster():
-        code = subprocess.run(repro, check=False, preexec_fn=end_with_parent).returncode
+    with local_cluster(), tracking.following(work() / "runs"):
+        code = reproduce(*targets)
     if code:
         return code
-    if tracking.behind(runs := work() / "runs"):
-        with tracking.Mirror(runs):
-            pass  # what a stage did not wait for
     from pipelines import report
 
     report.write()  # once more, now that the seconds of all stages are known
     return _sum_up(targets)
+
+
+def reproduce(*targets: str) -> int:
+    """`dvc repro`; its exit code. An interrupt is passed on to it and its stage, which saves what it has; the second
+    stops the stage at once, the third kills both.
+
+    In a process group of its own, so that who interrupts both (Ctrl-C) and who interrupts this command alone
+    (a service's stop) do the same.
+    """
+    process = subprocess.Popen([BIN / "dvc", "repro", *targets], process_group=0, preexec_fn=_interruptible)
+    interrupts = 0
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            interrupts += 1
+            os.killpg(process.pid, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
+    if interrupts:
+        raise KeyboardInterrupt
+    return code
+
+
+def _interruptible() -> None:
+    """In the child: a shell that starts commands in the background lets them ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
 
 
 def _sum_up(targets: list[str]) -> int:

@@ -3,7 +3,8 @@
     with stage("pretrain", params, section, inputs=["data/prepared/source"]) as run:
         scores = run.spread(training.train_all, ...)
 
-Every run is a folder below .trainyard/runs (see components/journal.py); a mirror sends them to MLflow meanwhile.
+Every run is a folder below .trainyard/runs (see components/journal.py); a mirror sends them to MLflow meanwhile:
+the stage's own, or that of the command that runs all stages.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components import cluster, journal, prestart, recipe, system_metrics, tracking
+from components import cluster, journal, prestart, recipe
 from components.home import home
 from components.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
 from components.json_file import write_json
 from components.refusal import Later, Stopped
+from components.system_metrics import sampled
+from components.tracking import mirrored
 from pipelines.progress import Progress
 from pipelines.provenance import provenance
 from pipelines.tidy import tidy
@@ -156,7 +159,7 @@ def stage(
     )
     lines = Journal(folder / STAGE_LOG)
     current = Stage(name, params, folder, lines if title else Journal(above / STAGE_LOG), lines)
-    with alone(title or name), tracking.Mirror(above, folder), system_metrics.sampled(current.journal), _noted(current):
+    with alone(title or name), mirrored(above, folder), sampled(current.journal), _noted(current):
         cluster.connect()
         current.seconds["connect"] = time.monotonic() - started
         yield current

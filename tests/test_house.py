@@ -51,7 +51,7 @@ OWNERS = {
     "mlflow": {
         "components.tracker",  # its server, its client
         "components.tracking",  # records
-        "components.system_metrics",
+        "components.system_metrics",  # GPUs
         "components.registry",  # versions
         "components.predictor",  # serving
     },

@@ -103,6 +103,28 @@ def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
     assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"log.txt", "pictures"}
 
 
+def test_one_process_sends_for_all_stages_and_leaves_what_is_old_to_the_end(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    make(folder / "old-1", name="old")
+    os.utime(folder / "old-1" / journal.RUN, (0, 0))
+    with tracking.following(folder):
+        lines = make(folder / "new-1", name="new")
+        make(folder / "new-1" / "fits" / "1", parent=folder / "new-1", name="below")
+        with tracking.mirrored(folder / "new-1") as nobody:
+            assert nobody is None
+        with tracking.mirrored(tmp_path / "elsewhere") as somebody:
+            assert isinstance(somebody, tracking.Mirror)
+        until = time.monotonic() + 60
+        while tracking.behind(folder / "new-1") and time.monotonic() < until:
+            time.sleep(0.1)
+        assert {run.info.run_name for run in runs()} == {"new", "below"}
+        lines.write("metric", step=31, values={"train/loss": 0.5})
+    assert {run.info.run_name for run in runs()} == {"new", "below", "old"}
+    assert tracking.audit(folder) == (3 * 99 + 1, 0, 0)
+    with tracking.mirrored(folder / "new-1") as somebody:
+        assert isinstance(somebody, tracking.Mirror)
+
+
 def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) -> None:
     """The note of how far it came is lost after everything was sent, and all is sent again."""
     folder = tmp_path / "runs" / "pretrain-1"
