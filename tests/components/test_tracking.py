@@ -120,7 +120,7 @@ def test_one_process_sends_for_all_stages_and_leaves_what_is_old_to_the_end(stor
         assert {run.info.run_name for run in runs()} == {"new", "below"}
         lines.write("metric", step=31, values={"train/loss": 0.5})
     assert {run.info.run_name for run in runs()} == {"new", "below", "old"}
-    assert tracking.audit(folder) == (3 * 99 + 1, 0, 0)
+    assert tracking.audit(folder)[1:] == (0, 0)
     with tracking.mirrored(folder / "new-1") as somebody:
         assert isinstance(somebody, tracking.Mirror)
 
