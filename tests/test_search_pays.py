@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.search import FOLDS, SPACE, Step, drawn, interval, reached, searched, through
+from benchmarks.search import FOLDS, SPACE, Step, as_good, chosen, drawn, interval, reached, searched, through
 from components.refusal import Diverged
 
 
@@ -56,3 +56,11 @@ def test_the_interval_holds_medians_and_infinite_ones() -> None:
     low, high = interval([0.1, 0.2, 0.3, 0.4, math.inf])
     assert low == 0.1
     assert high == math.inf
+
+
+def test_what_is_chosen_is_the_best_so_far_and_as_good_within_a_standard_error() -> None:
+    steps = [Step(9, 0.5), Step(10, -math.inf), Step(19, 0.4), Step(28, 0.9), Step(37, 0.9)]
+    assert [step.epochs for step in chosen(steps)] == [9, 28]
+    theirs = [0.5, 0.6, 0.7, 0.8]
+    assert as_good([0.51, 0.58, 0.71, 0.79], theirs)  # 0.0025 below, give or take 0.0075
+    assert not as_good([0.49, 0.59, 0.69, 0.78], theirs)
