@@ -92,9 +92,12 @@ def following(folder: Path) -> Iterator[None]:
 
 def mirrored(*folders: Path) -> AbstractContextManager[object]:
     """A mirror of them, or none where a parent process follows them."""
-    above = os.environ.get(FOLLOWED)
-    followed = above is not None and all(folder.resolve().is_relative_to(above) for folder in folders)
-    return contextlib.nullcontext() if followed else Mirror(*folders)
+    return contextlib.nullcontext() if all(map(followed, folders)) else Mirror(*folders)
+
+
+def followed(folder: Path) -> bool:
+    """Whether a parent process sends the runs in or below `folder`."""
+    return (above := os.environ.get(FOLLOWED)) is not None and folder.resolve().is_relative_to(above)
 
 
 def _described(folders: Iterable[Path], since: float) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from components import ports, tracker, tracker_pages
+from components import ports, tracker, tracker_pages, tracking
 from components.home import home
 from components.json_file import write_json
 from pipelines.stage import work
@@ -14,7 +14,12 @@ NOTE = "links.json"
 
 
 def links(experiment: str) -> dict[str, str]:
-    """Title -> address, asked of the tracker; its front page alone when it has no answer."""
+    """Title -> address, asked of the tracker; its front page alone when it has no answer.
+
+    In a stage whose runs a parent process sends: those noted before. That process asks, once all has been sent.
+    """
+    if tracking.followed(work() / "runs"):
+        return noted()
     found = {"front page": _base()}
     if _there():
         try:

@@ -76,6 +76,9 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
                 return 0
             challenger = registered(registry, digest(model()))
             found = measured(champion, challenger, known)
+        from pipelines import report
+
+        report.write()  # now that the seconds of all stages are known, and all runs sent
         decision = decided(params, ledger, champion, challenger, found, findings, known)
     finally:
         shutil.rmtree(work() / "champions", ignore_errors=True)
