@@ -6,7 +6,7 @@ import    from the process's start to the stage's first line: Python, our module
 connect   keys, run folders, joining the Ray cluster
 start     Ray Train: its import, placement, a worker process that imports torch
 finish    from the worker's return to the driver's
-track     sending what is left to MLflow (SQLite)
+track     sending what is left to MLflow (SQLite): the command's mirror does, after the stage
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import chdir
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -51,15 +52,17 @@ def main() -> None:
     given = parser.parse_args()
     if given.one:
         return one()
+    from components import tracking
     from pipelines.run import local_cluster
+    from pipelines.stage import work
 
     command = [sys.executable, "-m", "benchmarks.stage", "--one"]
-    with local_cluster(), tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        environment.pop("MLFLOW_TRACKING_URI", None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), local_cluster(), tracking.following(work() / "runs"):
         found = []
         for _ in range(given.rounds + 1):
-            asked = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+            asked = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found.append(json.loads(asked.stdout.splitlines()[-1]))
     print(f"\nfixed cost of a stage, seconds, median of {given.rounds} (the first, which starts the cluster, apart)\n")
     print(f"| {' | '.join(['', *PARTS])} |\n|---|{'---|' * len(PARTS)}")

@@ -19,13 +19,14 @@ from components.cluster import LOOPBACK, QUIET, authenticate, wanted
 from components.ports import free_port
 from pipelines import summary
 from pipelines.check import check_flagship
-from pipelines.stage import work
+from pipelines.stage import READY, work
 
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 LEAN = {  # a cluster that begins and ends with the command
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody is left to be drained
-    "RAY_prestart_worker_first_driver": "0",  # one for each processor: too many on a large machine
+    # workers for the first driver, one for each processor: too many on a large machine
+    "RAY_prestart_worker_first_driver": "1" if (os.cpu_count() or 1) <= READY else "0",
 }
 GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
 
