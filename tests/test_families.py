@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from components import prestart
 from tests.workspace import Workspace, clone
 
 CHANGES = {
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.cluster(lane=1)
 @pytest.fixture(scope="module")
 def workspace(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     made = clone(tmp_path_factory.mktemp("families"), CHANGES)
-    made.environment["RAY_ADDRESS"] = cluster_of_two
-    made.run("dvc", "repro", *(f"pipelines/{stage}" for stage in STAGES))
+    made.environment |= {"RAY_ADDRESS": cluster_of_two, prestart.KEPT: cluster_of_two}
+    made.trainyard("run", *(f"pipelines/{stage}" for stage in STAGES))
     return made
 
 

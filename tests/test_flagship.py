@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from components import ports, recipe
+from components import ports, prestart, recipe
 from components.data.store import Store
 from components.journal import STAGE_LOG, Journal
 from pipelines.run import local_cluster
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.cluster(lane=2)
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     made = clone(tmp_path_factory.mktemp("clone"), {"params.yaml": SMALL})
     with local_cluster(cpus=2) as address:
-        made.environment["RAY_ADDRESS"] = address
+        made.environment |= {"RAY_ADDRESS": address, prestart.KEPT: address}
         yield made
 
 
