@@ -32,6 +32,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from components.proposals import Study
 from components.refusal import Diverged, Refusal
@@ -40,7 +41,7 @@ from components.trials import Trial
 FOLDS, EPOCHS, AIM = 9, 1, 1 / 3
 FRESH = 1000  # first of the seeds that judge afresh
 MONITOR = ("accuracy", "max")
-DATA = {"use": "data.fashion_mnist.FashionMNIST", "labels": 5000}
+DATA = {"use": "data.fashion_mnist.FashionMNIST", "labels": 5000, "validation": 5000}
 SECTION: dict[str, Any] = {
     "task": {
         "use": "tasks.classification.Classification",
@@ -197,14 +198,16 @@ def main() -> int:
         fold = partial(fold_of, folder)
         searches = [pool.submit(searched, seed, given.trials, fold) for seed in range(given.seeds)]
         random = drawn(given.pool)
-        scores = list(pool.map(partial(through, fold=fold), random))
-        found = [search.result() for search in searches]
+        trials = pool.map(partial(through, fold=fold), random)
+        found = [search.result() for search in tqdm(searches, "searches")]
+        scores = list(tqdm(trials, "random trials", given.pool))
         chances = [np.random.default_rng(seed) for seed in range(given.seeds)]
         lots = [chance.choice(given.pool, given.trials, replace=False) for chance in chances]
         rivals = [max(lot, key=lambda number: scores[number]) for lot in lots]
         wanted = [random[rival] for rival in rivals] + [step.values for steps in found for step in chosen(steps)]
         tried = {str(values): values for values in wanted}
-        judged = dict(zip(tried, pool.map(partial(afresh, folder), tried.values()), strict=True))
+        again = tqdm(pool.map(partial(afresh, folder), tried.values()), "afresh", len(tried))
+        judged = dict(zip(tried, again, strict=True))
     seeds = [
         Seed(scores[rival], judged[str(random[rival])], steps, [judged[str(step.values)] for step in chosen(steps)])
         for rival, steps in zip(rivals, found, strict=True)
