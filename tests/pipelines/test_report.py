@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from components import recipe
+from components import recipe, tracking
 from components.json_file import write_json
 from components.refusal import Refusal
 from pipelines import plots, report
@@ -217,6 +217,16 @@ def test_links_lead_to_the_runs_and_are_noted(results: Path) -> None:
 def test_a_dead_tracker_costs_no_report(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/")
     assert links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}
+
+
+def test_a_stage_whose_runs_the_command_sends_shows_what_was_noted(results: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    known = {"front page": "http://127.0.0.1:9", "all pipelines": "http://127.0.0.1:9/#/experiments/1"}
+    write_json(".trainyard/links.json", known)
+    monkeypatch.setenv(tracking.FOLLOWED, str(Path(".trainyard/runs").resolve()))
+    assert links("glyphs-to-digits") == known
+    monkeypatch.delenv(tracking.FOLLOWED)
+    assert links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}, "asked, and nobody answers there"
 
 
 # ------------------------------------------------------------------------------------------------ DVC's plots
