@@ -4,7 +4,7 @@ LeNet on Fashion-MNIST (the original files, in data/raw/fashion-mnist), learning
 folds of 5,000 labels, one epoch each, by `pipelines.training.trial`:
 
 random: as many trials as the search, their values drawn evenly, all of them through all folds
-search: `components.proposals.Study`: TPE proposes, ASHA stops the poor after one and three folds, one trial at a time
+search: `components.proposals.Study`: TPE proposes, ASHA lets the best third go on after one and three folds
 
 For each seed of the search: its epochs up to the end of the first trial that went all the way and scored at least what
 random search's best did, over all epochs of random search. The random trials are shared: each seed takes some of them.
@@ -59,10 +59,10 @@ Fold = Callable[[dict[str, Any], int], dict[str, float]]  # values, rung -> its 
 
 @dataclass(frozen=True)
 class Step:
-    """One trial of a search, as it ended."""
+    """One trial of a search, as it ended or paused."""
 
-    epochs: int  # spent by then, all trials before it included
-    score: float  # -inf where it was stopped or diverged
+    epochs: int  # spent by then, all steps before it included
+    score: float  # -inf where it has not gone all the way
     values: dict[str, Any] = field(default_factory=dict)  # what it tried
 
 
@@ -96,23 +96,21 @@ def through(values: dict[str, Any], fold: Fold) -> float:
 
 
 def searched(seed: int, trials: int, fold: Fold) -> list[Step]:
-    """The search's trials in order."""
+    """What the search did, one proposal after the other."""
     study, steps, spent = Study(SPACE, trials, 1, MONITOR, seed, rungs=FOLDS), [], 0
+    known: dict[int, Trial] = {}
     while proposed := study.propose():
-        number, values = proposed
-        trial, score = Trial("search", number, values), math.nan
-        while len(trial.parts) < FOLDS:
-            spent += EPOCHS
-            try:
-                trial.parts.append(fold(values, len(trial.parts)))
-            except Diverged:
-                score = math.nan
-                break
-            score = trial.scores[MONITOR[0]]
-            if not study.keeps(number, len(trial.parts), score):
-                break
-        study.end(number, None if math.isnan(score) else score)
-        steps.append(Step(spent, score if len(trial.parts) == FOLDS else -math.inf, values))
+        trial = known.setdefault(proposed.number, Trial("search", proposed.number, proposed.values))
+        try:
+            while len(trial.parts) < proposed.until:
+                spent += EPOCHS
+                trial.parts.append(fold(trial.values, len(trial.parts)))
+        except Diverged:
+            study.end(proposed, None)
+        else:
+            study.end(proposed, trial.scores[MONITOR[0]])
+        whole = len(trial.parts) == FOLDS
+        steps.append(Step(spent, trial.scores[MONITOR[0]] if whole else -math.inf, trial.values))
     return steps
 
 

@@ -1,13 +1,15 @@
-"""What the next trial of a search tries, and whether it goes on: Optuna's TPE and ASHA, or every combination of a grid.
+"""What a search tries next, and who of those it tried goes on: Optuna's TPE and ASHA, or every combination of a grid.
 
-A pure function of (seed, parallel, scores), however long a trial takes and whoever runs it: what trial n tries, and
-whether it goes on, depends on the trials up to n - parallel alone, which have ended by then.
+A pure function of (seed, parallel, scores), however long a trial takes and whoever runs it: the n-th proposal depends
+on what became of those up to n - parallel alone, which have ended by then.
 """
 
 from __future__ import annotations
 
 import warnings
-from itertools import product
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -46,10 +48,21 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
     return (IntDistribution if whole else FloatDistribution)(given["low"], given["high"], log=given.get("log", False))
 
 
-class Study:
-    """For one arm, what trial n tries, by TPE, and whether it goes on, by ASHA: from the trials up to n - parallel.
+@dataclass(frozen=True)
+class Proposal:
+    """Trial `number` with these values shall have `until` rungs behind it."""
 
-    Those have all ended when n is proposed. The first, which have none to be compared with, go to the end.
+    number: int
+    values: dict[str, Any] = field(compare=False)
+    until: int
+
+
+class Study:
+    """One arm's search: TPE says what a new trial tries, ASHA who goes on from milestone to milestone.
+
+    ASHA as in Li et al. 2020, algorithm 2: whoever is among the best 1/`reduction` of those that came to a milestone,
+    and has not gone on yet, does, from the highest milestone down; where there is nobody, a new trial starts. So one
+    that had the bad luck to be compared with few is not lost. In the end the best goes on until one has come through.
     """
 
     def __init__(
@@ -66,56 +79,88 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # says so of `multivariate`
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, 2 * len(space)), multivariate=True)
-        self.study = optuna.create_study(direction="maximize" if monitor[1] == "max" else "minimize", sampler=sampler)
+        self.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, 2 * len(space)), multivariate=True)
         self.space = {key: _distribution(key, given) for key, given in space.items()}
-        self.samples, self.parallel = samples, parallel
-        self.rungs, self.reduction, self.maximise = rungs, reduction, monitor[1] == "max"
-        self.seen: dict[int, list[float]] = {}  # scores after each rung
-        self.asked = self.told = 0
-        self.ended: dict[int, float | None] = {}
+        self.samples, self.parallel, self.reduction = samples, parallel, reduction
+        self.milestones = milestones(rungs, reduction)
+        self.sign = 1 if monitor[1] == "max" else -1
+        self.tried: list[dict[str, Any]] = []  # values of each trial
+        self.asked: list[Proposal] = []
+        self.ended: dict[Proposal, float | None] = {}
+        self.over = False  # nothing is left to propose
 
-    def propose(self) -> tuple[int, dict[str, Any]] | None:
-        """(number, values); None while there is one to wait for, or when all have been asked for."""
-        number, known = self.asked, max(0, self.asked - self.parallel + 1)
-        if number == self.samples or not all(earlier in self.ended for earlier in range(known)):
+    def propose(self) -> Proposal | None:
+        """None while there is one to wait for, or when all is over."""
+        for known in range(max(0, len(self.asked) - self.parallel + 1), len(self.asked) + 1):
+            if not all(earlier in self.ended for earlier in self.asked[:known]):
+                return None
+            if proposed := self._next(known):
+                self.asked.append(proposed)
+                return proposed
+        self.over = True
+        return None
+
+    def end(self, proposed: Proposal, score: float | None) -> None:
+        """`score`: the monitored one, a mean over the rungs so far; None where the trial was lost or diverged."""
+        self.ended[proposed] = score
+
+    def _next(self, known: int) -> Proposal | None:
+        """By what became of the first `known` proposals."""
+        seen, busy = self._seen(known), {proposed.number for proposed in self.asked[known:]}
+        for at, following in reversed(list(pairwise(self.milestones))):
+            came = sorted((n for n in seen if at in seen[n]), key=lambda n: -self.sign * seen[n][at])
+            for number in came[: len(came) // self.reduction]:
+                if following not in seen[number] and number not in busy:
+                    return Proposal(number, self.tried[number], following)
+        if len(self.tried) < self.samples:
+            self.tried.append(self._sampled(seen))
+            return Proposal(len(self.tried) - 1, self.tried[-1], self.milestones[0])
+        if known < len(self.asked) or any(self.milestones[-1] in scores for scores in seen.values()):
             return None
+        best = max(seen, key=lambda n: (max(seen[n]), self.sign * seen[n][max(seen[n])]), default=None)
+        if best is None:  # all were lost
+            return None
+        return Proposal(best, self.tried[best], next(m for m in self.milestones if m not in seen[best]))
+
+    def _seen(self, known: int) -> dict[int, dict[int, float]]:
+        """{trial: {milestone: score}}; one that was lost is no measure for others, whatever it scored before."""
+        seen: dict[int, dict[int, float]] = defaultdict(dict)
+        lost = set()
+        for proposed in self.asked[:known]:
+            score = self.ended[proposed]
+            if score is None:
+                lost.add(proposed.number)
+            else:
+                seen[proposed.number][proposed.until] = score
+        return {number: scores for number, scores in seen.items() if number not in lost}
+
+    def _sampled(self, seen: dict[int, dict[int, float]]) -> dict[str, Any]:
         import optuna
 
-        for earlier in range(self.told, known):
-            value = self._levelled(earlier, range(known))
-            lost = optuna.trial.TrialState.FAIL if value is None else None
-            self.study.tell(earlier, value, state=lost)
-        self.told, self.asked = known, number + 1
-        return number, self.study.ask(self.space).params
+        study = optuna.create_study(direction="maximize" if self.sign > 0 else "minimize", sampler=self.sampler)
+        for number in seen:
+            value = self._levelled(number, seen)
+            study.add_trial(optuna.trial.create_trial(params=self.tried[number], distributions=self.space, value=value))
+        return dict(study.ask(self.space).params)
 
-    def _levelled(self, number: int, known: range) -> float | None:
+    def _levelled(self, number: int, seen: dict[int, dict[int, float]]) -> float:
         """A trial's score without what the rungs after the first moved the trials that came as far, on average.
 
         Some folds are harder than others for every trial: a mean over the first is no measure beside one over all.
         """
-        score, came = self.ended[number], len(self.seen.get(number, []))
-        if score is None or came == 0:
-            return score
-        as_far = [s for n in known if len(s := self.seen.get(n, [])) >= came]
-        return score - float(np.mean([s[came - 1] - s[0] for s in as_far]))
+        first, came = self.milestones[0], max(seen[number])
+        as_far = [scores for scores in seen.values() if came in scores]
+        return seen[number][came] - float(np.mean([scores[came] - scores[first] for scores in as_far]))
 
-    def keeps(self, number: int, rung: int, score: float) -> bool:
-        """Whether the trial goes on after `rung`, where the mean over its rungs is `score`."""
-        self.seen.setdefault(number, []).append(score)
-        known = [s for n in range(number - self.parallel + 1) if (s := self.seen.get(n, []))]
-        others = [scores[rung - 1] for scores in known if len(scores) >= rung]
-        return rung == self.rungs or goes_on(score, others, rung, self.reduction, self.maximise)
 
-    def again(self, number: int) -> None:
-        """The trial tells its rungs from the first one on."""
-        self.seen.pop(number, None)
-
-    def end(self, number: int, value: float | None) -> None:
-        """`value`: the monitored score, however far the trial came; None when it was lost or diverged."""
-        self.ended[number] = value
-        if value is None:
-            self.seen.pop(number, None)  # what it scored before is no measure for others
+def milestones(rungs: int, reduction: int) -> list[int]:
+    """1, r, r * r, ... and the last rung; reduction 1: the last alone, for all go on."""
+    if reduction == 1 or rungs == 1:
+        return [rungs]
+    made = [1]
+    while made[-1] * reduction < rungs:
+        made.append(made[-1] * reduction)
+    return [*made, rungs]
 
 
 def grid(space: dict[str, Any]) -> list[dict[str, Any]]:
@@ -126,35 +171,19 @@ def grid(space: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Grid:
-    """Proposals of one arm in a fixed order, whatever came of those before."""
+    """Every combination in a fixed order, each to the end, whatever came of those before."""
 
-    def __init__(self, space: dict[str, Any]) -> None:
-        self.all, self.asked = grid(space), 0
+    def __init__(self, space: dict[str, Any], rungs: int) -> None:
+        self.all = [Proposal(number, values, rungs) for number, values in enumerate(grid(space))]
+        self.asked: list[Proposal] = []
 
-    def propose(self) -> tuple[int, dict[str, Any]] | None:
-        number, self.asked = self.asked, min(self.asked + 1, len(self.all))
-        return (number, self.all[number]) if number < len(self.all) else None
+    @property
+    def over(self) -> bool:
+        return len(self.asked) == len(self.all)
 
-    def keeps(self, number: int, rung: int, score: float) -> bool:
-        """None is stopped early."""
-        return True
+    def propose(self) -> Proposal | None:
+        self.asked = self.all[: len(self.asked) + 1]
+        return self.asked[-1]
 
-    def again(self, number: int) -> None:
-        """Nothing to forget."""
-
-    def end(self, number: int, value: float | None) -> None:
+    def end(self, proposed: Proposal, score: float | None) -> None:
         """What a trial scored changes nothing."""
-
-
-def goes_on(score: float, others: list[float], rung: int, reduction: int, maximise: bool = True) -> bool:
-    """ASHA's rule (Li et al. 2020): at rungs 1, r, r*r, ... only the best 1/r of those that came so far go on.
-
-    others: the scores at this rung of the trials to compare with.
-    """
-    milestone = 1
-    while milestone < rung:
-        milestone *= reduction
-    if milestone != rung or not others:
-        return True
-    sign = 1 if maximise else -1
-    return bool(sign * score >= np.percentile([sign * other for other in others], 100 * (1 - 1 / reduction)))

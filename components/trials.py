@@ -32,7 +32,7 @@ class Trial:
     number: int
     values: dict[str, Any]  # dotted recipe key -> value
     parts: list[Scores] = field(default_factory=list)  # the scores of each rung by itself
-    finished: bool = False  # False: stopped early
+    finished: bool = False  # False: it did not go on
     seconds: float = 0.0
     accumulate: int = 1  # > 1 after running out of memory
     diverged: str = ""  # why there are no more scores
@@ -101,7 +101,7 @@ class Attempt:
         self.folder, self.search = folder / config["arm"] / name_of(config["number"]), search
         self.folder.mkdir(parents=True, exist_ok=True)
         self.record = Trial(config["arm"], config["number"], json.loads(config["values"]))
-        self.told, self.deaths = 0, 0
+        self.until, self.told, self.deaths = config["until"], 0, 0
         file = self.folder / RECORD
         known = Trial(**json.loads(file.read_text())) if file.is_file() else None
         if known and known.values == self.record.values:
@@ -109,13 +109,13 @@ class Attempt:
         self._learn_from_death()
 
     def step(self) -> dict[str, Any]:
-        """The next rung: mean scores so far, and `done` after the last; NaN and `done` for one that diverges."""
+        """The next rung: mean scores so far, `done` after the `until`-th; NaN and `done` for one that diverges."""
         if self.told == len(self.record.parts) and not self.record.diverged:
             self._run()
         if self.told == len(self.record.parts):
             return {self.monitor: math.nan, "done": True}
         self.told += 1
-        return {**self.record.rungs[self.told - 1], "done": self.told == self.rungs}
+        return {**self.record.rungs[self.told - 1], "done": self.told == self.until}
 
     def _run(self) -> None:
         started, record = time.monotonic(), self.record

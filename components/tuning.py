@@ -1,10 +1,11 @@
-"""Search over a recipe's values: Optuna's TPE proposes, ASHA stops the poor early; the only importer of `ray.tune`.
+"""Search over a recipe's values: Optuna's TPE proposes, ASHA says who goes on; the only importer of `ray.tune`.
 
 Trials are light: they run on reused actors, each on one CPU (or GPU), no process group. A trial is a few rungs (folds
-or seeds); the same rung is the same data for every trial, so stopping early compares like with like.
+or seeds); the same rung is the same data for every trial, so like is compared with like. To Ray Tune, a trial that goes
+on after others had their turn is another trial, which finds the first rungs done.
 
-What is tried, and for how long, is a pure function of the trials before it (proposals.py): so their own files are all
-there is to save. A search killed and started again proposes the same and reads what is known.
+What is tried, and for how long, is a pure function of what became of it before (proposals.py): so the trials' own files
+are all there is to save. A search killed and started again proposes the same and reads what is known.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 from components import cluster, prestart
 from components.json_file import write_json
-from components.proposals import Grid, Study, grid
+from components.proposals import Grid, Proposal, Study, grid, milestones
 from components.ranges import Count, Natural
 from components.refusal import Refusal
 from components.trials import LOST, MARKER, RECORD, Attempt, Scores, Trial, name_of, read
@@ -58,8 +59,8 @@ def search(
     it may be given as a dotted path, as in `cluster.spread`.
     space: {dotted key: {low, high, log} or {choices: [...]}}. sampler: "grid" tries every combination of the choices,
     all their rungs, however many `samples` says; a choice may then be a whole section. parallel: trials of an arm at a
-    time; reduction: ASHA keeps one in so many.
-    Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends.
+    time; reduction: of those that came to rung 1, r, r * r ... one in r goes on, and all where it is 1.
+    Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends or pauses.
     """
     os.environ.update(QUIET)
     cluster.connect()
@@ -69,19 +70,18 @@ def search(
     attempt = uuid.uuid4().hex[:8]
     if sampler == "grid":
         samples = len(grid(space))
-        studies: dict[str, Study | Grid] = {arm: Grid(space) for arm in arms}
+        studies: dict[str, Study | Grid] = {arm: Grid(space, rungs) for arm in arms}
     else:
         studies = {arm: Study(space, samples, parallel, monitor, seed, rungs, reduction) for arm in arms}
     begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt)
-    searcher, scheduler, follower = _ray_tune(studies, folder, monitor, on_trial)
+    searcher, follower = _ray_tune(studies, folder, monitor, on_trial)
     if prestart.kept():
         _bring_no_environment()
     results = Tuner(
         tune.with_resources(_worker(begin, str(Path.cwd())), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
         tune_config=TuneConfig(
             search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=samples * len(arms),
+            num_samples=samples * len(arms) * len(milestones(rungs, reduction)),  # at most
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
@@ -113,36 +113,30 @@ def _ray_tune(
     folder: Path,
     monitor: tuple[str, str],
     on_trial: Callable[[Trial, Path], None] | None,
-) -> tuple[Any, Any, Any]:
-    """Ray Tune's three parts on the driver's side: who proposes, who stops, who hears of it."""
+) -> tuple[Any, Any]:
+    """Ray Tune's two parts on the driver's side: who proposes, who hears of it."""
     from ray.exceptions import RayTaskError
     from ray.tune import Callback
-    from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
-    numbers: dict[str, tuple[str, int]] = {}  # Tune's name of a trial -> arm, number
+    proposals: dict[str, tuple[str, Proposal]] = {}  # Tune's name of a trial -> arm, what it is
 
     class Proposals(Searcher):
-        def suggest(self, trial_id: str) -> dict[str, Any] | None:
-            for arm in sorted(studies, key=lambda arm: studies[arm].asked):
-                if proposed := studies[arm].propose():
-                    numbers[trial_id] = arm, proposed[0]
-                    return {"arm": arm, "number": proposed[0], "values": json.dumps(proposed[1])}
-            return None
+        def suggest(self, trial_id: str) -> Any:
+            for arm in sorted(studies, key=lambda arm: len(studies[arm].asked)):
+                if found := studies[arm].propose():
+                    proposals[trial_id] = arm, found
+                    values = json.dumps(found.values)
+                    return {"arm": arm, "number": found.number, "values": values, "until": found.until}
+            return Searcher.FINISHED if all(study.over for study in studies.values()) else None
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-            arm, number = numbers[trial_id]
+            arm, proposed = proposals[trial_id]
             score = result[monitor[0]] if result and not error else math.nan
-            studies[arm].end(number, None if math.isnan(score) else score)
+            studies[arm].end(proposed, None if math.isnan(score) else score)
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the trials' files are the state."""
-
-    class Halving(FIFOScheduler):
-        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            arm, number = numbers[trial.trial_id]
-            going = studies[arm].keeps(number, int(result["training_iteration"]), float(result[monitor[0]]))
-            return self.CONTINUE if going else self.STOP
 
     class Follower(Callback):
         mistake: Exception | None = None  # of our own, rather than a worker lost
@@ -152,23 +146,22 @@ def _ray_tune(
             return Callback, ()
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            arm, number = numbers[trial.trial_id]
-            file = folder / arm / name_of(number) / RECORD
+            arm, proposed = proposals[trial.trial_id]
+            file = folder / arm / name_of(proposed.number) / RECORD
             if on_trial is not None and file.is_file():
                 on_trial(Trial(**json.loads(file.read_text())), file.parent)
 
         def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            arm, number = numbers[trial.trial_id]
-            studies[arm].again(number)
+            arm, proposed = proposals[trial.trial_id]
             error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # which Ray wrote just now
             if isinstance(error, RayTaskError):
                 self.mistake = error
                 raise error  # trying again would not help
             if "low on memory" in str(error):  # Ray itself ended the worker
-                marker = folder / arm / name_of(number) / MARKER
+                marker = folder / arm / name_of(proposed.number) / MARKER
                 write_json(marker, json.loads(marker.read_text()) | {"kills": -1})
 
-    return Proposals(metric=monitor[0], mode=monitor[1]), Halving(), Follower()
+    return Proposals(metric=monitor[0], mode=monitor[1]), Follower()
 
 
 def _bring_no_environment() -> None:

@@ -28,7 +28,7 @@ class Peak:
 def test_the_search_spends_less_and_every_epoch_is_counted(seed: int) -> None:
     fold = Peak()
     steps = searched(seed, 24, fold)
-    assert len(steps) == 24
+    assert 24 <= len(steps) <= 24 + 8 + 3 + 2
     assert steps[-1].epochs == fold.calls < 24 * FOLDS / 2
     assert all(one.epochs < other.epochs for one, other in pairwise(steps))
     through_all = [step for step in steps if math.isfinite(step.score)]
