@@ -131,8 +131,9 @@ class Yard:
         if not found:
             return False
         victim = chance.choice(sorted(found, key=lambda process: process.pid))
-        try:
-            victim.kill()
+        try:  # MLflow's server is two processes: without the first, the second would serve on
+            for process in [victim, *(victim.children(recursive=True) if kind == "tracker" else [])]:
+                process.kill()
         except psutil.Error:
             return False
         return True
