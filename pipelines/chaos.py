@@ -1,8 +1,8 @@
 """`trainyard chaos`: kills workers, nodes, stages, dvc, the tracker; compares with a run left alone.
 
-In two copies of the repository with a small flagship: one is left in peace; in the other something is killed (SIGKILL)
-at random moments of pretrain, tune and finetune, and the same command repeated until it ends. Both must end with the
-same bytes, and the tracker must hold every point of the journals exactly once.
+In a copy of the repository something is killed (SIGKILL) at random moments of pretrain, tune and finetune, and the same
+command repeated until it ends. It must end with the same bytes as one that is left in peace, a copy with the same small
+flagship or (`--here`) the repository itself; and the tracker must hold every point of the journals exactly once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,6 +28,7 @@ import yaml
 from components import journal, recipe, tracker, tracking
 from components.ports import answers, free_port
 from components.refusal import Refusal, closest
+from pipelines import run
 
 ROOT = Path(__file__).parent.parent
 GENERATED = ("metrics/", "plots/", "reports/", "results/", "models/", "dvc.lock")
@@ -40,14 +42,6 @@ SMALL = {
     "finetune.fit.epochs": 30,
     "finetune.fit.checkpoint_seconds": 2.0,
     "evaluate.draws": 200,
-}
-QUICK = {  # a third of the work, for the few kills of a test
-    "data.source.per_class": 40,
-    "pretrain.fit.epochs": 8,
-    "tune.folds": 2,
-    "tune.search.samples": 4,
-    "finetune.seeds": 1,
-    "finetune.fit.epochs": 24,
 }
 STAGES = ("pretrain", "tune", "finetune")
 VICTIMS = {  # kind -> what its command line holds
@@ -138,44 +132,33 @@ class Yard:
             return False
         return True
 
-    def digest(self) -> dict[str, str]:
-        """File -> SHA-256 of everything the stages left."""
-        files = [file for name in RESULTS for file in (self.folder / name).rglob("[!.]*") if file.is_file()]
-        return {str(f.relative_to(self.folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
-
     def end(self) -> None:
         for process, _ in self.processes():
             if process.pid != os.getpid():
                 process.kill()
 
 
-def main(kills: int, seed: int, victims: list[str], keep: bool, quick: bool = False) -> int:
+def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = False) -> int:
     """Exit code 1 unless all bytes are equal and no point is lost or doubled."""
     if unknown := set(victims) - set(VICTIMS):
         raise Refusal(f"chaos: no victim '{min(unknown)}'{closest(min(unknown), VICTIMS)}; any of {', '.join(VICTIMS)}")
+    if here and run.anything_to_do([]):
+        raise Refusal("chaos --here: the results of params.yaml are not here; `trainyard run` makes them")
     folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-chaos-")), random.Random(seed)
-    changes = {"params.yaml": SMALL | QUICK if quick else SMALL}
-    yards = [Yard(clone(folder / "calm", changes))]
+    changes = {} if here else {"params.yaml": SMALL}
+    yards: list[Yard] = []
     done: list[Kill] = []
     torn: list[float] = []
     try:
-        print(f"a run left alone, in {yards[0].folder}", flush=True)
-        yards[0].serve()
-        alone = yards[0].start()
-        calm = None
-        if not quick:
-            calm = ended(alone, yards[0])
-            print(f"  {calm:.0f} s", flush=True)
+        calm, wanted = (None, digest(ROOT)) if here else left_alone(Yard(clone(folder / "calm", changes)))
         while len(done) < kills:
-            yards.append(Yard(clone(folder / f"torn-{len(yards)}", changes)))
+            yards.append(Yard(clone(folder / f"torn-{len(yards) + 1}", changes)))
             print(f"up to {kills - len(done)} kills, in {yards[-1].folder}", flush=True)
             known = len(done)
             torn.append(disturbed(yards[-1], kills - known, victims or list(VICTIMS), chance, done))
             if len(done) == known:
                 raise Refusal(f"chaos: nothing could be killed in {yards[-1].folder}; see its run.log (--keep)")
-        if quick:
-            ended(alone, yards[0])
-        return told(yards, done, calm, torn)
+        return told(wanted, yards, done, calm, torn)
     finally:
         for yard in yards:
             yard.end()
@@ -183,21 +166,37 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, quick: bool = Fa
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def ended(run: subprocess.Popen, yard: Yard) -> float:
-    """Seconds until a run that nobody disturbs has ended."""
+def left_alone(yard: Yard) -> tuple[float, dict[str, str]]:
+    """Seconds of a run that nobody disturbs, and what it leaves."""
+    print(f"a run left alone, in {yard.folder}", flush=True)
     began = time.monotonic()
-    if run.wait() != 0:
-        raise Refusal(f"chaos: the run left alone failed; see {yard.folder}/run.log (trainyard chaos --keep)")
-    return time.monotonic() - began
+    try:
+        yard.serve()
+        if yard.start().wait() != 0:
+            raise Refusal(f"chaos: the run left alone failed; see {yard.folder}/run.log (trainyard chaos --keep)")
+    finally:
+        yard.end()
+    print(f"  {time.monotonic() - began:.0f} s", flush=True)
+    return time.monotonic() - began, digest(yard.folder)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 of everything the stages left in the repository at `folder`."""
+    files = [file for name in RESULTS for file in (folder / name).rglob("[!.]*") if file.is_file()]
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
 
 
 def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:
-    """Kills up to `kills` times, repeats the command until a run has ended; notes the kills in `done`; seconds."""
+    """Kills up to `kills` times, repeats the command until a run has ended; notes the kills in `done`; seconds.
+
+    Each stage has its share of the kills: those that it ends too soon for are left for another run.
+    """
     bag: list[str] = []
+    left = dict.fromkeys(STAGES, -(-kills // len(STAGES)))
     began, most = time.monotonic(), len(done) + kills
     killed_at = due = 0.0
     yard.serve()
-    run = yard.start()
+    process = yard.start()
     while True:
         time.sleep(0.1)
         if yard.server is not None and yard.server.poll() is not None:
@@ -208,13 +207,13 @@ def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, d
             killed_at, due = 0.0, now + chance.uniform(*PAUSE)
             told_of = f"{done[-1].kind} during {done[-1].stage}"
             print(f"  {len(done)}: {told_of}, next step after {done[-1].seconds:.1f} s", flush=True)
-        if run.poll() is not None:
-            if run.returncode == 0:
+        if process.poll() is not None:
+            if process.returncode == 0:
                 return time.monotonic() - began
-            run = yard.start()
+            process = yard.start()
         if killed_at and now - killed_at > PATIENCE:
             raise Refusal(f"chaos: nothing for {PATIENCE:.0f} s after killing the {done[-1].kind}; see {yard.folder}")
-        if killed_at or len(done) >= most or (stage := yard.at()) is None:
+        if killed_at or len(done) >= most or (stage := yard.at()) is None or not left[stage]:
             continue
         due = due or now + chance.uniform(*PAUSE)
         if now >= due:
@@ -224,30 +223,30 @@ def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, d
                 bag += [kind for kind in chance.sample(kinds, len(kinds)) if kind not in bag]
                 continue
             bag.remove(killed)
+            left[stage] -= 1
             done.append(Kill(killed, stage))
             killed_at = now
 
 
-def told(yards: list[Yard], done: list[Kill], calm: float | None, torn: list[float]) -> int:
-    """Prints the table; 0 when nothing was lost. calm: seconds of the run left alone, or None."""
-    first, *others = (yard.digest() for yard in yards)
-    different = [name for other in others for name in first.keys() | other.keys() if first.get(name) != other.get(name)]
+def told(wanted: dict[str, str], yards: list[Yard], done: list[Kill], calm: float | None, torn: list[float]) -> int:
+    """Prints the table; 0 when nothing was lost. wanted, calm: digests and seconds (if known) of the run left alone."""
+    found = [digest(yard.folder) for yard in yards]
+    different = [name for one in found for name in wanted.keys() | one.keys() if wanted.get(name) != one.get(name)]
     audits = []
-    for yard in yards[1:]:
+    for yard in yards:
         if not answers(f"127.0.0.1:{yard.port}", 60):
             raise Refusal(f"chaos: the tracker of {yard.folder} does not answer; see its tracker.log (--keep)")
         runs = yard.folder / ".trainyard" / "runs"
         tracking.Mirror(runs, address=yard.tracker).send()
         audits.append(tracking.audit(runs, yard.tracker))
     points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
-    kinds = Counter(kill.kind for kill in done)
     rows = {
-        "kills": f"{len(done)} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})",
-        "files equal": f"{len(first) * len(others) - len(different)} of {len(first) * len(others)}",
+        "kills": f"{len(done)} ({counted(kill.kind for kill in done)})",
+        "during": counted(kill.stage for kill in done),
+        "files equal": f"{len(wanted) * len(found) - len(different)} of {len(wanted) * len(found)}",
         "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
     }
-    if calm is not None:
-        rows |= timed(done, calm, torn)
+    rows |= timed(done, calm, torn)
     for name, value in rows.items():
         print(f"{name:<36} {value}")
     for name in sorted(set(different)):
@@ -255,14 +254,20 @@ def told(yards: list[Yard], done: list[Kill], calm: float | None, torn: list[flo
     return 1 if different or lost or doubled else 0
 
 
-def timed(done: list[Kill], calm: float, torn: list[float]) -> dict[str, str]:
+def counted(names: Iterable[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(Counter(names).items()))
+
+
+def timed(done: list[Kill], calm: float | None, torn: list[float]) -> dict[str, str]:
     """Rows on the time that kills cost, over runs of `torn` seconds that take `calm` when left alone."""
-    cost = (sum(torn) - len(torn) * calm) / len(done)
-    rows = {
-        "seconds lost a kill": f"{cost:.1f} (work done again, starting anew)",
-        "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s, as here;"
-        f" by the seconds lost {60 / (60 + cost):.0%} at one every 60 s",
-    }
+    rows = {}
+    if calm is not None:
+        cost = (sum(torn) - len(torn) * calm) / len(done)
+        rows = {
+            "seconds lost a kill": f"{cost:.1f} (work done again, starting anew)",
+            "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s,"
+            f" as here; by the seconds lost {60 / (60 + cost):.0%} at one every 60 s",
+        }
     for kind in sorted({kill.kind for kill in done}):
         seconds = [kill.seconds for kill in done if kill.kind == kind and kill.seconds is not None]
         middle = f"{median(seconds):.1f} (median of {len(seconds)})" if seconds else "-"

@@ -160,7 +160,9 @@ def parser() -> argparse.ArgumentParser:
     chaos.add_argument("--kills", type=_whole(1), default=10)
     chaos.add_argument("--seed", type=_whole(0), default=0)
     chaos.add_argument("--victims", nargs="*", default=[], help="worker, node, stage, dvc, tracker (all)")
-    chaos.add_argument("--quick", action="store_true", help="a smaller flagship, both runs at once: no times")
+    chaos.add_argument(
+        "--here", action="store_true", help="with params.yaml as it is, against the results that are here"
+    )
     chaos.add_argument("--keep", action="store_true", help="leave the copies for a look at their logs")
     chaos.set_defaults(run=_module("chaos"))
     for name in STAGES:

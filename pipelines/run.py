@@ -28,6 +28,7 @@ LEAN = {  # a cluster that begins and ends with the command
     # workers for the first driver, one for each processor: too many on a large machine
     "RAY_prestart_worker_first_driver": "1" if (os.cpu_count() or 1) <= READY else "0",
 }
+BEGUN = "begun"  # in the work folder: what `trainyard run` was given, until all of it has ended
 GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
 
 
@@ -37,13 +38,17 @@ def main(targets: list[str], workers: str | None) -> int:
         os.environ["TRAINYARD_WORKERS"] = workers
     wanted()
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
-    if not _anything_to_do(targets):
+    begun = work() / BEGUN
+    if not (_known_to_do(targets, begun) or anything_to_do(targets)):
         print("nothing changed: no stage to run")
         return _sum_up(targets)
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    begun.write_text(" ".join(targets))
     with local_cluster(), tracking.following(work() / "runs"):
         code = reproduce(*targets)
     if code:
         return code
+    begun.unlink()
     from pipelines import report
 
     report.write()  # once more, now that the seconds of all stages are known
@@ -85,7 +90,14 @@ def _sum_up(targets: list[str]) -> int:
     return summary.main()
 
 
-def _anything_to_do(targets: list[str]) -> bool:
+def _known_to_do(targets: list[str], begun: Path) -> bool:
+    """Without asking dvc, which takes 2 s: nothing was ever run here, or the same command has not come to its end."""
+    if not targets and not Path("dvc.lock").is_file():
+        return True
+    return begun.is_file() and begun.read_text() == " ".join(targets)
+
+
+def anything_to_do(targets: list[str]) -> bool:
     """A dry run fails where outputs of an earlier stage are missing: the real one makes them, or says what is wrong."""
     dry = subprocess.run([BIN / "dvc", "repro", "--dry", *targets], capture_output=True, text=True, check=False)
     return dry.returncode != 0 or "Running stage" in dry.stdout
