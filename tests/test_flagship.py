@@ -27,11 +27,13 @@ from tests.workspace import Workspace, clone
 
 SMALL = {
     "data.source.per_class": 40,
-    "pretrain.fit.epochs": 2,
+    "pretrain.fit.epochs": 6,  # long enough to be killed in
+    "pretrain.fit.checkpoint_seconds": 1.0,
     "tune.folds": 2,
     "tune.search.samples": 3,
     "finetune.seeds": 2,
-    "finetune.fit.epochs": 2,
+    "finetune.fit.epochs": 12,
+    "finetune.fit.checkpoint_seconds": 1.0,
     "evaluate.draws": 200,
 }
 MODELS = ("models/pretrain", "models/finetuned", "models/scratch")
@@ -89,7 +91,7 @@ def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -
     assert pipeline.data.metrics["accuracy"] == workspace.json("metrics/evaluate.json")["accuracy"]
     assert len(pretrain.data.tags["mlflow.source.git.commit"]) == 40
     assert pretrain.data.metrics["train/loss"] > 0
-    assert len(client.get_metric_history(pretrain.info.run_id, "epoch/train/loss")) == 2
+    assert len(client.get_metric_history(pretrain.info.run_id, "epoch/train/loss")) == 6
     assert any(name.startswith("system/cpu") for name in pretrain.data.metrics)
     digests = {given.dataset.name: given.dataset.digest for given in pretrain.inputs.dataset_inputs}
     assert digests["data/prepared/source"] == workspace.json("data/prepared/source/manifest.json")["digest"][:32]
@@ -115,6 +117,19 @@ np.save("predicted.npy", model.predict({"image": images})["label"])
     assert [line.split(",")[1] for line in lines] == [
         str(label) for label in np.load(workspace.folder / "predicted.npy")
     ]
+
+
+@pytest.mark.timeout(1200)
+def test_six_kills_change_no_byte_and_no_point(workspace: Workspace) -> None:
+    """The fault injection that ships with the product, against what the first run here made."""
+    said = workspace.trainyard("chaos", "--here", "--kills=6")
+    kinds = re.search(r"kills +6 \((.*)\)", said)
+    assert kinds is not None, said
+    assert len(kinds[1].split(", ")) == 5, "one of each kind, and one more"
+    assert re.search(r"during +2 finetune, 2 pretrain, 2 tune\n", said), said
+    equal, total = re.search(r"files equal +(\d+) of (\d+)", said).groups()  # type: ignore[union-attr]
+    assert equal == total != "0"
+    assert "lost 0, doubled 0" in said
 
 
 def test_one_worker_and_two_write_the_same_bytes(workspace: Workspace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.run import BIN, local_cluster
+from pipelines.run import BIN, _known_to_do, local_cluster
 
 STAGE = """
 import signal, sys, time
@@ -104,3 +104,14 @@ def test_an_interrupt_lets_the_stage_save_and_dvc_end(reach: str, tmp_path: Path
     assert "interrupted" in told
     status = subprocess.run([BIN / "dvc", "status"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert status.returncode == 0, status.stderr  # no lock is left
+
+
+def test_dvc_is_not_asked_where_something_is_known_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = tmp_path / "begun"
+    assert _known_to_do([], begun), "nothing was ever run"
+    (tmp_path / "dvc.lock").touch()
+    assert not _known_to_do([], begun)
+    begun.write_text("one two")
+    assert _known_to_do(["one", "two"], begun), "it has not come to its end"
+    assert not _known_to_do([], begun), "that was another command"
