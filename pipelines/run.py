@@ -118,7 +118,8 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += ["--no-monitor", "--disable-usage-stats", f"--temp-dir={folder}"]
+    command += ["--no-monitor", "--include-log-monitor=false"]  # what workers print stays in their logs
+    command += ["--disable-usage-stats", f"--temp-dir={folder}"]
     command += [f"--include-dashboard={'true' if jobs else 'false'}"]
     if jobs:  # the agent that starts jobs wants a port of its own: by default that of any other cluster here
         command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={jobs}"]

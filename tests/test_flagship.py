@@ -27,7 +27,7 @@ from tests.workspace import Workspace, clone
 
 SMALL = {
     "data.source.per_class": 40,
-    "pretrain.fit.epochs": 6,  # long enough to be killed in
+    "pretrain.fit.epochs": 10,  # long enough to be killed in
     "pretrain.fit.checkpoint_seconds": 1.0,
     "tune.folds": 2,
     "tune.search.samples": 3,
@@ -91,7 +91,7 @@ def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -
     assert pipeline.data.metrics["accuracy"] == workspace.json("metrics/evaluate.json")["accuracy"]
     assert len(pretrain.data.tags["mlflow.source.git.commit"]) == 40
     assert pretrain.data.metrics["train/loss"] > 0
-    assert len(client.get_metric_history(pretrain.info.run_id, "epoch/train/loss")) == 6
+    assert len(client.get_metric_history(pretrain.info.run_id, "epoch/train/loss")) == 10
     assert any(name.startswith("system/cpu") for name in pretrain.data.metrics)
     digests = {given.dataset.name: given.dataset.digest for given in pretrain.inputs.dataset_inputs}
     assert digests["data/prepared/source"] == workspace.json("data/prepared/source/manifest.json")["digest"][:32]
