@@ -103,6 +103,11 @@ def read(path: str | Path) -> list[Record]:
     return [_record(body) for body in _standing(_valid(Path(path))[0])]
 
 
+def files(name: str, *folders: Path) -> list[Path]:
+    """All of that name in and below the folders, in order; what is taken away meanwhile is passed over."""
+    return sorted({Path(at) / name for folder in folders for at, _, names in os.walk(folder) if name in names})
+
+
 def describe(
     folder: Path,
     name: str,

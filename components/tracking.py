@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from components import tracker
-from components.journal import RUN, STAGE_LOG, Record, Tail, read
+from components.journal import RUN, STAGE_LOG, Record, Tail, files, read
 from components.json_file import write_json
 
 NOTE = "mirror.json"  # in a run's folder: how much of it was sent, and where to
@@ -70,7 +70,7 @@ class Mirror:
     def send(self) -> int:
         """Everything new, now; the number of records sent. Raises what MLflow raises."""
         folders = self.folders if self.since is None else _described(self.folders, self.since)
-        runs = sorted({file.parent for folder in folders for file in folder.rglob(RUN)})
+        runs = [file.parent for file in files(RUN, *folders)]
         client = tracker.client(self.uri) if runs else None
         return sum(_Run(client, self.uri, folder).send() for folder in runs)
 
@@ -101,8 +101,8 @@ def followed(folder: Path) -> bool:
 
 
 def _described(folders: Iterable[Path], since: float) -> list[Path]:
-    files = [file for folder in folders for file in folder.glob(f"*/{RUN}")]
-    return [file.parent for file in files if file.stat().st_mtime >= since]
+    found = [file for folder in folders for file in folder.glob(f"*/{RUN}")]
+    return [file.parent for file in found if file.stat().st_mtime >= since]
 
 
 def behind(folder: Path) -> list[Path]:
@@ -113,7 +113,7 @@ def behind(folder: Path) -> list[Path]:
         offsets: dict[str, int] = json.loads(note.read_text())["offsets"] if note.is_file() else {}
         return offsets
 
-    runs = sorted(file.parent for file in folder.rglob(RUN))
+    runs = [file.parent for file in files(RUN, folder)]
     return [run for run in runs if any(f.stat().st_size != sent(run).get(f.name, 0) for f in run.glob("*.log"))]
 
 
@@ -121,7 +121,7 @@ def audit(folder: Path, address: str | None = None) -> tuple[int, int, int]:
     """(points in the journals of all runs below `folder`, how many the tracker lacks, how many it has too often)."""
     client = tracker.client(address or tracker.uri())
     points = lost = doubled = 0
-    for file in sorted(folder.rglob(RUN)):
+    for file in files(RUN, folder):
         run = json.loads((file.parent / NOTE).read_text())["run"]
         records = [record for log in file.parent.glob("*.log") for record in Tail(log).new()]
         wanted = {(m.key, m.step, m.value, m.timestamp) for record in records for m in _metrics(record)}

@@ -28,6 +28,7 @@ import yaml
 from components import journal, recipe, tracker, tracking
 from components.ports import answers, free_port
 from components.refusal import Refusal, closest
+from components.trials import RECORD
 from pipelines import run
 
 ROOT = Path(__file__).parent.parent
@@ -115,8 +116,8 @@ class Yard:
     def progress(self) -> float:
         """When the last step or trial was written down."""
         runs = self.folder / ".trainyard" / "runs"
-        files = [*runs.rglob(journal.LOG), *runs.rglob("trial.json")]
-        return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+        files = [*journal.files(journal.LOG, runs), *journal.files(RECORD, runs)]
+        return max((file.stat().st_mtime for file in files), default=0.0)
 
     def kill(self, kind: str, chance: random.Random) -> bool:
         """SIGKILL to one process of that kind, if there is one."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import threading
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components import journal
-from components.journal import Journal, Tail, read
+from components.background import beside
+from components.journal import LOG, Journal, Tail, files, read
 
 
 def write(lines: Journal, first: int, last: int, shift: float = 0.0) -> None:
@@ -120,3 +123,22 @@ def test_params_that_changed_are_noted_as_further_attempts(tmp_path: Path) -> No
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["params"] == {"lr": 0.1, "epochs": 3}
     assert facts["attempts"] == [{"lr": [0.1, 0.2]}, {}]
+
+
+def test_files_are_found_while_others_are_taken_away(tmp_path: Path) -> None:
+    """A search deletes Ray's own folders in its run while a thread looks there for journals."""
+    for name in ("b/c", "a", "."):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / LOG).touch()
+    wanted = sorted(tmp_path / name / LOG for name in ("b/c", "a", "."))
+
+    def come_and_go(ended: threading.Event) -> None:
+        while not ended.is_set():
+            for number in range(20):
+                (tmp_path / "b" / f"x{number}" / "y").mkdir(parents=True)
+            for number in range(20):
+                shutil.rmtree(tmp_path / "b" / f"x{number}")
+
+    with beside(come_and_go):
+        for _ in range(2000):
+            assert files(LOG, tmp_path, tmp_path / "a") == wanted
