@@ -38,6 +38,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory):
+    """A file to copy, MLflow's database without a run: to make one takes 2 s of a processor."""
+    from components import tracker
+
+    folder = tmp_path_factory.mktemp("store")
+    tracker.client(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory):
     """A folder of prepared digits (500 for training, the rest for testing), with its statistics beside it."""
     import json

@@ -21,9 +21,9 @@ from components.task import Spec
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    address = f"sqlite:///{tmp_path}/mlflow.db"
+    address = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     return address
 

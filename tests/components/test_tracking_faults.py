@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -156,9 +157,9 @@ def test_what_a_client_asks_for_twice_since_an_answer_was_lost_is_there_once(pro
     assert held(folder) == (1, 1, ["1"])
 
 
-def test_a_locked_database_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_waited_for(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
     monkeypatch.setattr(tracking, "PATIENCE", 2.0)
     folder = tmp_path / "runs" / "pretrain"
     lines = make(folder, steps=10)

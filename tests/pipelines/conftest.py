@@ -115,8 +115,8 @@ def read(path: str | Path) -> Any:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def yard(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch):
     """Where retrains compare real models: see yard.py."""
     from tests.pipelines import yard
 
-    return yard.made(tmp_path, monkeypatch)
+    return yard.made(tmp_path, empty_store, monkeypatch)

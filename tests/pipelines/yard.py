@@ -110,10 +110,10 @@ def changed(*lines: str) -> None:
     Path("changed.json").write_text(json.dumps(lines))
 
 
-def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
-    """The current directory of the test: prepared digits, no model yet."""
+def made(folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """The current directory of the test: prepared digits, no model yet, a copy of the database `store`."""
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(store, folder)}")
     monkeypatch.setenv("TRAINYARD_BY", "a test")
     in_this_process(monkeypatch.setattr)
     shutil.copy(ROOT / "params.yaml", folder)
