@@ -83,7 +83,8 @@ class Yard:
         self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
 
     def start(self) -> subprocess.Popen:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_ADDRESS", "DVC", "TRAINYARD"))}
+        foreign = ("RAY_ADDRESS", "DVC", "TRAINYARD")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign) or k == "TRAINYARD_WORKERS"}
         environment |= {
             "MLFLOW_TRACKING_URI": self.tracker,
             "PYTHONPATH": str(self.folder),
