@@ -120,12 +120,14 @@ def run(peers: Peers, name: str, data: Path, folder: Path, until: int | None = N
 
 
 def result(folder: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Digest of all that is saved, and every metric."""
+    """Digest of all that is saved and of the metrics, in their order too: tables are made of them; every metric."""
     tensors, record = checkpoint.read(checkpoint.found(folder)[0])
     whole = hashlib.sha256(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
     for key in sorted(tensors):
         whole.update(key.encode() + tensors[key].numpy().tobytes())
-    return whole.hexdigest(), [r.payload for r in journal.read(folder / journal.LOG) if r.kind == "metric"]
+    metrics = [r.payload for r in journal.read(folder / journal.LOG) if r.kind == "metric"]
+    whole.update(json.dumps(metrics).encode())
+    return whole.hexdigest(), metrics
 
 
 @pytest.fixture(scope="module")
