@@ -136,7 +136,7 @@ def test_two_workers_prepare_the_same_bytes(workspace: Workspace) -> None:
     """Where the first run had one; nothing is left of that run but its outputs to compare with."""
     folders = ("data/prepared", "data/augmented")
     before = workspace.bytes(*folders)
-    assert len(before) > 10
+    assert len(before) >= 10
     shutil.rmtree(workspace.folder / ".trainyard" / "runs")
     for folder, stage in zip(folders, ("prepare", "augment"), strict=True):
         shutil.rmtree(workspace.folder / folder)
