@@ -38,7 +38,9 @@ def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str,
         "sha256": hashlib.sha256(blob).hexdigest(),
     }
     text = json.dumps(record, sort_keys=True)
-    sealed = json.dumps({"record": record, "sha256": hashlib.sha256(text.encode()).hexdigest()})  # in its own order
+    sealed = json.dumps(
+        {"record": record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    )  # tables keep the order
     final = folder / f"checkpoint-{state.step:08d}"
     draft = folder / f".draft-{os.getpid()}"
     for left in folder.glob(".draft-*"):

@@ -157,7 +157,7 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = Fal
             yards.append(Yard(clone(folder / f"torn-{len(yards) + 1}", changes)))
             print(f"up to {kills - len(done)} kills, in {yards[-1].folder}", flush=True)
             known = len(done)
-            torn.append(disturbed(yards[-1], kills - known, victims or list(VICTIMS), chance, done))
+            torn.append(disturbed(yards[-1], kills, victims or list(VICTIMS), chance, done))
             if len(done) == known:
                 raise Refusal(f"chaos: nothing could be killed in {yards[-1].folder}; see its run.log (--keep)")
         return told(wanted, yards, done, calm, torn)
@@ -189,13 +189,13 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:
-    """Kills up to `kills` times, repeats the command until a run has ended; notes the kills in `done`; seconds.
+    """Kills until there are `kills` in `done`, repeats the command until a run has ended; seconds.
 
-    Each stage has its share of the kills: those that it ends too soon for are left for another run.
+    Each stage has its share of all kills: those that it ends too soon for are left for another run.
     """
     bag: list[str] = []
-    left = dict.fromkeys(STAGES, -(-kills // len(STAGES)))
-    began, most = time.monotonic(), len(done) + kills
+    left = Counter(dict.fromkeys(STAGES, -(-kills // len(STAGES)))) - Counter(kill.stage for kill in done)
+    began = time.monotonic()
     killed_at = due = 0.0
     yard.serve()
     process = yard.start()
@@ -215,7 +215,10 @@ def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, d
             process = yard.start()
         if killed_at and now - killed_at > PATIENCE:
             raise Refusal(f"chaos: nothing for {PATIENCE:.0f} s after killing the {done[-1].kind}; see {yard.folder}")
-        if killed_at or len(done) >= most or (stage := yard.at()) is None or not left[stage]:
+        if killed_at or len(done) >= kills:
+            continue
+        if (stage := yard.at()) is None or not left[stage]:
+            due = 0.0  # the next one is killed at a random moment of its own, not as it starts
             continue
         due = due or now + chance.uniform(*PAUSE)
         if now >= due:

@@ -48,7 +48,7 @@ def main(targets: list[str], workers: str | None) -> int:
         code = reproduce(*targets)
     if code:
         return code
-    begun.unlink()
+    begun.unlink(missing_ok=True)  # all of the work folder may be deleted at any time
     from pipelines import report
 
     report.write()  # once more, now that the seconds of all stages are known

