@@ -182,7 +182,9 @@ class Grid:
         return len(self.asked) == len(self.all)
 
     def propose(self) -> Proposal | None:
-        self.asked = self.all[: len(self.asked) + 1]
+        if self.over:
+            return None
+        self.asked.append(self.all[len(self.asked)])
         return self.asked[-1]
 
     def end(self, proposed: Proposal, score: float | None) -> None:

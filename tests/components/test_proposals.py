@@ -179,3 +179,14 @@ def test_a_grid_is_of_choices_alone_and_may_try_whole_sections() -> None:
         {"a": 2, "b": "x"},
         {"a": 2, "b": "y"},
     ]
+
+
+def test_a_grid_proposes_each_combination_once_to_its_end() -> None:
+    made = proposals.Grid({"a": {"choices": [1, 2]}, "b": {"choices": ["x"]}}, rungs=3)
+    found = [made.propose(), made.propose()]
+    assert [(one.number, one.values, one.until) for one in found if one] == [
+        (0, {"a": 1, "b": "x"}, 3),
+        (1, {"a": 2, "b": "x"}, 3),
+    ]
+    assert made.over
+    assert made.propose() is None

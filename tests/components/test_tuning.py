@@ -249,6 +249,7 @@ def test_a_grid_tries_every_combination_to_its_end(cluster_of_two: str, tmp_path
     assert all(trial.finished and len(trial.parts) == 3 for trial in found), "however poor it is"
     assert best(found, MONITOR).values["lr"] == 0.1
     before = len(calls(tmp_path))
+    assert before == 6 * 3, "nothing is computed twice"
     again = tuning.search(peak, given, tmp_path / "search", **options)["a"]
     assert [trial.parts for trial in again] == [trial.parts for trial in found]
     assert len(calls(tmp_path)) == before, "what is known is not done again"
