@@ -133,12 +133,13 @@ def test_six_kills_and_one_worker_change_no_byte_and_no_point(workspace: Workspa
 
 
 def test_two_workers_prepare_the_same_bytes(workspace: Workspace) -> None:
-    """Where the first run had one; nothing is left of that run but its outputs to compare with."""
+    """Where the first run had one; nothing is left of those stages' runs but their outputs to compare with."""
     folders = ("data/prepared", "data/augmented")
     before = workspace.bytes(*folders)
     assert len(before) >= 10
-    shutil.rmtree(workspace.folder / ".trainyard" / "runs")
     for folder, stage in zip(folders, ("prepare", "augment"), strict=True):
+        for run in (workspace.folder / ".trainyard" / "runs").glob(f"{stage}-*"):
+            shutil.rmtree(run)
         shutil.rmtree(workspace.folder / folder)
         workspace.trainyard(stage, TRAINYARD_WORKERS="2")
     assert workspace.bytes(*folders) == before
