@@ -72,6 +72,7 @@ class Yard:
     folder: Path
     port: int = field(default_factory=free_port)
     server: subprocess.Popen | None = None
+    starts: int = 0  # of the command
 
     @property
     def tracker(self) -> str:
@@ -83,6 +84,7 @@ class Yard:
         self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
 
     def start(self) -> subprocess.Popen:
+        self.starts += 1
         foreign = ("RAY_ADDRESS", "DVC", "TRAINYARD")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign) or k == "TRAINYARD_WORKERS"}
         environment |= {
@@ -248,6 +250,7 @@ def told(wanted: dict[str, str], yards: list[Yard], done: list[Kill], calm: floa
     rows = {
         "kills": f"{len(done)} ({counted(kill.kind for kill in done)})",
         "during": counted(kill.stage for kill in done),
+        "command repeated": f"{sum(yard.starts - 1 for yard in yards)} times",
         "files equal": f"{len(wanted) * len(found) - len(different)} of {len(wanted) * len(found)}",
         "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -26,7 +26,7 @@ from pipelines.check import check_flagship
 from pipelines.finetune import AUGMENTED, PREPARED
 from pipelines.ledger import Decision, Ledger, settle, version
 from pipelines.rollback import intact
-from pipelines.run import BIN, local_cluster
+from pipelines.run import BIN, on_clusters
 from pipelines.stage import alone, code_digest, digest, work
 
 MODELS, SPLIT = Path("models/finetuned"), "test"
@@ -65,26 +65,45 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
     champion = registry.champion()
     try:
         known = intact(registry, champion) if champion else None
-        with local_cluster(), tracking.following(work() / "runs"):
-            changes.reproduce("augment")
-            findings = checked(params, known)
-            if not all(finding.fine for finding in findings):
-                return refuse(params, ledger, registry, champion, findings, known)
-            changes.reproduce()
-            if ledger.has("decided", key(params)):
-                print("retrain: the same bytes came out, and they were judged before: nothing to decide")
-                return 0
-            challenger = registered(registry, digest(model()))
-            found = measured(champion, challenger, known)
+        contest = on_clusters(lambda: contested(params, ledger, registry, champion, known))
+        if not all(finding.fine for finding in contest.findings):
+            return refuse(params, ledger, registry, champion, contest.findings, known)
+        if contest.challenger is None:
+            print("retrain: the same bytes came out, and they were judged before: nothing to decide")
+            return 0
         from pipelines import report
 
         report.write()  # now that the seconds of all stages are known, and all runs sent
-        decision = decided(params, ledger, champion, challenger, found, findings, known)
+        decision = decided(params, ledger, champion, contest.challenger, contest.found, contest.findings, known)
     finally:
         shutil.rmtree(work() / "champions", ignore_errors=True)
     ledger.decide(decision)
     conclude(ledger, registry, decision)
     return 0
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Checks of the data; where those are fine, a model not judged before; what both models said."""
+
+    findings: list[drift.Finding]
+    challenger: Version | None = None
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def contested(
+    params: Params, ledger: Ledger, registry: Registry, champion: Version | None, known: str | None
+) -> Contest:
+    """What is done on the cluster, and can be done again: data prepared and checked, a challenger trained, measured."""
+    changes.reproduce("augment")
+    findings = checked(params, known)
+    if not all(finding.fine for finding in findings):
+        return Contest(findings)
+    changes.reproduce()
+    if ledger.has("decided", key(params)):
+        return Contest(findings)
+    challenger = registered(registry, digest(model()))
+    return Contest(findings, challenger, measured(champion, challenger, known))
 
 
 # ------------------------------------------------------------------------------------------------ data

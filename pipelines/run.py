@@ -10,13 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from components import prestart, recipe, tracking
+from components import ports, prestart, recipe, tracking
 from components.cluster import LOOPBACK, QUIET, authenticate, wanted
 from components.ports import free_port
+from components.refusal import Later
 from pipelines import summary
 from pipelines.check import check_flagship
 from pipelines.stage import READY, work
@@ -30,6 +32,13 @@ LEAN = {  # a cluster that begins and ends with the command
 }
 BEGUN = "begun"  # in the work folder: what `trainyard run` was given, until all of it has ended
 GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
+LOOK = 1.0  # seconds between two looks whether it was: nothing is saved meanwhile, so dvc needs not wait for that
+CLUSTERS = 5  # started at most by one command
+Result = TypeVar("Result")
+
+
+class ClusterLost(Later):
+    """The local cluster ended before its time (a killed raylet, the kernel short of memory)."""
 
 
 def main(targets: list[str], workers: str | None) -> int:
@@ -44,9 +53,7 @@ def main(targets: list[str], workers: str | None) -> int:
         return _sum_up(targets)
     begun.parent.mkdir(parents=True, exist_ok=True)
     begun.write_text(" ".join(targets))
-    with local_cluster(), tracking.following(work() / "runs"):
-        code = reproduce(*targets)
-    if code:
+    if code := on_clusters(lambda: reproduce(*targets)):
         return code
     begun.unlink(missing_ok=True)  # all of the work folder may be deleted at any time
     from pipelines import report
@@ -55,19 +62,41 @@ def main(targets: list[str], workers: str | None) -> int:
     return _sum_up(targets)
 
 
+def on_clusters(command: Callable[[], Result]) -> Result:
+    """What `command` returns on a local cluster, its runs sent to MLflow meanwhile; called again on another one where
+    that was lost, for it goes on from what is saved. Raises ClusterLost after `CLUSTERS` of them."""
+    with tracking.following(work() / "runs"):
+        for left in reversed(range(CLUSTERS)):
+            try:
+                with local_cluster():
+                    return command()
+            except ClusterLost:
+                if not left:
+                    raise
+                print("the local Ray cluster was lost; nothing else is: it goes on with another", file=sys.stderr)
+    raise AssertionError("returned or raised")
+
+
 def reproduce(*targets: str) -> int:
     """`dvc repro`; its exit code. An interrupt is passed on to it and its stage, which saves what it has; the second
     stops the stage at once, the third kills both.
 
     In a process group of its own, so that who interrupts both (Ctrl-C) and who interrupts this command alone
-    (a service's stop) do the same.
+    (a service's stop) do the same. Raises ClusterLost as soon as the local cluster is gone: Ray would wait for it.
     """
     process = subprocess.Popen([BIN / "dvc", "repro", *targets], process_group=0, preexec_fn=_interruptible)
-    interrupts = 0
-    while True:
+    interrupts, code, seen = 0, None, False
+    while code is None:
         try:
-            code = process.wait()
-            break
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(LOOK)
+            there = prestart.kept() and ports.answers(os.environ["RAY_ADDRESS"])  # it may not have begun yet
+            if seen and not there and code != 0 and not interrupts:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise ClusterLost("the local Ray cluster was lost (memory? trainyard doctor); nothing else is")
+            seen = seen or there
         except KeyboardInterrupt:
             interrupts += 1
             os.killpg(process.pid, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
@@ -144,8 +173,6 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        if head.poll() is not None:
-            print("the local Ray cluster ended before its time; nothing is lost: repeat the command", file=sys.stderr)
         _stop(head)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -25,7 +25,7 @@ from components.data.store import Store
 from components.journal import STAGE_LOG, Journal
 from components.peers import Peers
 from components.registry import Registry
-from pipelines import augment, changes, retrain, training
+from pipelines import augment, changes, run, training
 from pipelines.ledger import Ledger
 from pipelines.stage import Stage, digest
 
@@ -101,7 +101,7 @@ class Shuffled(Feed):
 def in_this_process(set_: Callable[..., None]) -> None:
     """The cluster's and DVC's parts of a retrain done here; set_(owner, name, value)."""
     set_(cluster, "spread", lambda function, *given, **_: cluster.named(function)(Peers(), *given))
-    set_(retrain, "local_cluster", nullcontext)
+    set_(run, "local_cluster", nullcontext)
     set_(changes, "reproduce", lambda *targets: None)
     set_(changes, "changes", lambda: json.loads(Path("changed.json").read_text()))
 
