@@ -28,6 +28,8 @@ PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna")
 LOCK = Path("requirements.lock")
 SETS = Path(__file__).parent.parent / "components" / "data"
 DISK = 2 << 30  # bytes a run may need
+MEMORY = 3 << 30  # bytes that the flagship and its cluster take, with two workers
+CGROUP = Path("/sys/fs/cgroup")
 READ = 64 << 20  # bytes of a raw file that are worth reading to check its digest
 OK, NOTE, BAD = "ok", "note", "BAD"
 
@@ -36,9 +38,10 @@ Line = tuple[str, str]
 
 def main() -> int:
     """Exit code 1 when something is BAD: a run would fail."""
-    checks = (_python, _packages, _bytecode, _repository, _locks, _ports, _disk, _raw, _tracker, _gpu, _cluster)
+    installed = (_python, _packages, _bytecode, _repository, _locks)
+    around = (_ports, _disk, _memory, _raw, _tracker, _gpu, _cluster)
     worst = OK
-    for check in checks:
+    for check in installed + around:
         for state, text in check():
             print(f"{state:4}  {text}", flush=True)
             worst = BAD if BAD in (state, worst) else OK
@@ -174,6 +177,28 @@ def _disk() -> Iterator[Line]:
     size = sum(f.stat().st_size for f in work.rglob("*") if f.is_file()) if work.is_dir() else 0
     if size > 1 << 30:
         yield NOTE, f".trainyard holds {size / 2**30:.1f} GiB of past runs: safe to delete"
+
+
+def _memory() -> Iterator[Line]:
+    free = min(_numbers(Path("/proc/meminfo"), r"^MemAvailable: +(\d+) kB", 10) + _container(), default=None)
+    if free is None:  # not Linux
+        return
+    text = f"{free / 2**30:.1f} GiB of memory free"
+    remedy = f"a run takes up to {MEMORY >> 30}, and the kernel ends what is too much: close something"
+    yield (OK, text) if free > MEMORY else (NOTE, f"{text}: {remedy}, or TRAINYARD_WORKERS=1")
+
+
+def _container() -> list[int]:
+    """What this container may still take, where it has a limit; what it only caches can be freed."""
+    parts = (("memory.max", r"^(\d+)"), ("memory.current", r"^(\d+)"), ("memory.stat", r"^inactive_file (\d+)"))
+    found = [number for name, pattern in parts for number in _numbers(CGROUP / name, pattern)]
+    return [found[0] - found[1] + found[2]] if len(found) == len(parts) else []
+
+
+def _numbers(file: Path, pattern: str, shift: int = 0) -> list[int]:
+    """The first number that `pattern` finds in a file of the kernel's, if there is one."""
+    found = re.search(pattern, file.read_text(), re.MULTILINE) if file.is_file() else None
+    return [int(found[1]) << shift] if found else []
 
 
 def _gpu() -> Iterator[Line]:
