@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,8 @@ LEAN = {  # a cluster that begins and ends with the command
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody is left to be drained
     # workers for the first driver, one for each processor: too many on a large machine
     "RAY_prestart_worker_first_driver": "1" if (os.cpu_count() or 1) <= READY else "0",
+    # which would end as soon as a placement group has taken their processors, and be started anew: 6 s of each
+    "RAY_idle_worker_killing_time_threshold_ms": str(1000 * prestart.WAIT),
 }
 BEGUN = "begun"  # in the work folder: what `trainyard run` was given, until all of it has ended
 GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
@@ -143,26 +146,9 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
         yield os.environ["RAY_ADDRESS"]
         return
     authenticate()
-    settings = LOOPBACK | prestart.RAYLET if loopback else {}
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += ["--no-monitor", "--include-log-monitor=false"]  # what workers print stays in their logs
-    command += ["--disable-usage-stats", f"--temp-dir={folder}"]
-    command += [f"--include-dashboard={'true' if jobs else 'false'}"]
-    if jobs:  # the agent that starts jobs wants a port of its own: by default that of any other cluster here
-        command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={jobs}"]
-        command += [f"--dashboard-agent-listen-port={free_port()}"]
-    command += [f"--num-cpus={cpus}"] if cpus else []
-    with (Path(folder) / "head.log").open("w") as log:
-        head = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            env=os.environ | QUIET | LEAN | settings,
-            start_new_session=True,
-            preexec_fn=end_with_parent,
-        )
+    head = _start(port, folder, cpus, jobs, LOOPBACK | prestart.RAYLET if loopback else {})
     settings = (LOOPBACK | {prestart.KEPT: address} if loopback else {}) | {"RAY_ADDRESS": address, **GONE}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
@@ -175,6 +161,32 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
                 os.environ[name] = value
         _stop(head)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(port: int, folder: str, cpus: int | None, jobs: int | None, settings: dict[str, str]) -> subprocess.Popen:
+    """The head's process, which is about to start its others.
+
+    Without a dashboard Ray would start the process of one all the same, and wait for it (2 s); not where its port is
+    taken: by a socket that the head itself holds.
+    """
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command += ["--no-monitor", "--include-log-monitor=false"]  # what workers print stays in their logs
+    command += ["--disable-usage-stats", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1"]
+    command += [f"--num-cpus={cpus}"] if cpus else []
+    with socket.create_server(("127.0.0.1", 0)) as taken, (Path(folder) / "head.log").open("w") as log:
+        if jobs:  # the agent that starts jobs wants a port of its own: by default that of any other cluster here
+            command += [f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={free_port()}"]
+        else:
+            command += ["--include-dashboard=false", f"--dashboard-port={taken.getsockname()[1]}"]
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            env=os.environ | QUIET | LEAN | settings,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+            pass_fds=[taken.fileno()],
+        )
 
 
 def end_with_parent() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -40,6 +42,27 @@ def test_they_serve_the_next_run(cluster_of_two: str, tmp_path: Path, monkeypatc
     prestart.more(2)
     ready = waiting(cluster_of_two, 2)
     assert set(cluster.spread(who, name="test", folder=tmp_path)) <= ready
+
+
+def test_those_that_wait_for_the_first_driver_serve_it(tmp_path: Path) -> None:
+    """Ray would end them as soon as a placement group has taken the processors, just before they are asked for."""
+    code = """
+from pathlib import Path
+from components import cluster
+from pipelines.run import local_cluster
+from tests.components.test_prestart import waiting, who
+with local_cluster(cpus=2) as address:
+    cluster.connect()
+    ready = waiting(address, 2)
+    print("the same:", set(cluster.spread(who, name="test", folder=Path("ray"))) == ready)
+    cluster.disconnect()
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", prestart.KEPT)}
+    environment |= {"TRAINYARD_WORKERS": "2", "TRAINYARD_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "the same: True\n", done.stdout + done.stderr
 
 
 def test_who_waits_already_is_counted(cluster_of_two: str) -> None:

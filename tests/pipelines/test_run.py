@@ -28,17 +28,16 @@ time.sleep(60)
 LOSES_ITS_NODE = """
 import os, psutil, time
 from pathlib import Path
+from components import cluster
 address = os.environ["RAY_ADDRESS"]
 if Path("begun").exists():
     Path("out").write_text(address)
 else:
     Path("begun").write_text(address)
-    found = []
-    while not found:
-        commands = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
-        found = [p for p, text in commands.items() if "raylet/raylet" in text and address in text]
-    time.sleep(3)  # those who are to see it go have seen it come
-    found[0].kill()
+    cluster.connect()
+    commands = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
+    (raylet,) = [p for p, text in commands.items() if "raylet/raylet" in text and address in text]
+    raylet.kill()
     time.sleep(100)
 """
 COMMAND = """
@@ -61,6 +60,7 @@ def test_a_cluster_that_is_lost_is_replaced_and_the_stage_goes_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     pipeline(tmp_path, LOSES_ITS_NODE)
     began = time.monotonic()
     assert on_clusters(reproduce) == 0
@@ -79,6 +79,7 @@ def test_clusters_that_are_lost_again_and_again_are_given_up(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(run, "CLUSTERS", 1)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     pipeline(tmp_path, LOSES_ITS_NODE)
     assert cli.answered(lambda: on_clusters(reproduce)) == 75
     assert "not now: the local Ray cluster was lost" in capfd.readouterr().err
