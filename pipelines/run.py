@@ -35,7 +35,7 @@ LEAN = {  # a cluster that begins and ends with the command
 }
 BEGUN = "begun"  # in the work folder: what `trainyard run` was given, until all of it has ended
 GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
-LOOK = 1.0  # seconds between two looks whether it was: nothing is saved meanwhile, so dvc needs not wait for that
+LOOK = 1.0  # seconds between two looks whether it was: then dvc and its stage need not wait for that
 CLUSTERS = 5  # started at most by one command
 Result = TypeVar("Result")
 
@@ -93,8 +93,8 @@ def reproduce(*targets: str) -> int:
         try:
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(LOOK)
-            there = prestart.kept() and ports.answers(os.environ["RAY_ADDRESS"])  # it may not have begun yet
-            if seen and not there and code != 0 and not interrupts:
+            there = prestart.kept() and ports.answers(os.environ["RAY_ADDRESS"], LOOK / 2)
+            if seen and not there and code != 0 and not interrupts:  # it may not have begun yet
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +12,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 import torch
+
+from components import cluster
 
 torch.set_num_threads(1)
 
@@ -35,6 +36,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return lane[1] if lane else file
 
     return Lanes(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_driver_is_forked():
+    """Leaves Ray's cluster with the file that joined it: others fork, and a child that frees what Ray's threads hold,
+    which it has not got, may end in SIGABRT."""
+    yield
+    cluster.disconnect()
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +81,3 @@ def cluster_of_two():
 
     with local_cluster(cpus=2) as address:
         yield address
-        ray = sys.modules.get("ray")
-        if ray is not None:
-            ray.shutdown()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,15 +19,19 @@ pytestmark = pytest.mark.cluster(lane=1)
 
 
 def waiting(address: str, least: int) -> set[int]:
-    """Process ids of the cluster's idle workers, once there are `least` of them."""
+    """Process ids of the cluster's idle workers, once there are `least` of them and none is starting."""
     until = time.monotonic() + 60
     while True:
-        found = set()
+        found, starting = set(), False
         for process in psutil.process_iter(["cmdline"]):
             title = " ".join(process.info["cmdline"] or []).strip()
-            if title == "ray::IDLE" and (raylet := process.parent()) is not None:
-                found |= {process.pid} if address in " ".join(raylet.cmdline()) else set()
-        if len(found) >= least:
+            if title == "ray::IDLE" or "default_worker.py" in title:
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    raylet = process.parent()
+                    if raylet is not None and address in " ".join(raylet.cmdline()):
+                        found |= {process.pid} if title == "ray::IDLE" else set()
+                        starting = starting or title != "ray::IDLE"
+        if len(found) >= least and not starting:
             return found
         assert time.monotonic() < until, f"{len(found)} of {least}"
         time.sleep(0.2)
