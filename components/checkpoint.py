@@ -38,9 +38,8 @@ def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str,
         "sha256": hashlib.sha256(blob).hexdigest(),
     }
     text = json.dumps(record, sort_keys=True)
-    sealed = json.dumps(
-        {"record": record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    )  # tables keep the order
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    sealed = json.dumps({"record": record, "sha256": seal})  # in the record's own order, that of tables' columns
     final = folder / f"checkpoint-{state.step:08d}"
     draft = folder / f".draft-{os.getpid()}"
     for left in folder.glob(".draft-*"):
