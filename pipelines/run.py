@@ -115,9 +115,12 @@ def _interruptible() -> None:
 
 
 def _sum_up(targets: list[str]) -> int:
-    """Of the flagship; a family's results are its own files."""
+    """Of the flagship, once it was evaluated; a family's results are its own files."""
     if any("/" in target for target in targets):
         print("all results: dvc metrics show; a family side by side: trainyard compare FOLDER")
+        return 0
+    if targets and not Path("metrics/evaluate.json").is_file():
+        print("no summary before the last stage: trainyard run")
         return 0
     return summary.main()
 

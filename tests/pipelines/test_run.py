@@ -138,3 +138,12 @@ def test_dvc_is_not_asked_where_something_is_known_to_do(tmp_path: Path, monkeyp
     begun.write_text("one two")
     assert _known_to_do(["one", "two"], begun), "it has not come to its end"
     assert not _known_to_do([], begun), "that was another command"
+
+
+def test_a_part_of_the_pipeline_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run._sum_up(["prepare"]) == 0
+    assert "no summary before the last stage" in capsys.readouterr().out
+    assert cli.answered(lambda: run._sum_up([])) == 2, "the whole one would have left a result"
