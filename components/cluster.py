@@ -136,8 +136,8 @@ def wanted() -> tuple[int | None, int] | None:
 def plan(parts: int | None = None) -> Plan:
     """TRAINYARD_WORKERS (`2`, or `1:4` for as many as there are), or all GPUs; or else a worker for each processor.
 
-    Of the last no more than `parts`, into which the work can be cut, and than memory has room for; without, one a
-    machine.
+    No more than `parts`, into which the work can be cut, unless they are asked for. Of processors no more than memory
+    has room for, and one a machine without `parts`.
     """
     import ray
 
@@ -147,7 +147,7 @@ def plan(parts: int | None = None) -> Plan:
         least, most = given
         return Plan(most, gpu=gpus >= (least or most), least=least)
     if gpus:
-        return Plan(gpus, gpu=True)
+        return Plan(min(gpus, parts or gpus), gpu=True)
     if parts is None:
         return Plan(len([n for n in ray.nodes() if n["Alive"]]), gpu=False)
     room = int(has.get("memory", ROOM * parts) / ROOM)

@@ -97,7 +97,7 @@ class Update:
         self.weights: list[float] = []
         self.calls = 0
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in state.modules.items()}
-        self.buffers = [b for m in state.modules.values() for b in m.buffers()]  # to be changed in place alone
+        self.buffers = _Buffers([b for m in state.modules.values() for b in m.buffers()], averaged=shards > 1)
         self.generator, self.streams = torch.Generator(peers.device), _streams(peers.device)
 
     def begin(self, batches: list[Batch], sizes: list[int]) -> None:
@@ -143,7 +143,8 @@ class Update:
         `then` sees the whole shard, where `function` may have seen microbatches.
         """
         draw, self.calls = self.calls, self.calls + 1
-        buffers, tree, count = _Buffers(self.buffers), Tree(add_), 0
+        buffers, tree, count = self.buffers, Tree(add_), 0
+        buffers.begin()
         for index, batch, weight in zip(self.mine, self.batches, self.weights, strict=True):
             values = self._guarded(function, index, batch, draw, buffers)
             values = values if then is None else then(values)
@@ -245,24 +246,38 @@ class Update:
 
 
 class _Buffers:
-    """Floating-point buffers (batch-norm statistics) of all modules: each shard starts from the step's own."""
+    """Buffers (batch-norm statistics) of all modules: each shard starts from the step's own, and of what the shards
+    leave in those of floating point the mean is taken. They are to be changed in place alone."""
 
-    def __init__(self, found: Vector) -> None:
-        self.all, self.start = found, [b.clone() for b in found]
-        self.live = [b for b in found if b.is_floating_point()]
+    def __init__(self, found: Vector, averaged: bool) -> None:
+        self.kinds = [[b for b in found if b.dtype == kind] for kind in dict.fromkeys(b.dtype for b in found)]
+        self.start = [[torch.empty_like(b) for b in kind] for kind in self.kinds]
+        self.live = [b for b in found if b.is_floating_point()] if averaged else []
+        self.touched = False
+
+    def begin(self) -> None:
+        self._copy(self.start, self.kinds)
         self.touched = False
 
     def rewind(self) -> None:
-        if self.touched and self.start:
-            torch._foreach_copy_(self.all, self.start)
+        if self.touched:
+            self._copy(self.kinds, self.start)
         self.touched = True
 
     def read(self) -> Vector:
-        return [b.clone() for b in self.live]
+        values = [torch.empty_like(b) for b in self.live]
+        self._copy([values], [self.live])
+        return values
 
     def write(self, values: Vector) -> None:
-        if self.live:
-            torch._foreach_copy_(self.live, values)
+        self._copy([self.live], [values])
+
+    @staticmethod
+    def _copy(into: list[Vector], values: list[Vector]) -> None:
+        """One call for all tensors of a kind: on a GPU one kernel, too."""
+        for theirs, ours in zip(into, values, strict=True):
+            if theirs:
+                torch._foreach_copy_(theirs, ours)
 
 
 def _own(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Vector:

@@ -68,7 +68,7 @@ everyone = pytest.mark.parametrize("name", SYSTEMS)
 
 
 def test_every_recipe_is_found() -> None:
-    assert len(RECIPES) == 54
+    assert len(RECIPES) == 55
     assert len(SYSTEMS) == 36
 
 
@@ -100,9 +100,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def watched(store: Store) -> Feed:
+def watched(store: Store, device: torch.device | None = None) -> Feed:
     """A split of data that training may look at, or whatever there is."""
-    return Feed(store.split(next(name for name in ("validation", "test", "train") if name in store.manifest["splits"])))
+    name = next(name for name in ("validation", "test", "train") if name in store.manifest["splits"])
+    return Feed(store.split(name), None, device)
 
 
 def run(peers: Peers, name: str, data: Path, folder: Path, until: int | None = None) -> engine.Outcome:
@@ -111,9 +112,9 @@ def run(peers: Peers, name: str, data: Path, folder: Path, until: int | None = N
     spec = specification(str(data / "prepared"), str(data / "augmented"))
     store = Store(data / "prepared")
     fit = recipe.arguments(SYSTEMS[name]["fit"] | TINY)
-    train = Feed(store.split("train"))
+    train = Feed(store.split("train"), None, peers.device)
     fit["batch"] = min(fit["batch"], len(train))
-    outcome = engine.fit(task, spec, train, watched(store), folder, peers, until=until, **fit)
+    outcome = engine.fit(task, spec, train, watched(store, peers.device), folder, peers, until=until, **fit)
     if peers.rank == 0 and outcome.done:
         exported.write(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])
     return outcome

@@ -140,7 +140,7 @@ def test_each_processor_gets_a_worker_as_far_as_the_work_can_be_cut(monkeypatch:
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 1e9})
     assert cluster.plan(4).workers == 1
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
-    assert cluster.plan(4) == cluster.Plan(2, gpu=True)
+    assert [cluster.plan(parts) for parts in (None, 4, 1)] == [cluster.Plan(n, gpu=True) for n in (2, 2, 1)]
     monkeypatch.setenv("TRAINYARD_WORKERS", "3")
     assert cluster.plan(1).workers == 3
 
