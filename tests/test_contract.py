@@ -78,26 +78,33 @@ def small(section: dict[str, Any]) -> dict[str, Any]:
     return inner | SMALL.get(section["use"], {})
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Name of a system -> a folder with its data in small; systems with the same data share one.
-
-    Where a recipe names another one's model, that one is trained before, and the name is made to point to it.
+class Prepared(dict[str, Path]):
+    """Name of a system -> a folder with its data in small, made when it is asked for; systems with the same data share
+    one. Where a recipe names another one's model, that one is trained before, and the name is made to point to it.
     """
-    root, folders = tmp_path_factory.mktemp("contract"), {}
-    for name, system in sorted(SYSTEMS.items(), key=lambda item: "results/" in str(item[1])):
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __missing__(self, name: str) -> Path:
+        system = SYSTEMS[name]
         data = small(system["data"])
-        folder = folders[name] = root / recipe.digest(data)[:12]
+        folder = self[name] = self.root / recipe.digest(data)[:12]
         if not folder.is_dir():
             prepare.write_one(Peers(), recipe.build(data), folder / "prepared")
             augment.normalise(Peers(), Store(folder / "prepared"), folder / "augmented")
         for key, value in system["task"].items():
             if str(value).startswith("results/"):
                 other = value.removeprefix("results/").removesuffix("/model")
-                if not (root / other).is_dir():
-                    run(Peers(), other, folders[other], root / other)
-                system["task"][key] = str(root / other / "model")
-    return folders
+                if not (self.root / other).is_dir():
+                    run(Peers(), other, self[other], self.root / other)
+                system["task"][key] = str(self.root / other / "model")
+        return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return Prepared(tmp_path_factory.mktemp("contract"))
 
 
 def watched(store: Store, device: torch.device | None = None) -> Feed:

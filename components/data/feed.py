@@ -34,7 +34,7 @@ class Feed:
         self.split, self.device = split, device or torch.device("cpu")
         self.rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
         self.columns: dict[str, Tensor] | None = None
-        self.ahead: tuple[int, Future] | None = None
+        self.ahead: tuple[tuple[int, int, range], Future] | None = None  # (step, number of shards, mine), its columns
         self.pool = ThreadPoolExecutor(1) if self.device.type == "cuda" else None
         if self.device.type == "cuda" and _bytes(split, len(self.rows)) <= resident:
             self.columns = {name: self._moved(values) for name, values in self._taken(slice(None)).items()}
@@ -53,9 +53,9 @@ class Feed:
         if self.pool is None or self.columns is not None:
             whole = self._gathered(self._wanted(order, step, slices, mine))
         else:
-            known = self.ahead is not None and self.ahead[0] == step
+            known = self.ahead is not None and self.ahead[0] == (step, count, mine)
             host = self.ahead[1].result() if known and self.ahead else self._host(order, step, slices, mine)
-            self.ahead = (step + 1, self.pool.submit(self._host, order, step + 1, slices, mine))
+            self.ahead = ((step + 1, count, mine), self.pool.submit(self._host, order, step + 1, slices, mine))
             whole = {name: self._moved(values) for name, values in host.items()}
         first = slices[mine[0]].start
         cuts = [slice(slices[i].start - first, slices[i].stop - first) for i in mine]
