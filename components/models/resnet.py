@@ -15,6 +15,27 @@ from torch.nn import functional as F
 from components.ranges import Count, Fraction
 
 
+SAFE = 16  # input channels
+
+
+class Shortcut(nn.Conv2d):
+    """A convolution of 1x1 at every `stride`-th place: [B, C_in, H, W] -> [B, C_out, H/stride, W/stride].
+
+    For fewer than 16 input channels the places are picked before the convolution. On a processor oneDNN's gradient of
+    a strided 1x1 convolution of channels-last pictures writes behind its memory there (its issue 6035, open in
+    September 2026; torch 2.11 to 2.15 have it): the process aborts, at once or much later.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__(channels_in, channels_out, kernel_size=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = self.stride[0]
+        if step == 1 or self.in_channels >= SAFE:
+            return super().forward(x)
+        return F.conv2d(x[:, :, ::step, ::step], self.weight, self.bias)
+
+
 class Residual(nn.Module):
     """f(x) = relu(x + g(x)): [B, C_in, H, W] -> [B, C_out, H/stride, W/stride]."""
 
@@ -26,7 +47,7 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, kernel_size=3, padding=1)
         self.bn1, self.bn2 = norm(channels_out), norm(channels_out)
         reshapes = stride != 1 or channels_in != channels_out
-        self.shortcut = nn.Conv2d(channels_in, channels_out, kernel_size=1, stride=stride) if reshapes else None
+        self.shortcut = Shortcut(channels_in, channels_out, stride) if reshapes else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)

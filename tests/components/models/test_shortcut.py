@@ -1,0 +1,50 @@
+"""ResNet's shortcut equals torch's strided convolution, without its writes behind the memory it owns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from components.models.resnet import Shortcut
+
+CHECKED = os.environ | {"LD_PRELOAD": "libc_malloc_debug.so.0", "GLIBC_TUNABLES": "glibc.malloc.check=3"}
+TRAINED = """
+import torch
+from components.models.resnet import Shortcut
+torch.set_num_threads(1)
+for width in range(1, 17):
+    for _ in range(4):
+        layer = Shortcut(width, 20, stride=2).to(memory_format=torch.channels_last)
+        x = torch.randn(4, width, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+        torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
+"""
+
+
+@pytest.mark.parametrize("width", [1, 4, 15, 16, 40])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_it_is_torchs_convolution(width: int, stride: int) -> None:
+    """In values and gradients; torch's in the layout in which it is right."""
+    torch.manual_seed(0)
+    ours, theirs = Shortcut(width, 6, stride), nn.Conv2d(width, 6, 1, stride)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, width, 7, 8, requires_grad=True)
+    near = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    found, expected = ours(near), theirs(x)
+    torch.testing.assert_close(found, expected)
+    gradients = torch.autograd.grad(found.square().sum(), [near, *ours.parameters()])
+    known = torch.autograd.grad(expected.square().sum(), [x, *theirs.parameters()])
+    for mine, right in zip(gradients, known, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc checks the memory")
+def test_its_gradient_stays_within_its_memory() -> None:
+    """glibc's checked allocator aborts where something was written behind a block, as nn.Conv2d's gradient does."""
+    command = [sys.executable, "-c", TRAINED]
+    done = subprocess.run(command, env=CHECKED, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
