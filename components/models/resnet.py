@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from components.ranges import Count, Fraction
 
-
 SAFE = 16  # input channels
 
 
