@@ -1,4 +1,4 @@
-"""Throughput on a GPU, the engine beside bare loops: `python -m benchmarks.gpu` (all networks: about 10 minutes on an H100).
+"""Throughput on a GPU, the engine beside bare loops: `python -m benchmarks.gpu` (an H100 takes about 10 minutes).
 
 Each network trains at its textbook's size, in turn with its rivals and in one process; a figure is the median over
 stretches of eight steps (an epoch), each ended by reading the loss, and ratios are taken within a round.

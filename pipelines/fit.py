@@ -51,7 +51,7 @@ def main(path: str) -> None:
         write_json(out / "cost.json", cost)
         run.journal.write("metric", step=0, values={f"test/{name}": value for name, value in metrics.items()})
         run.journal.write("metric", step=0, values={f"cost/{name}": value for name, value in cost.items()})
-        for name, value in {"data.digest": found["digest"], **found["tags"]}.items():
+        for name, value in {"data.digest": found["digest"], "hardware": found["hardware"], **found["tags"]}.items():
             run.journal.write("tag", name=name, value=value)
         for file in [curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
             run.artifact(file, "pictures")

@@ -6,6 +6,7 @@ The verbs name these functions by their dotted paths: torch is imported here, on
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
     """Prepares `data`, fits, and scores the exported model on the split kept for the end; draws, beside the model.
 
     {split, scores, outcomes [N] or None, tags, monitor, digest, splits, trivial, seen: {split: scores}, parameters,
-    example: {inputs, outputs} or None, cost, pictures: [path]}
+    example: {inputs, outputs} or None, cost, hardware, pictures: [path]}
     """
     found, prepared = ready(peers, data, folder, fit["section"]["task"]), f"{folder}/prepared"
     watched = train(peers, prepared=prepared, augmented=f"{folder}/augmented", **fit)
@@ -140,6 +141,7 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
     if peers.rank == 0:
         found["example"] = example(task, state, feed)
         found["cost"] = cost(task, state, feed)
+        found["hardware"] = hardware(peers)
         drawn = engine.pictures(task, state, predictions, feed, Path(fit["out"]).parent / "pictures")
         found["pictures"] = [str(file) for file in drawn]
     return found
@@ -156,6 +158,15 @@ def example(task: Task, state: State, feed: Feed) -> dict[str, dict[str, np.ndar
     return {
         kind: {n: v.cpu().numpy() for n, v in part.items()} for kind, part in (("inputs", inputs), ("outputs", outputs))
     }
+
+
+def hardware(peers: Peers) -> str:
+    """What the seconds were spent on: `1 worker on NVIDIA H100 80GB HBM3`, `2 workers on x86_64, 1 thread each`."""
+    threads = torch.get_num_threads()
+    of = f"{platform.machine()}, {threads} thread{'s' if threads > 1 else ''} each"
+    if peers.device.type == "cuda":
+        of = torch.cuda.get_device_name(peers.device)
+    return f"{peers.size} worker{'s' if peers.size > 1 else ''} on {of}"
 
 
 @torch.no_grad()

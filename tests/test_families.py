@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 
 import pytest
@@ -63,6 +64,7 @@ def test_verdicts_are_tags(workspace: Workspace) -> None:
     (gan,) = runs_of(workspace, "generative")
     assert gan.data.tags["mode_collapse"].split(":")[0] in ("none", "ALARM")
     assert gan.data.tags["features"] == "results/vision/resnet/model"
+    assert re.fullmatch(r"\d workers? on \S+, 1 thread each", gan.data.tags["hardware"])
     (style,) = runs_of(workspace, "style")
     assert style.data.tags["features"].startswith("random weights")
     assert style.data.metrics["test/content_loss"] > 0
