@@ -136,16 +136,14 @@ class _Random:
 # ------------------------------------------------------------------------------------------------ contenders
 
 
-def bare(arena: Arena, precision: str, ours: bool = False, compile: bool = False) -> list[float]:
+def bare(arena: Arena, precision: str, tuned: bool = False) -> list[float]:
     """Samples a second of each stretch."""
     torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.benchmark = ours
+    torch.backends.cudnn.benchmark = tuned
     x, y = arena.tensors()
     net = arena.setting.network().to(DEVICE)
-    if ours:
+    if tuned:
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    if compile:
-        net.compile()
     batch = arena.setting.batch
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -225,7 +223,7 @@ def contenders(name: str, setting: Setting) -> dict[tuple[str, str], Callable[[A
     found: dict[tuple[str, str], Callable[[Arena], list[float]]] = {}
     for precision in ("bfloat16",) if setting.augment else ("float32", "bfloat16"):
         found["bare", precision] = partial(bare, precision=precision)
-        found["limit", precision] = partial(bare, precision=precision, ours=True)
+        found["limit", precision] = partial(bare, precision=precision, tuned=True)
         found["engine", precision] = partial(ours, precision=precision)
     bf16 = "bfloat16"
     found["engine, 4 shards", bf16] = partial(ours, precision=bf16, shards=4)
@@ -264,15 +262,8 @@ def measure(name: str, rounds: int, steps: int) -> None:
         ratios = [v / b for v, b in zip(values, speeds["bare", precision], strict=False)]
         middle = statistics.median(values)
         told = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        cells = [
-            what,
-            precision,
-            f"{middle:,.0f}",
-            told,
-            f"{middle * flops / 1e12:.0f}",
-            f"{memory[what, precision]:.1f}",
-        ]
-        print(f"| {' | '.join(cells)} |")
+        rate, peak = f"{middle * flops / 1e12:.0f}", f"{memory[what, precision]:.1f}"
+        print(f"| {what} | {precision} | {middle:,.0f} | {told} | {rate} | {peak} |")
     print(flush=True)
 
 
@@ -282,6 +273,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
     given = parser.parse_args()
+    if unknown := set(given.networks) - set(SETTINGS):
+        parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(SETTINGS)}")
     if not torch.cuda.is_available():
         print("torch sees no GPU here: nothing to measure")
         return
