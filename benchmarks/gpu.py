@@ -9,7 +9,8 @@ engine:    engine.fit with its journal; bytes on the device, enlarged and normal
            sums every time
   4 shards: each batch in four, so that up to four workers could share it;  streamed: from the memory-mapped file
   augmented: random resized crops and flips, on the device
-reference: torchvision's reference script: 16 processes decode, crop and flip picture by picture, mixed precision
+reference: the loader of torchvision's references/classification/train.py: each processor decodes, crops and flips
+           picture by picture; in bfloat16 (its --amp) and with the batch of the others
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ from torch.nn import functional as F
 from components import engine, journal, optimizers
 from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
+from components.data.dataset import prepare
 from components.data.feed import Feed
-from components.data.store import Column, Store, write_manifest, write_part
+from components.data.store import Column, Store
 from components.models.alexnet import AlexNet
 from components.models.googlenet import GoogLeNet
 from components.models.lenet import LeNet
@@ -100,10 +102,7 @@ class Arena:
         count = STRETCH * s.batch
         self.labels = rng.integers(0, s.classes, count)
         self.images = rng.integers(0, 256, (count, s.stored, s.stored, s.channels), dtype=np.uint8)
-        columns = {"image": Column("uint8", self.images.shape[1:]), "label": Column("int64")}
-        rows = ({"image": image, "label": label} for image, label in zip(self.images, self.labels, strict=True))
-        part = write_part(self.folder / "train-000.arrow", columns, rows)
-        write_manifest(self.folder, _Random(columns, [str(i) for i in range(s.classes)]), {"train": [part]})
+        prepare(_Random(self.images, self.labels, s.classes), self.folder)
         self.spec = Spec({"image": self.images.shape[1:]}, tuple(map(str, range(s.classes))), self.statistics)
 
     @property
@@ -124,13 +123,21 @@ class Arena:
         return 3.0 * counter.get_total_flops()
 
 
-@dataclass(frozen=True)
 class _Random:
-    columns: dict[str, Column]
-    classes: list[str]
-    name: str = "random"
-    licence: str = "none"
-    source: str = "drawn"
+    """A data set of random pictures [N, H, W, C] and labels [N]."""
+
+    name, licence, source = "random", "none", "drawn"
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: int) -> None:
+        self.images, self.labels, self.classes = images, labels, [str(i) for i in range(classes)]
+        self.columns = {"image": Column("uint8", images.shape[1:]), "label": Column("int64")}
+
+    def parts(self) -> dict[str, int]:
+        return {"train": 1}
+
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        for image, label in zip(self.images, self.labels, strict=True):
+            yield {"image": image, "label": int(label)}
 
 
 # ------------------------------------------------------------------------------------------------ contenders
@@ -191,7 +198,7 @@ def ours(arena: Arena, precision: str, augment: tuple[Callable, ...] = (), resid
 
 
 def reference(arena: Arena, precision: str) -> list[float]:
-    """What torchvision's references/classification/train.py does by default, on pictures in memory as JPEG files."""
+    """By torchvision's references/classification/train.py, on JPEG files in memory (of noise: dear to decode)."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import v2

@@ -143,18 +143,18 @@ class Update:
         `then` sees the whole shard, where `function` may have seen microbatches.
         """
         draw, self.calls = self.calls, self.calls + 1
-        buffers, tree, count = self.buffers, Tree(add_), 0
-        buffers.begin()
+        tree, count = Tree(add_), 0
+        self.buffers.begin()
         for index, batch, weight in zip(self.mine, self.batches, self.weights, strict=True):
-            values = self._guarded(function, index, batch, draw, buffers)
+            values = self._guarded(function, index, batch, draw)
             values = values if then is None else then(values)
             count = len(values)
-            leaf = [*values, *buffers.read()]
+            leaf = [*values, *self.buffers.read()]
             if weight != 1:
                 torch._foreach_mul_(leaf, weight)
             tree.push(index, 0, leaf)
         total = self._across(tree)
-        buffers.write(total[count:])
+        self.buffers.write(total[count:])
         return total[:count]
 
     def tally(
@@ -178,12 +178,10 @@ class Update:
             generator.manual_seed(key)
         return Shard(batch, self.generator.manual_seed(key + 1), index, dict(self.state.carry.get(index, {})))
 
-    def _guarded(
-        self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int, buffers: _Buffers
-    ) -> Vector:
+    def _guarded(self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int) -> Vector:
         """Out of memory halves the microbatch and tries again from the step's own state."""
         while True:
-            buffers.rewind()
+            self.buffers.rewind()
             try:
                 shard = self._shard(index, batch, draw)
                 values = self._accumulated(function, shard)
