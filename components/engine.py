@@ -99,7 +99,8 @@ def fit(
     while state.step < total and not meter.stopped:
         if state.step == until:
             _save(folder, peers, state, update.mine, meter, journal)
-            return Outcome(state, meter.scores, state.step // walk.steps_per_epoch, done=False)
+            scores = meter.best if best else meter.scores
+            return Outcome(state, scores, state.step // walk.steps_per_epoch, done=False)
         if state.step % walk.steps_per_epoch == 0:
             state.carry.clear()
         rate = _set_rates(state, factor(state.step, total))

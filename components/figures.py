@@ -149,6 +149,23 @@ def search(trials: Sequence[Trial], title: str, x_label: str, y_label: str, log_
 
 
 @styled
+def trials(tried: Sequence[tuple[Sequence[float], bool]], title: str, y_label: str) -> Figure:
+    """Each trial's scores after its epochs, and whether it went all the way: hollow ends are of those that did not."""
+    figure, axes = blank(5.6, 3.6, title)
+    for scores, whole in tried:
+        colour = BLUE if whole else MUTED
+        axes.plot(range(1, len(scores) + 1), scores, color=colour, alpha=0.9 if whole else 0.5, linewidth=1.4)
+        face = colour if whole else PAPER
+        axes.scatter(len(scores), scores[-1], 26, face, edgecolors=colour, linewidths=1.4, zorder=3)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(y_label)
+    axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=True))
+    ends = [_key("o", BLUE, BLUE, "to the end"), _key("o", PAPER, MUTED, "stopped early")]
+    legend(figure, [end for end, whole in zip(ends, (True, False), strict=True) if any(w == whole for _, w in tried)])
+    return figure
+
+
+@styled
 def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """counts [K, K]: rows are the truth, columns the prediction. Right answers in blue, mistakes in red."""
     number = len(classes)

@@ -2,6 +2,7 @@
 
 trial-007/trial.json     values, scores of each rung so far; the search needs no other state
 trial-007/running.json   while a worker is at it: what one that dies leaves behind
+trial-007/fit/           where the rungs are epochs of one fit: its checkpoints, until the search ends
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from components.json_file import write_json
 from components.refusal import Diverged, Refusal
 
 Scores = dict[str, float]
-RECORD, MARKER = "trial.json", "running.json"
+RECORD, MARKER, FIT = "trial.json", "running.json", "fit"
 LOST = 8  # workers that one trial may lose
 
 
@@ -36,15 +37,18 @@ class Trial:
     seconds: float = 0.0
     accumulate: int = 1  # > 1 after running out of memory
     diverged: str = ""  # why there are no more scores
+    cumulative: bool = False  # each rung goes on from the one before, such as an epoch
 
     @property
     def rungs(self) -> list[Scores]:
-        """The mean scores after each rung."""
+        """The scores after each rung: the mean so far, or the rung's own where it goes on from the one before."""
+        if self.cumulative:
+            return self.parts
         return [_mean(self.parts[: count + 1]) for count in range(len(self.parts))]
 
     @property
     def scores(self) -> Scores:
-        return _mean(self.parts) if self.parts else {}
+        return self.rungs[-1] if self.parts else {}
 
 
 def read(folder: Path, samples: int) -> list[Trial]:
@@ -94,13 +98,16 @@ class Attempt:
         rungs: int,
         monitor: str,
         search: str,
+        cumulative: bool,
         config: dict[str, Any],
     ) -> None:
         self.trial, self.arguments = cluster.named(trial), arms[config["arm"]]
         self.rungs, self.monitor = rungs, monitor
         self.folder, self.search = folder / config["arm"] / name_of(config["number"]), search
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.record = Trial(config["arm"], config["number"], json.loads(config["values"]))
+        if cumulative:
+            self.arguments = self.arguments | {"folder": str(self.folder / FIT)}
+        self.record = Trial(config["arm"], config["number"], json.loads(config["values"]), cumulative=cumulative)
         self.until, self.told, self.deaths = config["until"], 0, 0
         file = self.folder / RECORD
         known = Trial(**json.loads(file.read_text())) if file.is_file() else None

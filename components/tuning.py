@@ -1,8 +1,9 @@
 """Search over a recipe's values: Optuna's TPE proposes, ASHA says who goes on; the only importer of `ray.tune`.
 
-Trials are light: they run on reused actors, each on one CPU (or GPU), no process group. A trial is a few rungs (folds
-or seeds); the same rung is the same data for every trial, so like is compared with like. To Ray Tune, a trial that goes
-on after others had their turn is another trial, which finds the first rungs done.
+Trials are light: they run on reused actors, each on one CPU (or GPU), no process group. A trial is a few rungs: folds,
+seeds, or epochs of one fit, which goes on from its checkpoint. The same rung is the same data for every trial, so like
+is compared with like. To Ray Tune, a trial that goes on after others had their turn is another trial, which finds the
+first rungs done.
 
 What is tried, and for how long, is a pure function of what became of it before (proposals.py): so the trials' own files
 are all there is to save. A search killed and started again proposes the same and reads what is known.
@@ -26,7 +27,7 @@ from components.json_file import write_json
 from components.proposals import Grid, Proposal, Study, grid, milestones
 from components.ranges import Count, Natural
 from components.refusal import Refusal
-from components.trials import LOST, MARKER, RECORD, Attempt, Scores, Trial, name_of, read
+from components.trials import FIT, LOST, MARKER, RECORD, Attempt, Scores, Trial, name_of, read
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -45,6 +46,7 @@ def search(
     monitor: tuple[str, str],
     gpu: bool = False,
     on_trial: Callable[[Trial, Path], None] | None = None,
+    cumulative: bool = False,
     *,
     space: dict,
     sampler: Literal["tpe", "grid"] = "tpe",
@@ -57,6 +59,8 @@ def search(
 
     `trial(values, accumulate, rung, **arguments)` runs on a worker and returns the scores of one of `rungs` rungs;
     it may be given as a dotted path, as in `cluster.spread`.
+    cumulative: a rung goes on from the one before, with what that one left in the argument `folder`; a trial's scores
+    are then those of its last rung, not the mean over its rungs.
     space: {dotted key: {low, high, log} or {choices: [...]}}. sampler: "grid" tries every combination of the choices,
     all their rungs, however many `samples` says; a choice may then be a whole section. parallel: trials of an arm at a
     time; reduction: of those that came to rung 1, r, r * r ... one in r goes on, and all where it is 1.
@@ -73,7 +77,7 @@ def search(
         studies: dict[str, Study | Grid] = {arm: Grid(space, rungs) for arm in arms}
     else:
         studies = {arm: Study(space, samples, parallel, monitor, seed, rungs, reduction) for arm in arms}
-    begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt)
+    begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt, cumulative)
     searcher, follower = _ray_tune(studies, folder, monitor, on_trial)
     if prestart.kept():
         _bring_no_environment()
@@ -100,6 +104,8 @@ def search(
         raise cluster.cause(follower.mistake or error) from None
     finally:
         shutil.rmtree(folder / "ray", ignore_errors=True)
+    for left in folder.glob(f"*/*/{FIT}"):
+        shutil.rmtree(left)
     found = {arm: read(folder / arm, samples) for arm in arms}
     for arm, trials in found.items():
         if not any(t.finished for t in trials):

@@ -59,7 +59,7 @@ def check_recipe(content: dict[str, Any], where: str) -> None:
     section = {"task": content["task"], "fit": content["fit"]}
     check_fit(section, f"{where}: ")
     if "tune" in content:
-        check_tune(content["tune"], section, f"{where}: tune", seeds=True)
+        check_tune(content["tune"], section, f"{where}: tune", ("folds", "seeds", "epochs"))
 
 
 def check_data(section: Any, where: str) -> None:
@@ -86,18 +86,25 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
         raise Refusal(f"{prefix}fit.noise_scale: compares the gradients of shards; set fit.shards to 2 or more")
 
 
-def check_tune(tune: dict[str, Any], section: dict[str, Any], where: str = "tune", seeds: bool = False) -> None:
+def check_tune(
+    tune: dict[str, Any], section: dict[str, Any], where: str = "tune", rungs: tuple[str, ...] = ("folds",)
+) -> None:
     """The search's own arguments, and that whatever it may try would be a value for `section`.
 
-    seeds: whether `seeds`, each scored on the validation split, may stand in place of `folds`.
+    rungs: what a trial may be made of; the section names one of them.
     """
-    by = "seeds" if seeds and "seeds" in tune else "folds"
-    recipe.check_sections(tune, {by: True, "search": True}, where)
+    recipe.check_sections(tune, dict.fromkeys(rungs, False) | {"search": True}, where)
+    named = [kind for kind in rungs if kind in tune]
+    if len(named) != 1:
+        raise Refusal(f"{where}: needs {' or '.join(rungs)}, one of them; it has {' and '.join(named) or 'none'}")
+    by = named[0]
     recipe.check_values(tune, {by: "Count"}, where)
     if by == "folds" and tune["folds"] < 2:
         raise Refusal(f"{where}.folds: must be at least 2: one fold holds nothing out")
     recipe.check("tuning.search", tune["search"], f"{where}.search", keywords_only=True)
     space = tune["search"]["space"]
+    if by == "epochs" and "fit.epochs" in space:
+        raise Refusal(f"{where}.search.space: fit.epochs is what {where}.epochs says; search it by folds or seeds")
     sampler = tune["search"].get("sampler", "tpe")
     proposals.check_space(space, recipe.flatten(section), f"{where}.search.space", sampler)
     for key, given in space.items():

@@ -1,12 +1,14 @@
 """fit: one recipe of a family, from its data to an exported, scored model, in one visit to the workers.
 
-A `tune` section searches before, over folds of the training split, or over seeds, scored on the validation split; the
-best values take the place of the recipe's. Data prepared for one recipe serve every other that names the same data.
+A `tune` section searches before: over folds of the training split, or over seeds or the epochs of a fit, scored on the
+validation split; the best values take the place of the recipe's. Data prepared for one recipe serve every other that
+names the same data.
 
 results/<family>/<system>/metrics.json   scores on the split kept for the end, the monitored one with its interval
                           cost.json      parameters, operations a prediction, seconds of training, samples a second
                           history.csv    metrics against step and epoch
-                          search.csv     each trial's values, its scores' mean and standard deviation over folds (seeds)
+                          search.csv     each trial's values; its scores' mean and standard deviation over folds or
+                                         seeds, or its last epoch's
                           pictures/      curves, the search, and what the task draws
                           model/         weights and how to build it again
 """
@@ -27,6 +29,7 @@ from pipelines.check import check_recipe
 from pipelines.stage import Stage, code_digest, history, stage, table, work
 
 RESULTS = Path("results")
+RUNGS = {kind: f"pipelines.trial.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
 LEVEL = 0.95  # of the interval
 
 
@@ -80,17 +83,18 @@ def searched(
     out: Path,
 ) -> dict[str, Any]:
     """The best values {dotted key: value} of the search that the section `tune` describes; its table and picture."""
-    by = "folds" if "folds" in tune else "seeds"
-    if by == "seeds" and "validation" not in ready["splits"]:
-        raise Refusal("tune.seeds: the data have no validation split to score on; give the data one, or tune.folds")
+    by = next(kind for kind in RUNGS if kind in tune)
+    if by != "folds" and "validation" not in ready["splits"]:
+        raise Refusal(f"tune.{by}: the data have no validation split to score on; give the data one, or tune.folds")
     trial = {"section": section, "prepared": f"{data}/prepared", "augmented": f"{data}/augmented", "seed": seed}
-    monitor = ready["monitor"]
+    monitor, more = ready["monitor"], {"folds": {"count": tune[by]}, "epochs": {"epochs": tune[by]}}
     trials = tuning.search(
-        "pipelines.training.trial",
-        {"trials": trial | ({"count": tune["folds"]} if by == "folds" else {})},
+        RUNGS[by],
+        {"trials": trial | more.get(by, {})},
         run.folder,
         rungs=tune[by],
         monitor=monitor,
+        cumulative=by == "epochs",
         gpu=cluster.plan().gpu,
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, "trials", trial.rungs),
         **{"seed": seed} | tune["search"],
@@ -107,11 +111,11 @@ def searched(
 
 
 def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
-    """A trial as a line of search.csv; its seconds are those of a fold or seed, evaluation included."""
+    """A trial as a line of search.csv; its seconds are those of a rung, evaluation included."""
     spread = {
         f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
         for name in trial.scores
-        if len(trial.parts) > 1
+        if len(trial.parts) > 1 and not trial.cumulative
     }
     return {
         "trial": trial.number,
@@ -125,7 +129,11 @@ def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
 
 
 def compared(trials: list[Trial], score: str, by: str = "folds") -> Any:
-    """Mean and standard deviation over the folds (or seeds) of every trial that finished, these below."""
+    """Mean and standard deviation over the folds (or seeds) of every trial that finished, these below; over epochs, the
+    curve of every trial."""
+    if by == "epochs":
+        tried = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
+        return figures.trials(tried, f"{score} after each epoch", score)
     rows = {}
     for trial in (t for t in trials if t.finished):
         points = tuple(part[score] for part in trial.parts)

@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from components import engine, exported, recipe
 from components.data.feed import Feed
-from components.data.order import folds, stretches
 from components.data.store import Store
 from components.diagnosis import entropy, error
 from components.peers import Peers
@@ -179,53 +178,6 @@ def cost(task: Task, state: State, feed: Feed) -> dict[str, float]:
             task.predict(state, {name: batch[name] for name in task.inputs})
         numbers["flops"] = float(counter.get_total_flops())
     return numbers
-
-
-def trial(
-    values: dict[str, Any],
-    accumulate: int,
-    rung: int,
-    section: dict[str, Any],
-    prepared: str,
-    augmented: str,
-    seed: int,
-    count: int | None = None,
-) -> dict[str, float]:
-    """Scores of a search's trial on one of `count` folds of the training split: stratified, or stretches of it.
-
-    Without `count`, each rung is another seed: it trains on all of the training split, and the validation split scores.
-    """
-    section = recipe.overlay(section, values)
-    peers = Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    if count is None:
-        train = train_feed(prepared, augmented, None, peers.device)
-        judge, seed = Feed(Store(prepared).split("validation"), None, peers.device), seed + rung
-    else:
-        rows, held_out = fold(train_feed(prepared, augmented), count, seed, rung)
-        train, judge = (train_feed(prepared, augmented, part, peers.device) for part in (rows, held_out))
-    fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
-    watched = judge
-    if fit.get("patience") is None and fit.get("keep", "last") == "last":
-        fit |= {"evaluate_every": fit.get("epochs", 10)}
-    elif count is not None and "validation" in Store(prepared).manifest["splits"]:
-        # what says when to stop does not judge, too
-        watched = Feed(Store(prepared).split("validation"), None, peers.device)
-    task: Task = recipe.build(section["task"])
-    outcome = engine.fit(task, specification(prepared, augmented), train, watched, None, peers, **fit)
-    scores = outcome.scores if watched is judge else engine.evaluate(task, outcome.state, judge, peers)[0]
-    told = {f"train_{n}": value for n, value in learned(task, outcome.state, train, peers, len(judge)).items()}
-    if fit.get("patience") is not None:
-        told["epochs"] = float(outcome.epochs)
-    if outcome.noise_scale is not None:
-        told["noise_scale"] = outcome.noise_scale
-    return scores | told | {"parameters": float(parameters(outcome.state))}
-
-
-def fold(everything: Feed, count: int, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows held out) of one of `count` folds."""
-    if "label" in everything.split.columns:
-        return folds(everything.column("label"), count, seed)[number]
-    return stretches(len(everything), count)[number]
 
 
 def learned(task: Task, state: State, train: Feed, peers: Peers, most: int = LEARNED) -> dict[str, float]:

@@ -28,7 +28,7 @@ def main(params: dict[str, Any]) -> None:
             run.tell(f"{trial.arm} trial {trial.number}: {describe(trial)}")
 
         found = tuning.search(
-            "pipelines.training.trial",
+            "pipelines.trial.fold",
             {arm: {"section": section, **given} for arm, section in sections.items()},
             run.folder,
             rungs=folds,

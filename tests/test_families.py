@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,18 @@ CHANGES = {
     "pipelines/vision/resnet.yaml": {"data.labels": 200, "fit.epochs": 12},
     "pipelines/generative/dcgan.yaml": {"data.labels": 200, "data.validation": 80, "fit.epochs": 3},
     "pipelines/style/transfer.yaml": {"data.size": [32, 48], "fit.epochs": 20, "fit.evaluate_every": 10},
+    "pipelines/studies/search.yaml": {
+        **{"data.labels": 200, "data.validation": 100, "fit.epochs": 2},
+        **{"tune.epochs": 4, "tune.search.samples": 4},
+    },
     "pipelines/studies/optimizers.yaml": {"data.labels": 100, "fit.epochs": 1, "tune.folds": 2},
 }
-STAGES = ["generative/dvc.yaml:fit@dcgan", "style/dvc.yaml:fit@transfer", "studies/dvc.yaml:fit@optimizers"]
+STAGES = [
+    "generative/dvc.yaml:fit@dcgan",
+    "style/dvc.yaml:fit@transfer",
+    "studies/dvc.yaml:fit@optimizers",
+    "studies/dvc.yaml:fit@search",
+]
 pytestmark = pytest.mark.cluster(lane=1)
 
 
@@ -70,6 +80,31 @@ def test_verdicts_are_tags(workspace: Workspace) -> None:
     assert style.data.metrics["test/content_loss"] > 0
 
 
+def study(workspace: Workspace, name: str) -> tuple[Any, list]:
+    """The run of a study, and those of its trials."""
+    runs = runs_of(workspace, "studies")
+    (fit,) = [run for run in runs if run.info.run_name == name]
+    return fit, [run for run in runs if run.data.tags.get("mlflow.parentRunId") == fit.info.run_id]
+
+
+def test_a_search_by_epochs_stops_early_and_shows_every_curve(workspace: Workspace) -> None:
+    from mlflow import MlflowClient
+
+    with (workspace.folder / "results/studies/search/search.csv").open() as file:
+        rows = {int(row["trial"]): row for row in csv.DictReader(file)}
+    assert sorted(row["epochs"] for row in rows.values()) == ["1", "1", "1", "4"], "the best of three goes on"
+    fit, trials = study(workspace, "search")
+    client = MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
+    for trial in trials:
+        row = rows[int(trial.info.run_name.split()[1])]
+        curve = client.get_metric_history(trial.info.run_id, "accuracy")
+        assert [point.step for point in curve] == list(range(1, int(row["epochs"]) + 1))
+        assert round(curve[-1].value, 9) == round(float(row["accuracy"]), 9), "the last epoch's, no mean"
+    assert len(trials) == 4
+    assert "pictures/search.png" in fit.artifacts
+    assert not list((workspace.folder / ".trainyard/runs").glob("search-*/trials/*/fit")), "the trials' checkpoints"
+
+
 def test_a_grid_tries_all_and_reports_mean_and_deviation(workspace: Workspace) -> None:
     with (workspace.folder / "results/studies/optimizers/search.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -79,9 +114,7 @@ def test_a_grid_tries_all_and_reports_mean_and_deviation(workspace: Workspace) -
         f"optimizers.{name}" for name in ("sgd", "adagrad", "rmsprop", "adam")
     }
     assert all(float(row["accuracy_std"]) >= 0 and 0 <= float(row["train_accuracy"]) <= 1 for row in rows)
-    runs = runs_of(workspace, "studies")
-    trials = [run for run in runs if run.data.tags["trainyard.stage"] == "trial"]
-    (fit,) = [run for run in runs if run.data.tags["trainyard.stage"] == "fit"]
+    fit, trials = study(workspace, "optimizers")
     assert len(trials) == 6
     assert "pictures/search.png" in fit.artifacts
     means = {round(float(row["accuracy"]), 12) for row in rows}

@@ -47,6 +47,7 @@ def drawings() -> dict[str, Figure]:
         "search": figures.search(TRIALS, "Search", "learning rate", "accuracy"),
         "confusion": figures.confusion(COUNTS, ["a", "b", "c"], "Confusion"),
         "grid": figures.grid(PICTURES, list("vwxyz"), "Mistakes", columns=3),
+        "trials": figures.trials([([0.5, 0.7, 0.8], True), ([0.3], False)], "Accuracy after each epoch", "accuracy"),
         "intervals": figures.intervals(ARMS, "Accuracy", "accuracy"),
         "bars": figures.bars(SECONDS, "Time", "seconds"),
     }
@@ -73,7 +74,7 @@ def test_the_same_drawings_have_the_same_bytes_whatever_the_process_and_its_sett
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=Path.cwd()
     )
     assert save_all(tmp_path / "mine") == save_all(tmp_path / "again") == json.loads(other.stdout)
-    assert len(list((tmp_path / "mine").iterdir())) == 12
+    assert len(list((tmp_path / "mine").iterdir())) == 14
 
 
 @pytest.mark.parametrize("name", drawings())

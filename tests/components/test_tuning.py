@@ -43,11 +43,11 @@ def peak(values: dict, accumulate: int, rung: int, folder: str, pause: float = 0
     return {"accuracy": 1 - error + 0.01 * rung, "loss": float(error)}
 
 
-def search(folder: Path, trial=peak, samples: int = 6, on_trial=None, parallel: int = 1, **arguments):
+def search(folder: Path, trial=peak, samples: int = 6, on_trial=None, parallel: int = 1, arms: str = "ab", **arguments):
     given = {"folder": str(folder), **arguments}
     return tuning.search(
         trial,
-        {"a": given, "b": given},
+        dict.fromkeys(arms, given),
         folder / "search",
         rungs=4,
         monitor=MONITOR,
@@ -135,6 +135,27 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(undisturbed, tmp_path
     assert len(again) == total - len(finished)
 
 
+def growing(values: dict, accumulate: int, rung: int, log: str, folder: str) -> dict[str, float]:
+    """Each rung needs what the one before left; the score is of the rung alone."""
+    left = Path(folder) / "left"
+    assert (left.read_text() if left.exists() else "") == "." * rung
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("." * (rung + 1))
+    note(log, f"{values['lr']:.6f} {rung}")
+    return {"accuracy": rung - abs(np.log10(values["lr"]) + 1), "loss": 0.0}
+
+
+def test_a_rung_goes_on_from_the_one_before_and_the_last_one_counts(cluster_of_two: str, tmp_path: Path) -> None:
+    given, options = {"a": {"log": str(tmp_path)}}, {"space": SPACE, "samples": 6, "seed": 3}
+    folder = tmp_path / "search"
+    found = tuning.search(growing, given, folder, rungs=4, monitor=MONITOR, cumulative=True, **options)["a"]
+    assert sorted(len(trial.parts) for trial in found) == [1, 1, 1, 1, 3, 4]
+    assert all(trial.scores == trial.parts[-1] and trial.rungs == trial.parts for trial in found)
+    assert best(found, MONITOR).scores["accuracy"] > 2
+    assert len(calls(tmp_path)) == sum(len(trial.parts) for trial in found)
+    assert not list(folder.rglob("fit")), "nothing is left of the fits"
+
+
 def hungry(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
     """Needs a quarter of the microbatch from its second rung on."""
     note(folder, f"{values['lr']:.6f} {rung} {accumulate}")
@@ -144,10 +165,9 @@ def hungry(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, f
 
 
 def test_out_of_memory_halves_the_microbatch_and_loses_nothing(cluster_of_two: str, tmp_path: Path) -> None:
-    found = search(tmp_path, hungry, samples=2)
-    for one in found.values():
-        assert any(trial.finished for trial in one)
-        assert all(trial.accumulate == (4 if len(trial.parts) > 1 else 1) for trial in one)
+    found = search(tmp_path, hungry, samples=2, arms="a")["a"]
+    assert any(trial.finished for trial in found)
+    assert all(trial.accumulate == (4 if len(trial.parts) > 1 else 1) for trial in found)
 
 
 def dying(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
@@ -184,7 +204,7 @@ def test_a_mistake_of_our_own_ends_the_search_at_once(cluster_of_two: str, tmp_p
         search(tmp_path, broken)
     assert len(calls(tmp_path)) <= 2
     with pytest.raises(Refusal, match=r"^task.start: no weights"):
-        search(tmp_path, refused)
+        search(tmp_path, refused, arms="a")
 
 
 def diverging(values: dict, accumulate: int, rung: int, folder: str) -> dict[str, float]:
@@ -196,7 +216,7 @@ def diverging(values: dict, accumulate: int, rung: int, folder: str) -> dict[str
 
 
 def test_a_trial_that_diverges_is_a_poor_one_and_no_more(cluster_of_two: str, tmp_path: Path) -> None:
-    found = search(tmp_path, diverging, samples=8)["a"]
+    found = search(tmp_path, diverging, samples=8, arms="a")["a"]
     assert [trial.number for trial in found] == list(range(8))
     assert all(("nan" in trial.diverged) <= (trial.values["lr"] > 0.1) for trial in found)
     assert any(trial.diverged and not trial.parts for trial in found)
@@ -204,7 +224,7 @@ def test_a_trial_that_diverges_is_a_poor_one_and_no_more(cluster_of_two: str, tm
     assert any(trial.diverged and trial.parts for trial in found)
     assert best(found, MONITOR).values["lr"] <= 0.1
     before = calls(tmp_path)
-    assert told({"a": search(tmp_path, diverging, samples=8)["a"]}) == told({"a": found})
+    assert told(search(tmp_path, diverging, samples=8, arms="a")) == told({"a": found})
     assert calls(tmp_path) == before
 
 
@@ -217,7 +237,7 @@ def test_a_death_by_memory_is_told_from_a_death_by_hand(tmp_path: Path, monkeypa
     monkeypatch.setattr(trials, "kernel_kills", lambda: next(kills))
 
     def attempt(search: str) -> Attempt:
-        return Attempt(lambda *_: {}, {"a": {}}, tmp_path, 1, "accuracy", search, config)
+        return Attempt(lambda *_: {}, {"a": {}}, tmp_path, 1, "accuracy", search, False, config)
 
     first = attempt("one")
     first._mark()  # ... and dies: by hand

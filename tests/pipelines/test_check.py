@@ -115,8 +115,15 @@ RECIPES = [
     ("fit/ema", 1.5, "recipe.yaml: fit.ema: must be a number from 0 to 1 or null, not 1.5"),
     ("tune", {**TUNE, "folds": "3"}, "recipe.yaml: tune.folds: must be a whole number of at least 1, not '3'"),
     ("tune", {"folds": 3}, "recipe.yaml: tune: section 'search' is missing"),
-    ("tune", {"search": TUNE["search"]}, "recipe.yaml: tune: section 'folds' is missing"),
-    ("tune", {**TUNE, "seeds": 3}, "recipe.yaml: tune: unknown section 'folds'"),
+    ("tune", {"search": TUNE["search"]}, "recipe.yaml: tune: needs folds or seeds or epochs, one of them; it has none"),
+    (
+        "tune",
+        {**TUNE, "seeds": 3},
+        "recipe.yaml: tune: needs folds or seeds or epochs, one of them; it has folds and s",
+    ),
+    ("tune", {"epoch": 3, "search": TUNE["search"]}, "unknown section 'epoch' (did you mean 'epochs'?)"),
+    ("tune", {"epochs": 0.5, "search": TUNE["search"]}, "recipe.yaml: tune.epochs: must be a whole number of at least"),
+    ("tune", {"epochs": 3, "search": {"space": {"fit.epochs": {"low": 1, "high": 9}}}}, "fit.epochs is what recipe.ya"),
     ("tune", {"seeds": 0, "search": TUNE["search"]}, "recipe.yaml: tune.seeds: must be a whole number of at least 1"),
     ("seed", "zero", "recipe.yaml.seed: must be a whole number of at least 0, not 'zero'"),
 ]

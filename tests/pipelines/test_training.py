@@ -16,6 +16,7 @@ from components.journal import STOP
 from components.peers import Peers, fork
 from components.refusal import Stopped
 from pipelines import training, verdict
+from pipelines.trial import fold
 
 SECTION: dict[str, Any] = {
     "task": {
@@ -35,7 +36,7 @@ def prepared(folder: Path, **data: Any) -> dict[str, str]:
 
 def trial(paths: dict[str, str], **fit: Any) -> dict[str, float]:
     section = {**SECTION, "fit": SECTION["fit"] | fit}
-    return training.trial({}, 1, rung=1, section=section, count=4, seed=0, **paths)
+    return fold({}, 1, rung=1, section=section, count=4, seed=0, **paths)
 
 
 def fits(folder: Path, count: int) -> list[dict[str, Any]]:
