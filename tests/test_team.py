@@ -27,7 +27,7 @@ from tests.workspace import Workspace, clone
 pytestmark = pytest.mark.cluster(lane=2)
 SMALL = {
     "data.source.per_class": 40,
-    "pretrain.fit.epochs": 12,
+    "pretrain.fit.epochs": 6,
     "pretrain.fit.checkpoint_seconds": 1.0,
     "tune.folds": 2,
     "tune.search.samples": 2,
