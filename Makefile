@@ -33,7 +33,7 @@ doctor: env ## is everything here? each problem with its remedy
 	@$(BIN)/trainyard doctor
 
 test: env ## the tests
-	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test-slow: env ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Two of the processes (`pytest -n 3`) take a lane each of what starts stages on a cluster, much of which is waiting
-    for processes to start; the others, and who is done, go through the other files.
+    """Of two processes (`pytest -n 2`) each takes a lane of what starts stages on a cluster, most of which is waiting
+    for processes to start; who is done goes through the other files.
     """
     from xdist.scheduler import LoadScopeScheduling
 
