@@ -129,8 +129,8 @@ def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
 
 
 def compared(trials: list[Trial], score: str, by: str = "folds") -> Any:
-    """Mean and standard deviation over the folds (or seeds) of every trial that finished, these below; over epochs, the
-    curve of every trial."""
+    """The trials that finished: mean and standard deviation over the folds or seeds, these below; of epochs, all as
+    curves."""
     if by == "epochs":
         tried = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
         return figures.trials(tried, f"{score} after each epoch", score)

@@ -52,7 +52,8 @@ def seed(
     seed: int,
 ) -> dict[str, float]:
     """With the seed `seed + rung`, trained on all of the training split and scored on the validation split."""
-    train, device = train_feed(prepared, augmented, None, _alone().device), _alone().device
+    device = _alone().device
+    train = train_feed(prepared, augmented, None, device)
     judge = Feed(Store(prepared).split("validation"), None, device)
     return _whole(recipe.overlay(section, values), accumulate, seed + rung, prepared, augmented, train, judge, judge)
 

@@ -102,7 +102,9 @@ def test_a_search_by_epochs_stops_early_and_shows_every_curve(workspace: Workspa
         assert round(curve[-1].value, 9) == round(float(row["accuracy"]), 9), "the last epoch's, no mean"
     assert len(trials) == 4
     assert "pictures/search.png" in fit.artifacts
-    assert not list((workspace.folder / ".trainyard/runs").glob("search-*/trials/*/fit")), "the trials' checkpoints"
+    left = {file.name for file in (workspace.folder / ".trainyard/runs").glob("search-*/trials/*/*")}
+    assert "trial.json" in left
+    assert "fit" not in left, "the trials' checkpoints"
 
 
 def test_a_grid_tries_all_and_reports_mean_and_deviation(workspace: Workspace) -> None:
