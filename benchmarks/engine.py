@@ -6,7 +6,8 @@ can't be undone), in turn; ratios are taken within a round, and the median over 
 (a) bare:      the eager loop as people write it, tensors in memory, shuffled by index
 (b) limit:     the same loop given the engine's settings: allocator, channels-last, foreach optimiser
 engine:        engine.fit on the Arrow file, journal and checkpoints on, replayed to MLflow by a second thread
-pair:          the same on two workers of one thread each, which exchange their gradients
+pair:          the same on two workers of one thread each, which exchange their gradients through shared memory
+sockets:       the same over loopback, as between machines
 lightning, accelerate: their loops over a TensorDataset DataLoader; textbook: a Dataset with per-sample transforms
 """
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 BATCH, CLASSES, SIDE = 128, 10, 28
 SYSTEMS = ("lenet", "resnet")
-CONTENDERS = ("bare", "limit", "engine", "pair", "lightning", "accelerate", "textbook")
+CONTENDERS = ("bare", "limit", "engine", "pair", "sockets", "lightning", "accelerate", "textbook")
+
+OURS = CONTENDERS[:5]  # whose precision can be chosen
 
 
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,8 +134,9 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
     return epoch
 
 
-def pair(peers: Peers, system: str, count: int, precision: str, stdin: int) -> None:
+def pair(peers: Peers, system: str, count: int, precision: str, stdin: int, shares: bool) -> None:
     """One of two workers; the first is told when to run an epoch (a forked process has no standard input)."""
+    peers.shares = shares
     epoch = engine(system, count, precision, peers)
 
     def together() -> None:
@@ -262,10 +266,10 @@ MAKERS: dict[str, Callable[..., Callable[[], None]]] = {
 
 
 def serve(contender: str, system: str, count: int, precision: str) -> None:
-    if contender == "pair":
+    if contender in ("pair", "sockets"):
         from components import peers
 
-        return peers.fork(pair, 2, system, count, precision, os.dup(0))
+        return peers.fork(pair, 2, system, count, precision, os.dup(0), contender == "pair")
     return race.serve(MAKERS[contender](system, count, precision))
 
 
@@ -291,17 +295,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="beside bare and limit")
     parser.add_argument("--seconds", type=float, default=4.0, help="about how long one epoch takes")
     given = parser.parse_args()
     if given.serve:
         contender, system, count, precision = given.serve
         return serve(contender, system, int(count), precision)
     bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else False
+    names = tuple(name for name in CONTENDERS if name in {"bare", "limit", *given.contenders})
     for system, speed in (("lenet", 9000), ("resnet", 900)):
         count = int(speed * given.seconds) // BATCH * BATCH
-        table(system, "float32", speeds_of(system, "float32", CONTENDERS, given.rounds, count))
+        table(system, "float32", speeds_of(system, "float32", names, given.rounds, count))
         if system == "resnet" and bfloat16:
-            table(system, "bfloat16", speeds_of(system, "bfloat16", CONTENDERS[:4], given.rounds, count))
+            ours = tuple(name for name in names if name in OURS)
+            table(system, "bfloat16", speeds_of(system, "bfloat16", ours, given.rounds, count))
     return None
 
 

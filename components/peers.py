@@ -16,8 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from components import shared_memory
 from components.ports import free_port
 from components.refusal import Stopped
+from components.shared_memory import SharedMemory
 
 PATIENCE = timedelta(minutes=10)
 FOREVER = timedelta(days=365)  # for one whose neighbours have more to do; a neighbour that dies ends the wait
@@ -28,6 +30,11 @@ class Peers:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shares: bool = True  # memory with the others, until it is seen that it does not
+    memory: SharedMemory | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.shares = self.shares and self.device.type == "cpu"
 
     def gather(self, value: Any) -> list[Any]:
         """Everybody's `value`, in rank order, on every worker. Pickled and unpickled within one run only."""
@@ -45,13 +52,32 @@ class Peers:
         dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
         return box[0]
 
-    def exchange(self, out: Tensor, values: Tensor, out_rows: list[int], rows: list[int]) -> None:
-        """All-to-all over the first axis: `rows[w]` rows of `values` go to worker w."""
-        dist.all_to_all_single(out, values, out_rows, rows)
+    def exchange(self, values: Tensor, rows: list[int]) -> Tensor:
+        """All-to-all: values [size, rows[rank], width], of which values[w] goes to worker w -> [sum(rows), width].
 
-    def collect(self, out: Tensor, part: Tensor) -> None:
-        """All-gather of equal parts into `out` [size * part]."""
+        rows: how many each worker sends to each.
+        """
+        size, width = values.shape[0], values.shape[2]
+        if memory := self._memory(size * max(rows) * width * values.element_size()):
+            return memory.exchange(values, rows)
+        out = values.new_empty(sum(rows), width)
+        dist.all_to_all_single(out, values.reshape(-1, width), rows, [rows[self.rank]] * size)
+        return out
+
+    def collect(self, part: Tensor) -> Tensor:
+        """All-gather of equal parts [length] -> [size * length]."""
+        if memory := self._memory(part.numel() * part.element_size()):
+            return memory.collect(part)
+        out = part.new_empty(self.size * len(part))
         dist.all_gather_into_tensor(out, part)
+        return out
+
+    def _memory(self, room: int) -> SharedMemory | None:
+        """What all share, with that room for each (they ask for the same); None where they don't."""
+        if self.shares and (self.memory is None or self.memory.room < room):
+            self.memory = shared_memory.between(self, room)
+            self.shares = self.memory is not None
+        return self.memory if self.shares else None
 
     @contextmanager
     def apart(self) -> Iterator[Peers]:

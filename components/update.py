@@ -232,15 +232,12 @@ class Update:
         width = -(-length // size)
         fronts = [frontier(owned(self.shards, size, rank)) for rank in range(size)]
         padded = nn.functional.pad(flat, (0, width * size - length))
-        outgoing = padded.view(len(flat), size, width).transpose(0, 1).reshape(-1, width)
-        incoming = flat.new_empty(sum(map(len, fronts)), width)
-        self.peers.exchange(incoming, outgoing, [len(front) for front in fronts], [len(flat)] * size)
+        outgoing = padded.view(len(flat), size, width).transpose(0, 1)
+        incoming = self.peers.exchange(outgoing, [len(front) for front in fronts])
         tree = Tree(torch.Tensor.add_)
         for (start, level), row in zip((block for front in fronts for block in front), incoming, strict=True):
             tree.push(start, level, row)
-        total = flat.new_empty(size * width)
-        self.peers.collect(total, tree.total().contiguous())
-        return total[:length]
+        return self.peers.collect(tree.total())[:length]
 
 
 class _Buffers:

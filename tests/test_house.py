@@ -38,7 +38,7 @@ LAYERS = [
     ("components.recipe", "components.journal", "components.proposals"),
     ("components.alerts",),
     ("components.refusal", "components.ranges", "components.ports", "components.home", "components.diagnosis"),
-    ("components.background", "components.json_file", "components.prestart"),
+    ("components.background", "components.json_file", "components.prestart", "components.shared_memory"),
 ]
 OWNERS = {
     "ray": {

@@ -18,7 +18,10 @@ def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     joined = peers.join(rank, 2, "127.0.0.1", port, torch.device("cpu"))
+    joined.shares = exchange != "sockets"
     joined.gather("all here")
+    if exchange == "memory":
+        joined.exchange(torch.ones(2, 1, 1), [1, 1])
     group = joined.apart()
     if exchange == "apart":
         group.__enter__()
@@ -30,12 +33,12 @@ def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
         elif exchange == "apart":
             group.__exit__(None, None, None)
         else:
-            joined.exchange(torch.empty(2), torch.ones(2), [1, 1], [1, 1])
+            joined.exchange(torch.ones(2, 1, 1), [1, 1])
     except Exception as error:
         (folder / "seen").write_text(f"{peers.lost(error)} {type(error).__name__}: {error}")
 
 
-@pytest.mark.parametrize("exchange", ["gather", "exchange", "apart"])
+@pytest.mark.parametrize("exchange", ["gather", "memory", "sockets", "apart"])
 def test_a_dead_neighbour_is_told_from_a_mistake_of_our_own(exchange: str, tmp_path: Path) -> None:
     fork, port = multiprocessing.get_context("fork"), free_port()
     workers = [fork.Process(target=_worker, args=(rank, port, exchange, tmp_path)) for rank in (0, 1)]
