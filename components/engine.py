@@ -39,7 +39,7 @@ DIVERGED, SHOWN = "diverged.json", 6  # in a run's folder: the batch whose loss 
 @dataclass
 class Outcome:
     state: State
-    scores: Scores  # of the last evaluation, or of the best one when the best weights are kept
+    scores: Scores  # of the last evaluation, or of the best one when the best weights are kept; after `finish`
     epochs: int
     done: bool  # False when stopped by `until`
     noise_scale: float | None = None  # of the gradient at the end, in examples, where it was asked for
@@ -134,6 +134,11 @@ def fit(
         meter.restore_best(state)
         state.carry.clear()
         task.finish(state, partial(_over, peers, train, batch))
+        if validation is not None and type(task).finish is not Task.finish:
+            meter.scores = evaluate(task, state, validation, peers)[0]
+            if journal is not None:
+                values = {f"validation/{name}": value for name, value in meter.scores.items()}
+                journal.write("metric", step=state.step, epoch=state.step / walk.steps_per_epoch, values=values)
         meter.done = True
         _save(folder, peers, state, update.mine, meter, journal)
     noise = None if meter.noise is None else meter.noise.value

@@ -1,11 +1,14 @@
 """Where unfinished work, the local tracking store and raw data live: the repository itself.
 
-`dvc exp run --queue` and `--temp` run a copy of the repository in its `.dvc/tmp/exps`, which is deleted afterwards.
+`dvc exp run --queue` and `--temp` run a copy of the repository in its `.dvc/tmp/exps`, which is deleted afterwards; git
+knows nothing of raw data, so neither does the copy.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+RAW = Path("data/raw")
 
 
 def home() -> Path:
@@ -16,3 +19,17 @@ def home() -> Path:
         if parts[index : index + 3] == (".dvc", "tmp", "exps"):
             return Path(*parts[:index])
     return here
+
+
+def lend_raw() -> None:
+    """In such a copy: links to the files in the repository's data/raw, in folders of its own (DVC reads no linked ones)."""
+    kept = home() / RAW
+    if home() == Path.cwd() or not kept.is_dir():
+        return
+    RAW.mkdir(parents=True, exist_ok=True)
+    for path in kept.rglob("*"):
+        lent = RAW / path.relative_to(kept)
+        if path.is_dir() and not path.is_symlink():
+            lent.mkdir(exist_ok=True)
+        elif not lent.exists():
+            lent.symlink_to(path.resolve())

@@ -91,8 +91,8 @@ class Update:
     ) -> None:
         self.state, self.peers, self.seed, self.shards = state, peers, seed, shards
         self.mine = owned(shards, peers.size, peers.rank)
-        self.bfloat16, self.clip, self.accumulate = precision == "bfloat16", clip, accumulate
-        self.norms = norms
+        self.bfloat16, self.clip, self.norms = precision == "bfloat16", clip, norms
+        self.accumulate, self.learned = accumulate, dict[str, int]()  # by the shapes that ran out of memory
         self.batches: list[Batch] = []
         self.weights: list[float] = []
         self.calls = 0
@@ -179,28 +179,34 @@ class Update:
         return Shard(batch, self.generator.manual_seed(key + 1), index, dict(self.state.carry.get(index, {})))
 
     def _guarded(self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int) -> Vector:
-        """Out of memory halves the microbatch and tries again from the step's own state."""
+        """Out of memory halves the microbatch and tries again from the step's own state.
+
+        What was learned holds for shards of the same shapes alone: were it for all later ones, the result would hang on
+        which shards a worker had before, and on where a run was interrupted.
+        """
+        key = str([_shapes(values) for values in batch.values()])
+        parts = self.learned.get(key, self.accumulate)
         while True:
             self.buffers.rewind()
             try:
                 shard = self._shard(index, batch, draw)
-                values = self._accumulated(function, shard)
+                values = self._accumulated(function, shard, parts)
                 if shard.carry:
                     self.state.carry[index] = shard.carry
                 return values
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or self.accumulate >= _rows(batch):
+                if not out_of_memory(error) or parts >= _rows(batch):
                     raise
-            self.accumulate = min(2 * self.accumulate, _rows(batch))  # the error, and what it held, is gone by here
+            parts = self.learned[key] = min(2 * parts, _rows(batch))  # the error, and what it held, is gone by here
             if self.peers.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _accumulated(self, function: Callable[[State, Shard], Vector], shard: Shard) -> Vector:
-        if self.accumulate == 1:
+    def _accumulated(self, function: Callable[[State, Shard], Vector], shard: Shard, parts: int) -> Vector:
+        if parts == 1:
             return function(self.state, shard)
         rows, total, carried = _rows(shard.batch), None, []
-        for part in range(self.accumulate):
-            cut = slice(rows * part // self.accumulate, rows * (part + 1) // self.accumulate)
+        for part in range(parts):
+            cut = slice(rows * part // parts, rows * (part + 1) // parts)
             if cut.start == cut.stop:
                 continue
             batch, carry = ({n: values[cut] for n, values in whole.items()} for whole in (shard.batch, shard.carry))
@@ -306,6 +312,10 @@ def squared_norm(gradients: Vector) -> Tensor:
 def _with_norm(values: Vector) -> Vector:
     """Behind the scalars of a shard, the squared norm of the gradients before them."""
     return [*values[:-1], torch.cat([values[-1], squared_norm(values[:-1])])]
+
+
+def _shapes(values: Any) -> Any:
+    return tuple(values.shape) if isinstance(values, Tensor) else [len(one) for one in values]
 
 
 def _rows(batch: Batch) -> int:

@@ -6,6 +6,8 @@ from typing import Any
 
 from components import proposals, recipe
 from components.alerts import Alerts
+from components.data.dataset import own_files
+from components.home import RAW
 from components.refusal import Refusal
 from pipelines import finetune, pretrain
 
@@ -18,7 +20,11 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_values(params, {"seed": "Natural"}, where)
     recipe.check_sections(params["data"], {"source": True, "target": True}, f"{where}: data")
     for role, section in params["data"].items():
-        check_data(section, f"data.{role}")
+        for path in own_files(check_data(section, f"data.{role}")):
+            if not path.resolve().is_relative_to(RAW.resolve()):
+                raise Refusal(
+                    f"data.{role}: {path} lies outside {RAW}, where changes are seen; put it there, not a link"
+                )
     recipe.check_sections(params["augment"], {"copies": True, "transforms": True}, f"{where}: augment")
     recipe.check_values(params["augment"], {"copies": "Natural"}, "augment")
     if not isinstance(params["augment"]["transforms"], list):
@@ -62,11 +68,11 @@ def check_recipe(content: dict[str, Any], where: str) -> None:
         check_tune(content["tune"], section, f"{where}: tune", ("folds", "seeds", "epochs"))
 
 
-def check_data(section: Any, where: str) -> None:
-    """The section of a data set, which is built (that reads nothing), so that its own checks speak, too."""
+def check_data(section: Any, where: str) -> Any:
+    """The data set of the section; building it reads nothing, and its own checks speak, too."""
     recipe.check_use(section, where, whole=True)
     try:
-        recipe.build(section)
+        return recipe.build(section)
     except Refusal as refusal:
         raise Refusal(f"{where}.{refusal}") from None
 

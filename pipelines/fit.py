@@ -2,7 +2,7 @@
 
 A `tune` section searches before: over folds of the training split, or over seeds or the epochs of a fit, scored on the
 validation split; the best values take the place of the recipe's. Data prepared for one recipe serve every other that
-names the same data.
+names the same data, while a user's own files keep their bytes.
 
 results/<family>/<system>/metrics.json   scores on the split kept for the end, the monitored one with its interval
                           cost.json      parameters, operations a prediction, seconds of training, samples a second
@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from components import cluster, figures, journal, recipe, tuning
+from components.data.dataset import own_files
 from components.json_file import write_json
 from components.refusal import Refusal
 from components.trials import Trial, best, describe
 from pipelines import verdict
 from pipelines.check import check_recipe
-from pipelines.stage import Stage, code_digest, history, stage, table, work
+from pipelines.stage import Stage, bytes_digest, code_digest, history, stage, table, work
 
 RESULTS = Path("results")
 RUNGS = {kind: f"pipelines.trial.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
@@ -38,8 +39,8 @@ def main(path: str) -> None:
     check_recipe(given, path)
     family, system = Path(path).parent.name, Path(path).stem
     out, seed = RESULTS / family / system, given.get("seed", 0)
-    data = work() / "prepared" / recipe.digest([given["data"], code_digest()])[:16]
-    with stage("fit", {"name": family, **given}, given, origins(given["task"]), title=system) as run:
+    data, own = prepared(given["data"])
+    with stage("fit", {"name": family, **given}, given, [*origins(given["task"]), *own], title=system) as run:
         section = {"task": given["task"], "fit": given["fit"]}
         if "tune" in given:
             ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
@@ -65,6 +66,12 @@ def main(path: str) -> None:
         run.tell(f"{found['split']} {told}")
         for name, value in found["tags"].items():
             run.tell(f"{name}: {value}")
+
+
+def prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
+    """Where the section `data` is prepared, and the files of a user's own that it reads: their bytes decide it, too."""
+    own = {str(path): bytes_digest(path) for path in own_files(recipe.build(data))}
+    return work() / "prepared" / recipe.digest([data, own, code_digest()])[:16], list(own)
 
 
 def origins(task: dict[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from components import cluster, journal, prestart, recipe
-from components.home import home
+from components.home import home, lend_raw
 from components.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
 from components.json_file import write_json
 from components.refusal import Later, Stopped
@@ -137,6 +137,7 @@ def stage(
     tracked: the values that decide the stage's result; with the bytes of `inputs` and of the code they key its folder.
     title: of a run that stands alone; others are runs below their pipeline's.
     """
+    lend_raw()
     importing = time.time() - psutil.Process().create_time()
     started = time.monotonic()
     digests = {path: digest(path) for path in inputs}
@@ -245,11 +246,16 @@ def code_digest() -> str:
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256: of prepared data its manifest's; of any other file or folder over names and bytes."""
-    folder = Path(path)
-    if (folder / "manifest.json").is_file():
-        return str(json.loads((folder / "manifest.json").read_text())["digest"])
-    return _digest(folder.parent, [p for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else [folder])
+    """SHA-256: of prepared data its manifest's; of any other file or folder `bytes_digest`."""
+    manifest = Path(path) / "manifest.json"
+    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    return str(content["digest"]) if "digest" in content else bytes_digest(path)
+
+
+def bytes_digest(path: str | Path) -> str:
+    """SHA-256 over the names and bytes of a file, or of all files in a folder."""
+    place = Path(path)
+    return _digest(place.parent, [p for p in place.rglob("*") if p.is_file()] if place.is_dir() else [place])
 
 
 def seconds() -> dict[str, dict[str, float]]:

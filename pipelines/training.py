@@ -92,9 +92,12 @@ def watched_split(names: list[str]) -> str | None:
 
 
 def ready(peers: Peers, data: dict[str, Any], folder: str, task: dict[str, Any]) -> dict[str, Any]:
-    """Prepares the section `data` below `folder`, unless it is there: {digest, splits, monitor, trivial}."""
+    """Prepares the section `data` below `folder`, unless it is there, whole: {digest, splits, monitor, trivial}."""
     prepared, augmented = Path(folder) / "prepared", Path(folder) / "augmented"
-    if not peers.broadcast((augmented / "statistics.json").is_file()):
+    there = (augmented / "statistics.json").is_file()
+    if there and peers.rank == 0:
+        Store(prepared).verify()
+    if not peers.broadcast(there):
         prepare.write_one(peers, recipe.build(data), prepared)
         peers.gather(None)  # nobody reads before all is written
         augment.normalise(peers, Store(prepared), augmented)

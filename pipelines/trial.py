@@ -77,7 +77,7 @@ def epoch(
     train = train_feed(prepared, augmented, None, peers.device)
     judge = Feed(Store(prepared).split("validation"), None, peers.device)
     changes = {"epochs": epochs, "evaluate_every": 1}
-    fit = {"seed": seed, "batch": 128, "accumulate": accumulate} | recipe.arguments(section["fit"]) | changes
+    fit = {"seed": seed, "batch": 128} | _parted(section["fit"], accumulate) | changes
     until = (rung + 1) * train.order(fit["batch"], seed).steps_per_epoch
     at.mkdir(parents=True, exist_ok=True)
     task: Task = recipe.build(section["task"])
@@ -94,6 +94,12 @@ def parted(everything: Feed, count: int, seed: int) -> list[tuple[np.ndarray, np
 
 def _alone() -> Peers:
     return Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _parted(fit: dict[str, Any], accumulate: int) -> dict[str, Any]:
+    """A section's arguments, each batch in at least as many microbatches as were learned to be needed."""
+    found = recipe.arguments(fit)
+    return found | {"accumulate": max(accumulate, found.get("accumulate", 1))}
 
 
 def _steered(fit: dict[str, Any]) -> bool:
@@ -113,7 +119,7 @@ def _whole(
 ) -> dict[str, float]:
     """One whole fit on `train`, scored on `judge`; `watched` says when to stop and what to keep, if that is asked."""
     peers = _alone()
-    fit = {"seed": seed, "accumulate": accumulate} | recipe.arguments(section["fit"])
+    fit = {"seed": seed} | _parted(section["fit"], accumulate)
     if not _steered(fit):
         fit |= {"evaluate_every": fit.get("epochs", 10)}
     task: Task = recipe.build(section["task"])

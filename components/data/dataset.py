@@ -12,6 +12,7 @@
             yield {"image": picture, "label": 0}
 
 One class a file. The constructor takes plain arguments; a set read from original files takes `raw: str = "data/raw"`.
+Files without a known digest may change: a set that reads such names them, as paths, in `own`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ class Dataset(Described, Protocol):
 
 
 Job = tuple[str, int]  # split, part
+
+
+def own_files(dataset: Any) -> list[Path]:
+    """Files and folders that decide the data and may change, a user's own; also those of the set it wraps (`of`)."""
+    wrapped = getattr(dataset, "of", None)
+    return [*getattr(dataset, "own", []), *(own_files(wrapped) if wrapped is not None else [])]
 
 
 def jobs(dataset: Dataset) -> list[Job]:

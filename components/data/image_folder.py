@@ -40,6 +40,7 @@ class ImageFolder:
         seed: Natural = 0,
     ) -> None:
         self.folder, self.size, self.colour = Path(folder), size, colour
+        self.own = [self.folder]
         self.test, self.validation, self.seed = test, validation, seed
         if not self.folder.is_dir():
             raise Refusal(f"folder: {folder} is no folder; put one sub-folder of pictures a class there")

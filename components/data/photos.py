@@ -50,6 +50,8 @@ class Photos:
         if not styles:
             raise Refusal("styles: name at least one picture")
         self.pictures, self.size, self.raw = [content, *styles], tuple(size), Path(raw) / self.name
+        files = [self.raw / name for name in self.pictures if name not in KNOWN]
+        self.own = [file for file in files if file.is_file()]  # scikit-learn's lie elsewhere
         self.classes = ["content", *(f"style: {Path(name).stem}" for name in styles)]
         self.columns = {"image": Column("uint8", (*self.size, 3)), "role": Column("int64")}
 

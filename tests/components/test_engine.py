@@ -407,3 +407,24 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(digits: Path, tmp_path: P
     (whole / "again").touch()
     fork(ask_to_stop, 1, digits, whole)
     assert result(run) == result(whole)
+
+
+class Crowned(Classification):
+    """What `finish` fits changes every answer."""
+
+    def finish(self, state: State, over) -> None:
+        with torch.no_grad():
+            state.modules["net"].head.bias[3] += 100
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) -> None:
+    """A search compares, and a diagnosis reads, what is exported; the journal's last line says the same."""
+    task, (train, test) = Crowned(Softmax, partial(optimizers.sgd, lr=0.1)), feeds(digits)
+    options = {"epochs": 2, "batch": 50, "keep": keep}
+    found = [engine.fit(task, spec(digits), train, test, tmp_path, **options) for _ in range(2)]
+    scores, predictions = engine.evaluate(task, found[0].state, test)
+    assert set(predictions["label"]) == {3}
+    assert found[0].scores == found[1].scores == scores
+    lines = [r.payload["values"] for r in journal.read(tmp_path / journal.LOG) if r.kind == "metric"]
+    assert lines[-1] == {f"validation/{name}": value for name, value in scores.items()}

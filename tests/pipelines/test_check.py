@@ -158,6 +158,20 @@ def test_a_file_that_is_not_there_is_refused(capsys) -> None:
     assert "missing.yaml: no such recipe" in refused(capsys, "fit", "missing.yaml")
 
 
+@pytest.mark.parametrize("where", ["pictures", "data/raw/linked"])
+def test_files_of_ones_own_lie_where_changes_are_seen(where: str, here: Path, capsys) -> None:
+    """The flagship's `prepare` depends on data/raw; DVC does not look into a linked folder."""
+    for folder in (here / "pictures", here / "data/raw/mine"):
+        (folder / "cat").mkdir(parents=True)
+    (here / "data/raw/linked").symlink_to(here / "pictures")
+    section = {"use": "data.image_folder.ImageFolder", "folder": where}
+    Path("params.yaml").write_text(yaml.safe_dump(changed(PARAMS, "data/target", section)))
+    assert f"data.target: {where} lies outside data/raw" in refused(capsys, "plan", "params.yaml")
+    section["folder"] = "data/raw/mine"
+    Path("params.yaml").write_text(yaml.safe_dump(changed(PARAMS, "data/target", section)))
+    assert main(["plan", "params.yaml"]) == 0
+
+
 def test_what_is_right_passes(capsys) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     Path("recipe.yaml").write_text(yaml.safe_dump(changed(RECIPE, "tune", TUNE)))

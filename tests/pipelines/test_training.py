@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from components import checkpoint, engine, recipe
 from components.data.feed import Feed
@@ -14,8 +16,8 @@ from components.data.order import folds
 from components.data.store import Store
 from components.journal import STOP
 from components.peers import Peers, fork
-from components.refusal import Stopped
-from pipelines import training, verdict
+from components.refusal import Refusal, Stopped
+from pipelines import fit, stage, training, verdict
 from pipelines.trial import fold
 
 SECTION: dict[str, Any] = {
@@ -115,12 +117,54 @@ def test_the_noise_scale_is_told_where_it_was_asked_for(tmp_path: Path) -> None:
     assert heard == plain
 
 
+def test_a_changed_picture_of_ones_own_is_prepared_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Added, replaced or renamed, also below a set that wraps it; a known file cannot change."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/raw/mine"
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(np.full((8, 8), 20 * number, np.uint8)).save(folder / label / f"{number}.png")
+    mine: dict[str, Any] = {"use": "data.image_folder.ImageFolder", "folder": "data/raw/mine", "size": 8}
+    section = {"use": "data.proposals.SelectiveSearch", "of": mine}
+    places, inputs = [], []
+    for change in (
+        lambda: None,
+        lambda: Image.fromarray(np.full((8, 8), 7, np.uint8)).save(folder / "cat/new.png"),
+        lambda: (folder / "cat/1.png").write_bytes((folder / "cat/2.png").read_bytes()),
+        lambda: (folder / "cat/3.png").rename(folder / "dog/9.png"),
+    ):
+        change()
+        places.append(fit.prepared(mine)[0])
+        assert fit.prepared(mine) == (places[-1], ["data/raw/mine"])
+        assert fit.prepared(section)[1] == ["data/raw/mine"]
+        inputs.append(stage.digest("data/raw/mine"))
+        training.ready(Peers(), mine, str(places[-1]), SECTION["task"])
+    assert len(set(places)) == len(set(inputs)) == 4
+    rows = [{s: v["rows"] for s, v in Store(at / "prepared").manifest["splits"].items()} for at in places]
+    assert rows == [{"train": 8, "test": 2}, *[{"train": 9, "test": 2}] * 3]
+    assert fit.prepared({"use": "data.photos.Photos"})[1] == []
+    (tmp_path / "data/raw/photos").mkdir()
+    (tmp_path / "data/raw/photos/me.jpg").write_bytes(b"a")
+    assert fit.prepared({"use": "data.photos.Photos", "content": "me.jpg"})[1] == ["data/raw/photos/me.jpg"]
+
+
+def test_prepared_data_that_were_damaged_are_refused(tmp_path: Path) -> None:
+    paths = prepared(tmp_path)
+    file = Path(paths["prepared"]) / "train-000.arrow"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(Refusal, match=r"SHA-256 is .* prepare it again"):
+        prepared(tmp_path)
+
+
 def test_every_fit_of_a_stage_leaves_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stage that trains has the validation split to judge by, the one that scores the test split."""
     monkeypatch.chdir(tmp_path)
     paths = prepared(tmp_path / "data", labels=20, validation=200)
-    fit = {"section": SECTION, "run": "run", "out": "model", "seed": 0}
-    trained = training.examined(Peers(), fit, **paths)
+    only = {"section": SECTION, "run": "run", "out": "model", "seed": 0}
+    trained = training.examined(Peers(), only, **paths)
     assert trained["scores"] == trained["seen"]["validation"]
     ((scores, _, scored),) = training.score(Peers(), ["model"], paths["prepared"], "test")
     assert scores == scored["seen"]["test"]
