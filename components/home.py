@@ -22,7 +22,7 @@ def home() -> Path:
 
 
 def lend_raw() -> None:
-    """In such a copy: links to the files in the repository's data/raw, in folders of its own (DVC reads no linked ones)."""
+    """In such a copy: links to the files in the repository's data/raw; no linked folders, which DVC does not read."""
     kept = home() / RAW
     if home() == Path.cwd() or not kept.is_dir():
         return
