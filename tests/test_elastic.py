@@ -23,7 +23,7 @@ from components.peers import Peers
 from pipelines.run import BIN, local_cluster
 from pipelines.training import train_all
 
-pytestmark = pytest.mark.cluster(lane=2)
+pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]
 FIT = {"epochs": 100, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seconds": 1e6}  # saved on notice alone
 DRIVER = """
     import json, sys

@@ -1,15 +1,22 @@
-"""Recipes of the families through real DVC, Ray and MLflow, small: results, pictures, search tables, served models."""
+"""Recipes of the families through real DVC, Ray and an MLflow server, small: results, pictures, search tables, served
+models; and what the environment keeps secret is in nothing that they leave behind, and in nothing that they say.
+"""
 
 from __future__ import annotations
 
 import csv
+import os
 import re
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components import prestart
+from components import ports, prestart, tracker
 from tests.workspace import Workspace, clone
 
 CHANGES = {
@@ -21,6 +28,15 @@ CHANGES = {
         **{"tune.epochs": 4, "tune.search.samples": 4},
     },
     "pipelines/studies/optimizers.yaml": {"data.labels": 100, "fit.epochs": 1, "tune.folds": 2},
+    "pipelines/vision/mlp.yaml": {"fit.epochs": 2, "task.optimizer.lr": 1e30, "fit.log_every": 1},  # diverges
+}
+SECRETS = {  # variables that hold one, beside the tracker's address
+    "AWS_ACCESS_KEY_ID": "canary-id-5f1c",
+    "AWS_SECRET_ACCESS_KEY": "canary-key-77aa",
+    "DATABASE_URL": "postgresql://user:canary-database-1b@localhost/db",
+    "GITHUB_TOKEN": "canary-token-90ce",
+    "MLFLOW_TRACKING_PASSWORD": "canary-password-31",
+    "TRAINYARD_WEBHOOK": "https://hooks.example/canary-hook-2d",
 }
 STAGES = [
     "generative/dvc.yaml:fit@dcgan",
@@ -32,17 +48,40 @@ pytestmark = pytest.mark.cluster(lane=1)
 
 
 @pytest.fixture(scope="module")
-def workspace(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     made = clone(tmp_path_factory.mktemp("families"), CHANGES)
-    made.environment |= {"RAY_ADDRESS": cluster_of_two, prestart.KEPT: cluster_of_two}
-    made.trainyard("run", *(f"pipelines/{stage}" for stage in STAGES))
-    return made
+    port = ports.free_port()
+    command = tracker.server(port, f"sqlite:///{made.folder}/mlflow.db", made.folder / "artifacts")
+    with (made.folder / "tracker.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=made.folder, stdout=log, stderr=log, start_new_session=True)
+    made.environment |= SECRETS | {
+        "MLFLOW_TRACKING_URI": f"http://somebody:canary-address-6e@127.0.0.1:{port}",
+        "RAY_ADDRESS": cluster_of_two,
+        prestart.KEPT: cluster_of_two,
+    }
+    try:
+        assert ports.answers(f"127.0.0.1:{port}", patience=90)
+        yield made
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def said(workspace: Workspace) -> str:
+    """What a run of all STAGES says."""
+    return workspace.trainyard("run", *(f"pipelines/{stage}" for stage in STAGES))
+
+
+@pytest.fixture(autouse=True)
+def everything_ran(said: str) -> None:
+    """Before any of these tests."""
 
 
 def runs_of(workspace: Workspace, experiment: str) -> list:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
+    client = MlflowClient(workspace.environment["MLFLOW_TRACKING_URI"])
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id], max_results=100)
     for run in runs:
@@ -94,7 +133,7 @@ def test_a_search_by_epochs_stops_early_and_shows_every_curve(workspace: Workspa
         rows = {int(row["trial"]): row for row in csv.DictReader(file)}
     assert sorted(row["epochs"] for row in rows.values()) == ["1", "1", "1", "4"], "the best of three goes on"
     fit, trials = study(workspace, "search")
-    client = MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
+    client = MlflowClient(workspace.environment["MLFLOW_TRACKING_URI"])
     for trial in trials:
         row = rows[int(trial.info.run_name.split()[1])]
         curve = client.get_metric_history(trial.info.run_id, "accuracy")
@@ -135,10 +174,50 @@ one, two = (model.predict({"row": np.array(rows)})["image"] for rows in ([3, 4],
 assert one.shape == (2, 16, 16, 1) and one.dtype == np.uint8, (one.shape, one.dtype)
 assert np.array_equal(one[1], two[0]) and not np.array_equal(one[0], two[0])
 """
-    workspace.run(sys.executable, "-c", code, f"sqlite:///{workspace.folder}/mlflow.db")
+    workspace.run(sys.executable, "-c", code, workspace.environment["MLFLOW_TRACKING_URI"])
 
 
 def test_again_nothing_runs(workspace: Workspace) -> None:
     said = workspace.trainyard("run", *(f"pipelines/{stage}" for stage in STAGES))
     assert said.startswith("nothing changed: no stage to run\n")
     assert "dvc metrics show" in said, "where a family's results are; the flagship was not run"
+
+
+# ------------------------------------------------------------------------------------------------ secrets
+
+
+def leaks(folder: Path, said: str) -> list[str]:
+    """Where a secret is, or Ray's token."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    secrets = [b"canary"] + ([token.read_bytes()] if token.is_file() else [])
+    files = [f for f in folder.rglob("*") if f.is_file() and ".git" not in f.parts and f.name != "test_families.py"]
+    found = [str(file) for file in files if any(secret in file.read_bytes() for secret in secrets)]
+    return found + ["what was said"] * any(secret in said.encode() for secret in secrets)
+
+
+def test_a_run_leaks_nothing(workspace: Workspace, said: str) -> None:
+    assert list((workspace.folder / "artifacts").rglob("weights.safetensors")), "models arrived"
+    assert leaks(workspace.folder, said) == []
+
+
+def test_a_failure_leaks_nothing(workspace: Workspace) -> None:
+    said = workspace.trainyard("fit", "pipelines/vision/mlp.yaml", code=2)
+    assert "became" in said
+    assert leaks(workspace.folder, said) == []
+
+
+def test_a_tracker_that_is_gone_leaks_nothing(workspace: Workspace) -> None:
+    gone = f"http://somebody:canary-address-6e@127.0.0.1:{ports.free_port()}"
+    said = workspace.trainyard("sync", code=2, MLFLOW_TRACKING_URI=gone)
+    assert "nothing is lost, try again later" in said
+    said += workspace.trainyard("doctor", code=1, MLFLOW_TRACKING_URI=gone)
+    assert "does not answer" in said
+    said += workspace.trainyard("doctor", MLFLOW_TRACKING_URI="postgresql://me:canary-6e@db/mlflow")
+    assert "tracking in postgresql://db/mlflow" in said
+    assert leaks(workspace.folder, said) == []
+
+
+def test_the_search_for_leaks_finds_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("canary-key")
+    assert leaks(tmp_path, "") == [str(tmp_path / "a")]
+    assert leaks(tmp_path / "none", "canary-key") == ["what was said"]

@@ -24,7 +24,7 @@ from tests.services import ADMIN, SECRETS, TRAINER, Team, team
 from tests.test_elastic import node
 from tests.workspace import Workspace, clone
 
-pytestmark = pytest.mark.cluster(lane=2)
+pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]
 SMALL = {
     "data.source.per_class": 40,
     "pretrain.fit.epochs": 6,
