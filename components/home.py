@@ -22,13 +22,16 @@ def home() -> Path:
 
 
 def lend_raw() -> None:
-    """In such a copy: links to the files in the repository's data/raw; no linked folders, which DVC does not read."""
-    kept = home() / RAW
-    if home() == Path.cwd() or not kept.is_dir():
-        return
-    RAW.mkdir(parents=True, exist_ok=True)
+    """In such a copy: links to the repository's raw data."""
+    if home() != Path.cwd():
+        lend(home() / RAW, RAW)
+
+
+def lend(kept: Path, folder: Path) -> None:
+    """Links in `folder` to the files in `kept` that it lacks; no linked folders, which DVC does not read."""
+    folder.mkdir(parents=True, exist_ok=True)
     for path in kept.rglob("*"):
-        lent = RAW / path.relative_to(kept)
+        lent = folder / path.relative_to(kept)
         if path.is_dir() and not path.is_symlink():
             lent.mkdir(exist_ok=True)
         elif not lent.exists():

@@ -33,6 +33,16 @@ class Version:
     source: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What MLflow has of where a version comes from."""
+
+    params: dict[str, str]  # of its pipeline, dotted; values as texts
+    tags: dict[str, str]  # of the run that registered it
+    inputs: dict[str, str]  # data of that run -> the first 32 digits of their digest
+    metrics: dict[str, float]  # of its pipeline
+
+
 class Registry:
     """The versions of the model `name` at the tracker that `tracker.uri` names."""
 
@@ -69,6 +79,19 @@ class Registry:
                 found, token = found + list(page), page.token or ""
             found.sort(key=lambda one: int(one.version))
             return [Version(str(v.version), v.tags.get("digest", ""), v.run_id, v.source) for v in found]
+
+    def newest(self) -> Version:
+        if not (found := self.versions()):
+            raise Refusal(f"{self.name} has no version yet; `trainyard run` registers one")
+        return found[-1]
+
+    def origin(self, version: Version) -> Origin:
+        with self._asked():
+            run = self.client.get_run(version.run)
+            above = self.client.get_run(run.data.tags.get("mlflow.parentRunId", version.run))
+        inputs = {given.dataset.name: given.dataset.digest for given in run.inputs.dataset_inputs}
+        scores = {name: value for name, value in above.data.metrics.items() if not name.startswith("system/")}
+        return Origin(above.data.params, run.data.tags, inputs, scores)
 
     def holding(self, digest: str) -> Version | None:
         """The first version that was registered with these bytes."""

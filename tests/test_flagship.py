@@ -119,6 +119,15 @@ np.save("predicted.npy", model.predict({"image": images})["label"])
     ]
 
 
+@pytest.mark.slow
+def test_the_registered_model_is_made_again_from_what_its_run_says(workspace: Workspace) -> None:
+    said = workspace.trainyard("verify", "1")
+    assert re.search(r"weights +(\w{12}) +\1\n", said), said
+    assert re.search(r"scratch_accuracy +(\S+) +\1\n", said), said
+    assert "DIFFERENT" not in said
+    assert said.rstrip().endswith("the same")
+
+
 @pytest.mark.timeout(1200)
 def test_kills_and_one_worker_change_no_byte_and_no_point(workspace: Workspace) -> None:
     """The fault injection that ships with the product, against what the first run made here, on two workers."""
