@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import yaml
 
 from components import recipe
 from pipelines.check import check_flagship, check_recipe
+from tests.test_house import FILES, imports, name_of
 
 ROOT = Path(__file__).parent.parent
 FAMILIES = sorted(ROOT.glob("pipelines/*/dvc.yaml"))
@@ -70,3 +75,85 @@ def test_dvc_reads_every_file() -> None:
     flagship = {"prepare", "augment", "pretrain", "tune", "finetune", "evaluate"}
     assert flagship <= names
     assert len(names) == len(flagship) + len(RECIPES)
+
+
+# ------------------------------------------------------------------------------------------------ code dependencies
+
+# What can't change what a stage writes: no stage runs again for these, nor for what they alone import.
+NEUTRAL = {
+    *("components.cluster", "components.prestart", "components.allocator", "components.ports"),  # where, and how fast
+    *("components.refusal", "components.ranges", "pipelines.check"),  # what is refused
+    *("components.figures", "components.drawings"),  # how a picture looks, not what it shows
+    *("components.journal", "components.json_file"),  # write down what they are given
+    "components.recipe",  # passes on values, which DVC compares itself
+    "pipelines.stage",  # what stands around the work: locks, seconds, tracking, tables
+    "pipelines.report",  # a view, which `trainyard report` writes at any time
+}
+SEARCH = {"pipelines.trial", "components.proposals", "components.trials", "components.tuning"}
+# Imported by a stage, but at work in an earlier one, whose outputs are dependencies, or in a search, which it has not:
+ELSEWHERE: dict[str, set[str]] = {
+    "pretrain": {"pipelines.prepare", "pipelines.augment", *SEARCH},
+    "tune": {"pipelines.prepare", "pipelines.augment", "pipelines.pretrain"},
+    "finetune": {"pipelines.prepare", "pipelines.augment", "pipelines.pretrain"},
+    "evaluate": {"pipelines.prepare", "pipelines.augment", "pipelines.finetune", *SEARCH},
+}
+EXPORTED = ("model", "finetune.task")  # what `evaluate` builds again, though its parameters do not name it
+MODULES = {name_of(file): file for file in FILES if file.name != "__init__.py"}
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """Our own modules that `module` imports, or names by a dotted path (as `spread` is given them)."""
+    names = [name for name, _ in imports(MODULES[module])]
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names += re.findall(r"^(pipelines\.\w+\.)\w*$", node.value)
+    return frozenset(MODULES.keys() & {part for name in names for part in (name, name.rpartition(".")[0])})
+
+
+def used(section: Any) -> Iterator[str]:
+    """The modules of the callables that a section of a recipe names by `use`."""
+    if isinstance(section, dict) and isinstance(section.get("use"), str):
+        yield f"components.{section['use'].rpartition('.')[0]}"
+    for value in section.values() if isinstance(section, dict) else section if isinstance(section, list) else ():
+        yield from used(value)
+
+
+def needed(begin: set[str], elsewhere: set[str]) -> set[str]:
+    """The modules that can change the result of a stage which begins with `begin`: what these import, all the way."""
+    apart = NEUTRAL | elsewhere
+    found: set[str] = set()
+    while begin:
+        found |= begin
+        begin = {m for module in begin for m in imported(module) if not {m, m.rpartition(".")[0]} & apart} - found
+    return found
+
+
+def lacking(stage: Any, modules: set[str]) -> list[str]:
+    """The files of `modules` that are no dependency of a stage, nor in a folder that is one."""
+    named = [str(dependency) for dependency in stage.deps]
+    files = [str(MODULES[module].relative_to(ROOT)) for module in modules]
+    return sorted(file for file in files if not any(file == at or file.startswith(f"{at}/") for at in named))
+
+
+@pytest.mark.parametrize("name", ["prepare", "augment", "pretrain", "tune", "finetune", "evaluate"])
+def test_code_that_a_stage_of_the_flagship_runs_is_a_dependency(name: str) -> None:
+    params, stage = recipe.load(ROOT / "params.yaml"), stages()[name]
+    keys = [key for dependency in stage.deps for key in getattr(dependency, "params", ())]
+    sections = [reduce(getitem, key.split("."), params) for key in (*keys, *(EXPORTED if name == "evaluate" else ()))]
+    modules = needed({f"pipelines.{name}", *used(sections)}, ELSEWHERE.get(name, set()))
+    missing = lacking(stage, modules)
+    assert not missing, f"add to deps of {name} in dvc.yaml, or to NEUTRAL with a reason: {', '.join(missing)}"
+
+
+@each
+def test_code_that_runs_a_recipe_is_a_dependency(path: Path) -> None:
+    content, address = recipe.load(path), f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}"
+    modules = needed({"pipelines.fit", *used(content)}, set() if "tune" in content else SEARCH)
+    missing = lacking(stages()[address], modules)
+    assert not missing, f"add to deps of {address}, or to NEUTRAL with a reason: {', '.join(missing)}"
+
+
+def test_what_is_neutral_is_there() -> None:
+    folders = {module.rpartition(".")[0] for module in MODULES}
+    assert MODULES.keys() | folders >= NEUTRAL | SEARCH
