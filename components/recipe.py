@@ -68,11 +68,17 @@ class _Unique(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice and reads 1e-3 as a number, as people mean it."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.MarkedYAMLError(problem=f"key '{key}' is given twice", problem_mark=node.start_mark)
+            if any(key.value == other.value for other in keys[:index]):
+                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # such as the date 2024-13-45
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
 
 # YAML 1.1 reads 1e-3 as a text; people mean a number.
@@ -226,6 +232,8 @@ def _misfit(value: Any, annotation: ast.expr) -> str:
     if isinstance(annotation, ast.Subscript):
         return _misfit_subscript(value, annotation)
     name = annotation.id if isinstance(annotation, ast.Name) else ""
+    if name == "Callable":
+        return "" if _is_use(value) else "a section with 'use: <file>.<Name>'"
     if name in RANGES:
         types, test, text = RANGES[name]
         return "" if isinstance(value, types) and not isinstance(value, bool) and test(value) else text
@@ -238,14 +246,15 @@ def _misfit(value: Any, annotation: ast.expr) -> str:
 def _misfit_subscript(value: Any, annotation: ast.Subscript) -> str:
     kind = ast.unparse(annotation.value)
     if kind == "Callable":
-        return "" if _is_use(value) else "a section with 'use: <file>.<Name>'"
+        return _misfit(value, annotation.value)
     if kind == "Literal":
         options = [ast.literal_eval(o) for o in getattr(annotation.slice, "elts", [annotation.slice])]
         return "" if value in options else f"one of {', '.join(map(str, options))}{closest(str(value), options)}"
     if kind in ("list", "Sequence"):
         if not isinstance(value, list):
-            return f"a list of {ast.unparse(annotation.slice)}"
-        wrong = next((w for item in value if not _is_use(item) and (w := _misfit(item, annotation.slice))), "")
+            items = ast.unparse(annotation.slice)
+            return f"a list of {'sections' if items == 'Callable' else items}"
+        wrong = next((w for item in value if (w := _misfit(item, annotation.slice))), "")
         return f"a list, each item {wrong}" if wrong else ""
     if kind == "dict":
         return "" if isinstance(value, dict) else "a mapping"

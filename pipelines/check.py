@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from components import proposals, recipe
@@ -17,7 +18,8 @@ RETRAIN = {"gate": "promotion.Gate", "data": "data.drift.Limits", "alerts": "ale
 
 def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_sections(params, dict.fromkeys(SECTIONS, True) | {"retrain": False}, where)
-    recipe.check_values(params, {"seed": "Natural"}, where)
+    recipe.check_values(params, {"seed": "Seed"}, where)
+    check_name(params["name"], where)
     recipe.check_sections(params["data"], {"source": True, "target": True}, f"{where}: data")
     for role, section in params["data"].items():
         for path in own_files(check_data(section, f"data.{role}")):
@@ -35,6 +37,8 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_sections(params["finetune"], {"task": True, "fit": True, "seeds": True}, f"{where}: finetune")
     recipe.check_values(params["finetune"], {"seeds": "Count"}, "finetune")
     recipe.check_use(params["model"], "model")
+    for verb in ("pretrain", "finetune"):
+        recipe.check_use(params[verb]["task"], f"{verb}.task")
     check_fit(pretrain.section_of(params), "pretrain.")
     arm = finetune.section_of(params, "finetuned")
     check_fit(arm, "finetune.")
@@ -42,6 +46,12 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_sections(params["evaluate"], {"level": True, "draws": True, "mistakes": True}, f"{where}: evaluate")
     recipe.check_values(params["evaluate"], {"level": "Open", "draws": "Count", "mistakes": "Natural"}, "evaluate")
     check_retrain(params.get("retrain", {}), where)
+
+
+def check_name(name: Any, where: str) -> None:
+    """Of the experiment and the registered model: MLflow takes no other, and would say so after all training."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise Refusal(f"{where}.name: must be a text of letters, digits and _ . -, not {name!r}; rename it")
 
 
 def check_retrain(section: dict[str, Any], where: str) -> None:
@@ -60,7 +70,7 @@ def check_recipe(content: dict[str, Any], where: str) -> None:
     """A recipe of a family: {data, task, fit} and, if need be, {tune, seed}."""
     known = {"seed": False, "data": True, "task": True, "fit": True, "tune": False}
     recipe.check_sections(content, known, where)
-    recipe.check_values(content, {"seed": "Natural"}, where)
+    recipe.check_values(content, {"seed": "Seed"}, where)
     check_data(content["data"], f"{where}: data")
     section = {"task": content["task"], "fit": content["fit"]}
     check_fit(section, f"{where}: ")
@@ -81,6 +91,7 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
     """A {task, fit} section: signatures, and values that can't go together."""
     recipe.check_use(section["task"], f"{prefix}task", whole=True)
     recipe.check("engine.fit", section["fit"], f"{prefix}fit", keywords_only=True)
+    recipe.check_values(section["fit"], {"seed": "Seed"}, f"{prefix}fit")
     model = section["task"].get("model", {})
     for name in ("channels", "size", "classes"):
         if name in model:
@@ -108,6 +119,7 @@ def check_tune(
     if by == "folds" and tune["folds"] < 2:
         raise Refusal(f"{where}.folds: must be at least 2: one fold holds nothing out")
     recipe.check("tuning.search", tune["search"], f"{where}.search", keywords_only=True)
+    recipe.check_values(tune["search"], {"seed": "Seed"}, f"{where}.search")
     space = tune["search"]["space"]
     if by == "epochs" and "fit.epochs" in space:
         raise Refusal(f"{where}.search.space: fit.epochs is what {where}.epochs says; search it by folds or seeds")

@@ -44,7 +44,7 @@ class Classification(Task):
         self,
         model: Callable[..., nn.Module],
         optimizer: Callable = sgd,
-        augment: list | None = None,
+        augment: list[Callable] | None = None,
         mix: Callable | None = None,
         label_smoothing: Fraction = 0.0,
         criterion: Literal["cross_entropy", "mse"] = "cross_entropy",
