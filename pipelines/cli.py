@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run what has changed on a local Ray cluster, then sum up")
     run.add_argument("targets", nargs="*", help="DVC stages or files; all of the flagship when left out")
     run.add_argument("--workers", help="workers a stage (default: all GPUs; else in training one a processor)")
-    run.set_defaults(run=_flagship)
+    run.set_defaults(run=_module("run"))
     for name, help in (
         ("summary", "the last run's result in a few lines"),
         ("report", "write the static report again: reports/index.html, and DVC's plots beside it"),
@@ -193,8 +193,8 @@ def parser() -> argparse.ArgumentParser:
     schedule.add_argument("--write", metavar="FOLDER", help="write the files there instead of printing them")
     schedule.set_defaults(run=_module("schedule"))
     fit = commands.add_parser("fit", help="one recipe: prepare, fit, evaluate (normally run by dvc repro)")
-    fit.add_argument("recipe")
-    fit.set_defaults(run=_fit)
+    fit.add_argument("path", metavar="recipe")
+    fit.set_defaults(run=_module("fit"))
     return top
 
 
@@ -222,11 +222,13 @@ def _stage(name: str):  # type: ignore[no-untyped-def]
     def run(given: argparse.Namespace) -> None:
         from pipelines.check import check_flagship
         from pipelines.run import end_with_parent
+        from pipelines.targets import check_inputs
 
         if "DVC_STAGE" in os.environ:  # dvc's own child: a killed dvc leaves no stage at work
             end_with_parent()
         params = recipe.load("params.yaml")
         check_flagship(params)
+        check_inputs(name)
         importlib.import_module(f"pipelines.{name}").main(params)
 
     return run
@@ -236,15 +238,3 @@ def _promote(given: argparse.Namespace) -> int:
     from pipelines import rollback
 
     return rollback.promote(given.to, given.because)
-
-
-def _fit(given: argparse.Namespace) -> None:
-    from pipelines import fit
-
-    fit.main(given.recipe)
-
-
-def _flagship(given: argparse.Namespace) -> int:
-    from pipelines import run
-
-    return run.main(given.targets, given.workers)

@@ -15,8 +15,7 @@ from components.report import Block, Folded, Missing, Picture, Row, Section, Tab
 from pipelines import plots
 from pipelines.findings import diagnosis, finetuning, mistakes, pretraining, search
 from pipelines.links import links
-from pipelines.results import ARMS, ENDS, read_manifest, read_metrics
-from pipelines.stage import seconds
+from pipelines.results import ARMS, ENDS, read_manifest, read_metrics, read_seconds
 
 FOLDER = Path("reports")
 
@@ -139,7 +138,7 @@ def _data(params: dict[str, Any], folder: Path) -> Iterator[Block]:
 
 
 def _time(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    stages = seconds()
+    stages = read_seconds()
     if not stages:
         yield Missing("the seconds of each stage", "dvc repro")
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.refusal import Refusal
+from pipelines.stage import work
 
 ARMS = {"finetuned": "fine-tuned", "scratch": "from scratch"}
 METRICS, BEST, TRIALS = "metrics/evaluate.json", "tune/best.json", "plots/tune.csv"
@@ -18,17 +19,18 @@ KEYS = (
     *(f"gain{end}" for end in ENDS),
     *("seeds", "seeds_won", "loss", "scratch_loss"),
 )
+AGAIN = "run its stage again (dvc repro --force)"
 NAMES = {"lr": "learning rate", "batch": "batch size"}
 
 Rows = list[dict[str, str]]
 
 
-def read_json(path: str, keys: Sequence[str] = ()) -> Any:
-    """The content of a JSON file, which must have `keys`; None when there is no such file."""
-    content = _read(path, json.loads)
+def read_json(path: str, keys: Sequence[str] = (), remedy: str = AGAIN) -> Any:
+    """The content of a JSON file, which must have `keys`; None when there is no such file. remedy: of a damaged one."""
+    content = _read(path, json.loads, remedy)
     lacking = [key for key in keys if content is not None and key not in content]
     if lacking:
-        raise Refusal(f"{path}: has no '{lacking[0]}'; run its stage again (dvc repro --force)")
+        raise Refusal(f"{path}: has no '{lacking[0]}'; {AGAIN}")
     return content
 
 
@@ -37,7 +39,7 @@ def read_csv(path: str, columns: Sequence[str]) -> Rows:
     rows: Rows = _read(path, lambda text: list(csv.DictReader(text.splitlines()))) or []
     lacking = [name for name in columns if rows and name not in rows[0]]
     if lacking:
-        raise Refusal(f"{path}: has no column '{lacking[0]}'; run its stage again (dvc repro --force)")
+        raise Refusal(f"{path}: has no column '{lacking[0]}'; {AGAIN}")
     return rows
 
 
@@ -49,6 +51,11 @@ def read_metrics() -> Any:
 def read_manifest(role: str) -> Any:
     """What the prepared `source` or `target` holds; None before it is there."""
     return read_json(f"data/prepared/{role}/manifest.json")
+
+
+def read_seconds() -> Any:
+    """Seconds of each stage's last run, split into parts; none before one ran."""
+    return read_json(str(work() / "seconds.json"), remedy="delete it: the next runs write it again") or {}
 
 
 def number(row: dict[str, str], column: str, path: str) -> float:
@@ -69,11 +76,11 @@ def value_of(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _read(path: str, parse: Callable[[str], Any]) -> Any:
+def _read(path: str, parse: Callable[[str], Any], remedy: str = AGAIN) -> Any:
     file = Path(path)
     if not file.is_file():
         return None
     try:
         return parse(file.read_text(encoding="utf-8"))
     except (ValueError, csv.Error) as error:
-        raise Refusal(f"{path}: can't be read ({error}); run its stage again (dvc repro --force)") from None
+        raise Refusal(f"{path}: can't be read ({error}); {remedy}") from None

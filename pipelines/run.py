@@ -23,6 +23,7 @@ from components.refusal import Later
 from pipelines import summary
 from pipelines.check import check_flagship
 from pipelines.stage import READY, work
+from pipelines.targets import check_targets
 
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -46,6 +47,7 @@ class ClusterLost(Later):
 
 def main(targets: list[str], workers: str | None) -> int:
     check_flagship(recipe.load("params.yaml"))
+    check_targets(targets)
     if workers is not None:
         os.environ["TRAINYARD_WORKERS"] = workers
     wanted()

@@ -8,8 +8,7 @@ from typing import Any
 from components import recipe
 from components.refusal import Refusal
 from pipelines.links import noted
-from pipelines.results import ARMS, BEST, ENDS, METRICS, name_of, read_json, read_metrics, value_of
-from pipelines.stage import seconds
+from pipelines.results import ARMS, BEST, ENDS, METRICS, name_of, read_json, read_metrics, read_seconds, value_of
 
 REPORT = Path("reports/index.html")
 Row = tuple[str, str]  # what it is, what it says
@@ -53,7 +52,7 @@ def _search(best: dict[str, Any]) -> list[Row]:
 
 
 def _seconds() -> list[Row]:
-    stages = seconds()
+    stages = read_seconds()
     total = sum(parts["total"] for parts in stages.values())
     each = "  ".join(f"{name} {parts['total']:.0f}" for name, parts in stages.items())
     return [("seconds", f"{each}  in all {total:.0f}")] if stages else []

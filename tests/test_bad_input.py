@@ -52,10 +52,15 @@ class Case:
 # ------------------------------------------------------------------------------------------------ scenes
 
 
+LENET = "pipelines/vision/dvc.yaml:fit@lenet"
+
+
 def command(*arguments: str, params: bool = False, workers: str | None = None) -> Scene:
     def scene(folder: Path) -> Door:
-        if params:
-            (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+        for file in (ROOT / "params.yaml", ROOT / "dvc.yaml", *ROOT.glob("pipelines/*/dvc.yaml")) if params else ():
+            copy = folder / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(file.read_text())
         if workers is not None:
             os.environ["TRAINYARD_WORKERS"] = workers  # the fixture `here` takes it back
         return lambda: _called(list(arguments))
@@ -203,7 +208,7 @@ PHOTOS, DIGITS = {"use": "data.photos.Photos"}, {"use": "data.digits.Digits"}
 FOLDER = {"use": "data.image_folder.ImageFolder"}
 TEXT = {"use": "data.text.Text", "of": {"use": "data.manual.Manual"}}
 BEGINS, HEADER = "begins like no idx file", b"\0\0\x08"
-METRICS, BEST = "metrics/evaluate.json", "tune/best.json"
+METRICS, BEST, SECONDS = "metrics/evaluate.json", "tune/best.json", ".trainyard/seconds.json"
 
 
 def spoil(file: str, content: bytes) -> Callable[[Path], Any]:
@@ -277,6 +282,14 @@ CASES = [
     Case("fit without a recipe", command("fit"), "arguments are required: recipe"),
     Case("no such recipe", command("plan", "resnet.yaml"), "resnet.yaml: no such recipe"),
     Case("not in the repository", command("prepare"), "params.yaml: no such recipe"),
+    Case("a stage misspelt", command("run", "pretain", params=True), "no stage 'pretain' (did you mean 'pretrain'?)"),
+    Case("a recipe misspelt", command("run", f"{LENET}t", params=True), "'fit@lenett' (did you mean 'fit@lenet'?); it"),
+    Case("no such family", command("run", "vision/dvc.yaml:fit", params=True), "no file vision/dvc.yaml (did you mean"),
+    Case("augment too early", command("augment", params=True), "augment: data/prepared/source is not there; first"),
+    Case("pretrain too early", command("pretrain", params=True), "pretrain: data/prepared/source is not there; first"),
+    Case("tune too early", command("tune", params=True), "tune: data/prepared/target is not there; first run: train"),
+    Case("finetune too early", command("finetune", params=True), "finetune: data/prepared/target is not there; first"),
+    Case("evaluate too early", command("evaluate", params=True), "evaluate: data/prepared/target is not there; first"),
     Case("a summary of nothing", command("summary", params=True), "metrics/evaluate.json: not there yet; run"),
     # the environment
     Case("workers in words", command("run", params=True, workers="two"), "WORKERS=two: must"),
@@ -366,6 +379,7 @@ CASES = [
     Case("an export that is not there", lambda folder: lambda: exported.read("gone"), "gone: holds no exported model"),
     # what stages wrote
     Case("metrics that are no JSON", result(METRICS, "{", "summary"), f"{METRICS}: can't be read"),
+    Case("seconds that are no JSON", result(SECONDS, "{", "report"), f"{SECONDS}: can't be read (Expecting"),
     Case("metrics without a key", result(METRICS, "{}", "summary"), f"{METRICS}: has no 'accuracy'"),
 ]  # fmt: skip
 

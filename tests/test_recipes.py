@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from components import recipe
+from pipelines import targets
 from pipelines.check import check_flagship, check_recipe
 from tests.test_house import FILES, imports, name_of
 
@@ -75,6 +76,13 @@ def test_dvc_reads_every_file() -> None:
     flagship = {"prepare", "augment", "pretrain", "tune", "finetune", "evaluate"}
     assert flagship <= names
     assert len(names) == len(flagship) + len(RECIPES)
+
+
+@pytest.mark.parametrize("file", [ROOT / "dvc.yaml", *FAMILIES], ids=lambda path: path.parent.name)
+def test_stages_are_named_as_dvc_names_them(file: Path) -> None:
+    start = "" if file.parent == ROOT else f"{file.relative_to(ROOT)}:"
+    theirs = {address.removeprefix(start) for address in stages() if address.rpartition(":")[0] == start.rstrip(":")}
+    assert theirs == set(targets.names(str(file))) - {"fit"}
 
 
 # ------------------------------------------------------------------------------------------------ code dependencies
