@@ -95,15 +95,17 @@ NEUTRAL = {
     *("components.journal", "components.json_file"),  # write down what they are given
     "components.recipe",  # passes on values, which DVC compares itself
     "pipelines.stage",  # what stands around the work: locks, seconds, tracking, tables
+    *("components.diagnosis", "pipelines.verdict"),  # what is said of a run, which is no output of its stage
     "pipelines.report",  # a view, which `trainyard report` writes at any time
 }
+# At work where a recipe has a section `tune`.
 SEARCH = {"pipelines.trial", "components.proposals", "components.trials", "components.tuning"}
-# Imported by a stage, but at work in an earlier one, whose outputs are dependencies, or in a search, which it has not:
+# Imported by a stage, but at work in an earlier one, whose outputs are dependencies.
 ELSEWHERE: dict[str, set[str]] = {
-    "pretrain": {"pipelines.prepare", "pipelines.augment", *SEARCH},
+    "pretrain": {"pipelines.prepare", "pipelines.augment"},
     "tune": {"pipelines.prepare", "pipelines.augment", "pipelines.pretrain"},
     "finetune": {"pipelines.prepare", "pipelines.augment", "pipelines.pretrain"},
-    "evaluate": {"pipelines.prepare", "pipelines.augment", "pipelines.finetune", *SEARCH},
+    "evaluate": {"pipelines.prepare", "pipelines.augment", "pipelines.finetune"},
 }
 EXPORTED = ("model", "finetune.task")  # what `evaluate` builds again, though its parameters do not name it
 MODULES = {name_of(file): file for file in FILES if file.name != "__init__.py"}
