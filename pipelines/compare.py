@@ -32,7 +32,7 @@ def main(family: str) -> int:
     if not (folder / "dvc.yaml").is_file():
         raise Refusal(f"{family}: no family of recipes; name a folder such as pipelines/vision")
     name, rows = read(folder)
-    text = table(name, rows)
+    text = markdown(name, rows)
     print(text)
     out = RESULTS / folder.name
     (out / "comparison.md").write_text(text + "\n", encoding="utf-8")
@@ -67,7 +67,7 @@ def read(folder: Path) -> tuple[str, Rows]:
     return shared[0], sorted(rows, key=lambda row: -row["score"].value)
 
 
-def table(name: str, rows: Rows) -> str:
+def markdown(name: str, rows: Rows) -> str:
     lines = ["| system | " + " | ".join([name, *(title for _, title, _ in COLUMNS)]) + " |"]
     lines.append("|---|" + "---|" * (len(COLUMNS) + 1))
     for row in rows:

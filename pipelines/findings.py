@@ -14,7 +14,7 @@ from components import figures
 from components.diagnosis import REMEDIES
 from components.figures import Curve, Trial
 from components.report import Block, Missing, Picture, Row, Table, Text
-from pipelines.results import ARMS, BEST, TRIALS, Rows, name_of, number, read_csv, read_json, read_manifest, value_of
+from pipelines.results import BEST, TRIALS, WORDS, Rows, name_of, number, read_csv, read_json, read_manifest, value_of
 from pipelines.verdict import verdicts
 
 WORST = (Path("plots/mistakes.svg"), Path("plots/mistakes.png"))
@@ -61,7 +61,7 @@ def _groups(path: str, rows: Rows, column: str) -> dict[str, list[Curve]]:
     for run, found in points.items():
         arm = run.rpartition(" ")[0] or run
         x, y = np.array(found).T
-        groups.setdefault(ARMS.get(arm, arm), []).append((x, y))
+        groups.setdefault(WORDS.get(arm, arm), []).append((x, y))
     return groups
 
 
@@ -93,7 +93,7 @@ def search(params: dict[str, Any], folder: Path) -> Iterator[Block]:
         ["best values", *map(name_of, searched), "validation accuracy", "trials", "stopped early"],
         [
             [
-                ARMS.get(arm, arm),
+                WORDS.get(arm, arm),
                 *(value_of(found["values"][key]) for key in searched),
                 f"{found['scores']['accuracy']:.4f}",
                 str(found["trials"]),
@@ -116,7 +116,7 @@ def _trial(row: dict[str, str], x: str, others: Sequence[str], best: dict[str, A
     chosen = all(str(values[key]) == row[key] for key in (x, *others))
     kind = ", ".join(f"{name_of(key)} {row[key]}" for key in others)
     return Trial(
-        ARMS.get(row["arm"], row["arm"]),
+        WORDS.get(row["arm"], row["arm"]),
         number(row, x, TRIALS),
         number(row, "accuracy", TRIALS),
         kind,
@@ -137,14 +137,14 @@ def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for found in verdicts():
         arm, _, seed = found["run"].rpartition(" ")
-        run = ARMS.get(arm, arm) if seed.isdigit() else found["run"]
+        run = WORDS.get(arm, arm) if seed.isdigit() else found["run"]
         groups.setdefault((run, found["verdict"]), []).append(found)
     if not groups:
         yield Missing("the runs' diagnoses", "dvc repro")
         return
     rows = []
     for (run, verdict), alike in groups.items():
-        seeds = f", {len(alike)} seed{'s' if len(alike) > 1 else ''}" if run in ARMS.values() else ""
+        seeds = f", {len(alike)} seed{'s' if len(alike) > 1 else ''}" if run in WORDS.values() else ""
         remedies = "; ".join(REMEDIES[verdict]) or ("none needed" if verdict == "fine" else "-")
         rows.append([run + seeds, verdict, "; ".join(alike[0]["reasons"]), remedies])
     yield Table(["run", "verdict", "why", "remedies"], rows, words=(1, 2, 3))

@@ -15,7 +15,7 @@ from components.report import Block, Folded, Missing, Picture, Row, Section, Tab
 from pipelines import plots
 from pipelines.findings import diagnosis, finetuning, mistakes, pretraining, search
 from pipelines.links import links
-from pipelines.results import ARMS, ENDS, read_manifest, read_metrics, read_seconds
+from pipelines.results import ENDS, WORDS, read_manifest, read_metrics, read_seconds
 
 FOLDER = Path("reports")
 
@@ -64,12 +64,12 @@ def _lead(metrics: Any) -> str:
     test = f" of {target['splits']['test']['rows']:,} test examples right" if target else " test accuracy"
     labels = f" on the same {target['splits']['train']['rows']:,} labels" if target else ""
     gain, low, high = (100 * metrics[f"gain{end}"] for end in ENDS)
-    verdict = f"a {'gain' if gain > 0 else 'loss'} of {abs(gain):.1f} points"
+    change = f"a {'gain' if gain > 0 else 'loss'} of {abs(gain):.1f} points"
     if low <= 0 <= high:
-        verdict = f"{verdict}, but no clear difference"
+        change = f"{change}, but no clear difference"
     return (
         f"Fine-tuned, the model gets {metrics['accuracy']:.1%}{test}; from scratch{labels}, "
-        f"{metrics['scratch_accuracy']:.1%}: {verdict}."
+        f"{metrics['scratch_accuracy']:.1%}: {change}."
     )
 
 
@@ -77,7 +77,7 @@ def _accuracies(metrics: Any, params: dict[str, Any], folder: Path) -> Picture:
     rows = {}
     for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):
         value, low, high = (metrics[f"{prefix}accuracy{end}"] for end in ENDS)
-        rows[ARMS[arm]] = Interval(value, low, high, tuple(metrics.get(f"{prefix}accuracy_by_seed", ())))
+        rows[WORDS[arm]] = Interval(value, low, high, tuple(metrics.get(f"{prefix}accuracy_by_seed", ())))
     drawing = figures.intervals(rows, "Test accuracy", "accuracy")
     return Picture(
         figures.save(drawing, folder / "accuracy.svg"),

@@ -11,7 +11,7 @@ from typing import Any
 from components.refusal import Refusal
 from pipelines.stage import work
 
-ARMS = {"finetuned": "fine-tuned", "scratch": "from scratch"}
+WORDS = {"finetuned": "fine-tuned", "scratch": "from scratch"}
 METRICS, BEST, TRIALS = "metrics/evaluate.json", "tune/best.json", "plots/tune.csv"
 ENDS = ("", "_low", "_high")
 KEYS = (

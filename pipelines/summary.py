@@ -8,7 +8,7 @@ from typing import Any
 from components import recipe
 from components.refusal import Refusal
 from pipelines.links import noted
-from pipelines.results import ARMS, BEST, ENDS, METRICS, name_of, read_json, read_metrics, read_seconds, value_of
+from pipelines.results import BEST, ENDS, METRICS, WORDS, name_of, read_json, read_metrics, read_seconds, value_of
 
 REPORT = Path("reports/index.html")
 Row = tuple[str, str]  # what it is, what it says
@@ -34,7 +34,7 @@ def _accuracies(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
         return f"{label:12}  {value:>7}  {f'[{low}, {high}]':18}  {behind}"
 
     def arm(key: str, name: str) -> str:
-        return row(ARMS[key], name, f"± {metrics[f'{name}_std']:.4f} over {seeds} seeds")
+        return row(WORDS[key], name, f"± {metrics[f'{name}_std']:.4f} over {seeds} seeds")
 
     return [
         ("test accuracy", arm("finetuned", "accuracy")),
@@ -46,7 +46,7 @@ def _accuracies(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
 def _search(best: dict[str, Any]) -> list[Row]:
     def row(arm: str) -> str:
         values = "  ".join(f"{name_of(key)} {value_of(value):6}" for key, value in best[arm]["values"].items())
-        return f"{ARMS.get(arm, arm):12}  {values}  of {best[arm]['trials']} trials"
+        return f"{WORDS.get(arm, arm):12}  {values}  of {best[arm]['trials']} trials"
 
     return [("best values" if index == 0 else "", row(arm)) for index, arm in enumerate(best)]
 
