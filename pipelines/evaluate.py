@@ -11,7 +11,7 @@ from components import figures
 from components.data.store import Split, Store
 from components.json_file import write_json
 from components.metrics import comparison
-from pipelines import report, verdict
+from pipelines import diagnoses, report
 from pipelines.finetune import ARMS, PREPARED
 from pipelines.stage import stage, table
 
@@ -41,7 +41,7 @@ def main(params: dict[str, Any]) -> None:
         run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
         for arm, found in arms.items():
             for folder, (_, _, seen) in zip(folders[arm], found, strict=True):
-                verdict.judged(run.folder / "fits" / f"{arm}-{folder.name}", f"{arm} {folder.name}", seen)
+                diagnoses.judged(run.folder / "fits" / f"{arm}-{folder.name}", f"{arm} {folder.name}", seen)
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
         inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}

@@ -14,8 +14,8 @@ from components import figures
 from components.diagnosis import REMEDIES
 from components.figures import Curve, Trial
 from components.report import Block, Missing, Picture, Row, Table, Text
+from pipelines.diagnoses import verdicts
 from pipelines.results import BEST, TRIALS, WORDS, Rows, name_of, number, read_csv, read_json, read_manifest, value_of
-from pipelines.verdict import verdicts
 
 WORST = (Path("plots/mistakes.svg"), Path("plots/mistakes.png"))
 PANELS = {  # title: columns; one of them is drawn

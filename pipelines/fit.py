@@ -25,7 +25,7 @@ from components.data.dataset import own_files
 from components.json_file import write_json
 from components.refusal import Refusal
 from components.trials import Trial, best, describe
-from pipelines import verdict
+from pipelines import diagnoses
 from pipelines.check import check_recipe
 from pipelines.stage import Stage, bytes_digest, code_digest, history, stage, table, work
 
@@ -61,7 +61,7 @@ def main(path: str) -> None:
             run.artifact(file, "pictures")
         if found["example"]:
             run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
-        verdict.diagnosed(run, system, found, f"{family}/{system}")
+        diagnoses.diagnosed(run, system, found, f"{family}/{system}")
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         run.tell(f"{found['split']} {told}")
         for name, value in found["tags"].items():
@@ -106,8 +106,8 @@ def searched(
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, "trials", trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]
-    verdicts = verdict.compared(trials, monitor, ready["trivial"])
-    verdict.label_trials(run.folder, trials, verdicts)
+    verdicts = diagnoses.compared(trials, monitor, ready["trivial"])
+    diagnoses.label_trials(run.folder, trials, verdicts)
     rows = [row(trial, by) | {"diagnosis": found.verdict} for trial, found in zip(trials, verdicts, strict=True)]
     table(out / "search.csv", rows)
     picture = figures.save(compared(trials, monitor[0], by), out / "pictures" / "search.png")

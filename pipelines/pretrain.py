@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.json_file import write_json
-from pipelines import verdict
+from pipelines import diagnoses
 from pipelines.stage import history, stage
 
 PREPARED, AUGMENTED = "data/prepared/source", "data/augmented/source"
@@ -22,7 +22,7 @@ def main(params: dict[str, Any]) -> None:
         write_json("metrics/pretrain.json", scores)
         history("plots/pretrain.csv", {"pretrain": run.folder})
         run.tell("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        verdict.diagnosed(run, "pretrain", found)
+        diagnoses.diagnosed(run, "pretrain", found)
 
 
 def section_of(params: dict[str, Any]) -> dict[str, Any]:

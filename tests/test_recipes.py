@@ -95,7 +95,7 @@ NEUTRAL = {
     *("components.journal", "components.json_file"),  # write down what they are given
     "components.recipe",  # passes on values, which DVC compares itself
     "pipelines.stage",  # what stands around the work: locks, seconds, tracking, tables
-    *("components.diagnosis", "pipelines.verdict"),  # what is said of a run, which is no output of its stage
+    *("components.diagnosis", "pipelines.diagnoses"),  # what is said of a run, which is no output of its stage
     "pipelines.report",  # a view, which `trainyard report` writes at any time
 }
 # At work where a recipe has a section `tune`.

@@ -25,7 +25,7 @@ from components.peers import Peers
 from components.tasks.classification import Classification
 from components.trials import Trial
 from pipelines import augment, prepare, training
-from pipelines.verdict import compared
+from pipelines.diagnoses import compared
 
 LN10 = math.log(10)
 CASES = {
