@@ -45,7 +45,7 @@ REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  #
 STOP_PATIENCE = 20  # seconds
 LAST = "evaluate"  # stage of a pipeline
 READY = 4  # workers at most that wait for the next stage
-CODE = ("components/**/*.py", "pipelines/training.py")
+CODE = ("components/**/*.py", *(f"pipelines/{name}.py" for name in ("prepare", "augment", "training", "trial")))
 
 
 def work() -> Path:
@@ -260,8 +260,11 @@ def bytes_digest(path: str | Path) -> str:
 
 def seconds() -> dict[str, dict[str, float]]:
     """Seconds of each stage's last run, split into parts."""
-    path = work() / "seconds.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        found: dict[str, dict[str, float]] = json.loads((work() / "seconds.json").read_text())
+        return found
+    except (FileNotFoundError, ValueError):  # nothing hangs on them: a damaged file is written anew
+        return {}
 
 
 def history(path: str | Path, folders: dict[str, Path]) -> None:

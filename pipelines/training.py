@@ -192,7 +192,7 @@ def learned(task: Task, state: State, train: Feed, peers: Peers, most: int = LEA
 def evidence(
     peers: Peers, task: Task, state: State, store: Store, train: Feed, seen: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """What `verdict` reads of a model: its scores `seen` and those on examples it learned from, and what it is."""
+    """What `diagnoses` reads of a model: its scores `seen` and those on examples it learned from, and what it is."""
     return {
         "seen": seen | {"train": learned(task, state, train, peers)},
         "monitor": task.monitor,

@@ -17,7 +17,7 @@ from components.data.store import Store
 from components.journal import STOP
 from components.peers import Peers, fork
 from components.refusal import Refusal, Stopped
-from pipelines import fit, stage, training, verdict
+from pipelines import diagnoses, fit, stage, training
 from pipelines.trial import fold
 
 SECTION: dict[str, Any] = {
@@ -169,10 +169,10 @@ def test_every_fit_of_a_stage_leaves_a_verdict(tmp_path: Path, monkeypatch: pyte
     ((scores, _, scored),) = training.score(Peers(), ["model"], paths["prepared"], "test")
     assert scores == scored["seen"]["test"]
     assert trained["seen"]["train"] == scored["seen"]["train"]
-    found = verdict.judged(Path(".trainyard/runs/evaluate-1/fits/finetuned-0"), "finetuned 0", scored)
+    found = diagnoses.judged(Path(".trainyard/runs/evaluate-1/fits/finetuned-0"), "finetuned 0", scored)
     assert found.verdict == "over-fitting", "20 labels"
-    assert verdict.judged(Path(".trainyard/runs/pretrain-1"), "pretrain", trained).verdict == "over-fitting"
-    assert [(one["run"], one["verdict"]) for one in verdict.verdicts()] == [
+    assert diagnoses.judged(Path(".trainyard/runs/pretrain-1"), "pretrain", trained).verdict == "over-fitting"
+    assert [(one["run"], one["verdict"]) for one in diagnoses.verdicts()] == [
         ("finetuned 0", "over-fitting"),
         ("pretrain", "over-fitting"),
     ]
