@@ -1,9 +1,10 @@
 """Your own pictures, a folder a class: PNG, JPEG and whatever else Pillow reads, cut to squares of one size.
 
     pictures/cat/*.jpg  pictures/dog/*.png                      test and validation splits are drawn by `seed`
-    pictures/train/cat/*.jpg  ...  pictures/test/cat/*.jpg      they are given (validation/ may be, too)
+    pictures/train/cat/*.jpg  ...  pictures/test/cat/*.jpg      they are given (validation/, valid/ or val/ may be, too)
 
-A file with the suffix of a picture that is none, or not whole, is refused by name.
+Other folders with names of splits are refused, lest they be taken for classes. A file with the suffix of a picture that
+is none, or not whole, is refused by name.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from components.ranges import Count, Fraction, Natural, Open
 from components.refusal import Refusal
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # others are passed over
+VALIDATION = ("validation", "valid", "val")
+SPLITS = {"train", "training", "test", "testing", *VALIDATION}  # names that are hardly meant as classes
 PART_BYTES, PART_ROWS = 64 << 20, 4096
 Files = list[tuple[Path, int]]  # file, label
 
@@ -45,8 +48,8 @@ class ImageFolder:
         if not self.folder.is_dir():
             raise Refusal(f"folder: {folder} is no folder; put one sub-folder of pictures a class there")
         self.name, self.source = self.folder.name, str(folder)
-        self.given = all((self.folder / split).is_dir() for split in ("train", "test"))
-        self.classes = _subfolders(self.folder / "train" if self.given else self.folder)
+        self.given = _given(self.folder)
+        self.classes = _subfolders(self.given.get("train", self.folder))
         self.columns = {"image": Column("uint8", (size, size, 3 if colour else 1)), "label": Column("int64")}
         self.part_rows = min(PART_ROWS, max(1, PART_BYTES // (size * size * (3 if colour else 1))))
 
@@ -59,16 +62,15 @@ class ImageFolder:
 
     @cached_property
     def splits(self) -> dict[str, Files]:
-        names = ("train", "validation", "test")
         if self.given:
-            found = {name: self._listed(self.folder / name) for name in names if (self.folder / name).is_dir()}
+            found = {split: self._listed(folder) for split, folder in self.given.items()}
         else:
             found = {"train": self._listed(self.folder)}
             found["train"], found["test"] = self._divided(found["train"], self.test, "test")
         if self.validation and "validation" not in found:
             share = self.validation if self.given else self.validation / (1 - self.test)  # of what test has left
             found["train"], found["validation"] = self._divided(found["train"], share, "validation")
-        return {name: found[name] for name in names if name in found}
+        return {name: found[name] for name in ("train", "validation", "test") if name in found}
 
     def _listed(self, folder: Path) -> Files:
         """Every picture below the folders of the classes, in the order of their names."""
@@ -77,7 +79,7 @@ class ImageFolder:
         files: Files = []
         for label, name in enumerate(self.classes):
             found = [f for f in (folder / name).rglob("*") if f.suffix.lower() in SUFFIXES and f.name[0] != "."]
-            if not found and folder.name not in ("validation", "test"):
+            if not found and folder.name not in (*VALIDATION, "test"):
                 raise Refusal(f"{folder / name}: no picture in this class; add some or remove the folder")
             files += [(file, label) for file in sorted(found, key=lambda f: f.relative_to(folder).as_posix())]
         return files
@@ -91,6 +93,22 @@ class ImageFolder:
             raise Refusal(f"{name}: {share:g} of {len(files)} pictures is none; raise it or add pictures")
         stays = [file for row, file in enumerate(files) if row not in chosen]
         return stays, [file for row, file in enumerate(files) if row in chosen]
+
+
+def _given(folder: Path) -> dict[str, Path]:
+    """The splits that are folders; none where the folders are classes. "train" may be one, beside other vehicles."""
+    names = _subfolders(folder)
+    like = [name for name in names if name.lower() in SPLITS]
+    validation = [name for name in like if name in VALIDATION]
+    if set(like) == {"train", "test", *validation} and len(validation) < 2:
+        found = zip(("train", "test", "validation"), ("train", "test", *validation), strict=False)
+        return {split: folder / name for split, name in found}
+    if like and (like == names or any(name.lower() != "train" for name in like)):
+        raise Refusal(
+            f"{folder}: {', '.join(like)}: folders of splits must be train and test, with at most one of"
+            f" {', '.join(VALIDATION)}; rename or remove them, or put the classes of all into {folder} itself"
+        )
+    return {}
 
 
 def _subfolders(folder: Path) -> list[str]:

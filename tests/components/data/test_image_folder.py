@@ -74,6 +74,39 @@ def test_given_splits_are_kept(folder: Path, tmp_path: Path) -> None:
         ImageFolder(str(whole), size=8).parts()
 
 
+@pytest.mark.parametrize("name", ["validation", "valid", "val"])
+def test_a_given_validation_split_has_three_names(folder: Path, name: str) -> None:
+    whole = folder.parent / "given"
+    whole.mkdir()
+    folder.rename(whole / "train")
+    save(whole / "test" / "dog" / "a.png", flat(200))
+    save(whole / name / "cat" / "a.png", flat(210))
+    data = ImageFolder(str(whole), size=8, validation=0.5)  # the share is not needed
+    assert {split: len(levels(data, split)) for split in data.parts()} == {"train": 30, "validation": 1, "test": 1}
+    assert levels(data, "validation") == {210: 0}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(["train", "val"], ["train"], ["Train", "Test"], ["training", "testing"], ["cat", "dog", "test"]),
+        *(["train", "test", "val", "valid"], ["train", "test", "Validation"]),
+    ],
+)
+def test_splits_are_not_taken_for_classes(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        save(tmp_path / "pets" / name / "cat" / "a.png", flat(1))
+    like = ", ".join(sorted(set(names) - {"cat", "dog"}))
+    with pytest.raises(Refusal, match=f"pets: {like}: folders of splits must be train and test, with at most one of"):
+        ImageFolder(str(tmp_path / "pets"))
+
+
+def test_a_train_may_be_a_class(tmp_path: Path) -> None:
+    for name in ("car", "train"):
+        save(tmp_path / "vehicles" / name / "a.png", flat(1))
+    assert ImageFolder(str(tmp_path / "vehicles")).classes == ["car", "train"]
+
+
 def test_it_can_be_prepared_in_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PART_ROWS", 7)
     data = ImageFolder(str(folder), size=5, colour=False)
