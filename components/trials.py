@@ -116,7 +116,10 @@ class Attempt:
         self._learn_from_death()
 
     def step(self) -> dict[str, Any]:
-        """The next rung: mean scores so far, `done` after the `until`-th; NaN and `done` for one that diverges."""
+        """The next rung: mean scores so far, `done` after the `until`-th; NaN and `done` for one that diverges.
+
+        A monitored score that is no number is a divergence: it can't be compared, and must not win by that.
+        """
         if self.told == len(self.record.parts) and not self.record.diverged:
             self._run()
         if self.told == len(self.record.parts):
@@ -130,6 +133,8 @@ class Attempt:
             scores = self._scores()
             if self.monitor not in scores:
                 raise Refusal(f"tune: the task gives no score '{self.monitor}'; it gives: {', '.join(scores)}")
+            if not math.isfinite(scores[self.monitor]):
+                raise Diverged(f"the {self.monitor} became {scores[self.monitor]}")
             record.parts.append(scores)
             record.finished = len(record.parts) == self.rungs
         except Diverged as reason:

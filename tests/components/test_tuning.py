@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +252,29 @@ def test_a_death_by_memory_is_told_from_a_death_by_hand(tmp_path: Path, monkeypa
     monkeypatch.setattr(trials, "kernel_kills", lambda: 7)
     assert attempt("one").record.accumulate == 2
     assert attempt("another search").record.accumulate == 1
+
+
+def scored(parts: list[float], values: dict, accumulate: int, rung: int) -> dict[str, float]:
+    return {"accuracy": parts[rung]}
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_does_not_win(tmp_path: Path, odd: float) -> None:
+    """Not even as the first trial; where all scores are so, none has finished, and the reason is known."""
+    scores = [[odd, 0.5], [0.5, odd], [0.3, 0.4]]
+    found = []
+    for number, parts in enumerate(scores):
+        config = {"arm": "a", "number": number, "values": "{}", "until": 2}
+        attempt = Attempt(partial(scored, parts), {"a": {}}, tmp_path, 2, "accuracy", "one", False, config)
+        told = attempt.step()
+        while not told["done"]:
+            told = attempt.step()
+        assert math.isfinite(told["accuracy"]) == (number == 2)
+        found.append(attempt.record)
+    assert [(len(t.parts), t.finished) for t in found] == [(0, False), (1, False), (2, True)]
+    assert found[0].diverged == f"the accuracy became {odd}"
+    assert best(found, MONITOR).number == 2
+    assert trials.read(tmp_path / "a", 3) == found, "the records on disk are the same"
 
 
 def test_the_kernel_says_how_many_it_has_killed() -> None:
