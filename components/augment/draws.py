@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,21 @@ def uniform(low: float, high: float, count: int, generator: torch.Generator) -> 
 def below(limit: Tensor, generator: torch.Generator) -> Tensor:
     """Whole numbers (as float32) from 0 to each of `limit` - 1, all equally likely: [B]."""
     return (torch.rand(len(limit), generator=generator, device=generator.device) * limit).floor().minimum(limit - 1)
+
+
+def on_host(generator: torch.Generator) -> random.Random:
+    """Random numbers on the host that follow from where the stream stands, for a caller that draws from it, too.
+
+    A number drawn on a GPU would have to be waited for; its stream's seed, and how far that has come, lie on the host.
+    """
+    if generator.device.type == "cpu":
+        return random.Random(int(torch.randint(1 << 62, (), generator=generator)))
+    return random.Random(generator.get_state().numpy().tobytes())
+
+
+def each(amount: Tensor) -> Tensor:
+    """[B] -> [B, 1, 1, 1], to go with pictures."""
+    return amount.view(-1, 1, 1, 1)
 
 
 def interval(name: str, values: Sequence[float]) -> tuple[float, float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from components.augment.draws import uniform
+from components.augment.draws import each, on_host, uniform
 from components.ranges import NonNegative
 from components.refusal import Refusal
 
@@ -39,28 +38,26 @@ class ColorJitter:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         drawn = {change: uniform(*span, len(images), generator) for change, span in self.ranges.items()}
-        # The order is drawn on the host, from the stream's seed: reading one off a GPU would stall it.
-        order = random.Random(generator.initial_seed()).sample(list(drawn), len(drawn))
-        for change in order:
+        for change in on_host(generator).sample(list(drawn), len(drawn)):
             images = change(images, drawn[change])
         return images
 
 
 def change_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return (images * _each(factor)).clamp_(0, 1)
+    return (images * each(factor)).clamp_(0, 1)
 
 
 def change_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Towards (factor < 1) or away from the mean grey of the picture."""
     mean = grey(images.mean((2, 3), keepdim=True))
-    return (images * _each(factor)).add_(mean * (1 - _each(factor))).clamp_(0, 1)
+    return (images * each(factor)).add_(mean * (1 - each(factor))).clamp_(0, 1)
 
 
 def change_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Towards or away from the picture in grey; grey pictures stay as they are."""
     if images.shape[1] == 1:
         return images
-    return torch.lerp(grey(images), images, _each(factor)).clamp_(0, 1)
+    return torch.lerp(grey(images), images, each(factor)).clamp_(0, 1)
 
 
 def change_hue(images: Tensor, turn: Tensor) -> Tensor:
@@ -86,7 +83,3 @@ def grey(images: Tensor) -> Tensor:
         return images
     red, green, blue = images.split(1, dim=1)
     return red * GREY[0] + green * GREY[1] + blue * GREY[2]
-
-
-def _each(factor: Tensor) -> Tensor:
-    return factor.view(-1, 1, 1, 1)

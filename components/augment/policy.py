@@ -6,7 +6,6 @@ share a change go through it together, and those that are moved in any way share
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from itertools import chain
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.augment.draws import uniform
+from components.augment.draws import each, on_host, uniform
 from components.augment.jitter import change_brightness, change_contrast, change_saturation
 from components.ranges import Natural
 from components.refusal import Refusal
@@ -43,9 +42,9 @@ class RandAugment:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         height, width = images.shape[2:]
         top = RAND | {"translate_x": RAND["translate_x"] * width, "translate_y": RAND["translate_y"] * height}
-        for number in range(self.changes):
+        for _ in range(self.changes):
             bins = torch.full((len(images),), float(self.magnitude), device=images.device)
-            images = _changed(images, bins, top, number, generator)
+            images = _changed(images, bins, top, generator)
         return images
 
 
@@ -54,13 +53,13 @@ class TrivialAugment:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         bins = uniform(0, BINS, len(images), generator).floor_().clamp_(max=BINS - 1)
-        return _changed(images, bins, WIDE, 0, generator)
+        return _changed(images, bins, WIDE, generator)
 
 
-def _changed(images: Tensor, bins: Tensor, top: Levels, number: int, generator: torch.Generator) -> Tensor:
-    """Each picture through one change, drawn on the host by the stream's seed: reading from a GPU stalls it."""
+def _changed(images: Tensor, bins: Tensor, top: Levels, generator: torch.Generator) -> Tensor:
+    """Each picture through one change."""
     signs = uniform(-1, 1, len(images), generator).sign_()
-    kinds = random.Random(f"{generator.initial_seed()}/{number}").choices(CHANGES, k=len(images))
+    kinds = on_host(generator).choices(CHANGES, k=len(images))
     groups = {kind: [row for row, chosen in enumerate(kinds) if chosen == kind] for kind in CHANGES}
     order = list(chain.from_iterable(groups.values()))
     rows = torch.tensor(order, device=images.device)
@@ -129,19 +128,19 @@ def sharpened(images: Tensor, amount: Tensor) -> Tensor:
     inner = images[:, :, 1:-1, 1:-1]
     blurred = (F.avg_pool2d(images, 3, stride=1) * 9 + 4 * inner) / 13
     out = images.clone()
-    out[:, :, 1:-1, 1:-1] = inner - (blurred - inner) * _each(amount)
+    out[:, :, 1:-1, 1:-1] = inner - (blurred - inner) * each(amount)
     return out.clamp_(0, 1)
 
 
 def posterized(images: Tensor, lost: Tensor) -> Tensor:
     """All but the upper 8 - `lost` bits of a value are dropped."""
-    levels = _each(2 ** (8 - lost).round())
+    levels = each(2 ** (8 - lost).round())
     return (images * levels).floor_().minimum(levels - 1) / levels
 
 
 def solarized(images: Tensor, amount: Tensor) -> Tensor:
     """Values from 1 - `amount` on are inverted."""
-    return torch.where(images >= _each(1 - amount), 1 - images, images)
+    return torch.where(images >= each(1 - amount), 1 - images, images)
 
 
 def autocontrasted(images: Tensor, amount: Tensor) -> Tensor:
@@ -163,10 +162,6 @@ def equalized(images: Tensor, amount: Tensor) -> Tensor:
     table = F.pad(table, (1, 0))
     found = torch.where(step != 0, table.gather(2, levels), levels)
     return (found / 255).view_as(images)
-
-
-def _each(amount: Tensor) -> Tensor:
-    return amount.view(-1, 1, 1, 1)
 
 
 COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from components.augment import policy
+from components.augment import draws, policy
 from components.augment.policy import BINS, CHANGES, MOVES, PLAIN, RAND, WIDE, RandAugment, TrivialAugment
 from components.refusal import Refusal
 
@@ -55,12 +55,12 @@ def test_pictures_go_through_the_change_drawn_for_them_and_come_back_in_order(mo
     """Every picture of a batch equals that change applied to it alone."""
     drawn: list[list[str]] = []
 
-    class Known(policy.random.Random):
+    class Known(draws.random.Random):
         def choices(self, population, k):  # type: ignore[no-untyped-def]
             drawn.append(super().choices(population, k=k))
             return drawn[-1]
 
-    monkeypatch.setattr(policy.random, "Random", Known)
+    monkeypatch.setattr(draws.random, "Random", Known)
     images = pictures(300)
     found = RandAugment(changes=1, magnitude=20)(images, torch.Generator().manual_seed(3))
     counts = Counter(drawn[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +34,7 @@ IDLE = {
 }
 SHAPES = [(40, 3, 12, 12), (40, 1, 12, 12), (7, 3, 10, 17), (1, 1, 16, 9)]
 every = pytest.mark.parametrize("name", TRANSFORMS)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
 def pictures(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -68,6 +71,32 @@ def test_the_stream_decides_and_nothing_else(name: str) -> None:
     assert not torch.equal(transform(images, one), first)  # the stream went on
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("name", ["jitter", "rand augment", "trivial augment"])
+def test_what_is_drawn_on_the_host_goes_on_with_the_stream(name: str, device: str, monkeypatch) -> None:
+    """Which changes there are, and their order: others for the next microbatch, or the next transform of a list."""
+    drawn: list[list] = []
+
+    class Known(random.Random):
+        def choices(self, population, k):  # type: ignore[no-untyped-def]
+            drawn.append(super().choices(population, k=k))
+            return drawn[-1]
+
+        def sample(self, population, k):  # type: ignore[no-untyped-def]
+            drawn.append(super().sample(population, k=k))
+            return drawn[-1]
+
+    monkeypatch.setattr(random, "Random", Known)
+    images = pictures(SHAPES[0]).to(device)
+    for _ in range(2):
+        one = torch.Generator(device).manual_seed(5)
+        for _ in range(8):
+            TRANSFORMS[name](images, one)
+    first, again = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
+    assert first == again, "a pure function of the stream"
+    assert len({str(kinds) for kinds in first}) > len(first) // 2
+
+
 @every
 def test_each_picture_has_its_own_draw(name: str) -> None:
     same = pictures((1, 3, 12, 12)).expand(64, -1, -1, -1).contiguous()
@@ -97,7 +126,7 @@ def test_a_transform_told_to_do_nothing_does_nothing(name: str, shape: tuple[int
 
 
 @every
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@needs_gpu
 def test_on_a_gpu_the_stream_decides_too(name: str) -> None:
     images = pictures(SHAPES[0]).cuda()
     outs = [TRANSFORMS[name](images, torch.Generator("cuda").manual_seed(seed)) for seed in (0, 0, 1)]
