@@ -6,6 +6,8 @@ on what became of those up to n - parallel alone, which have ended by then.
 
 from __future__ import annotations
 
+import ast
+import math
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,7 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from components import recipe
+from components.ranges import RANGES
 from components.refusal import Refusal, closest
+
+FRACTIONS = {"float", *(name for name, (types, _, _) in RANGES.items() if float in types)}  # annotations
 
 
 def check_space(space: Any, known: dict[str, Any], where: str = "tune.space", sampler: str = "tpe") -> None:
@@ -33,10 +39,29 @@ def check_space(space: Any, known: dict[str, Any], where: str = "tune.space", sa
             raise Refusal(f"{where}.{key}: a grid needs {{choices: [...]}}")
         if not isinstance(given, dict) or not {"low", "high"} <= set(given) <= {"low", "high", "log"}:
             raise Refusal(f"{where}.{key}: needs {{low, high}} with an optional log: true, or {{choices: [...]}}")
-        if not all(isinstance(given[end], int | float) for end in ("low", "high")):
-            raise Refusal(f"{where}.{key}: low and high must be numbers; it is {given}")
+        if not all(isinstance(given[end], int | float) and math.isfinite(given[end]) for end in ("low", "high")):
+            raise Refusal(f"{where}.{key}: low and high must be finite numbers; it is {given}")
         if not given["low"] < given["high"] or (given.get("log") and given["low"] <= 0):
             raise Refusal(f"{where}.{key}: low must be below high, and above 0 on a log scale; it is {given}")
+        if _whole(given) and _takes_fractions(key, known):
+            low, high = (float(given[end]) for end in ("low", "high"))
+            raise Refusal(
+                f"{where}.{key}: between whole bounds only whole numbers are tried, and this takes others; write"
+                f" {{low: {low}, high: {high}}}, or {{choices: [...]}}"
+            )
+
+
+def _whole(given: dict[str, Any]) -> bool:
+    return isinstance(given["low"], int) and isinstance(given["high"], int)
+
+
+def _takes_fractions(key: str, known: dict[str, Any]) -> bool:
+    """Whether the argument that `key` names is annotated as any number."""
+    owner, _, name = key.rpartition(".")
+    path = "engine.fit" if owner == "fit" else known.get(f"{owner}.use")
+    argument = recipe.signature(path).get(name) if path else None
+    named = ast.walk(argument.annotation) if argument and argument.annotation else ()
+    return any(isinstance(node, ast.Name) and node.id in FRACTIONS for node in named)
 
 
 def _distribution(key: str, given: dict[str, Any]) -> Any:
@@ -44,8 +69,9 @@ def _distribution(key: str, given: dict[str, Any]) -> Any:
 
     if "choices" in given:
         return CategoricalDistribution(given["choices"])
-    whole = isinstance(given["low"], int) and isinstance(given["high"], int)
-    return (IntDistribution if whole else FloatDistribution)(given["low"], given["high"], log=given.get("log", False))
+    return (IntDistribution if _whole(given) else FloatDistribution)(
+        given["low"], given["high"], log=given.get("log", False)
+    )
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ def search(
     it may be given as a dotted path, as in `cluster.spread`.
     cumulative: a rung goes on from the one before, with what that one left in the argument `folder`; a trial's scores
     are then those of its last rung, not the mean over its rungs.
-    space: {dotted key: {low, high, log} or {choices: [...]}}. sampler: "grid" tries every combination of the choices,
+    space: {dotted key: {low, high, log} or {choices: [...]}}; low and high as whole numbers (4, not 4.0) try these
+    alone. sampler: "grid" tries every combination of the choices,
     all their rungs, however many `samples` says; a choice may then be a whole section. parallel: trials of an arm at a
     time; reduction: of those that came to rung 1, r, r * r ... one in r goes on, and all where it is 1.
     Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends or pauses.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,8 @@ from components.refusal import Refusal
 
 SPACE = {"lr": {"low": 0.01, "high": 1.0, "log": True}, "batch": {"choices": [8, 16]}}
 MONITOR = ("accuracy", "max")
+KNOWN = {"fit.batch": 16, "fit.clip": 1.0, "task.optimizer.use": "optimizers.adam", "task.optimizer.lr": 0.1}
+KNOWN |= {"task.model.use": "models.resnet.ResNet", "task.model.blocks": 1}
 
 
 def played(study: proposals.Study, score, pick=lambda count: 0) -> list[tuple[int, int]]:
@@ -157,14 +161,28 @@ def test_whatever_trials_score_one_comes_to_the_end(
         ({"fit.batch": {"low": 4, "high": 2}}, "low must be below high"),
         ({"fit.batch": {"low": 0, "high": 2, "log": True}}, "above 0 on a log scale"),
         ({"fit.batch": {"low": "a", "high": "b"}}, "numbers"),
+        ({"fit.batch": {"low": 1, "high": math.inf}}, "finite numbers"),
+        ({"fit.clip": {"low": 1, "high": 4}}, "whole numbers are tried, and this takes others; write {low: 1.0, high"),
+        ({"task.optimizer.lr": {"low": 1, "high": 2}}, "or {choices: [...]}"),
         ({"fit.batch": 4}, "needs {low, high}"),
         ({"task.optimizer": {"choices": [{"use": "optimizers.sgd"}]}}, "by search.sampler: grid alone"),
     ],
 )
 def test_a_wrong_space_is_refused(space: dict, says: str) -> None:
     with pytest.raises(Refusal) as refused:
-        proposals.check_space(space, {"fit.batch": 16, "task.optimizer.use": "optimizers.adam"})
+        proposals.check_space(space, KNOWN)
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        *({"fit.batch": {"low": 1, "high": 4}}, {"task.model.blocks": {"low": 1, "high": 4}}),
+        *({"fit.clip": {"low": 1.0, "high": 4.0}}, {"task.optimizer.lr": {"low": 0.5, "high": 2}}),
+    ],
+)
+def test_whole_bounds_are_for_what_takes_whole_numbers(space: dict) -> None:
+    proposals.check_space(space, KNOWN)
 
 
 def test_a_grid_is_of_choices_alone_and_may_try_whole_sections() -> None:

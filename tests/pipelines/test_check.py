@@ -100,7 +100,7 @@ FLAGSHIP = [
     ("tune/search/space", GONE, "tune.search: 'space' is missing"),
     ("tune/search/space", {"fit.bach": {"choices": [8]}}, "no value 'fit.bach' (did you mean 'fit.batch'?)"),
     ("tune/search/space", {"fit.batch": {"choices": [8, 1]}}, "fit.batch: 1 is smaller than fit.shards: 2"),
-    ("tune/search/space", {"task.optimizer.lr": {"low": 0, "high": 1}}, "task.optimizer.lr: must be a number above 0"),
+    ("tune/search/space", {"task.optimizer.lr": {"low": 0.0, "high": 1}}, "optimizer.lr: must be a number above 0"),
     ("tune/search/space", {"task.optimizer.lr": {"low": 2, "high": 1}}, "low must be below high"),
     ("evaluate/level", 1, "evaluate.level: must be a number between 0 and 1, not 1"),
 ]  # fmt: skip
