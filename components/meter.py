@@ -1,4 +1,4 @@
-"""What a training run has seen so far: running means, scores, the best weights, and how long it waits for better ones.
+"""What a training run has seen so far: running means, scores, the best state, and how long it waits for better ones.
 
 All of it is saved with every checkpoint: a run that goes on writes the very lines an undisturbed one writes.
 """
@@ -20,7 +20,7 @@ from components.task import State
 
 Scores = dict[str, float]
 MEMORY = 100  # steps
-SHARD_NORM, BATCH_NORM = "shard_gradient", "batch_gradient"  # squared norms, as metrics of a step
+SHARD_GRADIENT, BATCH_GRADIENT = "shard_gradient", "batch_gradient"  # squared norms, as metrics of a step
 SAVED = ("count", "totals", "seen", "scores", "best", "waited", "stopped", "done", "position")
 
 
@@ -68,7 +68,7 @@ class Meter:
     seen: int = 0
     scores: Scores = field(default_factory=dict)
     best: Scores = field(default_factory=dict)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # and tables, by their names in a checkpoint
     waited: int = 0
     stopped: bool = False  # no more steps: patience ran out
     done: bool = False  # finished, the best weights in place
@@ -85,8 +85,8 @@ class Meter:
         """Since the last call; a loss that is no number any more ends the run."""
         sums = {name: float(value) for name, value in self.sums.items()}
         means = {name: value / self.count for name, value in sums.items()}
-        if self.noise is not None and SHARD_NORM in means:
-            self.noise.add(means.pop(SHARD_NORM), means.pop(BATCH_NORM), self.count)
+        if self.noise is not None and SHARD_GRADIENT in means:
+            self.noise.add(means.pop(SHARD_GRADIENT), means.pop(BATCH_GRADIENT), self.count)
             sums = {name: sums[name] for name in means}
             if math.isfinite(self.noise.value):
                 means["noise_scale"] = self.noise.value
@@ -112,7 +112,7 @@ class Meter:
         return seconds
 
     def judge(self, scores: Scores, state: State, epoch: float, journal: Journal | None) -> None:
-        """Notes the scores of an evaluation; keeps the weights if they are the best so far."""
+        """Notes the scores of an evaluation; keeps weights and tables if they are the best so far."""
         name, direction = self.monitor
         if name not in scores:
             raise Refusal(f"monitor: the task gives no score '{name}'; it gives: {', '.join(scores)}")
@@ -124,7 +124,9 @@ class Meter:
         if not self.best or math.isnan(self.best[name]) or sign * scores[name] > sign * self.best[name]:
             self.best, self.waited = scores, 0
             if self.keep_best:
-                self.best_weights = {key: value.clone() for key, value in checkpoint.weights(state).items()}
+                tables = {f"tables/{key}": torch.from_numpy(table) for key, table in state.tables.items()}
+                kept = checkpoint.weights(state) | tables
+                self.best_weights = {key: value.clone() for key, value in kept.items()}
         else:
             self.waited += 1
         self.stopped = self.patience is not None and self.waited >= self.patience
@@ -133,6 +135,7 @@ class Meter:
     def restore_best(self, state: State) -> None:
         if self.best_weights:
             checkpoint.put(state, self.best_weights)
+            state.tables = {key: t.numpy() for key, t in checkpoint.below(self.best_weights, "tables/").items()}
             self.scores, self.best_weights = self.best, {}
 
     def save(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.meter import BATCH_NORM, SHARD_NORM
+from components.meter import BATCH_GRADIENT, SHARD_GRADIENT
 from components.peers import Peers
 from components.task import Batch, Loss, Shard, State
 
@@ -125,7 +125,7 @@ class Update:
         for parameter, gradient in zip(parameters, grads, strict=True):
             parameter.grad = gradient
         if self.norms:
-            names += [SHARD_NORM, BATCH_NORM]
+            names += [SHARD_GRADIENT, BATCH_GRADIENT]
             scalars = torch.cat([scalars, squared_norm(grads)])
         metrics = dict(zip(names, scalars, strict=True))
         if self.clip is not None:

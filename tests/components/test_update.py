@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from components.meter import BATCH_NORM, SHARD_NORM, Meter, NoiseScale
+from components.meter import BATCH_GRADIENT, SHARD_GRADIENT, Meter, NoiseScale
 from components.peers import Peers, fork
 from components.task import State
 from components.update import Tree, Update, frontier, owned, stream
@@ -245,7 +245,7 @@ def test_the_noise_scale_is_that_of_a_linear_model(sizes: list[int]) -> None:
     for metrics in found:
         one = NoiseScale(sum(sizes), len(sizes))
         one.add(
-            float(metrics[SHARD_NORM]), float(metrics[BATCH_NORM]), steps=10**9
+            float(metrics[SHARD_GRADIENT]), float(metrics[BATCH_GRADIENT]), steps=10**9
         )  # forgets its zeros: this step alone
         estimates.append((one.signal, one.noise))
         meter.add(metrics)
@@ -270,10 +270,10 @@ def test_the_norms_are_those_of_whole_shards() -> None:
         update.begin(parts, [6, 4])
         metrics = update("net", squared)
         torch.testing.assert_close(
-            metrics[SHARD_NORM], 0.6 * gradients[0].dot(gradients[0]) + 0.4 * gradients[1].dot(gradients[1])
+            metrics[SHARD_GRADIENT], 0.6 * gradients[0].dot(gradients[0]) + 0.4 * gradients[1].dot(gradients[1])
         )
         whole = 0.6 * gradients[0] + 0.4 * gradients[1]
-        torch.testing.assert_close(metrics[BATCH_NORM], whole.dot(whole))
+        torch.testing.assert_close(metrics[BATCH_GRADIENT], whole.dot(whole))
 
 
 def test_a_gradient_that_is_all_noise_has_no_finite_scale() -> None:

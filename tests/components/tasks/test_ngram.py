@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from components import engine
+from components import checkpoint, engine, journal
 from components.data.dataset import prepare
 from components.data.feed import Feed
 from components.data.store import Store
@@ -140,8 +140,6 @@ def test_a_batch_of_stretches_counts_across_windows(drawn: Store) -> None:
 
 
 def test_each_step_is_predicted_before_it_is_counted(drawn: Store, tmp_path: Path) -> None:
-    from components import journal
-
     task = NGram(n=3)
     engine.fit(
         task, spec(tuple(drawn.manifest["classes"])), Feed(drawn.split("train")), None, tmp_path,
@@ -184,6 +182,34 @@ def test_merging_adds_like_counters() -> None:
         for new in tables:
             wanted = Counter(dict(old.T.tolist())) + Counter(dict(new.T.tolist()))
             assert merged(old, new).T.tolist() == [[key, wanted[key]] for key in sorted(wanted)]
+
+
+def test_the_best_tables_are_kept_also_by_a_run_that_goes_on(drawn: Store, tmp_path: Path) -> None:
+    """Text that is counted again and again is trusted too much: the last epoch is not the best."""
+    task = NGram(n=5, smoothing=20.0)
+    feeds = Feed(drawn.split("train")), Feed(drawn.split("test"))
+    classes = spec(tuple(drawn.manifest["classes"]))
+    fit = {"epochs": 6, "batch": 10, "order": "sequential", "keep": "best"}
+
+    def run(folder: Path, *stops: int | None) -> engine.Outcome:
+        folder.mkdir()
+        for stop in stops:
+            outcome = engine.fit(task, classes, *feeds, folder, until=stop, **fit)
+        return outcome
+
+    whole, halting = run(tmp_path / "whole", None), run(tmp_path / "halting", 7, 50, 85, None)
+    scores = [
+        record.payload["values"]["validation/perplexity"]
+        for record in journal.read(tmp_path / "whole" / journal.LOG)
+        if "validation/perplexity" in record.payload.get("values", {})
+    ]
+    assert len(scores) == 6
+    assert whole.scores["perplexity"] == min(scores) < scores[-1]
+    assert engine.evaluate(task, whole.state, feeds[1])[0] == whole.scores
+    kept = [checkpoint.read(checkpoint.found(tmp_path / name)[0])[0] for name in ("whole", "halting")]
+    assert kept[0].keys() == kept[1].keys()
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    assert halting.scores == whole.scores
 
 
 def test_what_does_not_fit_into_64_bits_is_refused() -> None:
