@@ -35,6 +35,7 @@ SMALL = {  # data set -> arguments that make it so
     "data.scenes.Scenes": {"count": 40, "test": 20},
 }
 ONE_RESULT = {"language/ngram": "it counts, in the order of the text"}  # systems whose result no seed changes, and why
+WHOLE = {"tasks.critical_points.CriticalPoints"}  # tasks whose every step is over all training examples
 UNSTABLE = {
     "generative/collapse": "it shows how a GAN fails to learn",
     "studies/error-surface": "it measures the point it starts from",
@@ -120,7 +121,7 @@ def run(peers: Peers, name: str, data: Path, folder: Path, until: int | None = N
     store = Store(data / "prepared")
     fit = recipe.arguments(SYSTEMS[name]["fit"] | TINY)
     train = Feed(store.split("train"), None, peers.device)
-    fit["batch"] = min(fit["batch"], len(train))
+    fit["batch"] = len(train) if SYSTEMS[name]["task"]["use"] in WHOLE else min(fit["batch"], len(train))
     outcome = engine.fit(task, spec, train, watched(store, peers.device), folder, peers, until=until, **fit)
     if peers.rank == 0 and outcome.done:
         exported.write(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])

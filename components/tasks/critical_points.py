@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from components.optimizers import sgd
 from components.ranges import Count, Natural, NonNegative, Positive
+from components.refusal import Refusal
 from components.task import Batch, Shard, Spec, State, Task
 from components.tasks.classification import Classification
 from components.update import Update
@@ -31,6 +32,8 @@ ZERO = 1e-3  # an eigenvalue counts as negative below minus this share of the gr
 
 class CriticalPoints(Task):
     """Give it steps of the whole training split: `fit.batch` its size, `fit.epochs` at least descend + products.
+
+    Products over different examples are refused: they are of no one matrix.
 
     model: as for Classification, without batch normalisation or dropout. scale: of the initial weights; 0 puts a
     network of sigmoids on a saddle. l2: weight of half the weights' squared norm in the loss. reach: how far it looks.
@@ -55,7 +58,7 @@ class CriticalPoints(Task):
         self.descend, self.products, self.scale, self.l2, self.reach = descend, products, scale, l2, reach
 
     def setup(self, spec: Spec) -> State:
-        state = self.classification.setup(spec)
+        state, self.examples = self.classification.setup(spec), spec.statistics["count"]
         with torch.no_grad():
             for parameter in state.modules["net"].parameters():
                 parameter.mul_(self.scale)
@@ -91,9 +94,15 @@ class CriticalPoints(Task):
             gradients = torch.autograd.grad(loss, parameters, create_graph=True)
             along = torch.stack([(g * v).sum() for g, v in zip(gradients, vector, strict=True)]).sum()
             found = torch.autograd.grad(along, parameters, materialize_grads=True)
-            return [torch.cat([t.reshape(-1) for t in found]), torch.cat([g.detach().reshape(-1) for g in gradients])]
+            flat = [torch.cat([t.detach().reshape(-1) for t in values]) for values in (found, gradients)]
+            return [*flat, shard.batch["row"].double().mean().float()[None]]
 
-        image, gradient = (t.double().cpu().numpy() for t in update.mean(product))
+        image, gradient, row = (t.double().cpu().numpy() for t in update.mean(product))
+        if not np.allclose(row, tables.setdefault("row", row), rtol=1e-6):
+            raise Refusal(
+                f"fit.batch: the products see different examples; set it to all {self.examples} of the training split"
+                " (with tune.folds: to those that a fold leaves)"
+            )
         extend(tables, image)
         tables["gradient_norm"] = np.array([np.linalg.norm(gradient)])
         values = np.linalg.eigvalsh(tridiagonal(tables))

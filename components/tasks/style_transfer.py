@@ -42,7 +42,7 @@ class StyleTransfer(Task):
 
     weights: a .safetensors file for the features, torchvision's names or ours; without one they stay random, by the
     seed, which is said in the run's tags. content_weight and the others: of each loss. start: what the canvas shows
-    first.
+    first. Every step needs all the pictures: `fit.batch` is their number.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("loss", "min")
@@ -82,6 +82,9 @@ class StyleTransfer(Task):
         return State({"canvas": canvas, "features": body.requires_grad_(False)}, optimizers={"canvas": optimizer})
 
     def step(self, state: State, update: Any) -> dict[str, Tensor]:
+        batch = round(len(update.batches[0]["row"]) / update.weights[0])
+        if batch != self.rows:
+            raise Refusal(f"fit.batch: {batch} of {self.rows} pictures; each step needs all, set it to {self.rows}")
         if state.step == 0 and self.start == "content":
             with torch.no_grad():
                 _canvas(state).copy_(update.mean(self.photo)[0] * self.rows)
@@ -163,6 +166,8 @@ def normalised(images: Tensor) -> Tensor:
 def load(body: nn.Module, file: Path) -> None:
     """Fills the convolutions in their order from a .safetensors file's, whatever they are called there."""
     saved = tensors(file, "task.weights")
+    if normed := next((name for name in saved if name.endswith("running_mean")), None):
+        raise Refusal(f"task.weights: {file} has batch normalisation ('{normed}'), the features none; give it without")
     names = sorted((n for n, t in saved.items() if t.ndim == 4), key=_numbers)
     layers = [layer for layer in body.modules() if isinstance(layer, nn.Conv2d)]
     if len(names) < len(layers):

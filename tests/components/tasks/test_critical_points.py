@@ -21,6 +21,7 @@ from components.models.mlp import MLP
 from components.models.softmax import Softmax
 from components.optimizers import sgd
 from components.peers import Peers, fork
+from components.refusal import Refusal
 from components.task import Spec
 from components.tasks.critical_points import CriticalPoints, eigenpair, extend, ritz, tridiagonal
 
@@ -35,11 +36,11 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
 
 
 def spec() -> Spec:
-    return Spec({"image": (4, 4, 1)}, tuple("0123456789"), {"mean": [0.3], "std": [0.3]})
+    return Spec({"image": (4, 4, 1)}, tuple("0123456789"), {"mean": [0.3], "std": [0.3], "count": 60})
 
 
 def fit(task: CriticalPoints, feed: Feed, steps: int, **options) -> engine.Outcome:
-    return engine.fit(task, spec(), feed, epochs=steps, batch=60, shards=2, **options)
+    return engine.fit(task, spec(), feed, epochs=steps, shards=2, **{"batch": 60, **options})
 
 
 def whole(task: CriticalPoints, outcome: engine.Outcome, feed: Feed) -> np.ndarray:
@@ -100,6 +101,12 @@ def test_a_penalised_convex_loss_has_a_minimum(feed: Feed) -> None:
     assert scores["smallest"] == pytest.approx(0.02, rel=0.02), "the penalty is all there is in flat directions"
     assert scores["fall"] == pytest.approx(0, abs=1e-4)
     assert task.tags(outcome.state, scores)["verdict"].startswith("minimum")
+
+
+@pytest.mark.parametrize("batch", [20, 59])
+def test_products_over_different_examples_are_refused(feed: Feed, batch: int) -> None:
+    with pytest.raises(Refusal, match=r"fit.batch: the products see different examples; set it to all 60"):
+        fit(CriticalPoints(SMALL, products=5), feed, 5, batch=batch)
 
 
 def test_two_workers_and_a_stop_change_no_byte(feed: Feed, tmp_path: Path) -> None:

@@ -87,6 +87,10 @@ def test_weights_by_torchvisions_names(tmp_path: Path) -> None:
     load(target, tmp_path / "vgg.safetensors")
     x = torch.randn(1, 3, 8, 8)
     assert torch.equal(source(x), target(x))
+    norm = {"features.1.running_mean": torch.zeros(4)}
+    save_file({name: value.detach().clone() for name, value in pairs} | norm, tmp_path / "vgg_bn.safetensors")
+    with pytest.raises(Refusal, match=r"vgg_bn.safetensors has batch normalisation \('features.1.running_mean'\)"):
+        load(target, tmp_path / "vgg_bn.safetensors")
     with pytest.raises(Refusal, match="no such"):
         load(target, tmp_path / "other.safetensors")
     with pytest.raises(Refusal, match=r"not \[5, 3, 3, 3\]"):
@@ -129,6 +133,17 @@ def test_the_canvas_starts_as_the_content_and_moves_to_the_style(photos: Store) 
     canvas = first.state.modules["canvas"].picture.detach()
     content = normalised(torch.from_numpy(feed.column("image")[:1]))
     assert (canvas - content).abs().max() < 0.002, "one step of Adam at 0.001 from the content"
+
+
+def test_a_step_without_all_pictures_is_refused(tmp_path: Path) -> None:
+    """The canvas would start black where the content is left out."""
+    prepare(Photos(styles=["flower.jpg", "china.jpg"], size=[32, 48]), tmp_path)
+    store = Store(tmp_path)
+    spec = Spec({"image": (32, 48, 3), "role": ()}, tuple(store.manifest["classes"]), {})
+    task = StyleTransfer(features, content=["2_1"], style=["1_1"])
+    with pytest.raises(Refusal, match=r"fit.batch: 2 of 3 pictures; each step needs all, set it to 3"):
+        engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=2, shards=2)
+    engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=3, shards=2)
 
 
 def test_an_exported_picture_needs_no_file_that_its_features_came_from(photos: Store, tmp_path: Path) -> None:
