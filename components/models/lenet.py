@@ -10,9 +10,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from components.refusal import Refusal
+
+SMALLEST = 12  # pixels a side: what leaves one for the last pooling
+
 
 class LeNet(nn.Module):
-    """Images [B, channels, *size] -> logits [B, classes]; sides of at least 14.
+    """Images [B, channels, *size] -> logits [B, classes]; sides of at least 12.
 
     norm: a layer before each activation, such as layers.batch_norm.BatchNorm (notes: batch normalisation). pool: what
     is kept of each 2x2 places, their mean or the greatest.
@@ -27,6 +31,8 @@ class LeNet(nn.Module):
         pool: Literal["average", "max"] = "average",
     ) -> None:
         super().__init__()
+        if min(size) < SMALLEST:
+            raise Refusal(f"task.model: LeNet needs sides of at least {SMALLEST}, not {size}; set task.resize")
         pooled = nn.AvgPool2d if pool == "average" else nn.MaxPool2d
         height, width = ((side // 2 - 4) // 2 for side in size)
 

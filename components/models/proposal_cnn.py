@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from components.ranges import Count, Fraction
+from components.refusal import Refusal
 
 
 class ProposalCNN(nn.Module):
@@ -29,6 +30,10 @@ class ProposalCNN(nn.Module):
         dropout: Fraction = 0.0,
     ) -> None:
         super().__init__()
+        if not min(size) >> len(widths):
+            raise Refusal(
+                f"task.side: {min(size)} is halved away by {len(widths)} widths; give at least {1 << len(widths)}"
+            )
         self.body = nn.Sequential()
         for fan_in, width in zip([channels, *widths], widths, strict=False):
             self.body += nn.Sequential(

@@ -62,6 +62,8 @@ class Classification(Task):
         self.classes: list[str] = []
 
     def setup(self, spec: Spec) -> State:
+        if "image" not in spec.columns:
+            raise Refusal(f"task: Classification needs a column 'image', the data have: {', '.join(spec.columns)}")
         height, width, channels = spec.columns["image"]
         self.classes = list(spec.classes)
         size = (self.resize, self.resize) if self.resize else (height, width)

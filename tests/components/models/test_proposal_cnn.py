@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from components.models.proposal_cnn import ProposalCNN
+from components.refusal import Refusal
 
 
 def test_parameters_by_hand() -> None:
@@ -13,6 +14,12 @@ def test_parameters_by_hand() -> None:
     convolutions = 9 * (1 * 16 + 16 * 32 + 32 * 64)
     norms = 2 * (16 + 32 + 64)
     assert sum(p.numel() for p in net.parameters()) == convolutions + norms + (64 * 9 + 1) * 128 + (128 + 1) * 11
+
+
+def test_a_side_that_is_halved_away_is_refused() -> None:
+    assert ProposalCNN(1, (8, 8), 3)(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+    with pytest.raises(Refusal, match=r"task.side: 7 is halved away by 3 widths; give at least 8"):
+        ProposalCNN(1, (7, 7), 3)
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, (24, 24)), (3, (32, 16))])

@@ -45,6 +45,11 @@ def shard(given: dict[str, torch.Tensor]) -> Shard:
     return Shard(given, torch.Generator().manual_seed(1), 0)
 
 
+def test_data_without_pictures_are_refused() -> None:
+    with pytest.raises(Refusal, match="task: Classification needs a column 'image', the data have: token"):
+        Classification(MODEL).setup(Spec({"token": (9,)}, ("a", "b"), {}))
+
+
 def black(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """An augmentation that can't be overlooked."""
     assert 0 <= images.min() <= images.max() <= 1
