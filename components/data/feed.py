@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from components.data.order import Order, shards
-from components.refusal import Refusal
 
 if TYPE_CHECKING:
     from components.data.store import Split
@@ -43,8 +42,6 @@ class Feed:
         return len(self.rows)
 
     def order(self, batch: int, seed: int, sequential: bool = False) -> Order:
-        if batch > len(self):
-            raise Refusal(f"fit.batch: {batch} is larger than the {len(self)} training examples; lower it")
         return Order(len(self), batch, seed, sequential)
 
     def shards(self, order: Order, step: int, count: int, mine: range) -> tuple[list[dict[str, Any]], list[int]]:

@@ -39,9 +39,6 @@ class Order:
         self.steps_per_epoch, self.sequential = n // batch, sequential
         self._known, self._rows = (-1, -1), np.arange(0)
 
-    def epoch(self, step: int) -> int:
-        return step // self.steps_per_epoch
-
     def indices(self, step: int) -> np.ndarray:
         """The examples of one step: int64 [batch]. Worked out for a block of steps at once, which costs the least."""
         epoch, number = divmod(step, self.steps_per_epoch)
