@@ -1,7 +1,8 @@
 """Generative adversarial networks: the discriminator learns `critic_steps` times, then the generator once, slower.
 
 Goodfellow et al. 2014 and the notes' chapter on GANs; the generator maximises log D(G(z)), whose gradient does not
-vanish while the discriminator still wins.
+vanish while the discriminator still wins. All `critic_steps` of a step see its batch of real examples, each with other
+generated ones, where Goodfellow et al.'s algorithm 1 draws both anew.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 
 from components import exported
 from components.data.order import mixed
+from components.meter import SHARD_GRADIENT
 from components.metrics.generative import coverage, frechet_distance, inception_score, nearest
 from components.optimizers import adam
 from components.ranges import Count, Fraction, Positive
+from components.refusal import Refusal
 from components.task import Batch, Shard, Spec, State, Task
 from components.update import Update
 
@@ -78,6 +81,8 @@ class Adversarial(Task):
         """{discriminator_loss, real, fake, generator_loss}: `real` and `fake` are D's mean verdicts, 0.5 at the end."""
         for _ in range(self.critic_steps):
             metrics = update("discriminator", self.discriminator_loss)
+        if SHARD_GRADIENT in metrics:
+            raise Refusal("fit.noise_scale: is that of one loss, and a GAN has two; leave it out")
         judged = {("discriminator_loss" if name == "loss" else name): value for name, value in metrics.items()}
         return judged | {f"generator_{name}": value for name, value in update("generator", self.generator_loss).items()}
 

@@ -107,6 +107,14 @@ def test_points_lie_on_a_ring(ring: Path) -> None:
     assert np.linalg.norm(test[:, None] - values, axis=2).min() > 0, "no point is in both splits"
 
 
+def test_one_noise_scale_for_two_losses_is_refused(ring: Path) -> None:
+    task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=8)
+    store = Store(ring)
+    spec = Spec({"point": (2,), "label": ()}, tuple(store.manifest["classes"]), {})
+    with pytest.raises(Refusal, match=r"fit.noise_scale: is that of one loss, and a GAN has two; leave it out"):
+        engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=256, shards=2, noise_scale=True)
+
+
 @pytest.mark.parametrize(("rate", "ema", "epochs", "verdict"), [(0.5, 0.99, 30, "none"), (5.0, None, 60, "ALARM")])
 def test_mode_collapse_raises_the_alarm(ring: Path, rate: float, ema: float | None, epochs: int, verdict: str) -> None:
     """The notes' rule, a slower generator, covers all 8 modes; turned round, it drops most of them."""
