@@ -53,6 +53,8 @@ class Classification(Task):
         resize: Count | None = None,
         normalise: bool = True,
     ) -> None:
+        if criterion == "mse" and label_smoothing:
+            raise Refusal("task.label_smoothing: is for cross-entropy; leave it out with criterion: mse")
         self.model, self.optimizer = model, optimizer
         self.augment = [transform() for transform in augment or []]
         self.mix = None if mix is None else mix()

@@ -50,6 +50,12 @@ def test_data_without_pictures_are_refused() -> None:
         Classification(MODEL).setup(Spec({"token": (9,)}, ("a", "b"), {}))
 
 
+def test_smoothed_labels_are_for_cross_entropy() -> None:
+    with pytest.raises(Refusal, match=r"task.label_smoothing: is for cross-entropy; leave it out with criterion: mse"):
+        Classification(MODEL, label_smoothing=0.1, criterion="mse")
+    Classification(MODEL, criterion="mse")
+
+
 def black(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """An augmentation that can't be overlooked."""
     assert 0 <= images.min() <= images.max() <= 1
