@@ -120,7 +120,7 @@ class RCNN(Task):
         state.tables |= self._lines(joined["maps"], joined["offsets"], joined["labels"])
 
     def _described(self, net: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
-        """Regions as the network sees them: features, overlap with each class, and of those near an object the rest."""
+        """Regions as the network sees them: features, overlap with each class; the rest of proposals near an object."""
         regions = self._regions(batch)
         maps, features = self._features(net, batch, [region for region, _, _ in regions])
         overlaps, offsets, labels = [], [], []
@@ -131,7 +131,8 @@ class RCNN(Task):
                 overlap, best = pairs.max(1)
                 found.scatter_reduce_(1, label.expand(len(boxes), -1), pairs, "amax")
                 offsets.append(encode(true[best], boxes))
-                labels.append(torch.where(overlap > NEAR, label[best], -1))
+                near = (overlap > NEAR) & (torch.arange(len(boxes), device=boxes.device) >= len(true))
+                labels.append(torch.where(near, label[best], -1))
             else:
                 offsets.append(torch.zeros_like(boxes))
                 labels.append(torch.full((len(boxes),), -1, device=boxes.device))
