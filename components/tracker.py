@@ -68,6 +68,15 @@ def client(uri: str) -> Any:
     return MlflowClient(uri)
 
 
+def answers(at: Any) -> bool:
+    """Whether the tracker answers its client `at`, with anything but an error."""
+    try:
+        at.search_experiments(max_results=1)
+    except Exception:  # of the network, of a database, of the account
+        return False
+    return True
+
+
 def experiment(at: Any, name: str, uri: str) -> str:
     """The experiment's id, made or brought back from the bin if need be; another process may be quicker."""
     from mlflow.exceptions import MlflowException

@@ -68,11 +68,25 @@ class Mirror:
             self.ended.wait(wait)
 
     def send(self) -> int:
-        """Everything new, now; the number of records sent. Raises what MLflow raises."""
+        """Everything new, now; the number of records sent.
+
+        A run that fails keeps no other from being sent; a tracker that answers nothing ends the pass. Either way the
+        first error, whatever MLflow raises, is raised at the end.
+        """
         folders = self.folders if self.since is None else _described(self.folders, self.since)
         runs = [file.parent for file in files(RUN, *folders)]
         client = tracker.client(self.uri) if runs else None
-        return sum(_Run(client, self.uri, folder).send() for folder in runs)
+        count, failure = 0, None
+        for folder in runs:
+            try:
+                count += _Run(client, self.uri, folder).send()
+            except Exception as error:
+                failure = failure or error
+                if not tracker.answers(client):
+                    break
+        if failure:
+            raise failure
+        return count
 
 
 @contextmanager
@@ -106,15 +120,15 @@ def _described(folders: Iterable[Path], since: float) -> list[Path]:
 
 
 def behind(folder: Path) -> list[Path]:
-    """Runs below `folder` of whose lines some were not sent; looks at notes and sizes alone."""
+    """Runs below `folder` of whose lines some are still to be sent; looks at notes and sizes alone."""
 
-    def sent(run: Path) -> dict[str, int]:
+    def waits(run: Path) -> bool:
         note = run / NOTE
-        offsets: dict[str, int] = json.loads(note.read_text())["offsets"] if note.is_file() else {}
-        return offsets
+        known = json.loads(note.read_text()) if note.is_file() else {"offsets": {}}
+        sizes = {file.name: file.stat().st_size for file in run.glob("*.log")}
+        return not known.get("deleted") and any(known["offsets"].get(name, 0) != sizes[name] for name in sizes)
 
-    runs = [file.parent for file in files(RUN, folder)]
-    return [run for run in runs if any(f.stat().st_size != sent(run).get(f.name, 0) for f in run.glob("*.log"))]
+    return [file.parent for file in files(RUN, folder) if waits(file.parent)]
 
 
 def audit(folder: Path, address: str | None = None) -> tuple[int, int, int]:
@@ -145,34 +159,67 @@ class _Run:
         self.facts: dict[str, Any] = json.loads((folder / RUN).read_text())
         known = json.loads(self.note.read_text()) if self.note.is_file() else {}
         same = known.get("uri") == tracker.shown(uri) and known.get("id") == self.facts["id"]
-        fresh = {"uri": tracker.shown(uri), "id": self.facts["id"], "offsets": {}, "models": []}
-        self.known: dict[str, Any] = known if same else fresh
+        self.known: dict[str, Any] = known if same else self.fresh()
+
+    def fresh(self) -> dict[str, Any]:
+        """The note of a run of which nothing was sent."""
+        return {"uri": tracker.shown(self.uri), "id": self.facts["id"], "offsets": {}, "models": []}
 
     def send(self) -> int:
         tails = {file.name: Tail(file, self.known["offsets"].get(file.name, 0)) for file in self.folder.glob("*.log")}
         attempts = self.facts.get("attempts", [])
         news = any(tail.path.stat().st_size != tail.offset for tail in tails.values())
-        if "run" in self.known and not news and len(attempts) == self.known.get("attempts", 0):
+        news = news or "run" not in self.known or len(attempts) != self.known.get("attempts", 0)
+        if not news or self.known.get("deleted"):
             return 0
         with _alone(self.folder / ".mirror") as alone:
             if not alone:
                 return 0
             run = self.identify()
-            for number, changed in enumerate(
-                attempts[self.known.get("attempts", 0) :], self.known.get("attempts", 0) + 2
-            ):
-                for name, (old, new) in changed.items():
-                    self.client.set_tag(run, f"attempt.{number}.{name}", f"{old} -> {new}")
-                self.client.set_tag(run, "attempt", str(number))
-            self.known["attempts"] = len(attempts)
-            count = 0
-            for tail in sorted(tails.values(), key=lambda tail: tail.path.name == STAGE_LOG):
-                records = tail.new()
-                self.replay(run, records)
-                self.known["offsets"][tail.path.name] = tail.offset
-                count += len(records)
+            try:
+                return self.deliver(run, tails, attempts)
+            except Exception:
+                if not self.deleted(run):
+                    raise
+                return 0
+
+    def deliver(self, run: str, tails: dict[str, Tail], attempts: list[dict[str, Any]]) -> int:
+        """What is new of attempts and lines; noted once all of it is there."""
+        for number, changed in enumerate(attempts[self.known.get("attempts", 0) :], self.known.get("attempts", 0) + 2):
+            for name, (old, new) in changed.items():
+                self.client.set_tag(run, f"attempt.{number}.{name}", f"{old} -> {new}")
+            self.client.set_tag(run, "attempt", str(number))
+        self.known["attempts"] = len(attempts)
+        count = 0
+        for tail in sorted(tails.values(), key=lambda tail: tail.path.name == STAGE_LOG):
+            records = tail.new()
+            self.replay(run, records)
+            self.known["offsets"][tail.path.name] = tail.offset
+            count += len(records)
+        self.remember()
+        return count
+
+    def deleted(self, run: str) -> bool:
+        """Whether a person deleted the run at MLflow; it is noted, and no more is sent of it.
+
+        A run that MLflow has never heard of (another database behind the same address) is forgotten here, and made
+        anew the next time.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            gone = bool(self.client.get_run(run).info.lifecycle_stage == "deleted")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                self.known = self.fresh()
+                self.remember()
+            return False
+        if gone:
+            self.known["deleted"] = True
             self.remember()
-            return count
+            place = tracker.shown(self.uri)
+            log.warning("%s: deleted at %s: no more of it is sent (all, again: rm %s)", self.folder, place, self.note)
+        return gone
 
     def identify(self) -> str:
         """The MLflow run's id: noted, or found by our id, or made now (after its parent's)."""

@@ -161,16 +161,19 @@ def held_out() -> str:
 
 
 def registered(registry: Registry, wanted: str) -> Version:
-    """The version that holds the trained model, once all that the mirror has left is sent."""
+    """The version that holds the trained model, once all that the mirror has left is sent; what other runs fail by
+    is no concern of it."""
     until = monotonic() + PATIENCE
     while True:
+        reason = None
         try:
             tracking.Mirror(work() / "runs").send()
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise Later(f"the tracker did not take the new model ({reason}); the champion stays as it is") from None
         if (found := registry.holding(wanted)) is not None:
             return found
+        if reason is not None:
+            raise Later(f"the tracker did not take the new model ({reason}); the champion stays as it is")
         if monotonic() > until:
             raise Refusal(f"{registry.name}: no version with the bytes of {model()}; dvc repro --force evaluate")
         sleep(1)

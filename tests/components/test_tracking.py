@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from components import exported, journal, ports, recipe, tracker, tracker_pages, tracking
 from components.journal import Journal
@@ -224,6 +225,77 @@ def test_a_run_that_goes_on_from_a_checkpoint_doubles_nothing(store: str, tmp_pa
         lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
     tracking.Mirror(folder).send()
     assert len({step for step, _ in points(runs()[0], "train/loss")}) == 30
+
+
+def test_a_run_that_was_deleted_there_stays_so_and_keeps_no_other_from_being_sent(
+    store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [tmp_path / "runs" / name for name in ("a-1", "b-1", "c-1")]
+    journals = [make(folder, name=folder.name) for folder in folders[:2]]
+    tracking.Mirror(tmp_path).send()
+    client = tracker.client(store)
+    gone = json.loads((folders[0] / "mirror.json").read_text())["run"]
+    client.delete_run(gone)
+    for lines in journals:
+        lines.write("metric", step=31, epoch=3.1, values={"train/loss": 0.5})
+    make(folders[2], name="c-1")
+    assert tracking.Mirror(tmp_path).send() == 1 + 63
+    for run, steps in zip(runs(), (31, 30), strict=True):
+        assert len(points(run, "train/loss")) == steps
+    assert [record.getMessage().count("a-1: deleted at sqlite") for record in caplog.records] == [1]
+    assert tracking.behind(tmp_path) == []
+    journals[0].write("metric", step=32, epoch=3.2, values={"train/loss": 0.4})
+    assert tracking.Mirror(tmp_path).send() == 0
+    assert len(caplog.records) == 1
+    client.restore_run(gone)
+    (folders[0] / "mirror.json").unlink()  # as the warning says
+    tracking.Mirror(tmp_path).send()
+    assert [run.info.run_name for run in runs()] == ["a-1", "b-1", "c-1"]
+    assert tracking.audit(tmp_path)[1:] == (0, 0)
+
+
+def test_a_run_the_tracker_does_not_know_is_sent_anew(store: str, empty_store: Path, tmp_path: Path) -> None:
+    """Its database was replaced by an empty one."""
+    lines = make(tmp_path / "runs" / "a-1")
+    tracking.Mirror(tmp_path).send()
+    shutil.copy(empty_store, store.removeprefix("sqlite:///"))
+    lines.write("metric", step=31, epoch=3.1, values={"train/loss": 0.5})
+    with pytest.raises(MlflowException):
+        tracking.Mirror(tmp_path).send()
+    tracking.Mirror(tmp_path).send()
+    assert len(points(runs()[0], "train/loss")) == 31
+    assert tracking.audit(tmp_path)[1:] == (0, 0)
+
+
+def test_a_record_that_is_refused_keeps_its_own_run_back_alone(store: str, tmp_path: Path) -> None:
+    make(tmp_path / "runs" / "a-1", name="a").write("metric", step=31, values={"what?": 1.0})
+    make(tmp_path / "runs" / "b-1", name="b")
+    for _ in range(2):
+        with pytest.raises(MlflowException, match=r"what\?"):
+            tracking.Mirror(tmp_path).send()
+        assert tracking.behind(tmp_path) == [tmp_path / "runs" / "a-1"]
+    assert len(points(runs()[1], "train/loss")) == 30
+
+
+def test_a_tracker_without_an_answer_is_not_asked_for_every_run(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fail(run: tracking._Run) -> int:
+        asked.append(run.folder.name)
+        raise ConnectionError(run.folder.name)
+
+    for name in ("a-1", "b-1"):
+        make(tmp_path / "runs" / name)
+    monkeypatch.setattr(tracking._Run, "send", fail)
+    with pytest.raises(ConnectionError, match="a-1"):
+        tracking.Mirror(tmp_path).send()
+    assert asked == ["a-1", "b-1"]
+    port = ports.free_port()
+    with pytest.raises(ConnectionError, match="a-1"):
+        tracking.Mirror(tmp_path, address=f"http://127.0.0.1:{port}").send()
+    assert asked == ["a-1", "b-1", "a-1"]
 
 
 def test_nothing_new_asks_the_tracker_nothing(store: str, tmp_path: Path) -> None:

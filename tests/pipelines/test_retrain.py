@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from components import ports
+from components import journal, ports
+from components.journal import Journal
 from components.refusal import Later, Refusal
 from pipelines import retrain, rollback
 from pipelines.ledger import Ledger
@@ -241,6 +242,15 @@ def test_without_a_tracker_the_champion_stays_and_the_work_is_kept(yard: Yard, m
     assert yard.champion() == "1"
     assert retrain.main() == 0
     assert yard.champion() == "2"
+
+
+def test_another_run_that_the_tracker_refuses_keeps_no_model_back(yard: Yard) -> None:
+    folder = Path(".trainyard/runs/a-run-of-old")
+    journal.describe(folder, "old", NAME)
+    Journal(folder / journal.LOG).write("metric", step=1, values={"what?": 1.0})
+    yard.train()
+    assert retrain.main() == 0
+    assert yard.champion() == "1"
 
 
 def test_a_tracker_lost_after_the_decision_gets_it_later(yard: Yard, monkeypatch, capsys) -> None:
