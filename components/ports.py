@@ -7,6 +7,8 @@ import socket
 import time
 from urllib.parse import urlsplit
 
+from components.refusal import Refusal
+
 MEETING = "TRAINYARD_MEETING"
 
 
@@ -31,9 +33,15 @@ def answers(address: str, patience: float = 0.0) -> bool:
 
 
 def of(url: str) -> str:
-    """`host:port` of an http(s) address."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    """`host:port` of an http(s) address; refuses one that has none."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is no number, half a bracket
+        host = None
+    if not host:
+        raise Refusal(f"{url}: is no server's address; one such as http://HOST:5000 is needed")
+    return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def network(address: str) -> str | None:

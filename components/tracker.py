@@ -10,6 +10,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
+from components import ports
 from components.home import home
 
 DEFAULTS = {
@@ -19,22 +20,26 @@ DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+PLAIN = r"(?:\[[^\]\s]*\]|[^:@/?#\s]*)(?::\d{1,5})?(?=[/?#\s]|$)"  # HOST or HOST:PORT, with no user before it
+CREDENTIALS = re.compile(rf"(\w+://)(?!{PLAIN})(\S*)@")  # up to the last @: a password may hold @ and /
 NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"  # five processes more, which judge language models' answers
 
 
 def uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in the repository.
+    """MLFLOW_TRACKING_URI, or a SQLite file in the repository; refuses a server's address without a host.
 
     A user and password in the address move to MLFLOW_TRACKING_USERNAME and _PASSWORD: addresses are noted and shown.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
-    parts = urllib.parse.urlsplit(given)
-    if not given.startswith("http") or parts.username is None:
+    if not given.startswith("http"):
         return given
     bare = shown(given)
-    os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(parts.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(parts.password or "")
-    os.environ["MLFLOW_TRACKING_URI"] = bare
+    ports.of(bare)
+    if found := CREDENTIALS.match(given):
+        user, _, password = found[2].partition(":")
+        os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
+        os.environ["MLFLOW_TRACKING_URI"] = bare
     return bare
 
 
@@ -98,4 +103,4 @@ def experiment(at: Any, name: str, uri: str) -> str:
 
 def shown(text: str) -> str:
     """A tracker's address, or words that hold one, without user and password."""
-    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
+    return CREDENTIALS.sub(r"\1", text)

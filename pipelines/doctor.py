@@ -23,6 +23,7 @@ from typing import Any
 
 from components import ports, tracker
 from components.data.raw import file_digest
+from components.refusal import Refusal
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna")
 LOCK = Path("requirements.lock")
@@ -305,7 +306,11 @@ def _uses() -> set[str]:
 def _tracker() -> Iterator[Line]:
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if given.startswith("http"):
-        address = ports.of(given)
+        try:
+            address = ports.of(tracker.shown(given))
+        except Refusal as refusal:
+            yield BAD, f"MLFLOW_TRACKING_URI: {refusal}"
+            return
         if ports.answers(address, patience=1):
             yield OK, f"tracking server {address} answers"
         else:

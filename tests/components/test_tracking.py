@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from components import exported, journal, ports, recipe, tracker, tracker_pages, tracking
 from components.journal import Journal
+from components.refusal import Refusal
 from components.task import Spec
 
 
@@ -56,6 +57,47 @@ def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = 
             values = {"validation/accuracy": step / 100, "epoch/loss": 2 / step}
             lines.write("metric", step=step, epoch=step / 10, values=values)
     return lines
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("http://bob:p@host:5000", "http://host:5000"),
+        ("http://bob:p@ss@host:5000", "http://host:5000"),
+        ("http://bob:p/s:s@host:5000/at", "http://host:5000/at"),
+        ("http://bob:123456/7?#@host", "http://host"),
+        ("http://bob@host", "http://host"),
+        ("postgresql+psycopg2://bob:p/ss@host/db", "postgresql+psycopg2://host/db"),
+        ("can't reach http://bob:p@s/s@host:5000, nor x@y", "can't reach http://host:5000, nor x@y"),
+        # an @ elsewhere is no password's end
+        ("http://host:5000/a@b?c=d@e#f@g", "http://host:5000/a@b?c=d@e#f@g"),
+        ("http://host?a@b", "http://host?a@b"),
+        ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("ask me@example.org about http://host", "ask me@example.org about http://host"),
+    ],
+)
+def test_no_part_of_a_password_is_shown(given: str, shown: str) -> None:
+    assert tracker.shown(given) == shown
+
+
+def test_a_password_of_any_letters_moves_out_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")  # which is taken back
+    for password in ("p", "p@ss", "p/ss", "a:b@c/d?e#f", "%40"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:{password}@127.0.0.1:5000")
+        assert tracker.uri() == tracker.uri() == os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
+        assert os.environ["MLFLOW_TRACKING_USERNAME"] == "bob"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == password.replace("%40", "@")
+
+
+@pytest.mark.parametrize("address", ["http://h:notaport", "http://h:99999", "http://", "http://[::1", "https://bob:p@"])
+def test_an_address_without_a_host_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(Refusal, match="is no server's address; one such as http://HOST:5000 is needed") as refused:
+        tracker.uri()
+    assert "bob" not in str(refused.value)
 
 
 def test_other_params_after_a_restart_are_an_attempt_and_every_point_arrives_once(store: str, tmp_path: Path) -> None:

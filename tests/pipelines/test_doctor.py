@@ -226,6 +226,9 @@ def test_trackers_that_answer_and_that_do_not(clinic: Path, listening: int) -> N
     assert f"127.0.0.1:{dead} does not answer" in told
     assert "secret" not in told
     assert "sqlite" in only(consult(1, MLFLOW_TRACKING_URI="./mlruns"), "BAD")
+    said = consult(1, MLFLOW_TRACKING_URI="http://me:sec/ret@h:notaport")
+    assert "http://h:notaport: is no server's address" in only(said, "BAD")
+    assert not any("sec" in line for line in said)
     assert any("sqlite:///other.db" in line for line in consult(0, MLFLOW_TRACKING_URI="sqlite:///other.db"))
 
 
