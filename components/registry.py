@@ -43,6 +43,14 @@ class Origin:
     metrics: dict[str, float]  # of its pipeline
 
 
+def named(params: dict[str, Any]) -> str:
+    """The model's name (and its experiment's) in the content of params.yaml."""
+    name = params.get("name")
+    if not isinstance(name, str) or not name:
+        raise Refusal("params.yaml: name: must be the registered model's name; it is missing or no text")
+    return name
+
+
 class Registry:
     """The versions of the model `name` at the tracker that `tracker.uri` names."""
 

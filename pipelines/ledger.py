@@ -4,7 +4,8 @@
                               decided -> moved (or overruled) -> audited, tied together by `id`
     promotions/<id>/          the page of a decision
 
-A process killed between two lines leaves a decision that the next command carries on with: the alias moves once.
+A process killed between two lines leaves a decision that the next `retrain` carries on with: the alias moves once.
+A person who moves the alias instead overrules it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Ledger:
         self.records = journal.read(self.path)
 
     def decide(self, decision: Decision) -> Decision:
-        """Notes a decision, once: it is carried out whatever happens next."""
+        """Notes a decision, once: it is carried out, or overruled, whatever happens next."""
         if not self.has("decided", decision["id"]):
             self.write("decided", **decision, by=asked_by(), tags=provenance())
         return decision
@@ -60,14 +61,17 @@ class Ledger:
         return [decision for decision in self.decisions() if not self.has("audited", decision["id"])]
 
 
-def settle(ledger: Ledger, registry: Registry, decision: Decision) -> bool:
-    """Carries a decision out, from wherever it was left; whether the alias is now where the decision wants it."""
+def settle(ledger: Ledger, registry: Registry, decision: Decision, overrule: bool = False) -> bool:
+    """Carries a decision out, from wherever it was left; whether it moved the alias, or had no need to.
+
+    overrule: move nothing; a decision whose alias has not moved yet never will.
+    """
     id = decision["id"]
     if decision["promote"] and not ledger.has("moved", id) and not ledger.has("overruled", id):
         now = registry.champion()
         if now is not None and now.number == decision["to"]["version"]:
             ledger.write("moved", id=id)  # the alias had moved, and nobody was left to say so
-        elif (now.number if now else None) == (decision["from"] or {}).get("version"):
+        elif not overrule and (now.number if now else None) == (decision["from"] or {}).get("version"):
             registry.crown(registry.version(decision["to"]["version"]))
             ledger.write("moved", id=id)
         else:

@@ -52,7 +52,7 @@ def main(update: bool = False, wait: bool = False) -> int:
 
 def retrain(params: Params, ledger: Ledger, update: bool) -> int:
     for unfinished in ledger.pending():
-        conclude(ledger, Registry(params["name"]), unfinished)
+        conclude(ledger, Registry(unfinished["model"]), unfinished)
     if update:
         print(f"retrain: updated {', '.join(changes.update()) or 'nothing: no source is imported'}", flush=True)
     reasons = changes.changes()
@@ -239,7 +239,8 @@ def show(
 
     store, old = Store(PREPARED), decision["from"]["version"] if decision["from"] else None
     profiles = {"champion": recorded(known) if known else {}, "challenger": statistics()}
-    before = [d["id"] for d in ledger.decisions(moved=True) if d["to"]["version"] == old]
+    moves = [d for d in ledger.decisions(moved=True) if d["model"] == decision["model"]]
+    before = [d["id"] for d in moves if d["to"]["version"] == old]
     promotion_report.write(
         ledger.folder / decision["id"],
         decision,

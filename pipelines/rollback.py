@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components import recipe
 from components.refusal import Refusal
-from components.registry import Registry, Version
+from components.registry import Registry, Version, named
 from pipelines.alert import tell
 from pipelines.ledger import Decision, Ledger, settle, stamp, version
 from pipelines.stage import alone, digest, work
@@ -20,17 +20,18 @@ def promote(to: str, because: str) -> int:
 
 
 def move(action: str, to: str | None, because: str) -> int:
-    name = recipe.load("params.yaml")["name"]
+    name = named(recipe.load("params.yaml"))
     with alone("retrain", wait=False):
         ledger, registry = Ledger(), Registry(name)
-        for unfinished in ledger.pending():
-            settle(ledger, registry, unfinished)
+        wanted = registry.version(to) if to is not None else None
+        for unfinished in [decision for decision in ledger.pending() if decision["model"] == name]:
+            if not settle(ledger, registry, unfinished, overrule=True):
+                number = unfinished["to"]["version"]
+                print(f"{action}: version {number} had won, but was not made the champion yet: now it will not be")
         now = registry.champion()
-        if to is None:
-            to = before(ledger, now)
-        wanted = registry.version(to)
+        wanted = wanted or registry.version(before(ledger, name, now))
         if now is not None and now.number == wanted.number:
-            raise Refusal(f"version {to} is the champion already; name another with --to")
+            raise Refusal(f"version {now.number} is the champion already; name another with --to")
         intact(registry, wanted)
         decision: Decision = {
             "id": f"{stamp()}-{action}",
@@ -53,9 +54,10 @@ def move(action: str, to: str | None, because: str) -> int:
     return 0
 
 
-def before(ledger: Ledger, now: Version | None) -> str:
-    """The number of the version that held the alias before the present champion got it."""
-    for decision in reversed(ledger.decisions(moved=True)):
+def before(ledger: Ledger, model: str, now: Version | None) -> str:
+    """The number of the model's version that held the alias before the present champion got it."""
+    moves = [decision for decision in ledger.decisions(moved=True) if decision["model"] == model]
+    for decision in reversed(moves):
         given = now is not None and decision["to"]["version"] == now.number and decision["action"] != "rollback"
         if given and decision["from"]:
             return str(decision["from"]["version"])

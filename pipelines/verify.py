@@ -23,7 +23,7 @@ import yaml
 from components import recipe
 from components.home import RAW, home, lend
 from components.refusal import Refusal
-from components.registry import Registry
+from components.registry import Registry, named
 from pipelines.chaos import GENERATED
 from pipelines.provenance import LOCKS, PACKAGES, provenance
 from pipelines.stage import digest
@@ -45,7 +45,7 @@ class Made:
 
 def main(version: str | None = None, keep: bool = False) -> int:
     """Exit code 1 unless the same comes out."""
-    registry = Registry(recipe.load(PARAMS)["name"])
+    registry = Registry(named(recipe.load(PARAMS)))
     wanted = registry.version(version) if version else registry.champion() or registry.newest()
     origin = registry.origin(wanted)
     commit = commit_of(origin.tags, wanted.number)

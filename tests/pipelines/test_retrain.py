@@ -215,6 +215,59 @@ def test_an_alias_that_somebody_else_moved_is_left_alone(yard: Yard, capsys) -> 
     assert len(yard.records("overruled")) == 1
 
 
+def test_a_person_overrules_what_was_decided_and_not_done(yard: Yard, monkeypatch, capsys) -> None:
+    """Back from champion 2 to 1 while version 3 waits for the alias: it never gets it, not even for a moment."""
+    from components.registry import Registry
+
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main()
+    settings(gate={"rule": "not_worse", "margin": 0.2})
+    yard.train(epochs=60)
+    killed("between the decision and the alias")
+    assert (yard.champion(), len(yard.records("decided")), len(yard.records("moved"))) == ("2", 3, 2)
+    with pytest.raises(Refusal, match="has no version 9"):
+        rollback.main("9", None)
+    assert yard.records("overruled") == []
+    crown, crowned = Registry.crown, []
+    monkeypatch.setattr(Registry, "crown", lambda self, v: (crowned.append(v.number), crown(self, v)))
+    capsys.readouterr()
+    assert rollback.main(None, "it smells") == 0
+    told = capsys.readouterr().out
+    assert crowned == ["1"]
+    assert "rollback: version 3 had won, but was not made the champion yet: now it will not be" in told
+    assert "version 1 is the champion, before it was 2" in told
+    assert [line["champion"] for line in yard.records("overruled")] == ["2"]
+    changed()
+    assert retrain.main() == 0
+    assert (yard.champion(), crowned, len(Ledger().pending())) == ("1", ["1"], 0)
+
+
+def test_a_rollback_finishes_what_was_done_and_not_noted(yard: Yard) -> None:
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main() if epochs == 1 else killed("between the alias and its line")
+    assert (yard.champion(), len(yard.records("moved"))) == ("2", 1)
+    assert rollback.main(None, "it smells") == 0
+    assert (yard.champion(), len(yard.records("moved")), yard.records("overruled")) == ("1", 3, [])
+
+
+def test_a_decision_is_about_the_model_it_names(yard: Yard) -> None:
+    """The params got another name after a decision was noted: the model of that name is none of its business."""
+    yard.train()
+    killed("between the decision and the alias")
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace(f"name: {NAME}", "name: other"))
+    with pytest.raises(Refusal, match="other has no version 1"):
+        rollback.promote("1", "by mistake")
+    with pytest.raises(Refusal, match="knows no champion before"):
+        rollback.main(None, None)
+    assert yard.records("overruled") == []
+    changed()
+    assert retrain.main() == 0
+    assert yard.champion() == "1"
+
+
 def test_a_damaged_ledger_is_refused_and_left_as_it_is(yard: Yard) -> None:
     yard.train()
     retrain.main()
