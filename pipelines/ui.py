@@ -6,16 +6,17 @@ import subprocess
 
 from components import ports, recipe, tracker, tracker_pages
 from components.refusal import Refusal
+from components.registry import named
 
 
 def main(port: int) -> int:
-    store = tracker.uri()
+    name, store = named(recipe.load("params.yaml")), tracker.uri()
     base = f"http://127.0.0.1:{port}"
     if store.startswith("http"):
         base = tracker.shown(store).rstrip("/")
     elif ports.answers(f"127.0.0.1:{port}"):
         raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
-    for title, address in tracker_pages.links(recipe.load("params.yaml")["name"], base).items():
+    for title, address in tracker_pages.links(name, base).items():
         print(f"{title:28} {address}", flush=True)
     if store.startswith("http"):
         return 0

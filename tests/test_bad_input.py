@@ -68,6 +68,16 @@ def command(*arguments: str, params: bool = False, workers: str | None = None) -
     return scene
 
 
+def unnamed(*arguments: str) -> Scene:
+    """A command in a folder whose params have no name."""
+
+    def scene(folder: Path) -> Door:
+        (folder / "params.yaml").write_text("seed: 0\n")
+        return lambda: _called(list(arguments))
+
+    return scene
+
+
 def data(section: dict[str, Any], make: Callable[[Path], Any] = lambda folder: None) -> Scene:
     """The prepare stage's work for a recipe's section `data`, after `make(folder)`."""
 
@@ -277,6 +287,8 @@ CASES = [
     Case("one argument too many", command("summary", "x"), "unrecognized arguments: x"),
     Case("a port that is none", command("ui", "--port", "99999"), "must be a whole number from 1 to 65535"),
     Case("a port in words", command("ui", "--port", "http"), "must be a whole number from 1 to 65535, not 'http'"),
+    Case("pages of nothing", unnamed("ui"), "params.yaml: name: must be the registered model's name"),
+    Case("a model without a name", unnamed("rollback"), "params.yaml: name: must be the registered model's name"),
     Case("no kill at all", command("chaos", "--kills", "0"), "must be a whole number of at least 1, not '0'"),
     Case("no such victim", command("chaos", "--victims", "wroker"), "no victim 'wroker' (did you mean 'worker'?)"),
     Case("fit without a recipe", command("fit"), "arguments are required: recipe"),
