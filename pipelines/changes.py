@@ -66,6 +66,9 @@ def update() -> list[str]:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "*.dvc"], capture_output=True, text=True, check=False
     )
+    if listed.returncode:
+        said = (listed.stderr.splitlines() or ["no reason given"])[0]
+        raise Refusal(f"git ls-files: {said}; git must be able to read this checkout, which names the imported sources")
     files = [name for name in listed.stdout.splitlines() if Path(name).is_file() and _imported(Path(name))]
     if files:
         done = subprocess.run(

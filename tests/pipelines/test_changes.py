@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.refusal import Later
+from components.refusal import Later, Refusal
 from pipelines import changes
 
 ROOT = Path(__file__).parent.parent.parent
@@ -120,12 +120,17 @@ def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -
     assert (house / "data/raw/pictures/felix.png").is_file()
 
 
-def test_a_dvc_that_fails_is_refused(house: Path) -> None:
-    from components.refusal import Refusal
+def test_a_git_that_fails_is_quoted(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a checkout of somebody else's: git refuses, and has no files to list."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(Refusal, match=r"git ls-files: fatal: detected dubious ownership in .*; git must"):
+        changes.update()
 
+
+def test_a_dvc_that_fails_is_refused(house: Path) -> None:
     (house / "dvc.yaml").write_text("stages: {prepare: {cmd: 'false', deps: [data/raw], outs: [out]}}")
     with pytest.raises(Refusal, match="dvc repro ended with exit code"):
-        changes.reproduce()
+        changes.apply()
     (house / "dvc.yaml").write_text("stages: [")
     with pytest.raises(Refusal, match="dvc status failed"):
         changes.changes()
