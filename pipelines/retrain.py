@@ -37,17 +37,17 @@ Params = dict[str, Any]
 
 
 def main(update: bool = False, wait: bool = False) -> int:
-    params = recipe.load("params.yaml")
-    check_flagship(params)
+    params = recipe.load("params.yaml")  # which also says who is told: whatever fails from here on, they hear of
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
-    try:
-        with alone("retrain", wait):
+    with alone("retrain", wait):  # who declines, since another is at it, has nothing to tell
+        try:
+            check_flagship(params)
             return retrain(params, Ledger(), update)
-    except (KeyboardInterrupt, Stopped):
-        raise
-    except Exception as error:
-        tell("failed", {"model": params["name"], "reasons": [f"{type(error).__name__}: {error}"]})
-        raise
+        except (KeyboardInterrupt, Stopped):
+            raise
+        except Exception as error:
+            tell("failed", {"model": params.get("name"), "reasons": [f"{type(error).__name__}: {error}"]})
+            raise
 
 
 def retrain(params: Params, ledger: Ledger, update: bool) -> int:

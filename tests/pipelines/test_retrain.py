@@ -389,8 +389,12 @@ def test_a_command_and_a_web_address_are_told(yard: Yard, ear, monkeypatch) -> N
     assert len(heard) == 1  # "kept" is not among the chosen outcomes
     with alone("retrain"), pytest.raises(Later):
         retrain.main()
+    assert len(heard) == 1  # nor is a second retrain, which declines, a failure
+    settings(gate={"level": 7})
+    with pytest.raises(Refusal):
+        retrain.main()
     assert heard[-1]["outcome"] == "failed"
-    assert "is at it already" in heard[-1]["reasons"][0]
+    assert "retrain.gate.level: must be a number between 0 and 1" in heard[-1]["reasons"][0]
 
 
 @pytest.mark.parametrize(
