@@ -12,6 +12,7 @@ from typing import Any
 from components.cluster import QUIET, START_PATIENCE, authenticate
 from components.refusal import Refusal
 
+SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS", "TRAINYARD_BY")  # of ours, what a job may need to be told
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
 LOOK = 1.0  # seconds between two looks at a job whose log has ended
 LOST = 60.0  # seconds without an answer after which a cluster counts as gone
@@ -25,8 +26,8 @@ def entrypoint(folder: str, python: str, arguments: list[str]) -> str:
 def submit(address: str, command: str) -> int:
     """Runs `command` on the head of the cluster whose dashboard is at `address`; prints its log; its exit code.
 
-    TRAINYARD_* settings travel with it. Passwords do not: jobs are shown in the dashboard, so the cluster's own
-    environment holds them. Interrupted, it stops the job.
+    SETTINGS travel with it. Passwords, and an address that is as good as one (TRAINYARD_WEBHOOK), do not: jobs are
+    shown in the dashboard, so the cluster's own environment holds them. Interrupted, it stops the job.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -36,7 +37,7 @@ def submit(address: str, command: str) -> int:
     from ray.job_submission import JobSubmissionClient
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    settings = {name: value for name, value in os.environ.items() if name.startswith("TRAINYARD_")}
+    settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     try:
         client = JobSubmissionClient(address)
         job = _sent(client, command, settings)
