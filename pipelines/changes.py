@@ -55,7 +55,7 @@ def _names(what: Any) -> list[str]:
     return [f"{path} ({how})" if isinstance(how, str) else f"{path} ({', '.join(how)})" for path, how in what.items()]
 
 
-def reproduce(*targets: str) -> None:
+def apply(*targets: str) -> None:
     """`dvc repro`, its output shown; it ends with this process, however that ends."""
     if code := run.reproduce(*targets):
         raise Refusal(f"dvc repro {' '.join(targets)} ended with exit code {code}; see above".replace("  ", " "))

@@ -20,12 +20,12 @@ from components.figures import Curve, Interval
 from components.metrics.classification import bootstrap
 from components.promotion import Gate
 from components.report import Block, Picture, Row, Section, Table, Text, page
+from pipelines.ledger import Decision
 from pipelines.stage import table
 
 CURVES = "curves.csv"
 SHOWN = 18  # examples that flipped, each way
 PANELS = {"epoch/loss": "Training loss", "epoch/accuracy": "Training accuracy"}
-Decision = dict[str, Any]
 Found = Mapping[str, Mapping[str, Any]]
 
 

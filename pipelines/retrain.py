@@ -95,11 +95,11 @@ def contested(
     params: Params, ledger: Ledger, registry: Registry, champion: Version | None, known: str | None
 ) -> Contest:
     """What is done on the cluster, and can be done again: data prepared and checked, a challenger trained, measured."""
-    changes.reproduce("augment")
+    changes.apply("augment")
     findings = checked(params, known)
     if not all(finding.fine for finding in findings):
         return Contest(findings)
-    changes.reproduce()
+    changes.apply()
     if ledger.has("decided", key(params)):
         return Contest(findings)
     challenger = registered(registry, digest(model()))

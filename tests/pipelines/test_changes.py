@@ -58,12 +58,12 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_dropped_file_is_a_change_and_so_are_params(house: Path) -> None:
     assert any("prepare" in line for line in changes.changes())
-    changes.reproduce()
+    changes.apply()
     assert changes.changes() == []
     (house / "data/raw/cats").mkdir()
     (house / "data/raw/cats/tom.png").write_bytes(b"tom")
     assert changes.changes() == ["prepare: changed deps: data/raw (modified)"]
-    changes.reproduce()
+    changes.apply()
     assert changes.changes() == []
     (house / "params.yaml").write_text("rate: 1\nretrain: {level: 0.8}\n")
     assert changes.changes() == []  # the gate's settings are no stage's
@@ -74,7 +74,7 @@ def test_a_dropped_file_is_a_change_and_so_are_params(house: Path) -> None:
 @pytest.mark.parametrize("patience", [60.0, 2.0])
 def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, capsys) -> None:
     """As one that outlived a retraining that was killed: its stage saves, and it ends."""
-    changes.reproduce()
+    changes.apply()
     content = yaml.safe_load((house / "dvc.yaml").read_text())
     content["stages"]["train"]["cmd"] = "touch begun; sleep 6; cp out/list model"
     (house / "dvc.yaml").write_text(yaml.safe_dump(content))
@@ -107,7 +107,7 @@ def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -
     publish("tom.png")
     run(house, "dvc", "import", "-q", str(source), "pictures", "-o", "data/raw/pictures")
     assert changes.update() == ["data/raw/pictures.dvc"]
-    changes.reproduce()
+    changes.apply()
     assert (house / "data/raw/pictures/tom.png").read_text() == "tom.png"
     publish("felix.png")
     assert changes.changes() == []

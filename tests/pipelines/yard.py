@@ -102,7 +102,7 @@ def in_this_process(set_: Callable[..., None]) -> None:
     """The cluster's and DVC's parts of a retrain done here; set_(owner, name, value)."""
     set_(cluster, "spread", lambda function, *given, **_: cluster.named(function)(Peers(), *given))
     set_(run, "local_cluster", nullcontext)
-    set_(changes, "reproduce", lambda *targets: None)
+    set_(changes, "apply", lambda *targets: None)
     set_(changes, "changes", lambda: json.loads(Path("changed.json").read_text()))
 
 
