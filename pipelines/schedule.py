@@ -88,7 +88,10 @@ def put(folder: Path, texts: dict[str, str]) -> None:
         raise Refusal(f"schedule: --write {folder}: no such folder")
     for name, text in texts.items():
         file = folder / Path(name).name
-        file.write_text(text)
+        try:
+            file.write_text(text)
+        except OSError as error:
+            raise Refusal(f"schedule: {file}: {error.strerror}; name a folder that can be written") from None
         print(file)
 
 

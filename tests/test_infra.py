@@ -440,6 +440,7 @@ def test_bad_times_are_refused(at: str, says: str) -> None:
         (["--to=kubernetes", "--address=ray:8265"], "http://HOST:8265"),
         (["--to=kubernetes", "--image=a\nb"], "control character"),
         (["--to=kuberay", "--write=/nowhere"], "no such folder"),
+        (["--to=kuberay", "--write=/proc"], "schedule: /proc/raycronjob.yaml: "),
     ],
 )
 def test_bad_input_gets_one_line(
