@@ -36,7 +36,7 @@ PLACES = {  # --to -> {template: where it belongs}
 TAKES = {  # option -> the targets that it means something to
     "user": ("cron", "systemd"),
     "address": ("cron", "systemd", "kubernetes"),
-    "image": ("kubernetes",),
+    "image": ("kuberay", "kubernetes"),
 }
 
 

@@ -82,7 +82,7 @@ def test_all_of_it_is_looked_at() -> None:
     assert " ".join(kinds) == (
         "CronJob Deployment NetworkPolicy NetworkPolicy PersistentVolumeClaim RayCluster RayCronJob RayJob Service"
     )
-    assert len(CONTAINERS) == 4
+    assert len(CONTAINERS) == 6
 
 
 # ------------------------------------------------------------------------------------------------ Kubernetes
@@ -175,6 +175,39 @@ def test_the_tracker_is_probed_and_fenced() -> None:
         assert all(rule["from"] for rule in DOCUMENTS[name]["spec"]["ingress"]), "anybody may come in"
 
 
+def admitted(policy: str) -> list[dict[str, Any]]:
+    """Who may come in, each a selector of pods or of namespaces or both."""
+    return [peer for rule in DOCUMENTS[policy]["spec"]["ingress"] for peer in rule["from"]]
+
+
+def test_whoever_submits_is_let_in() -> None:
+    """By labels of ours: those that KubeRay puts on a submitter's pod differ from release to release."""
+    wanted = [peer["podSelector"]["matchLabels"] for peer in admitted("kuberay/networkpolicy.yaml:NetworkPolicy")]
+    assert not any(key.startswith("ray.io/originated") for labels in wanted for key in labels)
+    cron = DOCUMENTS["kuberay/cronjob.yaml:CronJob"]["spec"]["jobTemplate"]["spec"]["template"]
+    job = RAY["kuberay/rayjob.yaml:RayJob"]["spec"]["submitterPodTemplate"]
+    scheduled = RAY["kuberay/raycronjob.yaml:RayCronJob"]["spec"]["jobTemplate"]["submitterPodTemplate"]
+    for template in (cron, job, scheduled):
+        given = template["metadata"]["labels"].items()
+        assert any(labels.items() <= given for labels in wanted)
+        assert template["spec"]["restartPolicy"] == "Never"
+    image = yaml.safe_load(filled("kuberay", image="there/x:1")["kuberay/raycronjob.yaml"])["spec"]["jobTemplate"]
+    assert image["submitterPodTemplate"]["spec"]["containers"][0]["image"] == "there/x:1"
+
+
+def test_an_ingress_is_let_in_by_the_label_that_is_documented() -> None:
+    peers = admitted("mlflow/mlflow.yaml:NetworkPolicy")
+    (labels,) = [peer["namespaceSelector"]["matchLabels"] for peer in peers if "namespaceSelector" in peer]
+    ((key, value),) = labels.items()
+    assert f"{key}={value}" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_the_release_of_kuberay_has_what_the_manifests_use() -> None:
+    """`authOptions.secretName` came with 1.6."""
+    for file in (INFRA / "kuberay" / "raycluster.yaml", ROOT / "docs" / "operations.md"):
+        assert re.search(r"KubeRay(?: >=|'s operator \()\s?1\.6", file.read_text()), file
+
+
 # ------------------------------------------------------------------------------------------------ containers
 
 
@@ -197,6 +230,14 @@ def test_services_are_healthy_limited_and_on_loopback() -> None:
         for variable, value in service["environment"].items():
             if SECRET.search(variable):
                 assert re.fullmatch(r"\$\{\w+:\?.*\}", value), f"{name}: {variable} is written down, or may be empty"
+
+
+def test_jobs_cannot_read_the_passwords_file() -> None:
+    """The checkout, with infra/.env in it, is mounted into what runs jobs."""
+    seen = [name for name, service in COMPOSE["services"].items() if "..:/yard" in service.get("volumes", [])]
+    assert set(seen) == {"ray-head", "ray-worker", "retrain"}
+    for name in seen:
+        assert COMPOSE["services"][name]["volumes"].index("/dev/null:/yard/infra/.env:ro") > 0
 
 
 def test_compose_asks_for_what_the_example_lists() -> None:
