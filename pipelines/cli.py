@@ -189,7 +189,7 @@ def parser() -> argparse.ArgumentParser:
     schedule.add_argument("--python", help="the environment's (default: this one; in a cluster python)")
     schedule.add_argument("--user", help="who runs it (default: you)")
     schedule.add_argument("--address", help="run it on the cluster with this dashboard (http://HOST:8265)")
-    schedule.add_argument("--image", help="of the container that submits (kubernetes)")
+    schedule.add_argument("--image", help="of the container that submits (kuberay, kubernetes)")
     schedule.add_argument("--write", metavar="FOLDER", help="write the files there instead of printing them")
     schedule.set_defaults(run=_module("schedule"))
     fit = commands.add_parser("fit", help="one recipe: prepare, fit, evaluate (normally run by dvc repro)")
