@@ -135,10 +135,8 @@ def fit(
         state.carry.clear()
         task.finish(state, partial(_over, peers, train, batch))
         if validation is not None and type(task).finish is not Task.finish:
-            meter.scores = evaluate(task, state, validation, peers)[0]
-            if journal is not None:
-                values = {f"validation/{name}": value for name, value in meter.scores.items()}
-                journal.write("metric", step=state.step, epoch=state.step / walk.steps_per_epoch, values=values)
+            scores, _ = evaluate(task, state, validation, peers)
+            meter.note(scores, state, state.step / walk.steps_per_epoch, journal)
         meter.done = True
         _save(folder, peers, state, update.mine, meter, journal)
     noise = None if meter.noise is None else meter.noise.value

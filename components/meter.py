@@ -116,11 +116,8 @@ class Meter:
         name, direction = self.monitor
         if name not in scores:
             raise Refusal(f"monitor: the task gives no score '{name}'; it gives: {', '.join(scores)}")
-        if journal is not None:
-            values = {f"validation/{key}": value for key, value in scores.items()}
-            journal.write("metric", step=state.step, epoch=epoch, values=values)
+        self.note(scores, state, epoch, journal)
         sign = 1 if direction == "max" else -1
-        self.scores = scores
         if not self.best or math.isnan(self.best[name]) or sign * scores[name] > sign * self.best[name]:
             self.best, self.waited = scores, 0
             if self.keep_best:
@@ -131,6 +128,13 @@ class Meter:
             self.waited += 1
         self.stopped = self.patience is not None and self.waited >= self.patience
         self.started = time.monotonic()
+
+    def note(self, scores: Scores, state: State, epoch: float, journal: Journal | None) -> None:
+        """The scores that count from now on."""
+        self.scores = scores
+        if journal is not None:
+            values = {f"validation/{key}": value for key, value in scores.items()}
+            journal.write("metric", step=state.step, epoch=epoch, values=values)
 
     def restore_best(self, state: State) -> None:
         if self.best_weights:

@@ -21,7 +21,7 @@ from components.ports import free_port
 from components.refusal import Stopped
 from components.shared_memory import SharedMemory
 
-PATIENCE = timedelta(minutes=10)
+PATIENCE = timedelta(seconds=shared_memory.PATIENCE)
 FOREVER = timedelta(days=365)  # for one whose neighbours have more to do; a neighbour that dies ends the wait
 
 

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from components.meter import BATCH_GRADIENT, SHARD_GRADIENT
 from components.peers import Peers
+from components.refusal import Refusal
 from components.task import Batch, Loss, Shard, State
 
 Vector = list[Tensor]
+ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words, of any batch normalisation
 
 
 def owned(shards: int, size: int, rank: int) -> range:
@@ -194,6 +196,10 @@ class Update:
                 if shard.carry:
                     self.state.carry[index] = shard.carry
                 return values
+            except ValueError as error:
+                if ONE_VALUE not in str(error):
+                    raise
+                raise Refusal(f"fit: {ONE_VALUE} (batch normalisation); raise fit.batch, or lower fit.shards") from None
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or parts >= _rows(batch):
                     raise

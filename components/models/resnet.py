@@ -13,20 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.ranges import Count, Fraction
-from components.refusal import Refusal
 
 SAFE = 16  # input channels
-
-
-class Normalised(nn.BatchNorm2d):
-    """torch's; one value a channel, which has no variance, is refused in a line."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.numel() == x.shape[1]:
-            raise Refusal(
-                "fit: batch normalisation needs more than one value a channel; raise fit.batch, or lower fit.shards"
-            )
-        return super().forward(x)
 
 
 class Shortcut(nn.Conv2d):
@@ -51,7 +39,7 @@ class Residual(nn.Module):
     """f(x) = relu(x + g(x)): [B, C_in, H, W] -> [B, C_out, H/stride, W/stride]."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, stride: int = 1, norm: Callable[..., nn.Module] = Normalised
+        self, channels_in: int, channels_out: int, stride: int = 1, norm: Callable[..., nn.Module] = nn.BatchNorm2d
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, stride=stride)
@@ -84,7 +72,7 @@ class ResNet(nn.Module):
         blocks: Count = 2,
         stem: Literal["imagenet", "cifar"] = "imagenet",
         dropout: Fraction = 0.0,
-        norm: Callable[..., nn.Module] | None = Normalised,
+        norm: Callable[..., nn.Module] | None = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         norm = norm or nn.Identity

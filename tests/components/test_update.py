@@ -13,6 +13,7 @@ from torch import nn
 
 from components.meter import BATCH_GRADIENT, SHARD_GRADIENT, Meter, NoiseScale
 from components.peers import Peers, fork
+from components.refusal import Refusal
 from components.task import State
 from components.update import Tree, Update, frontier, owned, stream
 
@@ -188,6 +189,16 @@ def test_what_was_learned_of_memory_holds_for_shards_as_large_alone() -> None:
         update.begin(batches([8, 3]), [8, 3])
         update("net", hungry)
     assert seen == [8, 4, 4, 3, 4, 4, 3]
+
+
+def test_a_shard_of_one_value_a_channel_is_refused_in_a_line() -> None:
+    """By torch's own words, whichever network normalises."""
+    net = nn.BatchNorm1d(3)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, Peers(), shards=2)
+    update.begin(batches([2, 1]), [2, 1])
+    with pytest.raises(Refusal, match=r"more than 1 value per channel.*raise fit.batch, or lower fit.shards"):
+        update("net", lambda s, shard: (s.modules["net"](shard.batch["x"]).square().sum(), {}))
 
 
 def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> None:
