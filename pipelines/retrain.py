@@ -161,8 +161,8 @@ def held_out() -> str:
 
 
 def registered(registry: Registry, wanted: str) -> Version:
-    """The version that holds the trained model, once all that the mirror has left is sent; what other runs fail by
-    is no concern of it."""
+    """The version that holds the trained model, once the mirror has sent it; what other runs fail by is no concern of
+    it, and another mirror may be sending this one: it is waited for."""
     until = monotonic() + PATIENCE
     while True:
         reason = None
@@ -172,9 +172,9 @@ def registered(registry: Registry, wanted: str) -> Version:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         if (found := registry.holding(wanted)) is not None:
             return found
-        if reason is not None:
-            raise Later(f"the tracker did not take the new model ({reason}); the champion stays as it is")
         if monotonic() > until:
+            if reason is not None:
+                raise Later(f"the tracker did not take the new model ({reason}); the champion stays as it is")
             raise Refusal(f"{registry.name}: no version with the bytes of {model()}; dvc repro --force evaluate")
         sleep(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -301,8 +302,13 @@ def test_another_run_that_the_tracker_refuses_keeps_no_model_back(yard: Yard) ->
     folder = Path(".trainyard/runs/a-run-of-old")
     journal.describe(folder, "old", NAME)
     Journal(folder / journal.LOG).write("metric", step=1, values={"what?": 1.0})
-    yard.train()
-    assert retrain.main() == 0
+    made = yard.train()
+    with Path(f".trainyard/runs/evaluate-{made[:16]}/.mirror").open("w") as sending:
+        fcntl.flock(sending, fcntl.LOCK_EX)  # as the mirror of all stages does while it sends this run
+        later = threading.Timer(3, fcntl.flock, (sending, fcntl.LOCK_UN))
+        later.start()
+        assert retrain.main() == 0
+        later.join()
     assert yard.champion() == "1"
 
 
