@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from components import recipe
 from pipelines import pretrain
+from pipelines.results import BEST, read_json
 from pipelines.stage import history, stage
 
 PREPARED, AUGMENTED = "data/prepared/target", "data/augmented/target"
-BEST = "tune/best.json"
 ARMS = ("finetuned", "scratch")
 
 
 def main(params: dict[str, Any]) -> None:
-    best = json.loads(Path(BEST).read_text())
+    best = read_json(BEST, ARMS)
     sections = {arm: recipe.overlay(section_of(params, arm), best[arm]["values"]) for arm in ARMS}
     seeds = range(params["seed"], params["seed"] + params["finetune"]["seeds"])
     tracked = {"finetune": sections, "seeds": len(seeds)}

@@ -33,7 +33,7 @@ from components.models.lenet import LeNet
 from components.peers import Peers
 from components.task import State
 from components.tasks.classification import Classification
-from pipelines import prepare, training
+from pipelines import finetune, prepare, training
 from pipelines.cli import _called, answered
 
 ROOT = Path(__file__).parent.parent
@@ -221,6 +221,17 @@ BEGINS, HEADER = "begins like no idx file", b"\0\0\x08"
 METRICS, BEST, SECONDS = "metrics/evaluate.json", "tune/best.json", ".trainyard/seconds.json"
 
 
+def chosen(content: str) -> Scene:
+    """What the search is said to have chosen, and the stage that trains with it."""
+
+    def scene(folder: Path) -> Door:
+        (folder / "tune").mkdir()
+        (folder / BEST).write_text(content)
+        return lambda: finetune.main(recipe.load(ROOT / "params.yaml"))
+
+    return scene
+
+
 def spoil(file: str, content: bytes) -> Callable[[Path], Any]:
     return lambda folder: (folder / file).write_bytes(content)
 
@@ -390,6 +401,8 @@ CASES = [
     Case("another network to start from", fine_tuned(other_network), "weights.safetensors holds another network"),
     Case("an export that is not there", lambda folder: lambda: exported.read("gone"), "gone: holds no exported model"),
     # what stages wrote
+    Case("a choice that is no JSON", chosen('{"scratch": '), f"{BEST}: can't be read (Expecting"),
+    Case("a choice for one arm only", chosen('{"scratch": {}}'), f"{BEST}: has no 'finetuned'; run its stage again"),
     Case("metrics that are no JSON", result(METRICS, "{", "summary"), f"{METRICS}: can't be read"),
     Case("seconds that are no JSON", result(SECONDS, "{", "report"), f"{SECONDS}: can't be read (Expecting"),
     Case("metrics without a key", result(METRICS, "{}", "summary"), f"{METRICS}: has no 'accuracy'"),
