@@ -1,6 +1,7 @@
 """A run is a folder, and its truth a local append-only file of checksummed lines; `tracking.py` replays it to MLflow.
 
     run.json       what the run is: name, experiment, parent, parameters, tags, inputs
+    kept/          what lines name and a later run may replace before it is sent: pictures, reports, models
     journal.log    what happened, written by worker 0; a driver's own remarks are in stage.log beside it
     5f3a91c2 {"kind": "metric", "time": 1795487823949, "step": 10, "epoch": 0.5, "values": {"train/loss": 2.302585}}
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -25,8 +27,23 @@ from typing import Any
 from components.json_file import write_json
 
 RUN, LOG, STAGE_LOG = "run.json", "journal.log", "stage.log"
+KEPT = "kept"
 STOP, SAVE = "stop", "save"  # files of these names in a run's folder ask it to save and end, or to save and go on
 VOLATILE = ("time", "speed")  # what differs when a step is done again
+
+
+def keep(run: Path, path: Path, digest: str) -> Path:
+    """A copy, in the run's folder, of the file or folder at `path` with that digest; made once, whole or not at all."""
+    place = run / KEPT / digest[:16] / path.name
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.{os.getpid()}")
+        if path.is_dir():
+            shutil.copytree(path, draft)
+        else:
+            shutil.copyfile(path, draft)
+        draft.replace(place)
+    return place
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ class Stage:
         self.journal.write("text", text=text)
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
-        """A file for the run's page in MLflow."""
-        self.journal.write("artifact", path=str(Path(path).resolve()), folder=folder)
+        """A file for the run's page in MLflow, as it is now."""
+        kept = journal.keep(self.folder, Path(path), bytes_digest(path))
+        self.journal.write("artifact", path=str(kept.resolve()), folder=folder)
 
     def model(
         self,
@@ -90,7 +91,8 @@ class Stage:
         outputs: dict[str, np.ndarray],
         requires: tuple[str, ...] = (),
     ) -> None:
-        """Hands an exported model to MLflow's registry, with its signature and `inputs` [B, ...] as its example."""
+        """Hands an exported model, as it is now, to MLflow's registry, with its signature and `inputs` [B, ...] as its
+        example."""
         import numpy as np
 
         example = self.folder / "example.npz"
@@ -102,7 +104,7 @@ class Stage:
         self.journal.write(
             "model",
             name=name,
-            path=str(Path(folder).resolve()),
+            path=str(journal.keep(self.folder, Path(folder), digest(folder)).resolve()),
             digest=digest(folder),
             inputs=specs(inputs),
             outputs=specs(outputs),

@@ -1,7 +1,8 @@
 """Runs that ended keep their journals; their checkpoints, nine tenths of what a nightly run adds, go after a while.
 
-An ended run needs none: its weights are the stage's output, its curves are in its journal. The newest `KEPT` of a
-stage keep theirs, so that forcing it ends at once (see docs/decisions.md); one that has not ended always does.
+An ended run needs none: its weights are the stage's output, its curves are in its journal. The newest `NEWEST` of a
+stage keep theirs, so that forcing it ends at once (see docs/decisions.md); one that has not ended always does. Copies
+of models and pictures for the tracker go with them, if it has them.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import shutil
 from pathlib import Path
 
 from components import journal
-from components.journal import STAGE_LOG
+from components.journal import KEPT, STAGE_LOG
+from components.tracking import behind
 
-KEPT = 2
+NEWEST = 2
 KEY = 16  # letters of a run's key: `pretrain-0123456789abcdef`, but not the recipe `pretrain-bert-0123456789abcdef`
 
 
 def tidy(runs: Path, stage: str) -> list[Path]:
-    """Removes the checkpoints below all but the newest ended runs of `stage`; the folders removed."""
+    """Removes checkpoints, and copies that were sent, below all but the newest ended runs of `stage`; the folders."""
     ended = [folder for folder in runs.glob(f"{stage}-{'?' * KEY}") if _ended(folder)]
     ended.sort(key=lambda folder: (folder / STAGE_LOG).stat().st_mtime_ns)
-    old = [found for folder in ended[:-KEPT] for found in sorted(folder.rglob("checkpoint-*"))]
+    old = [found for folder in ended[:-NEWEST] for found in sorted(folder.rglob("checkpoint-*"))]
+    old += [folder / KEPT for folder in ended[:-NEWEST] if (folder / KEPT).is_dir() and not behind(folder)]
     for found in old:
         shutil.rmtree(found, ignore_errors=True)
     return old

@@ -13,14 +13,16 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import mlflow
 import pytest
 
-from components import journal, ports
+from components import journal, ports, tracking
 from components.journal import Journal
 from components.refusal import Later, Refusal
+from components.registry import Registry
 from pipelines import retrain, rollback
 from pipelines.ledger import Ledger
-from pipelines.stage import alone
+from pipelines.stage import alone, digest
 from tests.pipelines.yard import NAME, ROOT, Yard, changed, settings
 
 
@@ -167,8 +169,6 @@ def killed(point: str) -> None:
 
 
 def test_killed_anywhere_the_repetition_ends_right_and_the_alias_moves_once(yard: Yard, monkeypatch) -> None:
-    from components.registry import Registry
-
     yard.train(epochs=1)
     retrain.main()
     crown = Registry.crown
@@ -198,8 +198,6 @@ def test_killed_anywhere_the_repetition_ends_right_and_the_alias_moves_once(yard
 
 
 def test_an_alias_that_somebody_else_moved_is_left_alone(yard: Yard, capsys) -> None:
-    from components.registry import Registry
-
     for epochs in (1, 4):
         yard.train(epochs=epochs)
         retrain.main()
@@ -218,8 +216,6 @@ def test_an_alias_that_somebody_else_moved_is_left_alone(yard: Yard, capsys) -> 
 
 def test_a_person_overrules_what_was_decided_and_not_done(yard: Yard, monkeypatch, capsys) -> None:
     """Back from champion 2 to 1 while version 3 waits for the alias: it never gets it, not even for a moment."""
-    from components.registry import Registry
-
     for epochs in (1, 30):
         yard.train(epochs=epochs)
         retrain.main()
@@ -298,6 +294,19 @@ def test_without_a_tracker_the_champion_stays_and_the_work_is_kept(yard: Yard, m
     assert yard.champion() == "2"
 
 
+def test_what_two_nights_left_for_a_tracker_that_was_away_is_each_nights_own(yard: Yard) -> None:
+    """... though the second wrote its model where the first one's was (Yard.train: as DVC does)."""
+    trained = [yard.train(epochs=1), yard.train(epochs=2)]
+    tracking.Mirror(Path(".trainyard/runs")).send()
+    registry = Registry(NAME)
+    versions = registry.versions()
+    assert sorted(version.digest for version in versions) == sorted(trained)
+    for version in versions:
+        assert digest(registry.fetch(version, yard.folder / "fetched")) == version.digest
+        told = mlflow.artifacts.load_text(f"runs:/{version.run}/report.html")
+        assert told == version.digest
+
+
 def test_another_run_that_the_tracker_refuses_keeps_no_model_back(yard: Yard) -> None:
     folder = Path(".trainyard/runs/a-run-of-old")
     journal.describe(folder, "old", NAME)
@@ -313,8 +322,6 @@ def test_another_run_that_the_tracker_refuses_keeps_no_model_back(yard: Yard) ->
 
 
 def test_a_tracker_lost_after_the_decision_gets_it_later(yard: Yard, monkeypatch, capsys) -> None:
-    from components.registry import Registry
-
     yard.train()
     with monkeypatch.context() as away:
         away.setattr(Registry, "crown", lambda self, version: self.asked_in_vain())

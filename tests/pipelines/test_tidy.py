@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from components import journal, tracking
 from components.journal import STAGE_LOG, Journal
+from components.json_file import write_json
 from pipelines.tidy import tidy
 
 
@@ -50,3 +52,18 @@ def test_only_the_newest_ended_runs_of_the_stage_keep_checkpoints(tmp_path: Path
     assert all((folder / "fits" / "1" / "journal.log").is_file() for folder in ended), "curves stay"
     assert tidy(tmp_path, "finetune") == []
     assert tidy(tmp_path / "none", "finetune") == []
+
+
+def test_copies_for_the_tracker_go_once_it_has_them(tmp_path: Path) -> None:
+    ended = [run(tmp_path, f"evaluate-{number:016x}", "FINISHED") for number in range(4)]
+    for age, folder in enumerate(ended):
+        journal.describe(folder, folder.name, "a-model")
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").write_bytes(b"w")
+        journal.keep(folder, folder / "model", "ab" * 32)
+        os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
+    size = (ended[2] / STAGE_LOG).stat().st_size
+    write_json(ended[2] / tracking.NOTE, {"offsets": {STAGE_LOG: size}})
+    tidy(tmp_path, "evaluate")
+    held = [(folder / journal.KEPT / ("ab" * 8) / "model" / "weights").is_file() for folder in ended]
+    assert held == [True, True, False, True], "the last one was not sent"

@@ -62,6 +62,8 @@ class Yard:
         journal.describe(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
         stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
         stage.model(NAME, folder, {"image": images}, said)
+        Path("report.html").write_text(digest(folder))
+        stage.artifact("report.html")
         stage.journal.write("end", status="FINISHED")
         return digest(folder)
 
