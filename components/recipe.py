@@ -49,7 +49,9 @@ def load(path: str | Path) -> dict[str, Any]:
     """The YAML mapping in `path`; a duplicated key or broken syntax is refused with its line."""
     path = Path(path)
     if not path.is_file():
-        raise Refusal(f"{path}: no such recipe; name a YAML file such as params.yaml")
+        lost = path == Path("params.yaml")
+        remedy = "run trainyard in the root of the repository" if lost else "name a YAML file such as params.yaml"
+        raise Refusal(f"{path}: no such recipe; {remedy}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Unique)
     except yaml.YAMLError as error:

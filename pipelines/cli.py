@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from components import recipe
@@ -18,6 +19,7 @@ from components.refusal import Later, Refusal, Stopped, closest, of_machine
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 LATER = 75  # EX_TEMPFAIL of sysexits.h
+ENDED = "TRAINYARD_ENDED"  # a file for the exit code of a stage that failed: dvc's own is always 255
 EXAMPLES = """\
 examples:
   trainyard doctor                    is everything here? each problem with its remedy
@@ -44,6 +46,8 @@ def run() -> None:
     except BaseException:
         traceback.print_exc()
         code = 1
+    if code and ENDED in os.environ:
+        Path(os.environ[ENDED]).write_text(str(code))
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -76,7 +80,7 @@ def answered(command: Callable[[], int | None]) -> int:
         print(f"trainyard: stopped: {stopped}; repeat the command and it goes on from there", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("trainyard: interrupted; repeat the command and it goes on from the last checkpoint", file=sys.stderr)
+        print("trainyard: interrupted; what was saved is kept: repeat the command and it goes on", file=sys.stderr)
         return 130
 
 
@@ -152,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_module("plan"))
     compare = commands.add_parser("compare", help="the systems of a family side by side: scores and what they cost")
     compare.add_argument("family", help="its folder, such as pipelines/vision")
+    compare.add_argument("--readme", action="store_true", help="put the table into the family's README.md, too")
     compare.set_defaults(run=_module("compare"))
     verify = commands.add_parser("verify", help="make a registered model again in a copy, and compare")
     verify.add_argument("version", nargs="?", help="of the registered model (default: the champion, or the newest)")

@@ -1,7 +1,7 @@
 """`trainyard compare pipelines/vision`: the systems of a family side by side, from the files that their runs wrote.
 
-Prints a table, and writes it with a picture into results/<family>/. A README.md of the family that has the lines of
-MARKS gets both, the picture beside it.
+Prints a table, and writes it with a picture into results/<family>/. `--readme` puts both into the family's README.md,
+between the lines of MARKS, the picture beside it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = (  # key in cost.json, title, how it is written
 Rows = list[dict[str, Any]]  # system, score (an Interval), and what cost.json holds
 
 
-def main(family: str) -> int:
+def main(family: str, readme: bool = False) -> int:
     folder = Path(family)
     if not (folder / "dvc.yaml").is_file():
         raise Refusal(f"{family}: no family of recipes; name a folder such as pipelines/vision")
@@ -40,11 +40,13 @@ def main(family: str) -> int:
     if shown:
         title = f"{folder.name}: {name} on the test split, 95 % intervals"
         figures.save(costs(shown, title, "floating-point operations a prediction", name), out / PICTURE)
-    readme = folder / "README.md"
-    if shown and readme.is_file() and MARKS[0] in readme.read_text(encoding="utf-8"):
-        readme.write_text(_inserted(readme, f"{text}\n\n![{name} against cost]({PICTURE})"), encoding="utf-8")
-        (folder / PICTURE).write_bytes((out / PICTURE).read_bytes())
-        print(f"\nwritten into {readme}")
+    if readme:
+        page = folder / "README.md"
+        whole = _inserted(page, f"{text}\n\n![{name} against cost]({PICTURE})" if shown else text)
+        page.write_text(whole, encoding="utf-8")
+        if shown:
+            (folder / PICTURE).write_bytes((out / PICTURE).read_bytes())
+        print(f"\nwritten into {page}")
     return 0
 
 
@@ -81,8 +83,8 @@ def markdown(name: str, rows: Rows) -> str:
 
 
 def _inserted(readme: Path, text: str) -> str:
-    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
+    before, _, rest = (readme.read_text(encoding="utf-8") if readme.is_file() else "").partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not end:
-        raise Refusal(f"{readme}: has '{MARKS[0]}' but no '{MARKS[1]}' behind it; add that line")
+        raise Refusal(f"{readme}: --readme: lacks the line '{MARKS[0]}', or '{MARKS[1]}' behind it; add them")
     return f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}"

@@ -22,8 +22,9 @@ from components.ports import free_port
 from components.refusal import Later
 from pipelines import summary
 from pipelines.check import check_flagship
+from pipelines.cli import ENDED
 from pipelines.stage import READY, work
-from pipelines.targets import check_targets
+from pipelines.targets import FILE, check_repository, check_targets
 
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -47,6 +48,8 @@ class ClusterLost(Later):
 
 def main(targets: list[str], workers: str | None) -> int:
     check_flagship(recipe.load("params.yaml"))
+    check_repository()
+    targets = [f"{target.rstrip('/')}/{FILE}" if Path(target, FILE).is_file() else target for target in targets]
     check_targets(targets)
     if workers is not None:
         os.environ["TRAINYARD_WORKERS"] = workers
@@ -61,9 +64,10 @@ def main(targets: list[str], workers: str | None) -> int:
     if code := on_clusters(lambda: reproduce(*targets)):
         return code
     begun.unlink(missing_ok=True)  # all of the work folder may be deleted at any time
-    from pipelines import report
+    from pipelines import plots, report
 
     report.write()  # once more, now that the seconds of all stages are known
+    plots.template()
     return _sum_up(targets)
 
 
@@ -83,13 +87,21 @@ def on_clusters(command: Callable[[], Result]) -> Result:
 
 
 def reproduce(*targets: str) -> int:
-    """`dvc repro`; its exit code. An interrupt is passed on to it and its stage, which saves what it has; the second
-    stops the stage at once, the third kills both.
+    """`dvc repro`; its exit code, or that of the stage that failed. An interrupt is passed on to it and its stage,
+    which saves what it has; the second stops the stage at once, the third kills both.
 
     In a process group of its own, so that who interrupts both (Ctrl-C) and who interrupts this command alone
     (a service's stop) do the same. Raises ClusterLost as soon as the local cluster is gone: Ray would wait for it.
     """
-    process = subprocess.Popen([BIN / "dvc", "repro", *targets], process_group=0, preexec_fn=_interruptible)
+    ended = work() / "ended"
+    ended.parent.mkdir(parents=True, exist_ok=True)
+    ended.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [BIN / "dvc", "repro", *targets],
+        env=os.environ | {ENDED: str(ended.resolve())},
+        process_group=0,
+        preexec_fn=_interruptible,
+    )
     interrupts, code, seen = 0, None, False
     while code is None:
         try:
@@ -107,7 +119,7 @@ def reproduce(*targets: str) -> int:
             os.killpg(process.pid, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
     if interrupts:
         raise KeyboardInterrupt
-    return code
+    return int(ended.read_text()) if code and ended.is_file() else code
 
 
 def _interruptible() -> None:

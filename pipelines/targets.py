@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from configparser import ConfigParser
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,17 @@ def check_targets(targets: list[str]) -> None:
         if stage not in known:
             listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
             raise Refusal(f"{target}: {file} has no stage '{stage}'{closest(stage, known + files)}; it has: {listed}")
+
+
+def check_repository() -> None:
+    """Refuses a folder where dvc would not work: another one than the repository's root, or one without git."""
+    if not Path(".dvc").is_dir():
+        raise Refusal(".dvc: no such folder; run trainyard in the root of the repository (new: git init, dvc init)")
+    settings = ConfigParser()
+    settings.read([".dvc/config", ".dvc/config.local"])
+    alone = settings.getboolean("core", "no_scm", fallback=False)
+    if not alone and not any((folder / ".git").exists() for folder in (Path().resolve(), *Path().resolve().parents)):
+        raise Refusal(".git: dvc wants a git repository here; git init (or, without one: dvc config core.no_scm true)")
 
 
 def check_inputs(stage: str) -> None:

@@ -55,15 +55,28 @@ class Case:
 LENET = "pipelines/vision/dvc.yaml:fit@lenet"
 
 
-def command(*arguments: str, params: bool = False, workers: str | None = None) -> Scene:
+def command(*arguments: str, params: bool = False, versioned: bool = True, workers: str | None = None) -> Scene:
     def scene(folder: Path) -> Door:
         for file in (ROOT / "params.yaml", ROOT / "dvc.yaml", *ROOT.glob("pipelines/*/dvc.yaml")) if params else ():
             copy = folder / file.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(file.read_text())
+        if params and versioned:
+            (folder / ".dvc").mkdir()
+            (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
         if workers is not None:
             os.environ["TRAINYARD_WORKERS"] = workers  # the fixture `here` takes it back
         return lambda: _called(list(arguments))
+
+    return scene
+
+
+def ungit(*arguments: str) -> Scene:
+    """A command in a folder that dvc was told to version with git, which is not there."""
+
+    def scene(folder: Path) -> Door:
+        (folder / ".dvc").mkdir()
+        return command(*arguments, params=True, versioned=False)(folder)
 
     return scene
 
@@ -304,7 +317,9 @@ CASES = [
     Case("no such victim", command("chaos", "--victims", "wroker"), "no victim 'wroker' (did you mean 'worker'?)"),
     Case("fit without a recipe", command("fit"), "arguments are required: recipe"),
     Case("no such recipe", command("plan", "resnet.yaml"), "resnet.yaml: no such recipe"),
-    Case("not in the repository", command("prepare"), "params.yaml: no such recipe"),
+    Case("not in the repository", command("prepare"), "params.yaml: no such recipe; run trainyard in the root of"),
+    Case("no repository of dvc's", command("run", params=True, versioned=False), ".dvc: no such folder; run trainyard"),
+    Case("no repository of git's", ungit("run"), ".git: dvc wants a git repository here; git init"),
     Case("a stage misspelt", command("run", "pretain", params=True), "no stage 'pretain' (did you mean 'pretrain'?)"),
     Case("a recipe misspelt", command("run", f"{LENET}t", params=True), "'fit@lenett' (did you mean 'fit@lenet'?); it"),
     Case("no such family", command("run", "vision/dvc.yaml:fit", params=True), "no file vision/dvc.yaml (did you mean"),

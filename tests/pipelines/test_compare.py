@@ -36,7 +36,12 @@ def wrote(system: str, accuracy: float, cost: dict[str, float]) -> None:
 
 
 def test_table_and_picture_come_from_the_results(family: Path, capsys: pytest.CaptureFixture) -> None:
+    before = (family / "README.md").read_text()
     compare.main("pipelines/vision")
+    assert (family / "README.md").read_text() == before, "a page that is in git is written when asked to"
+    assert Path("results/vision/comparison.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    compare.main("pipelines/vision", readme=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert lines[2] == "| large | 0.9500 [0.940, 0.960] | 5,000,000 | 500.00 | - | - |"
     assert lines[3] == "| small | 0.9000 [0.890, 0.910] | 61,706 | 0.85 | 1.2 | 8,000 |"
@@ -48,8 +53,11 @@ def test_table_and_picture_come_from_the_results(family: Path, capsys: pytest.Ca
     assert "| small |" in readme
     assert "![accuracy against cost](comparison.png)" in readme
     assert (family / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    compare.main("pipelines/vision")
+    compare.main("pipelines/vision", readme=True)
     assert (family / "README.md").read_text() == readme
+    (family / "README.md").write_text("no marks")
+    with pytest.raises(Refusal, match="lacks the line '<!-- trainyard compare -->'"):
+        compare.main("pipelines/vision", readme=True)
 
 
 def test_nothing_to_compare_is_said(family: Path) -> None:

@@ -73,6 +73,17 @@ def test_a_cluster_that_is_lost_is_replaced_and_the_stage_goes_on(
     assert not [text for text in commands if first in text or second in text], "nothing of either is left"
 
 
+def test_a_stages_exit_code_comes_through_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    pipeline(tmp_path, "import sys\nfrom pipelines import cli\nsys.argv = ['trainyard', 'plan', 'no.yaml']\ncli.run()")
+    assert reproduce() == 2
+    (tmp_path / "stage.py").write_text("open('out', 'w').close()")
+    assert reproduce() == 0
+    (tmp_path / "stage.py").write_text("1 / 0")
+    assert reproduce("--force") == 255, "dvc's own: a stage that said nothing"
+
+
 def test_clusters_that_are_lost_again_and_again_are_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
