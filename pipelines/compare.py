@@ -47,6 +47,7 @@ def main(family: str, readme: bool = False) -> int:
         if shown:
             (folder / PICTURE).write_bytes((out / PICTURE).read_bytes())
         print(f"\nwritten into {page}")
+    print("\nthe same runs in MLflow, curves overlaid: trainyard ui")
     return 0
 
 

@@ -103,7 +103,7 @@ def searched(
         monitor=monitor,
         cumulative=by == "epochs",
         gpu=cluster.plan().gpu,
-        on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, "trials", trial.rungs),
+        on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, out.name, trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]
     verdicts = diagnoses.compared(trials, monitor, ready["trivial"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from components import ports, recipe, tracker, tracker_pages
 from components.refusal import Refusal
@@ -16,8 +17,9 @@ def main(port: int) -> int:
         base = tracker.shown(store).rstrip("/")
     elif ports.answers(f"127.0.0.1:{port}"):
         raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
-    for title, address in tracker_pages.links(name, base).items():
-        print(f"{title:28} {address}", flush=True)
+    families = sorted(file.parent.name for file in Path("pipelines").glob("*/dvc.yaml"))
+    for title, address in tracker_pages.links(name, base, families).items():
+        print(f"{title:34} {address}", flush=True)
     if store.startswith("http"):
         return 0
     print("Ctrl-C stops the server", flush=True)

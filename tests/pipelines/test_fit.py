@@ -1,0 +1,74 @@
+"""Recipes of a family, small, through the real `fit` in this process and a real MLflow: what it has of their runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from components import cluster, ports, prestart, tracker
+from pipelines import fit, stage, ui
+from tests.pipelines.yard import in_this_process
+
+MODELS = {"softmax": "models.softmax.Softmax", "mlp": "models.mlp.MLP"}
+
+
+def recipe_of(model: str, **data: Any) -> dict[str, Any]:
+    task = {"use": "tasks.classification.Classification", "model": {"use": model}}
+    task |= {"optimizer": {"use": "optimizers.sgd", "lr": 0.1}}
+    data = {"use": "data.digits.Digits", "labels": 100, "size": 8, "validation": 200} | data
+    return {"data": data, "task": task, "fit": {"epochs": 1, "batch": 20}}
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
+    """The current directory of these tests: softmax was fitted twice, with another seed, then an MLP."""
+    folder = tmp_path_factory.mktemp("family")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        in_this_process(patch.setattr)
+        for owner, name in ((cluster, "connect"), (prestart, "more")):
+            patch.setattr(owner, name, lambda *_: None)
+        patch.setattr(stage.Stage, "model", lambda *_, **__: None)  # registered, which takes seconds
+        patch.setattr(cluster, "plan", lambda *_: SimpleNamespace(workers=1, gpu=False))
+        (folder / "pipelines/small").mkdir(parents=True)
+        Path("params.yaml").write_text("name: flagship\n")
+        Path("pipelines/small/dvc.yaml").touch()
+        Path("pipelines/small/dvc.lock").write_text("locked")
+        for seed, name in ((1, "softmax"), (0, "softmax"), (0, "mlp")):
+            path = Path(f"pipelines/small/{name}.yaml")
+            path.write_text(yaml.safe_dump(recipe_of(MODELS[name]) | {"seed": seed}))
+            fit.main(str(path))
+        yield folder
+
+
+def runs() -> list[Any]:
+    """Of the family, the newest first."""
+    client = tracker.client(tracker.uri())
+    return list(client.search_runs([client.get_experiment_by_name("small").experiment_id]))
+
+
+def test_ui_opens_the_curves_and_the_comparison_of_a_family(
+    family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Of each system the newest run, as the tracker has it; the flagship, which never ran, is left to MLflow."""
+    started = SimpleNamespace(returncode=0)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: started)
+    assert ui.main(ports.free_port()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    pages = {title.strip(): address for title, _, address in (line.rpartition(" ") for line in lines[:-1])}
+    assert list(pages) == ["MLflow", "small: all fits", "small: curves of all fits", "small: fits compared"]
+    assert "compareRunsMode=CHART" in pages["small: curves of all fits"]
+    mlp, softmax, old = runs()
+    assert [run.info.run_name for run in (mlp, softmax, old)] == ["mlp", "softmax", "softmax"]
+    ids = urllib.parse.parse_qs(pages["small: fits compared"].partition("?")[2])["runs"][0]
+    assert json.loads(ids) == [mlp.info.run_id, softmax.info.run_id]
