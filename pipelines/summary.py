@@ -61,9 +61,9 @@ def _seconds() -> list[Row]:
 def _doors() -> list[Row]:
     """Where to look further; without the file the command that writes it."""
     report = REPORT.resolve().as_uri() if REPORT.is_file() else "make report  (trainyard report)"
-    pages = [(title, address) for title, address in noted().items() if "compare-runs" not in address]  # of many ids
+    pages = [(title, address) for title, address in noted().items() if not title.startswith("search")]  # of many ids
     return [
         ("report", report),
-        ("MLflow", "make ui  (trainyard ui) prints links to the search and comparisons, too"),
+        ("MLflow", "make ui  (trainyard ui) prints links to the searches and the families, too"),
         *(("", f"{title}: {address}") for title, address in pages),
     ]

@@ -11,7 +11,9 @@ from pipelines import cli, summary
 
 
 def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_json(".trainyard/links.json", {"curves": "http://127.0.0.1:5000/#/experiments/1/runs"})
+    page = "http://127.0.0.1:5000/#/compare-runs?runs="
+    links = {"curves": "http://127.0.0.1:5000/#/experiments/1/runs", "fits compared": f"{page}1,2"}
+    write_json(".trainyard/links.json", links | {"search, finetuned": f"{page}3,4"})
     Path("reports").mkdir()
     Path("reports/index.html").touch()
     assert summary.main() == 0
@@ -25,8 +27,9 @@ def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pyt
         "                 from scratch  learning rate 0.1     batch size 32      of 2 trials",
         "  seconds        prepare 13  evaluate 5  in all 18",
         f"  report         file://{results.resolve()}/reports/index.html",
-        "  MLflow         make ui  (trainyard ui) prints links to the search and comparisons, too",
+        "  MLflow         make ui  (trainyard ui) prints links to the searches and the families, too",
         "                 curves: http://127.0.0.1:5000/#/experiments/1/runs",
+        "                 fits compared: http://127.0.0.1:5000/#/compare-runs?runs=1,2",
     ]
 
 
