@@ -49,7 +49,7 @@ def keep(run: Path, path: Path, digest: str) -> Path:
 @dataclass(frozen=True)
 class Record:
     time: int  # milliseconds since 1970
-    kind: str  # begin, metric, progress, artifact, model, tag, note, text, rewind, end
+    kind: str  # begin, input, metric, progress, artifact, model, tag, note, text, rewind, end
     payload: dict[str, Any]
 
 

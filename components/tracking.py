@@ -243,11 +243,17 @@ class _Run:
         return str(self.known["run"])
 
     def describe(self, run: str) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+        from mlflow.entities import Param
 
         params = [Param(key, str(value)[:6000]) for key, value in self.facts["params"].items()]
         for start in range(0, len(params), 100):
             self.client.log_batch(run, params=params[start : start + 100])
+        self.use(run, self.facts["inputs"])
+
+    def use(self, run: str, data: list[dict[str, Any]]) -> None:
+        """Says which data the run reads; a second time it changes nothing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
         inputs = [
             DatasetInput(
                 Dataset(
@@ -259,7 +265,7 @@ class _Run:
                 ),
                 [InputTag("mlflow.data.context", given.get("context", "input"))],
             )
-            for given in self.facts["inputs"]
+            for given in data
         ]
         if inputs:
             self.client.log_inputs(run, inputs)
@@ -275,6 +281,8 @@ class _Run:
             given = record.payload
             if record.kind == "begin":
                 self.client.update_run(run, status="RUNNING")
+            elif record.kind == "input":
+                self.use(run, [given])
             elif record.kind == "tag":
                 self.client.set_tag(run, given["name"], given["value"])
             elif record.kind == "artifact" and Path(given["path"]).is_file():

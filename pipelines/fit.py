@@ -40,14 +40,18 @@ def main(path: str) -> None:
     family, system = Path(path).parent.name, Path(path).stem
     out, seed = RESULTS / family / system, given.get("seed", 0)
     data, own = prepared(given["data"])
-    with stage("fit", {"name": family, **given}, given, [*origins(given["task"]), *own], title=system) as run:
+    inputs, lock = [*origins(given["task"]), *own], Path(path).with_name("dvc.lock")
+    with stage("fit", {"name": family, **given}, given, inputs, title=system, lock=lock) as run:
         section = {"task": given["task"], "fit": given["fit"]}
-        if "tune" in given:
-            ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
-            section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
-        fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
-        shards = section["fit"].get("shards", 1)
-        found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit, parts=shards)
+        try:
+            if "tune" in given:
+                ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
+                section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
+            fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
+            shards = section["fit"].get("shards", 1)
+            found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit, parts=shards)
+        finally:
+            run.input(data / "prepared")  # of a fit that fails, too
         metrics = summed(found)
         history(out / "history.csv", {system: run.folder})
         write_json(out / "metrics.json", metrics)

@@ -1,4 +1,4 @@
-"""Where a run comes from: git state, dvc.lock, versions. Tags of every run in MLflow."""
+"""Where a run comes from: git state, its dvc.lock, versions. Tags of every run in MLflow."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna", "numpy")
 LOCKS = ("dvc.lock", "requirements.lock")
 
 
-def provenance() -> dict[str, str]:
+def provenance(lock: str | Path = "dvc.lock") -> dict[str, str]:
     tags = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
     tags |= {"version.python": platform.python_version(), "platform": platform.platform()}
-    for lock in LOCKS:
-        if Path(lock).is_file():
-            tags[f"sha256.{lock}"] = hashlib.sha256(Path(lock).read_bytes()).hexdigest()
+    for name, file in zip(LOCKS, (Path(lock), Path("requirements.lock")), strict=True):
+        if file.is_file():
+            tags[f"sha256.{name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "mlflow.source.git.branch": _git("branch", "--show-current")}

@@ -78,6 +78,11 @@ class Stage:
         print(f"{self.name}: {text}", flush=True)
         self.journal.write("text", text=text)
 
+    def input(self, folder: Path) -> None:
+        """Data prepared after the run was described, by their manifest, if they came to one."""
+        if profile := _profile(folder):
+            self.journal.write("input", name=profile["set"], digest=digest(folder), profile=profile)
+
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """A file for the run's page in MLflow, as it is now."""
         kept = journal.keep(self.folder, Path(path), bytes_digest(path))
@@ -132,12 +137,17 @@ class Stage:
 
 @contextmanager
 def stage(
-    name: str, params: dict[str, Any], tracked: dict[str, Any], inputs: list[str], title: str | None = None
+    name: str,
+    params: dict[str, Any],
+    tracked: dict[str, Any],
+    inputs: list[str],
+    title: str | None = None,
+    lock: str | Path = "dvc.lock",
 ) -> Iterator[Stage]:
     """Tracks, connects, and notes the stage's seconds; a failure is recorded and raised.
 
     tracked: the values that decide the stage's result; with the bytes of `inputs` and of the code they key its folder.
-    title: of a run that stands alone; others are runs below their pipeline's.
+    title: of a run that stands alone; others are runs below their pipeline's. lock: where DVC notes the stage's bytes.
     """
     lend_raw()
     importing = time.time() - psutil.Process().create_time()
@@ -146,7 +156,7 @@ def stage(
     key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code_digest()})[:16]
     folder = work() / "runs" / f"{title or name}-{key}"
     above = folder if title else work() / "runs" / f"pipeline-{recipe.digest(params)[:12]}"
-    origin = provenance()
+    origin = provenance(lock)
     if above != folder:
         shown = f"{params['name']} {os.environ.get('DVC_EXP_NAME') or recipe.digest(params)[:7]}"
         tags = {"trainyard.stage": "pipeline", **origin}
@@ -301,7 +311,7 @@ def _digest(root: Path, files: Iterable[Path]) -> str:
     return whole.hexdigest()
 
 
-def _profile(path: str) -> dict[str, Any]:
+def _profile(path: str | Path) -> dict[str, Any]:
     """What MLflow shows of prepared data: examples a split."""
     file = Path(path) / "manifest.json"
     if not file.is_file():

@@ -171,7 +171,7 @@ def test_one_process_sends_for_all_stages_and_leaves_what_is_old_to_the_end(stor
 def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) -> None:
     """The note of how far it came is lost after everything was sent, and all is sent again."""
     folder = tmp_path / "runs" / "pretrain-1"
-    make(folder)
+    make(folder).write("input", name="letters", digest="cd" * 32, profile={"train": 26})
     for _ in range(2):
         tracking.Mirror(folder).send()
         shutil.copy(folder / "mirror.json", tmp_path / "note")
@@ -179,6 +179,9 @@ def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) ->
     (run,) = runs()
     assert len(points(run, "train/loss")) == 30
     assert len(points(run, "train/examples_per_second")) == 30
+    data = {given.dataset.name: given.dataset.digest for given in run.inputs.dataset_inputs}
+    assert data == {"digits": "ab" * 16, "letters": "cd" * 16}
+    assert len(run.inputs.dataset_inputs) == 2
 
 
 def with_model(folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,22 +16,23 @@ import pytest
 import yaml
 
 from components import cluster, ports, prestart, tracker
+from components.refusal import Refusal
 from pipelines import fit, stage, ui
 from tests.pipelines.yard import in_this_process
 
 MODELS = {"softmax": "models.softmax.Softmax", "mlp": "models.mlp.MLP"}
 
 
-def recipe_of(model: str, **data: Any) -> dict[str, Any]:
+def recipe_of(model: str, rate: float) -> dict[str, Any]:
     task = {"use": "tasks.classification.Classification", "model": {"use": model}}
-    task |= {"optimizer": {"use": "optimizers.sgd", "lr": 0.1}}
-    data = {"use": "data.digits.Digits", "labels": 100, "size": 8, "validation": 200} | data
-    return {"data": data, "task": task, "fit": {"epochs": 1, "batch": 20}}
+    task |= {"optimizer": {"use": "optimizers.sgd", "lr": rate}}
+    data = {"use": "data.digits.Digits", "labels": 100, "size": 8, "validation": 200}
+    return {"data": data, "task": task, "fit": {"epochs": 2, "batch": 20, "log_every": 1}}
 
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
-    """The current directory of these tests: softmax was fitted twice, with another seed, then an MLP."""
+    """The current directory of these tests: an MLP diverged, then one did not, then softmax was fitted."""
     folder = tmp_path_factory.mktemp("family")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -44,10 +47,11 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         Path("params.yaml").write_text("name: flagship\n")
         Path("pipelines/small/dvc.yaml").touch()
         Path("pipelines/small/dvc.lock").write_text("locked")
-        for seed, name in ((1, "softmax"), (0, "softmax"), (0, "mlp")):
+        for name, rate in (("mlp", 1e30), ("mlp", 0.1), ("softmax", 0.1)):
             path = Path(f"pipelines/small/{name}.yaml")
-            path.write_text(yaml.safe_dump(recipe_of(MODELS[name]) | {"seed": seed}))
-            fit.main(str(path))
+            path.write_text(yaml.safe_dump(recipe_of(MODELS[name], rate)))
+            with pytest.raises(Refusal, match="became") if rate > 1 else nullcontext():
+                fit.main(str(path))
         yield folder
 
 
@@ -68,7 +72,18 @@ def test_ui_opens_the_curves_and_the_comparison_of_a_family(
     pages = {title.strip(): address for title, _, address in (line.rpartition(" ") for line in lines[:-1])}
     assert list(pages) == ["MLflow", "small: all fits", "small: curves of all fits", "small: fits compared"]
     assert "compareRunsMode=CHART" in pages["small: curves of all fits"]
-    mlp, softmax, old = runs()
-    assert [run.info.run_name for run in (mlp, softmax, old)] == ["mlp", "softmax", "softmax"]
+    softmax, mlp, failed = runs()
+    assert [run.info.run_name for run in (softmax, mlp, failed)] == ["softmax", "mlp", "mlp"]
     ids = urllib.parse.parse_qs(pages["small: fits compared"].partition("?")[2])["runs"][0]
-    assert json.loads(ids) == [mlp.info.run_id, softmax.info.run_id]
+    assert json.loads(ids) == [softmax.info.run_id, mlp.info.run_id]
+
+
+def test_every_run_names_the_data_it_read_and_where_it_comes_from(family: Path) -> None:
+    """The one that diverged, too."""
+    (manifest,) = map(json.loads, (file.read_text() for file in family.glob(".trainyard/prepared/*/*/manifest.json")))
+    for run in runs():
+        (given,) = [found.dataset for found in run.inputs.dataset_inputs]
+        assert (given.name, given.digest) == (manifest["name"], manifest["digest"][:32])
+        assert json.loads(given.profile) == {"set": manifest["name"], "train": 100, "validation": 200, "test": 1497}
+        assert run.data.tags["sha256.dvc.lock"] == hashlib.sha256(b"locked").hexdigest()
+    assert [run.info.status for run in runs()] == ["FINISHED", "FINISHED", "FAILED"]
