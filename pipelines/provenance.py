@@ -10,6 +10,8 @@ from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna", "numpy")
 LOCKS = ("dvc.lock", "requirements.lock")
+CODE = ("components", "pipelines")  # where a file that git does not know can change a result; DVC's locks can't
+LONGEST = 5000  # letters of a tag
 
 
 def provenance(lock: str | Path = "dvc.lock") -> dict[str, str]:
@@ -21,7 +23,9 @@ def provenance(lock: str | Path = "dvc.lock") -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "mlflow.source.git.branch": _git("branch", "--show-current")}
-        tags["git.changed"] = _git("status", "--porcelain", "--untracked-files=no") or "nothing"
+        new = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE, ":(exclude)*dvc.lock").splitlines()
+        lines = [_git("status", "--porcelain", "--untracked-files=no"), *(line for line in new if line[:2] == "??")]
+        tags["git.changed"] = "\n".join(filter(None, lines))[:LONGEST] or "nothing"
     return tags | {"mlflow.source.type": "PROJECT"}
 
 

@@ -153,10 +153,11 @@ def stage(
     importing = time.time() - psutil.Process().create_time()
     started = time.monotonic()
     digests = {path: digest(path) for path in inputs}
-    key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code_digest()})[:16]
+    code = code_digest()
+    key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code})[:16]
     folder = work() / "runs" / f"{title or name}-{key}"
     above = folder if title else work() / "runs" / f"pipeline-{recipe.digest(params)[:12]}"
-    origin = provenance(lock)
+    origin = provenance(lock) | {"sha256.code": code}
     if above != folder:
         shown = f"{params['name']} {os.environ.get('DVC_EXP_NAME') or recipe.digest(params)[:7]}"
         tags = {"trainyard.stage": "pipeline", **origin}

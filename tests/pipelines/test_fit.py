@@ -85,5 +85,6 @@ def test_every_run_names_the_data_it_read_and_where_it_comes_from(family: Path) 
         (given,) = [found.dataset for found in run.inputs.dataset_inputs]
         assert (given.name, given.digest) == (manifest["name"], manifest["digest"][:32])
         assert json.loads(given.profile) == {"set": manifest["name"], "train": 100, "validation": 200, "test": 1497}
+        assert run.data.tags["sha256.code"] == stage.code_digest()
         assert run.data.tags["sha256.dvc.lock"] == hashlib.sha256(b"locked").hexdigest()
     assert [run.info.status for run in runs()] == ["FINISHED", "FINISHED", "FAILED"]

@@ -49,6 +49,22 @@ def test_what_can_not_be_made_again_is_refused(commit: str, tags: dict[str, str]
         verify.commit_of({"mlflow.source.git.commit": commit} | tags, "3")
 
 
+@pytest.mark.parametrize("new", ["components/models/wide.py", "pipelines/vision/wide.yaml"])
+def test_code_that_git_does_not_know_is_a_change(new: str, commit: str) -> None:
+    """Locks and notes are not."""
+    for path in (new, "pipelines/vision/dvc.lock", "notes.txt"):
+        assert verify.commit_of(verify.provenance(), "3") == commit
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("new")
+        if path == new:
+            with pytest.raises(Refusal, match=new):
+                verify.commit_of(verify.provenance(), "3")
+            Path(path).unlink()
+    Path(new).write_text("new")
+    Path("params.yaml").write_text("seed: 9")
+    assert verify.provenance()["git.changed"] == f"M params.yaml\n?? {new}"
+
+
 def test_the_copy_has_the_runs_params_and_the_raw_data(commit: str, tmp_path: Path) -> None:
     ran: dict[str, Any] = recipe.overlay(PARAMS, {"fit.lr": 1e-05, "fit.clip": 1.0, "augment": [{"use": "crop"}]})
     texts = {name: str(value) for name, value in recipe.flatten(ran).items()}
