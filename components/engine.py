@@ -95,6 +95,7 @@ def fit(
     journal = _resume(state, meter, folder, peers)
     total, factor, saved = epochs * walk.steps_per_epoch, schedule or constant, time.monotonic()
     _train_mode(state)
+    meter.seconds()
 
     while state.step < total and not meter.stopped:
         if state.step == until:
@@ -129,6 +130,7 @@ def fit(
                 saved = time.monotonic()
             if stop:
                 raise Stopped(f"step {state.step} of {total} is saved")
+            meter.seconds()  # evaluations, pictures and checkpoints are no steps
 
     if not meter.done:
         meter.restore_best(state)

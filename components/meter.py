@@ -107,7 +107,7 @@ class Meter:
         return means
 
     def seconds(self) -> float:
-        """Since the last call, or since `judge`."""
+        """Since the last call."""
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
         return seconds
 
@@ -127,7 +127,6 @@ class Meter:
         else:
             self.waited += 1
         self.stopped = self.patience is not None and self.waited >= self.patience
-        self.started = time.monotonic()
 
     def note(self, scores: Scores, state: State, epoch: float, journal: Journal | None) -> None:
         """The scores that count from now on."""

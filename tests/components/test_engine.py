@@ -8,12 +8,13 @@ import shutil
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from components import checkpoint, engine, journal, optimizers, schedules
+from components import checkpoint, engine, journal, meter, optimizers, schedules
 from components.augment.affine import RandomAffine
 from components.data.feed import Feed
 from components.data.store import Store
@@ -189,6 +190,41 @@ def test_epoch_means_and_rates_in_the_journal(digits: Path, tmp_path: Path) -> N
     losses, means = lines(tmp_path, "train/loss"), lines(tmp_path, "epoch/loss")
     assert means == pytest.approx([np.mean(losses[:8]), np.mean(losses[8:])], rel=1e-6)
     assert lines(tmp_path, "learning_rate") == pytest.approx([0.003 * schedule(step, 16) for step in range(16)])
+
+
+class Drawing(Classification):
+    """A step takes a second, an evaluation 10, its pictures 100."""
+
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: Drawing.clock.now)
+    album = True
+
+    def spend(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    def step(self, state: State, update) -> dict:
+        self.spend(1)
+        return super().step(state, update)
+
+    def score(self, *given) -> dict:
+        self.spend(10)
+        return super().score(*given)
+
+    def draw(self, *given) -> dict:
+        self.spend(100)
+        return {}
+
+
+def test_the_speed_is_that_of_steps_alone(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, room, task = checkpoint.write, checkpoint.room, Drawing(Softmax, partial(optimizers.sgd, lr=0.1))
+    monkeypatch.setattr(meter, "time", task.clock)
+    monkeypatch.setattr(engine, "time", task.clock)
+    monkeypatch.setattr(checkpoint, "write", lambda *given: (task.spend(1000), write(*given)))
+    monkeypatch.setattr(checkpoint, "room", lambda *given: (task.spend(10000), room(*given)))
+    train, test = feeds(digits)
+    engine.fit(task, spec(digits), train, test, tmp_path, **FIT)
+    told = [r.payload["speed"] for r in journal.read(tmp_path / "journal.log") if r.kind == "progress"]
+    assert len(told) >= 4
+    assert told == pytest.approx([FIT["batch"]] * len(told))
 
 
 def test_the_moving_average_follows_its_recurrence(digits: Path) -> None:
