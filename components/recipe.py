@@ -38,7 +38,7 @@ PLAIN_TEXTS = {"str": "a text", "bool": "true or false", "list": "a list", "dict
 @dataclass(frozen=True)
 class Argument:
     annotation: ast.expr | None
-    required: bool
+    default: ast.expr | None  # None: it must be given
     keyword_only: bool
 
 
@@ -172,7 +172,7 @@ def check(path: str, arguments: Any, where: str, keywords_only: bool = False, wh
                 check_use(item, f"{where}.{name}[{index}]")
     if keywords_only or whole:
         for name, argument in known.items():
-            if argument.required and name not in arguments:
+            if argument.default is None and name not in arguments:
                 raise Refusal(f"{where}: '{name}' is missing; {path} needs it")
 
 
@@ -197,13 +197,19 @@ def signature(path: str) -> dict[str, Argument]:
     return _arguments(node.args, skip=0)
 
 
+def filled(path: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments`, and of the callable's other keyword-only ones the defaults, which must be literals."""
+    others = {name: a.default for name, a in signature(path).items() if a.keyword_only and a.default is not None}
+    return {name: ast.literal_eval(default) for name, default in others.items()} | arguments
+
+
 def _class_arguments(node: ast.ClassDef, tree: ast.Module) -> dict[str, Argument]:
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _arguments(item.args, skip=1)
     if any(isinstance(d, ast.Name | ast.Call) and "dataclass" in ast.unparse(d) for d in node.decorator_list):
         fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-        return {ast.unparse(f.target): Argument(f.annotation, f.value is None, False) for f in fields}
+        return {ast.unparse(f.target): Argument(f.annotation, f.value, False) for f in fields}
     for base in node.bases:
         for other in tree.body:
             if isinstance(other, ast.ClassDef) and isinstance(base, ast.Name) and other.name == base.id:
@@ -213,11 +219,11 @@ def _class_arguments(node: ast.ClassDef, tree: ast.Module) -> dict[str, Argument
 
 def _arguments(node: ast.arguments, skip: int) -> dict[str, Argument]:
     positional = (node.posonlyargs + node.args)[skip:]
-    required = len(positional) - len(node.defaults)
-    found = {a.arg: Argument(a.annotation, index < required, False) for index, a in enumerate(positional)}
-    for a, default in zip(node.kwonlyargs, node.kw_defaults, strict=True):
-        found[a.arg] = Argument(a.annotation, default is None, True)
-    return found
+    defaults = [*[None] * (len(positional) - len(node.defaults)), *node.defaults]
+    found = {a.arg: Argument(a.annotation, d, False) for a, d in zip(positional, defaults, strict=True)}
+    return found | {
+        a.arg: Argument(a.annotation, d, True) for a, d in zip(node.kwonlyargs, node.kw_defaults, strict=True)
+    }
 
 
 def _is_use(value: Any) -> bool:

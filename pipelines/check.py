@@ -96,10 +96,11 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
     for name in ("channels", "size", "classes"):
         if name in model:
             raise Refusal(f"{prefix}task.model.{name}: {model[name]!r} is not for a recipe to say; the data decide it")
-    batch, shards = section["fit"].get("batch", 128), section["fit"].get("shards", 1)
+    fit = recipe.filled("engine.fit", section["fit"])
+    batch, shards = fit["batch"], fit["shards"]
     if batch < shards:
         raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
-    if section["fit"].get("noise_scale") and shards < 2:
+    if fit["noise_scale"] and shards < 2:
         raise Refusal(f"{prefix}fit.noise_scale: compares the gradients of shards; set fit.shards to 2 or more")
 
 

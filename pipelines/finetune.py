@@ -26,8 +26,8 @@ def main(params: dict[str, Any]) -> None:
             out = f"models/{arm}/{seed}"
             fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
             run.child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
-        parts = max(len(fits), sections["finetuned"]["fit"].get("shards", 1))
-        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, parts=parts)
+        shards = recipe.filled("engine.fit", sections["finetuned"]["fit"])["shards"]
+        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, parts=max(len(fits), shards))
         for fit in fits:
             run.close(Path(fit["run"]))
         history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})

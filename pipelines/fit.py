@@ -48,14 +48,15 @@ def main(path: str) -> None:
                 ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
                 section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
             fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
-            shards = section["fit"].get("shards", 1)
+            trained = recipe.filled("engine.fit", section["fit"])
+            shards = trained["shards"]
             found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit, parts=shards)
         finally:
             run.input(data / "prepared")  # of a fit that fails, too
         metrics = summed(found)
         history(out / "history.csv", {system: run.folder})
         write_json(out / "metrics.json", metrics)
-        cost = found["cost"] | speed(run.folder, given["fit"].get("batch", 128))
+        cost = found["cost"] | speed(run.folder, trained["batch"])
         write_json(out / "cost.json", cost)
         run.journal.write("metric", step=0, values={f"test/{name}": value for name, value in metrics.items()})
         run.journal.write("metric", step=0, values={f"cost/{name}": value for name, value in cost.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from components import recipe
 from components.json_file import write_json
 from pipelines import diagnoses
 from pipelines.stage import history, stage
@@ -16,7 +17,7 @@ def main(params: dict[str, Any]) -> None:
     section = section_of(params)
     with stage("pretrain", params, section | {"seed": params["seed"]}, inputs=[PREPARED, AUGMENTED]) as run:
         fit = {"section": section, "run": str(run.folder), "out": MODEL, "seed": params["seed"]}
-        shards = section["fit"].get("shards", 1)
+        shards = recipe.filled("engine.fit", section["fit"])["shards"]
         found = run.spread("pipelines.training.examined", fit, PREPARED, AUGMENTED, parts=shards)
         scores = found["scores"]
         write_json("metrics/pretrain.json", scores)

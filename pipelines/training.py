@@ -47,7 +47,8 @@ def train_all(peers: Peers, fits: list[dict[str, Any]], prepared: str, augmented
     together, if they can be cut into so many shards. The bytes are the same either way.
     """
     rest = len(fits) % peers.size
-    if rest and any(fit["section"]["fit"].get("shards", 1) < peers.size for fit in fits[-rest:]):
+    last = [recipe.filled("engine.fit", fit["section"]["fit"]) for fit in fits[-rest:]]
+    if rest and any(fit["shards"] < peers.size for fit in last):
         rest = 0
     data: dict[str, Any] = {"prepared": prepared, "augmented": augmented}
     whole = range(len(fits) - rest)

@@ -77,7 +77,7 @@ def epoch(
     train = train_feed(prepared, augmented, None, peers.device)
     judge = Feed(Store(prepared).split("validation"), None, peers.device)
     changes = {"epochs": epochs, "evaluate_every": 1}
-    fit = {"seed": seed, "batch": 128} | _parted(section["fit"], accumulate) | changes
+    fit = _parted(section["fit"], accumulate, seed) | changes
     until = (rung + 1) * train.order(fit["batch"], seed).steps_per_epoch
     at.mkdir(parents=True, exist_ok=True)
     task: Task = recipe.build(section["task"])
@@ -96,15 +96,15 @@ def _alone() -> Peers:
     return Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _parted(fit: dict[str, Any], accumulate: int) -> dict[str, Any]:
-    """A section's arguments, each batch in at least as many microbatches as were learned to be needed."""
-    found = recipe.arguments(fit)
-    return found | {"accumulate": max(accumulate, found.get("accumulate", 1))}
+def _parted(fit: dict[str, Any], accumulate: int, seed: int) -> dict[str, Any]:
+    """All arguments of a section's fit, each batch in at least as many microbatches as were learned to be needed."""
+    found = recipe.filled("engine.fit", {"seed": seed} | recipe.arguments(fit))
+    return found | {"accumulate": max(accumulate, found["accumulate"])}
 
 
 def _steered(fit: dict[str, Any]) -> bool:
     """Whether scores say when training stops, or which weights are kept."""
-    return fit.get("patience") is not None or fit.get("keep", "last") == "best"
+    return fit.get("patience") is not None or fit.get("keep") == "best"
 
 
 def _whole(
@@ -119,14 +119,14 @@ def _whole(
 ) -> dict[str, float]:
     """One whole fit on `train`, scored on `judge`; `watched` says when to stop and what to keep, if that is asked."""
     peers = _alone()
-    fit = {"seed": seed} | _parted(section["fit"], accumulate)
+    fit = _parted(section["fit"], accumulate, seed)
     if not _steered(fit):
-        fit |= {"evaluate_every": fit.get("epochs", 10)}
+        fit |= {"evaluate_every": fit["epochs"]}
     task: Task = recipe.build(section["task"])
     outcome = engine.fit(task, specification(prepared, augmented), train, watched, None, peers, **fit)
     scores = outcome.scores if watched is judge else engine.evaluate(task, outcome.state, judge, peers)[0]
     told = _learned(task, outcome.state, train, peers, len(judge))
-    if fit.get("patience") is not None:
+    if fit["patience"] is not None:
         told["epochs"] = float(outcome.epochs)
     if outcome.noise_scale is not None:
         told["noise_scale"] = outcome.noise_scale

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
-from components import recipe
+from components import engine, recipe
 from components.refusal import Refusal
 
 
@@ -115,6 +116,14 @@ def test_build_calls_what_is_named_with_factories_inside() -> None:
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
     task = recipe.build(section)
     assert task.model(channels=1, size=(4, 4), classes=3).head.weight.shape == (3, 16)
+
+
+def test_what_a_section_leaves_out_is_filled_in_as_python_would() -> None:
+    python = {n: p.default for n, p in inspect.signature(engine.fit).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert len(python) >= 17
+    assert recipe.filled("engine.fit", {}) == python
+    given = {"batch": 16, "schedule": {"use": "schedules.cosine"}}
+    assert recipe.filled("engine.fit", given) == python | given
 
 
 def test_digest_and_flatten() -> None:

@@ -1,0 +1,39 @@
+"""The verb `fit`, its workers replaced by what they would say; the real ones are in tests/test_families.py."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+
+from components.journal import LOG, Journal
+from pipelines import diagnoses, fit
+
+RECIPE = """
+data: {use: data.digits.Digits}
+task: {use: tasks.classification.Classification, model: {use: models.softmax.Softmax}}
+fit: {epochs: 1, batch: 64}
+tune: {folds: 2, search: {samples: 1, space: {fit.batch: {choices: [16]}}}}
+"""
+
+
+def test_seconds_are_those_of_the_batch_that_the_search_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("family/system.yaml")
+    path.parent.mkdir()
+    path.write_text(RECIPE)
+    run = MagicMock(folder=tmp_path / "run")
+    said = {"cost": {}, "scores": {"accuracy": 0.9}, "outcomes": None, "tags": {}, "pictures": [], "example": None}
+    run.spread.return_value = said | {"digest": "", "hardware": "", "split": "test"}
+    monkeypatch.setattr(fit, "stage", lambda *given, **options: nullcontext(run))
+    monkeypatch.setattr(fit, "searched", lambda *given: {"fit.batch": 16})
+    monkeypatch.setattr(diagnoses, "diagnosed", lambda *given: None)
+    lines = Journal(run.folder / LOG)
+    for step in range(10, 101, 10):
+        lines.write("progress", step=step, steps=100, values={}, speed=160.0)
+    fit.main(str(path))
+    cost = json.loads(Path("results/family/system/cost.json").read_text())
+    assert cost == {"train_seconds": pytest.approx(10), "samples_per_second": pytest.approx(160)}
