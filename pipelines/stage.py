@@ -179,8 +179,7 @@ def stage(
         yield current
         if name != LAST:
             prestart.more(cluster.plan(READY).workers)
-    if not title:
-        tidy(work() / "runs", name)
+    tidy(work() / "runs", title or name, params["name"])
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
     write_json(work() / "seconds.json", seconds() | {name: {part: round(value, 2) for part, value in parts.items()}})
 
