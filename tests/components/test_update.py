@@ -201,6 +201,23 @@ def test_a_shard_of_one_value_a_channel_is_refused_in_a_line() -> None:
         update("net", lambda s, shard: (s.modules["net"](shard.batch["x"]).square().sum(), {}))
 
 
+@pytest.mark.parametrize("options", [{"accumulate": 8}, {}])
+def test_a_microbatch_of_one_value_a_channel_is_refused_with_its_own_remedy(options: dict) -> None:
+    """Whether it was asked for, or a lack of memory led to it: a larger batch would not help."""
+    net = nn.BatchNorm1d(3)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, Peers(), **options)
+    update.begin(batches([8]), [8])
+
+    def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
+        if len(shard.batch["x"]) > 1:
+            raise MemoryError
+        return s.modules["net"](shard.batch["x"]).square().sum(), {}
+
+    with pytest.raises(Refusal, match="of 8 a shard, has one example: lower fit.accumulate, or give it memory"):
+        update("net", hungry)
+
+
 def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> None:
     """d(a + b) is one tensor for both, and that of a sum is expanded: scaled in place they would be scaled twice."""
 
