@@ -282,6 +282,13 @@ def emptied(folder: Path) -> None:
         file.unlink()
 
 
+def split_of_nothing(folder: Path) -> None:
+    for split in ("train", "test", "validation"):
+        (folder / split / "cat").mkdir(parents=True)
+        if split != "validation":
+            Image.new("L", (8, 8)).save(folder / split / "cat" / "0.png")
+
+
 def strange_class(folder: Path) -> None:
     for split in ("train", "test"):
         for name in ("cat", "dog") if split == "train" else ("cat", "cow"):
@@ -353,6 +360,11 @@ CASES = [
         "a class that training lacks",
         data({**FOLDER, "folder": "given", "size": 8}, lambda f: strange_class(f / "given")),
         "given/test/cow: train/ has no class of that name",
+    ),
+    Case(
+        "a split that is given, and empty",
+        data({**FOLDER, "folder": "given", "size": 8}, lambda f: split_of_nothing(f / "given")),
+        "given: split 'validation' has no example; add some, or leave the split out",
     ),
     # original files
     Case("a file that was changed", changed_original, "raw/a.txt: its digest is"),

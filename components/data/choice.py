@@ -42,8 +42,8 @@ class Choice:
         """
         rows = np.flatnonzero(self.relabel[original] >= 0)
         if split != "test":
-            if self.validation > len(rows):
-                raise Refusal(f"validation: {self.validation} are more than the {len(rows)} examples there are")
+            if self.validation >= len(rows):
+                raise Refusal(f"validation: {self.validation} of {len(rows)} examples leave none to train on; lower it")
             held_out = rows[balanced(original[rows], self.validation, self.seed)]
             rows = held_out if split == "validation" else np.setdiff1d(rows, held_out)
             if split == "train" and self.labels is not None:

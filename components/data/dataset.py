@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.data.store import Described, PartSummary, write_manifest, write_part
+from components.refusal import Refusal
 
 
 class Dataset(Described, Protocol):
@@ -57,6 +58,9 @@ def finish(dataset: Dataset, folder: str | Path, done: Iterable[tuple[Job, PartS
     parts: dict[str, list[PartSummary]] = {split: [] for split in dataset.parts()}
     for (split, _), summary in done:
         parts[split].append(summary)
+    for split, found in parts.items():
+        if not sum(part.rows for part in found):
+            raise Refusal(f"{dataset.name}: split '{split}' has no example; add some, or leave the split out")
     return write_manifest(folder, dataset, parts)
 
 

@@ -102,8 +102,8 @@ def test_impossible_choices_are_refused(arguments: dict, says: str) -> None:
 def test_more_than_there_are_is_refused(raw: Path) -> None:
     with pytest.raises(Refusal, match="labels: 251 are more than the 250"):
         FashionMNIST(str(raw), labels=251).parts()
-    with pytest.raises(Refusal, match="validation: 251 are more than the 250"):
-        FashionMNIST(str(raw), validation=251).parts()
+    with pytest.raises(Refusal, match="validation: 250 of 250 examples leave none to train on"):
+        FashionMNIST(str(raw), validation=250).parts()
 
 
 def test_a_damaged_file_is_refused_before_anything_is_written(raw: Path, tmp_path: Path) -> None:
