@@ -33,7 +33,13 @@ class Alerts:
         for outcome in self.when:
             if outcome not in OUTCOMES:
                 raise Refusal(f"when: no outcome '{outcome}'{closest(outcome, OUTCOMES)}; any of {', '.join(OUTCOMES)}")
-        if self.url is not None and urlsplit(self.url).password:
+        if self.command == []:
+            raise Refusal("command: names no program; give it and its arguments, or drop the line")
+        try:
+            password = self.url is not None and urlsplit(self.url).password
+        except ValueError as error:
+            raise Refusal(f"url: is no web address ({error}); give one such as https://HOST/PATH, or $NAME") from None
+        if password:
             raise Refusal("url: holds a password; keep it in the environment, and write $NAME here")
 
     def send(self, outcome: str, facts: dict[str, Any]) -> list[str]:

@@ -164,7 +164,7 @@ def check(path: str, arguments: Any, where: str, keywords_only: bool = False, wh
             raise Refusal(f"{where}.{name}: {path} has no such argument{closest(name, known)}; it has: {options}")
         annotation = known[name].annotation
         if _is_use(value):
-            check_use(value, f"{where}.{name}")
+            check_use(value, f"{where}.{name}", whole=_called_bare(annotation))
         if annotation is not None and (wanted := _misfit(value, annotation)):
             raise Refusal(f"{where}.{name}: must be {wanted}, not {value!r}")
         for index, item in enumerate(value if isinstance(value, list) else []):
@@ -228,6 +228,11 @@ def _arguments(node: ast.arguments, skip: int) -> dict[str, Argument]:
 
 def _is_use(value: Any) -> bool:
     return isinstance(value, dict) and "use" in value
+
+
+def _called_bare(annotation: ast.expr | None) -> bool:
+    """Whether its owner calls it with no arguments of its own: `Callable[[], Dataset]`."""
+    return annotation is not None and ast.unparse(annotation).startswith("Callable[[],")
 
 
 def _misfit(value: Any, annotation: ast.expr) -> str:

@@ -401,6 +401,7 @@ CASES = [
     Case("a text without a start", data({**TEXT, "validation": 0.5, "test": 0.5}), "leave no text to train on"),
     Case("a window longer than the text", data({**TEXT, "limit": 200}), "too few for a window of 32 + 1"),
     Case("scenes too small", data({"use": "data.scenes.Scenes", "size": 4}), "size: digits in scenes of 4 pixels"),
+    Case("scenes of too many digits", data({"use": "data.scenes.Scenes", "most": 270}), "most: there are no 270 diff"),
     Case("a style of no picture", data({**PHOTOS, "styles": []}), "styles: name at least one"),
     # a data set that somebody wrote
     Case("a label out of range", drawn(LABELLED, {"image": GREY, "label": 7}, ["a", "b"]), "labels 7 to 7, but 2"),

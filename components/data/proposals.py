@@ -63,7 +63,7 @@ class Search:
 class SelectiveSearch:
     """Another data set, with a column of proposals: float32 [N, 4]."""
 
-    def __init__(self, of: Callable[..., Dataset], search: Callable[..., Search] = Search) -> None:
+    def __init__(self, of: Callable[[], Dataset], search: Callable[[], Search] = Search) -> None:
         self.of, self.search = of(), search()
         column = self.of.columns.get("image")
         if column is None or column.dtype != "uint8" or len(column.inner) != 3 or column.inner[2] not in (1, 3):

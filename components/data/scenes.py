@@ -23,6 +23,7 @@ SMALLEST, LARGEST = 0.2, 0.5  # a digit's height in sides of the scene
 OVERLAP, TRIES = 0.02, 50  # the greatest share of a digit's box that another one may cover; places tried a digit
 INKED = 0.35  # of a pen's full strength: from here on a pixel belongs to the digit
 GROUND, UNEVEN, NOISE = (20, 90), 18.0, 5.0  # grey levels: of a scene's ground, standard deviations of its texture
+MOST = int(min(SHARES.values()) * TOTAL)  # digits a scene: each is another one of its split's
 STRONGER = (80, 150)  # grey levels of the ink above the ground
 
 
@@ -50,6 +51,8 @@ class Scenes:
     ) -> None:
         if size * SMALLEST < SIDE:
             raise Refusal(f"size: digits in scenes of {size} pixels can't be read; give at least {SIDE / SMALLEST:.0f}")
+        if most > MOST:
+            raise Refusal(f"most: there are no {most} different digits for a scene; give at most {MOST}")
         self.rows = {"train": count, "validation": validation, "test": test}
         self.most, self.size, self.seed = most, size, seed
         self.classes = [str(digit) for digit in range(10)]

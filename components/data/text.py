@@ -43,7 +43,7 @@ class Text:
 
     def __init__(
         self,
-        of: Callable[..., Source],
+        of: Callable[[], Source],
         tokens: Literal["char", "word"] = "char",
         steps: Count = 32,
         min_count: Count = 1,

@@ -51,7 +51,7 @@ class RCNN(Task):
         self,
         model: Callable[..., nn.Module],
         optimizer: Callable = sgd,
-        search: Callable[..., Search] = Search,
+        search: Callable[[], Search] = Search,
         side: Count = 24,
         context: NonNegative = 0.1,
         samples: Count = 24,

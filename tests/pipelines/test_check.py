@@ -102,6 +102,8 @@ FLAGSHIP = [
     ("tune/search/space", {"fit.batch": {"choices": [8, 1]}}, "fit.batch: 1 is smaller than fit.shards: 2"),
     ("tune/search/space", {"task.optimizer.lr": {"low": 0.0, "high": 1}}, "optimizer.lr: must be a number above 0"),
     ("tune/search/space", {"task.optimizer.lr": {"low": 2, "high": 1}}, "low must be below high"),
+    ("retrain/alerts/url", "http://[half", "retrain.alerts.url: is no web address (Invalid IPv6 URL); give one such as"),
+    ("retrain/alerts/command", [], "retrain.alerts.command: names no program"),
     ("evaluate/level", 1, "evaluate.level: must be a number between 0 and 1, not 1"),
 ]  # fmt: skip
 
@@ -119,6 +121,11 @@ RECIPES = [
     ("data", {"size": 16}, "recipe.yaml: data: needs 'use: <file>.<Name>'"),
     ("data/labels", 2000, "recipe.yaml: data.labels: 2000 of 1797 digits can't be split"),
     ("data", {"use": "data.image_folder.ImageFolder"}, "recipe.yaml: data: 'folder' is missing"),
+    (
+        "data",
+        {"use": "data.proposals.SelectiveSearch", "of": {"use": "data.image_folder.ImageFolder"}},
+        "recipe.yaml: data.of: 'folder' is missing; data.image_folder.ImageFolder needs it",
+    ),
     ("task/use", "tasks.classification.Clasification", "(did you mean 'Classification'?)"),
     ("task/model", GONE, "recipe.yaml: task: 'model' is missing; tasks.classification"),
     ("task/model", "models.resnet.ResNet", "recipe.yaml: task.model: must be a section with 'use"),
