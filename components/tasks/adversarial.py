@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 80  # examples of the sample grid
+INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64
 
 
 class Adversarial(Task):
@@ -164,8 +165,11 @@ class Adversarial(Task):
 
 
 def latents(rows: np.ndarray, size: int) -> np.ndarray:
-    """Standard normal numbers float32 [B, size], a pure function of the rows' numbers int64 [B] (Box-Muller)."""
-    words = mixed(rows.astype(np.uint64)[:, None] * np.uint64(2 * size) + np.arange(2 * size, dtype=np.uint64))
-    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
+    """Standard normal numbers float32 [B, size], a pure function of the rows' numbers int64 [B] (Box-Muller).
+
+    `mixed` leaves 0 as it is: SplitMix64 adds its increment first.
+    """
+    words = rows.astype(np.uint64)[:, None] * np.uint64(2 * size) + np.arange(2 * size, dtype=np.uint64)
+    uniform = ((mixed(words + INCREMENT) >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
     radius, angle = np.sqrt(-2 * np.log(uniform[:, :size])), 2 * np.pi * uniform[:, size:]
     return (radius * np.cos(angle)).astype(np.float32)

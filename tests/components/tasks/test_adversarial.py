@@ -74,6 +74,7 @@ def test_latent_vectors_are_normal_and_named_by_their_row() -> None:
     assert stats.kstest(z.reshape(-1), "norm").pvalue > 0.01
     assert np.abs(np.corrcoef(z.T) - np.eye(8)).max() < 0.03
     assert abs(np.corrcoef(z[:-1, 0], z[1:, 0])[0, 1]) < 0.03
+    assert np.abs(latents(np.arange(2000), 64)).max() < 6, "one number of 500 million lies beyond, also of example 0"
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 48)])
