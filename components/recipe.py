@@ -149,15 +149,18 @@ def check_use(section: Any, where: str, whole: bool = False) -> None:
     check(section["use"], {key: value for key, value in section.items() if key != "use"}, where, whole=whole)
 
 
-def check(path: str, arguments: Any, where: str, keywords_only: bool = False, whole: bool = False) -> None:
-    """Checks `arguments` against the callable at `path`; with `keywords_only`, against its keyword-only ones, all."""
+def check(path: str, arguments: Any, where: str, whole: bool = False) -> None:
+    """Checks `arguments` against the callable at `path`; those before a `*` in its signature are its owner's to give.
+
+    whole: as for `check_use`.
+    """
     if not isinstance(arguments, dict):
         raise Refusal(f"{where}: must be a mapping of arguments of {path}, not {arguments!r}")
     try:
         found = signature(path)
     except Refusal as refusal:
         raise Refusal(f"{where}.{refusal}") from None
-    known = {name: a for name, a in found.items() if a.keyword_only or not keywords_only}
+    known = {name: a for name, a in found.items() if a.keyword_only} or found
     for name, value in arguments.items():
         if name not in known:
             options = ", ".join(known) or "none"
@@ -170,7 +173,7 @@ def check(path: str, arguments: Any, where: str, keywords_only: bool = False, wh
         for index, item in enumerate(value if isinstance(value, list) else []):
             if _is_use(item):
                 check_use(item, f"{where}.{name}[{index}]")
-    if keywords_only or whole:
+    if whole:
         for name, argument in known.items():
             if argument.default is None and name not in arguments:
                 raise Refusal(f"{where}: '{name}' is missing; {path} needs it")

@@ -90,7 +90,7 @@ def check_data(section: Any, where: str) -> Any:
 def check_fit(section: dict[str, Any], prefix: str) -> None:
     """A {task, fit} section: signatures, and values that can't go together."""
     recipe.check_use(section["task"], f"{prefix}task", whole=True)
-    recipe.check("engine.fit", section["fit"], f"{prefix}fit", keywords_only=True)
+    recipe.check("engine.fit", section["fit"], f"{prefix}fit", whole=True)
     recipe.check_values(section["fit"], {"seed": "Seed"}, f"{prefix}fit")
     model = section["task"].get("model", {})
     for name in ("channels", "size", "classes"):
@@ -119,7 +119,7 @@ def check_tune(
     recipe.check_values(tune, {by: "Count"}, where)
     if by == "folds" and tune["folds"] < 2:
         raise Refusal(f"{where}.folds: must be at least 2: one fold holds nothing out")
-    recipe.check("tuning.search", tune["search"], f"{where}.search", keywords_only=True)
+    recipe.check("tuning.search", tune["search"], f"{where}.search", whole=True)
     recipe.check_values(tune["search"], {"seed": "Seed"}, f"{where}.search")
     space = tune["search"]["space"]
     if by == "epochs" and "fit.epochs" in space:

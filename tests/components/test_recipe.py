@@ -61,6 +61,7 @@ def test_not_utf8_is_refused(tmp_path) -> None:
         ({"schedule": {"use": "schedules.cosin"}}, "did you mean 'cosine'"),
         ({"schedule": {"use": "schedule.cosine"}}, "did you mean 'schedules'"),
         ({"schedule": {"use": "schedules.cosine", "warmup": 2}}, "fit.schedule.warmup: must be a number from 0 to 1"),
+        ({"schedule": {"use": "schedules.steps", "steps": 3}}, "fit.schedule.steps: schedules.steps has no such arg"),
         ({"channels_last": 1}, "true or false"),
         ({"ema": "0.9"}, "number from 0 to 1"),
         ([], "mapping"),
@@ -68,7 +69,7 @@ def test_not_utf8_is_refused(tmp_path) -> None:
 )
 def test_a_wrong_fit_section_is_refused(section, says: str) -> None:
     with pytest.raises(Refusal, match="fit") as refused:
-        recipe.check("engine.fit", section, "fit", keywords_only=True)
+        recipe.check("engine.fit", section, "fit", whole=True)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -81,6 +82,7 @@ def test_a_wrong_fit_section_is_refused(section, says: str) -> None:
         ({"use": "models.resnet.ResNet", "widths": 8}, "a list"),
         ({"use": "models.resnet.ResNet", "widths": [8, 0]}, "at least 1"),
         ({"use": "models.resnet.ResNet", "stem": "cifra"}, "did you mean 'cifar'"),
+        ({"use": "optimizers.sgd", "parameters": []}, "optimizers.sgd has no such argument; it has: lr, "),
         ({"use": "os.system"}, "no file components/os.py"),
         ({"use": "../../etc/passwd"}, "no dotted path"),
         ({"use": "models.resnet._hidden"}, "defines no"),
@@ -135,7 +137,7 @@ def test_checking_imports_nothing_heavy() -> None:
     code = (
         "import sys; from components import recipe; "
         "recipe.check_use({'use': 'models.resnet.ResNet'}, 'model'); "
-        "recipe.check('engine.fit', {}, 'fit', keywords_only=True); "
+        "recipe.check('engine.fit', {}, 'fit', whole=True); "
         "assert not {'torch', 'numpy', 'ray', 'mlflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
