@@ -1,4 +1,4 @@
-"""What DVC knows: which stages of the flagship would run, and why; imported sources brought up to date."""
+"""What DVC knows: which stages would run, and why; imported sources brought up to date."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ PATIENCE = 60.0  # seconds that another dvc may need to end
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # what dvc says then
 
 
-def changes() -> list[str]:
-    """One line a reason to run: what changed since the last run, by stage. None when all is up to date."""
-    answer = _status()
+def changes(*targets: str, patience: float | None = None) -> list[str]:
+    """One line a reason to run: what changed since the last run, by stage. None when all is up to date.
+
+    targets: arguments of `dvc status`, the flagship when left out; patience: `PATIENCE` when left out.
+    """
+    answer = _status(targets or ("dvc.yaml",), PATIENCE if patience is None else patience)
     found: dict[str, list[Any]] = json.loads(answer[answer.index("{") :])
     lines = []
     for stage, reasons in found.items():
@@ -30,11 +33,11 @@ def changes() -> list[str]:
     return lines
 
 
-def _status() -> str:
-    """`dvc status`; one that outlived a killed command and still saves is waited for, and may be so for `PATIENCE`."""
-    until, told = time.monotonic() + PATIENCE, False
+def _status(targets: tuple[str, ...], patience: float) -> str:
+    """`dvc status`; one that outlived a killed command and still saves is waited for, and may be so for `patience`."""
+    until, told = time.monotonic() + patience, False
     while True:
-        command = [str(BIN / "dvc"), "status", "--json", "dvc.yaml"]
+        command = [str(BIN / "dvc"), "status", "--json", *targets]
         asked = subprocess.run(command, capture_output=True, text=True, check=False)
         if asked.returncode == 0:
             return asked.stdout

@@ -152,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
     promote.add_argument("--because", metavar="TEXT", required=True, help="the reason, for the record")
     promote.set_defaults(run=_promote)
     check = commands.add_parser("plan", help="check the params or recipes, and show what would run")
-    check.add_argument("recipes", nargs="*", default=["params.yaml"])
+    check.add_argument("recipes", nargs="*", default=["params.yaml"], help="YAML files (default: params.yaml)")
     check.set_defaults(run=_module("plan"))
     compare = commands.add_parser("compare", help="the systems of a family side by side: scores and what they cost")
     compare.add_argument("family", help="its folder, such as pipelines/vision")
