@@ -201,7 +201,7 @@ class Update:
                     raise
                 remedy = "raise fit.batch, or lower fit.shards"
                 if parts > 1 and _rows(batch) > 1:
-                    remedy = f"a microbatch, of {parts} a shard, has one example: lower fit.accumulate, or give it memory"
+                    remedy = f"a microbatch, of {parts} a shard, has one example: lower fit.accumulate or add memory"
                 raise Refusal(f"fit: {ONE_VALUE} (batch normalisation); {remedy}") from None
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or parts >= _rows(batch):

@@ -62,7 +62,7 @@ def main(path: str) -> None:
         run.journal.write("metric", step=0, values={f"cost/{name}": value for name, value in cost.items()})
         for name, value in {"data.digest": found["digest"], "hardware": found["hardware"], **found["tags"]}.items():
             run.journal.write("tag", name=name, value=value)
-        for file in [curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
+        for file in [*curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
             run.artifact(file, "pictures")
         if found["example"]:
             run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
@@ -178,8 +178,9 @@ def speed(folder: Path, batch: int) -> dict[str, float]:
     return {"train_seconds": seconds, "samples_per_second": float(examples.sum()) / seconds}
 
 
-def curves(folder: Path, path: Path) -> Path:
-    """Draws the losses of a run's journal, in training and on the split it is watched on."""
+def curves(folder: Path, path: Path) -> list[Path]:
+    """The picture of the losses in a run's journal, in training and on the split it is watched on; none without a
+    curve (counts have one value, a search for saddle points has no loss)."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for record in journal.read(folder / journal.LOG):
         for name, value in record.payload["values"].items() if record.kind == "metric" else ():
@@ -188,4 +189,7 @@ def curves(folder: Path, path: Path) -> Path:
                 title = f"{metric.replace('_', ' ')}, {'training' if group == 'epoch' else group}"
                 lines.setdefault(title, []).append((record.payload["epoch"], value))
     groups = {name: [tuple(np.array(points).T)] for name, points in lines.items()}
-    return figures.save(figures.curves(groups, "Losses"), path)
+    if not any(len(points) > 1 for points in lines.values()):
+        return []
+    title = "Losses" if len(groups) > 1 else next(iter(groups)).capitalize()
+    return [figures.save(figures.curves(groups, title), path)]

@@ -68,7 +68,9 @@ def would_run(stages: dict[str, Files]) -> list[str]:
         reasons = changes(*stages, patience=0)
     except Later:
         return ["what would run is not known: another dvc is at work in this folder"]
-    changed, behind, written = {reason.split(": ")[0] for reason in reasons}, [], set()
+    changed = {reason.split(": ")[0] for reason in reasons}
+    behind: list[str] = []
+    written: set[str] = set()
     for name, files in stages.items():
         if name in changed or written & set(files.read):
             written |= set(files.written)

@@ -214,7 +214,7 @@ def test_a_microbatch_of_one_value_a_channel_is_refused_with_its_own_remedy(opti
             raise MemoryError
         return s.modules["net"](shard.batch["x"]).square().sum(), {}
 
-    with pytest.raises(Refusal, match="of 8 a shard, has one example: lower fit.accumulate, or give it memory"):
+    with pytest.raises(Refusal, match=r"of 8 a shard, has one example: lower fit\.accumulate or add memory"):
         update("net", hungry)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components import cluster, ports, prestart, tracker
+from components import cluster, journal, ports, prestart, tracker
+from components.journal import Journal
 from components.refusal import Refusal
 from pipelines import fit, stage, ui
 from tests.pipelines.yard import in_this_process
@@ -88,3 +89,13 @@ def test_every_run_names_the_data_it_read_and_where_it_comes_from(family: Path) 
         assert run.data.tags["sha256.code"] == stage.code_digest()
         assert run.data.tags["sha256.dvc.lock"] == hashlib.sha256(b"locked").hexdigest()
     assert [run.info.status for run in runs()] == ["FINISHED", "FINISHED", "FAILED"]
+
+
+@pytest.mark.parametrize(("epochs", "drawn"), [(1, False), (2, True)])
+def test_losses_are_drawn_where_there_is_a_curve(epochs: int, drawn: bool, tmp_path: Path) -> None:
+    lines = Journal(tmp_path / journal.LOG)
+    for epoch in range(1, epochs + 1):
+        lines.write("metric", step=epoch, epoch=epoch, values={"epoch/loss": 1 / epoch, "validation/accuracy": 0.5})
+    picture = tmp_path / "curves.png"
+    assert fit.curves(tmp_path, picture) == ([picture] if drawn else [])
+    assert picture.is_file() == drawn
