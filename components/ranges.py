@@ -5,6 +5,8 @@ To a type checker they are plain `int` and `float`; the recipe reads the annotat
 
 from __future__ import annotations
 
+from math import inf
+
 Count = int  # 1, 2, 3, ...
 Natural = int  # 0, 1, 2, ...
 Seed = int  # what every generator of random numbers takes, NumPy's old ones (32 bits) among them
@@ -19,8 +21,8 @@ RANGES = {
     "Count": ((int,), lambda x: x >= 1, "a whole number of at least 1"),
     "Natural": ((int,), lambda x: x >= 0, "a whole number of at least 0"),
     "Seed": ((int,), lambda x: 0 <= x < 2**32, f"a whole number from 0 to {2**32 - 1}"),
-    "Positive": ((int, float), lambda x: x > 0, "a number above 0"),
-    "NonNegative": ((int, float), lambda x: x >= 0, "a number of at least 0"),
+    "Positive": ((int, float), lambda x: 0 < x < inf, "a number above 0"),
+    "NonNegative": ((int, float), lambda x: 0 <= x < inf, "a number of at least 0"),
     "Fraction": ((int, float), lambda x: 0 <= x <= 1, "a number from 0 to 1"),
     "Proportion": ((int, float), lambda x: 0 < x <= 1, "a number above 0 and at most 1"),
     "Open": ((int, float), lambda x: 0 < x < 1, "a number between 0 and 1"),

@@ -30,6 +30,7 @@ from components.data import dataset, idx, raw
 from components.data.feed import Feed
 from components.data.store import Column, Store
 from components.models.lenet import LeNet
+from components.models.resnet import ResNet
 from components.peers import Peers
 from components.task import State
 from components.tasks.classification import Classification
@@ -425,6 +426,7 @@ CASES = [
     Case("a batch larger than the data", trained(batch=101), "fit.batch: 101 is larger than the 100 training examples"),
     Case("fewer examples than shards", trained(batch=2, shards=4), "fit.batch: 2 is smaller than fit.shards: 4"),
     Case("patience without a validation split", trained(patience=2), "need a validation split"),
+    Case("a network of no stage", lambda folder: lambda: ResNet(1, (8, 8), 2, widths=[]), "model.widths: names no"),
     Case("nothing to fine-tune from", fine_tuned(lambda f: None), "task.start: no before/weights.safetensors"),
     Case("another network to start from", fine_tuned(other_network), "weights.safetensors holds another network"),
     Case("an export that is not there", lambda folder: lambda: exported.read("gone"), "gone: holds no exported model"),

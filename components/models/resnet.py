@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.ranges import Count, Fraction
+from components.refusal import Refusal
 
 SAFE = 16  # input channels
 
@@ -75,6 +76,8 @@ class ResNet(nn.Module):
         norm: Callable[..., nn.Module] | None = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
+        if not widths:
+            raise Refusal("model.widths: names no stage; give at least one width")
         norm = norm or nn.Identity
         first = (
             [nn.Conv2d(channels, widths[0], kernel_size=7, stride=2, padding=3)]

@@ -88,6 +88,7 @@ FLAGSHIP = [
     ("pretrain/task/augment/0/use", GONE, "pretrain.task.augment: must be a list, each item a section with 'use"),
     ("pretrain/task/mix", {"alpha": 1}, "pretrain.task.mix: must be a section with 'use: <file>.<Name>' or null"),
     ("finetune/task", None, "finetune.task: needs 'use: <file>.<Name>'"),
+    ("pretrain/task/optimizer/lr", float("inf"), "pretrain.task.optimizer.lr: must be a number above 0, not inf"),
     ("pretrain/task/optimizer/lr", "fast", "pretrain.task.optimizer.lr: must be a number above 0, not 'fast'"),
     ("pretrain/task/augment/0/p", 1, "pretrain.task.augment[0].p"),
     ("pretrain/tasks", {}, "unknown section 'tasks' (did you mean 'task'?)"),
