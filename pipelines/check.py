@@ -13,6 +13,10 @@ from components.refusal import Refusal
 from pipelines import finetune, pretrain
 
 SECTIONS = ("name", "seed", "data", "augment", "model", "pretrain", "tune", "finetune", "evaluate")
+GIVEN = dict.fromkeys(  # what a task gives its parts itself, and what to do instead
+    ("model.channels", "model.size", "model.classes", "generator.shape", "discriminator.shape", "features.channels"),
+    "the data decide it",
+) | {"generator.latent": "set task.latent"}
 RETRAIN = {"gate": "promotion.Gate", "data": "data.drift.Limits", "alerts": "alerts.Alerts"}
 
 
@@ -92,10 +96,10 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
     recipe.check_use(section["task"], f"{prefix}task", whole=True)
     recipe.check("engine.fit", section["fit"], f"{prefix}fit", whole=True)
     recipe.check_values(section["fit"], {"seed": "Seed"}, f"{prefix}fit")
-    model = section["task"].get("model", {})
-    for name in ("channels", "size", "classes"):
-        if name in model:
-            raise Refusal(f"{prefix}task.model.{name}: {model[name]!r} is not for a recipe to say; the data decide it")
+    for key, instead in GIVEN.items():
+        part, name = key.split(".")
+        if name in (factory := section["task"].get(part, {})):
+            raise Refusal(f"{prefix}task.{key}: {factory[name]!r} is not for a recipe to say; {instead}")
     fit = recipe.filled("engine.fit", section["fit"])
     batch, shards = fit["batch"], fit["shards"]
     if batch < shards:
