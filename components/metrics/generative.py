@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from components.refusal import Refusal
+
 
 def frechet_distance(real: np.ndarray, made: np.ndarray) -> float:
     """Fréchet distance of two sets of features [N, F] taken as Gaussians (FID, Heusel et al. 2017).
@@ -39,6 +41,12 @@ def coverage(labels: np.ndarray, classes: int, share: float = 0.1) -> float:
 def nearest(examples: np.ndarray, real: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """(class whose real mean is nearest [N], distance from it in the class's standard deviations [N])."""
     flat, truth = examples.reshape(len(examples), -1), real.reshape(len(real), -1)
+    counts = np.bincount(labels, minlength=classes)
+    if (few := counts < 2).any():
+        label = few.argmax()
+        raise Refusal(
+            f"coverage: class {label} has {counts[label]} real examples, and its spread needs two; give the split more"
+        )
     means = np.stack([truth[labels == label].mean(0) for label in range(classes)])
     spread = np.array([truth[labels == label].std(0).mean() for label in range(classes)])
     distances = np.linalg.norm(flat[:, None] - means, axis=2)

@@ -7,6 +7,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from components.metrics.generative import coverage, frechet_distance, inception_score, nearest
+from components.refusal import Refusal
 
 
 def test_distance_is_that_of_two_gaussians() -> None:
@@ -53,3 +54,11 @@ def test_nearest_class_and_distance_in_deviations() -> None:
     found, distance = nearest(np.array([[0.0, 0.3], [5.0, 5.0], [4.0, 5.0]]), real, labels, 2)
     assert found.tolist() == [0, 1, 1]
     assert distance == pytest.approx([3, 0, 10], abs=0.3)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_class_without_two_real_examples_is_refused(count: int) -> None:
+    """Without a mean it would be the nearest of all, and without a deviation nothing would be close to it."""
+    real, labels = np.random.default_rng(4).normal(size=(5 + count, 2)), np.array([0, 0, 0, 1, 1] + [2] * count)
+    with pytest.raises(Refusal, match=rf"^coverage: class 2 has {count} real examples, .*; give the split more$"):
+        nearest(real, real, labels, 3)
