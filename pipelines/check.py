@@ -37,6 +37,10 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
         raise Refusal("augment.transforms: must be a list of sections with 'use'")
     for index, section in enumerate(params["augment"]["transforms"]):
         recipe.check_use(section, f"augment.transforms[{index}]")
+        if section["use"].startswith("augment.mix."):
+            raise Refusal(
+                f"augment.transforms[{index}]: {section['use']} mixes labels, which copies can't keep; use task.mix"
+            )
     recipe.check_sections(params["pretrain"], {"task": True, "fit": True}, f"{where}: pretrain")
     recipe.check_sections(params["finetune"], {"task": True, "fit": True, "seeds": True}, f"{where}: finetune")
     recipe.check_values(params["finetune"], {"seeds": "Count"}, "finetune")

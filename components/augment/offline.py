@@ -90,16 +90,21 @@ class Copies:
         for start in range(end - rows, end, BLOCK):
             generator = torch.Generator().manual_seed(fold(self.seed, part, start))
             batch = self.split.take(np.arange(start, min(start + BLOCK, end)))
-            batch["image"] = changed(batch["image"], self.transforms, generator)
+            batch["image"] = changed(batch["image"], self.transforms, generator, mixing=False)
             for values in zip(*batch.values(), strict=True):
                 yield dict(zip(batch, values, strict=True))
 
 
-def changed(images: np.ndarray, transforms: Sequence[Transform], generator: torch.Generator) -> np.ndarray:
-    """uint8 [B, H, W, C] -> the same, through batch transforms of pictures in 0..1."""
+def changed(
+    images: np.ndarray, transforms: Sequence[Transform], generator: torch.Generator, mixing: bool = True
+) -> np.ndarray:
+    """uint8 [B, H, W, C] -> the same, through batch transforms of pictures in 0..1; mixing: of labels, too."""
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
     for transform in transforms:
         made = transform(pictures, generator)
+        if isinstance(made, tuple) and not mixing:
+            name = type(transform).__name__
+            raise Refusal(f"augment.transforms: {name} mixes labels, which copies can't keep; use task.mix")
         pictures = made[0] if isinstance(made, tuple) else made  # augment/mix.py tells the labels' shares, too
     return (pictures * 255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 

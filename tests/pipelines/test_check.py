@@ -70,6 +70,7 @@ FLAGSHIP = [
     ("augment/copies", 1.5, "augment.copies: must be a whole number of at least 0"),
     ("augment/transforms", {"use": "x"}, "augment.transforms: must be a list"),
     ("augment/transforms/0/degres", 3, "augment.transforms[0].degres"),
+    ("augment/transforms/0", {"use": "augment.mix.MixUp"}, "transforms[0]: augment.mix.MixUp mixes labels, which"),
     ("model/use", "models.resnet.ResNte", "(did you mean 'ResNet'?)"),
     ("model/widths", [16, "a"], "model.widths: must be a list, each item a whole number of at least 1"),
     ("model/stem", "cifr", "model.stem: must be one of imagenet, cifar (did you mean 'cifar'?)"),

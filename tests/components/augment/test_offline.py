@@ -18,7 +18,7 @@ from components.augment.affine import RandomAffine
 from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
 from components.augment.jitter import ColorJitter
-from components.augment.mix import CutMix
+from components.augment.mix import CutMix, MixUp
 from components.augment.offline import Copies, Moments, changed, preview, statistics
 from components.data import dataset as datasets
 from components.data.store import Column, Split, Store
@@ -143,6 +143,13 @@ def test_the_preview_shows_mixed_pairs(store: Store) -> None:
     shown = changed(images, [CutMix()], torch.Generator().manual_seed(0))
     assert not np.array_equal(shown, images)
     assert ((shown == images) | (shown == np.roll(images, 1, axis=0))).all()
+
+
+@pytest.mark.parametrize("mix", [MixUp(), CutMix()])
+def test_copies_of_mixed_pairs_are_refused(store: Store, mix: offline.Transform) -> None:
+    """A copy has the label of one picture."""
+    with pytest.raises(Refusal, match=r"^augment.transforms: (MixUp|CutMix) mixes labels, which .*; use task.mix$"):
+        next(Copies(store, [*transforms(), mix], 1, 0).examples("train", 0))
 
 
 def cells_of(shown: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
