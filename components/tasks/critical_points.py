@@ -133,6 +133,8 @@ class CriticalPoints(Task):
         with torch.no_grad():
             for parameter, way in zip(parameters, _shaped(eigenpair(state.tables)[1], parameters), strict=True):
                 parameter.add_(way, alpha=float(distance))
+        for name, average in state.averages.items():  # they are what is scored and exported
+            average.load_state_dict(state.modules[name].state_dict())
 
     # -------------------------------------------------------------------------------------- results
 

@@ -80,9 +80,10 @@ def test_more_products_than_dimensions_are_harmless() -> None:
     assert ritz(tables)[-1] == pytest.approx([-2, 3])
 
 
-def test_zero_weights_are_a_saddle_and_its_vector_leads_down(feed: Feed) -> None:
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_zero_weights_are_a_saddle_and_its_vector_leads_down(feed: Feed, ema: float | None) -> None:
     task = CriticalPoints(SMALL, scale=0.0, products=30, reach=8.0)
-    outcome = fit(task, feed, 43)
+    outcome = fit(task, feed, 43, ema=ema)
     before, after, distance = outcome.state.tables["escape"]
     scores, _ = engine.evaluate(task, outcome.state, feed)
     assert before == pytest.approx(np.log(10), abs=1e-5)
