@@ -79,6 +79,8 @@ def judge(
     if champion is not None and len(champion.outcomes) != len(ours):
         raise Refusal(f"promotion: {len(ours)} outcomes against {len(champion.outcomes)}; use the same examples")
     table = tuple(_by_class(challenger, champion, truth, classes)) if truth is not None else ()
+    if gate.class_floor is not None and not table:
+        raise Refusal("retrain.gate.class_floor: no label is predicted, so that no class has an accuracy; leave it out")
     guards = list(_guards(gate, challenger, float(ours.mean()), table, score))
     failed = tuple(text for fine, text in guards if not fine)
     passed = tuple(text for fine, text in guards if fine)

@@ -96,6 +96,14 @@ def test_other_examples_are_refused() -> None:
         judge(Gate(), Candidate(np.ones(0)))
 
 
+@pytest.mark.parametrize(("predicted", "truth"), [(None, np.zeros(3, int)), (np.zeros(3, int), None)])
+def test_a_floor_for_classes_that_nobody_knows_is_refused(predicted, truth) -> None:
+    ours = Candidate(np.ones(3), predicted)
+    assert judge(Gate(), ours, None, truth, ["a"]).promote
+    with pytest.raises(Refusal, match=r"^retrain.gate.class_floor: .* leave it out$"):
+        judge(Gate(class_floor=0.9), ours, None, truth, ["a"])
+
+
 def equal_models(random: np.random.Generator, examples: int, drop: float = 0.0) -> tuple[Candidate, Candidate]:
     """Two models whose chance to be right is the same on every example (the challenger's lower by `drop`)."""
     chance = random.beta(8, 0.8, examples)
