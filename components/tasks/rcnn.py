@@ -77,11 +77,13 @@ class RCNN(Task):
     # ------------------------------------------------------------------------------------ gradient steps
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy and accuracy over sampled crops of the shard's pictures; class K is the background."""
+        """Cross-entropy and accuracy over sampled crops of the shard's pictures (0 without one); K is background."""
         chosen = [self._sampled(*found, shard.generator) for found in self._regions(shard.batch)]
         boxes, labels = ([pair[i] for pair in chosen] for i in range(2))
         wanted = torch.cat(labels)
         logits = state.modules["net"](self._crops(shard.batch, boxes)).float()
+        if not len(wanted):  # a mean over nothing is no number
+            return logits.sum(), {"accuracy": logits.detach().sum()}
         return F.cross_entropy(logits, wanted), {"accuracy": (logits.detach().argmax(1) == wanted).float().mean()}
 
     def _regions(self, batch: Batch) -> list[tuple[Tensor, Tensor, Tensor]]:

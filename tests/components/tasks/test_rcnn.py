@@ -96,6 +96,17 @@ def test_the_loss_is_that_of_the_sampled_crops(feeds: tuple[Spec, Feed, Feed]) -
     assert 0 < (torch.cat(wanted) < 10).float().mean() <= 0.5
 
 
+def test_pictures_without_a_region_teach_nothing() -> None:
+    """Shards are averaged: no number in one of them would be none in all."""
+    task, state = task_of()
+    none = {"boxes": [np.zeros((0, 4), np.float32)] * 2, "proposals": [np.zeros((0, 4), np.float32)] * 2}
+    given = none | {"image": torch.zeros(2, 64, 64, 1, dtype=torch.uint8), "labels": [np.zeros(0, np.int64)] * 2}
+    loss, metrics = task.loss(state, Shard(given, torch.Generator(), 0))
+    loss.backward()
+    assert loss.item() == metrics["accuracy"].item() == 0
+    assert all((p.grad == 0).all() for p in state.modules["net"].parameters())
+
+
 def described(seed: int) -> dict[str, np.ndarray]:
     """What `finish` learns from: 3 of 10 classes have examples."""
     random = np.random.default_rng(seed)
