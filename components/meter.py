@@ -117,8 +117,8 @@ class Meter:
         if name not in scores:
             raise Refusal(f"monitor: the task gives no score '{name}'; it gives: {', '.join(scores)}")
         self.note(scores, state, epoch, journal)
-        sign = 1 if direction == "max" else -1
-        if not self.best or math.isnan(self.best[name]) or sign * scores[name] > sign * self.best[name]:
+        sign, new, old = 1 if direction == "max" else -1, scores[name], self.best.get(name, math.nan)
+        if not self.best or (not math.isnan(new) and (math.isnan(old) or sign * new > sign * old)):
             self.best, self.waited = scores, 0
             if self.keep_best:
                 tables = {f"tables/{key}": torch.from_numpy(table) for key, table in state.tables.items()}
