@@ -187,8 +187,8 @@ def asked(folder: Path | None, what: str) -> bool:
         return False
     files = [file for file in (folder / what, folder.parent / what) if file.exists()]
     if what == SAVE and files:
-        kept = checkpoint.found(folder)
-        return not kept or max(file.stat().st_mtime for file in files) > kept[0].stat().st_mtime
+        saved = [path.stat().st_mtime for path in checkpoint.found(folder)]  # a damaged one may have the last number
+        return max(file.stat().st_mtime for file in files) > max(saved, default=0.0)
     return bool(files)
 
 

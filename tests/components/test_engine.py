@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from copy import deepcopy
 from functools import partial
@@ -443,6 +444,17 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(digits: Path, tmp_path: P
     (whole / "again").touch()
     fork(ask_to_stop, 1, digits, whole)
     assert result(run) == result(whole)
+
+
+def test_asked_to_save_it_does_so_once(tmp_path: Path) -> None:
+    """Also where it goes on from the checkpoint before a damaged one, which keeps the greatest number."""
+    (tmp_path / journal.SAVE).touch()
+    assert engine.asked(tmp_path, journal.SAVE)
+    for step, age in ((120, 100), (110, -100)):
+        path = checkpoint.write(tmp_path, State(step=step), {})
+        asked_at = (tmp_path / journal.SAVE).stat().st_mtime
+        os.utime(path, (asked_at - age, asked_at - age))
+        assert engine.asked(tmp_path, journal.SAVE) == (step == 120)
 
 
 class Crowned(Classification):
