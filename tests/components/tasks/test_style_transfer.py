@@ -20,7 +20,7 @@ from components.losses.style import gram, total_variation
 from components.models.vgg import VGG, Convolutions
 from components.optimizers import adam
 from components.refusal import Refusal
-from components.task import Spec
+from components.task import Shard, Spec
 from components.tasks.style_transfer import StyleTransfer, load, normalised
 
 TINY = {"convolutions": [1, 2], "widths": [4, 6]}
@@ -44,6 +44,37 @@ def test_gram_forgets_the_place() -> None:
 def test_total_variation_by_hand() -> None:
     picture = torch.tensor([[[[0.0, 1.0], [3.0, 1.0]]]])
     assert total_variation(picture).item() == pytest.approx(((3 + 0) / 2 + (1 + 2) / 2) / 2)
+
+
+def test_terms_by_hand() -> None:
+    """Of a content and two styles, which share the weight."""
+    torch.manual_seed(0)
+    weights = {"content_weight": 2.0, "style_weight": 30.0, "variation_weight": 5.0}
+    task = StyleTransfer(features, content=["1_1", "2_1"], style=["1_1", "2_2"], **weights)
+    state = task.setup(Spec({"image": (4, 6, 3), "role": ()}, ("content", "style", "style 2"), {}))
+    images, rows = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8), torch.arange(3)
+    canvas = state.modules["canvas"].picture.detach().numpy()
+    pictures = ((images / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(0, 3, 1, 2)
+
+    def seen(picture: np.ndarray) -> dict[str, np.ndarray]:
+        taps = state.modules["features"].taps(torch.from_numpy(picture[None]).float(), {"1_1", "2_1", "2_2"})
+        return {name: values[0].flatten(1).numpy().astype(np.float64) for name, values in taps}
+
+    ours, content, *styles = (seen(picture) for picture in (canvas[0], *pictures))
+    gaps = [((ours[name] - content[name]) ** 2).mean() for name in ("1_1", "2_1")]
+    products = [{name: x @ x.T / x.size for name, x in taps.items()} for taps in (ours, *styles)]
+    wanted = [sum(((products[0][n] - other[n]) ** 2).mean() for n in ("1_1", "2_2")) for other in products[1:]]
+    noise = (np.abs(np.diff(canvas, axis=2)).mean() + np.abs(np.diff(canvas, axis=3)).mean()) / 2
+    batch = {"row": rows, "role": rows, "image": torch.from_numpy(images)}
+    found = {name: values.detach().numpy() for name, values in task.terms(state, batch).items()}
+    assert found["content"] == pytest.approx([2 * sum(gaps), 0, 0], rel=1e-5)
+    assert found["style"] == pytest.approx([0, 15 * wanted[0], 15 * wanted[1]], rel=1e-5)
+    assert found["variation"] == pytest.approx([5 * noise, 0, 0], rel=1e-5)
+    loss, said = task.loss(state, Shard(batch, torch.Generator(), 0))
+    assert loss.item() == pytest.approx(2 * sum(gaps) + 15 * sum(wanted) + 5 * noise, rel=1e-5)
+    assert {name: value.item() for name, value in said.items()} == pytest.approx(
+        {f"{name}_loss": values.sum() for name, values in found.items()}, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
