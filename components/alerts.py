@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.ranges import Positive
-from components.refusal import Refusal, closest
+from components.refusal import Refusal, closest, first_line
 
 OUTCOMES = ("promoted", "kept", "refused", "failed", "rolled back")
 
@@ -52,7 +52,7 @@ class Alerts:
             try:
                 tell(content, outcome)
             except Exception as error:
-                wrong.append(f"alert by {what} failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}")
+                wrong.append(f"alert by {what} failed: {type(error).__name__}: {first_line(error)}")
         return wrong
 
     def _call(self, content: bytes, outcome: str) -> None:

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from components.cluster import QUIET, START_PATIENCE, authenticate
-from components.refusal import Refusal
+from components.refusal import Refusal, first_line
 
 SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS", "TRAINYARD_BY")  # of ours, what a job may need to be told
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
@@ -44,7 +44,7 @@ def submit(address: str, command: str) -> int:
     except AuthenticationError:
         raise Refusal(f"{address} refuses our token: RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must hold its own") from None
     except (ConnectionError, ValueError) as error:
-        raise Refusal(f"{address}: no Jobs API of a Ray cluster answers there ({_first(error)})") from None
+        raise Refusal(f"{address}: no Jobs API of a Ray cluster answers there ({first_line(error)})") from None
     print(f"job {job} at {address}", flush=True)
     try:
         return follow(client, job)
@@ -61,7 +61,7 @@ def _sent(client: Any, command: str, settings: dict[str, str]) -> str:
             return str(client.submit_job(entrypoint=command, runtime_env={"env_vars": settings}))
         except RuntimeError as error:
             if time.monotonic() > until:
-                raise Refusal(f"the cluster takes no job: {_first(error)}") from None
+                raise Refusal(f"the cluster takes no job: {first_line(error)}") from None
             time.sleep(LOOK)
 
 
@@ -86,7 +86,7 @@ def follow(client: Any, job: str) -> int:
             heard = time.monotonic()
         except (OSError, RuntimeError, ClientError) as error:  # of the connection, not of the job
             if time.monotonic() - heard > LOST:
-                raise Refusal(f"job {job}: the cluster does not answer any more ({_first(error)})") from None
+                raise Refusal(f"job {job}: the cluster does not answer any more ({first_line(error)})") from None
             found = None
         if found is not None and found.status.is_terminal():
             return _code(found)
@@ -100,7 +100,3 @@ def _code(found: Any) -> int:
     if found.status.value != "SUCCEEDED":
         print(f"job {found.status.value.lower()}: {found.message}", flush=True)
     return int(found.status.value != "SUCCEEDED")
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

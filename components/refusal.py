@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import textwrap
 from collections.abc import Iterable
 
 SURROUNDINGS = {  # what a machine may say to a write, and what its owner can do
@@ -35,6 +36,13 @@ class Diverged(Refusal):
 
     def __str__(self) -> str:
         return self.told
+
+
+def first_line(error: BaseException) -> str:
+    """What it says first, or else its type. Words stay whole: half an address would hide its password from
+    `tracker.shown`."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return textwrap.shorten(line, 200, placeholder=" ...", break_long_words=False, break_on_hyphens=False)
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from components import ports, tracker
-from components.refusal import Later, Refusal
+from components.refusal import Later, Refusal, first_line
 
 ALIAS = "champion"
 PATIENCE = 10.0  # seconds that a server may need to accept a connection
@@ -140,7 +140,7 @@ class Registry:
         except (Refusal, Later):
             raise
         except Exception as error:  # MLflow's, of the network, of a database
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            reason = first_line(error)
             if getattr(error, "error_code", None) in FORBIDDEN:
                 raise Refusal(f"the tracker {tracker.shown(self.uri)} refuses: {reason}; check the account") from None
             raise Later(f"the tracker {tracker.shown(self.uri)}: {reason}; the champion stays as it is") from None

@@ -19,7 +19,7 @@ from typing import Any
 from components import journal, tracking
 from components.home import home
 from components.journal import STAGE_LOG, Journal, Record
-from components.refusal import Later, Refusal
+from components.refusal import Later, Refusal, first_line
 from components.registry import Registry, Version
 from pipelines.provenance import provenance
 from pipelines.stage import work
@@ -107,7 +107,7 @@ def audit(ledger: Ledger, decision: Decision) -> None:
     try:
         tracking.Mirror(folder).send()
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         raise Later(
             f"the tracker did not take the audit record ({reason}); it is kept, and sent the next time"
         ) from None

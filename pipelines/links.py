@@ -7,6 +7,7 @@ import json
 from components import ports, tracker, tracker_pages, tracking
 from components.home import home
 from components.json_file import write_json
+from components.refusal import first_line
 from pipelines.stage import work
 
 LOCAL = "http://127.0.0.1:5000"  # where `trainyard ui` serves
@@ -25,7 +26,7 @@ def links(experiment: str) -> dict[str, str]:
         try:
             found = tracker_pages.links(experiment, _base())
         except Exception as error:  # whatever the tracker does must not cost the report
-            print(f"MLflow did not answer ({tracker.shown(str(error).splitlines()[0])}): no links to its runs")
+            print(f"MLflow did not answer ({tracker.shown(first_line(error))}): no links to its runs")
     write_json(work() / NOTE, found)
     return found
 

@@ -18,7 +18,7 @@ from components import cluster, promotion, recipe, tracking
 from components.data import drift
 from components.data.store import Store
 from components.promotion import Candidate, Gate, Verdict
-from components.refusal import Later, Refusal, Stopped
+from components.refusal import Later, Refusal, Stopped, first_line
 from components.registry import Registry, Version
 from pipelines import changes
 from pipelines.alert import tell
@@ -169,7 +169,7 @@ def registered(registry: Registry, wanted: str) -> Version:
         try:
             tracking.Mirror(work() / "runs").send()
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            reason = first_line(error)
         if (found := registry.holding(wanted)) is not None:
             return found
         if monotonic() > until:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components import tracker, tracking
-from components.refusal import Refusal
+from components.refusal import Refusal, first_line
 from pipelines.stage import work
 
 
@@ -15,7 +15,6 @@ def main() -> int:
     try:
         count = tracking.Mirror(runs).send()
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Refusal(f"tracking: {tracker.shown(reason)}; nothing is lost, try again later") from None
+        raise Refusal(f"tracking: {tracker.shown(first_line(error))}; nothing is lost, try again later") from None
     print(f"sent {count} records" if count else "the tracker has everything")
     return 0

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from components.refusal import Refusal, closest
+from components.refusal import Refusal, closest, first_line
 
 BATCH_BYTES = 64 << 20  # a record batch is cut here even below its number of rows
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
@@ -222,8 +222,8 @@ class Part:
         except FileNotFoundError:
             raise Refusal(f"{path}: this part is missing; run the prepare stage again (dvc repro)") from None
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise Refusal(f"{path}: is no intact part ({reason}); run the prepare stage again (dvc repro)") from None
+            told = f"{path}: is no intact part ({first_line(error)}); run the prepare stage again (dvc repro)"
+            raise Refusal(told) from None
         self.ends = np.cumsum([0, *(batch.num_rows for batch in self.batches)])
         self.rows = int(self.ends[-1])
         file.seek(0)
