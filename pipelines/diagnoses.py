@@ -107,7 +107,7 @@ def compared(trials: list[Trial], monitor: tuple[str, str], trivial: float | Non
     A trial that another one with no more parameters beats on its training data is no matter of the model, unless they
     differ in what holds a model back on purpose.
     """
-    names = [describe(trial, values_only=True) for trial in trials]
+    names = [f"trial {trial.number:02d}, {describe(trial, values_only=True)}" for trial in trials]  # may print alike
     learned = [error(_learned(trial), monitor) for trial in trials]
     return [_one(at, trials, names, learned, monitor, trivial) for at in range(len(trials))]
 

@@ -150,7 +150,9 @@ def compared(trials: list[Trial], score: str, by: str = "folds") -> Any:
     for trial in (t for t in trials if t.finished):
         points = tuple(part[score] for part in trial.parts)
         mean, std = float(np.mean(points)), float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
-        rows[describe(trial, values_only=True)] = figures.Interval(mean, mean - std, mean + std, points)
+        rows[f"trial {trial.number:02d}  {describe(trial, values_only=True)}"] = figures.Interval(
+            mean, mean - std, mean + std, points
+        )
     title = f"{score} over the {by}, mean ± standard deviation"
     return figures.intervals(rows, title, score, percent=score.endswith("accuracy"))
 

@@ -159,6 +159,18 @@ def test_a_trial_is_compared_with_the_smaller_ones_of_its_search() -> None:
     assert "model=0, no larger a model" in str(found[1])
 
 
+def test_trials_that_print_alike_are_told_apart() -> None:
+    key = "task.optimizer.lr"
+    tried = [(0.012341, 0.1, 10.0), (0.012343, 5.0, 10.0), (0.1, 1.2, 100.0)]  # rate, loss, parameters
+    trials = [
+        Trial("trials", number, {key: rate}, [{"loss": loss, "train_loss": loss, "parameters": count}], finished=True)
+        for number, (rate, loss, count) in enumerate(tried)
+    ]
+    found = compared(trials, ("loss", "min"), LN10)[2]
+    assert found.verdict == "optimisation"
+    assert "trial 00, lr=0.0123, no larger a model, gets 0.1 " in str(found)
+
+
 def test_what_holds_a_model_back_on_purpose_is_no_trouble_of_the_optimisation() -> None:
     def trial(number: int, values: dict[str, float], train: float) -> Trial:
         scores = {"accuracy": 0.5, "loss": train, "train_loss": train, "parameters": 10.0}

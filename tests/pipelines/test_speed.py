@@ -9,7 +9,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from components import figures
 from components.journal import LOG, Journal
+from components.trials import Trial
 from pipelines import diagnoses, fit
 
 RECIPE = """
@@ -37,3 +39,10 @@ def test_seconds_are_those_of_the_batch_that_the_search_chose(tmp_path: Path, mo
     fit.main(str(path))
     cost = json.loads(Path("results/family/system/cost.json").read_text())
     assert cost == {"train_seconds": pytest.approx(10), "samples_per_second": pytest.approx(160)}
+
+
+def test_trials_that_print_alike_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "intervals", lambda rows, *given, **options: rows)
+    rates = (0.012341, 0.012343, 0.1)
+    trials = [Trial("trials", n, {"lr": rate}, [{"accuracy": n / 10}], True) for n, rate in enumerate(rates)]
+    assert [row.value for row in fit.compared(trials, "accuracy").values()] == [0.0, 0.1, 0.2]
