@@ -70,9 +70,10 @@ def connect() -> None:
     authenticate()
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
-    if address and not address.startswith("ray://") and not ports.answers(address, START_PATIENCE):
-        raise Refusal(f"RAY_ADDRESS={address}: no Ray cluster answers there; start it (ray start --head) or unset it")
+    given, address = os.environ.get("RAY_ADDRESS"), named_address()
+    patience = 0.0 if given == "auto" else START_PATIENCE
+    if given and not address.startswith("ray://") and not ports.answers(address, patience):
+        raise Refusal(f"RAY_ADDRESS={given}: no Ray cluster answers there; start it (ray start --head) or unset it")
     if _on_loopback(address) if address else not RUNNING.is_file():
         os.environ.update(LOOPBACK)
     import ray
@@ -88,6 +89,14 @@ def connect() -> None:
             raise Later(f"Ray did not start on this machine ({reason}); try again when it is less busy") from None
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # what it would log as an error, `spread` raises
+
+
+def named_address() -> str:
+    """RAY_ADDRESS; `auto` stands for the cluster that `ray start` noted on this machine; "" where there is none."""
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given != "auto":
+        return given
+    return RUNNING.read_text().strip() if RUNNING.is_file() else ""
 
 
 def disconnect() -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import ports, tracker
+from components import cluster, ports, tracker
 from components.data.raw import file_digest
 from components.refusal import Refusal
 
@@ -329,7 +329,7 @@ def _cluster() -> Iterator[Line]:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         yield OK, "Ray: trainyard run starts a cluster of its own; RAY_ADDRESS names another"
-    elif ports.answers(address.removeprefix("ray://"), patience=1):
+    elif ports.answers(cluster.named_address().removeprefix("ray://"), patience=1):
         yield OK, f"Ray cluster at {address} answers"
     else:
         yield BAD, f"RAY_ADDRESS={address} does not answer: ray start --head, or unset it"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -210,6 +212,34 @@ def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(Refusal, match="no Ray cluster answers there"):
         cluster.connect()
+
+
+@pytest.mark.parametrize("note", [None, "127.0.0.1:1"])
+def test_auto_is_refused_at_once_where_no_cluster_runs(
+    note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "RUNNING", tmp_path / "ray_current_cluster")
+    if note:  # of one that was killed
+        cluster.RUNNING.write_text(note)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    began = time.monotonic()
+    with pytest.raises(Refusal, match="RAY_ADDRESS=auto: no Ray cluster answers there"):
+        cluster.connect()
+    assert time.monotonic() - began < 10
+
+
+def test_auto_is_the_cluster_that_ray_noted_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "RUNNING", tmp_path / "ray_current_cluster")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    joined: list[str] = []
+    monkeypatch.setattr("ray.init", lambda address, **options: joined.append(address))
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        cluster.RUNNING.write_text(noted := f"127.0.0.1:{head.getsockname()[1]}\n")
+        cluster.connect()
+        assert ports.answers(cluster.named_address())
+    assert joined == [noted.strip()]
 
 
 def test_a_token_is_made_for_nobody_elses_eyes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
