@@ -12,11 +12,11 @@ from components.layers.initial import rectified, scaled
 from components.ranges import Count, Fraction, Positive
 from components.refusal import Refusal
 
-SMALLEST = 67  # pixels a side: what leaves one for the last pooling
+SMALLEST = 65  # pixels a side: what leaves the last pooling its 3
 
 
 class AlexNet(nn.Module):
-    """Images [B, channels, *size] -> logits [B, classes]; sides of at least 67.
+    """Images [B, channels, *size] -> logits [B, classes]; sides of at least 65.
 
     width: what all channels and hidden units are multiplied by; hidden: units of both dense layers before that.
     """

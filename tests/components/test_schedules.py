@@ -40,4 +40,7 @@ def test_warm_up_rises_linearly_to_the_base_rate() -> None:
     assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert factors[10] == 1.0
     assert max(factors) == 1.0
+    for decay in (schedules.cosine, schedules.linear, schedules.exponential):
+        assert decay(100, 100, floor=0.2) == pytest.approx(0.2)
+        assert decay(99, 100, floor=0.2) > 0.2
     assert math.isclose(schedules.cosine(99, 100, floor=0.2), 0.2, abs_tol=1e-3)
