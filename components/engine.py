@@ -33,7 +33,8 @@ from components.schedules import constant
 from components.task import Batch, Spec, State, Task
 from components.update import Update
 
-DIVERGED, SHOWN = "diverged.json", 6  # in a run's folder: the batch whose loss was no number; rows worth a line
+DIVERGED = "diverged.json"  # in a run's folder: the batch whose loss was no number
+SHOWN = 6  # rows of it that the refusal names
 
 
 @dataclass

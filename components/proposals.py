@@ -64,7 +64,7 @@ def _takes_fractions(key: str, known: dict[str, Any]) -> bool:
     return any(isinstance(node, ast.Name) and node.id in FRACTIONS for node in named)
 
 
-def _distribution(key: str, given: dict[str, Any]) -> Any:
+def _distribution(given: dict[str, Any]) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if "choices" in given:
@@ -106,7 +106,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # says so of `multivariate`
         self.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, 2 * len(space)), multivariate=True)
-        self.space = {key: _distribution(key, given) for key, given in space.items()}
+        self.space = {key: _distribution(given) for key, given in space.items()}
         self.samples, self.parallel, self.reduction = samples, parallel, reduction
         self.milestones = milestones(rungs, reduction)
         self.sign = 1 if monitor[1] == "max" else -1

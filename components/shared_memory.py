@@ -32,9 +32,9 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 class SharedMemory:
     """One worker's view of a stretch of memory: a token, a counter for each worker, then twice `room` bytes for each.
 
-    Every exchange takes the other half than the one before it: who writes it again knows by the exchange between that
-    all have read. The counters are read and written without a lock, which is right on x86 alone, where what one
-    processor writes is seen in the order it was written.
+    Exchanges alternate between two halves. A half is written again only two exchanges later; by then the one in between
+    has shown that every worker has read it. The counters are read and written without a lock, which is right on x86
+    alone, where what one processor writes is seen in the order it was written.
     """
 
     def __init__(self, memory: mmap.mmap, rank: int, processes: list[int]) -> None:

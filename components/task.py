@@ -39,7 +39,8 @@ class Shard:
     batch: Batch
     generator: torch.Generator  # on the batch's device; the global stream (dropout) is keyed in the same way
     index: int
-    carry: dict[str, Tensor] = field(default_factory=dict)  # [B, ...]: from the epoch's last step to the next one
+    # what the previous step of this epoch left for this shard, [B, ...]; empty at the epoch's first step
+    carry: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

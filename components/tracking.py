@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 class Mirror:
     """Follows all run folders in and below `folders` while its block runs; address: of another tracker than `uri`.
 
-    since: seconds since 1970; of the runs directly in a folder only those described (again) since then, and what is
-    below them.
+    since (Unix seconds): skip top-level runs whose run.json is older, together with the runs below them.
     """
 
     def __init__(self, *folders: Path, address: str | None = None, since: float | None = None) -> None:

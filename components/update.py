@@ -183,8 +183,8 @@ class Update:
     def _guarded(self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int) -> Vector:
         """Out of memory halves the microbatch and tries again from the step's own state.
 
-        What was learned holds for shards of the same shapes alone: were it for all later ones, the result would hang on
-        which shards a worker had before, and on where a run was interrupted.
+        What was learned holds for shards of the same shapes alone. If it applied to later shards of other shapes, the
+        result would depend on which shards this worker happened to have, and on where the run was interrupted.
         """
         key = str([_shapes(values) for values in batch.values()])
         parts = self.learned.get(key, self.accumulate)

@@ -150,7 +150,8 @@ def stratified(labels: np.ndarray, share: Fraction, seed: Natural) -> np.ndarray
 
 
 def _queues(labels: np.ndarray, *key: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The rows class by class, shuffled within it; of each its class (0, 1, ...) and its place; the classes' sizes."""
+    """(rows [N] grouped by class and shuffled within each; class [N] of each; position [N] within its class;
+    size [K] of each class)."""
     _, members = np.unique(labels, return_inverse=True)
     shuffled = permuted(np.arange(len(labels)), len(labels), *key) if len(labels) else np.arange(0)
     rows = shuffled[np.argsort(members[shuffled], kind="stable")]
