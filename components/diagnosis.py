@@ -20,6 +20,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from components.data.store import Split
 
 # Shares of the loss of the best constant answer. TOLERANCE is a choice (0.23 nats for ten classes): the desired loss
 # that Ng asks for is the problem's own, and not known here.
@@ -157,6 +163,14 @@ def error(scores: Mapping[str, float], monitor: tuple[str, str]) -> float | None
         return scores["loss"]
     score = scores.get(monitor[0], math.nan)
     return 1 - score if monitor[1] == "max" and 0 <= score <= 1 else None
+
+
+def trivial(split: Split) -> float | None:
+    """Loss of the best constant answer to the split's labels; None where an example has no one label."""
+    column = split.columns.get("label")
+    if column is None or column.shape:
+        return None
+    return entropy(np.unique(split.array("label"), return_counts=True)[1].tolist())
 
 
 def entropy(counts: Sequence[int]) -> float:

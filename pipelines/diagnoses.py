@@ -15,8 +15,9 @@ from components import journal, recipe
 from components.diagnosis import Diagnosis, Evidence, diagnose, error
 from components.journal import LOG, STAGE_LOG, Journal
 from components.json_file import write_json
+from components.tracking import mirrored
 from components.trials import Trial, describe, name_of
-from pipelines.stage import Stage, work
+from pipelines.stage import MODEL, Stage, work
 
 EVIDENCE, VERDICT = "evidence.json", "verdict.json"
 REGULARISERS = {"weight_decay", "dropout", "label_smoothing", "augment", "mix", "patience"}
@@ -84,6 +85,17 @@ def label(lines: Journal, verdict: Diagnosis) -> None:
     """A run's tag and its description."""
     lines.write("tag", name=TAG, value=verdict.verdict)
     lines.write("tag", name=NOTE, value=str(verdict))
+
+
+def label_fits(verdicts: dict[str, Diagnosis]) -> None:
+    """The pages of the fits of an earlier stage that exported the models with these digests, if they ran here."""
+    pages: dict[str, Path] = {}
+    for log in sorted((work() / "runs").glob(f"finetune-*/*/{STAGE_LOG}"), key=lambda log: log.stat().st_mtime_ns):
+        tags = [record.payload for record in journal.read(log) if record.kind == "tag"]
+        pages |= {tag["value"]: log for tag in tags if tag["name"] == MODEL and tag["value"] in verdicts}
+    with mirrored(*(log.parent for log in pages.values())):
+        for digest, log in pages.items():
+            label(Journal(log), verdicts[digest])
 
 
 def curves(folder: Path) -> dict[str, list[float]]:

@@ -13,7 +13,7 @@ from components.json_file import write_json
 from components.metrics import comparison
 from pipelines import diagnoses, report
 from pipelines.finetune import ARMS, PREPARED
-from pipelines.stage import stage, table
+from pipelines.stage import digest, stage, table
 
 MISTAKES = "plots/mistakes.svg"
 
@@ -39,9 +39,12 @@ def main(params: dict[str, Any]) -> None:
         table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in pairs])
         mistakes(split, chosen, truth, classes, settings["mistakes"])
         run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
+        verdicts = {}
         for arm, found in arms.items():
             for folder, (_, _, seen) in zip(folders[arm], found, strict=True):
-                diagnoses.judged(run.folder / "fits" / f"{arm}-{folder.name}", f"{arm} {folder.name}", seen)
+                place = run.folder / "fits" / f"{arm}-{folder.name}"
+                verdicts[digest(folder)] = diagnoses.judged(place, f"{arm} {folder.name}", seen)
+        diagnoses.label_fits(verdicts)
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
         inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}

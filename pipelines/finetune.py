@@ -29,7 +29,7 @@ def main(params: dict[str, Any]) -> None:
         shards = recipe.filled("engine.fit", sections["finetuned"]["fit"])["shards"]
         run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, parts=max(len(fits), shards))
         for fit in fits:
-            run.close(Path(fit["run"]))
+            run.close(Path(fit["run"]), model=fit["out"])
         history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})
 
 

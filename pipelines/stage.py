@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of a registered model
+MODEL = "sha256.model"  # tag of a fit
 STOP_PATIENCE = 20  # seconds
 LAST = "evaluate"  # stage of a pipeline
 READY = 4  # workers at most that wait for the next stage
@@ -130,9 +131,12 @@ class Stage:
             lines.write("metric", step=number, values=scores)
         self.close(folder)
 
-    def close(self, folder: Path, status: str = "FINISHED") -> None:
-        """The child in `folder` has ended."""
-        Journal(folder / STAGE_LOG).write("end", status=status)
+    def close(self, folder: Path, status: str = "FINISHED", model: str | Path | None = None) -> None:
+        """The child in `folder` has ended, which exported a model."""
+        lines = Journal(folder / STAGE_LOG)
+        if model is not None:
+            lines.write("tag", name=MODEL, value=digest(model))
+        lines.write("end", status=status)
 
 
 @contextmanager

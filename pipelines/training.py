@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from components import engine, exported, recipe
 from components.data.feed import Feed
 from components.data.store import Store
-from components.diagnosis import entropy, error
+from components.diagnosis import error, trivial
 from components.peers import Peers
 from components.refusal import Refusal
 from components.task import Spec, State, Task
@@ -106,16 +106,7 @@ def ready(peers: Peers, data: dict[str, Any], folder: str, task: dict[str, Any])
     built: Task = recipe.build(task)
     store = Store(prepared)
     found = {"digest": str(store.manifest["digest"]), "splits": list(store.manifest["splits"])}
-    return found | {"monitor": built.monitor, "trivial": trivial(store)}
-
-
-def trivial(store: Store) -> float | None:
-    """Loss of the best constant answer to the training split's labels; None where an example has no one label."""
-    split = store.split("train")
-    column = split.columns.get("label")
-    if column is None or column.shape:
-        return None
-    return entropy(np.unique(split.array("label"), return_counts=True)[1].tolist())
+    return found | {"monitor": built.monitor, "trivial": trivial(store.split("train"))}
 
 
 def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +190,7 @@ def evidence(
         "monitor": task.monitor,
         "parameters": parameters(state),
         "digest": str(store.manifest["digest"]),
-        "trivial": trivial(store),
+        "trivial": trivial(store.split("train")),
     }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components import cluster, tuning
+from components import cluster, diagnosis, tuning
+from components.data.store import Store
 from components.json_file import write_json
 from components.trials import Trial, best, describe
-from pipelines import finetune, pretrain
+from pipelines import diagnoses, finetune, pretrain
 from pipelines.finetune import ARMS, AUGMENTED, PREPARED
 from pipelines.stage import stage, table
 
@@ -39,6 +40,9 @@ def main(params: dict[str, Any]) -> None:
             **params["tune"]["search"],
         )
         winners = {arm: best(trials, MONITOR) for arm, trials in found.items()}
+        trivial = diagnosis.trivial(Store(PREPARED).split("train"))
+        for trials in found.values():
+            diagnoses.label_trials(run.folder, trials, diagnoses.compared(trials, MONITOR, trivial))
         for arm, winner in winners.items():
             run.tell(f"{arm}: best {describe(winner)}")
         chosen = {

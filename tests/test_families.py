@@ -157,6 +157,7 @@ def test_a_grid_tries_all_and_reports_mean_and_deviation(workspace: Workspace) -
     assert all(float(row["accuracy_std"]) >= 0 and 0 <= float(row["train_accuracy"]) <= 1 for row in rows)
     fit, trials = study(workspace, "optimizers")
     assert len(trials) == 6
+    assert all({"trainyard.diagnosis", "mlflow.note.content"} <= run.data.tags.keys() for run in [fit, *trials])
     assert "pictures/search.png" in fit.artifacts
     means = {round(float(row["accuracy"]), 12) for row in rows}
     assert means == {round(run.data.metrics["accuracy"], 12) for run in trials}

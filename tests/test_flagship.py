@@ -97,6 +97,8 @@ def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -
     assert digests["data/prepared/source"] == workspace.json("data/prepared/source/manifest.json")["digest"][:32]
     searched = {"task.optimizer.lr", "fit.batch"}
     assert all(searched <= run.data.params.keys() and "accuracy" in run.data.metrics for run in by_stage["trial"])
+    judged = [*by_stage["trial"], *by_stage["fit"], pretrain]
+    assert all({"trainyard.diagnosis", "mlflow.note.content"} <= run.data.tags.keys() for run in judged)
     artifacts = {file.path for file in client.list_artifacts(by_stage["evaluate"][0].info.run_id)}
     assert {"index.html", "mistakes.svg"} <= artifacts
 

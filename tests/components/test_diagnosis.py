@@ -18,7 +18,7 @@ from components import engine, optimizers
 from components.data.digits import Digits
 from components.data.feed import Feed
 from components.data.store import Store
-from components.diagnosis import REMEDIES, TOLERANCE, Evidence, diagnose, entropy, error
+from components.diagnosis import REMEDIES, TOLERANCE, Evidence, diagnose, entropy, error, trivial
 from components.models.mlp import MLP
 from components.models.softmax import Softmax
 from components.peers import Peers
@@ -106,7 +106,7 @@ def evidence(folder: Path, model: Any, epochs: int = 15, lr: float = 0.1, **more
     outcome = engine.fit(task, spec, train, validation, epochs=epochs, batch=20, evaluate_every=epochs)
     seen = training.learned(task, outcome.state, train, Peers())["loss"]
     test = engine.evaluate(task, outcome.state, Feed(store.split("test")))[0]["loss"]
-    return Evidence(seen, outcome.scores["loss"], test, training.trivial(store) or 0.0, **more)
+    return Evidence(seen, outcome.scores["loss"], test, trivial(store.split("train")) or 0.0, **more)
 
 
 def test_a_linear_model_of_enough_digits_is_fine(prepared: dict[str, Path]) -> None:
