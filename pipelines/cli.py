@@ -135,10 +135,14 @@ def parser() -> argparse.ArgumentParser:
     for name, help in (
         ("summary", "the last run's result in a few lines"),
         ("report", "write the static report again: reports/index.html, and DVC's plots beside it"),
-        ("doctor", "check environment, ports, disk, raw data, tracker, GPU"),
         ("sync", "send what a tracking server did not take while it was away"),
     ):
         commands.add_parser(name, help=help).set_defaults(run=_module(name))
+    doctor = commands.add_parser("doctor", help="check environment, ports, disk, original files, tracker, GPU")
+    doctor.add_argument(
+        "recipe", nargs="?", default="params.yaml", help="whose files are needed (default: params.yaml)"
+    )
+    doctor.set_defaults(run=_module("doctor"))
     retrain = commands.add_parser("retrain", help="what a schedule calls: train what changed, promote what is better")
     retrain.add_argument("--update", action="store_true", help="first bring imported sources up to date (dvc update)")
     retrain.add_argument("--wait", action="store_true", help="wait for another retrain instead of declining")

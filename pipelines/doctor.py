@@ -1,11 +1,10 @@
 """`trainyard doctor`: is everything here? One line a check; what is wrong comes with its remedy.
 
-Imports nothing heavy: what torch was built for and which digests raw files must have is read from sources.
+Imports nothing heavy: what torch was built for is read from its source.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import importlib.util
 import json
@@ -17,30 +16,31 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from components import cluster, ports, tracker
-from components.data.raw import file_digest
+from components.home import RAW
 from components.refusal import Refusal
+from pipelines import originals
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna")
 LOCK = Path("requirements.lock")
-SETS = Path(__file__).parent.parent / "components" / "data"
+PARAMS = "params.yaml"
 DISK = 2 << 30  # bytes a run may need
 MEMORY = 3 << 30  # bytes that the flagship and its cluster take, with two workers
 CGROUP = Path("/sys/fs/cgroup")
-READ = 64 << 20  # bytes of a raw file that are worth reading to check its digest
 OK, NOTE, BAD = "ok", "note", "BAD"
 
 Line = tuple[str, str]
 
 
-def main() -> int:
-    """Exit code 1 when something is BAD: a run would fail."""
+def main(recipe: str = PARAMS) -> int:
+    """Exit code 1 when something is BAD: a run of `recipe` would fail."""
+    if recipe != PARAMS and not Path(recipe).is_file():
+        raise Refusal(f"{recipe}: no such recipe; name a YAML file such as {PARAMS}")
     installed = (_python, _packages, _bytecode, _repository, _locks)
-    around = (_ports, _disk, _memory, _raw, _tracker, _gpu, _cluster)
+    around = (_ports, _disk, _memory, partial(_raw, recipe), _tracker, _gpu, _cluster)
     worst = OK
     for check in installed + around:
         for state, text in check():
@@ -240,67 +240,30 @@ def _cuda() -> tuple[int, int] | None:
 # ------------------------------------------------------------------------------------------------ data and servers
 
 
-@dataclass(frozen=True)
-class Original:
-    """What the source of a data set says of its original files."""
-
-    use: str
-    name: str
-    address: str
-    digests: dict[str, str]
-
-
-def _raw() -> Iterator[Line]:
-    """The original files: their digests where they are there, and where they are needed."""
-    raw, wanted = Path("data/raw"), _uses()
-    bad = False
-    for original in _originals():
-        paths = {raw / original.name / file: digest for file, digest in original.digests.items()}
-        missing = [path for path in paths if not path.is_file()]
-        for path, digest in paths.items():
-            if path.is_file() and path.stat().st_size <= READ and file_digest(path, digest) != digest:
-                bad = True
-                yield BAD, f"{path} is not the original: remove it, or replace it from {original.address}{path.name}"
-        if missing and original.use in wanted:
-            text = f"{_some([str(path) for path in missing], 2)}: prepare downloads it"
-            yield NOTE, f"not there yet: {text}, else put it there from {original.address}"
-    for part in raw.rglob("*.part-*") if raw.is_dir() else []:
+def _raw(recipe: str) -> Iterator[Line]:
+    """The original files of each data set; a run would fail where one is needed that nobody can fetch."""
+    try:
+        sets = list(originals.found(recipe))
+    except Refusal as refusal:
+        yield BAD, str(refusal)
+        return
+    for one in sets:
+        for path in one.damaged:
+            yield BAD, f"{path} is not the original: remove it, or replace it from {one.addresses[path]}"
+        lacking = [path for path in one.needed if path in one.missing]
+        for path in lacking:
+            from_where = f"put it there from {one.addresses[path]}"
+            remedy = f"prepare fetches it where there is a network, else {from_where}" if one.fetched else from_where
+            yield (NOTE if one.fetched else BAD), f"{recipe} needs {path}, which is not there: {remedy}"
+        if not (lacking or one.damaged):
+            yield OK, f"{one.folder}: {_there(one)}{'' if one.needed else f', not needed by {recipe}'}"
+    for part in RAW.rglob("*.part-*") if RAW.is_dir() else []:
         yield NOTE, f"{part} is left from a download that was cut off: rm {part}"
-    held = ", ".join(sorted(p.name for p in raw.iterdir() if p.is_dir())) if raw.is_dir() else ""
-    if not bad:
-        yield OK, f"data/raw holds {held or 'nothing yet; embedded data need none'}"
 
 
-def _originals() -> Iterator[Original]:
-    """Every class of components/data that names its files' digests; read from the source, nothing is imported."""
-    for file in sorted(SETS.glob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            facts = dict(_constants(node)) if isinstance(node, ast.ClassDef) else {}
-            digests = facts.get("sha256") or facts.get("md5")
-            if isinstance(digests, dict) and isinstance(node, ast.ClassDef) and "name" in facts:
-                yield Original(f"data.{file.stem}.{node.name}", facts["name"], facts.get("address", ""), digests)
-
-
-def _constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
-    for item in node.body:
-        target = (
-            item.target
-            if isinstance(item, ast.AnnAssign)
-            else item.targets[0]
-            if isinstance(item, ast.Assign)
-            else None
-        )
-        if isinstance(target, ast.Name) and isinstance(item, ast.AnnAssign | ast.Assign) and item.value is not None:
-            try:
-                yield target.id, ast.literal_eval(item.value)
-            except ValueError:
-                continue
-
-
-def _uses() -> set[str]:
-    """The data sets that params.yaml names."""
-    path = Path("params.yaml")
-    return set(re.findall(r"use:\s*(data\.[\w.]+)", path.read_text(encoding="utf-8"))) if path.is_file() else set()
+def _there(one: originals.Originals) -> str:
+    files = len(one.addresses)
+    return f"{files - len(one.missing)} of {files} original file{'s' if files > 1 else ''} there"
 
 
 def _tracker() -> Iterator[Line]:

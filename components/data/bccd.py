@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from components.data.archive import combined_digest, members
+from components.data.raw import Originals
 from components.data.store import Column
 from components.ranges import Count
 from components.refusal import Refusal
@@ -45,14 +46,17 @@ class BCCD:
     name = "bccd"
     licence = "MIT"
     source = "Shenggan, N. Cosmo: BCCD dataset; github.com/Shenggan/BCCD_Dataset"
-    address = "https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.tar.gz"
+    originals: ClassVar[Originals] = {
+        "BCCD.tar.gz": ("https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.tar.gz", "")
+    }
     sha256 = "59eb0d826c422ae58c4c46f2dac8de1af80c371950dbf0593d8aeb0c8f74f265"  # of the content
     splits: ClassVar[dict[str, str]] = {"train": "train", "validation": "val", "test": "test"}
 
     def __init__(self, raw: str = "data/raw", size: Count | None = None, count: Count | None = None) -> None:
         if size is not None and size > WIDTH:
             raise Refusal(f"size: {size} is more than the pictures' {WIDTH} pixels; give at most that")
-        self.file = Path(raw) / self.name / "BCCD.tar.gz"
+        ((name, (self.address, _)),) = self.originals.items()
+        self.file = Path(raw) / self.name / name
         self.count = count
         self.classes = ["RBC", "WBC", "Platelets"]
         self.width = size or WIDTH

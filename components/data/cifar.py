@@ -16,7 +16,7 @@ import numpy as np
 
 from components.data.archive import pieces
 from components.data.choice import Choice
-from components.data.raw import fetch
+from components.data.raw import Originals, fetch
 from components.data.store import Column
 from components.ranges import Count, Natural
 from components.refusal import Refusal
@@ -37,8 +37,12 @@ class CIFAR10:
     name = "cifar10"
     licence = "none stated; cite the source"
     source = "A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009; www.cs.toronto.edu/~kriz"
-    address = "https://www.cs.toronto.edu/~kriz/"
-    md5: ClassVar[dict[str, str]] = {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"}  # as published
+    originals: ClassVar[Originals] = {  # MD5 as published
+        "cifar-10-binary.tar.gz": (
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            "c32a1d4ab5d03f1284b67883e8d87530",
+        )
+    }
     names: ClassVar[list[str]] = [  # of all classes, by the original label
         *("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ]
@@ -76,8 +80,8 @@ class CIFAR10:
 
     @cached_property
     def archive(self) -> Path:
-        ((file, digest),) = self.md5.items()
-        return fetch(self.folder, file, self.address + file, digest)
+        ((file, known),) = self.originals.items()
+        return fetch(self.folder, file, *known)
 
     @cached_property
     def labels(self) -> dict[str, np.ndarray]:
@@ -131,7 +135,12 @@ class CIFAR100(CIFAR10):
     """100 classes; coarse: their 20 superclasses instead, and `classes` are numbers of these then."""
 
     name = "cifar100"
-    md5: ClassVar[dict[str, str]] = {"cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8"}  # as published
+    originals: ClassVar[Originals] = {  # MD5 as published
+        "cifar-100-binary.tar.gz": (
+            "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+            "03b5dce01913d631647c71ecec9e9cb8",
+        )
+    }
     inside = "cifar-100-binary"
     files: ClassVar[dict[str, list[str]]] = {"train": ["train.bin"], "test": ["test.bin"]}
     labels_a_row = 2

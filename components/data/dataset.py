@@ -11,7 +11,8 @@
         def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
             yield {"image": picture, "label": 0}
 
-One class a file. The constructor takes plain arguments; a set read from original files takes `raw: str = "data/raw"`.
+One class a file. The constructor takes plain arguments; a set read from original files takes `raw: str = "data/raw"`,
+and names them in `originals` (see `raw.Originals`), in plain constants: `trainyard doctor` reads the source alone.
 Files without a known digest may change: a set that reads such names them, as paths, in `own`.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from components.data import idx
 from components.data.choice import Choice
-from components.data.raw import fetch
+from components.data.raw import Originals, fetch
 from components.data.store import Column
 from components.ranges import Count, Natural
 
@@ -30,16 +30,27 @@ class FashionMNIST:
     name = "fashion-mnist"
     licence = "MIT"
     source = "H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, arXiv:1708.07747; github.com/zalandoresearch/fashion-mnist"
-    address = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     names: ClassVar[list[str]] = [  # of all classes, by the original label
         *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ]
-    md5: ClassVar[dict[str, str]] = {  # as published
-        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    originals: ClassVar[Originals] = {  # MD5 as published
+        "train-images-idx3-ubyte.gz": (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-images-idx3-ubyte.gz",
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-labels-idx1-ubyte.gz",
+            "25c81989df183df01b3e8a0aad5dffbe",
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-images-idx3-ubyte.gz",
+            "bef4ecab320f06d8554ea6380940ec79",
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
     }
 
     def __init__(
@@ -56,7 +67,7 @@ class FashionMNIST:
         self.columns = {"image": Column("uint8", (28, 28, 1)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
-        for file in self.md5:  # all files at once, before any worker starts
+        for file in self.originals:  # all files at once, before any worker starts
             self._fetch(file)
         return self.choice.parts(self._labels, ROWS_PER_PART)
 
@@ -77,7 +88,7 @@ class FashionMNIST:
         return f"{'t10k' if split == 'test' else 'train'}-{kind}-ubyte.gz"
 
     def _fetch(self, file: str) -> Path:
-        return fetch(self.folder, file, self.address + file, self.md5[file])
+        return fetch(self.folder, file, *self.originals[file])
 
 
 class MNIST(FashionMNIST):
@@ -86,11 +97,22 @@ class MNIST(FashionMNIST):
     name = "mnist"
     licence = "CC BY-SA 3.0"
     source = "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits"
-    address = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     names: ClassVar[list[str]] = list("0123456789")
-    md5: ClassVar[dict[str, str]] = {  # as published
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    originals: ClassVar[Originals] = {  # MD5 as published
+        "train-images-idx3-ubyte.gz": (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/train-labels-idx1-ubyte.gz",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz",
+            "9fb629c4189551a2d022fa330f9573f3",
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/t10k-labels-idx1-ubyte.gz",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ),
     }

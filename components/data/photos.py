@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from components.data.raw import fetch
+from components.data.raw import Originals, fetch
 from components.data.store import Column
 from components.ranges import Count
 from components.refusal import Refusal
 
 EMBEDDED = ("china.jpg", "flower.jpg")  # scikit-learn's
-NEURAL_STYLE = "https://raw.githubusercontent.com/jcjohnson/neural-style/master/examples/inputs"
-KNOWN = {  # address, MD5: two paintings in the public domain, and two photos
-    "starry_night.jpg": (f"{NEURAL_STYLE}/starry_night.jpg", "ff217acb6db32785b8651a0e316aeab3"),
-    "the_scream.jpg": (f"{NEURAL_STYLE}/the_scream.jpg", "619b4f42c84d2b62d3518fb20fa619c2"),
-    "tubingen.jpg": (f"{NEURAL_STYLE}/tubingen.jpg", "dc9ad203263f34352e18bc29b03e1066"),
-    "rainier.jpg": (
-        "https://raw.githubusercontent.com/d2l-ai/d2l-zh/master/img/rainier.jpg",
-        "b79654ea1abf9b40b2b2d6d60f443ae4",
-    ),
-}
 
 
 class Photos:
     """Row 0 is `content`, each later row one of `styles`: scikit-learn's photos, or files in the folder `raw`/photos.
 
-    Files of the table KNOWN are fetched from their public address where they are missing.
+    `originals` are fetched from their public address where they are missing.
 
     Every picture is cut to the shape of `size` (height, width), its middle kept, after shrinking it to fit.
     """
@@ -37,6 +27,25 @@ class Photos:
     name = "photos"
     licence = "china.jpg, flower.jpg: CC BY 2.0 (danielbuechele, vultilion); a file of your own: yours"
     source = "scikit-learn's sample images, or the folder of raw data"
+    originals: ClassVar[Originals] = {  # two paintings in the public domain, and two photos
+        "starry_night.jpg": (
+            "https://raw.githubusercontent.com/jcjohnson/neural-style/master/examples/inputs/starry_night.jpg",
+            "ff217acb6db32785b8651a0e316aeab3",
+        ),
+        "the_scream.jpg": (
+            "https://raw.githubusercontent.com/jcjohnson/neural-style/master/examples/inputs/the_scream.jpg",
+            "619b4f42c84d2b62d3518fb20fa619c2",
+        ),
+        "tubingen.jpg": (
+            "https://raw.githubusercontent.com/jcjohnson/neural-style/master/examples/inputs/tubingen.jpg",
+            "dc9ad203263f34352e18bc29b03e1066",
+        ),
+        "rainier.jpg": (
+            "https://raw.githubusercontent.com/d2l-ai/d2l-zh/master/img/rainier.jpg",
+            "b79654ea1abf9b40b2b2d6d60f443ae4",
+        ),
+    }
+    by_name = True  # of these, the ones that a recipe names
 
     def __init__(
         self,
@@ -50,7 +59,7 @@ class Photos:
         if not styles:
             raise Refusal("styles: name at least one picture")
         self.pictures, self.size, self.raw = [content, *styles], tuple(size), Path(raw) / self.name
-        files = [self.raw / name for name in self.pictures if name not in KNOWN]
+        files = [self.raw / name for name in self.pictures if name not in self.originals]
         self.own = [file for file in files if file.is_file()]  # scikit-learn's lie elsewhere
         self.classes = ["content", *(f"style: {Path(name).stem}" for name in styles)]
         self.columns = {"image": Column("uint8", (*self.size, 3)), "role": Column("int64")}
@@ -71,10 +80,12 @@ class Photos:
             from importlib.resources import files
 
             path = Path(str(files("sklearn.datasets") / "images" / name))
-        if name in KNOWN:
-            fetch(self.raw, name, *KNOWN[name])
+        if name in self.originals:
+            fetch(self.raw, name, *self.originals[name])
         if not path.is_file():
-            raise Refusal(f"{path}: no such picture; put it there, or name one of {', '.join((*EMBEDDED, *KNOWN))}")
+            raise Refusal(
+                f"{path}: no such picture; put it there, or name one of {', '.join((*EMBEDDED, *self.originals))}"
+            )
         try:
             return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         except (UnidentifiedImageError, OSError) as error:

@@ -18,6 +18,8 @@ ATTEMPTS = 3
 TIMEOUT_S = 30.0
 CHUNK = 1 << 20
 
+Originals = dict[str, tuple[str, str]]  # file in the set's own raw folder -> (address, digest or "": not to be fetched)
+
 
 def fetch(folder: str | Path, file: str, url: str, digest: str, wait_s: float = 1.0) -> Path:
     """The path of `folder/file`, downloaded from `url` if it is not there.

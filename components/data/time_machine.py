@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from components.data.raw import fetch
+from components.data.raw import Originals, fetch
 from components.data.text import letters
 
 
@@ -17,12 +18,17 @@ class TimeMachine:
     name = "timemachine"
     licence = "public domain"
     source = "H. G. Wells: The Time Machine, Project Gutenberg; the file of Dive into Deep Learning, d2l.ai"
-    address = "http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
-    md5 = "7353d136ab308ecd0d4f1c5bf0e23122"
+    originals: ClassVar[Originals] = {
+        "timemachine.txt": (
+            "http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+            "7353d136ab308ecd0d4f1c5bf0e23122",
+        )
+    }
 
     def __init__(self, raw: str = "data/raw") -> None:
         self.folder = Path(raw) / self.name
 
     def text(self) -> str:
-        file = fetch(self.folder, "timemachine.txt", self.address, self.md5)
+        ((name, known),) = self.originals.items()
+        file = fetch(self.folder, name, *known)
         return letters(file.read_text(encoding="utf-8"))

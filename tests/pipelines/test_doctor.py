@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from components.ports import free_port
-from pipelines import doctor
+from pipelines import doctor, originals
 from tests.pipelines.conftest import ROOT
 
 SMI = """\
@@ -48,11 +49,15 @@ def _only(name: str, folder: Path) -> Path:
     return folder
 
 
-def consult(code: int, **environment: str) -> list[str]:
+def consult(code: int, *recipe: str, **environment: str) -> list[str]:
     """The doctor's lines; its exit code must be `code`."""
     everything = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines", "doctor"], env=everything, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "pipelines", "doctor", *recipe],
+        env=everything,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert done.stderr == ""
@@ -247,9 +252,67 @@ def test_raw_files_are_the_original_ones(clinic: Path) -> None:
     assert "t10k-images-idx3-ubyte.gz.part-77 is left from a download" in only(lines, "note")
 
 
-def test_raw_files_that_the_recipe_needs(clinic: Path) -> None:
+def test_raw_files_that_the_params_need(clinic: Path) -> None:
     params = Path("params.yaml")
     params.write_text(params.read_text().replace("data.digits.Digits", "data.fashion_mnist.FashionMNIST"))
-    note = only(consult(0), "note")
-    assert "data/raw/fashion-mnist/train-images-idx3-ubyte.gz" in note
-    assert "put it there from http" in note
+    notes = [line for line in consult(0) if line.startswith("note")]
+    assert len(notes) == 4
+    assert "params.yaml needs data/raw/fashion-mnist/train-images-idx3-ubyte.gz, which is not there" in notes[0]
+    assert re.search(r"else put it there from http://.*/train-images-idx3-ubyte\.gz$", notes[0])
+    params.write_text("name: [")
+    assert "params.yaml: line 1" in only(consult(1), "BAD")
+
+
+def test_raw_files_that_a_recipe_needs(clinic: Path) -> None:
+    """Those it names where it chooses; what nobody can fetch is BAD, what is damaged, too."""
+    style = str(ROOT / "pipelines/style/scream.yaml")
+    notes = [line.split(" needs ")[1].split(",")[0] for line in consult(0, style) if line.startswith("note")]
+    assert notes == ["data/raw/photos/the_scream.jpg", "data/raw/photos/rainier.jpg"]
+    cells, place = str(ROOT / "pipelines/detection/rcnn-bccd.yaml"), Path("data/raw/bccd/BCCD.tar.gz")
+    assert re.search(
+        r"needs data/raw/bccd/BCCD.tar.gz, .*: put it there from https://git", only(consult(1, cells), "BAD")
+    )
+    place.parent.mkdir(parents=True)
+    place.write_text("<html>not found</html>")
+    assert "BCCD.tar.gz is not the original: remove it" in only(consult(1, cells), "BAD")
+    with tarfile.open(place, "w:gz") as archive:
+        archive.add(cells, "BCCD/Annotations/a.xml")
+    assert "ok    data/raw/bccd: 1 of 1 original file there" in consult(0, cells)
+    Path("recipe.yaml").write_text("data: {use: data.cifar_jpeg.CIFAR10JPEG, raw: mine}\n")
+    assert "needs mine/cifar10-jpeg/cifar10-jpeg.tar.gz" in only(consult(1, "recipe.yaml"), "BAD")
+    Path("mine/cifar10-jpeg/train/cat").mkdir(parents=True)
+    assert "ok    mine/cifar10-jpeg: 1 of 1 original file there" in consult(0, "recipe.yaml")
+
+
+def test_every_set_of_original_files_is_listed(clinic: Path) -> None:
+    """Those that take a folder of raw data, and nothing else, name what they read there in plain constants."""
+    from components.data import bccd, cifar, cifar_jpeg, fashion_mnist, photos, time_machine
+
+    classes = [bccd.BCCD, cifar.CIFAR10, cifar.CIFAR100, cifar_jpeg.CIFAR10JPEG, fashion_mnist.FashionMNIST]
+    classes += [fashion_mnist.MNIST, photos.Photos, time_machine.TimeMachine]
+    found = {one.folder: one for one in originals.found("params.yaml")}
+    assert {f"data/raw/{one.name}" for one in classes} == set(map(str, found))
+    for one in classes:
+        expected = {file: address for file, (address, _) in one.originals.items()}
+        assert {
+            path.name: address for path, address in found[Path("data/raw") / one.name].addresses.items()
+        } == expected
+    takers = [
+        f for f in originals.SETS.glob("*.py") if re.search(r"^        raw: str|self, raw: str", f.read_text(), re.M)
+    ]
+    assert {file.stem for file in takers} == {one.__module__.rpartition(".")[2] for one in classes}
+    lines = consult(0)
+    for one in classes:
+        assert sum(f"data/raw/{one.name}: 0 of {len(one.originals)} original" in line for line in lines) == 1
+
+
+def test_a_recipe_that_is_not_there(clinic: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "doctor", "no.yaml"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "trainyard: no.yaml: no such recipe; name a YAML file such as params.yaml\n"

@@ -68,8 +68,8 @@ def ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray
 
 def publish(raw: Path, monkeypatch: pytest.MonkeyPatch, files: Files, data: type[CIFAR10] = CIFAR10) -> None:
     """Packs `files`, and makes their digest the published one."""
-    (name,) = data.md5
-    monkeypatch.setattr(data, "md5", {name: pack(raw / data.name / name, files)})
+    ((name, (address, _)),) = data.originals.items()
+    monkeypatch.setattr(data, "originals", {name: (address, pack(raw / data.name / name, files))})
 
 
 def all_of(data: CIFAR10 | CIFAR10JPEG, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +173,7 @@ def test_a_cut_off_or_another_archive_is_refused(ten: dict, tmp_path: Path, monk
     with pytest.raises(Refusal, match=r"cifar-10-binary.tar.gz: its digest is \w+, expected \w+; replace it"):
         prepare(CIFAR10(str(tmp_path)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(CIFAR10, "md5", {file.name: hashlib.md5(half).hexdigest()})
+    monkeypatch.setattr(CIFAR10, "originals", {file.name: ("", hashlib.md5(half).hexdigest())})
     with pytest.raises(Refusal, match="is no whole archive"):
         CIFAR10(str(tmp_path)).parts()
 
