@@ -25,7 +25,7 @@ ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that t
 
 def main(params: dict[str, Any]) -> None:
     tasks = {role: params[verb]["task"] for role, verb in ROLES.items()}
-    transforms = {role: [*(task.get("augment") or []), *_mix(task)] for role, task in tasks.items()}
+    transforms = {role: online(task) for role, task in tasks.items()}
     tracked = {"augment": params["augment"], "training": transforms, "seed": params["seed"]}
     with stage("augment", params, tracked, [f"{PREPARED}/{role}" for role in ROLES]) as run:
         for role, rows in run.spread(write, PREPARED, OUT, params["augment"], transforms, params["seed"]).items():
@@ -33,8 +33,9 @@ def main(params: dict[str, Any]) -> None:
             run.artifact(f"{OUT}/{role}/preview.png")
 
 
-def _mix(task: dict[str, Any]) -> list[dict[str, Any]]:
-    return [task["mix"]] if task.get("mix") else []
+def online(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """What training makes of each picture, as the section `task` says: its `augment`, then its `mix`."""
+    return [*(task.get("augment") or []), *([task["mix"]] if task.get("mix") else [])]
 
 
 def write(
@@ -50,7 +51,7 @@ def write(
             "derived": derive(peers, store, folder, offline["transforms"], copies, seed),
         }
         if peers.rank == 0:
-            preview(store, folder, transforms, seed)
+            preview(store, folder / "preview.png", transforms, seed)
     return done
 
 
@@ -82,7 +83,8 @@ def derive(peers: Peers, store: Store, folder: Path, transforms: list[dict[str, 
     return prepare.write_one(peers, Copies(store, changes, copies, seed), folder)["train"]
 
 
-def preview(store: Store, folder: Path, transforms: list[dict[str, Any]], seed: int) -> None:
+def preview(store: Store, path: Path, transforms: list[dict[str, Any]], seed: int) -> None:
+    """Draws what training makes of some pictures, from a random stream of its own."""
     from components.augment.offline import preview as draw
 
-    draw(folder / "preview.png", store, [recipe.build(section) for section in transforms], seed)
+    draw(path, store, [recipe.build(section) for section in transforms], seed)

@@ -136,9 +136,19 @@ def from_data_to_scores(peers: Peers, data: dict[str, Any], folder: str, fit: di
         found["example"] = example(task, state, feed)
         found["cost"] = cost(task, state, feed)
         found["hardware"] = hardware(peers)
-        drawn = engine.pictures(task, state, predictions, feed, Path(fit["out"]).parent / "pictures")
-        found["pictures"] = [str(file) for file in drawn]
+        pictures = Path(fit["out"]).parent / "pictures"
+        drawn = engine.pictures(task, state, predictions, feed, pictures)
+        found["pictures"] = [str(file) for file in [*drawn, *augmented(store, fit, pictures / "augmented.png")]]
     return found
+
+
+def augmented(store: Store, fit: dict[str, Any], path: Path) -> list[Path]:
+    """A grid of pictures and what the fit's training made of them, in a list; none where it took them as they are."""
+    changes = augment.online(fit["section"]["task"])
+    if not changes or not {"image", "label"} <= store.split("train").columns.keys():
+        return []
+    augment.preview(store, path, changes, fit["seed"])
+    return [path]
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from components.data.store import Store
 from components.journal import STOP
 from components.peers import Peers, fork
 from components.refusal import Refusal, Stopped
-from pipelines import diagnoses, fit, stage, training
+from pipelines import augment, diagnoses, fit, stage, training
 from pipelines.trial import fold
 
 SECTION: dict[str, Any] = {
@@ -176,3 +176,29 @@ def test_every_fit_of_a_stage_leaves_a_verdict(tmp_path: Path, monkeypatch: pyte
         ("finetuned 0", "over-fitting"),
         ("pretrain", "over-fitting"),
     ]
+
+
+def test_a_fit_draws_what_its_augmentation_makes_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the search's choice, if there was one; no trained byte is another for it."""
+    monkeypatch.chdir(tmp_path)
+    flip = {"use": "augment.flip.RandomHorizontalFlip", "probability": 1.0}
+    data = {"use": "data.digits.Digits", "labels": 100, "size": 8}
+    weights = {}
+    for name, more in {
+        "plain": {"augment": [], "mix": None},
+        "flipped": {"augment": [flip]},
+        "mixed": {"mix": {"use": "augment.mix.MixUp"}},
+        "undrawn": {"augment": [flip]},
+    }.items():
+        if name == "undrawn":
+            monkeypatch.setattr(training, "augmented", lambda *given: [])
+        section = {"task": SECTION["task"] | more, "fit": SECTION["fit"] | {"epochs": 1}}
+        fit = {"section": section, "run": f"{name}/run", "out": f"{name}/model", "seed": 3}
+        pictures = training.from_data_to_scores(Peers(), data, "data", fit)["pictures"]
+        drawn = f"{name}/pictures/augmented.png"
+        assert (drawn in pictures) == Path(drawn).is_file() == (name in ("flipped", "mixed"))
+        weights[name] = {file.name: file.read_bytes() for file in Path(name, "model").iterdir()}
+    assert weights["undrawn"] == weights["flipped"]
+    assert weights["plain"] != weights["flipped"]
+    augment.preview(Store("data/prepared"), Path("expected.png"), [flip], 3)
+    assert Path("expected.png").read_bytes() == Path("flipped/pictures/augmented.png").read_bytes()
