@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from components import ports
+from components.allowed import ALLOW
 from components.background import beside
 from components.refusal import Later, PeerLost, Refusal, Stopped, of_machine
 
@@ -209,7 +210,7 @@ def spread(
     each = threads(chosen, parts)
     _refuse_what_never_fits(chosen)
     run = f"{name}-{uuid.uuid4().hex[:8]}"
-    given = {"function": function, "arguments": arguments, "folder": str(Path.cwd())}
+    given = {"function": function, "arguments": arguments, "place": place()}
     callbacks: list[Any] = [controller.OnlyLostWorkersAreRetried()]
     try:
         with noticed(notice):
@@ -265,7 +266,7 @@ def _worker(config: dict[str, Any]) -> Any:
 
     from components import allocator, peers
 
-    enter(config["folder"])
+    enter(*config["place"])
     context = get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     share = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
@@ -299,8 +300,14 @@ def named(function: Callable[..., Any] | str) -> Callable[..., Any]:
     return found
 
 
-def enter(folder: str) -> None:
-    """On a worker: goes to the driver's directory, which all machines must share."""
+def place() -> tuple[str, str]:
+    """Of the driver, for `enter`: its directory, and what code it allows (`allowed`)."""
+    return str(Path.cwd()), os.environ.get(ALLOW, "")
+
+
+def enter(folder: str, allowed: str) -> None:
+    """On a worker: goes to the driver's directory, which all machines must share, and allows what it allows."""
+    os.environ[ALLOW] = allowed
     try:
         os.chdir(folder)
     except OSError:

@@ -12,7 +12,7 @@ from typing import Any
 from components.cluster import QUIET, START_PATIENCE, authenticate
 from components.refusal import Refusal, first_line
 
-SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS", "TRAINYARD_BY")  # of ours, what a job may need to be told
+SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS", "TRAINYARD_BY", "TRAINYARD_ALLOW")  # what a job may need to know
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
 LOOK = 1.0  # seconds between two looks at a job whose log has ended
 LOST = 60.0  # seconds without an answer after which a cluster counts as gone

@@ -7,14 +7,14 @@
 
 A section is checked against the callable's signature, which is read from the *source* (no import, so a command line
 answers in milliseconds and without torch): unknown names get a 'did you mean', values must fit the annotation, and an
-annotation from `ranges.py` adds its range. Only callables below `components` can be named.
+annotation from `ranges.py` adds its range. Only callables below `components` can be named, and those of packages that
+TRAINYARD_ALLOW names (allowed.py).
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
 import inspect
 import json
 import keyword
@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from components import allowed
 from components.ranges import RANGES
 from components.refusal import Refusal, closest
 
@@ -181,18 +182,15 @@ def check(path: str, arguments: Any, where: str, whole: bool = False) -> None:
 
 @cache
 def signature(path: str) -> dict[str, Argument]:
-    """Arguments of the class or function `components.<path>`, read from its source file."""
+    """Arguments of the class or function at `path`, below `components` or allowed, read from its source file."""
     module, _, name = path.rpartition(".")
     if not module or not all(part.isidentifier() and not keyword.iskeyword(part) for part in path.split(".")):
         raise Refusal(f"use: '{path}' is no dotted path of a callable below components/, such as models.lenet.LeNet")
-    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-    if not file.is_file():
-        known = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in ROOT.rglob("[!_]*.py")]
-        raise Refusal(f"use: no file components/{'/'.join(module.split('.'))}.py{closest(module, known)}")
+    file = allowed.source(module)
     tree = ast.parse(file.read_text(encoding="utf-8"))
     nodes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"}
     if name not in nodes:
-        where = file.relative_to(ROOT.parent)
+        where = file.relative_to(ROOT.parent) if file.is_relative_to(ROOT) else file
         raise Refusal(f"use: {where} defines no '{name}'{closest(name, nodes)}; it has: {', '.join(nodes)}")
     node = nodes[name]
     if isinstance(node, ast.ClassDef):
@@ -292,7 +290,7 @@ def arguments(section: dict[str, Any]) -> dict[str, Any]:
 
 def _factory(section: dict[str, Any]) -> partial:
     module, _, name = section["use"].rpartition(".")
-    target = getattr(importlib.import_module(f"components.{module}"), name)
+    target = getattr(allowed.module(module), name)
     given = arguments({key: value for key, value in section.items() if key != "use"})
     inspect.signature(target).bind_partial(**given)
     return partial(target, **given)

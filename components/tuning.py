@@ -83,7 +83,7 @@ def search(
     if prestart.kept():
         _bring_no_environment()
     results = Tuner(
-        tune.with_resources(_worker(begin, str(Path.cwd())), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
+        tune.with_resources(_worker(begin, *cluster.place()), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
         tune_config=TuneConfig(
             search_alg=searcher,
             num_samples=samples * len(arms) * len(milestones(rungs, reduction)),  # at most
@@ -190,7 +190,7 @@ def _bring_no_environment() -> None:
 # ------------------------------------------------------------------------------------------------ on the worker
 
 
-def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str) -> type:
+def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str, allowed: str) -> type:
     from ray.tune import Trainable
 
     class Worker(Trainable):
@@ -199,13 +199,13 @@ def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str) -> type:
 
             from components import allocator
 
-            cluster.enter(folder)
+            cluster.enter(folder, allowed)
             allocator.keep_freed_memory()
             torch.set_num_threads(1)
             self.attempt = begin(config)
 
         def reset_config(self, config: dict[str, Any]) -> bool:
-            cluster.enter(folder)
+            cluster.enter(folder, allowed)
             self.attempt = begin(config)
             return True
 

@@ -9,7 +9,7 @@ results/<family>/<system>/metrics.json   scores on the split kept for the end, t
                           history.csv    metrics against step and epoch
                           search.csv     each trial's values; its scores' mean and standard deviation over folds or
                                          seeds, or its last epoch's
-                          pictures/      curves, the search, and what the task draws
+                          pictures/      curves, the search, what augmentation makes of pictures, what the task draws
                           model/         weights and how to build it again
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from components import cluster, figures, journal, recipe, tuning
+from components import allowed, cluster, figures, journal, recipe, tuning
 from components.data.dataset import own_files
 from components.json_file import write_json
 from components.refusal import Refusal
@@ -74,8 +74,9 @@ def main(path: str) -> None:
 
 
 def prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
-    """Where the section `data` is prepared, and the files of a user's own that it reads: their bytes decide it, too."""
-    own = {str(path): bytes_digest(path) for path in own_files(recipe.build(data))}
+    """Where the section `data` is prepared, and files and code of a user's own for it: their bytes decide it."""
+    paths = [*own_files(recipe.build(data)), *allowed.sources(data)]
+    own = {str(path): bytes_digest(path) for path in paths}
     return work() / "prepared" / recipe.digest([data, own, code_digest()])[:16], list(own)
 
 

@@ -36,6 +36,7 @@ LAYERS = [
     ("components.augment",),
     ("components.data",),
     ("components.recipe", "components.journal", "components.proposals"),
+    ("components.allowed",),
     ("components.alerts",),
     ("components.refusal", "components.ranges", "components.ports", "components.home", "components.diagnosis"),
     ("components.background", "components.json_file", "components.prestart", "components.shared_memory"),

@@ -94,6 +94,7 @@ NEUTRAL = {
     *("components.figures", "components.drawings"),  # how a picture looks, not what it shows
     *("components.journal", "components.json_file"),  # write down what they are given
     "components.recipe",  # passes on values, which DVC compares itself
+    "components.allowed",  # finds a user's own code, which is the user's to name in `deps`
     "pipelines.results",  # reads back what is an output of a stage
     "pipelines.stage",  # what stands around the work: locks, seconds, tracking, tables
     *("components.diagnosis", "pipelines.diagnoses"),  # what is said of a run, which is no output of its stage

@@ -22,7 +22,7 @@ class Cluster:
 
 def test_what_a_job_needs_travels_and_no_secret_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard shows a job's environment to whoever may look."""
-    wanted = {"TRAINYARD_WORKERS": "2", "TRAINYARD_THREADS": "1", "TRAINYARD_BY": "me"}
+    wanted = {"TRAINYARD_WORKERS": "2", "TRAINYARD_THREADS": "1", "TRAINYARD_BY": "me", "TRAINYARD_ALLOW": "mylab"}
     others = {"TRAINYARD_WEBHOOK": "https://hooks.example/secret", "TRAINYARD_FOLLOWED": "/here"}
     others |= {"MLFLOW_TRACKING_PASSWORD": "secret"}
     for name, value in (wanted | others).items():
