@@ -29,6 +29,7 @@ class Trainer(DataParallelTrainer):
         policy = given["scaling_policy"]
         if isinstance(policy, FixedScalingPolicy):
             given["scaling_policy"] = Fixed(policy.scaling_config)
+        _meet_without_actor()
         controller = Controller(**given)
         asyncio.run(controller.run())
         return controller.get_result()
@@ -111,7 +112,8 @@ class _Nobody:
         return cls()
 
 
-_groups: Any = worker_group
-_groups.SynchronizationActor = _Nobody
-_groups = state
-_groups._shutdown_sync_actor = lambda nobody: None
+def _meet_without_actor() -> None:
+    """Puts it there, in the process whose controller starts and ends groups of workers."""
+    modules: tuple[Any, Any] = (worker_group, state)
+    modules[0].SynchronizationActor = _Nobody
+    modules[1]._shutdown_sync_actor = lambda nobody: None

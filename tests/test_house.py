@@ -137,6 +137,55 @@ def test_only_the_engine_loops_over_steps() -> None:
             assert "update.begin(" not in text, name_of(file)
 
 
+AT_IMPORT = {
+    "components.predictor": {"set_model(Predictor())"},  # how MLflow is told of a model that is code
+    "components.recipe": {"_Unique.add_implicit_resolver"},  # of a class of its own, for which PyYAML has no other way
+    "pipelines.__main__": {"run()"},  # is no module that is imported
+}
+
+
+def done_at_import(body: list[ast.stmt]) -> list[str]:
+    """Calls that are statements, and assignments into anything but a name of the module's own."""
+    found = []
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        assigned = isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Delete)
+        into = getattr(node, "targets", [getattr(node, "target", None)]) if assigned else []
+        parts = [part for target in into for part in getattr(target, "elts", [target])]
+        called = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
+        if called or any(isinstance(part, ast.Attribute | ast.Subscript) for part in parts):
+            found.append(ast.unparse(node))
+        for inner in ("body", "orelse", "finalbody"):
+            found += done_at_import(getattr(node, inner, []))
+        for handler in getattr(node, "handlers", []):
+            found += done_at_import(handler.body)
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_nothing_happens_at_import(file: Path) -> None:
+    legitimate = AT_IMPORT.get(name_of(file), set())
+    done = done_at_import(ast.parse(file.read_text()).body)
+    assert [one for one in done if not one.startswith(tuple(legitimate))] == []
+    assert len(done) == len(legitimate), "what is allowed and not there any more"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ray\nray.Actor = None",
+        "import ray\nhidden = ray\nhidden.a.b: int = 1",
+        "import os\nos.environ['A'] = 'b'",
+        "import os\nfor n in 'ab':\n    del os.environ[n]",
+        "from torch import set_num_threads\nif True:\n    set_num_threads(1)",
+        "import a\ntry:\n    pass\nexcept OSError:\n    a.b, c = 1, 2",
+    ],
+)
+def test_what_happens_at_import_is_seen(code: str) -> None:
+    assert len(done_at_import(ast.parse(code).body)) == 1
+
+
 @pytest.mark.parametrize(
     "module", ["pipelines.cli", "pipelines.check", "pipelines.run", "pipelines.doctor", "pipelines.summary"]
 )
