@@ -1,0 +1,27 @@
+"""Attention weights as a heat map: which key a query looks at."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from components import figures
+
+
+@figures.styled
+def heat(weights: np.ndarray, queries: np.ndarray, keys: np.ndarray, title: str) -> Figure:
+    """weights [B, N] of queries [B] (rows) to keys [N] (columns), both ascending; the darkest is the greatest."""
+    figure, axes = figures.blank(5.2, 4.2, title)
+    colours = LinearSegmentedColormap.from_list("attention", [figures.PAPER, figures.BLUE, figures.INK])
+    shown = axes.pcolormesh(weights, cmap=colours, vmin=0, rasterized=True)
+    for axis, values in ((axes.xaxis, keys), (axes.yaxis, queries)):
+        at = np.linspace(0, len(values) - 1, min(6, len(values))).astype(int)
+        axis.set_ticks(at + 0.5, [f"{values[place]:.1f}" for place in at])
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set_xlabel("x of the keys: training examples")
+    axes.set_ylabel("x of the queries")
+    bar = figure.colorbar(shown, ax=axes, label="weight")
+    bar.outline.set_visible(False)
+    return figure

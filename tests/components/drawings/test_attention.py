@@ -1,0 +1,23 @@
+"""A heat map names its rows and columns by x, and shows every weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components import figures
+from components.drawings.attention import heat
+
+
+def test_rows_are_queries_and_columns_keys(tmp_path: Path) -> None:
+    weights = np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]])
+    figure = heat(weights, np.array([1.0, 2.0]), np.array([0.5, 1.5, 2.5]), "Attention weights")
+    axes = figure.axes[0]
+    (mesh,) = axes.collections
+    assert np.asarray(mesh.get_array()).ravel() == pytest.approx(weights.ravel())
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.5", "1.5", "2.5"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1.0", "2.0"]
+    assert axes.yaxis_inverted()
+    assert figures.save(figure, tmp_path / "heat.png").stat().st_size > 5000

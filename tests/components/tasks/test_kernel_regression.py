@@ -1,0 +1,141 @@
+"""Leave-one-out losses and predictions by brute force; the width that is learned; what is known, however it came."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize
+
+from components import checkpoint, engine, journal
+from components.data.curve import Curve
+from components.data.dataset import prepare
+from components.data.feed import Feed
+from components.data.store import Store
+from components.models.nadaraya_watson import NadarayaWatson
+from components.optimizers import adam
+from components.peers import Peers, fork
+from components.refusal import Refusal
+from components.task import Shard, Spec, State
+from components.tasks.kernel_regression import KNOWN, KernelRegression
+
+SPEC = Spec({"x": (), "y": ()}, (), {})
+COUNT = 45
+VARIANTS = {
+    "average": partial(NadarayaWatson, pooling="average"),
+    "kernel": partial(NadarayaWatson, width=1.0),
+    "parametric": partial(NadarayaWatson, width=1.0, learn=True),
+}
+
+
+def store_of(folder: Path, seed: int = 0) -> Store:
+    if not folder.is_dir():
+        prepare(Curve(train=COUNT, validation=20, test=200, seed=seed), folder)
+    return Store(folder)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return store_of(tmp_path_factory.mktemp("curve") / "data")
+
+
+def fitted(store: Store, model: partial, **options) -> State:
+    fit = {"epochs": 1, "batch": COUNT, "shards": 2, **options}
+    task = KernelRegression(model, partial(adam, lr=0.05))
+    return engine.fit(task, SPEC, Feed(store.split("train")), **fit).state
+
+
+def weighted(x: float, keys: np.ndarray, values: np.ndarray, w: float) -> float:
+    kernel = np.exp(-(((x - keys) * w) ** 2) / 2)
+    return float((kernel * values).sum() / kernel.sum())
+
+
+def left_out(w: float, keys: np.ndarray, values: np.ndarray) -> float:
+    """Mean squared error of each example predicted from the others, one by one."""
+    errors = [weighted(keys[i], np.delete(keys, i), np.delete(values, i), w) - values[i] for i in range(len(keys))]
+    return float(np.mean(np.square(errors)))
+
+
+def examples(store: Store, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    feed = Feed(store.split(split))
+    return feed.column("x").astype(np.float64), feed.column("y").astype(np.float64)
+
+
+@pytest.mark.parametrize(("name", "w"), [("average", 0.0), ("kernel", 1.0)])
+def test_losses_leave_the_example_out_and_predictions_are_of_all(name: str, w: float, store: Store) -> None:
+    task, state, feed = KernelRegression(VARIANTS[name]), fitted(store, VARIANTS[name]), Feed(store.split("train"))
+    keys, values = examples(store)
+    loss = task.loss(state, Shard(next(feed.batches(COUNT)), torch.Generator(), 0))[0]
+    assert loss.item() == pytest.approx(left_out(w, keys, values), rel=1e-5)
+    scores, predictions = engine.evaluate(task, state, Feed(store.split("test")))
+    x, y = examples(store, "test")
+    expected = np.array([weighted(one, keys, values, w) for one in x])
+    assert predictions["y"] == pytest.approx(expected, abs=1e-5)
+    assert scores["mse"] == pytest.approx(np.square(expected - y).mean(), rel=1e-4)
+
+
+def test_the_width_learned_is_the_best_for_examples_left_out(store: Store) -> None:
+    """By scipy's search over the one number. If an example saw itself, the width would go to 0."""
+    state = fitted(store, VARIANTS["parametric"], epochs=300)
+    (w,) = state.modules["net"].parameters()
+    best = optimize.minimize_scalar(left_out, (0.5, 3.0), args=examples(store)).x
+    assert abs(w.item()) == pytest.approx(abs(best), rel=0.01)
+    assert 0.1 < 1 / abs(best) < 1.0
+    tags = KernelRegression(VARIANTS["parametric"]).tags(state, {})
+    assert float(tags["kernel_width"]) == pytest.approx(1 / abs(best), rel=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_learned_beats_given_beats_average(seed: int, tmp_path: Path) -> None:
+    store, found = store_of(tmp_path / "data", seed), {}
+    for name, model in VARIANTS.items():
+        state = fitted(store, model, epochs=200 if name == "parametric" else 1)
+        found[name] = engine.evaluate(KernelRegression(model), state, Feed(store.split("test")))[0]["mse"]
+    assert found["parametric"] < 0.8 * found["kernel"]
+    assert found["kernel"] < 0.8 * found["average"]
+
+
+@pytest.mark.parametrize("batch", [COUNT, 10, 2])
+def test_all_training_examples_are_known_at_the_end(batch: int, store: Store) -> None:
+    """Of 45 in tens five come in no batch; whatever the batches, the table is the same."""
+    keys, values = examples(store)
+    table = fitted(store, VARIANTS["kernel"], batch=batch).tables[KNOWN]
+    assert np.array_equal(table, np.column_stack([np.arange(COUNT), values, keys]))
+
+
+def run(peers: Peers, data: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    task = KernelRegression(VARIANTS["parametric"])
+    engine.fit(task, SPEC, Feed(store_of(data).split("train")), None, folder, peers, epochs=3, batch=10, shards=3)
+
+
+def test_the_number_of_workers_changes_no_byte(store: Store, tmp_path: Path) -> None:
+    found = []
+    for size in (1, 2):
+        folder = tmp_path / str(size)
+        fork(run, size, Path(store.folder), folder)
+        tensors, record = checkpoint.read(checkpoint.found(folder)[0])
+        metrics = [r.payload for r in journal.read(folder / journal.LOG) if r.kind == "metric"]
+        found.append(({key: value.numpy().tobytes() for key, value in tensors.items()}, record["scalars"], metrics))
+    assert found[0] == found[1]
+
+
+def test_the_heat_map_is_sorted_on_both_sides(store: Store) -> None:
+    task, state = KernelRegression(VARIANTS["kernel"]), fitted(store, VARIANTS["kernel"])
+    test = Feed(store.split("test"))
+    predictions = engine.evaluate(task, state, test)[1]
+    drawn = task.draw(state, predictions, engine.targets(task, test))
+    assert set(drawn) == {"against", "fit", "attention"}
+    (mesh,) = drawn["attention"].axes[0].collections
+    weights = np.asarray(mesh.get_array()).reshape(200, COUNT)
+    x, keys = np.sort(examples(store, "test")[0]), np.sort(examples(store)[0])
+    kernel = np.exp(-((x[:, None] - keys) ** 2) / 2)
+    assert weights == pytest.approx(kernel / kernel.sum(1, keepdims=True), abs=1e-6)
+
+
+def test_an_example_alone_is_refused(store: Store) -> None:
+    with pytest.raises(Refusal, match="an example is predicted from others; set it to 2 or more"):
+        fitted(store, VARIANTS["kernel"], batch=1, shards=1)
