@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def fitted(store: Store, model: partial, **options) -> State:
     fit = {"epochs": 1, "batch": COUNT, "shards": 2, **options}
-    task = KernelRegression(model, partial(adam, lr=0.05))
+    task = KernelRegression(model, partial(adam, lr=0.2))
     return engine.fit(task, SPEC, Feed(store.split("train")), **fit).state
 
 
@@ -79,20 +79,20 @@ def test_losses_leave_the_example_out_and_predictions_are_of_all(name: str, w: f
 
 def test_the_width_learned_is_the_best_for_examples_left_out(store: Store) -> None:
     """By scipy's search over the one number. If an example saw itself, the width would go to 0."""
-    state = fitted(store, VARIANTS["parametric"], epochs=300)
+    state = fitted(store, partial(NadarayaWatson, width=0.25, learn=True), epochs=200)
     (w,) = state.modules["net"].parameters()
-    best = optimize.minimize_scalar(left_out, (0.5, 3.0), args=examples(store)).x
-    assert abs(w.item()) == pytest.approx(abs(best), rel=0.01)
-    assert 0.1 < 1 / abs(best) < 1.0
+    best = optimize.minimize_scalar(left_out, bounds=(0.5, 12.0), args=examples(store), method="bounded").x
+    assert w.item() == pytest.approx(best, rel=0.02)
+    assert 1 < best < 10, "inside of what was searched"
     tags = KernelRegression(VARIANTS["parametric"]).tags(state, {})
-    assert float(tags["kernel_width"]) == pytest.approx(1 / abs(best), rel=0.02)
+    assert float(tags["kernel_width"]) == pytest.approx(1 / best, rel=0.03)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_learned_beats_given_beats_average(seed: int, tmp_path: Path) -> None:
     store, found = store_of(tmp_path / "data", seed), {}
     for name, model in VARIANTS.items():
-        state = fitted(store, model, epochs=200 if name == "parametric" else 1)
+        state = fitted(store, model, epochs=100 if name == "parametric" else 1)
         found[name] = engine.evaluate(KernelRegression(model), state, Feed(store.split("test")))[0]["mse"]
     assert found["parametric"] < 0.8 * found["kernel"]
     assert found["kernel"] < 0.8 * found["average"]
