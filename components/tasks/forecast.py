@@ -22,7 +22,7 @@ from components.tasks.regression import Regression
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 3  # of `ahead`, the first ones, in the picture of the series
+SHOWN, ROWS = 3, 300  # of `ahead` and of the examples, the first ones, in the picture of the series
 
 
 class Forecast(Task):
@@ -82,8 +82,9 @@ class Forecast(Task):
         ahead, time, y = predictions["ahead"], targets["time"], targets["y"]
         error = errors(ahead, y, time)
         steps = np.arange(1, len(error) + 1)
-        lines = {"truth": [(time, y)]}
-        lines |= {f"{k} ahead": [(time + k - 1, ahead[:, k - 1])] for k in self.ahead[:SHOWN]}
+        first = np.argsort(time)[:ROWS]
+        lines = {"truth": [(time[first], y[first])]}
+        lines |= {f"{k} ahead": [(time[first] + k - 1, ahead[first, k - 1])] for k in self.ahead[:SHOWN]}
         return self.regression.draw(state, predictions, targets) | {
             "error": figures.curves({"error": [(steps, error)]}, "Root mean squared error over k", "steps ahead"),
             "series": figures.curves(lines, "Predictions", "time"),

@@ -107,6 +107,7 @@ def test_pictures_show_the_error_over_k_and_the_series_at_its_times(fitted: tupl
     assert list(lines) == ["truth", "1 ahead", "4 ahead", "16 ahead"]
     at = lines["16 ahead"].get_xdata()
     assert at[0] == test.column("time")[0] + 15
+    assert len(at) == 300
     assert lines["truth"].get_ydata() == pytest.approx(data.series[lines["truth"].get_xdata()])
 
 
