@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -24,4 +26,18 @@ def heat(weights: np.ndarray, queries: np.ndarray, keys: np.ndarray, title: str)
     axes.set_ylabel("x of the queries")
     bar = figure.colorbar(shown, ax=axes, label="weight")
     bar.outline.set_visible(False)
+    return figure
+
+
+@figures.styled
+def attention(weights: np.ndarray, source: Sequence[str], said: Sequence[str], title: str) -> Figure:
+    """weights [T, S], 0 to 1: how much each token of `said` [T] looked at each of `source` [S]."""
+    figure, axes = figures.blank(1.6 + 0.34 * len(source), 1.6 + 0.26 * len(said), title)
+    shades = LinearSegmentedColormap.from_list("shades", [figures.PAPER, figures.BLUE])
+    axes.imshow(weights, cmap=shades, vmin=0, vmax=1, aspect="auto", interpolation="none")
+    axes.set_xticks(range(len(source)), source, rotation=90)
+    axes.set_yticks(range(len(said)), said)
+    axes.xaxis.tick_top()
+    axes.grid(False)
+    axes.tick_params(length=0)
     return figure
