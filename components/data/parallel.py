@@ -78,7 +78,7 @@ class Parallel:
         return {split: -(-len(pairs) // PART) for split, pairs in self.splits.items()}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        numbers = [{token: n for n, token in enumerate(known)} for known in self.vocabularies]
+        numbers = [{token: n for n, token in enumerate(known) if token not in SPECIAL} for known in self.vocabularies]
         for pair in self.splits[split][part * PART : (part + 1) * PART]:
             rows = (numbered(tokens, known, self.length) for tokens, known in zip(pair, numbers, strict=True))
             yield dict(zip(self.columns, rows, strict=True))

@@ -1,4 +1,4 @@
-"""A heat map names its rows and columns by x, and shows every weight."""
+"""A heat map names its rows and columns, by x or by token, and shows every weight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from components import figures
-from components.drawings.attention import heat
+from components.drawings.attention import attention, heat
 
 
 def test_rows_are_queries_and_columns_keys(tmp_path: Path) -> None:
@@ -21,3 +21,14 @@ def test_rows_are_queries_and_columns_keys(tmp_path: Path) -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1.0", "2.0"]
     assert axes.yaxis_inverted()
     assert figures.save(figure, tmp_path / "heat.png").stat().st_size > 5000
+
+
+def test_rows_are_what_was_said_and_columns_what_was_read(tmp_path: Path) -> None:
+    weights = np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
+    figure = attention(weights, ["one", "two", "<eos>"], ["deux", "<eos>"], "Where it looks")
+    (axes,) = figure.axes
+    assert np.array_equal(axes.images[0].get_array(), weights)
+    assert axes.images[0].get_clim() == (0, 1)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "two", "<eos>"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["deux", "<eos>"]
+    assert figures.save(figure, tmp_path / "attention.png").stat().st_size > 2000

@@ -1,0 +1,150 @@
+"""Parallel corpora as rows: tokens, vocabularies that know no future, padding; numbers spelled out in two languages."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.data import parallel as module
+from components.data.dataset import prepare
+from components.data.number_words import NumberWords
+from components.data.parallel import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIAL,
+    UNK,
+    Parallel,
+    joined,
+    lengths,
+    sentence,
+    tokenized,
+    vocabularies,
+)
+from components.data.store import Store
+from components.refusal import Refusal
+
+PAIRS = {
+    "train": [("a b a", "x-y x"), ("b a", "y"), ("c", "x-y-z")],
+    "test": [("a d", "x w <pad> z"), ("a b a b a b", "-y")],
+}
+
+
+class Said:
+    name, licence, source = "said", "CC0", "written here"
+
+    def __init__(self, pairs: dict[str, list[tuple[str, str]]]) -> None:
+        self.given = pairs
+
+    def pairs(self) -> dict[str, list[tuple[str, str]]]:
+        return self.given
+
+
+def corpus(**options) -> Parallel:
+    return Parallel(partial(Said, PAIRS), **options)
+
+
+def rows(data: Parallel, split: str) -> dict[str, list[list[int]]]:
+    examples = [e for part in range(data.parts()[split]) for e in data.examples(split, part)]
+    return {name: [example[name].tolist() for example in examples] for name in ("source", "target")}
+
+
+def test_words_end_at_spaces_and_before_hyphens() -> None:
+    assert tokenized("quatre-vingt-un mille", "word") == ["quatre", "-vingt", "-un", "mille"]
+    assert tokenized("a - b-", "word") == ["a", "-", "b", "-"]
+    assert tokenized("a-b", "char") == ["a", "-", "b"]
+
+
+def test_vocabularies_are_of_the_training_part_by_frequency_each_behind_the_special_ones() -> None:
+    data = corpus()
+    assert data.vocabularies == ([*SPECIAL, "a", "b", "c"], [*SPECIAL, "x", "-y", "-z", "y"])
+    assert vocabularies(data.classes) == data.vocabularies
+    assert SPECIAL == ("<pad>", "<unk>", "<bos>", "<eos>")
+    assert corpus(min_count=2).vocabularies == ([*SPECIAL, "a", "b"], [*SPECIAL, "x", "-y"])
+
+
+def test_rows_are_tokens_end_and_padding_or_cut() -> None:
+    found = rows(corpus(length=5), "test")
+    a, b, unknown, w = 4, 5, UNK, UNK
+    assert found["source"] == [[a, unknown, EOS, PAD, PAD], [a, b, a, b, a]]
+    x = 4
+    assert found["target"][0] == [x, w, UNK, UNK, EOS]  # "<pad>" in a text is none; `z` never stood alone
+    assert lengths(np.array(found["source"])).tolist() == [3, 5]
+
+
+def test_what_looks_special_in_a_text_is_unknown() -> None:
+    data = Parallel(partial(Said, {"train": [("<bos> <pad> a <eos>", "b")]}), length=6)
+    assert rows(data, "train")["source"] == [[UNK, UNK, 4, UNK, EOS, PAD]]
+    assert data.classes.count("<bos>") == 2
+
+
+def test_rows_stand_for_their_text() -> None:
+    pairs = [("eighty-one thousand", "quatre-vingt-un mille"), ("two - three", "deux - trois")]
+    for kind in ("word", "char"):
+        data = Parallel(partial(Said, {"train": pairs}), kind, length=24)
+        for pair, *found in zip(pairs, *rows(data, "train").values(), strict=True):
+            assert tuple(joined(row, known) for row, known in zip(found, data.vocabularies, strict=True)) == pair
+    assert sentence([4, EOS, 4], data.vocabularies[0]) == [data.vocabularies[0][4]]
+    assert BOS not in np.concatenate([*rows(data, "train").values()])
+
+
+def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = corpus(length=4)
+    whole = rows(data, "train")
+    monkeypatch.setattr(module, "PART", 2)
+    assert data.parts() == {"train": 2, "test": 1}
+    assert rows(data, "train") == whole
+    prepare(data, tmp_path)
+    store = Store(tmp_path)
+    assert store.split("train").array("target").tolist() == whole["target"]
+    assert store.manifest["classes"] == data.classes
+
+
+def test_what_can_not_be_is_refused() -> None:
+    with pytest.raises(Refusal, match="said: has no pairs to train on"):
+        Parallel(partial(Said, {"test": PAIRS["test"]})).parts()
+    with pytest.raises(Refusal, match="are no parallel corpus"):
+        vocabularies(["<unk>", "a"])
+    with pytest.raises(Refusal, match="below: there are 100 such numbers, too few for 120 examples"):
+        NumberWords(below=100, train=100, validation=10, test=10)
+
+
+# ------------------------------------------------------------------------------------------------ number words
+
+FRENCH = {
+    0: "zéro",
+    21: "vingt et un",
+    71: "soixante et onze",
+    80: "quatre-vingts",
+    99: "quatre-vingt-dix-neuf",
+    200: "deux cents",
+    201: "deux cent un",
+    1000: "mille",
+    80_000: "quatre-vingt mille",
+}
+
+
+def test_each_number_is_spelled_in_both_languages() -> None:
+    every = NumberWords(below=1001, train=1001, validation=0, test=0)
+    assert set(every.pairs()) == {"train"}
+    french = dict(zip(every.numbers()["train"].tolist(), every.pairs()["train"], strict=True))
+    assert french[99] == ("ninety-nine", "quatre-vingt-dix-neuf")
+    assert {n: french[n][1] for n in FRENCH if n in french} == {n: FRENCH[n] for n in FRENCH if n in french}
+    thousands = NumberWords(below=300_000, train=300, validation=5, test=5).pairs()
+    assert not any("," in text for pairs in thousands.values() for pair in pairs for text in pair)
+
+
+def test_splits_are_disjoint_as_large_as_asked_and_always_the_same() -> None:
+    data = NumberWords(below=5000, train=300, validation=40, test=60)
+    splits = {name: set(numbers.tolist()) for name, numbers in data.numbers().items()}
+    assert {name: len(numbers) for name, numbers in splits.items()} == {"train": 300, "validation": 40, "test": 60}
+    assert len(set().union(*splits.values())) == 400
+    assert max(max(numbers) for numbers in splits.values()) < 5000
+    assert data.pairs() == NumberWords(below=5000, train=300, validation=40, test=60).pairs()
+    other = NumberWords(below=5000, train=300, validation=40, test=60, seed=1)
+    assert set(other.numbers()["test"].tolist()) != splits["test"]
+    sources = [pair[0] for pairs in data.pairs().values() for pair in pairs]
+    assert len(set(sources)) == 400
