@@ -1,4 +1,4 @@
-"""Parallel corpora as rows: tokens, vocabularies that know no future, padding; numbers spelled out in two languages."""
+"""Parallel corpora as rows: tokens, vocabularies that know no future, padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from components.data import parallel as module
 from components.data.dataset import prepare
-from components.data.number_words import NumberWords
 from components.data.parallel import (
     BOS,
     EOS,
@@ -108,43 +107,3 @@ def test_what_can_not_be_is_refused() -> None:
         Parallel(partial(Said, {"test": PAIRS["test"]})).parts()
     with pytest.raises(Refusal, match="are no parallel corpus"):
         vocabularies(["<unk>", "a"])
-    with pytest.raises(Refusal, match="below: there are 100 such numbers, too few for 120 examples"):
-        NumberWords(below=100, train=100, validation=10, test=10)
-
-
-# ------------------------------------------------------------------------------------------------ number words
-
-FRENCH = {
-    0: "zéro",
-    21: "vingt et un",
-    71: "soixante et onze",
-    80: "quatre-vingts",
-    99: "quatre-vingt-dix-neuf",
-    200: "deux cents",
-    201: "deux cent un",
-    1000: "mille",
-    80_000: "quatre-vingt mille",
-}
-
-
-def test_each_number_is_spelled_in_both_languages() -> None:
-    every = NumberWords(below=1001, train=1001, validation=0, test=0)
-    assert set(every.pairs()) == {"train"}
-    french = dict(zip(every.numbers()["train"].tolist(), every.pairs()["train"], strict=True))
-    assert french[99] == ("ninety-nine", "quatre-vingt-dix-neuf")
-    assert {n: french[n][1] for n in FRENCH if n in french} == {n: FRENCH[n] for n in FRENCH if n in french}
-    thousands = NumberWords(below=300_000, train=300, validation=5, test=5).pairs()
-    assert not any("," in text for pairs in thousands.values() for pair in pairs for text in pair)
-
-
-def test_splits_are_disjoint_as_large_as_asked_and_always_the_same() -> None:
-    data = NumberWords(below=5000, train=300, validation=40, test=60)
-    splits = {name: set(numbers.tolist()) for name, numbers in data.numbers().items()}
-    assert {name: len(numbers) for name, numbers in splits.items()} == {"train": 300, "validation": 40, "test": 60}
-    assert len(set().union(*splits.values())) == 400
-    assert max(max(numbers) for numbers in splits.values()) < 5000
-    assert data.pairs() == NumberWords(below=5000, train=300, validation=40, test=60).pairs()
-    other = NumberWords(below=5000, train=300, validation=40, test=60, seed=1)
-    assert set(other.numbers()["test"].tolist()) != splits["test"]
-    sources = [pair[0] for pairs in data.pairs().values() for pair in pairs]
-    assert len(set(sources)) == 400
