@@ -29,7 +29,7 @@ class NumberWords:
         source: Language = "en",
         target: Language = "fr",
         below: Count = 100_000,
-        train: Count = 4000,
+        train: Count = 3000,
         validation: Natural = 500,
         test: Natural = 1000,
         seed: Natural = 0,

@@ -28,8 +28,10 @@ class Translation(Task):
     """Of rows of `data.parallel.Parallel`.
 
     model: factory called with (sources, targets), the sizes of the two vocabularies; its methods: `models/seq2seq.py`.
-    label_smoothing: this share of each target is spread over all tokens (Szegedy et al. 2016). beam, penalty: of the
-    search, `decoding/beam.py`; a beam of 1 is greedy.
+    label_smoothing: this share of each target is spread over all tokens (Szegedy et al. 2016). sampling: the share of
+    the decoder's input that is what the model itself says there, not the truth; it rises from 0 over the first `ramp`
+    steps (scheduled sampling, Bengio et al. 2015; in two passes, which Mihaylova & Martins 2019 found as good and which
+    keep a step parallel). beam, penalty: of the search, `decoding/beam.py`; a beam of 1 is greedy.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("bleu", "max")
@@ -41,10 +43,13 @@ class Translation(Task):
         model: Callable[..., nn.Module],
         optimizer: Callable = adam,
         label_smoothing: Fraction = 0.0,
+        sampling: Fraction = 0.0,
+        ramp: Count = 1000,
         beam: Count = 1,
         penalty: NonNegative = 0.75,
     ) -> None:
         self.model, self.optimizer, self.label_smoothing = model, optimizer, label_smoothing
+        self.sampling, self.ramp = sampling, ramp
         self.beam, self.penalty = beam, penalty
         self.vocabularies: tuple[list[str], list[str]] = ([], [])
         self.length = 0
@@ -56,9 +61,16 @@ class Translation(Task):
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Teacher forcing: cross-entropy in nats, accuracy; means over the target's tokens, padding left out."""
+        """Cross-entropy in nats, accuracy, after the truth or a mix of it; means over the target, padding left out."""
         source, target = shard.batch["source"].long(), shard.batch["target"].long()
-        logits = state.modules["net"](source, shifted(target)).float().flatten(0, 1)
+        net, given = state.modules["net"], shifted(target)
+        share = self.sampling * min(1.0, state.step / self.ramp)
+        if share > 0:
+            with torch.no_grad():
+                own = net(source, given).argmax(2)
+            sampled = torch.rand(given.shape, generator=shard.generator, device=given.device) < share
+            given = torch.where(sampled, shifted(own), given)
+        logits = net(source, given).float().flatten(0, 1)
         wanted = target.flatten()
         loss = F.cross_entropy(logits, wanted, ignore_index=PAD, label_smoothing=self.label_smoothing)
         right = (logits.detach().argmax(1) == wanted)[wanted != PAD].float().mean()

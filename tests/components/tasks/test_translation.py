@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from components import engine, exported
 from components.data.dataset import prepare
@@ -90,6 +92,26 @@ def test_padding_teaches_nothing() -> None:
     assert net.head.weight.grad[PAD].abs().sum() > 0  # said instead of a token it costs
     assert net.source.weight.grad[PAD].abs().max() == 0
     assert net.source.weight.grad[A].abs().max() > 0
+
+
+@pytest.mark.parametrize("step", [0, 5, 10, 1000])
+def test_scheduled_sampling_gives_the_decoder_its_own_words(step: int) -> None:
+    """None at first, a share on the way, all of them from step `ramp` on if the share is 1."""
+    task = Translation(MODELS["attention"], sampling=1.0, ramp=10)
+    state = task.setup(SPEC)
+    state.step = step
+    net, (source, target) = state.modules["net"], SHARD.batch.values()
+    truth = shifted(target)
+    own = shifted(net(source, truth).argmax(2))
+    sampled = torch.rand(truth.shape, generator=torch.Generator()) < min(1.0, step / 10)
+    assert sampled.any() == (step > 0)
+    assert sampled.all() == (step >= 10)
+    logits = net(source, torch.where(sampled, own, truth)).flatten(0, 1)
+    wanted = F.cross_entropy(logits[target.flatten() != PAD], target[target != PAD])
+    assert not torch.equal(own, truth)
+    assert task.loss(state, replace(SHARD, generator=torch.Generator()))[0].item() == pytest.approx(
+        wanted.item(), rel=1e-5
+    )
 
 
 def predicted(task: Translation, state: State, **columns: torch.Tensor) -> dict[str, torch.Tensor]:
