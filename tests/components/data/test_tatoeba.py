@@ -1,0 +1,64 @@
+"""Tatoeba: read from a small file of the test's own, cleaned as the notes clean it, and counted where the real one
+lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from components.data.parallel import SPECIAL, Parallel
+from components.data.tatoeba import Tatoeba, cleaned
+from components.refusal import Refusal
+
+REAL = Path(__file__).parents[4] / "shared" / "data"
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    lines = [f"Say {n // 2}!\tDis {n} \u202f!" for n in range(80)]  # each sentence with two translations
+    file = tmp_path / "tatoeba-fra-eng" / "fra-eng.zip"
+    file.parent.mkdir()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("fra.txt", "\n".join(lines) + "\n")
+    with pytest.raises(Refusal, match="its digest is"):
+        Tatoeba(str(tmp_path)).pairs()
+    monkeypatch.setattr(Tatoeba, "md5", hashlib.md5(file.read_bytes()).hexdigest())
+    return str(tmp_path)
+
+
+def test_marks_are_words_and_spaces_are_spaces() -> None:
+    assert cleaned("Cours\u202f! Va,\xa0Jean.") == "cours ! va , jean ."
+
+
+def test_a_sentence_is_in_one_split_with_all_its_translations(raw: str) -> None:
+    found = Tatoeba(raw, validation=0.1, test=0.2).pairs()
+    assert {name: len(pairs) for name, pairs in found.items()} == {"train": 56, "validation": 8, "test": 16}
+    sentences = [{source for source, _ in pairs} for pairs in found.values()]
+    assert [len(some) for some in sentences] == [28, 4, 8]
+    assert len(set().union(*sentences)) == 40
+    assert sorted(pair for pairs in found.values() for pair in pairs) == sorted(
+        (f"say {n // 2} !", f"dis {n} !") for n in range(80)
+    )
+    assert found == Tatoeba(raw, validation=0.1, test=0.2).pairs()
+    assert found != Tatoeba(raw, validation=0.1, test=0.2, seed=1).pairs()
+    assert sum(map(len, Tatoeba(raw, limit=10, validation=0.2, test=0.2).pairs().values())) == 10
+
+
+def test_shares_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(Refusal, match=r"validation: 0.5 and test: 0.5 leave nothing to train on"):
+        Tatoeba(validation=0.5, test=0.5)
+
+
+@pytest.mark.skipif(not (REAL / "tatoeba-fra-eng").is_dir(), reason=f"the original file is not in {REAL}")
+def test_the_real_file_holds_as_many_pairs_as_it_should() -> None:
+    pairs = Tatoeba(str(REAL)).pairs()
+    assert sum(map(len, pairs.values())) == 142_787
+    assert not {source for source, _ in pairs["train"]} & {source for source, _ in pairs["test"]}
+    data = Parallel(partial(Tatoeba, str(REAL), limit=600, validation=0.01, test=0.01), length=10, min_count=2)
+    assert data.classes[:4] == list(SPECIAL)
+    assert {".", "!", "?"} <= set(data.vocabularies[0])
