@@ -128,7 +128,7 @@ def test_the_transformer_is_torchs_with_copied_weights(rows: tuple[Tensor, Tenso
         if parameter.dim() == 1:  # biases and norms that are no longer 0 and 1
             nn.init.normal_(parameter)
     theirs = nn.Transformer(8, 2, 2, 2, 12, batch_first=True).eval()
-    theirs.encoder.enable_nested_tensor = False
+    theirs.encoder.use_nested_tensor = theirs.encoder.enable_nested_tensor = False
     theirs.encoder.norm = theirs.decoder.norm = None  # which torch has behind its last layers, the paper not
     for ours, layer in zip([*net.encoder, *net.decoder], [*theirs.encoder.layers, *theirs.decoder.layers], strict=True):
         copied(ours.own, layer.self_attn)
