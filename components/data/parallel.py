@@ -111,7 +111,7 @@ def vocabularies(classes: Sequence[str]) -> tuple[list[str], list[str]]:
     """The source's and the target's, of a set's `classes`."""
     begins = [at for at, token in enumerate(classes) if token == SPECIAL[0]]
     if len(begins) != 2 or begins[0] != 0:
-        raise Refusal("data: are no parallel corpus (two vocabularies); use data.parallel.Parallel")
+        raise Refusal("data: no parallel corpus, which has two vocabularies; use data.parallel.Parallel")
     return list(classes[: begins[1]]), list(classes[begins[1] :])
 
 
@@ -127,9 +127,7 @@ def sentence(row: Iterable[int], vocabulary: Sequence[str]) -> list[str]:
 
 def joined(row: Iterable[int], vocabulary: Sequence[str]) -> str:
     """The text that a row stands for."""
-    characters = all(len(token) == 1 for token in vocabulary if token not in SPECIAL)
-    return (
-        "".join(sentence(row, vocabulary))
-        if characters
-        else re.sub(r" (?=-\S)", "", " ".join(sentence(row, vocabulary)))
-    )
+    tokens = sentence(row, vocabulary)
+    if all(len(token) == 1 for token in vocabulary if token not in SPECIAL):  # characters
+        return "".join(tokens)
+    return re.sub(r" (?=-\S)", "", " ".join(tokens))

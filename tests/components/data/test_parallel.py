@@ -105,5 +105,5 @@ def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatc
 def test_what_can_not_be_is_refused() -> None:
     with pytest.raises(Refusal, match="said: has no pairs to train on"):
         Parallel(partial(Said, {"test": PAIRS["test"]})).parts()
-    with pytest.raises(Refusal, match="are no parallel corpus"):
+    with pytest.raises(Refusal, match="data: no parallel corpus"):
         vocabularies(["<unk>", "a"])
