@@ -159,7 +159,7 @@ def learned(request: pytest.FixtureRequest, turned: Store) -> tuple[str, Transla
     task = Translation(MODELS[request.param], partial(adam, lr=0.01))
     spec = Spec(SPEC.columns, tuple(turned.manifest["classes"]), {})
     feeds = [Feed(turned.split(name)) for name in ("train", "validation")]
-    return request.param, task, engine.fit(task, spec, *feeds, epochs=20, batch=50, clip=1.0, evaluate_every=20)
+    return request.param, task, engine.fit(task, spec, *feeds, epochs=30, batch=50, clip=1.0, evaluate_every=30)
 
 
 def test_it_learns_to_turn_a_sequence_round(learned: tuple[str, Translation, engine.Outcome]) -> None:
