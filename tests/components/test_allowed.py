@@ -1,4 +1,4 @@
-"""Code of a user's own: named by a recipe only where TRAINYARD_ALLOW says so, on this process and on real workers."""
+"""Code of a user's own: named by a recipe only where TRAINYARD_ALLOW says so (on workers: test_cluster.py)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from components import allowed, cluster, recipe
-from components.peers import Peers
+from components import allowed, recipe
 from components.refusal import Refusal
 from pipelines import fit
 
@@ -93,26 +91,6 @@ def test_data_of_a_changed_class_are_prepared_anew(lab: Path, monkeypatch: pytes
         places.append(fit.prepared(SECTION))
     assert [own for _, own in places] == [[str(lab)]] * 2
     assert places[0][0] != places[1][0]
-
-
-def width(peers: Peers, section: dict[str, Any]) -> int:
-    return int(recipe.build(section).width)
-
-
-@pytest.mark.cluster(lane=1)
-def test_workers_of_a_cluster_that_knew_nothing_of_it_are_told(
-    cluster_of_two: str, lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRAINYARD_WORKERS", "1")
-    for names, says in (("mylab", None), ("", "TRAINYARD_ALLOW=mylab")):
-        monkeypatch.setenv(allowed.ALLOW, names)
-        spread = lambda: cluster.spread(width, SECTION, name="test", folder=tmp_path / "ray")  # noqa: E731
-        if says is None:
-            assert spread() == 3
-        else:
-            with pytest.raises(Refusal, match=says):
-                spread()
 
 
 def test_a_command_says_what_to_set(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
-from components import cluster, ports
+from components import cluster, ports, recipe
 from components.peers import Peers
 from components.refusal import Refusal
 
@@ -46,6 +47,23 @@ def sums(peers: Peers, values: list[float]) -> tuple[int, list[float], str, int]
 
 def test_it_runs_on_all_in_the_drivers_directory_and_returns_what_the_first_said(two) -> None:
     assert two(sums, [1.0, 2.0]) == (0, [1.0, 2.0], str(Path.cwd()), 1)
+
+
+def width(peers: Peers, section: dict[str, Any]) -> int:
+    sys.path.insert(0, str(Path.cwd()))  # as PYTHONPATH would, which is older than this test
+    return int(recipe.build(section).width)
+
+
+def test_workers_are_told_what_code_is_allowed(two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylab.py").write_text(
+        "class Wide:\n    def __init__(self, width: int) -> None:\n        self.width = width\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINYARD_ALLOW", "mylab")
+    assert two(width, {"use": "mylab.Wide", "width": 3}) == 3
+    monkeypatch.setenv("TRAINYARD_ALLOW", "other")
+    with pytest.raises(Refusal, match="must be allowed by TRAINYARD_ALLOW=mylab"):
+        two(width, {"use": "mylab.Wide", "width": 3})
 
 
 def alone(peers: Peers) -> tuple[int, int]:
@@ -233,6 +251,7 @@ def test_auto_is_the_cluster_that_ray_noted_on_this_machine(tmp_path: Path, monk
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr(cluster, "RUNNING", tmp_path / "ray_current_cluster")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv(*next(iter(cluster.LOOPBACK.items())))  # which connecting sets: it is taken back
     joined: list[str] = []
     monkeypatch.setattr("ray.init", lambda address, **options: joined.append(address))
     with socket.create_server(("127.0.0.1", 0)) as head:
