@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from components import ports, prestart, recipe
+from components import journal, ports, prestart, recipe
 from components.data.store import Store
 from components.journal import STAGE_LOG, Journal
 from pipelines.run import local_cluster
@@ -269,6 +269,7 @@ def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(work
     for number in range(2):  # nights before
         old = runs / f"finetune-{number:016x}"
         (old / "0" / "checkpoint-00000001").mkdir(parents=True)
+        journal.describe(old, "finetune", "glyphs-to-digits")
         Journal(old / STAGE_LOG).write("end", status="FINISHED")
         os.utime(old / STAGE_LOG, (0, number))
     said = workspace.trainyard("retrain")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from components.data.raw import fetch
+from components.data.raw import Originals, fetch
 from components.ranges import Count, Open, Seed
 from components.refusal import Refusal
 
@@ -24,8 +25,12 @@ class Tatoeba:
     name = "tatoeba-fra-eng"
     licence = "CC BY 2.0"
     source = "tatoeba.org, by manythings.org/anki, version of 2017-09-29; the copy in github.com/genimind/seq2seq"
-    address = "https://raw.githubusercontent.com/genimind/seq2seq/843b8bc40396fbea4ac9171097122aacfc8b9660/fra-eng.zip"
-    md5 = "c49e6073dca8524c9230ee8f68c3cf32"
+    originals: ClassVar[Originals] = {
+        "fra-eng.zip": (
+            "https://raw.githubusercontent.com/genimind/seq2seq/843b8bc40396fbea4ac9171097122aacfc8b9660/fra-eng.zip",
+            "c49e6073dca8524c9230ee8f68c3cf32",
+        )
+    }
 
     def __init__(
         self,
@@ -41,7 +46,8 @@ class Tatoeba:
         self.limit, self.validation, self.test, self.seed = limit, validation, test, seed
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
-        file = fetch(self.folder, "fra-eng.zip", self.address, self.md5)
+        ((name, known),) = self.originals.items()
+        file = fetch(self.folder, name, *known)
         with zipfile.ZipFile(file) as archive:
             lines = archive.read("fra.txt").decode("utf-8").splitlines()[: self.limit]
         both = [tuple(cleaned(text) for text in line.split("\t")[:2]) for line in lines]

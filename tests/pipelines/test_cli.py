@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
         ("return None", 0, "atexit"),
         ("return 3", 3, "atexit"),
         ("raise Refusal('a: wrong; put it right')", 2, "trainyard: a: wrong; put it right"),
-        ("raise KeyboardInterrupt", 130, "goes on from the last checkpoint"),
+        ("raise KeyboardInterrupt", 130, "what was saved is kept"),
         ("raise ZeroDivisionError('a mistake')", 1, "ZeroDivisionError: a mistake"),
     ],
 )

@@ -286,10 +286,10 @@ def test_raw_files_that_a_recipe_needs(clinic: Path) -> None:
 
 def test_every_set_of_original_files_is_listed(clinic: Path) -> None:
     """Those that take a folder of raw data, and nothing else, name what they read there in plain constants."""
-    from components.data import bccd, cifar, cifar_jpeg, fashion_mnist, photos, time_machine
+    from components.data import bccd, cifar, cifar_jpeg, fashion_mnist, photos, tatoeba, time_machine
 
     classes = [bccd.BCCD, cifar.CIFAR10, cifar.CIFAR100, cifar_jpeg.CIFAR10JPEG, fashion_mnist.FashionMNIST]
-    classes += [fashion_mnist.MNIST, photos.Photos, time_machine.TimeMachine]
+    classes += [fashion_mnist.MNIST, photos.Photos, tatoeba.Tatoeba, time_machine.TimeMachine]
     found = {one.folder: one for one in originals.found("params.yaml")}
     assert {f"data/raw/{one.name}" for one in classes} == set(map(str, found))
     for one in classes:

@@ -86,7 +86,7 @@ def test_a_stage_and_a_recipe_tidy_up_when_they_end(
     monkeypatch.setattr(stage.prestart, "more", lambda workers: None)
     monkeypatch.setattr(stage, "mirrored", lambda *folders: nullcontext())
     monkeypatch.setattr(stage, "sampled", lambda lines: nullcontext())
-    monkeypatch.setattr(stage, "provenance", dict)
+    monkeypatch.setattr(stage, "provenance", lambda lock: {})
     folders = []
     for number in range(4):
         with stage.stage("pretrain", {"name": "vision"}, {"number": number}, [], title=title) as current:

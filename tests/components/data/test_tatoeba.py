@@ -27,7 +27,8 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         archive.writestr("fra.txt", "\n".join(lines) + "\n")
     with pytest.raises(Refusal, match="its digest is"):
         Tatoeba(str(tmp_path)).pairs()
-    monkeypatch.setattr(Tatoeba, "md5", hashlib.md5(file.read_bytes()).hexdigest())
+    known = {"fra-eng.zip": ("", hashlib.md5(file.read_bytes()).hexdigest())}
+    monkeypatch.setattr(Tatoeba, "originals", known)
     return str(tmp_path)
 
 
