@@ -28,7 +28,7 @@ RECIPES = sorted(path for path in ROOT.glob("pipelines/*/*.yaml") if path.name !
 TINY = {"epochs": 3, "batch": 20, "shards": 2, "log_every": 2, "checkpoint_seconds": 0.05}
 SMALL = {  # data set -> arguments that make it so
     "data.curve.Curve": {"train": 50, "test": 100},
-    "data.digits.Digits": {"labels": 200, "validation": 60},
+    "data.digits.Digits": {"labels": 120, "validation": 60},
     "data.gaussians.Gaussians": {"per_class": 32},
     "data.glyphs.Glyphs": {"per_class": 6, "validation": 2},
     "data.number_words.NumberWords": {"below": 500, "train": 200, "validation": 40, "test": 40},
