@@ -22,7 +22,7 @@ from pathlib import Path
 from components import cluster, ports, tracker
 from components.home import RAW
 from components.refusal import Refusal
-from pipelines import originals
+from pipelines import originals, targets
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna")
 LOCK = Path("requirements.lock")
@@ -117,8 +117,11 @@ def _some(items: list[str], most: int = 4) -> str:
 def _repository() -> Iterator[Line]:
     if shutil.which("git") is None:
         yield BAD, "git is missing: DVC needs it; install it with your system's packages"
-    if not Path(".dvc").is_dir():
-        yield BAD, "no .dvc folder here: run trainyard in the root of the repository, or dvc init"
+    try:
+        targets.check_repository()
+    except Refusal as refusal:
+        yield BAD, str(refusal)
+        return
         return
     config = Path(".dvc/config")
     wanted = re.search(r"^\s*html_template\s*=\s*(\S+)", config.read_text() if config.is_file() else "", re.MULTILINE)

@@ -36,6 +36,7 @@ def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{_only('git', tmp_path / 'bin')}")
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copy(ROOT / "requirements.lock", tmp_path)
     return tmp_path
@@ -114,7 +115,10 @@ def test_it_answers_at_once_and_imports_nothing_heavy(clinic: Path) -> None:
 
 def test_outside_a_repository(clinic: Path) -> None:
     shutil.rmtree(".dvc")
-    assert "no .dvc folder" in only(consult(1), "BAD")
+    assert ".dvc: no such folder; run trainyard in the root" in only(consult(1), "BAD")
+    Path(".dvc").mkdir()
+    Path(".git").rmdir()
+    assert "dvc wants a git repository here; git init" in only(consult(1), "BAD")
 
 
 def test_without_git(clinic: Path) -> None:
@@ -140,7 +144,7 @@ def test_locks_of_the_living_the_dead_and_the_damaged(clinic: Path) -> None:
     assert only(consult(1), "BAD") == ".dvc/tmp/rwlock is damaged: rm .dvc/tmp/rwlock"
     lock.write_text('{"write": {}, "read": {}}')
     index = Path(".git/index.lock")
-    index.parent.mkdir()
+    index.parent.mkdir(exist_ok=True)
     index.touch()
     consult(0)  # a git command may be at work
     os.utime(index, (time.time() - 120,) * 2)
