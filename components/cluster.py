@@ -26,7 +26,7 @@ from typing import Any
 from components import ports
 from components.allowed import ALLOW
 from components.background import beside
-from components.refusal import Later, PeerLost, Refusal, Stopped, of_machine
+from components.refusal import Later, PeerLost, Refusal, Stopped, first_line, of_machine
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
 RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own note of one here
@@ -86,8 +86,8 @@ def connect() -> None:
         try:
             ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
         except Exception as error:  # it gives itself 30 s, and has no type of its own for this
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise Later(f"Ray did not start on this machine ({reason}); try again when it is less busy") from None
+            told = f"Ray did not start on this machine ({first_line(error)}); try again when it is less busy"
+            raise Later(told) from None
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # what it would log as an error, `spread` raises
 

@@ -101,7 +101,7 @@ class Stage:
         example."""
         import numpy as np
 
-        example = self.folder / "example.npz"
+        example, whole = self.folder / "example.npz", digest(folder)
         np.savez(example, **inputs)  # type: ignore[arg-type]
 
         def specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
@@ -110,8 +110,8 @@ class Stage:
         self.journal.write(
             "model",
             name=name,
-            path=str(journal.keep(self.folder, Path(folder), digest(folder)).resolve()),
-            digest=digest(folder),
+            path=str(journal.keep(self.folder, Path(folder), whole).resolve()),
+            digest=whole,
             inputs=specs(inputs),
             outputs=specs(outputs),
             example=str(example),
