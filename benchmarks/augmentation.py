@@ -30,10 +30,10 @@ def pictures(side: int, count: int) -> np.ndarray:
 def batch(side: int, count: int) -> Callable[[], None]:
     import torch
 
-    from components import allocator
     from components.augment.crop import RandomResizedCrop
     from components.augment.flip import RandomHorizontalFlip
     from components.augment.jitter import ColorJitter
+    from components.cluster import allocator
 
     allocator.keep_freed_memory()
     torch.set_num_threads(CORES)

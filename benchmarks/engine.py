@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks import race
 
 if TYPE_CHECKING:
-    from components.peers import Peers
+    from components.training.peers import Peers
 
 BATCH, CLASSES, SIDE = 128, 10, 28
 SYSTEMS = ("lenet", "resnet")
@@ -70,7 +70,7 @@ def bare(system: str, count: int, precision: str, ours: bool = False) -> Callabl
     import torch
     from torch.nn.functional import cross_entropy
 
-    from components import allocator
+    from components.cluster import allocator
 
     x, y = tensors(count)
     net = network(system)
@@ -98,12 +98,15 @@ def bare(system: str, count: int, precision: str, ours: bool = False) -> Callabl
 def engine(system: str, count: int, precision: str, peers: Peers | None = None) -> Callable[[], None]:
     import torch
 
-    from components import allocator, journal, optimizers, tracking
-    from components.data.feed import Feed
-    from components.data.store import Column, Store, write_manifest, write_part
-    from components.engine import fit
-    from components.task import Spec
+    from components import optimizers
+    from components.cluster import allocator
+    from components.runs import journal
+    from components.storage.feed import Feed
+    from components.storage.store import Column, Store, write_manifest, write_part
     from components.tasks.classification import Classification
+    from components.tracking import mirror
+    from components.training.engine import fit
+    from components.training.task import Spec
 
     allocator.keep_freed_memory()
     folder = Path(tempfile.mkdtemp(prefix="trainyard-bench-"))
@@ -122,7 +125,7 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
     feed = Feed(Store(folder).split("train"))
     runs = iter(range(1000))
     if peers is None or peers.rank == 0:
-        tracking.Mirror(folder).thread.start()  # follows until the process ends
+        mirror.Mirror(folder).thread.start()  # follows until the process ends
     options = {"epochs": 1, "batch": BATCH, "precision": precision, "shards": peers.size if peers else 1}
 
     def epoch() -> None:
@@ -267,7 +270,7 @@ MAKERS: dict[str, Callable[..., Callable[[], None]]] = {
 
 def serve(contender: str, system: str, count: int, precision: str) -> None:
     if contender in ("pair", "sockets"):
-        from components import peers
+        from components.training import peers
 
         return peers.fork(pair, 2, system, count, precision, os.dup(0), contender == "pair")
     return race.serve(MAKERS[contender](system, count, precision))

@@ -35,21 +35,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components import engine, journal, optimizers
+from components import optimizers
 from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
-from components.data.dataset import prepare
-from components.data.feed import Feed
-from components.data.store import Column, Store
 from components.models.alexnet import AlexNet
 from components.models.googlenet import GoogLeNet
 from components.models.lenet import LeNet
 from components.models.nin import NiN
 from components.models.resnet import ResNet
 from components.models.vgg import VGG
-from components.peers import Peers
-from components.task import Spec
+from components.runs import journal
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Column, Store
 from components.tasks.classification import Classification
+from components.training import engine
+from components.training.peers import Peers
+from components.training.task import Spec
 
 STRETCH, DROPPED = 8, 1  # steps between two readings of the loss, an epoch; stretches that warm up
 DEVICE = torch.device("cuda", 0)

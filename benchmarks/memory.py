@@ -20,8 +20,8 @@ PER_CLASS, TIMES, ALLOWED = 400, 10, 1.10
 
 
 def prepare(folder: Path, per_class: int) -> int:
-    from components.data.dataset import prepare
     from components.data.glyphs import Glyphs
+    from components.storage.dataset import prepare
 
     manifest = prepare(Glyphs(per_class=per_class, validation=0), folder)
     return int(manifest["splits"]["train"]["rows"])
@@ -30,13 +30,15 @@ def prepare(folder: Path, per_class: int) -> int:
 def train(folder: Path, per_class: int) -> int:
     from functools import partial
 
-    from components import allocator, engine, optimizers
-    from components.augment.offline import statistics
-    from components.data.feed import Feed
-    from components.data.store import Store
+    from components import optimizers
+    from components.augment.copies import statistics
+    from components.cluster import allocator
     from components.models.mlp import MLP
-    from components.task import Spec
+    from components.storage.feed import Feed
+    from components.storage.store import Store
     from components.tasks.classification import Classification
+    from components.training import engine
+    from components.training.task import Spec
 
     allocator.keep_freed_memory()
     store = Store(folder)

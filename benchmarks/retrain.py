@@ -27,14 +27,15 @@ import numpy as np
 import psutil
 import yaml
 
-from components import journal, recipe
-from components.data.dataset import prepare
 from components.data.digits import Digits
-from components.data.store import Store
-from components.ports import answers
-from components.promotion import Candidate, Gate, judge
-from pipelines import chaos
-from pipelines.run import local_cluster
+from components.network import answers
+from components.recipes import recipe
+from components.runs import journal
+from components.storage.dataset import prepare
+from components.storage.store import Store
+from components.verdicts.gate import Candidate, Gate, judge
+from pipelines.commands import chaos
+from pipelines.commands.run import local_cluster
 
 SMALL = {
     "data.source.per_class": 40,

@@ -1,10 +1,10 @@
 """Does the search pay? Epochs until it has what random search has in the end: `python -m benchmarks.search`.
 
 LeNet on Fashion-MNIST (the original files, in data/raw/fashion-mnist), learning rate and batch size. A trial is a fit
-of 9 epochs on 10,000 labels, scored on 10,000 validation pictures, by `pipelines.trial.epoch`:
+of 9 epochs on 10,000 labels, scored on 10,000 validation pictures, by `pipelines.workers.rungs.epoch`:
 
 random: as many trials as the search, their values drawn evenly, all of them to the end
-search: `components.proposals.Study`: TPE proposes, ASHA lets the best third go on after one and three epochs
+search: `components.search.proposals.Study`: TPE proposes, ASHA lets the best third go on after one and three epochs
 
 For each seed of the search: its epochs up to the end of the first trial that went all the way and scored at least what
 random search's best did, over all epochs of random search. The random trials are shared: each seed takes some of them.
@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from components import recipe
-from components.proposals import Study
-from components.refusal import Diverged, Refusal
-from components.trials import Trial
+from components.errors import Diverged, Refusal
+from components.recipes import recipe
+from components.search.proposals import Study
+from components.search.trials import Trial
 
 EPOCHS, AIM = 9, 1 / 3
 FRESH = 1000  # first of the seeds that judge afresh
@@ -136,24 +136,24 @@ def alone() -> None:
     """In a process of its own: one thread."""
     import torch
 
-    from components import allocator
+    from components.cluster import allocator
 
     torch.set_num_threads(1)
     allocator.keep_freed_memory()
 
 
 def prepared(folder: str) -> None:
-    from components.peers import Peers
-    from pipelines import training
+    from components.training.peers import Peers
+    from pipelines.workers import training
 
     training.ready(Peers(), DATA, folder, SECTION["task"])
 
 
 def epoch_of(folder: str, values: dict[str, Any], rung: int, name: str, seed: int = 0) -> dict[str, float]:
-    from pipelines import trial
+    from pipelines.workers import rungs
 
     given = {"prepared": f"{folder}/prepared", "augmented": f"{folder}/augmented", "folder": f"{folder}/fits/{name}"}
-    return trial.epoch(values, 1, rung, section=SECTION, seed=seed, epochs=EPOCHS, **given)
+    return rungs.epoch(values, 1, rung, section=SECTION, seed=seed, epochs=EPOCHS, **given)
 
 
 def afresh(folder: str, values: dict[str, Any], fits: int) -> list[float]:

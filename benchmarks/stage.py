@@ -33,7 +33,7 @@ def entered(peers: object) -> float:
 
 def one() -> None:
     """In a process of its own: prints the seconds of each part."""
-    from pipelines.stage import seconds, stage
+    from pipelines.stage.context import seconds, stage
 
     with stage("bench", {"name": "bench"}, {"started": time.time()}, []) as run:
         called = time.time()
@@ -52,14 +52,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.one:
         return one()
-    from components import tracking
-    from pipelines.run import local_cluster
-    from pipelines.stage import work
+    from components.tracking import mirror
+    from pipelines.commands.run import local_cluster
+    from pipelines.stage.context import work
 
     command = [sys.executable, "-m", "benchmarks.stage", "--one"]
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ["PYTHONPATH"] = str(ROOT)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), local_cluster(), tracking.following(work() / "runs"):
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), local_cluster(), mirror.following(work() / "runs"):
         found = []
         for _ in range(given.rounds + 1):
             asked = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

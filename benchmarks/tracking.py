@@ -21,7 +21,8 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks import race
-from components import ports, tracker, tracking
+from components import network
+from components.tracking import mirror, server
 
 CONTENDERS = ("none", "alive", "down", "mute")
 
@@ -30,11 +31,13 @@ def contender(name: str, steps: int) -> None:
     import torch
 
     from benchmarks.engine import CLASSES, SIDE, network, pictures
-    from components import allocator, engine, journal
-    from components.data.feed import Feed
-    from components.data.store import Column, Split, write_part
-    from components.task import Spec
+    from components.cluster import allocator
+    from components.runs import journal
+    from components.storage.feed import Feed
+    from components.storage.store import Column, Split, write_part
     from components.tasks.classification import Classification
+    from components.training import engine
+    from components.training.task import Spec
 
     torch.set_num_threads(1)
     allocator.keep_freed_memory()
@@ -66,7 +69,7 @@ def contender(name: str, steps: int) -> None:
 
 def follow(folder: Path) -> None:
     """Sends what is new below `folder` until standard input ends."""
-    tracking.Mirror(folder).thread.start()
+    mirror.Mirror(folder).thread.start()
     sys.stdin.read()
 
 
@@ -83,14 +86,14 @@ def main() -> None:
     if given.contender:
         contender(given.contender, given.steps)
         return
-    folder, port = tempfile.mkdtemp(), ports.free_port()
-    command = tracker.server(port, f"sqlite:///{folder}/server.db", f"{folder}/kept")
+    folder, port = tempfile.mkdtemp(), network.free_port()
+    command = server.server_command(port, f"sqlite:///{folder}/server.db", f"{folder}/kept")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    server = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
     mute = socket.create_server(("127.0.0.1", 0))
-    places = {"alive": port, "down": ports.free_port(), "mute": mute.getsockname()[1]}
+    places = {"alive": port, "down": network.free_port(), "mute": mute.getsockname()[1]}
     try:
-        ports.answers(f"127.0.0.1:{port}", patience=90)
+        network.answers(f"127.0.0.1:{port}", patience=90)
         arguments = ["--steps", str(given.steps), "--contender"]
         commands = {name: ["benchmarks.tracking", *arguments, name] for name in CONTENDERS}
         uris = {name: {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{place}"} for name, place in places.items()}
@@ -98,7 +101,7 @@ def main() -> None:
         with closing(sqlite3.connect(f"{folder}/server.db")) as database:
             (arrived,) = database.execute("SELECT COUNT(*) FROM metrics").fetchone()
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
         mute.close()
     print("| tracker | seconds | of none |\n|---|---|---|")
     for name in CONTENDERS:

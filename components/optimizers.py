@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import optim
 
-from components.ranges import Fraction, NonNegative, Positive
+from .recipes.ranges import Fraction, NonNegative, Positive
 
 Parameters = Iterable[Any]
 

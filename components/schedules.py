@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from components.ranges import Count, Fraction, Proportion
+from .recipes.ranges import Count, Fraction, Proportion
 
 
 def constant(step: int, steps: int, *, warmup: Fraction = 0.0) -> float:

@@ -1,3 +1,3 @@
-from pipelines.cli import run
+from pipelines.commands.cli import run
 
 run()

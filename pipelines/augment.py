@@ -10,14 +10,14 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import recipe
-from components.data.store import Store
-from components.json_file import write_json
+from components.files import write_json
+from components.recipes import recipe
+from components.storage.store import Store
 from pipelines import prepare
-from pipelines.stage import stage
+from pipelines.stage.context import stage
 
 if TYPE_CHECKING:
-    from components.peers import Peers
+    from components.training.peers import Peers
 
 PREPARED, OUT = "data/prepared", "data/augmented"
 ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that trains on it
@@ -60,8 +60,8 @@ def normalise(peers: Peers, store: Store, folder: Path) -> int:
 
     Of pictures with their profile, by which new data are compared with those a model was trained on.
     """
-    from components.augment.offline import Moments, statistics
-    from components.data.drift import Profile, profile
+    from components.augment.copies import Moments, statistics
+    from components.verdicts.drift import Profile, profile
 
     train = store.split("train")
     found: dict[str, Any] = {"count": len(train)}
@@ -75,7 +75,7 @@ def normalise(peers: Peers, store: Store, folder: Path) -> int:
 
 def derive(peers: Peers, store: Store, folder: Path, transforms: list[dict[str, Any]], copies: int, seed: int) -> int:
     """Writes `copies` changed copies of the training split as a data set of their own; returns how many pictures."""
-    from components.augment.offline import Copies
+    from components.augment.copies import Copies
 
     if copies == 0:
         return 0
@@ -85,6 +85,6 @@ def derive(peers: Peers, store: Store, folder: Path, transforms: list[dict[str, 
 
 def preview(store: Store, path: Path, transforms: list[dict[str, Any]], seed: int) -> None:
     """Draws what training makes of some pictures, from a random stream of its own."""
-    from components.augment.offline import preview as draw
+    from components.augment.copies import preview as draw
 
     draw(path, store, [recipe.build(section) for section in transforms], seed)

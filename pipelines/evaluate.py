@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from components import figures
-from components.data.store import Split, Store
-from components.json_file import write_json
+from components.drawings import figures
+from components.files import write_json
 from components.metrics import comparison
-from pipelines import diagnoses, report
+from components.storage.store import Split, Store
 from pipelines.finetune import ARMS, PREPARED
-from pipelines.stage import digest, stage, table
+from pipelines.reports import report
+from pipelines.stage import diagnoses
+from pipelines.stage.context import digest, stage, table
 
 MISTAKES = "plots/mistakes.svg"
 
@@ -26,7 +27,7 @@ def main(params: dict[str, Any]) -> None:
         split, classes = Store(PREPARED).split("test"), Store(PREPARED).manifest["classes"]
         truth = split.array("label")
         models = [str(folder) for arm in ARMS for folder in folders[arm]]
-        scored = run.spread("pipelines.training.score", models, PREPARED, "test", parts=len(models))
+        scored = run.spread("pipelines.workers.training.score", models, PREPARED, "test", parts=len(models))
         arms = {arm: [scored.pop(0) for _ in folders[arm]] for arm in ARMS}
         losses = {arm: [scores["loss"] for scores, *_ in found] for arm, found in arms.items()}
         correct = {arm: np.stack([said["label"] == truth for _, said, _ in found]) for arm, found in arms.items()}

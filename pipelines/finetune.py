@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components import recipe
+from components.recipes import recipe
 from pipelines import pretrain
-from pipelines.results import BEST, read_json
-from pipelines.stage import history, stage
+from pipelines.stage.context import history, stage
+from pipelines.stage.outputs import BEST, read_json
 
 PREPARED, AUGMENTED = "data/prepared/target", "data/augmented/target"
 ARMS = ("finetuned", "scratch")
@@ -26,8 +26,8 @@ def main(params: dict[str, Any]) -> None:
             out = f"models/{arm}/{seed}"
             fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
             run.child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
-        shards = recipe.filled("engine.fit", sections["finetuned"]["fit"])["shards"]
-        run.spread("pipelines.training.train_all", fits, PREPARED, AUGMENTED, parts=max(len(fits), shards))
+        shards = recipe.filled("training.engine.fit", sections["finetuned"]["fit"])["shards"]
+        run.spread("pipelines.workers.training.train_all", fits, PREPARED, AUGMENTED, parts=max(len(fits), shards))
         for fit in fits:
             run.close(Path(fit["run"]), model=fit["out"])
         history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})

@@ -20,17 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from components import allowed, cluster, figures, journal, recipe, tuning
-from components.data.dataset import own_files
-from components.json_file import write_json
-from components.refusal import Refusal
-from components.trials import Trial, best, describe
-from pipelines import diagnoses
-from pipelines.check import check_recipe
-from pipelines.stage import Stage, bytes_digest, code_digest, history, stage, table, work
+from components.cluster import spread
+from components.drawings import figures
+from components.errors import Refusal
+from components.files import write_json
+from components.recipes import allowed, recipe
+from components.runs import journal
+from components.search import ray_tune
+from components.search.trials import Trial, best, describe
+from components.storage.dataset import own_files
+from pipelines.stage import diagnoses
+from pipelines.stage.check import check_recipe
+from pipelines.stage.context import Stage, bytes_digest, code_digest, history, stage, table, work
 
 RESULTS = Path("results")
-RUNGS = {kind: f"pipelines.trial.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
+RUNGS = {kind: f"pipelines.workers.rungs.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
 LEVEL = 0.95  # of the interval
 
 
@@ -45,12 +49,14 @@ def main(path: str) -> None:
         section = {"task": given["task"], "fit": given["fit"]}
         try:
             if "tune" in given:
-                ready = run.spread("pipelines.training.ready", given["data"], str(data), given["task"])
+                ready = run.spread("pipelines.workers.training.ready", given["data"], str(data), given["task"])
                 section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
             fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
-            trained = recipe.filled("engine.fit", section["fit"])
+            trained = recipe.filled("training.engine.fit", section["fit"])
             shards = trained["shards"]
-            found = run.spread("pipelines.training.from_data_to_scores", given["data"], str(data), fit, parts=shards)
+            found = run.spread(
+                "pipelines.workers.training.from_data_to_scores", given["data"], str(data), fit, parts=shards
+            )
         finally:
             run.input(data / "prepared")  # of a fit that fails, too
         metrics = summed(found)
@@ -101,14 +107,14 @@ def searched(
         raise Refusal(f"tune.{by}: the data have no validation split to score on; give the data one, or tune.folds")
     trial = {"section": section, "prepared": f"{data}/prepared", "augmented": f"{data}/augmented", "seed": seed}
     monitor, more = ready["monitor"], {"folds": {"count": tune[by]}, "epochs": {"epochs": tune[by]}}
-    trials = tuning.search(
+    trials = ray_tune.search(
         RUNGS[by],
         {"trials": trial | more.get(by, {})},
         run.folder,
         rungs=tune[by],
         monitor=monitor,
         cumulative=by == "epochs",
-        gpu=cluster.plan().gpu,
+        gpu=spread.plan().gpu,
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, out.name, trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import recipe
-from components.data import dataset as datasets
-from pipelines.stage import stage
+from components.recipes import recipe
+from components.storage import dataset as datasets
+from pipelines.stage.context import stage
 
 if TYPE_CHECKING:
-    from components.peers import Peers
+    from components.training.peers import Peers
 
 OUT = "data/prepared"
 SIDE_BY_SIDE = 8  # workers that draw or decode, at most, where nobody says how many

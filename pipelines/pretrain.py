@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from components import recipe
-from components.json_file import write_json
-from pipelines import diagnoses
-from pipelines.stage import history, stage
+from components.files import write_json
+from components.recipes import recipe
+from pipelines.stage import diagnoses
+from pipelines.stage.context import history, stage
 
 PREPARED, AUGMENTED = "data/prepared/source", "data/augmented/source"
 MODEL = "models/pretrain"
@@ -17,8 +17,8 @@ def main(params: dict[str, Any]) -> None:
     section = section_of(params)
     with stage("pretrain", params, section | {"seed": params["seed"]}, inputs=[PREPARED, AUGMENTED]) as run:
         fit = {"section": section, "run": str(run.folder), "out": MODEL, "seed": params["seed"]}
-        shards = recipe.filled("engine.fit", section["fit"])["shards"]
-        found = run.spread("pipelines.training.examined", fit, PREPARED, AUGMENTED, parts=shards)
+        shards = recipe.filled("training.engine.fit", section["fit"])["shards"]
+        found = run.spread("pipelines.workers.training.examined", fit, PREPARED, AUGMENTED, parts=shards)
         scores = found["scores"]
         write_json("metrics/pretrain.json", scores)
         history("plots/pretrain.csv", {"pretrain": run.folder})

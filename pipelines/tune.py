@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components import cluster, diagnosis, tuning
-from components.data.store import Store
-from components.json_file import write_json
-from components.trials import Trial, best, describe
-from pipelines import diagnoses, finetune, pretrain
+from components.cluster import spread
+from components.files import write_json
+from components.search import ray_tune
+from components.search.trials import Trial, best, describe
+from components.storage.store import Store
+from components.verdicts import diagnosis
+from pipelines import finetune, pretrain
 from pipelines.finetune import ARMS, AUGMENTED, PREPARED
-from pipelines.stage import stage, table
+from pipelines.stage import diagnoses
+from pipelines.stage.context import stage, table
 
 MONITOR = ("accuracy", "max")
 
@@ -28,13 +31,13 @@ def main(params: dict[str, Any]) -> None:
             run.trial(name, folder, trial.values, trial.arm, trial.rungs)
             run.tell(f"{trial.arm} trial {trial.number}: {describe(trial)}")
 
-        found = tuning.search(
-            "pipelines.trial.fold",
+        found = ray_tune.search(
+            "pipelines.workers.rungs.fold",
             {arm: {"section": section, **given} for arm, section in sections.items()},
             run.folder,
             rungs=folds,
             monitor=MONITOR,
-            gpu=cluster.plan().gpu,
+            gpu=spread.plan().gpu,
             on_trial=ended,
             seed=seed,
             **params["tune"]["search"],

@@ -13,7 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
-from components import cluster
+from components.cluster import spread
 
 torch.set_num_threads(1)
 
@@ -43,16 +43,16 @@ def no_driver_is_forked():
     """Leaves Ray's cluster with the file that joined it: others fork, and a child that frees what Ray's threads hold,
     which it has not got, may end in SIGABRT."""
     yield
-    cluster.disconnect()
+    spread.disconnect()
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory):
     """A file to copy, MLflow's database without a run: to make one takes 2 s of a processor."""
-    from components import tracker
+    from components.tracking import server
 
     folder = tmp_path_factory.mktemp("store")
-    tracker.client(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    server.client(f"sqlite:///{folder}/mlflow.db").search_experiments()
     return folder / "mlflow.db"
 
 
@@ -61,10 +61,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory):
     """A folder of prepared digits (500 for training, the rest for testing), with its statistics beside it."""
     import json
 
-    from components.augment.offline import statistics
-    from components.data.dataset import prepare
+    from components.augment.copies import statistics
     from components.data.digits import Digits
-    from components.data.store import Store
+    from components.storage.dataset import prepare
+    from components.storage.store import Store
 
     folder = tmp_path_factory.mktemp("digits")
     prepare(Digits(labels=500, size=16), folder / "prepared")
@@ -77,7 +77,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def cluster_of_two():
     """The address of the test run's one Ray cluster (two CPUs, loopback); RAY_ADDRESS names it meanwhile."""
-    from pipelines.run import local_cluster
+    from pipelines.commands.run import local_cluster
 
     with local_cluster(cpus=2) as address:
         yield address

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from components import ports
+from components import network
 from tests.workspace import BIN
 
 ADMIN, TRAINER = "admin-secret-9f2c", "trainer-secret-7a1d"  # passwords that must be seen nowhere
@@ -45,7 +45,7 @@ def running(
 
 def wait_for(process: subprocess.Popen, port: int, log: Path, patience: float = 120) -> None:
     until = time.monotonic() + patience
-    while not ports.answers(f"127.0.0.1:{port}"):
+    while not network.answers(f"127.0.0.1:{port}"):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
         time.sleep(0.2)
@@ -96,9 +96,9 @@ def create_database(port: int, patience: float = 30) -> None:
 @dataclass
 class Team:
     folder: Path
-    database: int = field(default_factory=ports.free_port)
-    store: int = field(default_factory=ports.free_port)
-    tracker: int = field(default_factory=ports.free_port)
+    database: int = field(default_factory=network.free_port)
+    store: int = field(default_factory=network.free_port)
+    tracker: int = field(default_factory=network.free_port)
     bucket: str = "trainyard"
 
     @property

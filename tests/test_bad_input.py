@@ -1,6 +1,6 @@
 """Bad input of every kind, through the front door: one line that says what, where and what to do; exit code 2.
 
-Wrong values in recipes have a table of their own (tests/pipelines/test_check.py). What is mended instead of refused:
+Wrong values in recipes have a table of their own (tests/pipelines/stage/test_check.py). What is mended instead of refused:
 odd picture modes (test_image_folder.py), boxes without an area (test_bccd.py), a damaged checkpoint (test_engine.py).
 """
 
@@ -25,17 +25,21 @@ import pytest
 import torch
 from PIL import Image
 
-from components import checkpoint, engine, exported, optimizers, recipe
-from components.data import dataset, idx, raw
-from components.data.feed import Feed
-from components.data.store import Column, Store
+from components import optimizers
 from components.models.lenet import LeNet
 from components.models.resnet import ResNet
-from components.peers import Peers
-from components.task import State
+from components.originals import fetch, idx
+from components.recipes import recipe
+from components.storage import dataset
+from components.storage.feed import Feed
+from components.storage.store import Column, Store
 from components.tasks.classification import Classification
-from pipelines import finetune, prepare, training
-from pipelines.cli import _called, answered
+from components.training import checkpoint, engine, exported
+from components.training.peers import Peers
+from components.training.task import State
+from pipelines import finetune, prepare
+from pipelines.commands.cli import _called, answered
+from pipelines.workers import training
 
 ROOT = Path(__file__).parent.parent
 Door = Callable[[], Any]
@@ -302,13 +306,13 @@ def fetched(folder: Path) -> Door:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return lambda: raw.fetch("raw", "a.gz", f"http://127.0.0.1:{port}/a.gz", "0" * 32, wait_s=0)
+    return lambda: fetch.fetch("raw", "a.gz", f"http://127.0.0.1:{port}/a.gz", "0" * 32, wait_s=0)
 
 
 def changed_original(folder: Path) -> Door:
     (folder / "raw").mkdir()
     (folder / "raw" / "a.txt").write_text("another text")
-    return lambda: raw.fetch("raw", "a.txt", "http://127.0.0.1/a.txt", "0" * 64)
+    return lambda: fetch.fetch("raw", "a.txt", "http://127.0.0.1/a.txt", "0" * 64)
 
 
 CASES = [
@@ -561,7 +565,7 @@ def test_a_file_that_may_not_grow_is_refused_and_leaves_nothing_half_written(tmp
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        "from pipelines.cli import answered; from pipelines import prepare; from components.peers import Peers\n"
+        "from pipelines.commands.cli import answered; from pipelines import prepare; from components.training.peers import Peers\n"
         "section = {'use': 'data.digits.Digits', 'labels': 100, 'size': 8}\n"
         "sys.exit(answered(lambda: prepare.write(Peers(), {'out': section}) and 0))"
     )

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from components import checkpoint, engine, exported, journal, recipe
-from components.data.feed import Feed
-from components.data.store import Store
-from components.peers import Peers, fork
+from components.recipes import recipe
+from components.runs import journal
+from components.storage.feed import Feed
+from components.storage.store import Store
+from components.training import checkpoint, engine, exported
+from components.training.peers import Peers, fork
 from pipelines import augment, finetune, prepare, pretrain
-from pipelines.training import specification
+from pipelines.workers.training import specification
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")

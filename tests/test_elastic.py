@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components import journal
-from components.cluster import LOOPBACK
-from components.peers import Peers
-from pipelines.run import BIN, local_cluster
-from pipelines.training import train_all
+from components.cluster.spread import LOOPBACK
+from components.runs import journal
+from components.training.peers import Peers
+from pipelines.commands.run import BIN, local_cluster
+from pipelines.workers.training import train_all
 
 pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]
 FIT = {"epochs": 100, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seconds": 1e6}  # saved on notice alone
@@ -33,7 +33,7 @@ DRIVER = """
     fit = {"section": section, "run": str(out / "run"), "out": str(out / "model"), "seed": 0}
     prepared = [f"{digits}/prepared", f"{digits}/augmented"]
     places = {"folder": out / "ray", "notice": out / "run" / "save"}
-    cluster.spread("pipelines.training.train_all", [fit], *prepared, name="elastic", **places)
+    cluster.spread("pipelines.workers.training.train_all", [fit], *prepared, name="elastic", **places)
 """
 
 

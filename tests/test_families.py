@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from components import ports, prestart, tracker
+from components import network
+from components.cluster import prestart
+from components.tracking import server
 from tests.workspace import Workspace, clone
 
 CHANGES = {
@@ -50,21 +52,21 @@ pytestmark = pytest.mark.cluster(lane=1)
 @pytest.fixture(scope="module")
 def workspace(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     made = clone(tmp_path_factory.mktemp("families"), CHANGES)
-    port = ports.free_port()
-    command = tracker.server(port, f"sqlite:///{made.folder}/mlflow.db", made.folder / "artifacts")
+    port = network.free_port()
+    command = server.server_command(port, f"sqlite:///{made.folder}/mlflow.db", made.folder / "artifacts")
     with (made.folder / "tracker.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=made.folder, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, cwd=made.folder, stdout=log, stderr=log, start_new_session=True)
     made.environment |= SECRETS | {
         "MLFLOW_TRACKING_URI": f"http://somebody:canary-address-6e@127.0.0.1:{port}",
         "RAY_ADDRESS": cluster_of_two,
         prestart.KEPT: cluster_of_two,
     }
     try:
-        assert ports.answers(f"127.0.0.1:{port}", patience=90)
+        assert network.answers(f"127.0.0.1:{port}", patience=90)
         yield made
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +210,7 @@ def test_a_failure_leaks_nothing(workspace: Workspace) -> None:
 
 
 def test_a_tracker_that_is_gone_leaks_nothing(workspace: Workspace) -> None:
-    gone = f"http://somebody:canary-address-6e@127.0.0.1:{ports.free_port()}"
+    gone = f"http://somebody:canary-address-6e@127.0.0.1:{network.free_port()}"
     said = workspace.trainyard("sync", code=2, MLFLOW_TRACKING_URI=gone)
     assert "nothing is lost, try again later" in said
     said += workspace.trainyard("doctor", code=1, MLFLOW_TRACKING_URI=gone)

@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 import yaml
 
-from components import journal, ports, prestart, recipe
-from components.data.store import Store
-from components.journal import STAGE_LOG, Journal
-from pipelines.run import local_cluster
+from components import network
+from components.cluster import prestart
+from components.recipes import recipe
+from components.runs import journal
+from components.runs.journal import STAGE_LOG, Journal
+from components.storage.store import Store
+from pipelines.commands.run import local_cluster
 from tests.workspace import Workspace, clone
 
 SMALL = {
@@ -106,7 +109,7 @@ def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -
 def test_the_registered_model_predicts_as_it_was_evaluated(workspace: Workspace) -> None:
     code = """
 import mlflow, numpy as np
-from components.data.store import Store
+from components.storage.store import Store
 model = mlflow.pyfunc.load_model("models:/glyphs-to-digits/1")
 images = Store("data/prepared/target").split("test").array("image")
 print("names", model.metadata.signature.inputs.input_names())
@@ -186,7 +189,7 @@ def test_bad_input_gets_one_line_and_leaves_everything_alone(workspace: Workspac
 @pytest.fixture(scope="module")
 def pages(workspace: Workspace) -> Iterator[str]:
     """What `trainyard ui` prints; its server runs meanwhile."""
-    port = ports.free_port()
+    port = network.free_port()
     command = [sys.executable, "-m", "pipelines", "ui", "--port", str(port)]
     server = subprocess.Popen(
         command,
@@ -203,7 +206,7 @@ def pages(workspace: Workspace) -> Iterator[str]:
         line = server.stdout.readline()
         assert line, f"the server ended: {said}"
         said += line
-    assert ports.answers(f"127.0.0.1:{port}", patience=90)
+    assert network.answers(f"127.0.0.1:{port}", patience=90)
     yield said
     os.killpg(server.pid, signal.SIGTERM)
     server.wait(30)

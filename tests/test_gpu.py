@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from components import checkpoint, engine, exported
-from components.data.store import Store
-from components.peers import Peers
+from components.storage.store import Store
+from components.training import checkpoint, engine, exported
+from components.training.peers import Peers
 from tests import test_contract as contract
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -20,8 +20,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.refusal import Refusal
-from pipelines import cli, crontime, schedule
+from components.errors import Refusal
+from pipelines.commands import cli, crontime, schedule
 from tests.workspace import BIN
 
 ROOT = Path(__file__).parent.parent

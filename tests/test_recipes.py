@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components import recipe
-from pipelines import targets
-from pipelines.check import check_flagship, check_recipe
+from components.recipes import recipe
+from pipelines.stage import dvc_files
+from pipelines.stage.check import check_flagship, check_recipe
 from tests.test_house import FILES, imports, name_of
 
 ROOT = Path(__file__).parent.parent
@@ -82,26 +82,39 @@ def test_dvc_reads_every_file() -> None:
 def test_stages_are_named_as_dvc_names_them(file: Path) -> None:
     start = "" if file.parent == ROOT else f"{file.relative_to(ROOT)}:"
     theirs = {address.removeprefix(start) for address in stages() if address.rpartition(":")[0] == start.rstrip(":")}
-    assert theirs == set(targets.names(str(file))) - {"fit"}
+    assert theirs == set(dvc_files.names(str(file))) - {"fit"}
 
 
 # ------------------------------------------------------------------------------------------------ code dependencies
 
 # What can't change what a stage writes: no stage runs again for these, nor for what they alone import.
 NEUTRAL = {
-    *("components.cluster", "components.prestart", "components.allocator", "components.ports"),  # where, and how fast
-    *("components.refusal", "components.ranges", "pipelines.check"),  # what is refused
-    *("components.figures", "components.drawings"),  # how a picture looks, not what it shows
-    *("components.journal", "components.json_file"),  # write down what they are given
-    "components.recipe",  # passes on values, which DVC compares itself
-    "components.allowed",  # finds a user's own code, which is the user's to name in `deps`
-    "pipelines.results",  # reads back what is an output of a stage
-    "pipelines.stage",  # what stands around the work: locks, seconds, tracking, tables
-    *("components.diagnosis", "pipelines.diagnoses"),  # what is said of a run, which is no output of its stage
-    "pipelines.report",  # a view, which `trainyard report` writes at any time
+    *(
+        "components.cluster.spread",
+        "components.cluster.prestart",
+        "components.cluster.allocator",
+        "components.network",
+    ),  # where, and how fast
+    *("components.errors", "components.recipes.ranges", "pipelines.stage.check"),  # what is refused
+    *("components.drawings.figures", "components.drawings"),  # how a picture looks, not what it shows
+    *("components.runs.journal", "components.files"),  # write down what they are given
+    "components.recipes.recipe",  # passes on values, which DVC compares itself
+    "components.recipes.allowed",  # finds a user's own code, which is the user's to name in `deps`
+    "pipelines.stage.outputs",  # reads back what is an output of a stage
+    "pipelines.stage.context",  # what stands around the work: locks, seconds, tracking, tables
+    *(
+        "components.verdicts.diagnosis",
+        "pipelines.stage.diagnoses",
+    ),  # what is said of a run, which is no output of its stage
+    "pipelines.reports.report",  # a view, which `trainyard report` writes at any time
 }
 # At work where a recipe has a section `tune`.
-SEARCH = {"pipelines.trial", "components.proposals", "components.trials", "components.tuning"}
+SEARCH = {
+    "pipelines.workers.rungs",
+    "components.search.proposals",
+    "components.search.trials",
+    "components.search.ray_tune",
+}
 # Imported by a stage, but at work in an earlier one, whose outputs are dependencies.
 ELSEWHERE: dict[str, set[str]] = {
     "pretrain": {"pipelines.prepare", "pipelines.augment"},

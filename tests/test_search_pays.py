@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.search import EPOCHS, SPACE, Step, chosen, drawn, interval, reached, searched, through
-from components.refusal import Diverged
+from components.errors import Diverged
 
 
 class Peak:

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from components import journal, ports, tracking
-from components.cluster import LOOPBACK
-from pipelines import schedule
-from pipelines.run import BIN, local_cluster
+from components import network
+from components.cluster.spread import LOOPBACK
+from components.runs import journal
+from components.tracking import mirror
+from pipelines.commands import schedule
+from pipelines.commands.run import BIN, local_cluster
 from tests.services import ADMIN, SECRETS, TRAINER, Team, team
 from tests.test_elastic import node
 from tests.workspace import Workspace, clone
@@ -62,14 +64,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, services: Team) -> Works
 @pytest.fixture(scope="module")
 def cluster(services: Team, workspace: Workspace) -> Iterator[tuple[str, str]]:
     """(address of the head, address of its Jobs API): a head of one CPU that others may join, and knows the tracker."""
-    port = ports.free_port()
+    port = network.free_port()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_ADDRESS", *LOOPBACK):
             patch.delenv(name, raising=False)
         for name, value in (services.client | services.s3 | {"PYTHONPATH": str(workspace.folder)}).items():
             patch.setenv(name, value)
         with local_cluster(cpus=1, loopback=False, jobs=port) as address:
-            assert ports.answers(f"127.0.0.1:{port}", 60)
+            assert network.answers(f"127.0.0.1:{port}", 60)
             yield address, f"http://127.0.0.1:{port}"
 
 
@@ -143,12 +145,12 @@ def test_postgres_has_every_point_once(
     for name, value in services.client.items():
         monkeypatch.setenv(name, value)
     runs = workspace.folder / ".trainyard" / "runs"
-    tracking.Mirror(runs).send()  # what the server, on a busy machine, had not taken when the job ended
+    mirror.Mirror(runs).send()  # what the server, on a busy machine, had not taken when the job ended
     points = []
     for file in runs.rglob(journal.RUN):
         run = json.loads((file.parent / "mirror.json").read_text())["run"]
         records = [record for log in file.parent.glob("*.log") for record in journal.read(log)]
-        points += [(run, m.key, m.step, m.value, m.timestamp) for record in records for m in tracking._metrics(record)]
+        points += [(run, m.key, m.step, m.value, m.timestamp) for record in records for m in mirror._metrics(record)]
     kept = services.sql("SELECT run_uuid, key, step, value, timestamp FROM metrics")
     assert len(kept) > 500
     assert sorted(kept) == sorted(set(points))

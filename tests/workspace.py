@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import chaos
+from pipelines.commands import chaos
 
 BIN = Path(sys.executable).parent
 

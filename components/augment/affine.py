@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.augment.draws import interval, uniform
-from components.ranges import Fraction, NonNegative, Positive
+from ..recipes.ranges import Fraction, NonNegative, Positive
+from .draws import interval, uniform
 
 
 class Amounts(NamedTuple):

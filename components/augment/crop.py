@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.augment.draws import below, interval
-from components.ranges import Count, Positive, Proportion
+from ..recipes.ranges import Count, Positive, Proportion
+from .draws import below, interval
 
 ATTEMPTS = 10  # as in torchvision: then the largest middle piece of an allowed ratio
 

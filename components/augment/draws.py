@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from components.refusal import Refusal
+from ..errors import Refusal
 
 
 def uniform(low: float, high: float, count: int, generator: torch.Generator) -> Tensor:

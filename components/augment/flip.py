@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.augment.draws import uniform
-from components.ranges import Fraction
+from ..recipes.ranges import Fraction
+from .draws import uniform
 
 
 class RandomHorizontalFlip:

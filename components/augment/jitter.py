@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from components.augment.draws import each, on_host, uniform
-from components.ranges import NonNegative
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import NonNegative
+from .draws import each, on_host, uniform
 
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601, as torchvision rounds them)
 Change = Callable[[Tensor, Tensor], Tensor]

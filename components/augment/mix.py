@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.ranges import Positive
+from ..recipes.ranges import Positive
 
 
 class MixUp:

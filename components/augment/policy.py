@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.augment.draws import each, on_host, uniform
-from components.augment.jitter import change_brightness, change_contrast, change_saturation
-from components.ranges import Natural
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Natural
+from .draws import each, on_host, uniform
+from .jitter import change_brightness, change_contrast, change_saturation
 
 BINS = 31  # of a magnitude: 0 to 30
 MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")

@@ -22,11 +22,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from components.data.archive import combined_digest, members
-from components.data.raw import Originals
-from components.data.store import Column
-from components.ranges import Count
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..originals.archive import combined_digest, members
+from ..originals.fetch import Originals
+from ..recipes.ranges import Count
+from ..storage.store import Column
 
 WIDTH, HEIGHT = 640, 480
 PART = 16  # pictures of a part file: few, for what is derived from them may be slow

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from components.data.archive import pieces
-from components.data.choice import Choice
-from components.data.raw import Originals, fetch
-from components.data.store import Column
-from components.ranges import Count, Natural
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..originals.archive import pieces
+from ..originals.fetch import Originals, fetch
+from ..recipes.ranges import Count, Natural
+from ..storage.choice import Choice
+from ..storage.store import Column
 
 PIXELS = 3 * 32 * 32
 BLOCK = 1024  # rows that are read at a time, 3 MB

@@ -21,13 +21,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from components.data.archive import combined_digest, members
-from components.data.choice import Choice
-from components.data.cifar import CIFAR10
-from components.data.raw import Originals
-from components.data.store import Column
-from components.ranges import Count, Natural
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..originals.archive import combined_digest, members
+from ..originals.fetch import Originals
+from ..recipes.ranges import Count, Natural
+from ..storage.choice import Choice
+from ..storage.store import Column
+from .cifar import CIFAR10
 
 LARGEST, WHOLE = 1 << 20, 128 << 20  # bytes of a file, and of all: the originals have at most 2 kB, and 55 MB in all
 ROWS_PER_PART = 16384  # 50 MB

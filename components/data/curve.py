@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from components.data.store import Column
-from components.ranges import Count, NonNegative, Positive, Seed
+from ..recipes.ranges import Count, NonNegative, Positive, Seed
+from ..storage.store import Column
 
 PART = 8192  # rows
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from components.data.order import balanced
-from components.data.store import Column
-from components.ranges import Count, Natural
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Natural
+from ..storage.order import balanced
+from ..storage.store import Column
 
 SIDE, LEVELS = 8, 16
 TOTAL = 1797

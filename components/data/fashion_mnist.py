@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from components.data import idx
-from components.data.choice import Choice
-from components.data.raw import Originals, fetch
-from components.data.store import Column
-from components.ranges import Count, Natural
+from ..originals import idx
+from ..originals.fetch import Originals, fetch
+from ..recipes.ranges import Count, Natural
+from ..storage.choice import Choice
+from ..storage.store import Column
 
 ROWS_PER_PART = 65536  # 51 MB
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from components.data.store import Column
-from components.ranges import Count, Natural, Positive
+from ..recipes.ranges import Count, Natural, Positive
+from ..storage.store import Column
 
 PART = 8192  # points
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from components.data.digits import SIDE, bilinear, enlarged
-from components.data.store import Column
-from components.ranges import Count, Natural
+from ..recipes.ranges import Count, Natural
+from ..storage.store import Column
+from .digits import SIDE, bilinear, enlarged
 
 CLASSES = string.digits + string.ascii_uppercase
 FONTS = (

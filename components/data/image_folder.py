@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from components.data.order import stratified
-from components.data.store import Column
-from components.ranges import Count, Fraction, Natural, Open
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Fraction, Natural, Open
+from ..storage.order import stratified
+from ..storage.store import Column
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # others are passed over
 VALIDATION = ("validation", "valid", "val")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.data.text import letters
+from .text import letters
 
 
 class Manual:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from components.ranges import Count, Natural
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Natural
 
 Language = Literal["de", "en", "es", "fr", "it", "nl", "pt"]
 

@@ -15,10 +15,10 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from components.data.store import Column
-from components.data.text import UNKNOWN, vocabulary
-from components.ranges import Count
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count
+from ..storage.store import Column
+from .text import UNKNOWN, vocabulary
 
 PAD, UNK, BOS, EOS = range(4)
 SPECIAL = ("<pad>", UNKNOWN, "<bos>", "<eos>")  # numbers PAD, UNK, BOS, EOS of every vocabulary

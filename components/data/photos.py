@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from components.data.raw import Originals, fetch
-from components.data.store import Column
-from components.ranges import Count
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..originals.fetch import Originals, fetch
+from ..recipes.ranges import Count
+from ..storage.store import Column
 
 EMBEDDED = ("china.jpg", "flower.jpg")  # scikit-learn's
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from components.data.dataset import Dataset
-from components.data.store import Column
-from components.ranges import Count, NonNegative, Proportion
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, NonNegative, Proportion
+from ..storage.dataset import Dataset
+from ..storage.store import Column
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from components.data.digits import SIDE, TOTAL, bilinear, enlarged
-from components.data.order import permuted
-from components.data.store import Column
-from components.ranges import Count, Natural
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Natural
+from ..storage.order import permuted
+from ..storage.store import Column
+from .digits import SIDE, TOTAL, bilinear, enlarged
 
 PART = 50  # scenes of a part file: few, for what is derived from them may be slow
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}  # of the handwritten examples

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from components.data.store import Column
-from components.ranges import Count, NonNegative, Positive, Seed
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, NonNegative, Positive, Seed
+from ..storage.store import Column
 
 PART = 8192  # rows
 

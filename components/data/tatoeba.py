@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from components.data.raw import Originals, fetch
-from components.ranges import Count, Open, Seed
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..originals.fetch import Originals, fetch
+from ..recipes.ranges import Count, Open, Seed
 
 
 class Tatoeba:

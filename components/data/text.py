@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from components.data.store import Column
-from components.ranges import Count, Fraction
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Fraction
+from ..storage.store import Column
 
 UNKNOWN = "<unk>"  # number 0 of every vocabulary
 PART = 65536  # rows

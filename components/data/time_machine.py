@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from components.data.raw import Originals, fetch
-from components.data.text import letters
+from ..originals.fetch import Originals, fetch
+from .text import letters
 
 
 class TimeMachine:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from components.figures import BLUE, INK, ORANGE, PAPER, legend, styled
-from components.refusal import Refusal
+from ..errors import Refusal
+from .figures import BLUE, INK, ORANGE, PAPER, legend, styled
 
 TRUE, FOUND = BLUE, ORANGE
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from components import figures
-from components.figures import Interval
+from . import figures
+from .figures import Interval
 
 PLACES = (  # of a name, in points from its own: right of it or left, level or further down and up
     *((7.0, 4.0, "left"), (7.0, -12.0, "left"), (7.0, 16.0, "left")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from components import figures
+from . import figures
 
 
 @figures.styled

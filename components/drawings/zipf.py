@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from components import figures
+from . import figures
 
 
 @figures.styled

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from components.ranges import Count, Positive, Proportion
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Positive, Proportion
 
 
 class BatchNorm(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.metrics.classification import bootstrap
+from .classification import bootstrap
 
 
 def accuracy(correct: np.ndarray, level: float = 0.95, draws: int = 2000) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.refusal import Refusal
+from ..errors import Refusal
 
 
 def frechet_distance(real: np.ndarray, made: np.ndarray) -> float:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from components.layers.initial import rectified, scaled
-from components.ranges import Count, Fraction, Positive
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..layers.initial import rectified, scaled
+from ..recipes.ranges import Count, Fraction, Positive
 
 SMALLEST = 65  # pixels a side: what leaves the last pooling its 3
 

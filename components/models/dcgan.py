@@ -12,8 +12,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from components.ranges import Count
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count
 
 
 class Generator(nn.Module):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from components.ranges import Count
+from ..recipes.ranges import Count
 
 
 class Generator(nn.Module):

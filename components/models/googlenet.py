@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from components.layers.initial import rectified, scaled
-from components.ranges import Positive
+from ..layers.initial import rectified, scaled
+from ..recipes.ranges import Positive
 
 # Of each block: 1x1; 1x1 and 3x3; 1x1 and 5x5; 1x1 after pooling. Stages halve the picture between them.
 STAGES = (

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from components.refusal import Refusal
+from ..errors import Refusal
 
 SMALLEST = 12  # pixels a side: what leaves one for the last pooling
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from components.ranges import Count, Fraction
+from ..recipes.ranges import Count, Fraction
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 

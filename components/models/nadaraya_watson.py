@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from components.ranges import Positive
+from ..recipes.ranges import Positive
 
 
 class NadarayaWatson(nn.Module):

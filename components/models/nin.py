@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from components.layers.initial import scaled
-from components.ranges import Fraction, Positive
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..layers.initial import scaled
+from ..recipes.ranges import Fraction, Positive
 
 SMALLEST = 67  # pixels a side: what leaves one for the last pooling
 

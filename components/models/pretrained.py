@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from components.refusal import Refusal
+from ..errors import Refusal
 
 HEAD = "head."
 SHOWN = 4  # tensors that a line names

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from components.ranges import Count, Fraction
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Fraction
 
 
 class ProposalCNN(nn.Module):

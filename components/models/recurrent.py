@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.ranges import Count, Fraction, Natural
+from ..recipes.ranges import Count, Fraction, Natural
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 STATES = ("hidden", "cell")  # what is kept from step to step; "cell" by an LSTM alone

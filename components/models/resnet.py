@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.ranges import Count, Fraction
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..recipes.ranges import Count, Fraction
 
 SAFE = 16  # input channels
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from components.data.parallel import PAD, lengths
-from components.layers.attention import Additive, DotProduct
-from components.ranges import Count, Fraction
-from components.refusal import Refusal
+from ..data.parallel import PAD, lengths
+from ..errors import Refusal
+from ..layers.attention import Additive, DotProduct
+from ..recipes.ranges import Count, Fraction
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 STATES = ("hidden", "cell")  # "cell" of an LSTM alone

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.data.parallel import PAD
-from components.layers.attention import MultiHead
-from components.layers.positions import sinusoids
-from components.ranges import Count, Fraction
-from components.refusal import Refusal
+from ..data.parallel import PAD
+from ..errors import Refusal
+from ..layers.attention import MultiHead
+from ..layers.positions import sinusoids
+from ..recipes.ranges import Count, Fraction
 
 States = dict[str, Tensor]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from components.layers.batch_norm import BatchNorm
-from components.layers.initial import rectified
-from components.ranges import Count, Fraction
-from components.refusal import Refusal
+from ..errors import Refusal
+from ..layers.batch_norm import BatchNorm
+from ..layers.initial import rectified
+from ..recipes.ranges import Count, Fraction
 
 
 class VGG(nn.Module):

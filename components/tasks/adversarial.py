@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components import exported
-from components.data.order import mixed
-from components.meter import SHARD_GRADIENT
-from components.metrics.generative import coverage, frechet_distance, inception_score, nearest
-from components.optimizers import adam
-from components.ranges import Count, Fraction, Positive
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
-from components.update import Update
+from ..errors import Refusal
+from ..metrics.generative import coverage, frechet_distance, inception_score, nearest
+from ..optimizers import adam
+from ..recipes.ranges import Count, Fraction, Positive
+from ..storage.order import mixed
+from ..training import exported
+from ..training.meter import SHARD_GRADIENT
+from ..training.task import Batch, Shard, Spec, State, Task
+from ..training.update import Update
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,8 +150,8 @@ class Adversarial(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """The first examples by number, so that one can be followed from epoch to epoch."""
-        from components.drawings.mosaic import mosaic
-        from components.drawings.points import scatter
+        from ..drawings.mosaic import mosaic
+        from ..drawings.points import scatter
 
         made, real = predictions[self.column], targets[self.column]
         if self.column == "image":

@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.metrics.classification import confusion, scores
-from components.models import pretrained
-from components.optimizers import sgd
-from components.ranges import Count, Fraction, NonNegative
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
+from ..errors import Refusal
+from ..metrics.classification import confusion, scores
+from ..models import pretrained
+from ..optimizers import sgd
+from ..recipes.ranges import Count, Fraction, NonNegative
+from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
-    from components.update import Update
+    from ..training.update import Update
 
 
 class Classification(Task):
@@ -126,7 +126,7 @@ class Classification(Task):
 
     def draw(self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, Any]:
         """The confusion matrix."""
-        from components import figures
+        from ..drawings import figures
 
         counts = confusion(predictions["label"], targets["label"], len(self.classes))
         return {"confusion": figures.confusion(counts, self.classes, "Confusion")}

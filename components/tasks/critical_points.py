@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.optimizers import sgd
-from components.ranges import Count, Natural, NonNegative, Positive
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
-from components.tasks.classification import Classification
-from components.update import Update
+from ..errors import Refusal
+from ..optimizers import sgd
+from ..recipes.ranges import Count, Natural, NonNegative, Positive
+from ..training.task import Batch, Shard, Spec, State, Task
+from ..training.update import Update
+from .classification import Classification
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,7 +170,7 @@ class CriticalPoints(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        from components.drawings.spectrum import convergence, section
+        from ..drawings.spectrum import convergence, section
 
         if "basis" not in state.tables:
             return {}

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.optimizers import adam
-from components.ranges import Count, Positive
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
-from components.tasks.regression import Regression
+from ..errors import Refusal
+from ..optimizers import adam
+from ..recipes.ranges import Count, Positive
+from ..training.task import Batch, Shard, Spec, State, Task
+from .regression import Regression
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ class Forecast(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """One step against the truth; the error over k; the series beside its predictions of several k."""
-        from components import figures
+        from ..drawings import figures
 
         ahead, time, y = predictions["ahead"], targets["time"], targets["y"]
         error = errors(ahead, y, time)

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.models.nadaraya_watson import NadarayaWatson
-from components.optimizers import adam
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
-from components.tasks.regression import Regression, inputs
+from ..errors import Refusal
+from ..models.nadaraya_watson import NadarayaWatson
+from ..optimizers import adam
+from ..training.task import Batch, Shard, Spec, State, Task
+from .regression import Regression, inputs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from components.update import Update
+    from ..training.update import Update
 
 KNOWN = "examples"  # float64 [N, 2 + D], by row: the row's number, y, x
 
@@ -90,7 +90,7 @@ class KernelRegression(Task):
         """A regression's pictures; where x is one number, the attention weights as well, both sides sorted by x."""
         drawn = self.regression.draw(state, predictions, targets)
         if "fit" in drawn:
-            from components.drawings.attention import heat
+            from ..drawings.attention import heat
 
             net, known = state.modules["net"], np.sort(state.tables[KNOWN][:, 2:], axis=0)
             device = next((p.device for p in net.parameters()), None)

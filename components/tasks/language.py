@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.data.text import encoded, following, joined, kind_of, tokenized
-from components.metrics.language import scores
-from components.optimizers import adamw
-from components.ranges import Natural
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
+from ..data.text import encoded, following, joined, kind_of, tokenized
+from ..errors import Refusal
+from ..metrics.language import scores
+from ..optimizers import adamw
+from ..recipes.ranges import Natural
+from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

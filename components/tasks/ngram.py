@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.data.text import encoded, following, joined, kind_of, tokenized
-from components.metrics.language import scores
-from components.ranges import Count, Natural, Positive
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
-from components.update import Update
+from ..data.text import encoded, following, joined, kind_of, tokenized
+from ..errors import Refusal
+from ..metrics.language import scores
+from ..recipes.ranges import Count, Natural, Positive
+from ..training.task import Batch, Shard, Spec, State, Task
+from ..training.update import Update
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,7 +151,7 @@ class NGram(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Frequency against rank of what was counted, and a text sampled from it."""
-        from components.drawings.zipf import zipf
+        from ..drawings.zipf import zipf
 
         counts = {name: state.tables[f"{k}-grams"][1] for k, name in enumerate(NAMES[: self.n], 1)}
         return {"zipf": zipf(counts, "Frequency against rank"), "sample": self.sampled(state)}

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.data.proposals import Search
-from components.layers.boxes import clip, crops, decode, encode, iou, nms
-from components.metrics.detection import average_precision
-from components.optimizers import sgd
-from components.ranges import Count, Fraction, NonNegative, Positive
-from components.task import Batch, Shard, Spec, State, Task
+from ..data.proposals import Search
+from ..layers.boxes import clip, crops, decode, encode, iou, nms
+from ..metrics.detection import average_precision
+from ..optimizers import sgd
+from ..recipes.ranges import Count, Fraction, NonNegative, Positive
+from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -230,7 +230,7 @@ class RCNN(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        from components.drawings.boxes import Boxes, detections
+        from ..drawings.boxes import Boxes, detections
 
         pictures = list(targets["image"][:SHOWN])
         true = [Boxes(boxes) for boxes in targets["boxes"][:SHOWN]]

@@ -10,11 +10,11 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.metrics.regression import scores
-from components.optimizers import adam
-from components.ranges import Positive
-from components.refusal import Refusal
-from components.task import Batch, Shard, Spec, State, Task
+from ..errors import Refusal
+from ..metrics.regression import scores
+from ..optimizers import adam
+from ..recipes.ranges import Positive
+from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ class Regression(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Prediction against truth; where x is one number, both over x as well."""
-        from components.drawings.fit import against, over
+        from ..drawings.fit import against, over
 
         x, y, said = targets["x"].reshape(len(targets["x"]), -1), targets["y"], predictions["y"]
         drawn: dict[str, Figure | str] = {"against": against(said, y, "Prediction against truth")}

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.losses.style import gram, total_variation
-from components.models.pretrained import tensors
-from components.models.vgg import Convolutions
-from components.optimizers import adam
-from components.ranges import NonNegative
-from components.refusal import Refusal, closest
-from components.task import Batch, Shard, Spec, State, Task
+from ..errors import Refusal, closest
+from ..losses.style import gram, total_variation
+from ..models.pretrained import tensors
+from ..models.vgg import Convolutions
+from ..optimizers import adam
+from ..recipes.ranges import NonNegative
+from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -140,7 +140,7 @@ class StyleTransfer(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        from components.drawings.gallery import gallery
+        from ..drawings.gallery import gallery
 
         names = ["content", *(f"style {i}" if self.rows > 2 else "style" for i in range(1, self.rows))]
         return {"canvas": gallery([*targets["image"], predictions["image"][0]], [*names, "stylised"])}

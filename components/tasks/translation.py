@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.data.parallel import BOS, EOS, PAD, UNK, joined, sentence, vocabularies
-from components.decoding.beam import beam_search
-from components.metrics.language import scores
-from components.metrics.translation import bleu, exact_match
-from components.optimizers import adam
-from components.ranges import Count, Fraction, NonNegative
-from components.task import Batch, Shard, Spec, State, Task
+from ..data.parallel import BOS, EOS, PAD, UNK, joined, sentence, vocabularies
+from ..decoding.beam import beam_search
+from ..metrics.language import scores
+from ..metrics.translation import bleu, exact_match
+from ..optimizers import adam
+from ..recipes.ranges import Count, Fraction, NonNegative
+from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,7 +120,7 @@ class Translation(Task):
         source, _, said = max(shown, key=lambda row: np.count_nonzero(row[2]))
         weights = self.weights(state, source, said)
         if weights is not None:
-            from components.drawings.attention import attention
+            from ..drawings.attention import attention
 
             read, written = (
                 [known[number] for number in row if number != PAD]

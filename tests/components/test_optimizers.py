@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from components import optimizers, recipe
+from components import optimizers
+from components.recipes import recipe
 
 STEPS = 50
 

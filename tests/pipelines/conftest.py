@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import figures
-from components.json_file import write_json
-from pipelines.stage import table
+from components.drawings import figures
+from components.files import write_json
+from pipelines.stage.context import table
 
 ROOT = Path(__file__).parent.parent.parent
 TRIALS = [  # arm, learning rate, batch, accuracy, folds seen

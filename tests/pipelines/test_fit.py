@@ -15,10 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-from components import cluster, journal, ports, prestart, tracker
-from components.journal import Journal
-from components.refusal import Refusal
-from pipelines import fit, stage, ui
+from components import network
+from components.cluster import prestart, spread
+from components.errors import Refusal
+from components.runs import journal
+from components.runs.journal import Journal
+from components.tracking import server
+from pipelines import fit
+from pipelines.commands import ui
+from pipelines.stage import context
 from tests.pipelines.yard import in_this_process
 
 MODELS = {"softmax": "models.softmax.Softmax", "mlp": "models.mlp.MLP"}
@@ -40,10 +45,10 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         in_this_process(patch.setattr)
-        for owner, name in ((cluster, "connect"), (prestart, "more")):
+        for owner, name in ((spread, "connect"), (prestart, "more")):
             patch.setattr(owner, name, lambda *_: None)
-        patch.setattr(stage.Stage, "model", lambda *_, **__: None)  # registered, which takes seconds
-        patch.setattr(cluster, "plan", lambda *_: SimpleNamespace(workers=1, gpu=False))
+        patch.setattr(context.Stage, "model", lambda *_, **__: None)  # registered, which takes seconds
+        patch.setattr(spread, "plan", lambda *_: SimpleNamespace(workers=1, gpu=False))
         (folder / "pipelines/small").mkdir(parents=True)
         Path("params.yaml").write_text("name: flagship\n")
         Path("pipelines/small/dvc.yaml").touch()
@@ -58,7 +63,7 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
 
 def runs() -> list[Any]:
     """Of the family, the newest first."""
-    client = tracker.client(tracker.uri())
+    client = server.client(server.uri())
     return list(client.search_runs([client.get_experiment_by_name("small").experiment_id]))
 
 
@@ -68,7 +73,7 @@ def test_ui_opens_the_curves_and_the_comparison_of_a_family(
     """Of each system the newest run, as the tracker has it; the flagship, which never ran, is left to MLflow."""
     started = SimpleNamespace(returncode=0)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: started)
-    assert ui.main(ports.free_port()) == 0
+    assert ui.main(network.free_port()) == 0
     lines = capsys.readouterr().out.splitlines()
     pages = {title.strip(): address for title, _, address in (line.rpartition(" ") for line in lines[:-1])}
     assert list(pages) == ["MLflow", "small: all fits", "small: curves of all fits", "small: fits compared"]
@@ -86,7 +91,7 @@ def test_every_run_names_the_data_it_read_and_where_it_comes_from(family: Path) 
         (given,) = [found.dataset for found in run.inputs.dataset_inputs]
         assert (given.name, given.digest) == (manifest["name"], manifest["digest"][:32])
         assert json.loads(given.profile) == {"set": manifest["name"], "train": 100, "validation": 200, "test": 1497}
-        assert run.data.tags["sha256.code"] == stage.code_digest()
+        assert run.data.tags["sha256.code"] == context.code_digest()
         assert run.data.tags["sha256.dvc.lock"] == hashlib.sha256(b"locked").hexdigest()
     assert [run.info.status for run in runs()] == ["FINISHED", "FINISHED", "FAILED"]
 

@@ -9,10 +9,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from components import figures
-from components.journal import LOG, Journal
-from components.trials import Trial
-from pipelines import diagnoses, fit
+from components.drawings import figures
+from components.runs.journal import LOG, Journal
+from components.search.trials import Trial
+from pipelines import fit
+from pipelines.stage import diagnoses
 
 RECIPE = """
 data: {use: data.digits.Digits}

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from components.data.glyphs import atlas
-from components.data.store import Store
-from components.peers import Peers, fork
-from components.refusal import Refusal
-from pipelines import augment, prepare, training
+from components.errors import Refusal
+from components.storage.store import Store
+from components.training.peers import Peers, fork
+from pipelines import augment, prepare
+from pipelines.workers import training
 
 SECTIONS = {
     "source": {"use": "data.glyphs.Glyphs", "per_class": 8, "validation": 2, "size": 8},

@@ -17,17 +17,24 @@ import numpy as np
 import pytest
 import torch
 
-from components import cluster, engine, exported, journal, recipe, tracker
-from components.data.dataset import prepare
+from components.cluster import spread
 from components.data.digits import Digits
-from components.data.feed import Feed
-from components.data.store import Store
-from components.journal import STAGE_LOG, Journal
-from components.peers import Peers
-from components.registry import Registry
-from pipelines import augment, changes, run, training
-from pipelines.ledger import Ledger
-from pipelines.stage import Stage, digest
+from components.recipes import recipe
+from components.runs import journal
+from components.runs.journal import STAGE_LOG, Journal
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
+from components.tracking import server
+from components.tracking.registry import Registry
+from components.training import engine, exported
+from components.training.peers import Peers
+from pipelines import augment
+from pipelines.commands import run
+from pipelines.commands.dvc import status
+from pipelines.commands.promotion.ledger import Ledger
+from pipelines.stage.context import Stage, digest
+from pipelines.workers import training
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = "glyphs-to-digits"
@@ -76,7 +83,7 @@ class Yard:
 
     def audits(self) -> list[Any]:
         """The runs of decisions at MLflow."""
-        client = tracker.client(tracker.uri())
+        client = server.client(server.uri())
         found = client.get_experiment_by_name(NAME)
         return client.search_runs([found.experiment_id], "tags.\"trainyard.stage\" = 'promotion'")
 
@@ -102,10 +109,10 @@ class Shuffled(Feed):
 
 def in_this_process(set_: Callable[..., None]) -> None:
     """The cluster's and DVC's parts of a retrain done here; set_(owner, name, value)."""
-    set_(cluster, "spread", lambda function, *given, **_: cluster.named(function)(Peers(), *given))
+    set_(spread, "spread", lambda function, *given, **_: spread.named(function)(Peers(), *given))
     set_(run, "local_cluster", nullcontext)
-    set_(changes, "apply", lambda *targets: None)
-    set_(changes, "changes", lambda: json.loads(Path("changed.json").read_text()))
+    set_(status, "apply", lambda *targets: None)
+    set_(status, "changes", lambda: json.loads(Path("changed.json").read_text()))
 
 
 def changed(*lines: str) -> None:

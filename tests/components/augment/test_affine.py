@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 from components.augment.affine import RandomAffine, affine
-from components.refusal import Refusal
+from components.errors import Refusal
 
 
 @pytest.mark.parametrize("shape", [(60, 3, 16, 16), (40, 1, 11, 24), (40, 3, 21, 8)], ids=str)

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import RandomResizedCrop as Theirs
 from torchvision.transforms.v2 import functional as V
 
 from components.augment.crop import Boxes, RandomCrop, RandomResizedCrop, resized_crop, shifted_crop
-from components.refusal import Refusal
+from components.errors import Refusal
 
 
 @pytest.mark.parametrize("shape", [(60, 3, 16, 16), (60, 1, 13, 30)], ids=str)

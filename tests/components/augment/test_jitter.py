@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as V
 
 from components.augment import jitter
 from components.augment.jitter import ColorJitter, change_brightness, change_contrast, change_hue, change_saturation
-from components.refusal import Refusal
+from components.errors import Refusal
 
 ORACLES = {
     change_brightness: V.adjust_brightness,

@@ -13,8 +13,8 @@ from torchvision.transforms import v2
 from components.augment import mix
 from components.augment.mix import CutMix, MixUp
 from components.models.softmax import Softmax
-from components.task import Shard, Spec
 from components.tasks.classification import Classification
+from components.training.task import Shard, Spec
 
 
 def pictures(count: int = 12) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from components.augment import draws, policy
 from components.augment.policy import BINS, CHANGES, MOVES, PLAIN, RAND, WIDE, RandAugment, TrivialAugment
-from components.refusal import Refusal
+from components.errors import Refusal
 
 NAMES = {kind: "".join(word.title() for word in kind.split("_")) for kind in CHANGES} | {"autocontrast": "AutoContrast"}
 ORACLES = {"rand": v2.RandAugment(interpolation=2), "wide": v2.TrivialAugmentWide(interpolation=2)}  # 2: bilinear

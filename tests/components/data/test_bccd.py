@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from components.data.bccd import BCCD, content_digest
-from components.refusal import Refusal
+from components.errors import Refusal
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.augment.offline import statistics
+from components.augment.copies import statistics
 from components.data import cifar, cifar_jpeg
-from components.data.archive import combined_digest
-from components.data.choice import Choice
 from components.data.cifar import CIFAR10, CIFAR100
 from components.data.cifar_jpeg import CIFAR10JPEG
-from components.data.dataset import prepare
-from components.data.store import Store
-from components.refusal import Refusal
+from components.errors import Refusal
+from components.originals.archive import combined_digest
+from components.storage.choice import Choice
+from components.storage.dataset import prepare
+from components.storage.store import Store
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 ROWS = 30  # of each file

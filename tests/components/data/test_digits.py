@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from components.data.digits import Digits, bilinear, enlarged
-from components.refusal import Refusal
+from components.errors import Refusal
 
 
 def labels_of(data: Digits, split: str) -> np.ndarray:

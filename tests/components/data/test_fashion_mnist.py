@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.augment.offline import statistics
+from components.augment.copies import statistics
 from components.data import fashion_mnist as module
-from components.data.dataset import prepare
 from components.data.fashion_mnist import MNIST, FashionMNIST
-from components.data.store import Store
-from components.refusal import Refusal
+from components.errors import Refusal
+from components.storage.dataset import prepare
+from components.storage.store import Store
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 

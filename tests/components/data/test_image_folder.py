@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from components.data import image_folder as module
-from components.data.dataset import prepare
 from components.data.image_folder import ImageFolder, picture
-from components.data.store import Store
-from components.refusal import Refusal
+from components.errors import Refusal
+from components.storage.dataset import prepare
+from components.storage.store import Store
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options: object) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.data.number_words import NumberWords
-from components.refusal import Refusal
+from components.errors import Refusal
 
 FRENCH = {
     0: "zéro",

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from components.data import parallel as module
-from components.data.dataset import prepare
 from components.data.parallel import (
     BOS,
     EOS,
@@ -23,8 +22,9 @@ from components.data.parallel import (
     tokenized,
     vocabularies,
 )
-from components.data.store import Store
-from components.refusal import Refusal
+from components.errors import Refusal
+from components.storage.dataset import prepare
+from components.storage.store import Store
 
 PAIRS = {
     "train": [("a b a", "x-y x"), ("b a", "y"), ("c", "x-y-z")],

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from components.data.dataset import write_job
 from components.data.digits import Digits
 from components.data.proposals import Search, SelectiveSearch
 from components.data.scenes import Scenes
-from components.data.store import Column, Store, write_manifest
-from components.refusal import Refusal
+from components.errors import Refusal
+from components.storage.dataset import write_job
+from components.storage.store import Column, Store, write_manifest
 
 SMALL = partial(Scenes, count=50, test=3)
 

@@ -7,10 +7,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from components.data import scenes as module
-from components.data.dataset import prepare
 from components.data.scenes import OVERLAP, Scenes, composed
-from components.data.store import Store
-from components.refusal import Refusal
+from components.errors import Refusal
+from components.storage.dataset import prepare
+from components.storage.store import Store
 
 
 def all_of(data: Scenes, split: str) -> list[dict]:

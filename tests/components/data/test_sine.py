@@ -7,7 +7,7 @@ import pytest
 
 from components.data import sine
 from components.data.sine import Sine
-from components.refusal import Refusal
+from components.errors import Refusal
 
 SIZES = {"train": 50, "validation": 12, "test": 20}
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.data.parallel import SPECIAL, Parallel
 from components.data.tatoeba import Tatoeba, cleaned
-from components.refusal import Refusal
+from components.errors import Refusal
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from components.data import text as module
-from components.data.dataset import prepare
-from components.data.store import Store
 from components.data.text import Text, encoded, following, joined, letters, tokenized, vocabulary
-from components.refusal import Refusal
+from components.errors import Refusal
+from components.storage.dataset import prepare
+from components.storage.store import Store
 
 WORDS = "a rose is a rose is a rose said she but the end has other words than the start had"
 

@@ -10,7 +10,7 @@ import pytest
 
 from components.data.text import Text
 from components.data.time_machine import TimeMachine
-from components.refusal import Refusal
+from components.errors import Refusal
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components import figures
+from components.drawings import figures
 from components.drawings.attention import attention, heat
 
 

@@ -8,8 +8,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from components.drawings.boxes import FOUND, TRUE, Boxes, detections
-from components.figures import save
-from components.refusal import Refusal
+from components.drawings.figures import save
+from components.errors import Refusal
 
 
 def rectangles(axes) -> list[tuple]:

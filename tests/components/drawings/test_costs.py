@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components import figures
+from components.drawings import figures
 from components.drawings.costs import costs
-from components.figures import Interval
+from components.drawings.figures import Interval
 
 
 def test_every_system_stands_at_its_cost_and_score(tmp_path: Path) -> None:

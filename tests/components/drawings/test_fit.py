@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components import figures
+from components.drawings import figures
 from components.drawings.fit import against, over
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from components.errors import Refusal
 from components.layers.batch_norm import BatchNorm
-from components.refusal import Refusal
 
 SHAPES = [(8, 3), (4, 3, 5, 6)]
 NAMES = ("weight", "bias", "running_mean", "running_var")

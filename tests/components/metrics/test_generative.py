@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
+from components.errors import Refusal
 from components.metrics.generative import coverage, frechet_distance, inception_score, nearest
-from components.refusal import Refusal
 
 
 def test_distance_is_that_of_two_gaussians() -> None:

@@ -15,15 +15,15 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.resnet import ResNet as TorchvisionResNet
 from torchvision.models.vgg import make_layers
 
-from components import exported
+from components.errors import Refusal
 from components.layers.batch_norm import BatchNorm
 from components.models.lenet import LeNet
 from components.models.pretrained import copy, match
 from components.models.resnet import ResNet
 from components.models.vgg import VGG
-from components.refusal import Refusal
-from components.task import Spec
 from components.tasks.classification import Classification
+from components.training import exported
+from components.training.task import Spec
 
 SPEC = Spec({"image": (64, 64, 3), "label": ()}, ("a", "b"), {"mean": [0.5] * 3, "std": [0.25] * 3})
 

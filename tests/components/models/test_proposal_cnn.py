@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from components.errors import Refusal
 from components.models.proposal_cnn import ProposalCNN
-from components.refusal import Refusal
 
 
 def test_parameters_by_hand() -> None:

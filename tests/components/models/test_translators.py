@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from components.data.parallel import PAD
+from components.errors import Refusal
 from components.models.seq2seq import Seq2Seq
 from components.models.transformer import Transformer
-from components.refusal import Refusal
 
 SOURCES, TARGETS, S, T = 11, 9, 7, 6
 RECURRENT = {

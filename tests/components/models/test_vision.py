@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from components.errors import Refusal
 from components.layers.batch_norm import BatchNorm
 from components.models.alexnet import AlexNet
 from components.models.googlenet import GoogLeNet, Inception
@@ -16,7 +17,6 @@ from components.models.nin import NiN
 from components.models.resnet import Residual, ResNet
 from components.models.softmax import Softmax
 from components.models.vgg import VGG
-from components.refusal import Refusal
 
 
 def parameters(net: nn.Module) -> int:

@@ -11,16 +11,16 @@ import pytest
 import torch
 from scipy import stats
 
-from components import engine
-from components.data.dataset import prepare
-from components.data.feed import Feed
 from components.data.gaussians import Gaussians
-from components.data.store import Store
+from components.errors import Refusal
 from components.models import dcgan, gan
 from components.optimizers import adam
-from components.refusal import Refusal
-from components.task import Shard, Spec, State
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.adversarial import Adversarial, latents
+from components.training import engine
+from components.training.task import Shard, Spec, State
 
 
 class Undecided(torch.nn.Module):

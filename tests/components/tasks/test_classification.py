@@ -11,16 +11,17 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from components import engine, exported, optimizers
-from components.data.feed import Feed
-from components.data.store import Store
+from components import optimizers
+from components.errors import Refusal
 from components.models.lenet import LeNet
 from components.models.resnet import ResNet
 from components.models.softmax import Softmax
-from components.refusal import Refusal
-from components.task import Shard, Spec, State
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.classification import Classification
-from pipelines.training import specification
+from components.training import engine, exported
+from components.training.task import Shard, Spec, State
+from pipelines.workers.training import specification
 
 STATISTICS = {"mean": [0.5, 0.25, 0.1], "std": [0.2, 0.3, 0.4]}
 MODEL = partial(ResNet, widths=[4, 8], blocks=1, stem="cifar")

@@ -12,18 +12,18 @@ import torch
 from torch.func import functional_call, hessian
 from torch.nn import functional as F
 
-from components import engine
-from components.data.dataset import prepare
 from components.data.digits import Digits
-from components.data.feed import Feed
-from components.data.store import Store
+from components.errors import Refusal
 from components.models.mlp import MLP
 from components.models.softmax import Softmax
 from components.optimizers import sgd
-from components.peers import Peers, fork
-from components.refusal import Refusal
-from components.task import Spec
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.critical_points import CriticalPoints, eigenpair, extend, ritz, tridiagonal
+from components.training import engine
+from components.training.peers import Peers, fork
+from components.training.task import Spec
 
 SMALL = partial(MLP, hidden=[3], dropout=0.0, activation="sigmoid")
 
@@ -111,7 +111,7 @@ def test_products_over_different_examples_are_refused(feed: Feed, batch: int) ->
 
 
 def test_two_workers_and_a_stop_change_no_byte(feed: Feed, tmp_path: Path) -> None:
-    from components import checkpoint
+    from components.training import checkpoint
 
     def run(peers: Peers, folder: Path, until: int | None) -> None:
         folder.mkdir(exist_ok=True)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from components import engine
-from components.data.dataset import prepare
-from components.data.feed import Feed
 from components.data.sine import Sine
-from components.data.store import Store
+from components.errors import Refusal
 from components.models.mlp import MLP
 from components.optimizers import sgd
-from components.refusal import Refusal
 from components.schedules import cosine
-from components.task import Spec
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.forecast import Forecast, errors
+from components.training import engine
+from components.training.task import Spec
 
 TAU = 4
 LINEAR = partial(MLP, hidden=[], dropout=0.0)

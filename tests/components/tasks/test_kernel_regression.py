@@ -10,17 +10,18 @@ import pytest
 import torch
 from scipy import optimize
 
-from components import checkpoint, engine, journal
 from components.data.curve import Curve
-from components.data.dataset import prepare
-from components.data.feed import Feed
-from components.data.store import Store
+from components.errors import Refusal
 from components.models.nadaraya_watson import NadarayaWatson
 from components.optimizers import adam
-from components.peers import Peers, fork
-from components.refusal import Refusal
-from components.task import Shard, Spec, State
+from components.runs import journal
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.kernel_regression import KNOWN, KernelRegression
+from components.training import checkpoint, engine
+from components.training.peers import Peers, fork
+from components.training.task import Shard, Spec, State
 
 SPEC = Spec({"x": (), "y": ()}, (), {})
 COUNT = 45

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from components import engine
-from components.data.dataset import prepare
-from components.data.feed import Feed
-from components.data.store import Store
 from components.data.text import Text
+from components.errors import Refusal
 from components.models.recurrent import Recurrent
 from components.optimizers import adam, sgd
-from components.refusal import Refusal
-from components.task import Shard, Spec, State
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.language import LanguageModel
+from components.training import engine
+from components.training.task import Shard, Spec, State
 
 CLASSES = ("<unk>", *"ab")
 STEPS = 4
@@ -75,7 +75,7 @@ def test_training_on_adjoining_windows_sees_what_one_long_window_sees(
     cell: str, carry: bool, periods: Store, tmp_path: Path
 ) -> None:
     """With a learning rate of 0 the epoch's loss is that of the stretches as they are, or of windows on their own."""
-    from components import journal
+    from components.runs import journal
 
     task, batch = small(carry, cell, partial(sgd, lr=0.0)), 6
     feed = Feed(periods.split("train"))

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from components import checkpoint, engine, journal
-from components.data.dataset import prepare
-from components.data.feed import Feed
-from components.data.store import Store
 from components.data.text import Text
-from components.refusal import Refusal
-from components.task import Spec, State
+from components.errors import Refusal
+from components.runs import journal
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.ngram import NGram, merged
+from components.training import checkpoint, engine
+from components.training.task import Spec, State
 
 VOCABULARY = ("<unk>", *"abcd")
 SIZE, STEPS = len(VOCABULARY), 4

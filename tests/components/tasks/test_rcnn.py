@@ -14,17 +14,18 @@ from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 from torchvision import ops
 
-from components import engine, exported, recipe
-from components.augment.offline import statistics
-from components.data.dataset import prepare
-from components.data.feed import Feed
+from components.augment.copies import statistics
 from components.data.proposals import SelectiveSearch
 from components.data.scenes import Scenes
-from components.data.store import Store
 from components.layers.boxes import decode, encode
 from components.models.proposal_cnn import ProposalCNN
-from components.task import Shard, Spec, State
+from components.recipes import recipe
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.rcnn import RCNN
+from components.training import engine, exported
+from components.training.task import Shard, Spec, State
 
 MODEL = {"use": "models.proposal_cnn.ProposalCNN", "widths": [8, 16, 16], "features": 32}
 SECTION = {"use": "tasks.rcnn.RCNN", "model": MODEL, "optimizer": {"use": "optimizers.adamw", "lr": 5e-3}, "most": 10}

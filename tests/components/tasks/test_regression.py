@@ -11,17 +11,17 @@ import pytest
 import torch
 from scipy import optimize
 
-from components import engine
-from components.data.dataset import prepare
-from components.data.feed import Feed
 from components.data.sine import Sine
-from components.data.store import Store
+from components.errors import Refusal
 from components.models.mlp import MLP
 from components.optimizers import sgd
-from components.refusal import Refusal
 from components.schedules import cosine
-from components.task import Shard, Spec
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.regression import Regression
+from components.training import engine
+from components.training.task import Shard, Spec
 
 LINEAR = partial(MLP, hidden=[], dropout=0.0)
 PLANE = Spec({"x": (3,), "y": ()}, (), {"count": 40})

@@ -11,17 +11,18 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from components import engine, exported, recipe
-from components.data.dataset import prepare
-from components.data.feed import Feed
 from components.data.photos import Photos, fitted
-from components.data.store import Store
+from components.errors import Refusal
 from components.losses.style import gram, total_variation
 from components.models.vgg import VGG, Convolutions
 from components.optimizers import adam
-from components.refusal import Refusal
-from components.task import Shard, Spec
+from components.recipes import recipe
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.style_transfer import StyleTransfer, load, normalised
+from components.training import engine, exported
+from components.training.task import Shard, Spec
 
 TINY = {"convolutions": [1, 2], "widths": [4, 6]}
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from components import engine, exported
-from components.data.dataset import prepare
-from components.data.feed import Feed
 from components.data.parallel import BOS, EOS, PAD, SPECIAL, UNK, Parallel
-from components.data.store import Store
+from components.errors import Refusal
 from components.models.seq2seq import Seq2Seq
 from components.models.transformer import Transformer
 from components.optimizers import adam
-from components.refusal import Refusal
-from components.task import Shard, Spec, State
+from components.storage.dataset import prepare
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tasks.translation import Translation, shifted
+from components.training import engine, exported
+from components.training.task import Shard, Spec, State
 
 CLASSES = (*SPECIAL, *"abcd", *SPECIAL, *"wxyz")
 LENGTH = 6

@@ -1,0 +1,1 @@
+"""Originals: the files that a data set is made of, fetched, unpacked and listed."""

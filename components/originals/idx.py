@@ -1,0 +1,56 @@
+"""The idx format of MNIST and its kin: gzip, a big-endian header (type, sides), then the numbers.
+
+Format: yann.lecun.com/exdb/mnist, "The IDX file format".
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Refusal
+
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+LARGEST = 1 << 20  # bytes of a row: a header can announce any size
+
+
+def blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
+    """The array of the file in pieces [at most `rows`, ...], in native byte order; one piece is in memory at a time."""
+    try:
+        with gzip.open(path) as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
+                raise Refusal(f"{path}: begins like no idx file; replace it by the original")
+            shape = struct.unpack(f">{magic[3]}I", _exactly(file, 4 * magic[3]))
+            dtype = np.dtype(TYPES[magic[2]])
+            one = math.prod(shape[1:]) * dtype.itemsize
+            if one > LARGEST:
+                raise Refusal(f"{path}: announces rows of {one:,} bytes; replace it by the original")
+            if 0 in shape:
+                raise Refusal(f"{path}: announces an array of nothing; replace it by the original")
+            for start in range(0, shape[0], rows):
+                count = min(rows, shape[0] - start)
+                numbers = np.frombuffer(_exactly(file, count * one), dtype).astype(dtype.newbyteorder("="))
+                yield numbers.reshape(count, *shape[1:])
+            if file.read(1):
+                raise Refusal(f"{path}: holds more than the {shape[0]} rows it announces; replace it by the original")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Refusal(f"{path}: damaged ({error}); replace it by the original") from None
+
+
+def array(path: str | Path) -> np.ndarray:
+    """The whole array at once, for small files such as labels."""
+    return np.concatenate(list(blocks(path, 1 << 16)))
+
+
+def _exactly(file: gzip.GzipFile, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) < size:
+        raise EOFError(f"{size - len(data)} bytes short")
+    return data

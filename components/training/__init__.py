@@ -1,0 +1,1 @@
+"""Training: the engine, the contract that a task fulfils, and what a run saves."""

@@ -1,0 +1,1 @@
+"""Commands: the verbs of `trainyard`, one file each."""

@@ -1,0 +1,1 @@
+"""DVC: `dvc repro` and `dvc status`, run as child processes."""

@@ -1,0 +1,1 @@
+"""Promotion: retraining, and the decision which model is served."""

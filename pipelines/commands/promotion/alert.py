@@ -1,0 +1,19 @@
+"""Outcomes of `retrain`, `rollback` and `promote` on their way to people, as params.yaml's `retrain.alerts` asks."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from components.recipes import recipe
+from components.verdicts.alerts import Alerts
+
+
+def tell(outcome: str, facts: dict[str, Any]) -> None:
+    """Never raises: what has been done is done, whoever hears of it."""
+    try:
+        alerts = Alerts(**recipe.load("params.yaml").get("retrain", {}).get("alerts", {}))
+        for line in alerts.send(outcome, facts):
+            print(f"trainyard: {line}", file=sys.stderr)
+    except Exception as error:
+        print(f"trainyard: no alert sent: {error}", file=sys.stderr)

@@ -1,0 +1,69 @@
+"""`trainyard summary`: what a person wants to know after a run, from the files it wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.errors import Refusal
+from components.recipes import recipe
+from pipelines.reports.links import noted
+from pipelines.stage.outputs import BEST, ENDS, METRICS, WORDS, name_of, read_json, read_metrics, read_seconds, value_of
+
+REPORT = Path("reports/index.html")
+Row = tuple[str, str]  # what it is, what it says
+
+
+def main() -> int:
+    params = recipe.load("params.yaml")
+    metrics, best = read_metrics(), read_json(BEST)
+    for path, content in ((METRICS, metrics), (BEST, best)):
+        if content is None:
+            raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
+    rows = [*_accuracies(metrics, params), *_search(best), *_seconds(), *_doors()]
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(["", params["name"], *(f"  {name:{width}}  {text}" for name, text in rows)]))
+    return 0
+
+
+def _accuracies(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
+    seeds = metrics["seeds"]
+
+    def row(label: str, name: str, behind: str, sign: str = "") -> str:
+        value, low, high = (f"{metrics[f'{name}{end}']:{sign}.4f}" for end in ENDS)
+        return f"{label:12}  {value:>7}  {f'[{low}, {high}]':18}  {behind}"
+
+    def arm(key: str, name: str) -> str:
+        return row(WORDS[key], name, f"± {metrics[f'{name}_std']:.4f} over {seeds} seeds")
+
+    return [
+        ("test accuracy", arm("finetuned", "accuracy")),
+        (f"{params['evaluate']['level']:.0%} intervals", arm("scratch", "scratch_accuracy")),
+        ("", row("gain", "gain", f"won on {metrics['seeds_won']} of {seeds} seeds", "+")),
+    ]
+
+
+def _search(best: dict[str, Any]) -> list[Row]:
+    def row(arm: str) -> str:
+        values = "  ".join(f"{name_of(key)} {value_of(value):6}" for key, value in best[arm]["values"].items())
+        return f"{WORDS.get(arm, arm):12}  {values}  of {best[arm]['trials']} trials"
+
+    return [("best values" if index == 0 else "", row(arm)) for index, arm in enumerate(best)]
+
+
+def _seconds() -> list[Row]:
+    stages = read_seconds()
+    total = sum(parts["total"] for parts in stages.values())
+    each = "  ".join(f"{name} {parts['total']:.0f}" for name, parts in stages.items())
+    return [("seconds", f"{each}  in all {total:.0f}")] if stages else []
+
+
+def _doors() -> list[Row]:
+    """Where to look further; without the file the command that writes it."""
+    report = REPORT.resolve().as_uri() if REPORT.is_file() else "make report  (trainyard report)"
+    pages = [(title, address) for title, address in noted().items() if not title.startswith("search")]  # of many ids
+    return [
+        ("report", report),
+        ("MLflow", "make ui  (trainyard ui) prints links to the searches and the families, too"),
+        *(("", f"{title}: {address}") for title, address in pages),
+    ]

@@ -1,0 +1,20 @@
+"""`trainyard sync`: sends what a tracking server did not take while it was away."""
+
+from __future__ import annotations
+
+from components.errors import Refusal, first_line
+from components.tracking import mirror, server
+from pipelines.stage.context import work
+
+
+def main() -> int:
+    runs = work() / "runs"
+    if not runs.is_dir():
+        print("no runs yet: nothing to send")
+        return 0
+    try:
+        count = mirror.Mirror(runs).send()
+    except Exception as error:
+        raise Refusal(f"tracking: {server.shown(first_line(error))}; nothing is lost, try again later") from None
+    print(f"sent {count} records" if count else "the tracker has everything")
+    return 0

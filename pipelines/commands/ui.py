@@ -1,0 +1,28 @@
+"""`trainyard ui`: MLflow's server on loopback, and links that open the charts (its front page shows another view)."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from components import network
+from components.errors import Refusal
+from components.recipes import recipe
+from components.tracking import pages, server
+from components.tracking.registry import named
+
+
+def main(port: int) -> int:
+    name, store = named(recipe.load("params.yaml")), server.uri()
+    base = f"http://127.0.0.1:{port}"
+    if store.startswith("http"):
+        base = server.shown(store).rstrip("/")
+    elif network.answers(f"127.0.0.1:{port}"):
+        raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
+    families = sorted(file.parent.name for file in Path("pipelines").glob("*/dvc.yaml"))
+    for title, address in pages.links(name, base, families).items():
+        print(f"{title:34} {address}", flush=True)
+    if store.startswith("http"):
+        return 0
+    print("Ctrl-C stops the server", flush=True)
+    return subprocess.run(server.server_command(port, store), check=False).returncode

@@ -1,0 +1,138 @@
+"""`trainyard verify`: makes a version of the registered model again, from what its run says of it, and compares.
+
+A copy of the repository at the run's commit, with the run's params and the raw data that are here, goes through
+`trainyard run` with a tracker of its own. Weights must have the same bytes, data the same digest, metrics the same
+values. Bytes are those of a kind of hardware and of equal threads a worker: on another machine expect close metrics.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.errors import Refusal
+from components.recipes import recipe
+from components.tracking.registry import Registry, named
+from components.workspace import RAW, home, lend
+from pipelines.commands.chaos import GENERATED
+from pipelines.stage.context import digest
+from pipelines.stage.provenance import LOCKS, PACKAGES, provenance
+
+PARAMS = "params.yaml"
+DATA, MODEL, METRICS = "data/prepared/target", "models/finetuned", "metrics/evaluate.json"
+COPY = {PARAMS, *LOCKS}
+ENVIRONMENT = ("platform", "version.python", *(f"version.{name}" for name in PACKAGES))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What can be compared of a model."""
+
+    weights: str  # SHA-256 of the exported folder
+    data: str  # digest of the prepared data, the first 32 digits
+    metrics: dict[str, float]
+
+
+def main(version: str | None = None, keep: bool = False) -> int:
+    """Exit code 1 unless the same comes out."""
+    registry = Registry(named(recipe.load(PARAMS)))
+    wanted = registry.version(version) if version else registry.champion() or registry.newest()
+    origin = registry.origin(wanted)
+    commit = commit_of(origin.tags, wanted.number)
+    then = Made(wanted.digest, origin.inputs.get(DATA, ""), origin.metrics)
+    folder = Path(tempfile.mkdtemp(prefix="trainyard-verify-"))
+    try:
+        place = copy(folder / "copy", commit, origin.params)
+        print(f"{registry.name} version {wanted.number}, commit {commit[:10]}, again in {place}", flush=True)
+        if code := again(place):
+            raise Refusal(
+                f"verify: the run in the copy ended with exit code {code}; see above (--keep leaves the copy)"
+            )
+        differences = told(then, found(place), origin.tags)
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 1 if differences else 0
+
+
+def commit_of(tags: dict[str, str], number: str) -> str:
+    """The commit that the version can be made from."""
+    commit, lines = tags.get("mlflow.source.git.commit", ""), tags.get("git.changed", "nothing").splitlines()
+    names = [line.split(maxsplit=1)[-1] for line in lines if line != "nothing"]
+    if changed := [name for name in names if name not in COPY and not name.startswith(GENERATED)]:
+        raise Refusal(f"version {number} was made with changes that no commit has ({changed[0]}); commit before a run")
+    there = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False)
+    if not commit or there.returncode:
+        raise Refusal(f"version {number}: its commit {commit or '(none noted)'} is not in this repository; git fetch?")
+    return commit
+
+
+def copy(place: Path, commit: str, params: dict[str, str]) -> Path:
+    """The repository at that commit, with the params that MLflow has as texts, and these raw data."""
+    for command in (["clone", "--quiet", "--no-checkout", str(home()), str(place)], ["checkout", "--quiet", commit]):
+        done = subprocess.run(
+            ["git", *([] if command[0] == "clone" else ["-C", str(place)]), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise Refusal(f"verify: git {command[0]}: {done.stderr.strip().splitlines()[-1]}")
+    there = recipe.load(place / PARAMS)
+    flat = recipe.flatten(there)
+    changes = {key: value_of(text) for key, text in params.items() if key not in flat or str(flat[key]) != text}
+    if changes:
+        (place / PARAMS).write_text(yaml.safe_dump(recipe.overlay(there, changes), sort_keys=False))
+    lend(home() / RAW, place / RAW)
+    return place
+
+
+def value_of(text: str) -> Any:
+    """What `str` made a param of."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def again(place: Path) -> int:
+    foreign = ("RAY_ADDRESS", "MLFLOW", "DVC")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    command = [sys.executable, "-m", "pipelines", "run"]
+    return subprocess.run(command, cwd=place, env=environment | {"PYTHONPATH": str(place)}, check=False).returncode
+
+
+def found(place: Path) -> Made:
+    model = min((place / MODEL).iterdir(), key=lambda path: int(path.name))  # the one that is registered
+    metrics = json.loads((place / METRICS).read_text())
+    return Made(digest(model), digest(place / DATA)[:32], {k: v for k, v in metrics.items() if not isinstance(v, list)})
+
+
+def told(then: Made, now: Made, tags: dict[str, str]) -> list[str]:
+    """Prints what is equal and what is not, and where the environment is another; the names of what differs."""
+    rows: dict[str, tuple[Any, Any]] = {"data": (then.data, now.data), "weights": (then.weights, now.weights)}
+    rows |= {name: (then.metrics.get(name), value) for name, value in now.metrics.items()}
+    print(f"\n{'':<24} {'then':<14} now")
+    for name, (one, other) in rows.items():
+        print(f"{name:<24} {shown(one):<14} {shown(other):<14} {'' if one == other else 'DIFFERENT'}".rstrip())
+    here = provenance()
+    for name in ENVIRONMENT:
+        if tags.get(name) != here.get(name):
+            print(f"{name.removeprefix('version.')}: {tags.get(name)} then, {here.get(name)} now")
+    different = [name for name, (one, other) in rows.items() if one != other]
+    print("not the same" if different else "the same")
+    return different
+
+
+def shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:12]

@@ -1,0 +1,1 @@
+"""Reports: the pages and pictures that show the results of the stages."""

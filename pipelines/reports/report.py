@@ -1,0 +1,176 @@
+"""`trainyard report`: the flagship's page, reports/index.html, composed from the files that the stages wrote.
+
+A view and nothing more: it computes no result, and what is missing is named with the command that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.drawings import figures
+from components.drawings.figures import Interval
+from components.drawings.page import Block, Folded, Missing, Picture, Row, Section, Table, Text, page, pictures
+from components.recipes import recipe
+from pipelines.reports import plots
+from pipelines.reports.findings import diagnosis, finetuning, mistakes, pretraining, search
+from pipelines.reports.links import links
+from pipelines.stage.outputs import ENDS, WORDS, read_manifest, read_metrics, read_seconds
+
+FOLDER = Path("reports")
+
+
+def main() -> int:
+    index = write()[0]
+    print(f"{index}: open {index.resolve().as_uri()}")
+    if plots.PATH.parent.is_dir():
+        plots.template()
+    return 0
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Writes index.html and its pictures into `folder`; their paths, the page's first."""
+    params = recipe.load("params.yaml")
+    metrics = read_metrics()
+    chapters: dict[str, Callable[[dict[str, Any], Path], Iterator[Block]]] = {
+        "Fine-tuning": finetuning,
+        "Pretraining": pretraining,
+        "Search": search,
+        "Diagnosis": diagnosis,
+        "Mistakes": mistakes,
+        "Data": _data,
+        "Time": _time,
+        "Recipe": _recipe,
+        "Look further": _doors,
+    }
+    sections = [Section("Result", list(_result(metrics, params)))]
+    sections += [Section(title, list(blocks(params, folder))) for title, blocks in chapters.items()]
+    opening = [_accuracies(metrics, params, folder)] if metrics else []
+    footer = f"Written by `trainyard report` from the files of the last run; recipe `{recipe.digest(params)[:12]}`."
+    index = folder / "index.html"
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.write_text(page(params["name"], sections, _lead(metrics), opening, footer), encoding="utf-8")
+    shown = pictures([*opening, *(block for section in sections for block in section.blocks)])
+    return [index, *(picture.path for picture in shown if picture.path.parent == folder)]
+
+
+# ------------------------------------------------------------------------------------------------ the result
+
+
+def _lead(metrics: Any) -> str:
+    if metrics is None:
+        return "No result yet: `dvc repro` makes it."
+    target = read_manifest("target")
+    test = f" of {target['splits']['test']['rows']:,} test examples right" if target else " test accuracy"
+    labels = f" on the same {target['splits']['train']['rows']:,} labels" if target else ""
+    gain, low, high = (100 * metrics[f"gain{end}"] for end in ENDS)
+    change = f"a {'gain' if gain > 0 else 'loss'} of {abs(gain):.1f} points"
+    if low <= 0 <= high:
+        change = f"{change}, but no clear difference"
+    return (
+        f"Fine-tuned, the model gets {metrics['accuracy']:.1%}{test}; from scratch{labels}, "
+        f"{metrics['scratch_accuracy']:.1%}: {change}."
+    )
+
+
+def _accuracies(metrics: Any, params: dict[str, Any], folder: Path) -> Picture:
+    rows = {}
+    for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):
+        value, low, high = (metrics[f"{prefix}accuracy{end}"] for end in ENDS)
+        rows[WORDS[arm]] = Interval(value, low, high, tuple(metrics.get(f"{prefix}accuracy_by_seed", ())))
+    drawing = figures.intervals(rows, "Test accuracy", "accuracy")
+    return Picture(
+        figures.save(drawing, folder / "accuracy.svg"),
+        "Test accuracy of both arms with intervals",
+        f"Bars: {_level(params)} bootstrap intervals. Small circles: single seeds, the same seed joined by a line.",
+    )
+
+
+def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
+    if metrics is None:
+        yield Missing("the test accuracies", "dvc repro evaluate")
+        return
+
+    def row(label: str, name: str, loss: str) -> list[str]:
+        spread = f"± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
+        value, low, high = (metrics[f"{name}{end}"] for end in ENDS)
+        sign = "+" if name == "gain" else ""
+        return [label, f"{value:{sign}.4f}", f"{low:{sign}.4f} to {high:{sign}.4f}", spread, loss]
+
+    yield Table(
+        ["", "accuracy", f"{_level(params)} interval", f"over {metrics['seeds']} seeds", "loss"],
+        [
+            row("fine-tuned", "accuracy", f"{metrics['loss']:.4f}"),
+            row("from scratch", "scratch_accuracy", f"{metrics['scratch_loss']:.4f}"),
+            row("gain", "gain", f"{metrics['loss'] - metrics['scratch_loss']:+.4f}"),
+        ],
+    )
+    yield Text(
+        f"Fine-tuning wins on {metrics['seeds_won']} of {metrics['seeds']} seeds. Both arms have the same labels, "
+        "epochs and search; the test split was opened once, after every choice was made.",
+        quiet=True,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ data, time, recipe
+
+
+def _data(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    manifests = {role: found for role in ("source", "target") if (found := read_manifest(role))}
+    if not manifests:
+        yield Missing("the prepared data", "dvc repro prepare")
+        return
+    facts: dict[str, Callable[[Any], str]] = {
+        "data set": lambda m: m["name"],
+        "examples": lambda m: ", ".join(f"{split['rows']:,} {name}" for name, split in m["splits"].items()),
+        "classes": lambda m: f"{len(m['classes'])}: {_brief(m['classes'])}",
+        "licence": lambda m: m["licence"],
+        "origin": lambda m: m["source"],
+        "digest": lambda m: f"`{m['digest'][:12]}`",
+    }
+    rows = [[name, *(fact(m) for m in manifests.values())] for name, fact in facts.items()]
+    yield Table(["", *manifests], rows, words=(1, 2))
+    previews = {role: Path(f"data/augmented/{role}/preview.png") for role in ("source", "target")}
+    found = [
+        Picture(p, f"Examples of the {r}", f"{r}, as training sees it") for r, p in previews.items() if p.is_file()
+    ]
+    yield Row(found) if found else Missing("the previews", "dvc repro augment")
+
+
+def _time(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    stages = read_seconds()
+    if not stages:
+        yield Missing("the seconds of each stage", "dvc repro")
+        return
+    rows = {name: {"workers": parts.get("workers", 0.0)} for name, parts in stages.items()}
+    for name, row in rows.items():
+        row |= {part: value for part, value in stages[name].items() if part not in ("workers", "total")}
+        row["else"] = max(0.0, stages[name]["total"] - sum(row.values()))
+    drawing = figures.bars(rows, "Seconds a stage", "seconds")
+    total = sum(parts["total"] for parts in stages.values())
+    yield Picture(
+        figures.save(drawing, folder / "seconds.svg"),
+        "Seconds each stage took",
+        f"{total:,.0f} seconds in all, each stage as it ran last.",
+    )
+
+
+def _recipe(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    yield Text("Everything that decides the result. One change, one experiment: `dvc exp run -S finetune.seeds=10`.")
+    yield Folded("params.yaml", Path("params.yaml").read_text(encoding="utf-8"))
+
+
+def _doors(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    doors = " · ".join(f"[{title}]({address})" for title, address in links(params["name"]).items())
+    yield Text("Every run, trial and curve is in MLflow: `trainyard ui` starts its pages on this machine. Then open:")
+    yield Text(doors)
+    yield Text("`dvc plots show` draws the same curves from DVC's side, and `dvc metrics diff` compares two commits.")
+
+
+def _level(params: dict[str, Any]) -> str:
+    return f"{params['evaluate']['level']:.0%}"
+
+
+def _brief(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[: most // 2])} ... {names[-1]}"

@@ -1,0 +1,86 @@
+"""The files that the stages wrote, read back, and the words for what is in them: for the report and the summary."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.errors import Refusal
+from pipelines.stage.context import work
+
+WORDS = {"finetuned": "fine-tuned", "scratch": "from scratch"}
+METRICS, BEST, TRIALS = "metrics/evaluate.json", "tune/best.json", "plots/tune.csv"
+ENDS = ("", "_low", "_high")
+KEYS = (
+    *(f"{prefix}accuracy{end}" for prefix in ("", "scratch_") for end in (*ENDS, "_std")),
+    *(f"gain{end}" for end in ENDS),
+    *("seeds", "seeds_won", "loss", "scratch_loss"),
+)
+AGAIN = "run its stage again (dvc repro --force)"
+NAMES = {"lr": "learning rate", "batch": "batch size"}
+
+Rows = list[dict[str, str]]
+
+
+def read_json(path: str, keys: Sequence[str] = (), remedy: str = AGAIN) -> Any:
+    """The content of a JSON file, which must have `keys`; None when there is no such file. remedy: of a damaged one."""
+    content = _read(path, json.loads, remedy)
+    lacking = [key for key in keys if content is not None and key not in content]
+    if lacking:
+        raise Refusal(f"{path}: has no '{lacking[0]}'; {AGAIN}")
+    return content
+
+
+def read_csv(path: str, columns: Sequence[str]) -> Rows:
+    """The rows of a CSV file, none when there is no such file; `columns` must be among its columns."""
+    rows: Rows = _read(path, lambda text: list(csv.DictReader(text.splitlines()))) or []
+    lacking = [name for name in columns if rows and name not in rows[0]]
+    if lacking:
+        raise Refusal(f"{path}: has no column '{lacking[0]}'; {AGAIN}")
+    return rows
+
+
+def read_metrics() -> Any:
+    """The comparison of both arms; None before it is there."""
+    return read_json(METRICS, KEYS)
+
+
+def read_manifest(role: str) -> Any:
+    """What the prepared `source` or `target` holds; None before it is there."""
+    return read_json(f"data/prepared/{role}/manifest.json")
+
+
+def read_seconds() -> Any:
+    """Seconds of each stage's last run, split into parts; none before one ran."""
+    return read_json(str(work() / "seconds.json"), remedy="delete it: the next runs write it again") or {}
+
+
+def number(row: dict[str, str], column: str, path: str) -> float:
+    """What a row of the CSV file `path` holds in `column`."""
+    try:
+        return float(row[column])
+    except ValueError:
+        raise Refusal(f"{path}: '{row[column]}' in column '{column}' is no number; run its stage again") from None
+
+
+def name_of(key: str) -> str:
+    """'task.optimizer.lr' -> 'learning rate'."""
+    last = key.rpartition(".")[2]
+    return NAMES.get(last, last.replace("_", " "))
+
+
+def value_of(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _read(path: str, parse: Callable[[str], Any], remedy: str = AGAIN) -> Any:
+    file = Path(path)
+    if not file.is_file():
+        return None
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except (ValueError, csv.Error) as error:
+        raise Refusal(f"{path}: can't be read ({error}); {remedy}") from None

@@ -1,0 +1,186 @@
+"""Normalisation, derived copies and the preview: exact, the same on any number of workers, and worth looking at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import find_objects, label
+
+from components.augment import copies
+from components.augment.affine import RandomAffine
+from components.augment.copies import Copies, Moments, changed, preview, statistics
+from components.augment.crop import RandomResizedCrop
+from components.augment.flip import RandomHorizontalFlip
+from components.augment.jitter import ColorJitter
+from components.augment.mix import CutMix, MixUp
+from components.errors import Refusal
+from components.storage import dataset as datasets
+from components.storage.store import Column, Split, Store
+
+
+class Pictures:
+    """Three parts of random colour pictures, their text in a column of its own."""
+
+    name, licence, source, classes = "pictures", "CC0", "drawn here", [f"class {i}" for i in range(12)]
+    columns = {"image": Column("uint8", (6, 5, 3)), "label": Column("int64"), "text": Column("utf8")}  # noqa: RUF012
+
+    def __init__(self, sizes: tuple[int, ...] = (300, 5, 90)) -> None:
+        self.sizes = sizes
+
+    def parts(self) -> dict[str, int]:
+        return {"train": len(self.sizes)}
+
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        random = np.random.default_rng(part)
+        for i in range(self.sizes[part]):
+            image = (random.random((6, 5, 3)) ** [1, 2, 3] * 255).astype(np.uint8)
+            yield {"image": image, "label": int(random.integers(12)), "text": f"{part}.{i}"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    datasets.prepare(Pictures(), tmp_path / "prepared")
+    return Store(tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_statistics_are_numpys_whoever_counts(store: Store, workers: int) -> None:
+    split = store.split("train")
+    found = reduce(Moments.merge, [statistics(split, rank, workers) for rank in range(workers)]).finish()
+    images = split.array("image") / 255
+    assert found["mean"] == pytest.approx(images.mean((0, 1, 2)).tolist(), rel=1e-12)
+    assert found["std"] == pytest.approx(images.std((0, 1, 2)).tolist(), rel=1e-12)
+    assert found["count"] == 395
+    assert found == statistics(split, 0, 1).finish()  # exactly
+
+
+def test_statistics_stay_exact_where_floats_would_not() -> None:
+    """A billion pictures of nearly one grey level: the variance is far below what sums in float64 keep."""
+    moments = Moments(channels=1)
+    moments.counts[0, 200], moments.counts[0, 201] = 10**15, 1
+    moments.examples = 1
+    assert moments.finish()["std"][0] == pytest.approx(10**-7.5 / 255, rel=1e-6)
+
+
+def test_what_cannot_be_normalised_is_refused() -> None:
+    with pytest.raises(Refusal, match="no picture"):
+        Moments(channels=1).finish()
+    moments = Moments(channels=2)
+    moments.add(np.stack([np.arange(8).reshape(2, 2, 2), np.full((2, 2, 2), 7)], axis=3).astype(np.uint8))
+    with pytest.raises(Refusal, match=r"channel 1 .* one grey level"):
+        moments.finish()
+
+
+def transforms() -> list[copies.Transform]:
+    return [RandomAffine(degrees=20), ColorJitter(brightness=0.3)]
+
+
+def test_copies_are_changed_pictures_with_all_else_kept(store: Store, tmp_path: Path) -> None:
+    split = store.split("train")
+    derived_set = Copies(store, transforms(), copies=2, seed=0)
+    assert derived_set.parts() == {"train": 6}
+    manifest = datasets.prepare(derived_set, tmp_path / "copies")
+    assert manifest["splits"]["train"]["rows"] == 2 * 395
+    derived = Store(tmp_path / "copies").split("train").take(np.arange(790))
+    originals = split.take(np.arange(395))
+    assert derived["text"] == originals["text"] * 2
+    assert np.array_equal(derived["label"], np.tile(originals["label"], 2))
+    first, second = derived["image"][:395], derived["image"][395:]
+    assert (first != second).any((1, 2, 3)).mean() > 0.99
+    assert (first != originals["image"]).any((1, 2, 3)).mean() > 0.99
+    both = store.split("train", extra=[tmp_path / "copies"])
+    assert len(both) == 3 * 395
+
+
+def test_a_part_of_copies_is_a_pure_function_of_seed_and_number(store: Store) -> None:
+    def images(seed: int, part: int) -> np.ndarray:
+        return np.stack([e["image"] for e in Copies(store, transforms(), 2, seed).examples("train", part)])
+
+    assert np.array_equal(images(0, 3), images(0, 3))
+    assert not np.array_equal(images(0, 0), images(0, 3))
+    assert not np.array_equal(images(0, 0), images(1, 0))
+
+
+def test_no_transforms_copy_bytes(store: Store) -> None:
+    images = store.split("train").array("image")
+    assert np.array_equal(changed(images, [], torch.Generator()), images)
+    always = changed(images, [RandomHorizontalFlip(1.0)], torch.Generator())
+    assert np.array_equal(always, images[:, :, ::-1])
+
+
+def test_the_preview_shows_originals_beside_what_training_sees(store: Store, tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "preview.png", tmp_path / "b.png"]
+    for path in paths:
+        preview(path, store, [RandomHorizontalFlip(1.0)], seed=0)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    shown = np.asarray(Image.open(paths[0]).convert("RGB")).astype(int)
+    assert shown.shape[1] == 800
+    split = store.split("train")
+    examples = split.take(np.arange(395), ["image", "label"])
+    cells = cells_of(shown, (6, 5))
+    assert len(cells) == 100
+    for row, kind in enumerate(copies._one_of_each(np.arange(12))):
+        original = examples["image"][examples["label"].tolist().index(kind)]
+        for column in range(10):
+            assert np.array_equal(cells[10 * row + column], original[:, ::-1] if column else original)
+
+
+def test_the_preview_takes_crops_of_another_size(store: Store, tmp_path: Path) -> None:
+    preview(tmp_path / "a.png", store, [RandomResizedCrop(size=9)], seed=0)
+    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    assert len(cells_of(shown, (9, 9))) == 100
+
+
+def test_the_preview_shows_mixed_pairs(store: Store) -> None:
+    images = store.split("train").take(np.arange(6))["image"]
+    shown = changed(images, [CutMix()], torch.Generator().manual_seed(0))
+    assert not np.array_equal(shown, images)
+    assert ((shown == images) | (shown == np.roll(images, 1, axis=0))).all()
+
+
+@pytest.mark.parametrize("mix", [MixUp(), CutMix()])
+def test_copies_of_mixed_pairs_are_refused(store: Store, mix: copies.Transform) -> None:
+    """A copy has the label of one picture."""
+    with pytest.raises(Refusal, match=r"^augment.transforms: (MixUp|CutMix) mixes labels, which .*; use task.mix$"):
+        next(Copies(store, [*transforms(), mix], 1, 0).examples("train", 0))
+
+
+def cells_of(shown: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
+    """The large pieces that white surrounds, line by line, each read at the middles of its pixels."""
+    pieces = [box for box in find_objects(label((shown < 255).any(2))[0]) if box[0].stop - box[0].start > 40]
+    pieces.sort(key=lambda box: (box[0].start // 20, box[1].start))
+    found = []
+    for rows, columns in pieces:
+        y, x = (
+            np.floor(side.start + (np.arange(n) + 0.5) * (side.stop - side.start) / n).astype(int)
+            for side, n in zip((rows, columns), shape, strict=True)
+        )
+        found.append(shown[np.ix_(y, x)])
+    return found
+
+
+def test_the_preview_spreads_over_many_classes() -> None:
+    labels = np.repeat(np.arange(36), 4)[::-1]
+    rows = copies._one_of_each(labels)
+    assert labels[rows].tolist() == [0, 4, 8, 12, 16, 19, 23, 27, 31, 35]
+    assert copies._one_of_each(np.array([1, 0, 1])).tolist() == [1, 0]
+
+
+def test_statistics_read_a_split_in_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, real = [], Split.take
+
+    def noted(self: Split, rows: np.ndarray, columns: list[str]) -> dict[str, Any]:
+        sizes.append(len(rows))
+        return real(self, rows, columns)
+
+    monkeypatch.setattr(copies, "BLOCK", 64)
+    monkeypatch.setattr(Split, "take", noted)
+    statistics(store.split("train"), 0, 1)
+    assert sizes == [64] * 6 + [11]

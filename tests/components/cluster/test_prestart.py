@@ -1,0 +1,129 @@
+"""Workers that wait: they serve who comes next, no more of them than were wanted, and on a kept cluster alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.cluster import prestart, spread
+from components.search import ray_tune
+from components.training.peers import Peers
+
+pytestmark = pytest.mark.cluster(lane=1)
+
+
+def waiting(address: str, least: int) -> set[int]:
+    """Process ids of the cluster's idle workers, once there are `least` of them and none is starting."""
+    until = time.monotonic() + 60
+    while True:
+        found, starting = set(), False
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or []).strip()
+            if title == "ray::IDLE" or "default_worker.py" in title:
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    raylet = process.parent()
+                    if raylet is not None and address in " ".join(raylet.cmdline()):
+                        found |= {process.pid} if title == "ray::IDLE" else set()
+                        starting = starting or title != "ray::IDLE"
+        if len(found) >= least and not starting:
+            return found
+        assert time.monotonic() < until, f"{len(found)} of {least}"
+        time.sleep(0.2)
+
+
+def who(peers: Peers) -> list[int]:
+    return peers.gather(os.getpid())
+
+
+def test_they_serve_the_next_run(cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_WORKERS", "2")
+    spread.connect()
+    prestart.more(2)
+    ready = waiting(cluster_of_two, 2)
+    assert set(spread.spread(who, name="test", folder=tmp_path)) <= ready
+
+
+def test_those_that_wait_for_the_first_driver_serve_it(tmp_path: Path) -> None:
+    """Ray would end them as soon as a placement group has taken the processors, just before they are asked for."""
+    code = """
+from pathlib import Path
+from components import cluster
+from pipelines.commands.run import local_cluster
+from tests.components.cluster.test_prestart import waiting, who
+with local_cluster(cpus=2) as address:
+    cluster.connect()
+    ready = waiting(address, 2)
+    print("the same:", set(cluster.spread(who, name="test", folder=Path("ray"))) == ready)
+    cluster.disconnect()
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", prestart.KEPT)}
+    environment |= {"TRAINYARD_WORKERS": "2", "TRAINYARD_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "the same: True\n", done.stdout + done.stderr
+
+
+def test_who_waits_already_is_counted(cluster_of_two: str) -> None:
+    spread.connect()
+    prestart.more(1)
+    before = waiting(cluster_of_two, 1)
+    prestart.more(len(before))
+    prestart.more(len(before) + 1)
+    assert len(waiting(cluster_of_two, len(before) + 1)) == len(before) + 1
+
+
+def test_a_stage_leaves_some_for_the_next_one(
+    cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.stage import context
+
+    monkeypatch.chdir(tmp_path)
+    asked: list[int] = []
+    monkeypatch.setattr(prestart, "more", asked.append)
+    for name in ("finetune", context.LAST):
+        with context.stage(name, {"name": "test"}, {}, []):
+            pass
+    assert asked == [2], "a worker for each processor; none after the last"
+
+
+def process(values: dict, accumulate: int, rung: int) -> dict[str, float]:
+    return {"accuracy": float(os.getpid())}
+
+
+def test_they_serve_a_search(cluster_of_two: str, tmp_path: Path) -> None:
+    spread.connect()
+    prestart.more(2)
+    ready = waiting(cluster_of_two, 2)
+    space = {"lr": {"choices": [1, 2]}}
+    found = ray_tune.search(process, {"a": {}}, tmp_path, 1, ("accuracy", "max"), space=space, sampler="grid")
+    assert {int(trial.scores["accuracy"]) for trial in found["a"]} <= ready
+
+
+def test_no_other_cluster_is_asked(cluster_of_two: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(prestart, "_ask", asked.append)
+    prestart.more(1)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    prestart.more(2)
+    monkeypatch.delenv("RAY_ADDRESS")
+    prestart.more(3)
+    assert asked == [1]
+
+
+def test_a_raylet_that_does_not_answer_is_no_error(
+    cluster_of_two: str, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    import ray
+
+    node = {"Alive": True, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": 1}
+    monkeypatch.setattr(ray, "nodes", lambda: [node])
+    prestart.more(1)
+    assert "no worker is started in advance" in caplog.text

@@ -1,0 +1,114 @@
+"""Original files, fetched from a real (local) HTTP server that fails in the ways servers do."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from components.errors import Refusal
+from components.network import free_port
+from components.originals.fetch import ATTEMPTS, fetch
+
+CONTENT = bytes(range(256)) * 5000
+MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[str] = []  # how to fail, one a request; then it answers well
+        self.asked = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/file.bin"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        answer = self.server.answers.pop(0) if self.server.answers else "200"
+        if answer == "hangs up":
+            return
+        self.send_response(200 if answer == "stops early" else int(answer))
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        if answer in ("200", "stops early"):
+            self.wfile.write(CONTENT if answer == "200" else CONTENT[: len(CONTENT) // 3])
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.mark.parametrize("digest", [MD5, SHA256])
+def test_a_missing_file_is_downloaded_once(tmp_path: Path, server: Server, digest: str) -> None:
+    for _ in range(2):
+        path = fetch(tmp_path / "new" / "folder", "file.bin", server.url, digest)
+        assert path == tmp_path / "new" / "folder" / "file.bin"
+        assert path.read_bytes() == CONTENT
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize("answers", [["500"], ["503", "429"], ["stops early", "hangs up"]])
+def test_it_tries_again_after_what_may_pass(tmp_path: Path, server: Server, answers: list[str]) -> None:
+    server.answers = answers[:]
+    assert fetch(tmp_path, "file.bin", server.url, MD5, wait_s=0.01).read_bytes() == CONTENT
+    assert server.asked == len(answers) + 1
+    assert [file.name for file in tmp_path.iterdir()] == ["file.bin"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "says"),
+    [
+        (["404"], 1, "HTTP 404"),
+        (["stops early"] * ATTEMPTS, ATTEMPTS, "the answer ended after 426666 of 1280000 bytes"),
+        (["500"] * ATTEMPTS, ATTEMPTS, "HTTP 500"),
+    ],
+)
+def test_what_does_not_come_is_asked_of_the_user(
+    tmp_path: Path, server: Server, answers: list[str], asked: int, says: str
+) -> None:
+    server.answers = answers[:]
+    with pytest.raises(Refusal) as refusal:
+        fetch(tmp_path, "file.bin", server.url, MD5, wait_s=0.01)
+    text = str(refusal.value)
+    assert says in text
+    assert f"{tmp_path / 'file.bin'}: missing" in text
+    assert f"put the file there, its address is {server.url}" in text
+    assert "\n" not in text
+    assert server.asked == asked
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_listening_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"file\.bin: missing, and not to be downloaded .*refused"):
+        fetch(tmp_path, "file.bin", f"http://127.0.0.1:{free_port()}/file.bin", MD5, wait_s=0.01)
+
+
+def test_another_file_than_expected_is_not_kept(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(Refusal, match=f"what came has digest {MD5}, expected {'0' * 32}"):
+        fetch(tmp_path, "file.bin", server.url, "0" * 32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "file.bin").write_bytes(b"mine")
+    with pytest.raises(Refusal, match=r"file\.bin: its digest is .*; replace it by the original from http"):
+        fetch(tmp_path, "file.bin", server.url, SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == b"mine"
+    assert server.asked == 0

@@ -1,0 +1,65 @@
+"""The idx format, against bytes written by hand."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.errors import Refusal
+from components.originals import idx
+
+
+def encoded(values: np.ndarray) -> bytes:
+    codes = {np.dtype(kind).newbyteorder("="): code for code, kind in idx.TYPES.items()}
+    header = bytes([0, 0, codes[values.dtype], values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(7,), (7, 2, 3)])
+def test_every_type_and_shape_comes_back(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    values = (np.random.default_rng(0).random(shape) * 250 - 100 * (dtype != "uint8")).astype(dtype)
+    path = write(tmp_path / "a.gz", encoded(values))
+    assert np.array_equal(idx.array(path), values)
+    assert idx.array(path).dtype == dtype
+    pieces = list(idx.blocks(path, rows=3))
+    assert [len(piece) for piece in pieces] == [3, 3, 1]
+    assert np.array_equal(np.concatenate(pieces), values)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "begins like no idx file"),
+        (b"\0\0\x08", "begins like no idx file"),
+        (b"\1\0\x08\1\0\0\0\1a", "begins like no idx file"),
+        (b"\0\0\x07\1\0\0\0\1a", "begins like no idx file"),
+        (b"\0\0\x08\0", "begins like no idx file"),
+        (b"\0\0\x08\2\0\0\0\1", "damaged"),
+        (b"\0\0\x08\1\0\0\0\3ab", "damaged.*1 bytes short"),
+        (b"\0\0\x08\1\xff\xff\xff\xffab", "damaged"),
+        (b"\0\0\x08\3\0\0\0\1\xff\xff\xff\xff\xff\xff\xff\xffab", "announces rows of"),
+        (b"\0\0\x08\1\0\0\0\0", "announces an array of nothing"),
+        (b"\0\0\x08\1\0\0\0\2abc", "holds more than the 2 rows"),
+    ],
+)
+def test_broken_files_are_refused_by_name(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(Refusal, match=f"a.gz: .*{says}"):
+        idx.array(write(tmp_path / "a.gz", content))
+
+
+def test_what_is_not_whole_gzip_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(encoded(np.arange(2000, dtype=np.int32)))
+    for blob in (b"plain text", whole[:-9], whole[: len(whole) // 2], whole[:200] + b"\xff\xff" + whole[202:]):
+        (tmp_path / "a.gz").write_bytes(blob)
+        with pytest.raises(Refusal, match="damaged"):
+            idx.array(tmp_path / "a.gz")

@@ -1,0 +1,104 @@
+"""Code of a user's own: named by a recipe only where TRAINYARD_ALLOW says so (on workers: test_cluster.py)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.errors import Refusal
+from components.recipes import allowed, recipe
+from pipelines import fit
+
+WIDE = """
+from components.recipes.ranges import Count
+
+raise_at_import = 1 / 0
+
+class Wide:
+    def __init__(self, width: Count = 2) -> None:
+        self.width = width
+"""
+SECTION = {"use": "mylab.deep.models.Wide", "width": 3}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of the class, in a package that Python finds."""
+    file = tmp_path / "mylab/deep/models.py"
+    file.parent.mkdir(parents=True)
+    for package in (file.parent, file.parent.parent):
+        (package / "__init__.py").touch()
+    file.write_text(WIDE.replace("raise_at_import = 1 / 0\n\n", ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe.signature.cache_clear()
+    yield file
+    recipe.signature.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
+def test_nothing_is_allowed_by_default(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for others in (None, "other", "mylab.deep", ""):
+        monkeypatch.delenv(allowed.ALLOW, raising=False)
+        if others is not None:
+            monkeypatch.setenv(allowed.ALLOW, others)
+        for refuse in (lambda: recipe.check_use(SECTION, "model"), lambda: recipe.build(SECTION)):
+            with pytest.raises(Refusal, match=r"no file components/mylab/deep/models\.py.*TRAINYARD_ALLOW=mylab"):
+                refuse()
+    assert "mylab" not in sys.modules
+
+
+def test_what_is_allowed_is_checked_without_its_import_and_built(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.ALLOW, "other, mylab")
+    whole = lab.read_text()
+    lab.write_text(WIDE)  # which fails when it is imported
+    recipe.check_use(SECTION, "model")
+    for wrong, says in (({"widht": 3}, "did you mean 'width'"), ({"width": 0}, "at least 1")):
+        with pytest.raises(Refusal, match=says):
+            recipe.check_use({"use": SECTION["use"], **wrong}, "model")
+    for use, says in (
+        ("mylab.deep.modles.Wide", "finds no source of mylab.deep.modles; install it"),
+        ("mylab.deep.models.Wild", "did you mean 'Wide'"),
+        ("other.models.Wide", "finds no source of other.models"),
+    ):
+        with pytest.raises(Refusal, match=says):
+            recipe.check_use({"use": use}, "model")
+    assert "mylab" not in sys.modules
+    lab.write_text(whole)
+    assert recipe.build(SECTION).width == 3
+
+
+def test_nothing_stands_in_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/lenet.py").write_text("class LeNet: pass")
+    (tmp_path / "models/other.py").write_text("class Other: pass")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv(allowed.ALLOW, "models")
+    assert allowed.module("models.lenet").__name__ == "components.models.lenet"
+    with pytest.raises(Refusal, match=r"no file components/models/other\.py"):
+        allowed.source("models.other")
+
+
+def test_data_of_a_changed_class_are_prepared_anew(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.ALLOW, "mylab")
+    places = []
+    for comment in ("", "# changed"):
+        lab.write_text(lab.read_text() + comment)
+        places.append(fit.prepared(SECTION))
+    assert [own for _, own in places] == [[str(lab)]] * 2
+    assert places[0][0] != places[1][0]
+
+
+def test_a_command_says_what_to_set(tmp_path: Path) -> None:
+    content = "data: {use: data.digits.Digits}\ntask: {use: mylab.deep.models.Wide}\nfit: {epochs: 1}\n"
+    (tmp_path / "recipe.yaml").write_text(content)
+    command = [sys.executable, "-c", "from pipelines.commands.cli import run; run()", "plan", "recipe.yaml"]
+    root = Path(__file__).parents[3]
+    said = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
+    assert said.returncode == 2
+    assert said.stderr.count("\n") == 1
+    assert "code elsewhere must be allowed by TRAINYARD_ALLOW=mylab" in said.stderr

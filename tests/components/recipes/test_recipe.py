@@ -1,0 +1,144 @@
+"""Recipes: read, overlaid, checked against the source of what they name, built."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from components.errors import Refusal
+from components.recipes import recipe
+from components.training import engine
+
+
+def write(tmp_path, text: str):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_numbers_in_exponent_form_are_numbers(tmp_path) -> None:
+    assert recipe.load(write(tmp_path, "a: 1e-3\nb: 5E4\nc: 1.5e+2\nd: abc-1e3")) == {
+        "a": 1e-3,
+        "b": 5e4,
+        "c": 150.0,
+        "d": "abc-1e3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: 1\na: 2", "'a' is given twice"),
+        ("a: [1, 2", "line"),
+        ("- 1", "mapping"),
+        ("", "mapping"),
+    ],
+)
+def test_broken_files_are_refused_with_their_place(tmp_path, text: str, says: str) -> None:
+    with pytest.raises(Refusal, match=says):
+        recipe.load(write(tmp_path, text))
+
+
+def test_not_utf8_is_refused(tmp_path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"name: caf\xe9")
+    with pytest.raises(Refusal, match="UTF-8"):
+        recipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": "ten"}, "whole number of at least 1, not 'ten'"),
+        ({"epochs": True}, "whole number"),
+        ({"batch": 0}, "at least 1, not 0"),
+        ({"clip": -1}, "above 0 or null"),
+        ({"precision": "fp16"}, "did you mean 'bfloat16'"),
+        ({"schedule": 5}, "section with 'use"),
+        ({"schedule": {"use": "schedules.cosin"}}, "did you mean 'cosine'"),
+        ({"schedule": {"use": "schedule.cosine"}}, "did you mean 'schedules'"),
+        ({"schedule": {"use": "schedules.cosine", "warmup": 2}}, "fit.schedule.warmup: must be a number from 0 to 1"),
+        ({"schedule": {"use": "schedules.steps", "steps": 3}}, "fit.schedule.steps: schedules.steps has no such arg"),
+        ({"channels_last": 1}, "true or false"),
+        ({"ema": "0.9"}, "number from 0 to 1"),
+        ([], "mapping"),
+    ],
+)
+def test_a_wrong_fit_section_is_refused(section, says: str) -> None:
+    with pytest.raises(Refusal, match="fit") as refused:
+        recipe.check("training.engine.fit", section, "fit", whole=True)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"use": "models.resnet.ResNt"}, "did you mean 'ResNet'"),
+        ({"use": "models.resnet.ResNet", "width": [8]}, "did you mean 'widths'"),
+        ({"use": "models.resnet.ResNet", "widths": 8}, "a list"),
+        ({"use": "models.resnet.ResNet", "widths": [8, 0]}, "at least 1"),
+        ({"use": "models.resnet.ResNet", "stem": "cifra"}, "did you mean 'cifar'"),
+        ({"use": "optimizers.sgd", "parameters": []}, "optimizers.sgd has no such argument; it has: lr, "),
+        ({"use": "os.system"}, "no file components/os.py"),
+        ({"use": "../../etc/passwd"}, "no dotted path"),
+        ({"use": "models.resnet._hidden"}, "defines no"),
+        ({"uses": "models.resnet.ResNet"}, "needs 'use"),
+        ("models.resnet.ResNet", "needs 'use"),
+    ],
+)
+def test_a_wrong_use_is_refused(section, says: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        recipe.check_use(section, "model")
+    assert says in str(refused.value)
+
+
+def test_nested_sections_are_checked_where_they_stand() -> None:
+    task = {
+        "use": "tasks.classification.Classification",
+        "model": {"use": "models.lenet.LeNet"},
+        "augment": [{"use": "augment.flip.RandomHorizontalFlip", "p": 2}],
+    }
+    with pytest.raises(Refusal, match=r"task\.augment\[0\]\.p"):
+        recipe.check_use(task, "task")
+
+
+def test_overlay_replaces_and_leaves_the_original() -> None:
+    original = {"task": {"optimizer": {"lr": 0.1}}}
+    assert recipe.overlay(original, {"task.optimizer.lr": 0.2}) == {"task": {"optimizer": {"lr": 0.2}}}
+    assert original["task"]["optimizer"]["lr"] == 0.1
+    with pytest.raises(Refusal, match="did you mean 'optimizer'"):
+        recipe.overlay(original, {"task.optimiser.lr": 0.2})
+
+
+def test_build_calls_what_is_named_with_factories_inside() -> None:
+    section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
+    task = recipe.build(section)
+    assert task.model(channels=1, size=(4, 4), classes=3).head.weight.shape == (3, 16)
+
+
+def test_what_a_section_leaves_out_is_filled_in_as_python_would() -> None:
+    python = {n: p.default for n, p in inspect.signature(engine.fit).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert len(python) >= 17
+    assert recipe.filled("training.engine.fit", {}) == python
+    given = {"batch": 16, "schedule": {"use": "schedules.cosine"}}
+    assert recipe.filled("training.engine.fit", given) == python | given
+
+
+def test_digest_and_flatten() -> None:
+    assert recipe.digest({"a": 1, "b": 2}) == recipe.digest({"b": 2, "a": 1}) != recipe.digest({"a": 1, "b": 3})
+    assert recipe.flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": 3}) == {"a.b": 1, "a.c.d": [2], "e": 3}
+
+
+def test_checking_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from components import recipe; "
+        "recipe.check_use({'use': 'models.resnet.ResNet'}, 'model'); "
+        "recipe.check('engine.fit', {}, 'fit', whole=True); "
+        "assert not {'torch', 'numpy', 'ray', 'mlflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,184 @@
+"""One Arrow file: what goes in comes out, of any shape; the rest is refused, and nothing half-written stays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from components.errors import Refusal
+from components.storage import part as module
+from components.storage.part import DTYPES, Column, Part, write_part
+
+COLUMNS = {
+    "image": Column("uint8", (3, 4, 2)),
+    "label": Column("int64"),
+    "boxes": Column("float32", (None, 4)),
+    "tokens": Column("int32", (None,)),
+    "text": Column("utf8"),
+}
+in_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+
+
+def examples(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    random = np.random.default_rng(seed)
+    return [
+        {
+            "image": random.integers(0, 256, (3, 4, 2), dtype=np.uint8),
+            "label": int(random.integers(5)),
+            "boxes": random.random((random.integers(4), 4), dtype=np.float32),
+            "tokens": random.integers(0, 99, random.integers(6)).astype(np.int32),
+            "text": "".join(random.choice(list("aß字🙂 "), random.integers(5))),
+        }
+        for _ in range(count)
+    ]
+
+
+def same(taken: Any, expected: list[Any]) -> bool:
+    return len(taken) == len(expected) and all(np.array_equal(a, b) for a, b in zip(taken, expected, strict=True))
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 7, 1024])
+def test_any_rows_of_any_column_come_back(tmp_path: Path, rows_per_batch: int) -> None:
+    given = examples(50)
+    write_part(tmp_path / "a.arrow", COLUMNS, given, rows_per_batch)
+    part = Part(tmp_path / "a.arrow")
+    assert part.rows == 50
+    assert part.columns == COLUMNS
+    for rows in (np.arange(50), np.array([49, 0, 7, 7, 13]), np.array([], dtype=np.int64)):
+        for name, column in COLUMNS.items():
+            taken = part.take(name, rows)
+            assert same(taken, [given[row][name] for row in rows]), name
+            if column.fixed:
+                assert taken.dtype == column.dtype
+                assert taken.shape == (len(rows), *column.inner)
+
+
+@in_tmp_path
+@given(data=st.data(), dtype=st.sampled_from(DTYPES), shape=arrays.array_shapes(min_dims=0, max_dims=3, max_side=4))
+def test_every_number_type_keeps_its_bits(tmp_path: Path, data: st.DataObject, dtype: str, shape: tuple) -> None:
+    stack = data.draw(arrays.arrays(dtype, (5, *shape)))
+    write_part(tmp_path / "a.arrow", {"x": Column(dtype, shape)}, ({"x": row} for row in stack), rows_per_batch=2)
+    taken = Part(tmp_path / "a.arrow").take("x", np.array([4, 3, 2, 1, 0]))
+    assert taken.tobytes() == stack[::-1].tobytes()  # bits: NaN is not equal to itself
+
+
+@in_tmp_path
+@given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=8))
+def test_any_text_comes_back(tmp_path: Path, texts: list[str]) -> None:
+    write_part(tmp_path / "a.arrow", {"text": Column("utf8")}, ({"text": text} for text in texts), rows_per_batch=3)
+    assert Part(tmp_path / "a.arrow").take("text", np.arange(len(texts))) == texts
+
+
+def test_any_arrow_reader_sees_the_same(tmp_path: Path) -> None:
+    given = examples(9)
+    write_part(tmp_path / "a.arrow", COLUMNS, given, rows_per_batch=4)
+    table = pa.ipc.open_file(tmp_path / "a.arrow").read_all().to_pydict()
+    assert table["text"] == [example["text"] for example in given]
+    assert table["label"] == [example["label"] for example in given]
+    assert table["image"] == [example["image"].reshape(-1).tolist() for example in given]
+    assert table["boxes"] == [example["boxes"].tolist() for example in given]
+
+
+def test_the_summary_tells_what_was_written(tmp_path: Path) -> None:
+    given = examples(20)
+    summary = write_part(tmp_path / "a.arrow", COLUMNS, given)
+    blob = (tmp_path / "a.arrow").read_bytes()
+    assert (summary.file, summary.rows, summary.bytes) == ("a.arrow", 20, len(blob))
+    assert summary.sha256 == hashlib.sha256(blob).hexdigest()
+    labels = [example["label"] for example in given]
+    assert summary.class_counts == {label: labels.count(label) for label in set(labels)}
+
+
+def test_the_file_is_mapped_and_not_copied(tmp_path: Path) -> None:
+    write_part(tmp_path / "a.arrow", COLUMNS, examples(10), rows_per_batch=4)
+    part = Part(tmp_path / "a.arrow")
+    views = part.arrays("image")
+    assert [len(view) for view in views] == [4, 4, 2]
+    assert all(np.shares_memory(view, part.bytes) and not view.flags.writeable for view in views)
+
+
+def test_big_examples_start_a_batch_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_BYTES", 100)
+    rows = [{"x": np.full(60, i, np.uint8)} for i in range(5)]
+    write_part(tmp_path / "a.arrow", {"x": Column("uint8", (60,))}, rows)
+    part = Part(tmp_path / "a.arrow")
+    assert [batch.num_rows for batch in part.batches] == [2, 2, 1]
+    assert part.take("x", np.array([4, 1]))[:, 0].tolist() == [4, 1]
+
+
+def test_no_examples_make_an_empty_part(tmp_path: Path) -> None:
+    write_part(tmp_path / "a.arrow", COLUMNS, [])
+    part = Part(tmp_path / "a.arrow")
+    assert part.rows == 0
+    assert part.take("image", np.arange(0)).shape == (0, 3, 4, 2)
+    assert part.take("text", np.arange(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image": np.zeros((3, 4), np.uint8)}, r"column 'image' must be uint8\[3, 4, 2\], not uint8\[3, 4\]"),
+        ({"image": np.zeros((3, 4, 2))}, "not float64"),
+        ({"boxes": np.zeros((2, 5), np.float32)}, r"float32\[\*, 4\], not float32\[2, 5\]"),
+        ({"label": 1.5}, "column 'label' must be int64"),
+        ({"label": 2**63}, "column 'label' must be int64"),
+        ({"text": b"bytes"}, "must be a string, not bytes"),
+        ({"extra": 1}, "has image, .*, extra; the data set declares"),
+    ],
+)
+def test_an_example_that_does_not_fit_is_refused_by_number(tmp_path: Path, change: dict, says: str) -> None:
+    given = [*examples(3), examples(1)[0] | change]
+    with pytest.raises(Refusal, match=says) as refusal:
+        write_part(tmp_path / "a.arrow", COLUMNS, given)
+    assert "example 3" in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", [("float99", ()), ("uint8", (0,)), ("uint8", (2, None)), ("utf8", (3,))])
+def test_columns_that_cannot_be_are_refused(bad: tuple) -> None:
+    with pytest.raises(Refusal, match="column"):
+        Column(*bad)
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    write_part(tmp_path / "a.arrow", COLUMNS, examples(3))
+
+    def failing() -> Iterator[dict[str, Any]]:
+        yield from examples(5)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_part(tmp_path / "a.arrow", COLUMNS, failing(), rows_per_batch=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.arrow"]
+    assert Part(tmp_path / "a.arrow").rows == 3
+
+
+def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    write_part(tmp_path / "a.arrow", COLUMNS, examples(6), rows_per_batch=3)
+    blob = (tmp_path / "a.arrow").read_bytes()
+    for size in [0, 1, 5, 7, 8, *range(9, len(blob), 97), len(blob) - 1]:
+        (tmp_path / "cut.arrow").write_bytes(blob[:size])
+        with pytest.raises(Refusal, match=r"cut\.arrow: is no intact part \(.+\); run the prepare stage"):
+            Part(tmp_path / "cut.arrow")
+
+
+def test_files_of_others_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="is missing"):
+        Part(tmp_path / "none.arrow")
+    (tmp_path / "text.arrow").write_text("hello " * 100)
+    with pytest.raises(Refusal, match="no intact part"):
+        Part(tmp_path / "text.arrow")
+    table = pa.table({"x": [1, 2]})
+    with pa.ipc.new_file(tmp_path / "plain.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(Refusal, match="no intact part"):
+        Part(tmp_path / "plain.arrow")

@@ -1,0 +1,71 @@
+"""Raw data, of which git knows nothing, are there in the copy in which DVC runs a queued experiment; real DVC, git."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.workspace import home, lend_raw
+
+ROOT = Path(__file__).parent.parent.parent
+DVC = str(Path(sys.executable).parent / "dvc")
+STAGES = """
+stages:
+  prepare:
+    cmd: python read.py ${scale}
+    deps: [data/raw]
+    params: [scale]
+    outs: [out.txt]
+"""
+READ = """
+import sys
+from pathlib import Path
+from components.workspace import lend_raw
+lend_raw()
+Path("out.txt").write_text(str(float(Path("data/raw/mine/number").read_text()) * int(sys.argv[1])))
+"""
+
+
+def test_an_experiment_in_a_copy_reads_them(tmp_path: Path) -> None:
+    bin_folder = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", "PATH": bin_folder}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    for name, text in (("dvc.yaml", STAGES), ("read.py", READ), ("params.yaml", "scale: 2\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "data/raw/mine").mkdir(parents=True)
+    (tmp_path / "data/raw/mine/number").write_text("21")
+    (tmp_path / "data/raw/.gitignore").write_text("*\n!.gitignore\n")
+    run("git", "init", "-q")
+    run(DVC, "init", "-q")
+    run("git", "add", "-A")
+    run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "first")
+    run(DVC, "exp", "run", "--temp", "-n", "tried", "-S", "scale=3")
+    run(DVC, "exp", "apply", "tried")
+    assert (tmp_path / "out.txt").read_text() == "63.0"
+    assert "up to date" in run(DVC, "status"), "what the copy had read is what lies here"
+    assert (tmp_path / "data/raw/mine/number").read_text() == "21", "the copy is gone, its links alone"
+
+
+def test_links_leave_alone_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / ".dvc/tmp/exps/abc"
+    for folder, name in ((tmp_path, "a"), (tmp_path, "b"), (copy, "b")):
+        (folder / "data/raw" / name).mkdir(parents=True)
+        (folder / "data/raw" / name / "file").write_text(f"of {folder.name}")
+    monkeypatch.chdir(copy)
+    assert home() == tmp_path
+    lend_raw()
+    lend_raw()
+    assert (copy / "data/raw/a/file").resolve() == tmp_path / "data/raw/a/file"
+    assert (copy / "data/raw/b/file").read_text() == "of abc"
+    monkeypatch.chdir(tmp_path)
+    lend_raw()
+    assert not any(path.is_symlink() for path in (tmp_path / "data/raw").rglob("*"))

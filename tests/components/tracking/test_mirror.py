@@ -1,0 +1,398 @@
+"""A real MLflow, in SQLite and behind its real server: every point arrives once, and nothing that fails there hurts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+
+from components import network
+from components.errors import Refusal
+from components.recipes import recipe
+from components.runs import journal
+from components.runs.journal import Journal
+from components.tracking import mirror, pages, server
+from components.training import exported
+from components.training.task import Spec
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    address = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return address
+
+
+def runs(experiment: str = "bench") -> list:
+    client = server.client(server.uri())
+    found = client.get_experiment_by_name(experiment)
+    return (
+        client.search_runs([found.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"])
+        if found
+        else []
+    )
+
+
+def points(run, name: str) -> list[tuple[int, float]]:
+    history = server.client(server.uri()).get_metric_history(run.info.run_id, name)
+    return sorted((metric.step, metric.value) for metric in history)
+
+
+def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = "pretrain") -> Journal:
+    journal.describe(folder, name, "bench", parent, {"lr": 0.1}, {"trainyard.stage": name}, [
+        {"name": "digits", "digest": "ab" * 32, "profile": {"train": 100}}
+    ])  # fmt: skip
+    lines = Journal(folder / journal.LOG)
+    for step in range(1, steps + 1):
+        lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+        lines.write("progress", step=step, steps=steps, values={}, speed=100.0)
+        if step % 10 == 0:
+            values = {"validation/accuracy": step / 100, "epoch/loss": 2 / step}
+            lines.write("metric", step=step, epoch=step / 10, values=values)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("http://bob:p@host:5000", "http://host:5000"),
+        ("http://bob:p@ss@host:5000", "http://host:5000"),
+        ("http://bob:p/s:s@host:5000/at", "http://host:5000/at"),
+        ("http://bob:123456/7?#@host", "http://host"),
+        ("http://bob@host", "http://host"),
+        ("postgresql+psycopg2://bob:p/ss@host/db", "postgresql+psycopg2://host/db"),
+        ("can't reach http://bob:p@s/s@host:5000, nor x@y", "can't reach http://host:5000, nor x@y"),
+        # an @ elsewhere is no password's end
+        ("http://host:5000/a@b?c=d@e#f@g", "http://host:5000/a@b?c=d@e#f@g"),
+        ("http://host?a@b", "http://host?a@b"),
+        ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("ask me@example.org about http://host", "ask me@example.org about http://host"),
+    ],
+)
+def test_no_part_of_a_password_is_shown(given: str, shown: str) -> None:
+    assert server.shown(given) == shown
+
+
+def test_a_password_of_any_letters_moves_out_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")  # which is taken back
+    for password in ("p", "p@ss", "p/ss", "a:b@c/d?e#f", "%40"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:{password}@127.0.0.1:5000")
+        assert server.uri() == server.uri() == os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
+        assert os.environ["MLFLOW_TRACKING_USERNAME"] == "bob"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == password.replace("%40", "@")
+
+
+@pytest.mark.parametrize("address", ["http://h:notaport", "http://h:99999", "http://", "http://[::1", "https://bob:p@"])
+def test_an_address_without_a_host_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(Refusal, match="is no server's address; one such as http://HOST:5000 is needed") as refused:
+        server.uri()
+    assert "bob" not in str(refused.value)
+
+
+def test_other_params_after_a_restart_are_an_attempt_and_every_point_arrives_once(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    for number, rate in enumerate((0.1, 0.2, 0.05)):  # as population-based training does: on from a checkpoint
+        journal.describe(folder, "pretrain", "bench", params={"lr": rate})
+        with mirror.Mirror(folder):
+            lines = Journal(folder / journal.LOG, position=5 * number)
+            for step in range(5 * number + 1, 11 + 5 * number):
+                lines.write("metric", step=step, epoch=step / 10, values={"train/loss": rate / step})
+    (run,) = runs()
+    assert run.data.params == {"lr": "0.1"}
+    told = {name: value for name, value in run.data.tags.items() if name.startswith("attempt")}
+    assert told == {"attempt": "3", "attempt.2.lr": "0.1 -> 0.2", "attempt.3.lr": "0.1 -> 0.05"}
+    wanted = [(s, r / s) for n, r in enumerate((0.1, 0.2, 0.05)) for s in range(5 * n + 1, 11 + 5 * n)]
+    assert points(run, "train/loss") == sorted(wanted)
+    assert mirror.audit(tmp_path / "runs") == (60, 0, 0)
+
+
+def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
+    above, below = tmp_path / "runs" / "pipeline-1", tmp_path / "runs" / "pretrain-2"
+    journal.describe(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})
+    make(below, parent=above)
+    (tmp_path / "picture.txt").write_text("picture")
+    driver = Journal(below / journal.STAGE_LOG)
+    driver.write("begin", stage="pretrain")
+    driver.write("text", text="hello")
+    driver.write("artifact", path=str(tmp_path / "picture.txt"), folder="pictures")
+    driver.write("artifact", path=str(tmp_path / "gone.txt"), folder="")
+    driver.write("tag", name="verdict", value="fine")
+    driver.write("end", status="FINISHED")
+    with mirror.Mirror(above, below):
+        pass
+    parent, child = runs()
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.run_name == "pretrain"
+    assert child.info.status == "FINISHED"
+    assert child.data.params == {"lr": "0.1"}
+    assert child.data.tags["verdict"] == "fine"
+    assert points(child, "train/loss") == [(step, 1 / step) for step in range(1, 31)]
+    assert points(child, "epoch/train/loss") == [(epoch, 2 / (10 * epoch)) for epoch in (1, 2, 3)]
+    assert points(child, "epoch/validation/accuracy") == [(epoch, epoch / 10) for epoch in (1, 2, 3)]
+    assert points(child, "epoch")[9] == (10, 1.0)
+    assert child.inputs.dataset_inputs[0].dataset.digest == "ab" * 16
+    client = server.client(store)
+    assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"log.txt", "pictures"}
+
+
+def test_one_process_sends_for_all_stages_and_leaves_what_is_old_to_the_end(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    make(folder / "old-1", name="old")
+    os.utime(folder / "old-1" / journal.RUN, (0, 0))
+    with mirror.following(folder):
+        lines = make(folder / "new-1", name="new")
+        make(folder / "new-1" / "fits" / "1", parent=folder / "new-1", name="below")
+        with mirror.mirrored(folder / "new-1") as nobody:
+            assert nobody is None
+        with mirror.mirrored(tmp_path / "elsewhere") as somebody:
+            assert isinstance(somebody, mirror.Mirror)
+        until = time.monotonic() + 60
+        while mirror.behind(folder / "new-1") and time.monotonic() < until:
+            time.sleep(0.1)
+        assert {run.info.run_name for run in runs()} == {"new", "below"}
+        lines.write("metric", step=31, values={"train/loss": 0.5})
+    assert {run.info.run_name for run in runs()} == {"new", "below", "old"}
+    assert mirror.audit(folder)[1:] == (0, 0)
+    with mirror.mirrored(folder / "new-1") as somebody:
+        assert isinstance(somebody, mirror.Mirror)
+
+
+def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) -> None:
+    """The note of how far it came is lost after everything was sent, and all is sent again."""
+    folder = tmp_path / "runs" / "pretrain-1"
+    make(folder).write("input", name="letters", digest="cd" * 32, profile={"train": 26})
+    for _ in range(2):
+        mirror.Mirror(folder).send()
+        shutil.copy(folder / "mirror.json", tmp_path / "note")
+        (folder / "mirror.json").unlink()
+    (run,) = runs()
+    assert len(points(run, "train/loss")) == 30
+    assert len(points(run, "train/examples_per_second")) == 30
+    data = {given.dataset.name: given.dataset.digest for given in run.inputs.dataset_inputs}
+    assert data == {"digits": "ab" * 16, "letters": "cd" * 16}
+    assert len(run.inputs.dataset_inputs) == 2
+
+
+def with_model(folder: Path) -> None:
+    """A run with an exported model, handed to the registry as `digits`."""
+    lines, model, example = make(folder), folder.parent.parent / "model", folder / "example.npz"
+    section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
+    spec = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b"), {"mean": [0.4], "std": [0.2]})
+    exported.write(model, recipe.build(section).setup(spec), spec, section)
+    np.savez(example, image=np.zeros((2, 8, 8, 1), np.uint8))  # type: ignore[arg-type]
+    lines.write(
+        "model",
+        name="digits",
+        path=str(model),
+        digest="cd" * 32,
+        inputs={"image": ("uint8", [8, 8, 1])},
+        outputs={"label": ("int64", [])},
+        example=str(example),
+        requirements=[],
+    )
+
+
+def held(folder: Path) -> tuple[int, int, list[str]]:
+    """(runs, logged models, versions of `digits`) the tracker has."""
+    client = server.client(server.uri())
+    owner = client.get_experiment_by_name("bench").experiment_id
+    ours = json.loads((folder / journal.RUN).read_text())["id"]
+    made = [run for run in client.search_runs([owner]) if run.data.tags["trainyard.id"] == ours]
+    logged = client.search_logged_models([owner], f"source_run_id = '{made[0].info.run_id}'")
+    return len(made), len(logged), [str(v.version) for v in client.search_model_versions("name = 'digits'")]
+
+
+@pytest.mark.parametrize("killed", ["create_model_version", "search_model_versions", "remember", "log_model"])
+def test_a_mirror_killed_while_it_registers_a_model_leaves_one(
+    killed: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these is the last thing that a first mirror does: its work is done, but it comes to no note."""
+    import mlflow
+
+    folder = tmp_path / "runs" / "evaluate-1"
+    with_model(folder)
+    owner = {"remember": mirror._Run, "log_model": mlflow.pyfunc}.get(killed, mlflow.MlflowClient)
+    whole = getattr(owner, killed)
+
+    def last(*arguments: Any, **options: Any) -> None:
+        whole(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, killed, last)
+        with pytest.raises(KeyboardInterrupt):
+            mirror.Mirror(folder).send()
+    mirror.Mirror(folder).send()
+    assert held(folder) == (1, 1, ["1"])
+    assert len(points(runs()[0], "train/loss")) == 30
+
+
+def test_a_model_that_was_half_logged_is_logged_anew_and_the_half_is_removed(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    folder = tmp_path / "runs" / "evaluate-1"
+    with_model(folder)
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            mirror.Mirror(folder).send()
+    client = server.client(store)
+    owner = client.get_experiment_by_name("bench").experiment_id
+    assert [str(model.status) for model in client.search_logged_models([owner])] != ["READY"]
+    mirror.Mirror(folder).send()
+    assert [str(model.status) for model in client.search_logged_models([owner])] == ["READY"]
+    assert held(folder) == (1, 1, ["1"])
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_doubles_nothing(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    make(folder)
+    mirror.Mirror(folder).send()
+    lines = Journal(folder / journal.LOG, position=24)
+    for step in range(12, 30):
+        lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+    mirror.Mirror(folder).send()
+    assert len({step for step, _ in points(runs()[0], "train/loss")}) == 30
+
+
+def test_a_run_that_was_deleted_there_stays_so_and_keeps_no_other_from_being_sent(
+    store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [tmp_path / "runs" / name for name in ("a-1", "b-1", "c-1")]
+    journals = [make(folder, name=folder.name) for folder in folders[:2]]
+    mirror.Mirror(tmp_path).send()
+    client = server.client(store)
+    gone = json.loads((folders[0] / "mirror.json").read_text())["run"]
+    client.delete_run(gone)
+    for lines in journals:
+        lines.write("metric", step=31, epoch=3.1, values={"train/loss": 0.5})
+    make(folders[2], name="c-1")
+    assert mirror.Mirror(tmp_path).send() == 1 + 63
+    for run, steps in zip(runs(), (31, 30), strict=True):
+        assert len(points(run, "train/loss")) == steps
+    assert [record.getMessage().count("a-1: deleted at sqlite") for record in caplog.records] == [1]
+    assert mirror.behind(tmp_path) == []
+    journals[0].write("metric", step=32, epoch=3.2, values={"train/loss": 0.4})
+    assert mirror.Mirror(tmp_path).send() == 0
+    assert len(caplog.records) == 1
+    client.restore_run(gone)
+    (folders[0] / "mirror.json").unlink()  # as the warning says
+    mirror.Mirror(tmp_path).send()
+    assert [run.info.run_name for run in runs()] == ["a-1", "b-1", "c-1"]
+    assert mirror.audit(tmp_path)[1:] == (0, 0)
+
+
+def test_a_run_the_tracker_does_not_know_is_sent_anew(store: str, empty_store: Path, tmp_path: Path) -> None:
+    """Its database was replaced by an empty one."""
+    lines = make(tmp_path / "runs" / "a-1")
+    mirror.Mirror(tmp_path).send()
+    shutil.copy(empty_store, store.removeprefix("sqlite:///"))
+    lines.write("metric", step=31, epoch=3.1, values={"train/loss": 0.5})
+    with pytest.raises(MlflowException):
+        mirror.Mirror(tmp_path).send()
+    mirror.Mirror(tmp_path).send()
+    assert len(points(runs()[0], "train/loss")) == 31
+    assert mirror.audit(tmp_path)[1:] == (0, 0)
+
+
+def test_a_record_that_is_refused_keeps_its_own_run_back_alone(store: str, tmp_path: Path) -> None:
+    make(tmp_path / "runs" / "a-1", name="a").write("metric", step=31, values={"what?": 1.0})
+    make(tmp_path / "runs" / "b-1", name="b")
+    for _ in range(2):
+        with pytest.raises(MlflowException, match=r"what\?"):
+            mirror.Mirror(tmp_path).send()
+        assert mirror.behind(tmp_path) == [tmp_path / "runs" / "a-1"]
+    assert len(points(runs()[1], "train/loss")) == 30
+
+
+def test_a_tracker_without_an_answer_is_not_asked_for_every_run(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fail(run: mirror._Run) -> int:
+        asked.append(run.folder.name)
+        raise ConnectionError(run.folder.name)
+
+    for name in ("a-1", "b-1"):
+        make(tmp_path / "runs" / name)
+    monkeypatch.setattr(mirror._Run, "send", fail)
+    with pytest.raises(ConnectionError, match="a-1"):
+        mirror.Mirror(tmp_path).send()
+    assert asked == ["a-1", "b-1"]
+    port = network.free_port()
+    with pytest.raises(ConnectionError, match="a-1"):
+        mirror.Mirror(tmp_path, address=f"http://127.0.0.1:{port}").send()
+    assert asked == ["a-1", "b-1", "a-1"]
+
+
+def test_nothing_new_asks_the_tracker_nothing(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    make(folder)
+    assert mirror.Mirror(folder).send() > 60
+    assert mirror.Mirror(folder).send() == 0
+
+
+@pytest.fixture
+def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    """Starts and stops a real server on demand."""
+    port, held = network.free_port(), {}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.chdir(tmp_path)
+    command = server.server_command(port, f"sqlite:///{tmp_path}/server.db", tmp_path / "kept")
+
+    def start() -> None:
+        held["process"] = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        assert network.answers(f"127.0.0.1:{port}", patience=90)
+
+    def stop() -> None:
+        os.killpg(held.pop("process").pid, signal.SIGKILL)
+
+    yield {"start": start, "stop": stop}
+    if held:
+        stop()
+
+
+def test_a_dead_server_costs_nothing_and_loses_nothing(switch: dict, tmp_path: Path, caplog, monkeypatch) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    began = time.monotonic()
+    with monkeypatch.context() as hasty:
+        hasty.setattr(mirror, "PATIENCE", 3.0)
+        with mirror.Mirror(folder):
+            lines = make(folder)
+    assert time.monotonic() - began < 12
+    assert "trainyard sync" in caplog.text
+    assert mirror.behind(tmp_path) == [folder]
+    switch["start"]()
+    monkeypatch.setattr(mirror, "PATIENCE", 60.0)
+    with mirror.Mirror(folder):
+        for step in range(31, 41):
+            lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+    (run,) = runs()
+    assert points(run, "train/loss") == [(step, 1 / step) for step in range(1, 41)]
+    assert json.loads((folder / "mirror.json").read_text())["run"] == run.info.run_id
+    assert mirror.behind(tmp_path) == []
+    assert "runs" in pages.links("bench", "http://127.0.0.1:1")["all pipelines"]

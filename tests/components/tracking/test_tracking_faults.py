@@ -1,0 +1,176 @@
+"""A tracker that is slow, fails, hangs up, forgets to answer or is locked: work goes on, nothing is lost.
+
+A proxy misbehaves in front of a real MLflow server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from components import network
+from components.tracking import mirror, server
+from tests.components.tracking.test_mirror import held, make, with_model
+
+SLOW = 1.5  # seconds an answer takes
+
+
+class Proxy(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, upstream: int) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.upstream, self.mode, self.asked = upstream, "whole", 0
+        self.unheard: set[str] = set()  # paths whose answers were lost
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def log_message(self, *arguments: object) -> None:
+        """Nothing."""
+
+    def answer(self) -> None:
+        self.server.asked += 1
+        body = b"".join(self.body())
+        if self.server.mode == "error":
+            self.send_response(500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.server.mode == "hang up" or (self.server.mode == "half" and self.server.asked % 3 == 0):
+            self.connection.close()
+            return
+        if self.server.mode == "slow":
+            time.sleep(SLOW)
+        with closing(http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=30)) as upstream:
+            ours = ("host", "content-length", "transfer-encoding")
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in ours}
+            upstream.request(self.command, self.path, body, headers)
+            found = upstream.getresponse()
+            content = found.read()
+        first = self.path.startswith("/api/2.0/mlflow/") and self.path not in self.server.unheard
+        if self.server.mode == "deaf" or (self.server.mode == "deaf once" and first):
+            self.server.unheard.add(self.path)  # done, but the answer is lost: sent again, it must not double
+            self.connection.close()
+            return
+        self.send_response(found.status)
+        for name, value in found.getheaders():
+            if name.lower() not in ("transfer-encoding", "content-length", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def body(self) -> Iterator[bytes]:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            yield self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder, port = tmp_path_factory.mktemp("tracker"), network.free_port()
+    command = server.server_command(port, f"sqlite:///{folder}/server.db", folder / "kept")
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        assert network.answers(f"127.0.0.1:{port}", patience=90)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def proxy(upstream: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.chdir(tmp_path)
+    proxy = Proxy(upstream)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{proxy.server_port}")
+    yield proxy
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def settled(runs: Path, folder: Path) -> None:
+    """All points arrive, each once; a mirror that gave up may still be at it meanwhile, and holds the folder's lock."""
+    until = time.monotonic() + 60
+    while True:
+        mirror.Mirror(runs).send()
+        if (folder / "mirror.json").is_file() and not (found := mirror.audit(runs))[1]:
+            break
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert found[0] > 50
+    assert found[2] == 0
+
+
+@pytest.mark.parametrize("mode", ["slow", "error", "hang up", "deaf", "half"])
+def test_a_bad_tracker_delays_nothing_and_gets_every_point_once_it_is_well(
+    mode: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "PATIENCE", 2.0)
+    runs = tmp_path / "runs"
+    folder = runs / mode.replace(" ", "-")
+    began = time.monotonic()
+    with mirror.Mirror(folder):
+        proxy.mode = mode
+        make(folder, steps=40)
+        wrote = time.monotonic() - began
+    assert wrote < 5, "writing does not wait for the tracker"
+    assert time.monotonic() - began < wrote + 2.0 + 5, "and a stage's end waits so long and no longer"
+    proxy.mode = "whole"
+    settled(runs, folder)
+
+
+def test_what_a_client_asks_for_twice_since_an_answer_was_lost_is_there_once(proxy: Proxy, tmp_path: Path) -> None:
+    """The run, the logged model and its version are made at the server; the answers never come, and are asked for."""
+    folder = tmp_path / "runs" / "evaluate-1"
+    with_model(folder)
+    proxy.mode = "deaf once"
+    for _ in range(3):
+        with contextlib.suppress(MlflowException):  # it refuses some of what comes twice; a mirror tries again
+            mirror.Mirror(folder).send()
+    mirror.Mirror(folder).send()
+    proxy.mode = "whole"
+    assert {"/api/2.0/mlflow/runs/create", "/api/2.0/mlflow/model-versions/create"} <= proxy.unheard
+    assert held(folder) == (1, 1, ["1"])
+
+
+def test_a_locked_database_is_waited_for(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
+    monkeypatch.setattr(mirror, "PATIENCE", 2.0)
+    folder = tmp_path / "runs" / "pretrain"
+    lines = make(folder, steps=10)
+    mirror.Mirror(folder).send()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with mirror.Mirror(folder):
+            for step in range(11, 21):
+                lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+        assert time.monotonic() - began < 10
+        other.rollback()
+    settled(tmp_path / "runs", folder)

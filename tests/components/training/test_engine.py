@@ -1,0 +1,480 @@
+"""Promises 2 and 3 on real networks: the same bytes on any number of workers, and after any interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from components import optimizers, schedules
+from components.augment.affine import RandomAffine
+from components.errors import Refusal, Stopped
+from components.models.lenet import LeNet
+from components.models.resnet import ResNet
+from components.models.softmax import Softmax
+from components.runs import journal
+from components.storage.feed import Feed
+from components.storage.store import Store
+from components.tasks.classification import Classification
+from components.training import checkpoint, engine, meter
+from components.training.peers import Peers, fork
+from components.training.task import Shard, Spec, State, Task
+from pipelines.workers.training import specification
+
+FIT = {"epochs": 2, "batch": 60, "shards": 4, "log_every": 3, "checkpoint_seconds": 0.01}
+
+
+OPTIONS = {  # what each kind adds: between them every option that carries state from step to step
+    "lenet": {"clip": 1.0, "ema": 0.9},
+    "resnet": {"clip": 1.0, "ema": 0.9, "keep": "best", "noise_scale": True},
+    "patient": {"patience": 1, "epochs": 9, "evaluate_every": 2},
+    "bfloat16": {"precision": "bfloat16", "accumulate": 2, "noise_scale": True},
+}
+
+
+def tasks(kind: str) -> Classification:
+    if kind in ("lenet", "patient"):
+        return Classification(LeNet, partial(optimizers.adamw, lr=0.003), augment=[partial(RandomAffine, degrees=10)])
+    small = partial(ResNet, widths=[8, 16], blocks=1, stem="cifar", dropout=0.2)
+    return Classification(small, partial(optimizers.sgd, lr=0.1, momentum=0.9), label_smoothing=0.1)
+
+
+def feeds(digits: Path) -> tuple[Feed, Feed]:
+    store = Store(digits / "prepared")
+    return Feed(store.split("train")), Feed(store.split("test"))
+
+
+def spec(digits: Path) -> Spec:
+    return specification(str(digits / "prepared"), str(digits / "augmented"))
+
+
+def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = feeds(digits)
+    options = FIT | {"schedule": partial(schedules.cosine, warmup=0.1)} | OPTIONS[kind]
+    engine.fit(tasks(kind), spec(digits), train, test, folder, peers, until=until, **options)
+
+
+def result(folder: Path) -> tuple[str, list]:
+    """Digest of everything saved (weights, averages, optimiser state), and every metric line."""
+    tensors, record = checkpoint.read(checkpoint.found(folder)[0])
+    digest = hashlib.sha256(b"".join(k.encode() + tensors[k].numpy().tobytes() for k in sorted(tensors)))
+    digest.update(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
+    metrics = [r.payload for r in journal.read(folder / "journal.log") if r.kind == "metric"]
+    return digest.hexdigest(), metrics
+
+
+@pytest.fixture(scope="module")
+def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory):
+    """kind -> the result of one undisturbed run in one forked process."""
+    results: dict[str, tuple[str, list]] = {}
+
+    def of(kind: str) -> tuple[str, list]:
+        if kind not in results:
+            folder = tmp_path_factory.mktemp(kind)
+            fork(run, 1, kind, digits, folder)
+            results[kind] = result(folder)
+        return results[kind]
+
+    return of
+
+
+@pytest.mark.parametrize("kind", ["lenet", "resnet", "bfloat16"])
+def test_the_same_bytes_on_one_two_three_and_four_workers(kind: str, whole, digits: Path, tmp_path: Path) -> None:
+    assert len(whole(kind)[1]) >= 6
+    for size in (2, 3, 4):
+        fork(run, size, kind, digits, tmp_path / str(size))
+        assert result(tmp_path / str(size)) == whole(kind), f"{size} workers"
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("stops", [(1, 13), (5, 8)])
+def test_stopped_anywhere_it_ends_with_the_same_bytes(
+    kind: str, stops: tuple, whole, digits: Path, tmp_path: Path
+) -> None:
+    """... even when it goes on with another number of workers."""
+    for worker, stop in enumerate(stops):
+        fork(run, 1 + worker, kind, digits, tmp_path, stop)
+    fork(run, 1, kind, digits, tmp_path)
+    assert result(tmp_path) == whole(kind)
+
+
+@pytest.mark.parametrize("kind", ["lenet", "patient"])
+def test_stopped_before_every_single_step_it_ends_with_the_same_bytes(
+    kind: str, whole, digits: Path, tmp_path: Path
+) -> None:
+    steps = max(metric["step"] for metric in whole(kind)[1])
+    for stop in range(steps + 1):
+        run(Peers(), kind, digits, tmp_path, stop)
+    run(Peers(), kind, digits, tmp_path)
+    assert result(tmp_path) == whole(kind)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "patient"])
+def test_a_finished_run_is_not_run_again(kind: str, digits: Path, tmp_path: Path) -> None:
+    """... not even one that stopped early, or whose last checkpoint came just before the stop was noted."""
+    run(Peers(), kind, digits, tmp_path)
+    before, newest = result(tmp_path), checkpoint.found(tmp_path)[0].stat().st_mtime_ns
+    run(Peers(), kind, digits, tmp_path)
+    assert result(tmp_path) == before
+    assert checkpoint.found(tmp_path)[0].stat().st_mtime_ns == newest
+
+
+def test_the_noise_scale_is_logged_and_changes_no_byte(whole, digits: Path, tmp_path: Path, monkeypatch) -> None:
+    digest, metrics = whole("resnet")
+    monkeypatch.setitem(OPTIONS, "resnet", {**OPTIONS["resnet"], "noise_scale": False})
+    fork(run, 1, "resnet", digits, tmp_path)
+    heard = deepcopy(metrics)
+    told = [metric["values"].pop("train/noise_scale") for metric in heard if "train/noise_scale" in metric["values"]]
+    assert result(tmp_path) == (digest, heard)
+    assert len(told) >= 3
+    assert min(told) > 0
+
+
+def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
+    """The comparison above can fail."""
+    train, test = feeds(digits)
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        engine.fit(tasks("resnet"), spec(digits), train, test, tmp_path / str(seed), seed=seed, epochs=1, batch=100)
+    assert result(tmp_path / "0")[0] != result(tmp_path / "1")[0]
+
+
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(whole, digits: Path, tmp_path: Path, caplog) -> None:
+    run(Peers(), "lenet", digits, tmp_path, until=7)
+    newest = checkpoint.found(tmp_path)[0] / "state.safetensors"
+    blob = bytearray(newest.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    newest.write_bytes(blob)
+    run(Peers(), "lenet", digits, tmp_path)
+    assert "damaged" in caplog.text
+    assert result(tmp_path) == whole("lenet")
+
+
+def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
+    train, test = feeds(digits)
+    task = Classification(Softmax, partial(optimizers.sgd, lr=0.5, momentum=0.9))
+    outcome = engine.fit(task, spec(digits), train, test, epochs=60, batch=50, patience=4)
+    assert outcome.scores["accuracy"] > 0.85
+    assert outcome.epochs < 60
+    again, _ = engine.evaluate(task, outcome.state, test)
+    assert again == outcome.scores
+
+
+def lines(folder: Path, name: str) -> list[float]:
+    """The values of one metric in a run's journal, in order."""
+    metrics = (r.payload["values"] for r in journal.read(folder / "journal.log") if r.kind == "metric")
+    return [values[name] for values in metrics if name in values]
+
+
+def test_early_stopping_follows_the_scores(digits: Path, tmp_path: Path) -> None:
+    train, test = feeds(digits)
+    task = Classification(Softmax, partial(optimizers.sgd, lr=2.0, momentum=0.9))
+    outcome = engine.fit(task, spec(digits), train, test, tmp_path, epochs=40, batch=100, patience=3)
+    scores = lines(tmp_path, "validation/accuracy")
+    best = max(range(len(scores)), key=lambda epoch: (scores[epoch], -epoch))
+    assert len(scores) == outcome.epochs == best + 1 + 3 < 40
+    assert outcome.scores["accuracy"] == scores[best]
+
+
+def test_epoch_means_and_rates_in_the_journal(digits: Path, tmp_path: Path) -> None:
+    train, _ = feeds(digits)
+    schedule = partial(schedules.cosine, warmup=0.2)
+    engine.fit(tasks("lenet"), spec(digits), train, None, tmp_path, epochs=2, batch=60, schedule=schedule, log_every=1)
+    losses, means = lines(tmp_path, "train/loss"), lines(tmp_path, "epoch/loss")
+    assert means == pytest.approx([np.mean(losses[:8]), np.mean(losses[8:])], rel=1e-6)
+    assert lines(tmp_path, "learning_rate") == pytest.approx([0.003 * schedule(step, 16) for step in range(16)])
+
+
+class Drawing(Classification):
+    """A step takes a second, an evaluation 10, its pictures 100."""
+
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: Drawing.clock.now)
+    album = True
+
+    def spend(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    def step(self, state: State, update) -> dict:
+        self.spend(1)
+        return super().step(state, update)
+
+    def score(self, *given) -> dict:
+        self.spend(10)
+        return super().score(*given)
+
+    def draw(self, *given) -> dict:
+        self.spend(100)
+        return {}
+
+
+def test_the_speed_is_that_of_steps_alone(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, room, task = checkpoint.write, checkpoint.room, Drawing(Softmax, partial(optimizers.sgd, lr=0.1))
+    monkeypatch.setattr(meter, "time", task.clock)
+    monkeypatch.setattr(engine, "time", task.clock)
+    monkeypatch.setattr(checkpoint, "write", lambda *given: (task.spend(1000), write(*given)))
+    monkeypatch.setattr(checkpoint, "room", lambda *given: (task.spend(10000), room(*given)))
+    train, test = feeds(digits)
+    engine.fit(task, spec(digits), train, test, tmp_path, **FIT)
+    told = [r.payload["speed"] for r in journal.read(tmp_path / "journal.log") if r.kind == "progress"]
+    assert len(told) >= 4
+    assert told == pytest.approx([FIT["batch"]] * len(told))
+
+
+def test_the_moving_average_follows_its_recurrence(digits: Path) -> None:
+    train, test = feeds(digits)
+
+    def after(steps: int, ema: float | None = None) -> tuple[State, dict]:
+        fit = {"epochs": 1, "batch": 100, "until": steps, "ema": ema}
+        state = engine.fit(tasks("lenet"), spec(digits), train, **fit).state
+        return state, {name: value.double() for name, value in state.modules["net"].state_dict().items()}
+
+    _, expected = after(0)
+    for step in range(1, 5):
+        _, weights = after(step)
+        expected = {name: 0.8 * value + 0.2 * weights[name] for name, value in expected.items()}
+    state, _ = after(4, ema=0.8)
+    average = state.averages["net"].state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(average[name].double(), value, rtol=1e-5, atol=1e-7)
+    assert (
+        engine.evaluate(tasks_set_up(digits), state, test)[0]
+        == engine.evaluate(tasks_set_up(digits), State(state.averages), test)[0]
+    )
+
+
+def tasks_set_up(digits: Path) -> Classification:
+    """A task that knows the statistics of the pictures, as one does after `setup`."""
+    task = tasks("lenet")
+    task.setup(spec(digits))
+    return task
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"channels_last": False}])
+def test_other_precisions_and_layouts_learn_too(options: dict, digits: Path) -> None:
+    train, test = feeds(digits)
+    schedule = partial(schedules.cosine, warmup=0.1)
+    outcome = engine.fit(tasks("resnet"), spec(digits), train, test, epochs=12, batch=50, schedule=schedule, **options)
+    assert outcome.scores["accuracy"] > 0.8
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(digits: Path, tmp_path: Path) -> None:
+    train, test = feeds(digits)
+    scores = [
+        engine.fit(tasks("resnet"), spec(digits), train, test, epochs=2, batch=50, ema=0.9, compile=compile).scores
+        for compile in (False, True)
+    ]
+    assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], rel=0.2)
+
+
+def test_evaluation_never_augments_and_leaves_the_state_alone(digits: Path) -> None:
+    train, test = feeds(digits)
+    task = tasks("lenet")
+    outcome = engine.fit(task, spec(digits), train, epochs=1, batch=100)
+    before = {k: v.clone() for k, v in checkpoint.pack(outcome.state)[0].items()}
+    first, predicted = engine.evaluate(task, outcome.state, test)
+    second, again = engine.evaluate(task, outcome.state, test)
+    assert first == second
+    assert np.array_equal(predicted["probability"], again["probability"])
+    assert all(torch.equal(v, before[k]) for k, v in checkpoint.pack(outcome.state)[0].items())
+
+
+def test_a_diverging_run_stops_with_the_step_and_a_remedy(digits: Path, tmp_path: Path) -> None:
+    train, test = feeds(digits)
+    task = Classification(partial(ResNet, widths=[8], blocks=1, stem="cifar"), partial(optimizers.sgd, lr=1e18))
+    with pytest.raises(Refusal, match=r"step \d+: the loss became (nan|inf).*learning rate"):
+        engine.fit(task, spec(digits), train, test, tmp_path, epochs=3, batch=50, log_every=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch": 2, "shards": 4}, "smaller than fit.shards"),
+        ({"batch": 501}, "larger than the 500"),
+        ({"patience": 2}, "validation"),
+        ({"keep": "best"}, "validation"),
+        ({"noise_scale": True}, "fit.noise_scale.*set fit.shards to 2"),
+        ({"peers": Peers(rank=0, size=3), "shards": 2}, "3 workers but fit.shards is 2"),
+    ],
+)
+def test_impossible_settings_are_refused(options: dict, says: str, digits: Path) -> None:
+    with pytest.raises(Refusal, match=says):
+        engine.fit(tasks("lenet"), spec(digits), feeds(digits)[0], **options)
+
+
+class Counting(Task):
+    """No module, no gradient: counts labels into a table, and sums it up at the end."""
+
+    def setup(self, spec: Spec) -> State:
+        return State(tables={"counts": np.zeros(10, dtype=np.int64)})
+
+    def step(self, state: State, update) -> dict:
+        update.tally(lambda state, shard: {"counts": np.bincount(shard.batch["label"].numpy(), minlength=10)})
+        return {}
+
+    def finish(self, state: State, over) -> None:
+        state.tables["rows"] = np.concatenate(over(lambda batch: batch["row"].numpy()))
+
+
+def count(peers: Peers, digits: Path, folder: Path, until: int | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    engine.fit(
+        Counting(), spec(digits), feeds(digits)[0], None, folder, peers, until=until, epochs=3, batch=50, shards=2
+    )
+
+
+def test_a_task_without_gradients_counts_distributes_and_resumes(digits: Path, tmp_path: Path) -> None:
+    for size in (1, 2):
+        fork(count, size, digits, tmp_path / str(size))
+    fork(count, 2, digits, tmp_path / "cut", 17)
+    fork(count, 1, digits, tmp_path / "cut")
+    expected = 3 * np.bincount(feeds(digits)[0].column("label"), minlength=10)
+    for name in ("1", "2", "cut"):
+        tensors, _ = checkpoint.read(checkpoint.found(tmp_path / name)[0])
+        assert np.array_equal(tensors["tables/counts"].numpy(), expected)
+        assert np.array_equal(tensors["tables/rows"].numpy(), np.arange(500)), "finish sees each batch once, in order"
+    shutil.rmtree(tmp_path / "cut")
+
+
+class TwoPlayers(Task):
+    """Two modules, two optimisers, several updates a step: the shape of a GAN."""
+
+    def setup(self, spec: Spec) -> State:
+        modules = {"a": torch.nn.Linear(1, 1), "b": torch.nn.Linear(1, 1)}
+        rates = {"a": 0.1, "b": 0.01}
+        return State(modules, optimizers={n: torch.optim.SGD(m.parameters(), rates[n]) for n, m in modules.items()})
+
+    def play(self, name: str):
+        def loss(state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
+            noise = torch.randn(len(shard.batch["label"]), 1, generator=shard.generator)
+            return (state.modules["b"](state.modules["a"](noise)) - 1).square().mean() * (1 if name == "a" else -1), {}
+
+        return loss
+
+    def step(self, state: State, update) -> dict:
+        for _ in range(2):
+            metrics = update("b", self.play("b"))
+        return metrics | update("a", self.play("a"))
+
+
+def two_players(peers: Peers, digits: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    engine.fit(TwoPlayers(), spec(digits), feeds(digits)[0], None, folder, peers, epochs=1, batch=50, shards=2)
+
+
+def test_two_modules_take_turns_the_same_on_two_workers(digits: Path, tmp_path: Path) -> None:
+    for size in (1, 2):
+        fork(two_players, size, digits, tmp_path / str(size))
+    assert result(tmp_path / "1") == result(tmp_path / "2")
+
+
+class Remembering(Task):
+    """Each element of the batch keeps the sum of all labels it has met in this epoch: carried state."""
+
+    def setup(self, spec: Spec) -> State:
+        net = torch.nn.Linear(1, 1)
+        return State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 1e-6)})
+
+    def loss(self, state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
+        met = shard.carry.get("met", torch.zeros(len(shard.batch["label"]))) + shard.batch["label"]
+        shard.carry["met"] = met.detach()
+        return (state.modules["net"](met[:, None]) - 1).square().mean(), {"met": met.mean()}
+
+
+def remember(peers: Peers, digits: Path, folder: Path, until: int | None = None, accumulate: int = 1) -> None:
+    folder.mkdir(exist_ok=True)
+    options = {"epochs": 2, "batch": 50, "shards": 4, "order": "sequential", "log_every": 1, "checkpoint_seconds": 1e-9}
+    train = feeds(digits)[0]
+    engine.fit(Remembering(), spec(digits), train, None, folder, peers, until, accumulate=accumulate, **options)
+
+
+def test_carried_state_goes_on_within_an_epoch_whoever_computes_it(digits: Path, tmp_path: Path) -> None:
+    """Stopped inside the first epoch on two workers, inside the second one on four, ended by one."""
+    fork(remember, 1, digits, tmp_path / "whole")
+    for size, until in ((2, 4), (4, 13), (1, None)):
+        fork(remember, size, digits, tmp_path / "parts", until)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+    met = [m["values"]["train/met"] for m in result(tmp_path / "whole")[1] if "train/met" in m["values"]]
+    labels = feeds(digits)[0].column("label").reshape(50, 10).mean(0)
+    assert met == pytest.approx([*np.cumsum(labels), *np.cumsum(labels)], rel=1e-5), "and begins anew with each epoch"
+
+
+def test_carried_state_is_cut_like_the_batch_it_belongs_to(digits: Path, tmp_path: Path) -> None:
+    fork(remember, 1, digits, tmp_path / "whole")
+    fork(remember, 1, digits, tmp_path / "cut", None, 3)
+    kinds = [[m["values"].get("train/met") for m in result(tmp_path / name)[1]] for name in ("whole", "cut")]
+    assert kinds[0] == pytest.approx(kinds[1])
+
+
+class _AsksToStop(Classification):
+    """Somebody writes the file while step 10 is under way."""
+
+    def step(self, state: State, update) -> dict:
+        if state.step == 9 and not (self.folder / "again").exists():
+            (self.folder.parent / journal.STOP).touch()
+        return super().step(state, update)
+
+
+def ask_to_stop(peers: Peers, digits: Path, folder: Path) -> None:
+    task = _AsksToStop(LeNet, partial(optimizers.adamw, lr=0.003))
+    task.folder = folder
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = feeds(digits)
+    engine.fit(task, spec(digits), train, test, folder, peers, **FIT | {"checkpoint_seconds": 1e9})
+
+
+def test_asked_to_stop_it_saves_and_goes_on_from_there(digits: Path, tmp_path: Path) -> None:
+    run, stop = tmp_path / "stage" / "fit", tmp_path / "stage" / journal.STOP
+    with pytest.raises(Stopped, match="step 12 of"):  # the next line of the journal
+        ask_to_stop(Peers(), digits, run)
+    assert checkpoint.read(checkpoint.found(run)[0])[1]["step"] == 12, "though no checkpoint was due"
+    stop.unlink()
+    (run / "again").touch()
+    fork(ask_to_stop, 2, digits, run)
+    whole = tmp_path / "whole" / "fit"
+    whole.mkdir(parents=True)
+    (whole / "again").touch()
+    fork(ask_to_stop, 1, digits, whole)
+    assert result(run) == result(whole)
+
+
+def test_asked_to_save_it_does_so_once(tmp_path: Path) -> None:
+    """Also where it goes on from the checkpoint before a damaged one, which keeps the greatest number."""
+    (tmp_path / journal.SAVE).touch()
+    assert engine.asked(tmp_path, journal.SAVE)
+    for step, age in ((120, 100), (110, -100)):
+        path = checkpoint.write(tmp_path, State(step=step), {})
+        asked_at = (tmp_path / journal.SAVE).stat().st_mtime
+        os.utime(path, (asked_at - age, asked_at - age))
+        assert engine.asked(tmp_path, journal.SAVE) == (step == 120)
+
+
+class Crowned(Classification):
+    """What `finish` fits changes every answer."""
+
+    def finish(self, state: State, over) -> None:
+        with torch.no_grad():
+            state.modules["net"].head.bias[3] += 100
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) -> None:
+    """A search compares, and a diagnosis reads, what is exported; the journal's last line says the same."""
+    task, (train, test) = Crowned(Softmax, partial(optimizers.sgd, lr=0.1)), feeds(digits)
+    options = {"epochs": 2, "batch": 50, "keep": keep}
+    found = [engine.fit(task, spec(digits), train, test, tmp_path, **options) for _ in range(2)]
+    scores, predictions = engine.evaluate(task, found[0].state, test)
+    assert set(predictions["label"]) == {3}
+    assert found[0].scores == found[1].scores == scores
+    lines = [r.payload["values"] for r in journal.read(tmp_path / journal.LOG) if r.kind == "metric"]
+    assert lines[-1] == {f"validation/{name}": value for name, value in scores.items()}

@@ -1,0 +1,82 @@
+"""A model written to a folder comes back as it was."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from components.errors import Refusal
+from components.recipes import recipe
+from components.training import exported
+from components.training.task import Spec, State
+
+SECTION = {
+    "use": "tasks.classification.Classification",
+    "model": {"use": "models.resnet.ResNet", "widths": [4, 8], "blocks": 1, "stem": "cifar"},
+    "start": "models/pretrain",
+}
+SPEC = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b", "c"), {"mean": [0.4], "std": [0.2]})
+
+
+def state(seed: int) -> tuple[State, dict]:
+    torch.manual_seed(seed)
+    task = recipe.build({key: value for key, value in SECTION.items() if key != "start"})
+    made = task.setup(SPEC)
+    images = torch.randint(0, 256, (6, 8, 8, 1), dtype=torch.uint8)
+    made.modules["net"](task.pixels({"image": images}))  # moves the batch statistics
+    made.modules["net"].eval()
+    return made, task.predict(made, {"image": images}) | {"image": images}
+
+
+def test_it_predicts_as_before_and_needs_no_other_folder(tmp_path: Path) -> None:
+    made, said = state(0)
+    exported.write(tmp_path, made, SPEC, SECTION)
+    task, restored = exported.read(tmp_path)
+    again = task.predict(restored, {"image": said["image"]})
+    assert torch.equal(again["probability"], said["probability"])
+    assert exported.classes(tmp_path) == ["a", "b", "c"]
+    record = json.loads((tmp_path / "model.json").read_text())
+    assert "start" not in record["task"]
+    assert record["parameters"] == sum(p.numel() for p in made.modules["net"].parameters())
+
+
+def test_the_moving_average_takes_the_place_of_the_weights(tmp_path: Path) -> None:
+    made, _ = state(0)
+    other, said = state(1)
+    made.averages = other.modules
+    exported.write(tmp_path, made, SPEC, SECTION)
+    task, restored = exported.read(tmp_path)
+    assert torch.equal(task.predict(restored, {"image": said["image"]})["probability"], said["probability"])
+
+
+def test_tied_weights_are_written_once_each(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    exported.write(tmp_path, State({"net": net}), SPEC, {"use": "x"})
+    from safetensors.torch import load_file
+
+    saved = load_file(tmp_path / "weights.safetensors")
+    assert torch.equal(saved["net.0.weight"], saved["net.1.weight"])
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    for read in (exported.read, exported.classes, partial(exported.read, device=torch.device("cpu"))):
+        with pytest.raises(Refusal, match="holds no exported model; run the stage"):
+            read(tmp_path)
+
+
+def test_tables_come_back_too(tmp_path: Path) -> None:
+    made, _ = state(0)
+    made.tables = {"counts": np.arange(6).reshape(2, 3), "weights": np.array([0.5, -1.0])}
+    made.step = 7
+    exported.write(tmp_path, made, SPEC, SECTION)
+    restored = exported.read(tmp_path)[1]
+    assert restored.step == 7
+    assert all(np.array_equal(restored.tables[name], table) for name, table in made.tables.items())
+    assert restored.tables["counts"].dtype == np.int64

@@ -1,0 +1,28 @@
+"""When a run stops waiting."""
+
+from __future__ import annotations
+
+from math import nan
+
+import pytest
+
+from components.training.meter import Meter
+from components.training.task import State
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "waited"),
+    [
+        ([3.0, 2.0, 2.0, 1.0], 1.0, [0, 0, 1, 0]),
+        ([nan, nan, nan], nan, [0, 1, 2]),
+        ([nan, nan, 5.0, nan], 5.0, [0, 1, 0, 1]),
+        ([4.0, nan, nan], 4.0, [0, 1, 2]),
+    ],
+)
+def test_what_is_no_number_is_no_progress(scores: list[float], best: float, waited: list[int]) -> None:
+    meter, seen = Meter(("loss", "min"), patience=2), []
+    for epoch, score in enumerate(scores, 1):
+        meter.judge({"loss": score}, State(), epoch, None)
+        seen.append(meter.waited)
+    assert (seen, meter.stopped) == (waited, waited[-1] == 2)
+    assert meter.best == pytest.approx({"loss": best}, nan_ok=True)

@@ -1,0 +1,51 @@
+"""What a worker sees when another one dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.network import free_port
+from components.training import peers
+
+
+def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    joined = peers.join(rank, 2, "127.0.0.1", port, torch.device("cpu"))
+    joined.shares = exchange != "sockets"
+    joined.gather("all here")
+    if exchange == "memory":
+        joined.exchange(torch.ones(2, 1, 1), [1, 1])
+    group = joined.apart()
+    if exchange == "apart":
+        group.__enter__()
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        if exchange == "gather":
+            joined.gather(0)
+        elif exchange == "apart":
+            group.__exit__(None, None, None)
+        else:
+            joined.exchange(torch.ones(2, 1, 1), [1, 1])
+    except Exception as error:
+        (folder / "seen").write_text(f"{peers.lost(error)} {type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize("exchange", ["gather", "memory", "sockets", "apart"])
+def test_a_dead_neighbour_is_told_from_a_mistake_of_our_own(exchange: str, tmp_path: Path) -> None:
+    fork, port = multiprocessing.get_context("fork"), free_port()
+    workers = [fork.Process(target=_worker, args=(rank, port, exchange, tmp_path)) for rank in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert (tmp_path / "seen").read_text().startswith("True")
+    assert not peers.lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not peers.lost(ValueError("reset by peer"))

@@ -1,0 +1,312 @@
+"""The tree and the shards: the shape of the sum depends on the number of shards alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from components.errors import Refusal
+from components.training.meter import BATCH_GRADIENT, SHARD_GRADIENT, Meter, NoiseScale
+from components.training.peers import Peers, fork
+from components.training.task import State
+from components.training.update import Tree, Update, frontier, owned, stream
+
+
+def nested(shards: int) -> str:
+    tree = Tree(lambda left, right: f"({left}{right})")
+    for shard in range(shards):
+        tree.push(shard, 0, str(shard))
+    return tree.total()
+
+
+def test_the_tree_halves_at_powers_of_two() -> None:
+    assert nested(1) == "0"
+    assert nested(4) == "((01)(23))"
+    assert nested(7) == "(((01)(23))((45)6))"
+
+
+@given(st.integers(1, 9), st.data())
+def test_any_number_of_workers_builds_the_same_tree(shards: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, shards))
+    whole = Tree(lambda left, right: f"({left}{right})")
+    for rank in range(size):
+        local = Tree(lambda left, right: f"({left}{right})")
+        for shard in owned(shards, size, rank):
+            local.push(shard, 0, str(shard))
+        assert [(start, level) for start, level, _ in local.blocks] == frontier(owned(shards, size, rank))
+        for block in local.blocks:
+            whole.push(*block)
+    assert whole.total() == nested(shards)
+
+
+@given(st.integers(1, 64), st.integers(1, 8))
+def test_every_shard_has_one_owner(shards: int, size: int) -> None:
+    held = [shard for rank in range(size) for shard in owned(shards, size, rank)]
+    assert held == list(range(shards))
+
+
+def test_streams_differ_by_seed_step_shard_and_draw() -> None:
+    keys = {stream(*key) for key in np.ndindex(4, 4, 4, 4)}
+    assert len(keys) == 4**4
+
+
+def linear_state() -> State:
+    torch.manual_seed(0)
+    net = nn.Linear(3, 1)
+    return State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+
+
+def squared(state: State, shard) -> tuple[torch.Tensor, dict]:
+    error = state.modules["net"](shard.batch["x"])[:, 0] - shard.batch["y"]
+    return error.square().mean(), {"worst": error.detach().abs().max()}
+
+
+def batches(sizes: list[int]) -> list[dict]:
+    generator = torch.Generator().manual_seed(1)
+    return [{"x": torch.randn(n, 3, generator=generator), "y": torch.randn(n, generator=generator)} for n in sizes]
+
+
+@pytest.mark.parametrize("sizes", [[8], [3, 3, 2], [2, 2, 2, 2]])
+def test_unequal_shards_give_the_gradient_of_the_whole_batch(sizes: list[int]) -> None:
+    sharded, whole = linear_state(), linear_state()
+    update = Update(sharded, Peers(), shards=len(sizes))
+    parts = batches(sizes)
+    update.begin(parts, sizes)
+    metrics = update("net", squared)
+    x, y = torch.cat([p["x"] for p in parts]), torch.cat([p["y"] for p in parts])
+    loss = (whole.modules["net"](x)[:, 0] - y).square().mean()
+    loss.backward()
+    whole.optimizers["net"].step()
+    torch.testing.assert_close(metrics["loss"], loss.detach())
+    torch.testing.assert_close(sharded.modules["net"].weight, whole.modules["net"].weight)
+
+
+def test_accumulation_and_clipping_agree_with_torch() -> None:
+    sharded, whole = linear_state(), linear_state()
+    update = Update(sharded, Peers(), shards=2, accumulate=3, clip=0.1)
+    parts = batches([5, 5])
+    update.begin(parts, [5, 5])
+    norm = update("net", squared)["gradient_norm"]
+    x, y = torch.cat([p["x"] for p in parts]), torch.cat([p["y"] for p in parts])
+    (whole.modules["net"](x)[:, 0] - y).square().mean().backward()
+    expected = nn.utils.clip_grad_norm_(whole.modules["net"].parameters(), 0.1)
+    whole.optimizers["net"].step()
+    torch.testing.assert_close(norm, expected)
+    torch.testing.assert_close(sharded.modules["net"].weight, whole.modules["net"].weight)
+
+
+def test_batch_statistics_are_the_mean_over_shards() -> None:
+    net = nn.BatchNorm1d(3, momentum=0.1)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, Peers(), shards=2)
+    parts = batches([6, 6])
+    update.begin(parts, [6, 6])
+    update("net", lambda s, shard: (s.modules["net"](shard.batch["x"]).square().mean(), {}))
+    expected = 0.1 * torch.stack([p["x"].mean(0) for p in parts]).mean(0)
+    torch.testing.assert_close(net.running_mean, expected)
+    assert net.num_batches_tracked == 1
+
+
+def test_only_the_named_module_moves_and_gets_gradients() -> None:
+    """A GAN's generator step runs through the discriminator but must leave it alone."""
+    g, d = nn.Linear(3, 3), nn.Linear(3, 1)
+    modules = {"g": g, "d": d}
+    state = State(modules, optimizers={n: torch.optim.SGD(m.parameters(), 1.0) for n, m in modules.items()})
+    update = Update(state, Peers())
+    update.begin(batches([4]), [4])
+    before = d.weight.clone()
+    update("g", lambda s, shard: (s.modules["d"](s.modules["g"](shard.batch["x"])).mean(), {}))
+    assert torch.equal(d.weight, before)
+    assert d.weight.grad is None
+
+
+def test_two_updates_of_a_step_draw_different_numbers() -> None:
+    state, drawn = linear_state(), []
+    update = Update(state, Peers())
+    update.begin(batches([4]), [4])
+
+    def noisy(s: State, shard) -> list[torch.Tensor]:
+        drawn.append((torch.rand(1).item(), torch.rand(1, generator=shard.generator).item()))
+        return [torch.zeros(1)]
+
+    update.mean(noisy)
+    update.mean(noisy)
+    assert len({value for pair in drawn for value in pair}) == 4
+
+
+def test_tables_are_added_in_the_order_of_shards() -> None:
+    state = State()
+    update = Update(state, Peers(), shards=2)
+    update.begin(batches([2, 2]), [2, 2])
+    for _ in range(2):
+        update.tally(lambda s, shard: {"rows": np.array([len(shard.batch["x"]), shard.index])})
+    assert state.tables["rows"].tolist() == [8, 2]
+
+
+def _starved(peers: Peers) -> None:
+    """In a process whose address space has little room left: a real allocation fails, the step doesn't."""
+    import resource
+
+    net = nn.Linear(3, 1)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, peers)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), used + (256 << 20)))
+    update.begin(batches([64]), [64])
+
+    def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
+        rows = len(shard.batch["x"])
+        room = torch.empty(rows, 10 << 20, dtype=torch.uint8)  # 10 MiB an example: 640 MiB for the whole batch
+        return s.modules["net"](shard.batch["x"]).mean() + 0 * room[0, 0], {}
+
+    update("net", hungry)
+    assert next(iter(update.learned.values())) in (4, 8, 16), update.learned
+
+
+def test_running_out_of_memory_halves_the_microbatch() -> None:
+    fork(_starved, 1)
+
+
+def test_what_was_learned_of_memory_holds_for_shards_as_large_alone() -> None:
+    """Else the result would hang on which shards this worker had before, and on where a run was interrupted."""
+    state = linear_state()
+    update, seen = Update(state, Peers(), shards=2), []
+
+    def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
+        rows = len(shard.batch["x"])
+        seen.append(rows)
+        if rows > 4:
+            raise MemoryError
+        return s.modules["net"](shard.batch["x"]).mean(), {}
+
+    for _ in range(2):
+        update.begin(batches([8, 3]), [8, 3])
+        update("net", hungry)
+    assert seen == [8, 4, 4, 3, 4, 4, 3]
+
+
+def test_a_shard_of_one_value_a_channel_is_refused_in_a_line() -> None:
+    """By torch's own words, whichever network normalises."""
+    net = nn.BatchNorm1d(3)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, Peers(), shards=2)
+    update.begin(batches([2, 1]), [2, 1])
+    with pytest.raises(Refusal, match=r"more than 1 value per channel.*raise fit.batch, or lower fit.shards"):
+        update("net", lambda s, shard: (s.modules["net"](shard.batch["x"]).square().sum(), {}))
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 8}, {}])
+def test_a_microbatch_of_one_value_a_channel_is_refused_with_its_own_remedy(options: dict) -> None:
+    """Whether it was asked for, or a lack of memory led to it: a larger batch would not help."""
+    net = nn.BatchNorm1d(3)
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
+    update = Update(state, Peers(), **options)
+    update.begin(batches([8]), [8])
+
+    def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
+        if len(shard.batch["x"]) > 1:
+            raise MemoryError
+        return s.modules["net"](shard.batch["x"]).square().sum(), {}
+
+    with pytest.raises(Refusal, match=r"of 8 a shard, has one example: lower fit\.accumulate or add memory"):
+        update("net", hungry)
+
+
+def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> None:
+    """d(a + b) is one tensor for both, and that of a sum is expanded: scaled in place they would be scaled twice."""
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+
+    net = Sum()
+    state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 1.0)})
+    update = Update(state, Peers(), shards=2)
+    update.begin(batches([4, 4]), [4, 4])
+    update("net", lambda s, shard: ((s.modules["net"].a + s.modules["net"].b).sum(), {"a": s.modules["net"].a[0]}))
+    assert net.a.tolist() == net.b.tolist() == [0.0, 0.0, 0.0]
+
+
+# ------------------------------------------------------------------------------------------------ the noise scale
+
+WEIGHTS = torch.tensor([1.0, -0.5, 0.25, 0.0])  # distance from the ones that made the data
+SIGMA = 0.5  # of the labels
+
+
+def regression(update: Update, sizes: list[int], steps: int) -> list[dict[str, torch.Tensor]]:
+    """Squared loss at `WEIGHTS` on x ~ N(0, I), y ~ N(0, SIGMA^2), the rate being 0."""
+    generator, found = torch.Generator().manual_seed(2), []
+
+    def loss(state: State, shard) -> tuple[torch.Tensor, dict]:
+        x, y = shard.batch["x"], shard.batch["y"]
+        return (state.modules["net"](x)[:, 0] - y).square().mean(), {}
+
+    for _ in range(steps):
+        parts = [torch.randn(n, len(WEIGHTS) + 1, generator=generator) for n in sizes]
+        update.begin([{"x": part[:, 1:], "y": SIGMA * part[:, 0]} for part in parts], sizes)
+        found.append(update("net", loss))
+    return found
+
+
+def at_weights(shards: int, **options) -> Update:
+    net = nn.Linear(len(WEIGHTS), 1, bias=False)
+    net.weight.data = WEIGHTS[None].clone()
+    state = State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.0)})
+    return Update(state, Peers(), shards=shards, norms=True, **options)
+
+
+@pytest.mark.parametrize("sizes", [[4, 4], [5, 4, 4], [8, 8, 8, 8]])
+def test_the_noise_scale_is_that_of_a_linear_model(sizes: list[int]) -> None:
+    """The gradient of an example is g = 2 x (x.d - e): E g = 2 d, E |g|^2 = 4 ((n + 2) |d|^2 + n s^2) (Isserlis)."""
+    squared, n = float(WEIGHTS.square().sum()), len(WEIGHTS)
+    signal, noise = 4 * squared, 4 * ((n + 1) * squared + n * SIGMA**2)
+    meter = Meter(("loss", "min"), noise=NoiseScale(sum(sizes), len(sizes)))
+    found = regression(at_weights(len(sizes)), sizes, 4000)
+    estimates = []
+    for metrics in found:
+        one = NoiseScale(sum(sizes), len(sizes))
+        one.add(
+            float(metrics[SHARD_GRADIENT]), float(metrics[BATCH_GRADIENT]), steps=10**9
+        )  # forgets its zeros: this step alone
+        estimates.append((one.signal, one.noise))
+        meter.add(metrics)
+    mean, error = np.mean(estimates, 0), np.std(estimates, 0) / len(estimates) ** 0.5
+    assert abs(mean[0] - signal) < 4 * error[0] < 0.2 * signal
+    assert abs(mean[1] - noise) < 4 * error[1] < 0.1 * noise
+    told = meter.means(4000)
+    assert told["noise_scale"] == pytest.approx(noise / signal, rel=0.15)
+    assert set(told) == {"loss", "noise_scale"}
+    assert set(meter.epoch_means()) == {"loss"}
+
+
+def test_the_norms_are_those_of_whole_shards() -> None:
+    parts = batches([6, 4])
+    gradients = []
+    for part in parts:
+        state = linear_state()
+        squared(state, type("Shard", (), {"batch": part}))[0].backward()
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in state.modules["net"].parameters()]))
+    for accumulate in (1, 3):
+        update = Update(linear_state(), Peers(), shards=2, norms=True, clip=1e-3, accumulate=accumulate)
+        update.begin(parts, [6, 4])
+        metrics = update("net", squared)
+        torch.testing.assert_close(
+            metrics[SHARD_GRADIENT], 0.6 * gradients[0].dot(gradients[0]) + 0.4 * gradients[1].dot(gradients[1])
+        )
+        whole = 0.6 * gradients[0] + 0.4 * gradients[1]
+        torch.testing.assert_close(metrics[BATCH_GRADIENT], whole.dot(whole))
+
+
+def test_a_gradient_that_is_all_noise_has_no_finite_scale() -> None:
+    noise = NoiseScale(8, 2)
+    noise.add(shard=4.0, batch=1.0, steps=5)  # two independent ones of mean 0 would give 4 and 2
+    assert noise.value == float("inf")
+    noise.add(shard=1.0, batch=1.0, steps=10**9)
+    assert noise.value == 0.0

@@ -1,0 +1,136 @@
+"""What DVC says has changed, with real DVC and git: files dropped into the raw folder, sources that moved on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.errors import Later, Refusal
+from pipelines.commands.dvc import status
+
+ROOT = Path(__file__).parents[4]
+BIN = Path(sys.executable).parent
+
+
+def run(folder: Path, *command: str) -> None:
+    identity = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DVC")} | identity
+    path = f"{BIN}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(command, cwd=folder, env=environment | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def repository(folder: Path) -> Path:
+    folder.mkdir()
+    run(folder, "git", "init", "-q")
+    run(folder, "dvc", "init", "-q")
+    return folder
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stage `prepare` with this repository's own dependencies on data, its work a copy; one stage behind it."""
+    folder = repository(tmp_path / "house")
+    ours = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["prepare"]
+    deps = [path for path in ours["deps"] if path.startswith("data/")]
+    assert deps == ["data/raw"]
+    stages = {
+        "prepare": {"cmd": "mkdir -p out && ls data/raw > out/list", "deps": deps, "outs": ["out"]},
+        "train": {"cmd": "cp out/list model", "deps": ["out"], "params": ["rate"], "outs": ["model"]},
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (folder / "params.yaml").write_text("rate: 1\nretrain: {level: 0.9}\n")
+    raw = folder / "data" / "raw"
+    raw.mkdir(parents=True)
+    (raw / ".gitignore").write_text((ROOT / "data/raw/.gitignore").read_text())
+    (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "start")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_dropped_file_is_a_change_and_so_are_params(house: Path) -> None:
+    assert any("prepare" in line for line in status.changes())
+    status.apply()
+    assert status.changes() == []
+    (house / "data/raw/cats").mkdir()
+    (house / "data/raw/cats/tom.png").write_bytes(b"tom")
+    assert status.changes() == ["prepare: changed deps: data/raw (modified)"]
+    status.apply()
+    assert status.changes() == []
+    (house / "params.yaml").write_text("rate: 1\nretrain: {level: 0.8}\n")
+    assert status.changes() == []  # the gate's settings are no stage's
+    (house / "params.yaml").write_text("rate: 2\nretrain: {level: 0.8}\n")
+    assert status.changes() == ["train: changed deps: params.yaml (rate)"]
+
+
+@pytest.mark.parametrize("patience", [60.0, 2.0])
+def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, capsys) -> None:
+    """As one that outlived a retraining that was killed: its stage saves, and it ends."""
+    status.apply()
+    content = yaml.safe_load((house / "dvc.yaml").read_text())
+    content["stages"]["train"]["cmd"] = "touch begun; sleep 6; cp out/list model"
+    (house / "dvc.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(status, "PATIENCE", patience)
+    other = subprocess.Popen([BIN / "dvc", "repro"], cwd=house, stdout=subprocess.DEVNULL)
+    try:
+        while not (house / "begun").is_file():
+            assert other.poll() is None
+            time.sleep(0.05)
+        if patience < 6:
+            with pytest.raises(Later, match="another dvc is at work"):
+                status.changes()
+        else:
+            assert status.changes() == []
+            assert capsys.readouterr().out.count("waiting for its end") == 1
+    finally:
+        other.wait()
+
+
+def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -> None:
+    source = repository(tmp_path / "source")
+    (source / "pictures").mkdir()
+
+    def publish(name: str) -> None:
+        (source / "pictures" / name).write_text(name)
+        run(source, "dvc", "add", "-q", "pictures")
+        run(source, "git", "add", "-A")
+        run(source, "git", "commit", "-qm", name)
+
+    publish("tom.png")
+    run(house, "dvc", "import", "-q", str(source), "pictures", "-o", "data/raw/pictures")
+    assert status.update() == ["data/raw/pictures.dvc"]
+    status.apply()
+    assert (house / "data/raw/pictures/tom.png").read_text() == "tom.png"
+    publish("felix.png")
+    assert status.changes() == []
+    assert status.update() == ["data/raw/pictures.dvc"]
+    assert (house / "data/raw/pictures/felix.png").is_file()
+    assert status.changes() == ["prepare: changed deps: data/raw (modified)"]
+    source.rename(tmp_path / "away")
+    with pytest.raises(Later, match=r"dvc update failed: .*; the data stay as they are"):
+        status.update()
+    assert (house / "data/raw/pictures/felix.png").is_file()
+
+
+def test_a_git_that_fails_is_quoted(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a checkout of somebody else's: git refuses, and has no files to list."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(Refusal, match=r"git ls-files: fatal: detected dubious ownership in .*; git must"):
+        status.update()
+
+
+def test_a_dvc_that_fails_is_refused(house: Path) -> None:
+    (house / "dvc.yaml").write_text("stages: {prepare: {cmd: 'false', deps: [data/raw], outs: [out]}}")
+    with pytest.raises(Refusal, match="dvc repro ended with exit code"):
+        status.apply()
+    (house / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(Refusal, match="dvc status failed"):
+        status.changes()

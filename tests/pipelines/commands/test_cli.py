@@ -1,0 +1,54 @@
+"""How the command ends, whatever its threads are at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ("return None", 0, "atexit"),
+        ("return 3", 3, "atexit"),
+        ("raise Refusal('a: wrong; put it right')", 2, "trainyard: a: wrong; put it right"),
+        ("raise KeyboardInterrupt", 130, "what was saved is kept"),
+        ("raise ZeroDivisionError('a mistake')", 1, "ZeroDivisionError: a mistake"),
+    ],
+)
+def test_it_ends_in_order_though_a_thread_is_inside_foreign_code(body: str, code: int, says: str) -> None:
+    """The threads are inside OpenCV's C++ all the time; `sys.exit` there ends in SIGABRT, whatever the code was."""
+    program = f"""
+        import atexit, sys, threading, time
+        import cv2
+        import numpy as np
+        from components.errors import Refusal
+        from pipelines import cli, summary
+        atexit.register(lambda: print("atexit"))
+        def blur():
+            while True:
+                cv2.GaussianBlur(np.zeros((400, 400), np.float32), (31, 31), 5)
+        cv2.setNumThreads(1)
+        for _ in range(4):
+            threading.Thread(target=blur, daemon=True).start()
+        time.sleep(0.3)
+        def main():
+            {body}
+        summary.main = main
+        sys.argv = ["trainyard", "summary"]
+        cli.run()
+    """
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stdout + done.stderr
+    assert "atexit" in done.stdout

@@ -1,0 +1,69 @@
+"""The comparison of a family: every figure comes from the files of the runs, the README gets table and picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.errors import Refusal
+from pipelines.commands import compare
+
+
+@pytest.fixture
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pipelines" / "vision"
+    folder.mkdir(parents=True)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    for name in ("small", "large", "never-run"):
+        (folder / f"{name}.yaml").write_text("data: {}\n")
+    (folder / "README.md").write_text(
+        "before\n<!-- trainyard compare -->\nold\n<!-- end of trainyard compare -->\nafter\n"
+    )
+    wrote("small", 0.9, {"parameters": 61706.0, "flops": 846e3, "train_seconds": 1.25, "samples_per_second": 8000.0})
+    wrote("large", 0.95, {"parameters": 5e6, "flops": 5e8})
+    return folder
+
+
+def wrote(system: str, accuracy: float, cost: dict[str, float]) -> None:
+    place = Path("results/vision") / system
+    place.mkdir(parents=True)
+    scores = {"accuracy": accuracy, "loss": 0.1, "accuracy_low": accuracy - 0.01, "accuracy_high": accuracy + 0.01}
+    (place / "metrics.json").write_text(json.dumps(scores))
+    (place / "cost.json").write_text(json.dumps(cost))
+
+
+def test_table_and_picture_come_from_the_results(family: Path, capsys: pytest.CaptureFixture) -> None:
+    before = (family / "README.md").read_text()
+    compare.main("pipelines/vision")
+    assert (family / "README.md").read_text() == before, "a page that is in git is written when asked to"
+    assert Path("results/vision/comparison.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    compare.main("pipelines/vision", readme=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines[2] == "| large | 0.9500 [0.940, 0.960] | 5,000,000 | 500.00 | - | - |"
+    assert lines[3] == "| small | 0.9000 [0.890, 0.910] | 61,706 | 0.85 | 1.2 | 8,000 |"
+    assert len(lines) == 4, "a system without results is left out"
+    readme = (family / "README.md").read_text()
+    assert readme.startswith("before\n")
+    assert readme.endswith("after\n")
+    assert "old" not in readme
+    assert "| small |" in readme
+    assert "![accuracy against cost](comparison.png)" in readme
+    assert (family / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    compare.main("pipelines/vision", readme=True)
+    assert (family / "README.md").read_text() == readme
+    (family / "README.md").write_text("no marks")
+    with pytest.raises(Refusal, match="lacks the line '<!-- trainyard compare -->'"):
+        compare.main("pipelines/vision", readme=True)
+
+
+def test_nothing_to_compare_is_said(family: Path) -> None:
+    with pytest.raises(Refusal, match="no family of recipes"):
+        compare.main("pipelines/visions")
+    for file in Path("results").rglob("metrics.json"):
+        file.unlink()
+    with pytest.raises(Refusal, match="no results yet"):
+        compare.main("pipelines/vision")

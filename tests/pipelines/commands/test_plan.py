@@ -1,0 +1,98 @@
+"""What `trainyard plan` says would run, with real DVC, in a copy of the repository."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.commands import plan
+from pipelines.commands.cli import main
+from pipelines.commands.dvc.status import BIN
+from tests.workspace import clone
+
+SOURCE, FINETUNE = (f"pipelines/transfer/{name}.yaml" for name in ("source", "finetune"))
+STAGES = [f"pipelines/transfer/dvc.yaml:fit@{name}" for name in ("source", "finetune")]
+NOTHING = ["would run nothing: all is up to date"]
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    clone(tmp_path / "yard", {})
+    monkeypatch.chdir(tmp_path / "yard")
+    return tmp_path / "yard"
+
+
+@pytest.fixture
+def yard(copy: Path) -> Path:
+    """For DVC, the flagship and the family `transfer` have run: their outputs are there, and in its lock files."""
+    outs = [path for files in plan.flagship().values() for path in files.written]
+    for name in ("source", "finetune"):
+        outs += [
+            f"results/transfer/{name}/{out}"
+            for out in ("model", "pictures", "metrics.json", "cost.json", "history.csv")
+        ]
+    for path in map(Path, outs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    subprocess.run([BIN / "dvc", "commit", "--force", "--quiet", *plan.flagship(), *STAGES], check=True)
+    return copy
+
+
+def changed(file: str, old: str, new: str) -> None:
+    text = Path(file).read_text()
+    assert old in text
+    Path(file).write_text(text.replace(old, new, 1))
+
+
+def said(capsys: pytest.CaptureFixture, *recipes: str) -> list[str]:
+    """The lines behind those that say a file is fine."""
+    assert main(["plan", *recipes]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    count = len(recipes) or 1
+    assert all(": fine (" in line for line in lines[:count])
+    return lines[count:]
+
+
+def test_it_says_what_would_run_and_why(yard: Path, capsys: pytest.CaptureFixture) -> None:
+    assert said(capsys, SOURCE, FINETUNE, "params.yaml") == NOTHING
+    changed("params.yaml", "samples: ", "samples: 1")
+    expected = ["would run:", "  tune: changed deps: params.yaml (tune)"]
+    assert said(capsys) == [*expected, "  and if that changes what they read: finetune, evaluate"]
+    changed("components/data/digits.py", '"""', '"""More. ')
+    lines = said(capsys)
+    assert lines[1].startswith("  prepare: changed deps: components/data (modified)")
+    assert lines[-1] == "  and if that changes what they read: pretrain, finetune, evaluate"
+    assert [line.split(":")[0].strip() for line in lines[1:-1]] == ["prepare", "augment", "tune"]
+    assert max(map(len, lines)) <= 120
+    assert said(capsys, SOURCE)[1].startswith(f"  {STAGES[0]}: changed deps: components/data")
+
+
+def test_a_recipe_that_starts_from_another_ones_model(yard: Path, capsys: pytest.CaptureFixture) -> None:
+    changed(SOURCE, "epochs: ", "epochs: 1")
+    expected = ["would run:", f"  {STAGES[0]}: changed deps: {SOURCE} (modified)"]
+    assert said(capsys, FINETUNE) == [*expected, f"  and if that changes what they read: {STAGES[1]}"]
+    assert said(capsys, SOURCE) == expected
+    assert said(capsys) == NOTHING
+
+
+def test_no_stage_or_no_repository(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    mine = copy / "pipelines/transfer/mine.yaml"
+    mine.write_text(Path(SOURCE).read_text())
+    (line,) = said(capsys, str(mine))
+    assert line.startswith(f"{mine}: no stage fit@mine in a dvc.yaml beside it")
+    (copy / ".dvc").rename(tmp_path / "elsewhere")
+    assert said(capsys) == said(capsys, SOURCE) == []
+
+
+def test_another_dvc_at_work_is_not_waited_for(copy: Path, capsys: pytest.CaptureFixture) -> None:
+    (copy / ".dvc/tmp").mkdir(exist_ok=True)
+    code = (
+        "import zc.lockfile, time; held = zc.lockfile.LockFile('.dvc/tmp/lock'); print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([BIN / "python", "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert said(capsys) == ["what would run is not known: another dvc is at work in this folder"]
+        other.kill()

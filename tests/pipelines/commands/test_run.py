@@ -1,0 +1,160 @@
+"""The local cluster: one that is lost is replaced, whatever its stage waits for. An interrupt ends stages in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.commands import cli, run
+from pipelines.commands.run import BIN, _known_to_do, local_cluster, on_clusters, reproduce
+
+STAGE = """
+import signal, sys, time
+def save(*_):
+    time.sleep(1)
+    open("saved", "w").close()
+    sys.exit(130)
+signal.signal(signal.SIGINT, save)
+open("begun", "w").close()
+time.sleep(60)
+"""
+LOSES_ITS_NODE = """
+import os, psutil, time
+from pathlib import Path
+from components import cluster
+address = os.environ["RAY_ADDRESS"]
+if Path("begun").exists():
+    Path("out").write_text(address)
+else:
+    Path("begun").write_text(address)
+    cluster.connect()
+    commands = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
+    (raylet,) = [p for p, text in commands.items() if "raylet/raylet" in text and address in text]
+    raylet.kill()
+    time.sleep(100)
+"""
+COMMAND = """
+import signal, sys
+from pipelines import cli, run
+signal.signal(signal.SIGTERM, cli._interrupt)
+sys.exit(cli.answered(run.reproduce))
+"""
+
+
+def pipeline(folder: Path, stage: str) -> None:
+    """One of a single stage, in a folder without git."""
+    subprocess.run([BIN / "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    (folder / "stage.py").write_text(stage)
+    (folder / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {sys.executable} stage.py\n    outs: [out]\n")
+
+
+def test_a_cluster_that_is_lost_is_replaced_and_the_stage_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    pipeline(tmp_path, LOSES_ITS_NODE)
+    began = time.monotonic()
+    assert on_clusters(reproduce) == 0
+    assert time.monotonic() - began < 60, "the first stage would have slept for longer"
+    assert "goes on with another" in capfd.readouterr().err
+    first, second = ((tmp_path / name).read_text() for name in ("begun", "out"))
+    assert first != second
+    assert "RAY_ADDRESS" not in os.environ
+    commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert not [text for text in commands if first in text or second in text], "nothing of either is left"
+
+
+def test_a_stages_exit_code_comes_through_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    pipeline(tmp_path, "import sys\nfrom pipelines import cli\nsys.argv = ['trainyard', 'plan', 'no.yaml']\ncli.run()")
+    assert reproduce() == 2
+    (tmp_path / "stage.py").write_text("open('out', 'w').close()")
+    assert reproduce() == 0
+    (tmp_path / "stage.py").write_text("1 / 0")
+    assert reproduce("--force") == 255, "dvc's own: a stage that said nothing"
+
+
+def test_clusters_that_are_lost_again_and_again_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(run, "CLUSTERS", 1)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    pipeline(tmp_path, LOSES_ITS_NODE)
+    assert cli.answered(lambda: on_clusters(reproduce)) == 75
+    assert "not now: the local Ray cluster was lost" in capfd.readouterr().err
+
+
+def test_a_cluster_within_anothers_gives_its_settings_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_gcs_rpc_server_reconnect_timeout_s")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv(names[0], "outer")
+    monkeypatch.delenv(names[1], raising=False)
+    with local_cluster():
+        assert os.environ[names[0]] != "outer"
+        assert names[1] in os.environ
+    assert os.environ[names[0]] == "outer"
+    assert names[1] not in os.environ
+
+
+@pytest.mark.parametrize("reach", ["the group, as Ctrl-C does", "the command alone, in the background, as services do"])
+def test_an_interrupt_lets_the_stage_save_and_dvc_end(reach: str, tmp_path: Path) -> None:
+    alone = reach.startswith("the command")
+    pipeline(tmp_path, STAGE)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = subprocess.Popen(
+        [sys.executable, "-c", COMMAND],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if alone else None,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        if alone:
+            command.terminate()
+        else:
+            os.killpg(command.pid, signal.SIGINT)
+        told = command.communicate(timeout=60)[1]
+    finally:
+        command.kill()
+    assert command.returncode == 130, told
+    assert (tmp_path / "saved").exists()
+    assert "interrupted" in told
+    status = subprocess.run([BIN / "dvc", "status"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert status.returncode == 0, status.stderr  # no lock is left
+
+
+def test_dvc_is_not_asked_where_something_is_known_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = tmp_path / "begun"
+    assert _known_to_do([], begun), "nothing was ever run"
+    (tmp_path / "dvc.lock").touch()
+    assert not _known_to_do([], begun)
+    begun.write_text("one two")
+    assert _known_to_do(["one", "two"], begun), "it has not come to its end"
+    assert not _known_to_do([], begun), "that was another command"
+
+
+def test_a_part_of_the_pipeline_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run._sum_up(["prepare"]) == 0
+    assert "no summary before the last stage" in capsys.readouterr().out
+    assert cli.answered(lambda: run._sum_up([])) == 2, "the whole one would have left a result"

@@ -1,0 +1,49 @@
+"""The last lines of `make run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.files import write_json
+from pipelines.commands import cli, summary
+
+
+def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = "http://127.0.0.1:5000/#/compare-runs?runs="
+    links = {"curves": "http://127.0.0.1:5000/#/experiments/1/runs", "fits compared": f"{page}1,2"}
+    write_json(".trainyard/links.json", links | {"search, finetuned": f"{page}3,4"})
+    Path("reports").mkdir()
+    Path("reports/index.html").touch()
+    assert summary.main() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "",
+        "glyphs-to-digits",
+        "  test accuracy  fine-tuned     0.9514  [0.9433, 0.9588]    ± 0.0029 over 2 seeds",
+        "  95% intervals  from scratch   0.8832  [0.8705, 0.8955]    ± 0.0084 over 2 seeds",
+        "                 gain          +0.0682  [+0.0561, +0.0802]  won on 2 of 2 seeds",
+        "  best values    fine-tuned    learning rate 0.0822  batch size 16      of 3 trials",
+        "                 from scratch  learning rate 0.1     batch size 32      of 2 trials",
+        "  seconds        prepare 13  evaluate 5  in all 18",
+        f"  report         file://{results.resolve()}/reports/index.html",
+        "  MLflow         make ui  (trainyard ui) prints links to the searches and the families, too",
+        "                 curves: http://127.0.0.1:5000/#/experiments/1/runs",
+        "                 fits compared: http://127.0.0.1:5000/#/compare-runs?runs=1,2",
+    ]
+
+
+def test_what_is_not_there_is_left_out_or_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".trainyard/seconds.json").unlink()
+    assert summary.main() == 0
+    said = capsys.readouterr().out
+    assert "seconds" not in said
+    assert "make report  (trainyard report)" in said
+    assert "http://127.0.0.1:5000" in said
+
+
+@pytest.mark.parametrize("path", ["metrics/evaluate.json", "tune/best.json"])
+def test_before_the_first_run_it_says_what_to_do(results: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(path).unlink()
+    assert cli.main(["summary"]) == 2
+    assert capsys.readouterr().err == f"trainyard: {path}: not there yet; run the pipeline first (make run)\n"

@@ -1,0 +1,82 @@
+"""The flagship's verdicts are on the pages of its runs: its stages in this process, with a real MLflow.
+
+The search is Ray's; here its trials are made up, and described as it does.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components.cluster import prestart, spread
+from components.recipes import recipe
+from components.search import ray_tune
+from components.search.trials import Trial, name_of
+from components.storage.store import Store
+from components.tracking import server
+from components.training.peers import Peers
+from pipelines import augment, evaluate, finetune, pretrain, tune
+from pipelines.reports import report
+from pipelines.stage import context
+from tests.pipelines.yard import NAME, ROOT, Yard, in_this_process
+
+CHANGES: dict[str, Any] = {
+    "model": {"use": "models.softmax.Softmax"},
+    "pretrain.task.augment": [],
+    "pretrain.fit.epochs": 2,
+    "pretrain.fit.batch": 20,
+    "finetune.task.augment": [],
+    "finetune.fit.epochs": 2,
+    "finetune.seeds": 1,
+    "evaluate.draws": 50,
+}
+SCORES = {  # verdict -> what a trial of the search comes to
+    "fine": {"accuracy": 0.97, "loss": 0.1, "train_accuracy": 0.99, "train_loss": 0.05, "parameters": 650.0},
+    "over-fitting": {"accuracy": 0.7, "loss": 1.5, "train_accuracy": 1.0, "train_loss": 0.01, "parameters": 650.0},
+}
+
+
+def search(function: str, arms: dict[str, Any], folder: Path, *_: Any, on_trial: Any, **given: Any) -> dict[str, Any]:
+    found = {
+        arm: [Trial(arm, n, {"fit.batch": 8 + n}, [scores], True) for n, scores in enumerate(SCORES.values())]
+        for arm in arms
+    }
+    for trial in (trial for trials in found.values() for trial in trials):
+        on_trial(trial, folder / trial.arm / name_of(trial.number))
+    return found
+
+
+def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
+    in_this_process(monkeypatch.setattr)
+    for owner, name, value in (
+        (spread, "connect", lambda: None),
+        (spread, "plan", lambda *_: SimpleNamespace(workers=1, gpu=False)),
+        (prestart, "more", lambda *_: None),
+        (ray_tune, "search", search),
+        (report, "write", list),
+        (context.Stage, "model", lambda *_, **__: None),
+    ):
+        monkeypatch.setattr(owner, name, value)
+    Yard(tmp_path).prepare(labels=100)
+    augment.normalise(Peers(), Store("data/prepared/source"), Path("data/augmented/source"))
+    params = recipe.overlay(recipe.load(ROOT / "params.yaml"), CHANGES)
+    for verb in (pretrain, tune, finetune, evaluate):
+        verb.main(params)
+    client = server.client(server.uri())
+    runs = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    verdicts: dict[str, list[str]] = {}
+    for run in runs:
+        if run.data.tags["trainyard.stage"] in ("pretrain", "trial", "fit"):
+            verdict = run.data.tags["trainyard.diagnosis"]
+            assert run.data.tags["mlflow.note.content"].startswith(f"**{verdict}**: "), run.info.run_name
+            verdicts.setdefault(run.data.tags["trainyard.stage"], []).append(verdict)
+    assert sorted(verdicts.pop("trial")) == ["fine"] * 2 + ["over-fitting"] * 2
+    assert {kind: len(found) for kind, found in verdicts.items()} == {"pretrain": 1, "fit": 2}

@@ -1,0 +1,96 @@
+"""Checkpoints of runs that ended go; those of a run that may go on never do."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from components.files import write_json
+from components.runs import journal
+from components.runs.journal import STAGE_LOG, Journal
+from components.tracking import mirror
+from pipelines.stage import context
+from pipelines.stage.tidy import tidy
+
+
+def run(runs: Path, name: str, *said: str, experiment: str = "a-model") -> Path:
+    """A run with two fits and their checkpoints; said: how it ended, each time it was begun; "" for a kill."""
+    folder = runs / name
+    journal.describe(folder, name, experiment)
+    lines = Journal(folder / STAGE_LOG)
+    for status in said:
+        lines.write("begin", stage=name)
+        if status:
+            lines.write("end", status=status)
+    lines.file.close()
+    for fit in ("0", "1"):
+        checkpoint = folder / "fits" / fit / "checkpoint-00000010"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.safetensors").write_bytes(b"w" * 1000)
+        (folder / "fits" / fit / "journal.log").write_text("")
+    return folder
+
+
+def has(folder: Path) -> bool:
+    return any(folder.rglob("checkpoint-*"))
+
+
+def test_only_the_newest_ended_runs_of_the_stage_keep_checkpoints(tmp_path: Path) -> None:
+    ended = [run(tmp_path, f"finetune-{number:016x}", "FINISHED") for number in range(4)]
+    again = run(tmp_path, f"finetune-{9:016x}", "KILLED", "FINISHED")
+    others = [
+        run(tmp_path, f"finetune-{4:016x}", "FINISHED", ""),  # killed when it was forced
+        run(tmp_path, f"finetune-{5:016x}", "KILLED"),
+        run(tmp_path, f"finetune-{6:016x}", "FAILED"),
+        run(tmp_path, f"finetune-{7:016x}"),
+        run(tmp_path, f"pretrain-{0:016x}", "FINISHED"),
+        run(tmp_path, f"finetune-bert-{0:016x}", "FINISHED"),  # a recipe's
+        *(run(tmp_path, f"finetune-{number:016x}", "FINISHED", experiment="transfer") for number in (10, 11)),
+    ]
+    for age, folder in enumerate([again, *ended[::-1]]):  # older and older, whatever their names
+        os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
+    removed = tidy(tmp_path, "finetune", "a-model")
+    assert [has(folder) for folder in [again, *ended[::-1]]] == [True, True, False, False, False]
+    assert len(removed) == 6
+    assert all(has(folder) for folder in others)
+    assert all((folder / "fits" / "1" / "journal.log").is_file() for folder in ended), "curves stay"
+    assert tidy(tmp_path, "finetune", "a-model") == []
+    assert tidy(tmp_path, "finetune", "transfer") == [], "the recipe transfer/finetune has two"
+    assert tidy(tmp_path / "none", "finetune", "a-model") == []
+
+
+def test_copies_for_the_tracker_go_once_it_has_them(tmp_path: Path) -> None:
+    ended = [run(tmp_path, f"evaluate-{number:016x}", "FINISHED") for number in range(4)]
+    for age, folder in enumerate(ended):
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").write_bytes(b"w")
+        journal.keep(folder, folder / "model", "ab" * 32)
+        os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
+    size = (ended[2] / STAGE_LOG).stat().st_size
+    write_json(ended[2] / mirror.NOTE, {"offsets": {STAGE_LOG: size}})
+    tidy(tmp_path, "evaluate", "a-model")
+    held = [(folder / journal.KEPT / ("ab" * 8) / "model" / "weights").is_file() for folder in ended]
+    assert held == [True, True, False, True], "the last one was not sent"
+
+
+@pytest.mark.parametrize("title", [None, "lenet"])
+def test_a_stage_and_a_recipe_tidy_up_when_they_end(
+    title: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(context.cluster, "connect", lambda: None)
+    monkeypatch.setattr(context.cluster, "plan", lambda parts: SimpleNamespace(workers=1))
+    monkeypatch.setattr(context.prestart, "more", lambda workers: None)
+    monkeypatch.setattr(context, "mirrored", lambda *folders: nullcontext())
+    monkeypatch.setattr(context, "sampled", lambda lines: nullcontext())
+    monkeypatch.setattr(context, "provenance", lambda lock: {})
+    folders = []
+    for number in range(4):
+        with context.stage("pretrain", {"name": "vision"}, {"number": number}, [], title=title) as current:
+            (current.folder / "checkpoint-00000010").mkdir()
+            folders.append(current.folder)
+    assert [has(folder) for folder in folders] == [False, False, True, True]
