@@ -39,7 +39,10 @@ def test_a_commit_is_enough_where_its_code_was_not_changed(commit: str, changed:
 @pytest.mark.parametrize(
     ("tags", "says"),
     [
-        ({"git.changed": "M components/training/engine.py"}, "changes that no commit has \\(components/training/engine.py\\)"),
+        (
+            {"git.changed": "M components/training/engine.py"},
+            "changes that no commit has \\(components/training/engine.py\\)",
+        ),
         ({"mlflow.source.git.commit": "0" * 40}, "its commit 0{40} is not in this repository"),
         ({"mlflow.source.git.commit": ""}, "its commit \\(none noted\\)"),
     ],
