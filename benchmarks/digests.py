@@ -47,9 +47,8 @@ def main(verb: str, path: str) -> int:
     before = json.loads(Path(path).read_text())
     names = before["digests"].keys() | current["digests"].keys()
     different = sorted(n for n in names if before["digests"].get(n) != current["digests"].get(n))
-    print(
-        f"{len(names) - len(different)} of {len(names)} systems: same digest; different: {', '.join(different) or 'none'}"
-    )
+    print(f"{len(names) - len(different)} of {len(names)} systems have the same digest")
+    print(f"different: {', '.join(different) or 'none'}")
     same = before["evaluation"] == current["evaluation"]
     print(f"metrics/evaluate.json: {'same' if same else 'different'}")
     return int(bool(different) or not same)

@@ -1,6 +1,6 @@
 """Bad input of every kind, through the front door: one line that says what, where and what to do; exit code 2.
 
-Wrong values in recipes have a table of their own (tests/pipelines/stage/test_check.py). What is mended instead of refused:
+Wrong values in recipes have a table of their own (test_check.py). What is mended instead of refused:
 odd picture modes (test_image_folder.py), boxes without an area (test_bccd.py), a damaged checkpoint (test_engine.py).
 """
 
@@ -565,7 +565,8 @@ def test_a_file_that_may_not_grow_is_refused_and_leaves_nothing_half_written(tmp
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        "from pipelines.commands.cli import answered; from pipelines import prepare; from components.training.peers import Peers\n"
+        "from pipelines.commands.cli import answered; from pipelines import prepare\n"
+        "from components.training.peers import Peers\n"
         "section = {'use': 'data.digits.Digits', 'labels': 100, 'size': 8}\n"
         "sys.exit(answered(lambda: prepare.write(Peers(), {'out': section}) and 0))"
     )

@@ -1,4 +1,4 @@
-"""What `components.verdicts.diagnosis` says of a run or of a search's trials, on the run's page: its tag and its description.
+"""What the diagnosis says of a run or of a search's trials, on the run's page: its tag and its description.
 
 A system is compared with the smaller ones that were trained on the same data before, as far as this machine knows: each
 run leaves evidence.json in its folder. So the verdict is no output of a stage, which must depend on its recipe alone.

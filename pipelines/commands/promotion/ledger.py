@@ -1,6 +1,6 @@
 """Decisions about the served model, and carrying them out: written down first, then the alias moves, then the audit.
 
-    promotions/ledger.log     one checksummed JSON line an event, only ever appended to (see components/runs/journal.py):
+    promotions/ledger.log     one checksummed JSON line an event, only ever appended to (components/runs/journal.py):
                               decided -> moved (or overruled) -> audited, tied together by `id`
     promotions/<id>/          the page of a decision
 

@@ -1,7 +1,7 @@
 """`trainyard retrain`: what a schedule calls. Nothing changed: says so, in seconds. Else data checks, `dvc repro` on
 the cluster, challenger against champion on the same held-out examples; the alias moves if the gate says so.
 
-Whenever it is killed, the champion is the old one, or the same command completes the move; see pipelines/commands/promotion/ledger.py.
+Whenever it is killed, the champion is the old one, or the same command completes the move; see ledger.py.
 """
 
 from __future__ import annotations
