@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,22 +63,43 @@ def name_of(file: Path) -> str:
 
 
 def imports(file: Path) -> list[tuple[str, bool]]:
-    """(module, whether at top level)."""
+    """Return (dotted name, whether at top level) of all that a file imports, type-checking imports included."""
     tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):  # what only a type checker imports points nowhere
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
     top = {id(node) for node in tree.body}
-    found = []
+    names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, id(node) in top) for alias in node.names]
+            names += [(alias.name, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
-            owners = name_of(file).split(".") + ["__init__"] * (file.name == "__init__.py")
-            base = owners[: -node.level] if node.level else []
+            package = name_of(file).split(".") + ["__init__"] * (file.name == "__init__.py")
+            base = package[: -node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            found += [(f"{module}.{alias.name}", id(node) in top) for alias in node.names]
-    return found
+            names += [(f"{module}.{alias.name}", id(node) in top) for alias in node.names]
+    return names
+
+
+def arrows() -> dict[str, set[str]]:
+    """Return {module: our own modules that it imports}."""
+    modules = {name_of(file) for file in FILES}
+    graph = {}
+    for file in FILES:
+        targets = {part for name, _ in imports(file) for part in (name, name.rpartition(".")[0])}
+        graph[name_of(file)] = (targets & modules) - {name_of(file)}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of nodes that reach each other."""
+    reach = {node: set(targets) for node, targets in graph.items()}
+    grown = True
+    while grown:
+        grown = False
+        for targets in reach.values():
+            further = set().union(*(reach[target] for target in targets)) if targets else set()
+            grown |= not further <= targets
+            targets |= further
+    groups = {frozenset(n for n in reach[node] if node in reach[n]) for node in reach if node in reach[node]}
+    return sorted(map(sorted, groups))
 
 
 def layer(module: str) -> int | None:
@@ -98,6 +121,47 @@ def test_imports_point_down(file: Path) -> None:
         if module.split(".")[0] in ("components", "pipelines") and module not in ("components", "pipelines"):
             assert layer(module) is not None, f"{name_of(file)} imports {module}, which has no layer"
             assert layer(module) >= mine, f"{name_of(file)} imports {module}, which lies above it"
+
+
+def test_no_imports_form_a_circle() -> None:
+    assert circles(arrows()) == []
+
+
+def test_a_circle_is_noticed() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == [["b", "c"]]
+
+
+def test_imports_within_components_are_relative() -> None:
+    """The package can then travel with a registered model under a name of its own."""
+    absolute = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in ROOT.glob("components/**/*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "components"
+    ]
+    assert [place for place in absolute if not place.startswith("components/tracking/predictor.py")] == []
+
+
+def test_every_folder_says_in_a_sentence_what_belongs_there() -> None:
+    folders = {file.parent for file in FILES}
+    assert len(folders) > 25
+    for folder in folders:
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        assert re.fullmatch(r"[A-Z`][^\n]*\.", text), (
+            f"{folder.relative_to(ROOT)}/__init__.py needs a docstring of one line"
+        )
+
+
+STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate", "fit")
+
+
+def test_a_folder_of_pipelines_holds_one_kind_of_thing() -> None:
+    """Code or recipes, never both; beside the folders only the stages, the flagship's facts and the two ways in."""
+    for folder in sorted(path for path in (ROOT / "pipelines").iterdir() if path.is_dir() and path.name[0] != "_"):
+        kinds = {path.suffix for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        assert not {".py", ".yaml"} <= kinds, f"{folder.name} holds code and recipes"
+    beside = {path.stem for path in (ROOT / "pipelines").glob("*.py")}
+    assert beside == {*STAGES, "flagship", "door", "__init__", "__main__"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -212,3 +276,43 @@ def test_classes_are_subclassed_once() -> None:
     for name, bases in parents.items():
         for base in bases:
             assert not [b for b in parents.get(base, []) if b in parents], f"{name} is subclassed twice deep"
+
+
+VAGUE = {
+    *("found", "known", "given", "told", "said", "seen", "kept", "left", "made"),
+    *("taken", "theirs", "one", "whole", "wanted"),
+}
+NO_VERB = ("Of", "What", "By", "As", "In", "Without")
+WRITTEN = sorted([*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
+
+
+def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield (name, line) of every variable, argument, attribute and definition that a file makes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield (node.id if isinstance(node, ast.Name) else node.attr), node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name.strip("_"), node.lineno
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname, node.lineno
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=lambda file: str(file.relative_to(ROOT)))
+def test_names_are_nouns_and_docstrings_begin_with_a_verb(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    assert [f"line {line}: {name}" for name, line in bound_names(tree) if name in VAGUE] == []
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    texts = {node: ast.get_docstring(node) or "" for node in functions}
+    assert [f"line {n.lineno}: {n.name}" for n, text in texts.items() if text.split(" ")[0] in NO_VERB] == []
+    if file in FILES:
+        silent = [n.name for n, text in texts.items() if not text and n.name in VAGUE]
+        assert silent == []
+
+
+@pytest.mark.parametrize(
+    "code", ["found = 1", "def told(): pass", "def f(given): pass", "a.kept = 1", "import x as one"]
+)
+def test_vague_names_are_noticed(code: str) -> None:
+    assert VAGUE & {name for name, _ in bound_names(ast.parse(code))}
