@@ -130,7 +130,7 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
 
     def epoch() -> None:
         run = folder / f"run-{next(runs)}"
-        journal.describe(run, run.name, "bench", params={"system": system})
+        journal.describe_run(run, run.name, "bench", params={"system": system})
         fit(task, spec, feed, folder=run, peers=peers, **options)
 
     torch.manual_seed(0)
@@ -272,7 +272,7 @@ def serve(contender: str, system: str, count: int, precision: str) -> None:
     if contender in ("pair", "sockets"):
         from components.training import peers
 
-        return peers.fork(pair, 2, system, count, precision, os.dup(0), contender == "pair")
+        return peers.fork_workers(pair, 2, system, count, precision, os.dup(0), contender == "pair")
     return race.serve(MAKERS[contender](system, count, precision))
 
 

@@ -45,7 +45,7 @@ from components.models.nin import NiN
 from components.models.resnet import ResNet
 from components.models.vgg import VGG
 from components.runs import journal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Column, Store
 from components.tasks.classification import Classification
@@ -104,7 +104,7 @@ class Arena:
         count = STRETCH * s.batch
         self.labels = rng.integers(0, s.classes, count)
         self.images = rng.integers(0, 256, (count, s.stored, s.stored, s.channels), dtype=np.uint8)
-        prepare(_Random(self.images, self.labels, s.classes), self.folder)
+        prepare_dataset(_Random(self.images, self.labels, s.classes), self.folder)
         self.spec = Spec({"image": self.images.shape[1:]}, tuple(map(str, range(s.classes))), self.statistics)
 
     @property
@@ -196,7 +196,7 @@ def ours(arena: Arena, precision: str, augment: tuple[Callable, ...] = (), resid
     run.mkdir()
     options = {"epochs": arena.steps, "batch": s.batch, "precision": precision, "log_every": STRETCH, **fit}
     engine.fit(task, arena.spec, feed, None, run, Peers(device=DEVICE), until=arena.steps, **options)
-    return [r.payload["speed"] for r in journal.read(run / journal.LOG) if r.kind == "progress"]
+    return [r.payload["speed"] for r in journal.read_records(run / journal.LOG) if r.kind == "progress"]
 
 
 def reference(arena: Arena, precision: str) -> list[float]:

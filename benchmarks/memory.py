@@ -21,9 +21,9 @@ PER_CLASS, TIMES, ALLOWED = 400, 10, 1.10
 
 def prepare(folder: Path, per_class: int) -> int:
     from components.data.glyphs import Glyphs
-    from components.storage.dataset import prepare
+    from components.storage.dataset import prepare_dataset
 
-    manifest = prepare(Glyphs(per_class=per_class, validation=0), folder)
+    manifest = prepare_dataset(Glyphs(per_class=per_class, validation=0), folder)
     return int(manifest["splits"]["train"]["rows"])
 
 
@@ -31,7 +31,7 @@ def train(folder: Path, per_class: int) -> int:
     from functools import partial
 
     from components import optimizers
-    from components.augment.copies import statistics
+    from components.augment.copies import compute_moments
     from components.cluster import allocator
     from components.models.mlp import MLP
     from components.storage.feed import Feed
@@ -43,7 +43,7 @@ def train(folder: Path, per_class: int) -> int:
     allocator.keep_freed_memory()
     store = Store(folder)
     split = store.split("train")
-    spec = Spec({"image": (16, 16, 1)}, tuple(store.manifest["classes"]), statistics(split, 0, 1).finish())
+    spec = Spec({"image": (16, 16, 1)}, tuple(store.manifest["classes"]), compute_moments(split, 0, 1).finish())
     task = Classification(partial(MLP, hidden=[128]), partial(optimizers.sgd, lr=0.05))
     engine.fit(task, spec, Feed(split), epochs=1, batch=128)
     return len(split)

@@ -28,12 +28,12 @@ import psutil
 import yaml
 
 from components.data.digits import Digits
-from components.network import answers
+from components.network import accepts_connections
 from components.recipes import recipe
 from components.runs import journal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
-from components.verdicts.gate import Candidate, Gate, judge
+from components.verdicts.gate import Candidate, Gate, judge_challenger
 from pipelines.commands import chaos
 from pipelines.commands.run import local_cluster
 
@@ -86,7 +86,7 @@ class Schedule(chaos.Yard):
     def up(self) -> None:
         if self.server is None or self.server.poll() is not None:
             self.serve()
-        answers(f"127.0.0.1:{self.port}", 120)
+        accepts_connections(f"127.0.0.1:{self.port}", 120)
 
     def down(self) -> None:
         assert self.server is not None
@@ -130,7 +130,7 @@ class Schedule(chaos.Yard):
         file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), changes), sort_keys=False))
 
     def decisions(self) -> list[dict[str, Any]]:
-        return [r.payload | {"kind": r.kind} for r in journal.read(self.folder / "promotions" / "ledger.log")]
+        return [r.payload | {"kind": r.kind} for r in journal.read_records(self.folder / "promotions" / "ledger.log")]
 
 
 def pictures(folder: Path, shift: int) -> None:
@@ -138,7 +138,7 @@ def pictures(folder: Path, shift: int) -> None:
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as prepared:
-        prepare(Digits(200), prepared)
+        prepare_dataset(Digits(200), prepared)
         store = Store(prepared)
         shutil.rmtree(folder, ignore_errors=True)
         for name, rows, further in (("train", 200, shift), ("test", 500, 0)):
@@ -182,7 +182,7 @@ def one(schedule: Schedule, number: int, fault: str, chance: random.Random) -> R
 
 def scheduled(rounds: int, minutes: float, seed: int, keep: bool) -> int:
     folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-schedule-")), random.Random(seed)
-    schedule = Schedule(chaos.clone(folder / "yard", {"params.yaml": SMALL}))
+    schedule = Schedule(chaos.clone_repository(folder / "yard", {"params.yaml": SMALL}))
     bag: list[str] = []
     done: list[Round] = []
     try:
@@ -269,7 +269,7 @@ def gates(count: int, examples: int = 1700) -> None:
             for _ in range(count):
                 right = random_.beta(8, 0.8, examples)
                 ours, theirs = (random_.random(examples) < right + more for more in (lead, 0.0))
-                wins += judge(gate, Candidate(ours), Candidate(theirs)).promote
+                wins += judge_challenger(gate, Candidate(ours), Candidate(theirs)).promote
             shares.append(f"{wins} ({wins / count:.1%})")
         print(f"| {name} | {' | '.join(shares)} |", flush=True)
 

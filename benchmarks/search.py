@@ -76,7 +76,7 @@ class Seed:
     choice: list[float]  # the search's
 
 
-def drawn(count: int) -> list[dict[str, Any]]:
+def draw_values(count: int) -> list[dict[str, Any]]:
     """Values of the random trials: evenly, on the logarithm where the space says so."""
     random = np.random.default_rng(0)
     low, high = (math.log(SPACE["task.optimizer.lr"][end]) for end in ("low", "high"))
@@ -85,7 +85,7 @@ def drawn(count: int) -> list[dict[str, Any]]:
     return [{"task.optimizer.lr": float(r), "fit.batch": int(b)} for r, b in zip(rates, sizes, strict=True)]
 
 
-def through(values: dict[str, Any], epoch: Epoch, name: str) -> float:
+def train_fully(values: dict[str, Any], epoch: Epoch, name: str) -> float:
     """The score of a trial that nobody stops."""
     try:
         return [epoch(values, rung, name)[MONITOR[0]] for rung in range(EPOCHS)][-1]
@@ -93,7 +93,7 @@ def through(values: dict[str, Any], epoch: Epoch, name: str) -> float:
         return -math.inf
 
 
-def searched(seed: int, trials: int, epoch: Epoch) -> list[Step]:
+def run_search(seed: int, trials: int, epoch: Epoch) -> list[Step]:
     """What the search did, one proposal after the other."""
     study, steps, spent = Study(SPACE, trials, 1, MONITOR, seed, rungs=EPOCHS), [], 0
     known: dict[int, Trial] = {}
@@ -112,12 +112,12 @@ def searched(seed: int, trials: int, epoch: Epoch) -> list[Step]:
     return steps
 
 
-def reached(steps: Sequence[Step], target: float) -> float:
+def epochs_until(steps: Sequence[Step], target: float) -> float:
     """Epochs spent until `target` was there; infinite where it never was."""
     return next((float(step.epochs) for step in steps if step.score >= target), math.inf)
 
 
-def chosen(steps: Sequence[Step]) -> Step:
+def best_step(steps: Sequence[Step]) -> Step:
     """The first of the best."""
     return max(steps, key=lambda step: step.score)
 
@@ -146,7 +146,7 @@ def prepared(folder: str) -> None:
     from components.training.peers import Peers
     from pipelines.workers import training
 
-    training.ready(Peers(), DATA, folder, SECTION["task"])
+    training.prepare_data(Peers(), DATA, folder, SECTION["task"])
 
 
 def epoch_of(folder: str, values: dict[str, Any], rung: int, name: str, seed: int = 0) -> dict[str, float]:
@@ -160,7 +160,7 @@ def afresh(folder: str, values: dict[str, Any], fits: int) -> list[float]:
     """Scores of fits from seeds that no search saw."""
     seeds = range(FRESH, FRESH + fits)
     names = [f"afresh-{seed}-{recipe.digest(values)}" for seed in seeds]
-    return [through(values, partial(epoch_of, folder, seed=s), name) for s, name in zip(seeds, names, strict=True)]
+    return [train_fully(values, partial(epoch_of, folder, seed=s), name) for s, name in zip(seeds, names, strict=True)]
 
 
 def main() -> int:
@@ -181,19 +181,19 @@ def main() -> int:
             print(f"skipped: {refusal}")
             return 0
         epoch = partial(epoch_of, folder)
-        searches = [pool.submit(searched, seed, given.trials, epoch) for seed in range(given.seeds)]
-        random = drawn(given.pool)
-        trials = [pool.submit(through, values, epoch, f"random-{n}") for n, values in enumerate(random)]
+        searches = [pool.submit(run_search, seed, given.trials, epoch) for seed in range(given.seeds)]
+        random = draw_values(given.pool)
+        trials = [pool.submit(train_fully, values, epoch, f"random-{n}") for n, values in enumerate(random)]
         found = [search.result() for search in tqdm(searches, "searches")]
         scores = [trial.result() for trial in tqdm(trials, "random trials")]
         chances = [np.random.default_rng(seed) for seed in range(given.seeds)]
         lots = [chance.choice(given.pool, given.trials, replace=False) for chance in chances]
         rivals = [max(lot, key=lambda number: scores[number]) for lot in lots]
-        wanted = [random[rival] for rival in rivals] + [chosen(steps).values for steps in found]
+        wanted = [random[rival] for rival in rivals] + [best_step(steps).values for steps in found]
         tried = {str(values): pool.submit(afresh, folder, values, given.fits) for values in wanted}
         again = {name: fits.result() for name, fits in tqdm(tried.items(), "afresh")}
     seeds = [
-        Seed(scores[rival], steps, again[str(random[rival])], again[str(chosen(steps).values)])
+        Seed(scores[rival], steps, again[str(random[rival])], again[str(best_step(steps).values)])
         for rival, steps in zip(rivals, found, strict=True)
     ]
     return told(seeds, given.trials, given.pool, time.monotonic() - started)
@@ -202,14 +202,14 @@ def main() -> int:
 def told(seeds: list[Seed], trials: int, pool: int, seconds: float) -> int:
     """Prints the table; the exit code."""
     whole = trials * EPOCHS
-    ratios = [reached(seed.steps, seed.target) / whole for seed in seeds]
+    ratios = [epochs_until(seed.steps, seed.target) / whole for seed in seeds]
     gains = []
     print("| seed | random's best | search's | reached after | all | afresh: random's | search's |")
     print("|---|---|---|---|---|---|---|")
     for number, (seed, ratio) in enumerate(zip(seeds, ratios, strict=True)):
         theirs, mine = statistics.mean(seed.rival), statistics.mean(seed.choice)
         gains.append(mine - theirs)
-        cells = [f"{seed.target:.4f}", f"{chosen(seed.steps).score:.4f}", _share(ratio)]
+        cells = [f"{seed.target:.4f}", f"{best_step(seed.steps).score:.4f}", _share(ratio)]
         cells += [_share(seed.steps[-1].epochs / whole), f"{theirs:.4f}", f"{mine:.4f}"]
         print(f"| {number} | {' | '.join(cells)} |")
     print(f"\nshares of random search's {whole} epochs, aim {AIM:.2f}; 95 % bootstrap over seeds;")

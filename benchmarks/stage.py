@@ -33,14 +33,14 @@ def entered(peers: object) -> float:
 
 def one() -> None:
     """In a process of its own: prints the seconds of each part."""
-    from pipelines.stage.context import seconds, stage
+    from pipelines.stage.context import stage, stage_seconds
 
     with stage("bench", {"name": "bench"}, {"started": time.time()}, []) as run:
         called = time.time()
         start = run.spread(entered) - called
         done = time.time()
         finish = done - called - start
-    parts = seconds()["bench"]
+    parts = stage_seconds()["bench"]
     track = parts["total"] - parts["import"] - parts["connect"] - start - finish
     print(json.dumps({**parts, "start": start, "finish": finish, "track": track}))
 
@@ -59,7 +59,7 @@ def main() -> None:
     command = [sys.executable, "-m", "benchmarks.stage", "--one"]
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ["PYTHONPATH"] = str(ROOT)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), local_cluster(), mirror.following(work() / "runs"):
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), local_cluster(), mirror.shared_mirror(work() / "runs"):
         found = []
         for _ in range(given.rounds + 1):
             asked = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -54,7 +54,7 @@ def contender(name: str, steps: int) -> None:
         nonlocal count
         count += 1
         run = folder / f"run-{count}"
-        journal.describe(run, f"{name} {count}", "tracking")
+        journal.describe_run(run, f"{name} {count}", "tracking")
         task = Classification(lambda **shape: network("lenet"))
         options = {"epochs": max(1, steps // 32), "batch": 128, "log_every": 1, "checkpoint_seconds": 1e9}
         engine.fit(task, spec, feed, None, run, **options)

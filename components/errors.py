@@ -7,7 +7,7 @@ import errno
 import textwrap
 from collections.abc import Iterable
 
-SURROUNDINGS = {  # what a machine may say to a write, and what its owner can do
+OS_REMEDIES = {  # what a machine may say to a write, and what its owner can do
     errno.ENOSPC: "the disk is full; make room (dvc gc --workspace, old runs below .trainyard)",
     errno.EDQUOT: "the quota of this disk is used up; make room (dvc gc --workspace, old runs below .trainyard)",
     errno.EFBIG: "a file may not grow so large here; raise the limit (ulimit -f)",
@@ -20,11 +20,11 @@ class Refusal(Exception):
     """Raised for anything the user can put right; never for our own mistakes (those keep their traceback)."""
 
 
-def of_machine(error: BaseException) -> Refusal | None:
+def explain_os_error(error: BaseException) -> Refusal | None:
     """For a full disk, a read-only folder and their like: where, and what to do; None for any other error."""
-    if not isinstance(error, OSError) or error.errno not in SURROUNDINGS:
+    if not isinstance(error, OSError) or error.errno not in OS_REMEDIES:
         return None
-    return Refusal(f"{error.filename or 'writing'}: {SURROUNDINGS[error.errno]}; then repeat the command, it goes on")
+    return Refusal(f"{error.filename or 'writing'}: {OS_REMEDIES[error.errno]}; then repeat the command, it goes on")
 
 
 class Diverged(Refusal):
@@ -45,7 +45,7 @@ def first_line(error: BaseException) -> str:
     return textwrap.shorten(line, 200, placeholder=" ...", break_long_words=False, break_on_hyphens=False)
 
 
-def closest(word: str, known: Iterable[str]) -> str:
+def suggest_name(word: str, known: Iterable[str]) -> str:
     """`" (did you mean 'batch'?)"`, or an empty string when nothing known resembles `word`."""
     match = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""
@@ -59,5 +59,5 @@ class PeerLost(Exception):
     """On a worker whose neighbour is gone: a reason to try again, unlike an error of our own."""
 
 
-class Later(Exception):
+class TryLater(Exception):
     """Nothing is wrong with the input, but not now: the same command may succeed later (front doors exit with 75)."""

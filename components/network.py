@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from .errors import Refusal
 
-MEETING = "TRAINYARD_MEETING"
+RENDEZVOUS = "TRAINYARD_MEETING"
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -18,7 +18,7 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def answers(address: str, patience: float = 0.0) -> bool:
+def accepts_connections(address: str, patience: float = 0.0) -> bool:
     """Whether something accepts connections at `host:port`, asked for up to `patience` seconds."""
     host, _, port = address.rpartition(":")
     until = time.monotonic() + patience
@@ -32,7 +32,7 @@ def answers(address: str, patience: float = 0.0) -> bool:
             time.sleep(0.2)
 
 
-def of(url: str) -> str:
+def host_and_port(url: str) -> str:
     """`host:port` of an http(s) address; refuses one that has none."""
     try:
         parts = urlsplit(url)
@@ -44,7 +44,7 @@ def of(url: str) -> str:
     return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
 
 
-def network(address: str) -> str | None:
+def interface_of(address: str) -> str | None:
     """The network interface of this machine that has `address`, such as lo or eth0."""
     import psutil
 
@@ -52,7 +52,7 @@ def network(address: str) -> str | None:
     return having[0] if having else None
 
 
-def outer_address() -> str:
+def external_address() -> str:
     """The address by which other machines reach this one; loopback where there is no way out. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -62,11 +62,11 @@ def outer_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def meet(address: str) -> None:
+def set_rendezvous(address: str) -> None:
     """Notes, in this process, where the workers of its run meet."""
-    os.environ[MEETING] = address
+    os.environ[RENDEZVOUS] = address
 
 
-def meeting() -> str:
+def rendezvous_address() -> str:
     """host:port that was noted."""
-    return os.environ[MEETING]
+    return os.environ[RENDEZVOUS]

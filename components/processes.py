@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+def background_thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
     """Runs `work(ended)` in a thread while the block runs; `ended` is set at its end, and `work` waited for."""
     ended = threading.Event()
     thread = threading.Thread(target=work, args=(ended,), daemon=True)

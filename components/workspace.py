@@ -11,7 +11,7 @@ from pathlib import Path
 RAW = Path("data/raw")
 
 
-def home() -> Path:
+def repository_root() -> Path:
     """The current directory, or the repository that it is a temporary copy of."""
     here = Path.cwd()
     parts = here.parts
@@ -21,13 +21,13 @@ def home() -> Path:
     return here
 
 
-def lend_raw() -> None:
+def link_raw_data() -> None:
     """In such a copy: links to the repository's raw data."""
-    if home() != Path.cwd():
-        lend(home() / RAW, RAW)
+    if repository_root() != Path.cwd():
+        link_missing_files(repository_root() / RAW, RAW)
 
 
-def lend(kept: Path, folder: Path) -> None:
+def link_missing_files(kept: Path, folder: Path) -> None:
     """Links in `folder` to the files in `kept` that it lacks; no linked folders, which DVC does not read."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in kept.rglob("*"):

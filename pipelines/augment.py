@@ -19,26 +19,28 @@ from pipelines.stage.context import stage
 if TYPE_CHECKING:
     from components.training.peers import Peers
 
-PREPARED, OUT = "data/prepared", "data/augmented"
+PREPARED, AUGMENTED = "data/prepared", "data/augmented"
 ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that trains on it
 
 
 def main(params: dict[str, Any]) -> None:
     tasks = {role: params[verb]["task"] for role, verb in ROLES.items()}
-    transforms = {role: online(task) for role, task in tasks.items()}
+    transforms = {role: online_transforms(task) for role, task in tasks.items()}
     tracked = {"augment": params["augment"], "training": transforms, "seed": params["seed"]}
     with stage("augment", params, tracked, [f"{PREPARED}/{role}" for role in ROLES]) as run:
-        for role, rows in run.spread(write, PREPARED, OUT, params["augment"], transforms, params["seed"]).items():
+        for role, rows in run.spread(
+            write_augmented, PREPARED, AUGMENTED, params["augment"], transforms, params["seed"]
+        ).items():
             run.tell(f"{role}: statistics of {rows['examples']:,} training examples, {rows['derived']:,} derived")
-            run.artifact(f"{OUT}/{role}/preview.png")
+            run.log_artifact(f"{AUGMENTED}/{role}/preview.png")
 
 
-def online(task: dict[str, Any]) -> list[dict[str, Any]]:
+def online_transforms(task: dict[str, Any]) -> list[dict[str, Any]]:
     """What training makes of each picture, as the section `task` says: its `augment`, then its `mix`."""
     return [*(task.get("augment") or []), *([task["mix"]] if task.get("mix") else [])]
 
 
-def write(
+def write_augmented(
     peers: Peers, prepared: str, out: str, offline: dict[str, Any], online: dict[str, list[dict[str, Any]]], seed: int
 ) -> dict[str, dict[str, int]]:
     """On every worker, for each role: statistics, copies (of the source) and preview. {role: {examples, derived}}."""
@@ -47,44 +49,46 @@ def write(
         store, folder = Store(f"{prepared}/{role}"), Path(out) / role
         copies = offline["copies"] if role == "source" else 0
         done[role] = {
-            "examples": normalise(peers, store, folder),
-            "derived": derive(peers, store, folder, offline["transforms"], copies, seed),
+            "examples": write_statistics(peers, store, folder),
+            "derived": write_copies(peers, store, folder, offline["transforms"], copies, seed),
         }
         if peers.rank == 0:
-            preview(store, folder / "preview.png", transforms, seed)
+            draw_preview(store, folder / "preview.png", transforms, seed)
     return done
 
 
-def normalise(peers: Peers, store: Store, folder: Path) -> int:
+def write_statistics(peers: Peers, store: Store, folder: Path) -> int:
     """Writes statistics.json of the training split, its examples shared between the workers; returns how many.
 
     Of pictures with their profile, by which new data are compared with those a model was trained on.
     """
-    from components.augment.copies import Moments, statistics
+    from components.augment.copies import Moments, compute_moments
     from components.verdicts.drift import Profile, profile
 
     train = store.split("train")
     found: dict[str, Any] = {"count": len(train)}
     if "image" in train.columns:
-        found |= reduce(Moments.merge, peers.gather(statistics(train, peers.rank, peers.size))).finish()
+        found |= reduce(Moments.merge, peers.gather(compute_moments(train, peers.rank, peers.size))).finish()
         found["profile"] = reduce(Profile.merge, peers.gather(profile(train, peers.rank, peers.size))).finish()
     if peers.rank == 0:
         write_json(folder / "statistics.json", found)
     return len(train)
 
 
-def derive(peers: Peers, store: Store, folder: Path, transforms: list[dict[str, Any]], copies: int, seed: int) -> int:
+def write_copies(
+    peers: Peers, store: Store, folder: Path, transforms: list[dict[str, Any]], copies: int, seed: int
+) -> int:
     """Writes `copies` changed copies of the training split as a data set of their own; returns how many pictures."""
     from components.augment.copies import Copies
 
     if copies == 0:
         return 0
     changes = [recipe.build(section) for section in transforms]
-    return prepare.write_one(peers, Copies(store, changes, copies, seed), folder)["train"]
+    return prepare.write_data_set(peers, Copies(store, changes, copies, seed), folder)["train"]
 
 
-def preview(store: Store, path: Path, transforms: list[dict[str, Any]], seed: int) -> None:
+def draw_preview(store: Store, path: Path, transforms: list[dict[str, Any]], seed: int) -> None:
     """Draws what training makes of some pictures, from a random stream of its own."""
-    from components.augment.copies import preview as draw
+    from components.augment.copies import draw_preview as draw
 
     draw(path, store, [recipe.build(section) for section in transforms], seed)

@@ -11,10 +11,10 @@ from components.drawings import figures
 from components.files import write_json
 from components.metrics import comparison
 from components.storage.store import Split, Store
-from pipelines.finetune import ARMS, PREPARED
+from pipelines.finetune import ARMS, TARGET_PREPARED
 from pipelines.reports import report
 from pipelines.stage import diagnoses
-from pipelines.stage.context import digest, stage, table
+from pipelines.stage.context import path_digest, stage, write_table
 
 MISTAKES = "plots/mistakes.svg"
 
@@ -23,42 +23,46 @@ def main(params: dict[str, Any]) -> None:
     settings = params["evaluate"]
     folders = {arm: sorted(Path("models", arm).iterdir(), key=lambda path: int(path.name)) for arm in ARMS}
     tracked = {"evaluate": settings, "seed": params["seed"]}
-    with stage("evaluate", params, tracked, [PREPARED, "models/finetuned", "models/scratch"]) as run:
-        split, classes = Store(PREPARED).split("test"), Store(PREPARED).manifest["classes"]
+    with stage("evaluate", params, tracked, [TARGET_PREPARED, "models/finetuned", "models/scratch"]) as run:
+        split, classes = Store(TARGET_PREPARED).split("test"), Store(TARGET_PREPARED).manifest["classes"]
         truth = split.array("label")
         models = [str(folder) for arm in ARMS for folder in folders[arm]]
-        scored = run.spread("pipelines.workers.training.score", models, PREPARED, "test", parts=len(models))
+        scored = run.spread(
+            "pipelines.workers.training.score_models", models, TARGET_PREPARED, "test", parts=len(models)
+        )
         arms = {arm: [scored.pop(0) for _ in folders[arm]] for arm in ARMS}
         losses = {arm: [scores["loss"] for scores, *_ in found] for arm, found in arms.items()}
         correct = {arm: np.stack([said["label"] == truth for _, said, _ in found]) for arm, found in arms.items()}
-        metrics = compare(losses, correct, settings["level"], settings["draws"])
+        metrics = compare_arms(losses, correct, settings["level"], settings["draws"])
         write_json("metrics/evaluate.json", metrics)
         _, chosen, _ = arms["finetuned"][0]  # the first seed: a choice that needs no look at the test split
         names = np.array(classes)
         columns = {"truth": names[truth], "predicted": names[chosen["label"]]}
         pairs = zip(*columns.values(), strict=True)
-        table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in pairs])
-        mistakes(split, chosen, truth, classes, settings["mistakes"])
+        write_table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in pairs])
+        draw_mistakes(split, chosen, truth, classes, settings["mistakes"])
         run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
         verdicts = {}
         for arm, found in arms.items():
             for folder, (_, _, seen) in zip(folders[arm], found, strict=True):
                 place = run.folder / "fits" / f"{arm}-{folder.name}"
-                verdicts[digest(folder)] = diagnoses.judged(place, f"{arm} {folder.name}", seen)
+                verdicts[path_digest(folder)] = diagnoses.write_verdict(place, f"{arm} {folder.name}", seen)
         diagnoses.label_fits(verdicts)
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
         inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}
         run.model(run.params["name"], folders["finetuned"][0], inputs, chosen)
-        for path in [*report.write(), Path(MISTAKES)]:
-            run.artifact(path)
+        for path in [*report.write_report(), Path(MISTAKES)]:
+            run.log_artifact(path)
 
 
-def compare(losses: dict[str, list[float]], correct: dict[str, np.ndarray], level: float, draws: int) -> dict[str, Any]:
+def compare_arms(
+    losses: dict[str, list[float]], correct: dict[str, np.ndarray], level: float, draws: int
+) -> dict[str, Any]:
     """losses: one a seed; correct: [seeds, N] of bool, each by arm -> what metrics/evaluate.json holds."""
     metrics: dict[str, Any] = {"seeds": len(correct["finetuned"]), "examples": correct["finetuned"].shape[1]}
     for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):
-        found = comparison.accuracy(correct[arm], level, draws)
+        found = comparison.accuracy_summary(correct[arm], level, draws)
         metrics[f"{prefix}accuracy"] = found["accuracy"]
         metrics |= {f"{prefix}accuracy_{name}": found[name] for name in ("low", "high", "std")}
         metrics[f"{prefix}accuracy_by_seed"] = correct[arm].mean(1).tolist()
@@ -66,7 +70,9 @@ def compare(losses: dict[str, list[float]], correct: dict[str, np.ndarray], leve
     return metrics | comparison.gain(correct["finetuned"], correct["scratch"], level, draws)
 
 
-def mistakes(split: Split, chosen: dict[str, np.ndarray], truth: np.ndarray, classes: list[str], count: int) -> None:
+def draw_mistakes(
+    split: Split, chosen: dict[str, np.ndarray], truth: np.ndarray, classes: list[str], count: int
+) -> None:
     """Draws the most confident wrong answers."""
     wrong = np.flatnonzero(chosen["label"] != truth)
     worst = wrong[np.argsort(-chosen["probability"][wrong].max(1), kind="stable")][:count]
@@ -74,4 +80,4 @@ def mistakes(split: Split, chosen: dict[str, np.ndarray], truth: np.ndarray, cla
         f"{classes[truth[row]]} → {classes[chosen['label'][row]]}  p={chosen['probability'][row].max():.2f}"
         for row in worst
     ]
-    figures.save(figures.grid(split.take(worst)["image"], captions), MISTAKES)
+    figures.save_figure(figures.draw_grid(split.take(worst)["image"], captions), MISTAKES)

@@ -27,11 +27,11 @@ from components.files import write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
 from components.search import ray_tune
-from components.search.trials import Trial, best, describe
-from components.storage.dataset import own_files
+from components.search.trials import Trial, best_trial, describe_trial
+from components.storage.dataset import list_own_files
 from pipelines.stage import diagnoses
 from pipelines.stage.check import check_recipe
-from pipelines.stage.context import Stage, bytes_digest, code_digest, history, stage, table, work
+from pipelines.stage.context import Stage, bytes_digest, code_digest, stage, work, write_history, write_table
 
 RESULTS = Path("results")
 RUNGS = {kind: f"pipelines.workers.rungs.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
@@ -43,56 +43,54 @@ def main(path: str) -> None:
     check_recipe(given, path)
     family, system = Path(path).parent.name, Path(path).stem
     out, seed = RESULTS / family / system, given.get("seed", 0)
-    data, own = prepared(given["data"])
-    inputs, lock = [*origins(given["task"]), *own], Path(path).with_name("dvc.lock")
+    data, own = locate_prepared(given["data"])
+    inputs, lock = [*referenced_paths(given["task"]), *own], Path(path).with_name("dvc.lock")
     with stage("fit", {"name": family, **given}, given, inputs, title=system, lock=lock) as run:
         section = {"task": given["task"], "fit": given["fit"]}
         try:
             if "tune" in given:
-                ready = run.spread("pipelines.workers.training.ready", given["data"], str(data), given["task"])
-                section = recipe.overlay(section, searched(run, given["tune"], section, data, seed, ready, out))
+                ready = run.spread("pipelines.workers.training.prepare_data", given["data"], str(data), given["task"])
+                section = recipe.overlay(section, search_values(run, given["tune"], section, data, seed, ready, out))
             fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
-            trained = recipe.filled("training.engine.fit", section["fit"])
+            trained = recipe.fill_defaults("training.engine.fit", section["fit"])
             shards = trained["shards"]
-            found = run.spread(
-                "pipelines.workers.training.from_data_to_scores", given["data"], str(data), fit, parts=shards
-            )
+            found = run.spread("pipelines.workers.training.fit_and_score", given["data"], str(data), fit, parts=shards)
         finally:
-            run.input(data / "prepared")  # of a fit that fails, too
-        metrics = summed(found)
-        history(out / "history.csv", {system: run.folder})
+            run.log_input(data / "prepared")  # of a fit that fails, too
+        metrics = summarise_scores(found)
+        write_history(out / "history.csv", {system: run.folder})
         write_json(out / "metrics.json", metrics)
-        cost = found["cost"] | speed(run.folder, trained["batch"])
+        cost = found["cost"] | training_speed(run.folder, trained["batch"])
         write_json(out / "cost.json", cost)
         run.journal.write("metric", step=0, values={f"test/{name}": value for name, value in metrics.items()})
         run.journal.write("metric", step=0, values={f"cost/{name}": value for name, value in cost.items()})
         for name, value in {"data.digest": found["digest"], "hardware": found["hardware"], **found["tags"]}.items():
             run.journal.write("tag", name=name, value=value)
-        for file in [*curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
-            run.artifact(file, "pictures")
+        for file in [*draw_curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
+            run.log_artifact(file, "pictures")
         if found["example"]:
             run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
-        diagnoses.diagnosed(run, system, found, f"{family}/{system}")
+        diagnoses.diagnose_fit(run, system, found, f"{family}/{system}")
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         run.tell(f"{found['split']} {told}")
         for name, value in found["tags"].items():
             run.tell(f"{name}: {value}")
 
 
-def prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
+def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
     """Where the section `data` is prepared, and files and code of a user's own for it: their bytes decide it."""
-    paths = [*own_files(recipe.build(data)), *allowed.sources(data)]
+    paths = [*list_own_files(recipe.build(data)), *allowed.foreign_sources(data)]
     own = {str(path): bytes_digest(path) for path in paths}
     return work() / "prepared" / recipe.digest([data, own, code_digest()])[:16], list(own)
 
 
-def origins(task: dict[str, Any]) -> list[str]:
+def referenced_paths(task: dict[str, Any]) -> list[str]:
     """The files and folders that a section `task` names, such as another recipe's model: the result depends on them."""
     texts = [value for value in recipe.flatten(task).values() if isinstance(value, str)]
     return [text for text in texts if "/" in text and Path(text).exists()]
 
 
-def searched(
+def search_values(
     run: Stage,
     tune: dict[str, Any],
     section: dict[str, Any],
@@ -114,22 +112,22 @@ def searched(
         rungs=tune[by],
         monitor=monitor,
         cumulative=by == "epochs",
-        gpu=spread.plan().gpu,
+        gpu=spread.plan_workers().gpu,
         on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, out.name, trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]
-    verdicts = diagnoses.compared(trials, monitor, ready["trivial"])
+    verdicts = diagnoses.diagnose_trials(trials, monitor, ready["trivial"])
     diagnoses.label_trials(run.folder, trials, verdicts)
-    rows = [row(trial, by) | {"diagnosis": found.verdict} for trial, found in zip(trials, verdicts, strict=True)]
-    table(out / "search.csv", rows)
-    picture = figures.save(compared(trials, monitor[0], by), out / "pictures" / "search.png")
-    run.artifact(picture, "pictures")
-    winner = best(trials, monitor)
-    run.tell(f"best of {len(trials)} trials: {describe(winner, rungs=by)}")
+    rows = [trial_row(trial, by) | {"diagnosis": found.verdict} for trial, found in zip(trials, verdicts, strict=True)]
+    write_table(out / "search.csv", rows)
+    picture = figures.save_figure(draw_trials(trials, monitor[0], by), out / "pictures" / "search.png")
+    run.log_artifact(picture, "pictures")
+    winner = best_trial(trials, monitor)
+    run.tell(f"best of {len(trials)} trials: {describe_trial(winner, rungs=by)}")
     return winner.values
 
 
-def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
+def trial_row(trial: Trial, by: str = "folds") -> dict[str, Any]:
     """A trial as a line of search.csv; its seconds are those of a rung, evaluation included."""
     spread = {
         f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
@@ -147,39 +145,43 @@ def row(trial: Trial, by: str = "folds") -> dict[str, Any]:
     }
 
 
-def compared(trials: list[Trial], score: str, by: str = "folds") -> Any:
+def draw_trials(trials: list[Trial], score: str, by: str = "folds") -> Any:
     """The trials that finished: mean and standard deviation over the folds or seeds, these below; of epochs, all as
     curves."""
     if by == "epochs":
         tried = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
-        return figures.trials(tried, f"{score} after each epoch", score)
+        return figures.draw_trials(tried, f"{score} after each epoch", score)
     rows = {}
     for trial in (t for t in trials if t.finished):
         points = tuple(part[score] for part in trial.parts)
         mean, std = float(np.mean(points)), float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
-        rows[f"trial {trial.number:02d}  {describe(trial, values_only=True)}"] = figures.Interval(
+        rows[f"trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"] = figures.Interval(
             mean, mean - std, mean + std, points
         )
     title = f"{score} over the {by}, mean ± standard deviation"
-    return figures.intervals(rows, title, score, percent=score.endswith("accuracy"))
+    return figures.draw_intervals(rows, title, score, percent=score.endswith("accuracy"))
 
 
-def summed(found: dict[str, Any]) -> dict[str, float]:
+def summarise_scores(found: dict[str, Any]) -> dict[str, float]:
     """The scores, and of the monitored one its interval over the examples where it is a mean."""
     scores: dict[str, float] = dict(found["scores"])
     if found["outcomes"] is None:
         return scores
-    from components.metrics.classification import bootstrap
+    from components.metrics.classification import bootstrap_interval
 
     name = found["monitor"][0]
-    low, high = bootstrap(found["outcomes"], LEVEL)
+    low, high = bootstrap_interval(found["outcomes"], LEVEL)
     return {**scores, f"{name}_low": low, f"{name}_high": high}
 
 
-def speed(folder: Path, batch: int) -> dict[str, float]:
+def training_speed(folder: Path, batch: int) -> dict[str, float]:
     """Seconds spent on steps, and examples a second, by a run's journal: whatever else was done between the steps, and
     however often the run was begun again."""
-    lines = {r.payload["step"]: r.payload["speed"] for r in journal.read(folder / journal.LOG) if r.kind == "progress"}
+    lines = {
+        r.payload["step"]: r.payload["speed"]
+        for r in journal.read_records(folder / journal.LOG)
+        if r.kind == "progress"
+    }
     if not lines:
         return {}
     examples = batch * np.diff([0, *sorted(lines)])
@@ -187,11 +189,11 @@ def speed(folder: Path, batch: int) -> dict[str, float]:
     return {"train_seconds": seconds, "samples_per_second": float(examples.sum()) / seconds}
 
 
-def curves(folder: Path, path: Path) -> list[Path]:
+def draw_curves(folder: Path, path: Path) -> list[Path]:
     """The picture of the losses in a run's journal, in training and on the split it is watched on; none without a
     curve (counts have one value, a search for saddle points has no loss)."""
     lines: dict[str, list[tuple[float, float]]] = {}
-    for record in journal.read(folder / journal.LOG):
+    for record in journal.read_records(folder / journal.LOG):
         for name, value in record.payload["values"].items() if record.kind == "metric" else ():
             group, _, metric = name.partition("/")
             if group in ("epoch", "validation") and metric.endswith("loss"):
@@ -201,4 +203,4 @@ def curves(folder: Path, path: Path) -> list[Path]:
     if not any(len(points) > 1 for points in lines.values()):
         return []
     title = "Losses" if len(groups) > 1 else next(iter(groups)).capitalize()
-    return [figures.save(figures.curves(groups, title), path)]
+    return [figures.save_figure(figures.draw_curves(groups, title), path)]

@@ -12,29 +12,31 @@ from pipelines.stage.context import stage
 if TYPE_CHECKING:
     from components.training.peers import Peers
 
-OUT = "data/prepared"
+PREPARED = "data/prepared"
 SIDE_BY_SIDE = 8  # workers that draw or decode, at most, where nobody says how many
 
 
 def main(params: dict[str, Any]) -> None:
-    sections = {f"{OUT}/{role}": params["data"][role] for role in ("source", "target")}
+    sections = {f"{PREPARED}/{role}": params["data"][role] for role in ("source", "target")}
     with stage("prepare", params, {"data": params["data"]}, inputs=[]) as run:
-        for folder, rows in run.spread(write, sections, parts=SIDE_BY_SIDE).items():
+        for folder, rows in run.spread(write_data_sets, sections, parts=SIDE_BY_SIDE).items():
             run.tell(f"{folder}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} examples")
 
 
-def write(peers: Peers, sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
+def write_data_sets(peers: Peers, sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
     """On every worker: its share of the parts of each data set; rank 0 adds the manifests. {folder: {split: rows}}."""
-    return {folder: write_one(peers, recipe.build(section), Path(folder)) for folder, section in sections.items()}
+    return {folder: write_data_set(peers, recipe.build(section), Path(folder)) for folder, section in sections.items()}
 
 
-def write_one(peers: Peers, dataset: datasets.Dataset, folder: Path) -> dict[str, int]:
+def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path) -> dict[str, int]:
     """One data set, its parts shared between the workers: {split: rows}."""
-    jobs = peers.broadcast(datasets.jobs(dataset) if peers.rank == 0 else None)  # rank 0 downloads before others look
+    jobs = peers.broadcast(
+        datasets.list_jobs(dataset) if peers.rank == 0 else None
+    )  # rank 0 downloads before others look
     mine = [(job, datasets.write_job(dataset, folder, *job)) for job in jobs[peers.rank :: peers.size]]
     parts = [part for theirs in peers.gather(mine) for part in theirs]
     if peers.rank == 0:
-        datasets.finish(dataset, folder, parts)
+        datasets.finish_dataset(dataset, folder, parts)
     rows = dict.fromkeys((split for split, _ in jobs), 0)
     for (split, _), part in parts:
         rows[split] += part.rows

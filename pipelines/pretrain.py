@@ -7,26 +7,30 @@ from typing import Any
 from components.files import write_json
 from components.recipes import recipe
 from pipelines.stage import diagnoses
-from pipelines.stage.context import history, stage
+from pipelines.stage.context import stage, write_history
 
-PREPARED, AUGMENTED = "data/prepared/source", "data/augmented/source"
-MODEL = "models/pretrain"
+SOURCE_PREPARED, SOURCE_AUGMENTED = "data/prepared/source", "data/augmented/source"
+PRETRAINED = "models/pretrain"
 
 
 def main(params: dict[str, Any]) -> None:
-    section = section_of(params)
-    with stage("pretrain", params, section | {"seed": params["seed"]}, inputs=[PREPARED, AUGMENTED]) as run:
-        fit = {"section": section, "run": str(run.folder), "out": MODEL, "seed": params["seed"]}
-        shards = recipe.filled("training.engine.fit", section["fit"])["shards"]
-        found = run.spread("pipelines.workers.training.examined", fit, PREPARED, AUGMENTED, parts=shards)
+    section = pretrain_section(params)
+    with stage(
+        "pretrain", params, section | {"seed": params["seed"]}, inputs=[SOURCE_PREPARED, SOURCE_AUGMENTED]
+    ) as run:
+        fit = {"section": section, "run": str(run.folder), "out": PRETRAINED, "seed": params["seed"]}
+        shards = recipe.fill_defaults("training.engine.fit", section["fit"])["shards"]
+        found = run.spread(
+            "pipelines.workers.training.train_and_examine", fit, SOURCE_PREPARED, SOURCE_AUGMENTED, parts=shards
+        )
         scores = found["scores"]
         write_json("metrics/pretrain.json", scores)
-        history("plots/pretrain.csv", {"pretrain": run.folder})
+        write_history("plots/pretrain.csv", {"pretrain": run.folder})
         run.tell("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        diagnoses.diagnosed(run, "pretrain", found)
+        diagnoses.diagnose_fit(run, "pretrain", found)
 
 
-def section_of(params: dict[str, Any]) -> dict[str, Any]:
+def pretrain_section(params: dict[str, Any]) -> dict[str, Any]:
     """{task, fit} with the pipeline's one model."""
     section = params["pretrain"]
     return {"task": section["task"] | {"model": params["model"]}, "fit": section["fit"]}

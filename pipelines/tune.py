@@ -8,28 +8,28 @@ from typing import Any
 from components.cluster import spread
 from components.files import write_json
 from components.search import ray_tune
-from components.search.trials import Trial, best, describe
+from components.search.trials import Trial, best_trial, describe_trial
 from components.storage.store import Store
 from components.verdicts import diagnosis
 from pipelines import finetune, pretrain
-from pipelines.finetune import ARMS, AUGMENTED, PREPARED
+from pipelines.finetune import ARMS, TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage import diagnoses
-from pipelines.stage.context import stage, table
+from pipelines.stage.context import stage, write_table
 
 MONITOR = ("accuracy", "max")
 
 
 def main(params: dict[str, Any]) -> None:
-    sections = {arm: finetune.section_of(params, arm) for arm in ARMS}
+    sections = {arm: finetune.arm_section(params, arm) for arm in ARMS}
     folds, seed = params["tune"]["folds"], params["seed"]
     tracked = {"tune": params["tune"], "finetune": sections, "seed": seed}
-    given = {"prepared": PREPARED, "augmented": AUGMENTED, "count": folds, "seed": seed}
-    with stage("tune", params, tracked, [PREPARED, AUGMENTED, pretrain.MODEL]) as run:
+    given = {"prepared": TARGET_PREPARED, "augmented": TARGET_AUGMENTED, "count": folds, "seed": seed}
+    with stage("tune", params, tracked, [TARGET_PREPARED, TARGET_AUGMENTED, pretrain.PRETRAINED]) as run:
 
         def ended(trial: Trial, folder: Path) -> None:
-            name = f"{trial.arm} trial {trial.number:02d}  {describe(trial, values_only=True)}"
+            name = f"{trial.arm} trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
             run.trial(name, folder, trial.values, trial.arm, trial.rungs)
-            run.tell(f"{trial.arm} trial {trial.number}: {describe(trial)}")
+            run.tell(f"{trial.arm} trial {trial.number}: {describe_trial(trial)}")
 
         found = ray_tune.search(
             "pipelines.workers.rungs.fold",
@@ -37,17 +37,17 @@ def main(params: dict[str, Any]) -> None:
             run.folder,
             rungs=folds,
             monitor=MONITOR,
-            gpu=spread.plan().gpu,
+            gpu=spread.plan_workers().gpu,
             on_trial=ended,
             seed=seed,
             **params["tune"]["search"],
         )
-        winners = {arm: best(trials, MONITOR) for arm, trials in found.items()}
-        trivial = diagnosis.trivial(Store(PREPARED).split("train"))
+        winners = {arm: best_trial(trials, MONITOR) for arm, trials in found.items()}
+        trivial = diagnosis.trivial_loss(Store(TARGET_PREPARED).split("train"))
         for trials in found.values():
-            diagnoses.label_trials(run.folder, trials, diagnoses.compared(trials, MONITOR, trivial))
+            diagnoses.label_trials(run.folder, trials, diagnoses.diagnose_trials(trials, MONITOR, trivial))
         for arm, winner in winners.items():
-            run.tell(f"{arm}: best {describe(winner)}")
+            run.tell(f"{arm}: best {describe_trial(winner)}")
         chosen = {
             arm: {"values": winner.values, "scores": winner.scores, "trials": len(found[arm])}
             for arm, winner in winners.items()
@@ -61,4 +61,4 @@ def main(params: dict[str, Any]) -> None:
             for arm, trials in found.items()
             for trial in trials
         ]
-        table("plots/tune.csv", rows)
+        write_table("plots/tune.csv", rows)

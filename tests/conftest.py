@@ -52,7 +52,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory):
     from components.tracking import server
 
     folder = tmp_path_factory.mktemp("store")
-    server.client(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    server.make_client(f"sqlite:///{folder}/mlflow.db").search_experiments()
     return folder / "mlflow.db"
 
 
@@ -61,16 +61,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory):
     """A folder of prepared digits (500 for training, the rest for testing), with its statistics beside it."""
     import json
 
-    from components.augment.copies import statistics
+    from components.augment.copies import compute_moments
     from components.data.digits import Digits
-    from components.storage.dataset import prepare
+    from components.storage.dataset import prepare_dataset
     from components.storage.store import Store
 
     folder = tmp_path_factory.mktemp("digits")
-    prepare(Digits(labels=500, size=16), folder / "prepared")
+    prepare_dataset(Digits(labels=500, size=16), folder / "prepared")
     (folder / "augmented").mkdir()
     split = Store(folder / "prepared").split("train")
-    (folder / "augmented" / "statistics.json").write_text(json.dumps(statistics(split, 0, 1).finish()))
+    (folder / "augmented" / "statistics.json").write_text(json.dumps(compute_moments(split, 0, 1).finish()))
     return folder
 
 

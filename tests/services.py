@@ -45,7 +45,7 @@ def running(
 
 def wait_for(process: subprocess.Popen, port: int, log: Path, patience: float = 120) -> None:
     until = time.monotonic() + patience
-    while not network.answers(f"127.0.0.1:{port}"):
+    while not network.accepts_connections(f"127.0.0.1:{port}"):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
         time.sleep(0.2)
@@ -163,7 +163,7 @@ class Team:
 
 
 @contextmanager
-def team(folder: Path) -> Iterator[Team]:
+def start_team(folder: Path) -> Iterator[Team]:
     """All of it; `trainyard tracker` serves MLflow."""
     made = Team(folder)
     with ExitStack() as stack:

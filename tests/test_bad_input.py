@@ -101,7 +101,7 @@ def data(section: dict[str, Any], make: Callable[[Path], Any] = lambda folder: N
 
     def scene(folder: Path) -> Door:
         make(folder)
-        return lambda: prepare.write(Peers(), {"out": section}) and 0
+        return lambda: prepare.write_data_sets(Peers(), {"out": section}) and 0
 
     return scene
 
@@ -128,7 +128,7 @@ def images(change: Callable[[Path], Any] = lambda folder: None, count: int = 4, 
 def idx_file(content: bytes, packed: bool = True) -> Scene:
     def scene(folder: Path) -> Door:
         (folder / "a.gz").write_bytes(gzip.compress(content) if packed else content)
-        return lambda: idx.array("a.gz")
+        return lambda: idx.read_array("a.gz")
 
     return scene
 
@@ -146,7 +146,7 @@ def drawn(columns: dict[str, Column], example: dict[str, Any], classes: list[str
             yield example
 
     Drawn.columns, Drawn.classes = columns, classes  # type: ignore[attr-defined]
-    return lambda folder: lambda: dataset.prepare(Drawn(), folder / "out")  # type: ignore[arg-type]
+    return lambda folder: lambda: dataset.prepare_dataset(Drawn(), folder / "out")  # type: ignore[arg-type]
 
 
 LABELLED = {"image": Column("uint8", (2, 2, 1)), "label": Column("int64")}
@@ -157,7 +157,7 @@ def prepared(change: Callable[[Path], Any]) -> Scene:
     """The digits, prepared, after which `change(folder)` does harm; then they are read and checked."""
 
     def scene(folder: Path) -> Door:
-        dataset.prepare(recipe.build({"use": "data.digits.Digits", "labels": 100, "size": 8}), folder / "data")
+        dataset.prepare_dataset(recipe.build({"use": "data.digits.Digits", "labels": 100, "size": 8}), folder / "data")
         change(folder / "data")
         return lambda: Store("data").verify()
 
@@ -168,11 +168,11 @@ def trained(*, task: type[Classification] = Classification, **options: Any) -> S
     """A small network on 100 digits."""
 
     def scene(folder: Path) -> Door:
-        dataset.prepare(recipe.build({"use": "data.digits.Digits", "labels": 100, "size": 28}), folder / "data")
+        dataset.prepare_dataset(recipe.build({"use": "data.digits.Digits", "labels": 100, "size": 28}), folder / "data")
         (folder / "statistics.json").write_text(json.dumps({"mean": [0.3], "std": [0.3]}))
         built = task(LeNet, partial(optimizers.sgd, lr=0.01))
         train = Feed(Store("data").split("train"))
-        spec = training.specification("data", ".")
+        spec = training.read_spec("data", ".")
         fit = {"epochs": 30, "batch": 20, "log_every": 4, "checkpoint_seconds": 1e-9} | options
         return lambda: engine.fit(built, spec, train, None, Path("run"), **fit) and 0
 
@@ -202,7 +202,7 @@ def fine_tuned(change: Callable[[Path], Any]) -> Scene:
 def other_network(folder: Path) -> None:
     spec = training.Spec({"image": (16, 16, 1)}, ("a", "b"), {"mean": [0.0], "std": [1.0]})
     task = Classification(LeNet)
-    exported.write(folder, task.setup(spec), spec, {"use": "tasks.classification.Classification"})
+    exported.write_model(folder, task.setup(spec), spec, {"use": "tasks.classification.Classification"})
 
 
 def result(file: str, content: str, *arguments: str) -> Scene:
@@ -306,13 +306,13 @@ def fetched(folder: Path) -> Door:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return lambda: fetch.fetch("raw", "a.gz", f"http://127.0.0.1:{port}/a.gz", "0" * 32, wait_s=0)
+    return lambda: fetch.fetch_file("raw", "a.gz", f"http://127.0.0.1:{port}/a.gz", "0" * 32, wait_s=0)
 
 
 def changed_original(folder: Path) -> Door:
     (folder / "raw").mkdir()
     (folder / "raw" / "a.txt").write_text("another text")
-    return lambda: fetch.fetch("raw", "a.txt", "http://127.0.0.1/a.txt", "0" * 64)
+    return lambda: fetch.fetch_file("raw", "a.txt", "http://127.0.0.1/a.txt", "0" * 64)
 
 
 CASES = [
@@ -433,7 +433,7 @@ CASES = [
     Case("a network of no stage", lambda folder: lambda: ResNet(1, (8, 8), 2, widths=[]), "model.widths: names no"),
     Case("nothing to fine-tune from", fine_tuned(lambda f: None), "task.start: no before/weights.safetensors"),
     Case("another network to start from", fine_tuned(other_network), "weights.safetensors holds another network"),
-    Case("an export that is not there", lambda folder: lambda: exported.read("gone"), "gone: holds no exported model"),
+    Case("no export there", lambda folder: lambda: exported.read_model("gone"), "gone: holds no exported model"),
     # what stages wrote
     Case("a choice that is no JSON", chosen('{"scratch": '), f"{BEST}: can't be read (Expecting"),
     Case("a choice for one arm only", chosen('{"scratch": {}}'), f"{BEST}: has no 'finetuned'; run its stage again"),
@@ -484,9 +484,9 @@ def test_a_loss_that_is_no_number_is_told_with_its_step_its_rows_and_the_checkpo
     order = Feed(Store("data").split("train")).order(20, 0)
     first = next(step for step in range(50, 100) if 17 in order.indices(step))
     assert found["step"] == first + 1, "the very step, though the journal has a line for each four alone"
-    kept = checkpoint.found(Path("run"))[0]
+    kept = checkpoint.list_checkpoints(Path("run"))[0]
     assert str(kept) in told
-    assert found["step"] - 4 <= checkpoint.read(kept)[1]["step"] < found["step"]
+    assert found["step"] - 4 <= checkpoint.read_checkpoint(kept)[1]["step"] < found["step"]
 
 
 # ------------------------------------------------------------------------------------------------ the machine
@@ -509,15 +509,15 @@ def test_a_disk_too_small_is_refused_before_work_starts(tmp_path: Path, capsys: 
 def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with mounted(tmp_path / "run", "size=2m"):
         folder = Path("run")
-        checkpoint.write(folder, state(512), {})
+        checkpoint.write_checkpoint(folder, state(512), {})
         later = state(1600)  # with the first one, more than there is
         later.step = 1
-        assert answered(lambda: checkpoint.write(folder, later, {})) == 2
+        assert answered(lambda: checkpoint.write_checkpoint(folder, later, {})) == 2
         told = capsys.readouterr().err
         assert "run/checkpoint-00000001: the disk is full; make room" in told
         assert told.count("\n") == 1
         assert [path.name for path in folder.iterdir()] == ["checkpoint-00000000"]
-        assert checkpoint.latest(folder) is not None
+        assert checkpoint.load_latest(folder) is not None
 
 
 class Filling(Classification):
@@ -535,25 +535,25 @@ class Filling(Classification):
 def test_a_run_whose_disk_fills_up_goes_on_when_there_is_room(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     train = trained(epochs=4)(tmp_path)
     assert answered(train) == 0
-    whole = checkpoint.found(Path("run"))[0].joinpath("state.safetensors").read_bytes()
+    whole = checkpoint.list_checkpoints(Path("run"))[0].joinpath("state.safetensors").read_bytes()
     shutil.rmtree("run")
     with mounted(tmp_path / "run", "size=4m"):
         assert answered(trained(task=Filling, epochs=4)(tmp_path)) == 2
         told = capsys.readouterr().err
         assert "the disk is full; make room" in told
         assert told.count("\n") == 1
-        kept = checkpoint.latest(Path("run"))
+        kept = checkpoint.load_latest(Path("run"))
         assert kept is not None
         assert kept[1]["step"] == 10
         Path("run/filler").unlink()
         assert answered(train) == 0
-        assert checkpoint.found(Path("run"))[0].joinpath("state.safetensors").read_bytes() == whole
+        assert checkpoint.list_checkpoints(Path("run"))[0].joinpath("state.safetensors").read_bytes() == whole
 
 
 def test_a_read_only_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with mounted(tmp_path / "out", "ro"):
         section = {"use": "data.digits.Digits", "labels": 100, "size": 8}
-        assert answered(lambda: prepare.write(Peers(), {"out": section}) and 0) == 2
+        assert answered(lambda: prepare.write_data_sets(Peers(), {"out": section}) and 0) == 2
         told = capsys.readouterr().err
         assert "the disk is read-only; work in a folder that can be written" in told
         assert told.count("\n") == 1

@@ -21,9 +21,9 @@ from components.runs import journal
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import checkpoint, engine, exported
-from components.training.peers import Peers, fork
+from components.training.peers import Peers, fork_workers
 from pipelines import augment, finetune, prepare, pretrain
-from pipelines.workers.training import specification
+from pipelines.workers.training import read_spec
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")
@@ -64,8 +64,8 @@ def systems() -> dict[str, dict[str, Any]]:
     loaded = {f"{path.parent.name}/{path.stem}": recipe.load(path) for path in RECIPES}
     found = {name: content for name, content in loaded.items() if not original(content["data"])}
     params = recipe.load(ROOT / "params.yaml")
-    found["flagship/pretrain"] = {"data": params["data"]["source"], **pretrain.section_of(params)}
-    found["flagship/scratch"] = {"data": params["data"]["target"], **finetune.section_of(params, "scratch")}
+    found["flagship/pretrain"] = {"data": params["data"]["source"], **pretrain.pretrain_section(params)}
+    found["flagship/scratch"] = {"data": params["data"]["target"], **finetune.arm_section(params, "scratch")}
     return found
 
 
@@ -97,8 +97,8 @@ class Prepared(dict[str, Path]):
         data = small(system["data"])
         folder = self[name] = self.root / recipe.digest(data)[:12]
         if not folder.is_dir():
-            prepare.write_one(Peers(), recipe.build(data), folder / "prepared")
-            augment.normalise(Peers(), Store(folder / "prepared"), folder / "augmented")
+            prepare.write_data_set(Peers(), recipe.build(data), folder / "prepared")
+            augment.write_statistics(Peers(), Store(folder / "prepared"), folder / "augmented")
         for key, value in system["task"].items():
             if str(value).startswith("results/"):
                 other = value.removeprefix("results/").removesuffix("/model")
@@ -122,24 +122,24 @@ def watched(store: Store, device: torch.device | None = None) -> Feed:
 def run(peers: Peers, name: str, data: Path, folder: Path, until: int | None = None) -> engine.Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     task = recipe.build(SYSTEMS[name]["task"])
-    spec = specification(str(data / "prepared"), str(data / "augmented"))
+    spec = read_spec(str(data / "prepared"), str(data / "augmented"))
     store = Store(data / "prepared")
-    fit = recipe.arguments(SYSTEMS[name]["fit"] | TINY)
+    fit = recipe.resolve_arguments(SYSTEMS[name]["fit"] | TINY)
     train = Feed(store.split("train"), None, peers.device)
     fit["batch"] = len(train) if SYSTEMS[name]["task"]["use"] in WHOLE else min(fit["batch"], len(train))
     outcome = engine.fit(task, spec, train, watched(store, peers.device), folder, peers, until=until, **fit)
     if peers.rank == 0 and outcome.done:
-        exported.write(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])
+        exported.write_model(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])
     return outcome
 
 
 def result(folder: Path) -> tuple[str, list[dict[str, Any]]]:
     """Digest of all that is saved and of the metrics, in their order too: tables are made of them; every metric."""
-    tensors, record = checkpoint.read(checkpoint.found(folder)[0])
+    tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
     whole = hashlib.sha256(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
     for key in sorted(tensors):
         whole.update(key.encode() + tensors[key].numpy().tobytes())
-    metrics = [r.payload for r in journal.read(folder / journal.LOG) if r.kind == "metric"]
+    metrics = [r.payload for r in journal.read_records(folder / journal.LOG) if r.kind == "metric"]
     whole.update(json.dumps(metrics).encode())
     return whole.hexdigest(), metrics
 
@@ -149,7 +149,7 @@ def alone(prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     """Name -> folder of its run on one worker."""
     root = tmp_path_factory.mktemp("alone")
     for name in SYSTEMS:
-        fork(run, 1, name, prepared[name], root / name)
+        fork_workers(run, 1, name, prepared[name], root / name)
     return {name: root / name for name in SYSTEMS}
 
 
@@ -165,7 +165,7 @@ def test_it_learns(name: str, alone: dict[str, Path], prepared: dict[str, Path])
         return
     task = recipe.build(SYSTEMS[name]["task"])
     torch.manual_seed(0)
-    state = task.setup(specification(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
+    state = task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     score, direction = task.monitor
     before = engine.evaluate(task, state, watched(Store(prepared[name] / "prepared")))[0][score]
     if name in UNSTABLE:
@@ -176,16 +176,16 @@ def test_it_learns(name: str, alone: dict[str, Path], prepared: dict[str, Path])
 
 @everyone
 def test_two_workers_write_the_same_bytes(name: str, alone: dict[str, Path], prepared: dict, tmp_path: Path) -> None:
-    fork(run, 2, name, prepared[name], tmp_path)
+    fork_workers(run, 2, name, prepared[name], tmp_path)
     assert result(tmp_path) == result(alone[name])
 
 
 @everyone
 def test_stopped_and_repeated_it_ends_the_same(name: str, alone: dict, prepared: dict, tmp_path: Path) -> None:
     """Stopped inside an epoch on one worker, gone on with on two."""
-    total = checkpoint.read(checkpoint.found(alone[name])[0])[1]["step"]
-    fork(run, 1, name, prepared[name], tmp_path, total // 2 + 1)
-    fork(run, 2, name, prepared[name], tmp_path)
+    total = checkpoint.read_checkpoint(checkpoint.list_checkpoints(alone[name])[0])[1]["step"]
+    fork_workers(run, 1, name, prepared[name], tmp_path, total // 2 + 1)
+    fork_workers(run, 2, name, prepared[name], tmp_path)
     assert result(tmp_path) == result(alone[name])
 
 
@@ -193,7 +193,7 @@ def test_stopped_and_repeated_it_ends_the_same(name: str, alone: dict, prepared:
 def test_another_seed_goes_otherwise(name: str, alone: dict, prepared: dict, tmp_path: Path, monkeypatch) -> None:
     """The comparisons above can fail: from the first epoch on."""
     monkeypatch.setitem(SYSTEMS[name], "fit", {**SYSTEMS[name]["fit"], "seed": 1})
-    total = checkpoint.read(checkpoint.found(alone[name])[0])[1]["step"]
+    total = checkpoint.read_checkpoint(checkpoint.list_checkpoints(alone[name])[0])[1]["step"]
     run(Peers(), name, prepared[name], tmp_path, total // TINY["epochs"])
     begun = result(tmp_path)[1]
     assert begun
@@ -205,10 +205,10 @@ def test_the_exported_model_predicts_the_same(name: str, alone: dict, prepared: 
     outcome = run(Peers(), name, prepared[name], alone[name])  # nothing is left to do: the state as it was saved
     feed = watched(Store(prepared[name] / "prepared"))
     task = recipe.build(SYSTEMS[name]["task"])
-    task.setup(specification(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
+    task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     random = torch.random.get_rng_state()
     scores, predictions = engine.evaluate(task, outcome.state, feed)
-    again, restored = engine.evaluate(*exported.read(alone[name] / "model"), feed)
+    again, restored = engine.evaluate(*exported.read_model(alone[name] / "model"), feed)
     assert scores == again
     assert task.monitor[0] in scores
     assert all(np.isfinite(value) for value in scores.values())

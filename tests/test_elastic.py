@@ -68,7 +68,7 @@ def driver(section: str, digits: Path, out: Path) -> subprocess.Popen:
 
 def steps(out: Path) -> int:
     file = out / "run" / journal.LOG
-    found = [r.payload["step"] for r in journal.read(file) if r.kind == "progress"] if file.is_file() else []
+    found = [r.payload["step"] for r in journal.read_records(file) if r.kind == "progress"] if file.is_file() else []
     return found[-1] if found else 0
 
 

@@ -59,10 +59,10 @@ def workspace(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory) -> 
     made.environment |= SECRETS | {
         "MLFLOW_TRACKING_URI": f"http://somebody:canary-address-6e@127.0.0.1:{port}",
         "RAY_ADDRESS": cluster_of_two,
-        prestart.KEPT: cluster_of_two,
+        prestart.KEPT_CLUSTER: cluster_of_two,
     }
     try:
-        assert network.answers(f"127.0.0.1:{port}", patience=90)
+        assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
         yield made
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.cluster(lane=2)
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     made = clone(tmp_path_factory.mktemp("clone"), {"params.yaml": SMALL})
     with local_cluster(cpus=2) as address:
-        made.environment |= {"RAY_ADDRESS": address, prestart.KEPT: address}
+        made.environment |= {"RAY_ADDRESS": address, prestart.KEPT_CLUSTER: address}
         yield made
 
 
@@ -206,7 +206,7 @@ def pages(workspace: Workspace) -> Iterator[str]:
         line = server.stdout.readline()
         assert line, f"the server ended: {said}"
         said += line
-    assert network.answers(f"127.0.0.1:{port}", patience=90)
+    assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
     yield said
     os.killpg(server.pid, signal.SIGTERM)
     server.wait(30)
@@ -272,7 +272,7 @@ def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(work
     for number in range(2):  # nights before
         old = runs / f"finetune-{number:016x}"
         (old / "0" / "checkpoint-00000001").mkdir(parents=True)
-        journal.describe(old, "finetune", "glyphs-to-digits")
+        journal.describe_run(old, "finetune", "glyphs-to-digits")
         Journal(old / STAGE_LOG).write("end", status="FINISHED")
         os.utime(old / STAGE_LOG, (0, number))
     said = workspace.trainyard("retrain")

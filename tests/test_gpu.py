@@ -32,16 +32,16 @@ def test_it_learns_resumes_and_predicts(name: str, prepared: dict[str, Path], tm
     losses = [m["values"]["epoch/loss"] for m in contract.result(whole)[1] if "epoch/loss" in m["values"]]
     assert not losses or losses[-1] < losses[0]
 
-    total = checkpoint.read(checkpoint.found(whole)[0])[1]["step"]
+    total = checkpoint.read_checkpoint(checkpoint.list_checkpoints(whole)[0])[1]["step"]
     contract.run(gpu(), name, data, halved, total // 2 + 1)
     contract.run(gpu(), name, data, halved)
     assert contract.result(halved) == contract.result(whole)
 
     store = Store(data / "prepared")
-    here = exported.read(whole / "model", torch.device("cuda", 0))
+    here = exported.read_model(whole / "model", torch.device("cuda", 0))
     scores, predictions = engine.evaluate(*here, contract.watched(store, torch.device("cuda", 0)), gpu())
     assert all(np.isfinite(value) for value in scores.values())
-    _, elsewhere = engine.evaluate(*exported.read(whole / "model"), contract.watched(store))
+    _, elsewhere = engine.evaluate(*exported.read_model(whole / "model"), contract.watched(store))
     if "probability" in predictions:
         np.testing.assert_allclose(predictions["probability"], elsewhere["probability"], **NEAR)
 

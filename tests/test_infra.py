@@ -44,8 +44,8 @@ def filled(to: str, at: str = "30 2 * * 1-5", **options: str) -> dict[str, str]:
         "address": None,
         "image": "trainyard:0.1.0",
     } | options
-    job = schedule.Job(crontime.parse(at), **values)
-    return dict(zip(schedule.PLACES[to], [text for _, text in schedule.filled(to, job)], strict=True))
+    job = schedule.Job(crontime.parse_times(at), **values)
+    return dict(zip(schedule.PLACES[to], [text for _, text in schedule.render_files(to, job)], strict=True))
 
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -395,7 +395,7 @@ def test_systemd_would_mind_a_mistake(tmp_path: Path) -> None:
 )
 def test_systemd_comes_when_cron_would(at: str) -> None:
     """The next five times that systemd says, against cron's rule tried minute by minute."""
-    times = crontime.parse(at)
+    times = crontime.parse_times(at)
     said = analyze("calendar", "--base-time=2026-11-24 12:00:00 UTC", "--iterations=5", times.calendar())
     found = [
         datetime.strptime(line, "%Y-%m-%d %H:%M:%S")
@@ -442,9 +442,9 @@ def due(at: str, now: datetime, count: int) -> list[datetime]:
 )
 def test_plain_numbers_mean_the_same(minutes: set[int], hours: set[int], days: set[int], months: set[int]) -> None:
     text = " ".join(",".join(map(str, some)) for some in (minutes, hours, days, months)) + " *"
-    times = crontime.parse(text)
+    times = crontime.parse_times(text)
     assert times.minutes is None if len(minutes) == 60 else times.minutes == minutes
-    assert crontime.parse(times.cron()) == times
+    assert crontime.parse_times(times.cron()) == times
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_plain_numbers_mean_the_same(minutes: set[int], hours: set[int], days: s
 )
 def test_bad_times_are_refused(at: str, says: str) -> None:
     with pytest.raises(Refusal, match=re.escape(says)):
-        crontime.parse(at)
+        crontime.parse_times(at)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_an_odd_folder_gets_through_every_quotation(tmp_path: Path) -> None:
     python.chmod(0o700)
     line = filled("cron", folder=str(folder), python=str(python))["cron/trainyard"].splitlines()[-1]
     fields = line.split(" ", 5)
-    assert crontime.parse(" ".join(fields[:5])) == crontime.parse("30 2 * * 1-5")
+    assert crontime.parse_times(" ".join(fields[:5])) == crontime.parse_times("30 2 * * 1-5")
     assert not re.search(r"(?<!\\)%", fields[5]), "cron ends the command at a bare %"
     subprocess.run(["/bin/sh", "-c", fields[5].replace(r"\%", "%")], check=True, cwd="/")
     assert said.read_text().split("|")[:-1] == [str(folder), "-m", "pipelines", *schedule.COMMAND]

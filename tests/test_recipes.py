@@ -82,7 +82,7 @@ def test_dvc_reads_every_file() -> None:
 def test_stages_are_named_as_dvc_names_them(file: Path) -> None:
     start = "" if file.parent == ROOT else f"{file.relative_to(ROOT)}:"
     theirs = {address.removeprefix(start) for address in stages() if address.rpartition(":")[0] == start.rstrip(":")}
-    assert theirs == set(dvc_files.names(str(file))) - {"fit"}
+    assert theirs == set(dvc_files.stage_names(str(file))) - {"fit"}
 
 
 # ------------------------------------------------------------------------------------------------ code dependencies

@@ -7,7 +7,17 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.search import EPOCHS, SPACE, Step, chosen, drawn, interval, reached, searched, through
+from benchmarks.search import (
+    EPOCHS,
+    SPACE,
+    Step,
+    best_step,
+    draw_values,
+    epochs_until,
+    interval,
+    run_search,
+    train_fully,
+)
 from components.errors import Diverged
 
 
@@ -27,28 +37,28 @@ class Peak:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_search_spends_less_and_every_epoch_is_counted(seed: int) -> None:
     epoch = Peak()
-    steps = searched(seed, 24, epoch)
+    steps = run_search(seed, 24, epoch)
     assert 24 <= len(steps) <= 24 + 8 + 3 + 2
     assert steps[-1].epochs == epoch.calls < 24 * EPOCHS / 2
     assert all(one.epochs < other.epochs for one, other in pairwise(steps))
     through_all = [step for step in steps if math.isfinite(step.score)]
     assert 1 <= len(through_all) < 24
-    target = max(through(values, Peak(), "") for values in drawn(24))
-    assert reached(steps, target - 0.02) < 24 * EPOCHS / 3
+    target = max(train_fully(values, Peak(), "") for values in draw_values(24))
+    assert epochs_until(steps, target - 0.02) < 24 * EPOCHS / 3
 
 
 def test_random_values_fill_the_space() -> None:
-    values = drawn(400)
+    values = draw_values(400)
     rates = [math.log10(one["task.optimizer.lr"]) for one in values]
     assert -4 <= min(rates) < -3.9
     assert -1.1 < max(rates) <= -1
     assert {one["fit.batch"] for one in values} == set(SPACE["fit.batch"]["choices"])
-    assert through({"task.optimizer.lr": 0.09, "fit.batch": 16}, Peak(), "") == -math.inf
+    assert train_fully({"task.optimizer.lr": 0.09, "fit.batch": 16}, Peak(), "") == -math.inf
 
 
 def test_reaching_counts_up_to_the_trial_that_is_good_enough() -> None:
     steps = [Step(9, 0.5), Step(10, -math.inf), Step(19, 0.7), Step(28, 0.9)]
-    assert [reached(steps, target) for target in (0.4, 0.6, 0.9, 0.95)] == [9, 19, 28, math.inf]
+    assert [epochs_until(steps, target) for target in (0.4, 0.6, 0.9, 0.95)] == [9, 19, 28, math.inf]
 
 
 def test_the_interval_holds_medians_and_infinite_ones() -> None:
@@ -60,4 +70,4 @@ def test_the_interval_holds_medians_and_infinite_ones() -> None:
 
 def test_what_is_chosen_is_the_first_of_the_best() -> None:
     steps = [Step(9, 0.5), Step(10, -math.inf), Step(19, 0.4), Step(28, 0.9), Step(37, 0.9)]
-    assert chosen(steps).epochs == 28
+    assert best_step(steps).epochs == 28

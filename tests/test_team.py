@@ -22,7 +22,7 @@ from components.runs import journal
 from components.tracking import mirror
 from pipelines.commands import schedule
 from pipelines.commands.run import BIN, local_cluster
-from tests.services import ADMIN, SECRETS, TRAINER, Team, team
+from tests.services import ADMIN, SECRETS, TRAINER, Team, start_team
 from tests.test_elastic import node
 from tests.workspace import Workspace, clone
 
@@ -43,7 +43,7 @@ SMALL = {
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     import requests
 
-    with team(tmp_path_factory.mktemp("team")) as made:
+    with start_team(tmp_path_factory.mktemp("team")) as made:
         answer = requests.post(
             f"{made.address}/api/2.0/mlflow/users/create",
             json={"username": "trainer", "password": TRAINER},
@@ -71,7 +71,7 @@ def cluster(services: Team, workspace: Workspace) -> Iterator[tuple[str, str]]:
         for name, value in (services.client | services.s3 | {"PYTHONPATH": str(workspace.folder)}).items():
             patch.setenv(name, value)
         with local_cluster(cpus=1, loopback=False, jobs=port) as address:
-            assert network.answers(f"127.0.0.1:{port}", 60)
+            assert network.accepts_connections(f"127.0.0.1:{port}", 60)
             yield address, f"http://127.0.0.1:{port}"
 
 
@@ -88,7 +88,7 @@ def steps(workspace: Workspace, stage: str) -> int:
     found = [
         record.payload["step"]
         for file in (workspace.folder / ".trainyard" / "runs").glob(f"{stage}-*/{journal.LOG}")
-        for record in journal.read(file)
+        for record in journal.read_records(file)
         if record.kind == "progress"
     ]
     return max(found, default=0)
@@ -149,7 +149,7 @@ def test_postgres_has_every_point_once(
     points = []
     for file in runs.rglob(journal.RUN):
         run = json.loads((file.parent / "mirror.json").read_text())["run"]
-        records = [record for log in file.parent.glob("*.log") for record in journal.read(log)]
+        records = [record for log in file.parent.glob("*.log") for record in journal.read_records(log)]
         points += [(run, m.key, m.step, m.value, m.timestamp) for record in records for m in mirror._metrics(record)]
     kept = services.sql("SELECT run_uuid, key, step, value, timestamp FROM metrics")
     assert len(kept) > 500
@@ -161,7 +161,7 @@ def test_postgres_has_every_point_once(
 
 def test_the_alias_moved_once(services: Team, workspace: Workspace, retrained: str) -> None:
     assert services.sql("SELECT alias, version FROM registered_model_aliases") == [("champion", 1)]
-    kinds = [record.kind for record in journal.read(workspace.folder / "promotions" / "ledger.log")]
+    kinds = [record.kind for record in journal.read_records(workspace.folder / "promotions" / "ledger.log")]
     assert kinds == ["decided", "moved", "audited"]
 
 

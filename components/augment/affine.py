@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..recipes.ranges import Fraction, NonNegative, Positive
-from .draws import interval, uniform
+from .draws import check_interval, draw_uniform
 
 
 class Amounts(NamedTuple):
@@ -36,23 +36,23 @@ class RandomAffine:
         shear: NonNegative = 0.0,
     ) -> None:
         self.degrees, self.translate, self.shear = degrees, translate, shear
-        self.scale = interval("scale", scale)
+        self.scale = check_interval("scale", scale)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return affine(images, *self.draw(images, generator))
+        return warp_affine(images, *self.draw(images, generator))
 
     def draw(self, images: Tensor, generator: torch.Generator) -> Amounts:
         count, _, height, width = images.shape
         return Amounts(
-            angle=uniform(-self.degrees, self.degrees, count, generator),
-            right=uniform(-self.translate * width, self.translate * width, count, generator),
-            down=uniform(-self.translate * height, self.translate * height, count, generator),
-            scale=uniform(*self.scale, count, generator),
-            shear=uniform(-self.shear, self.shear, count, generator),
+            angle=draw_uniform(-self.degrees, self.degrees, count, generator),
+            right=draw_uniform(-self.translate * width, self.translate * width, count, generator),
+            down=draw_uniform(-self.translate * height, self.translate * height, count, generator),
+            scale=draw_uniform(*self.scale, count, generator),
+            shear=draw_uniform(-self.shear, self.shear, count, generator),
         )
 
 
-def affine(images: Tensor, angle: Tensor, right: Tensor, down: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
+def warp_affine(images: Tensor, angle: Tensor, right: Tensor, down: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
     """torchvision's `affine`, bilinear, with an amount [B] for each picture."""
     height, width = images.shape[2:]
     turn, slant = angle * (math.pi / 180), (shear * (math.pi / 180)).tan()

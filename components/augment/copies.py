@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal
-from ..storage.order import fold
+from ..storage.order import derive_key
 from ..storage.store import Split, Store
 
 Transform = Callable[[Tensor, torch.Generator], Any]  # pictures, or (pictures, what is left of them)
@@ -58,9 +58,9 @@ class Moments:
         return {"mean": mean, "std": std, "count": self.examples}
 
 
-def statistics(split: Split, rank: int, size: int) -> Moments:
+def compute_moments(split: Split, rank: int, size: int) -> Moments:
     """Worker `rank`'s share of the moments of column "image" (uint8 [H, W, C])."""
-    moments = Moments(split.columns["image"].inner[-1])
+    moments = Moments(split.columns["image"].inner_shape[-1])
     for start in range(rank * BLOCK, len(split), size * BLOCK):
         moments.add(split.take(np.arange(start, min(start + BLOCK, len(split))), ["image"])["image"])
     return moments
@@ -88,14 +88,14 @@ class Copies:
         original = part % len(self.split.parts)
         end, rows = int(self.split.ends[original]), self.split.parts[original].rows
         for start in range(end - rows, end, BLOCK):
-            generator = torch.Generator().manual_seed(fold(self.seed, part, start))
+            generator = torch.Generator().manual_seed(derive_key(self.seed, part, start))
             batch = self.split.take(np.arange(start, min(start + BLOCK, end)))
-            batch["image"] = changed(batch["image"], self.transforms, generator, mixing=False)
+            batch["image"] = apply_transforms(batch["image"], self.transforms, generator, mixing=False)
             for values in zip(*batch.values(), strict=True):
                 yield dict(zip(batch, values, strict=True))
 
 
-def changed(
+def apply_transforms(
     images: np.ndarray, transforms: Sequence[Transform], generator: torch.Generator, mixing: bool = True
 ) -> np.ndarray:
     """uint8 [B, H, W, C] -> the same, through batch transforms of pictures in 0..1; mixing: of labels, too."""
@@ -112,15 +112,15 @@ def changed(
 # ------------------------------------------------------------------------------------------------ preview
 
 
-def preview(path: str | Path, store: Store, transforms: Sequence[Transform], seed: int) -> None:
+def draw_preview(path: str | Path, store: Store, transforms: Sequence[Transform], seed: int) -> None:
     """Draws up to ten classes, a row each: an original, then what training makes of it (PNG, 800 pixels wide)."""
     from matplotlib.figure import Figure
 
     split, classes = store.split("train"), store.manifest["classes"]
     originals = split.take(_one_of_each(split.take(np.arange(len(split)), ["label"])["label"]))
-    generator = torch.Generator().manual_seed(fold(seed))
+    generator = torch.Generator().manual_seed(derive_key(seed))
     images = [originals["image"]]
-    images += [changed(originals["image"], transforms, generator) for _ in range(COLUMNS - 1)]
+    images += [apply_transforms(originals["image"], transforms, generator) for _ in range(COLUMNS - 1)]
     grid, lines = _grid(images)
     figure = Figure(figsize=(WIDTH, WIDTH * grid.shape[0] / grid.shape[1]), dpi=DPI, layout="constrained")
     axes = figure.subplots()

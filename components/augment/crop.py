@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..recipes.ranges import Count, Positive, Proportion
-from .draws import below, interval
+from .draws import check_interval, draw_below
 
 ATTEMPTS = 10  # as in torchvision: then the largest middle piece of an allowed ratio
 
@@ -36,7 +36,7 @@ class RandomResizedCrop:
         scale: list[Proportion] = [0.08, 1.0],  # noqa: B006  (never written to)
         ratio: list[Positive] = [3 / 4, 4 / 3],  # noqa: B006
     ) -> None:
-        self.size, self.scale, self.ratio = size, interval("scale", scale), interval("ratio", ratio)
+        self.size, self.scale, self.ratio = size, check_interval("scale", scale), check_interval("ratio", ratio)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         size = (self.size, self.size) if self.size else (images.shape[2], images.shape[3])
@@ -55,7 +55,7 @@ class RandomResizedCrop:
         height, width = heights.gather(1, first)[:, 0], widths.gather(1, first)[:, 0]
         none, (middle_height, middle_width) = ~fits.any(1), self._largest(full_height, full_width)
         height, width = height.masked_fill(none, middle_height), width.masked_fill(none, middle_width)
-        top, left = below(full_height - height + 1, generator), below(full_width - width + 1, generator)
+        top, left = draw_below(full_height - height + 1, generator), draw_below(full_width - width + 1, generator)
         top = torch.where(none, (full_height - height).div(2).floor(), top)
         left = torch.where(none, (full_width - width).div(2).floor(), left)
         return Boxes(top, left, height, width)
@@ -88,7 +88,7 @@ class RandomCrop:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         places = torch.full((2 * len(images),), 2.0 * self.padding + 1, device=generator.device)
-        top, left = below(places, generator).long().chunk(2)
+        top, left = draw_below(places, generator).long().chunk(2)
         return shifted_crop(images, top, left, self.padding)
 
 

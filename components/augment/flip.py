@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..recipes.ranges import Fraction
-from .draws import uniform
+from .draws import draw_uniform
 
 
 class RandomHorizontalFlip:
@@ -30,6 +30,6 @@ class RandomVerticalFlip:
 
 
 def _flipped(images: Tensor, axis: int, probability: float, generator: torch.Generator) -> Tensor:
-    chosen = (uniform(0, 1, len(images), generator) < probability).to(images.dtype)
+    chosen = (draw_uniform(0, 1, len(images), generator) < probability).to(images.dtype)
     # With weights of 0 and 1 `lerp` is exact, and on a processor twice as fast as `where`.
     return torch.lerp(images, images.flip(axis), chosen.view(-1, 1, 1, 1))

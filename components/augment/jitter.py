@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import Refusal
 from ..recipes.ranges import NonNegative
-from .draws import each, on_host, uniform
+from .draws import draw_uniform, host_random, per_picture
 
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601, as torchvision rounds them)
 Change = Callable[[Tensor, Tensor], Tensor]
@@ -37,27 +37,27 @@ class ColorJitter:
             self.ranges[change_hue] = (-hue, hue)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        drawn = {change: uniform(*span, len(images), generator) for change, span in self.ranges.items()}
-        for change in on_host(generator).sample(list(drawn), len(drawn)):
+        drawn = {change: draw_uniform(*span, len(images), generator) for change, span in self.ranges.items()}
+        for change in host_random(generator).sample(list(drawn), len(drawn)):
             images = change(images, drawn[change])
         return images
 
 
 def change_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return (images * each(factor)).clamp_(0, 1)
+    return (images * per_picture(factor)).clamp_(0, 1)
 
 
 def change_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Towards (factor < 1) or away from the mean grey of the picture."""
-    mean = grey(images.mean((2, 3), keepdim=True))
-    return (images * each(factor)).add_(mean * (1 - each(factor))).clamp_(0, 1)
+    mean = to_grey(images.mean((2, 3), keepdim=True))
+    return (images * per_picture(factor)).add_(mean * (1 - per_picture(factor))).clamp_(0, 1)
 
 
 def change_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Towards or away from the picture in grey; grey pictures stay as they are."""
     if images.shape[1] == 1:
         return images
-    return torch.lerp(grey(images), images, each(factor)).clamp_(0, 1)
+    return torch.lerp(to_grey(images), images, per_picture(factor)).clamp_(0, 1)
 
 
 def change_hue(images: Tensor, turn: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def change_hue(images: Tensor, turn: Tensor) -> Tensor:
     return away.mul_(-chroma[:, None]).add_(value[:, None])
 
 
-def grey(images: Tensor) -> Tensor:
+def to_grey(images: Tensor) -> Tensor:
     """[B, 3, H, W] -> [B, 1, H, W]; pictures of one channel are grey already."""
     if images.shape[1] == 1:
         return images

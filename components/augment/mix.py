@@ -19,8 +19,8 @@ class MixUp:
         self.alpha = alpha
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        share = beta(self.alpha, len(images), generator)
-        return mixed(images, share), share
+        share = draw_beta(self.alpha, len(images), generator)
+        return mix_pairs(images, share), share
 
 
 class CutMix:
@@ -33,16 +33,16 @@ class CutMix:
         self.alpha = alpha
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        area = 1 - beta(self.alpha, len(images), generator)
+        area = 1 - draw_beta(self.alpha, len(images), generator)
         middle = torch.rand(2, len(images), generator=generator, device=generator.device)
-        return pasted(images, area, middle[0], middle[1])
+        return paste_boxes(images, area, middle[0], middle[1])
 
 
-def mixed(images: Tensor, share: Tensor) -> Tensor:
+def mix_pairs(images: Tensor, share: Tensor) -> Tensor:
     return torch.lerp(images.roll(1, 0), images, share.view(-1, 1, 1, 1))
 
 
-def pasted(images: Tensor, area: Tensor, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+def paste_boxes(images: Tensor, area: Tensor, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """area: of the box, as a share; down, right: of its middle, in 0..1 of the picture's sides [B]."""
     height, width = images.shape[2:]
     rows, tall = _within(down, area, height)
@@ -59,6 +59,6 @@ def _within(middle: Tensor, area: Tensor, side: int) -> tuple[Tensor, Tensor]:
     return (pixel >= low[:, None]) & (pixel < high[:, None]), high - low
 
 
-def beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
+def draw_beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
     """Draws from Beta(alpha, alpha) [count]: the first of two numbers of a Dirichlet distribution."""
     return torch._sample_dirichlet(torch.full((count, 2), alpha, device=generator.device), generator)[:, 0]

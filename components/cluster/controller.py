@@ -45,7 +45,7 @@ class Workers(WorkerGroup):
     @staticmethod
     def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:
         """Of a kept cluster, whose raylet has QUIET's settings itself: none, for one that waits has none."""
-        return {} if prestart.kept() else WorkerGroup._get_worker_runtime_env(custom_runtime_env)
+        return {} if prestart.is_kept_cluster() else WorkerGroup._get_worker_runtime_env(custom_runtime_env)
 
     def _init_train_context_on_workers(self, workers: list, sync_actor: Any, train_context_args: dict) -> None:
         """As Ray's, but that no worker can ask the controller, which is no actor; none of ours does."""
@@ -79,7 +79,7 @@ class Fixed(FixedScalingPolicy):
         """Nor to repeat."""
 
 
-class Meeting(BackendConfig):
+class Rendezvous(BackendConfig):
     """Tells all workers, before they begin, where to meet: at the first of them (`ports.meeting`)."""
 
     @property
@@ -91,10 +91,10 @@ class _Meeting(Backend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         host = worker_group.get_workers()[0].metadata.node_ip
         port = worker_group.execute_single(0, network.free_port, host)
-        worker_group.execute(network.meet, f"{host}:{port}")
+        worker_group.execute(network.set_rendezvous, f"{host}:{port}")
 
 
-class OnlyLostWorkersAreRetried(UserCallback):
+class RetryOnlyLostWorkers(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for error in worker_exceptions.values():
             if not isinstance(error, RayTrainError | PeerLost):  # the first is Ray's word for a worker that died

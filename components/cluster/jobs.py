@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from ..errors import Refusal, first_line
-from .spread import QUIET, START_PATIENCE, authenticate
+from .spread import RAY_SETTINGS, START_TIMEOUT, authenticate
 
 SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS", "TRAINYARD_BY", "TRAINYARD_ALLOW")  # what a job may need to know
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
@@ -18,18 +18,18 @@ LOOK = 1.0  # seconds between two looks at a job whose log has ended
 LOST = 60.0  # seconds without an answer after which a cluster counts as gone
 
 
-def entrypoint(folder: str, python: str, arguments: list[str]) -> str:
+def job_command(folder: str, python: str, arguments: list[str]) -> str:
     """What the cluster runs: a trainyard command in the checkout that all its machines share."""
     return f"cd {shlex.quote(folder)} && exec {shlex.quote(python)} -m pipelines {shlex.join(arguments)}"
 
 
-def submit(address: str, command: str) -> int:
+def submit_job(address: str, command: str) -> int:
     """Runs `command` on the head of the cluster whose dashboard is at `address`; prints its log; its exit code.
 
     SETTINGS travel with it. Passwords, and an address that is as good as one (TRAINYARD_WEBHOOK), do not: jobs are
     shown in the dashboard, so the cluster's own environment holds them. Interrupted, it stops the job.
     """
-    for name, value in QUIET.items():
+    for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ[ADDRESS] = address  # without it, a RAY_ADDRESS in the environment would win over the argument
     authenticate()
@@ -47,7 +47,7 @@ def submit(address: str, command: str) -> int:
         raise Refusal(f"{address}: no Jobs API of a Ray cluster answers there ({first_line(error)})") from None
     print(f"job {job} at {address}", flush=True)
     try:
-        return follow(client, job)
+        return follow_job(client, job)
     except KeyboardInterrupt:
         client.stop_job(job)
         raise
@@ -55,7 +55,7 @@ def submit(address: str, command: str) -> int:
 
 def _sent(client: Any, command: str, settings: dict[str, str]) -> str:
     """The job's id. A cluster that has just begun answers that it has no agent yet, and is asked again."""
-    until = time.monotonic() + START_PATIENCE
+    until = time.monotonic() + START_TIMEOUT
     while True:
         try:
             return str(client.submit_job(entrypoint=command, runtime_env={"env_vars": settings}))
@@ -65,7 +65,7 @@ def _sent(client: Any, command: str, settings: dict[str, str]) -> str:
             time.sleep(LOOK)
 
 
-def follow(client: Any, job: str) -> int:
+def follow_job(client: Any, job: str) -> int:
     """Prints a job's log as it grows, however often the connection breaks; its exit code."""
     from aiohttp import ClientError
 

@@ -10,24 +10,24 @@ from __future__ import annotations
 import logging
 import os
 
-KEPT = "TRAINYARD_KEPT_CLUSTER"  # its address, for the processes that it is kept for
-RAYLET = {  # settings of a kept cluster
+KEPT_CLUSTER = "TRAINYARD_KEPT_CLUSTER"  # its address, for the processes that it is kept for
+RAYLET_SETTINGS = {  # settings of a kept cluster
     "RAY_preload_python_modules": "torch,ray.train.v2._internal.execution.worker_group.worker",
     "GOMP_SPINCOUNT": "1000",  # of cluster.py's workers; read when torch is imported
 }
-WAIT = 60  # seconds until those that nobody wanted end
+IDLE_SECONDS = 60  # seconds until those that nobody wanted end
 PATIENCE = 5.0  # seconds for the raylet's answers
 log = logging.getLogger(__name__)
 
 
-def kept() -> bool:
+def is_kept_cluster() -> bool:
     """Whether RAY_ADDRESS is a cluster whose raylet has the settings above."""
-    return os.environ.get("RAY_ADDRESS", "") == os.environ.get(KEPT)
+    return os.environ.get("RAY_ADDRESS", "") == os.environ.get(KEPT_CLUSTER)
 
 
-def more(wanted: int) -> None:
+def prestart_workers(wanted: int) -> None:
     """Sees to it that `wanted` workers wait; on no other cluster than a kept one, and never worth an error."""
-    if not kept():
+    if not is_kept_cluster():
         return
     try:
         _ask(wanted)
@@ -54,6 +54,6 @@ def _ask(wanted: int) -> None:
             for p in psutil.process_iter(["cmdline"])
             if p.pid in known and (p.info["cmdline"] or [""])[0] == "ray::IDLE"
         ]
-        request = PrestartWorkersRequest(keep_alive_duration_secs=WAIT, num_workers=max(0, wanted - len(idle)))
+        request = PrestartWorkersRequest(keep_alive_duration_secs=IDLE_SECONDS, num_workers=max(0, wanted - len(idle)))
         request.runtime_env_info.serialized_runtime_env = "{}"
         raylet.PrestartWorkers(request, timeout=PATIENCE)

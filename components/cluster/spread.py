@@ -24,18 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import network
-from ..errors import Later, PeerLost, Refusal, Stopped, first_line, of_machine
-from ..processes import beside
+from ..errors import PeerLost, Refusal, Stopped, TryLater, explain_os_error, first_line
+from ..processes import background_thread
 from ..recipes.allowed import ALLOW
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at import: every port of Ray's on 127.0.0.1, on Linux, too
-RUNNING = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own note of one here
-START_PATIENCE = 60.0  # seconds for a cluster that is being started beside us
+CURRENT_CLUSTER = (
+    Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+)  # Ray's own note of one here
+START_TIMEOUT = 60.0  # seconds for a cluster that is being started beside us
 LOOK = 2.0  # seconds between two looks for nodes that are about to go
 RESIZE = 5.0  # seconds between two looks for nodes that are back
 ROOM = 1.5e9  # bytes, of what Ray takes for free, that one more worker may need
 RETRIES = 8  # of a lost worker or node; an error in our own code is not tried again
-QUIET = {
+RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -65,17 +67,17 @@ class Plan:
 
 def connect() -> None:
     """Joins the cluster of RAY_ADDRESS or one running on this machine; else starts one that ends with this process."""
-    for name, value in QUIET.items():
+    for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
-    wanted()
+    requested_workers()
     authenticate()
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
-    given, address = os.environ.get("RAY_ADDRESS"), named_address()
-    patience = 0.0 if given == "auto" else START_PATIENCE
-    if given and not address.startswith("ray://") and not network.answers(address, patience):
+    given, address = os.environ.get("RAY_ADDRESS"), cluster_address()
+    patience = 0.0 if given == "auto" else START_TIMEOUT
+    if given and not address.startswith("ray://") and not network.accepts_connections(address, patience):
         raise Refusal(f"RAY_ADDRESS={given}: no Ray cluster answers there; start it (ray start --head) or unset it")
-    if _on_loopback(address) if address else not RUNNING.is_file():
+    if _on_loopback(address) if address else not CURRENT_CLUSTER.is_file():
         os.environ.update(LOOPBACK)
     import ray
 
@@ -87,17 +89,17 @@ def connect() -> None:
             ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
         except Exception as error:  # it gives itself 30 s, and has no type of its own for this
             told = f"Ray did not start on this machine ({first_line(error)}); try again when it is less busy"
-            raise Later(told) from None
+            raise TryLater(told) from None
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # what it would log as an error, `spread` raises
 
 
-def named_address() -> str:
+def cluster_address() -> str:
     """RAY_ADDRESS; `auto` stands for the cluster that `ray start` noted on this machine; "" where there is none."""
     given = os.environ.get("RAY_ADDRESS", "")
     if given != "auto":
         return given
-    return RUNNING.read_text().strip() if RUNNING.is_file() else ""
+    return CURRENT_CLUSTER.read_text().strip() if CURRENT_CLUSTER.is_file() else ""
 
 
 def disconnect() -> None:
@@ -109,7 +111,9 @@ def disconnect() -> None:
 def _on_loopback(address: str) -> bool:
     """Whether the cluster, which answers, does so on loopback alone: Ray would look at the machine's outer address."""
     host, _, port = address.rpartition(":")
-    return host in ("127.0.0.1", "localhost") and not network.answers(f"{network.outer_address()}:{port}")
+    return host in ("127.0.0.1", "localhost") and not network.accepts_connections(
+        f"{network.external_address()}:{port}"
+    )
 
 
 def authenticate() -> None:
@@ -135,7 +139,7 @@ def authenticate() -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
 
 
-def wanted() -> tuple[int | None, int] | None:
+def requested_workers() -> tuple[int | None, int] | None:
     """TRAINYARD_WORKERS as (least, most): `2` is (None, 2), `1:4` is (1, 4); None where it is not set."""
     given = os.environ.get("TRAINYARD_WORKERS")
     if given is None:
@@ -147,7 +151,7 @@ def wanted() -> tuple[int | None, int] | None:
     return int(least) if least else None, int(most)
 
 
-def plan(parts: int | None = None) -> Plan:
+def plan_workers(parts: int | None = None) -> Plan:
     """TRAINYARD_WORKERS (`2`, or `1:4` for as many as there are), or all GPUs; or else a worker for each processor.
 
     No more than `parts`, into which the work can be cut, unless they are asked for. Of processors no more than memory
@@ -157,7 +161,7 @@ def plan(parts: int | None = None) -> Plan:
 
     has = ray.cluster_resources()
     gpus = int(has.get("GPU", 0))
-    if (given := wanted()) is not None:
+    if (given := requested_workers()) is not None:
         least, most = given
         return Plan(most, gpu=gpus >= (least or most), least=least)
     if gpus:
@@ -168,7 +172,7 @@ def plan(parts: int | None = None) -> Plan:
     return Plan(max(1, min(int(has.get("CPU", 1)), parts, room)), gpu=False)
 
 
-def threads(chosen: Plan, parts: int | None = None) -> int | None:
+def threads_per_worker(chosen: Plan, parts: int | None = None) -> int | None:
     """Of each worker: TRAINYARD_THREADS, or what a result may hang on; None: its share of its machine's processors.
 
     Sums depend on them: nothing that comes and goes while the recipe stays (nodes, free memory) may change them.
@@ -180,12 +184,12 @@ def threads(chosen: Plan, parts: int | None = None) -> int | None:
     cores = os.cpu_count() or 1
     if chosen.least is not None:
         return max(1, cores // chosen.workers)
-    if wanted() is None and not chosen.gpu and parts is not None:
+    if requested_workers() is None and not chosen.gpu and parts is not None:
         return cores // max(1, min(cores, parts))
     return None
 
 
-def spread(
+def run_on_workers(
     function: Callable[..., Any] | str,
     *arguments: Any,
     name: str,
@@ -206,14 +210,14 @@ def spread(
 
     from . import controller
 
-    chosen = plan(parts)
-    each = threads(chosen, parts)
+    chosen = plan_workers(parts)
+    each = threads_per_worker(chosen, parts)
     _refuse_what_never_fits(chosen)
     run = f"{name}-{uuid.uuid4().hex[:8]}"
-    given = {"function": function, "arguments": arguments, "place": place()}
-    callbacks: list[Any] = [controller.OnlyLostWorkersAreRetried()]
+    given = {"function": function, "arguments": arguments, "place": driver_settings()}
+    callbacks: list[Any] = [controller.RetryOnlyLostWorkers()]
     try:
-        with noticed(notice):
+        with watch_for_preemption(notice):
             result: Any = controller.Trainer(
                 _worker,
                 train_loop_config=given | {"threads": each},
@@ -229,15 +233,15 @@ def spread(
                     failure_config=FailureConfig(max_failures=RETRIES),
                     callbacks=callbacks,
                 ),
-                backend_config=controller.Meeting(),
+                backend_config=controller.Rendezvous(),
             ).fit()
     except Exception as error:
-        raise cause(error) from None
+        raise root_cause(error) from None
     shutil.rmtree(folder / run, ignore_errors=True)
     return result.return_value
 
 
-def noticed(notice: Path | None) -> AbstractContextManager[None]:
+def watch_for_preemption(notice: Path | None) -> AbstractContextManager[None]:
     """Makes the file `notice` whenever one more node is announced to be taken away (a spot instance, a drained node).
 
     Ray Train's own watcher is a process and asks every worker at every step; this asks the head, from the driver.
@@ -254,7 +258,7 @@ def noticed(notice: Path | None) -> AbstractContextManager[None]:
                     notice.touch()
                 known.update(leaving)
 
-    return beside(watch)
+    return background_thread(watch)
 
 
 def _worker(config: dict[str, Any]) -> Any:
@@ -267,7 +271,7 @@ def _worker(config: dict[str, Any]) -> Any:
     from ..training import peers
     from . import allocator
 
-    enter(*config["place"])
+    apply_driver_settings(*config["place"])
     context = get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     share = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
@@ -275,24 +279,26 @@ def _worker(config: dict[str, Any]) -> Any:
     allocator.keep_freed_memory()
     gpu = torch.cuda.is_available() and bool(ray.get_gpu_ids())
     device = torch.device("cuda", context.get_local_rank() % torch.cuda.device_count()) if gpu else torch.device("cpu")
-    address, _, port = network.meeting().rpartition(":")
-    if interface := network.network(ray.util.get_node_ip_address()):
+    address, _, port = network.rendezvous_address().rpartition(":")
+    if interface := network.interface_of(ray.util.get_node_ip_address()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)  # it would go by the host's name, which may lead nowhere
     try:
-        return named(config["function"])(peers.join(rank, size, address, int(port), device), *config["arguments"])
+        return resolve_function(config["function"])(
+            peers.join_group(rank, size, address, int(port), device), *config["arguments"]
+        )
     except (Refusal, Stopped):
         raise
     except Exception as error:
-        if machine := of_machine(error):
+        if machine := explain_os_error(error):
             raise machine from None
-        seen = PeerLost(str(error)) if size > 1 and peers.lost(error) else error
+        seen = PeerLost(str(error)) if size > 1 and peers.is_peer_loss(error) else error
         seen.add_note(f"on worker {rank} of {size}:\n{traceback.format_exc()}")
         raise seen from None
     finally:
-        peers.leave()
+        peers.leave_group()
 
 
-def named(function: Callable[..., Any] | str) -> Callable[..., Any]:
+def resolve_function(function: Callable[..., Any] | str) -> Callable[..., Any]:
     """The function itself, or the one at a dotted path."""
     if not isinstance(function, str):
         return function
@@ -301,12 +307,12 @@ def named(function: Callable[..., Any] | str) -> Callable[..., Any]:
     return found
 
 
-def place() -> tuple[str, str]:
+def driver_settings() -> tuple[str, str]:
     """Of the driver, for `enter`: its directory, and what code it allows (`allowed`)."""
     return str(Path.cwd()), os.environ.get(ALLOW, "")
 
 
-def enter(folder: str, allowed: str) -> None:
+def apply_driver_settings(folder: str, allowed: str) -> None:
     """On a worker: goes to the driver's directory, which all machines must share, and allows what it allows."""
     os.environ[ALLOW] = allowed
     try:
@@ -328,7 +334,7 @@ def _refuse_what_never_fits(chosen: Plan, patience: float = 15.0) -> None:
         time.sleep(0.5)
 
 
-def cause(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """What really happened, below Ray's wrappers: a Refusal when there is one, else what a worker wrote a note on."""
     found: list[BaseException] = []
     queue: list[Any] = [error]
@@ -340,6 +346,6 @@ def cause(error: BaseException) -> BaseException:
         queue += [getattr(current, name, None) for name in ("controller_failure", "cause", "_base_exc", "__cause__")]
         queue += list(getattr(current, "worker_failures", {}).values())
     refusals = [one for one in found if isinstance(one, Refusal | Stopped)]
-    machine = [refusal for one in found if (refusal := of_machine(one))]
+    machine = [refusal for one in found if (refusal := explain_os_error(one))]
     noted = [one for one in found if getattr(one, "__notes__", None)]
     return (refusals or machine or noted or [error])[-1]  # the innermost

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..errors import Refusal
-from ..originals.archive import combined_digest, members
+from ..originals.archive import combined_digest, read_members
 from ..originals.fetch import Originals
 from ..recipes.ranges import Count
 from ..storage.store import Column
@@ -80,7 +80,7 @@ class BCCD:
         """The archive's files by their path below BCCD/, 7 MB; nothing is unpacked onto the disk."""
         if not self.file.is_file():
             raise Refusal(f"{self.file}: missing; save {self.address} under this name")
-        found = {match[1]: content for match, content in members(self.file, WANTED, LARGEST, WHOLE)}
+        found = {match[1]: content for match, content in read_members(self.file, WANTED, LARGEST, WHOLE)}
         if (digest := content_digest(found)) != self.sha256:
             raise Refusal(
                 f"{self.file}: the digest of its {len(found)} files is {digest}, expected {self.sha256};"

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import Refusal
-from ..originals.archive import pieces
-from ..originals.fetch import Originals, fetch
+from ..originals.archive import read_pieces
+from ..originals.fetch import Originals, fetch_file
 from ..recipes.ranges import Count, Natural
-from ..storage.choice import Choice
+from ..storage.choice import Subset
 from ..storage.store import Column
 
 PIXELS = 3 * 32 * 32
@@ -62,7 +62,7 @@ class CIFAR10:
         validation: Natural = 0,
     ) -> None:
         self.folder = Path(raw) / self.name
-        self.choice = Choice(self.names, classes, labels, seed, validation)
+        self.choice = Subset(self.names, classes, labels, seed, validation)
         self.classes = self.choice.names
         self.columns = {"image": Column("uint8", (32, 32, 3)), "label": Column("int64")}
 
@@ -81,7 +81,7 @@ class CIFAR10:
     @cached_property
     def archive(self) -> Path:
         ((file, known),) = self.originals.items()
-        return fetch(self.folder, file, *known)
+        return fetch_file(self.folder, file, *known)
 
     @cached_property
     def labels(self) -> dict[str, np.ndarray]:
@@ -123,7 +123,7 @@ class CIFAR10:
         """(file, uint8 [at most BLOCK, bytes a row]) in the archive's order."""
         width = self.labels_a_row + PIXELS
         wanted = re.compile(rf"(?:\./)?{re.escape(self.inside)}/({'|'.join(map(re.escape, files))})")
-        for match, piece in pieces(self.archive, wanted, LARGEST, WHOLE, BLOCK * width):
+        for match, piece in read_pieces(self.archive, wanted, LARGEST, WHOLE, BLOCK * width):
             if len(piece) % width:
                 raise Refusal(
                     f"{self.archive}: {match[1]} is no whole number of rows of {width} bytes; take the original archive"

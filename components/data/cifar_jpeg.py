@@ -22,10 +22,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import Refusal
-from ..originals.archive import combined_digest, members
+from ..originals.archive import combined_digest, read_members
 from ..originals.fetch import Originals
 from ..recipes.ranges import Count, Natural
-from ..storage.choice import Choice
+from ..storage.choice import Subset
 from ..storage.store import Column
 from .cifar import CIFAR10
 
@@ -62,7 +62,7 @@ class CIFAR10JPEG:
     ) -> None:
         self.folder = Path(raw) / self.name
         ((self.file, (self.address, _)),) = self.originals.items()
-        self.choice = Choice(CIFAR10.names, classes, labels, seed, validation)
+        self.choice = Subset(CIFAR10.names, classes, labels, seed, validation)
         self.classes = self.choice.names
         self.columns = {"image": Column("uint8", (32, 32, 3)), "label": Column("int64")}
 
@@ -92,7 +92,7 @@ class CIFAR10JPEG:
 
     def _originals(self) -> Iterator[tuple[str, bytes]]:
         if archives := sorted(self.folder.glob(f"{self.name}.tar*")):
-            yield from ((match[1], content) for match, content in members(archives[0], WANTED, LARGEST, WHOLE))
+            yield from ((match[1], content) for match, content in read_members(archives[0], WANTED, LARGEST, WHOLE))
         elif all((self.folder / split).is_dir() for split in ("train", "test")):
             for file in self.folder.glob("t*/*/*.jpg"):
                 if WANTED.fullmatch(name := file.relative_to(self.folder).as_posix()) and file.stat().st_size < LARGEST:

@@ -44,11 +44,11 @@ class Curve:
         random = np.random.default_rng([self.seed, list(self.rows).index(split), part])
         count = min(PART, self.rows[split] - part * PART)
         x = random.uniform(0, self.end, count)
-        y = curve(x) + self.noise * random.standard_normal(count)
+        y = noiseless_curve(x) + self.noise * random.standard_normal(count)
         for one, value in zip(x.astype(np.float32), y.astype(np.float32), strict=True):
             yield {"x": one, "y": value}
 
 
-def curve(x: np.ndarray) -> np.ndarray:
+def noiseless_curve(x: np.ndarray) -> np.ndarray:
     """Without the noise; x >= 0."""
     return 2 * np.sin(x) + x**0.8

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import Refusal
 from ..recipes.ranges import Count, Natural
-from ..storage.order import balanced
+from ..storage.order import balanced_rows
 from ..storage.store import Column
 
 SIDE, LEVELS = 8, 16
@@ -53,27 +53,27 @@ class Digits:
         from sklearn.datasets import load_digits
 
         levels, targets = load_digits(return_X_y=True)
-        rows = balanced(targets, self.labels, self.seed)
+        rows = balanced_rows(targets, self.labels, self.seed)
         if split != "train":
             others = np.setdiff1d(np.arange(len(targets)), rows)
-            watched = others[balanced(targets[others], self.validation, self.seed)]
+            watched = others[balanced_rows(targets[others], self.validation, self.seed)]
             rows = watched if split == "validation" else np.setdiff1d(others, watched)
-        images = enlarged(levels[rows].reshape(-1, SIDE, SIDE), self.size)
+        images = resize_digits(levels[rows].reshape(-1, SIDE, SIDE), self.size)
         if self.canvas is not None:
             random = np.random.default_rng([self.seed, ("train", "validation", "test").index(split)])
-            images = placed(images, self.canvas, random)
+            images = place_on_canvas(images, self.canvas, random)
         for image, label in zip(images, targets[rows], strict=True):
             yield {"image": image, "label": int(label)}
 
 
-def enlarged(levels: np.ndarray, size: int) -> np.ndarray:
+def resize_digits(levels: np.ndarray, size: int) -> np.ndarray:
     """Pictures of 0..16 levels [N, 8, 8] resized bilinearly (pixel centres at halves): uint8 [N, size, size, 1]."""
-    weights = bilinear(levels.shape[-1], size)
+    weights = bilinear_matrix(levels.shape[-1], size)
     grey = weights @ (levels.astype(np.float32) * np.float32(255 / LEVELS)) @ weights.T
     return np.rint(grey).astype(np.uint8)[..., None]
 
 
-def placed(images: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
+def place_on_canvas(images: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
     """Pictures [N, s, s, C], each anywhere in an empty one: [N, side, side, C]."""
     count, size = images.shape[:2]
     places = random.integers(side - size + 1, size=(count, 2))
@@ -83,7 +83,7 @@ def placed(images: np.ndarray, side: int, random: np.random.Generator) -> np.nda
     return whole
 
 
-def bilinear(old: int, new: int) -> np.ndarray:
+def bilinear_matrix(old: int, new: int) -> np.ndarray:
     """The matrix [new, old] that resizes one side; each row sums to 1, the border is repeated."""
     centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old))).astype(np.float32)

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..originals import idx
-from ..originals.fetch import Originals, fetch
+from ..originals.fetch import Originals, fetch_file
 from ..recipes.ranges import Count, Natural
-from ..storage.choice import Choice
+from ..storage.choice import Subset
 from ..storage.store import Column
 
 ROWS_PER_PART = 65536  # 51 MB
@@ -61,7 +61,7 @@ class FashionMNIST:
         seed: Natural = 0,
         validation: Natural = 0,
     ) -> None:
-        self.choice = Choice(self.names, classes, labels, seed, validation)
+        self.choice = Subset(self.names, classes, labels, seed, validation)
         self.folder = Path(raw) / self.name
         self.classes = self.choice.names
         self.columns = {"image": Column("uint8", (28, 28, 1)), "label": Column("int64")}
@@ -74,7 +74,7 @@ class FashionMNIST:
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         rows, labels = self.choice.part(self._labels(split), split, part, ROWS_PER_PART)
         first = 0
-        for block in idx.blocks(self._fetch(self._file(split, "images-idx3"))):
+        for block in idx.read_blocks(self._fetch(self._file(split, "images-idx3"))):
             low, high = np.searchsorted(rows, [first, first + len(block)])
             for row, label in zip(rows[low:high], labels[low:high], strict=True):
                 yield {"image": block[row - first][..., None], "label": int(label)}
@@ -82,13 +82,13 @@ class FashionMNIST:
 
     def _labels(self, split: str) -> np.ndarray:
         """The original labels of the file that the split is drawn from, uint8 [N]."""
-        return idx.array(self._fetch(self._file(split, "labels-idx1")))
+        return idx.read_array(self._fetch(self._file(split, "labels-idx1")))
 
     def _file(self, split: str, kind: str) -> str:
         return f"{'t10k' if split == 'test' else 'train'}-{kind}-ubyte.gz"
 
     def _fetch(self, file: str) -> Path:
-        return fetch(self.folder, file, *self.originals[file])
+        return fetch_file(self.folder, file, *self.originals[file])
 
 
 class MNIST(FashionMNIST):

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..recipes.ranges import Count, Natural
 from ..storage.store import Column
-from .digits import SIDE, bilinear, enlarged
+from .digits import SIDE, bilinear_matrix, resize_digits
 
 CLASSES = string.digits + string.ascii_uppercase
 FONTS = (
@@ -61,21 +61,21 @@ class Glyphs:
         last = min(self.rows[split], (part + 1) * PART)
         for first in range(part * PART, last, BLOCK):
             labels = np.arange(first, min(first + BLOCK, last)) % len(CLASSES)
-            for image, label in zip(enlarged(drawn(labels, random), self.size), labels, strict=True):
+            for image, label in zip(resize_digits(draw_glyphs(labels, random), self.size), labels, strict=True):
                 yield {"image": image, "label": int(label)}
 
 
-def drawn(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def draw_glyphs(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """One glyph for each label [N], in a font and a hand of its own: levels 0..16 [N, 8, 8]."""
     fonts = random.integers(len(FONTS), size=len(labels))
     ink = np.clip(random.normal(INK, INK_SPREAD, len(labels)), INK / 2, 2 * INK)
-    written = _fitted(_sampled(atlas()[labels * len(FONTS) + fonts], *_warp(len(labels), random)), ink)
+    written = _fitted(_sampled(build_atlas()[labels * len(FONTS) + fonts], *_warp(len(labels), random)), ink)
     bitmaps = written >= _threshold(written, ink)
     return bitmaps.reshape(-1, SIDE, BITS, SIDE, BITS).sum((2, 4))
 
 
 @cache
-def atlas() -> np.ndarray:
+def build_atlas() -> np.ndarray:
     """Depth below the edge, in glyph heights (negative outside), of each class in each font: float32 [C * F, A, A]."""
     import matplotlib
     from PIL import ImageFont
@@ -110,7 +110,7 @@ def _warp(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     turn = random.normal(0, TURN, (count, 1, 1))
     slant = random.normal(0, SLANT, (count, 1, 1))
     wide = np.exp(random.normal(0, SQUEEZE, (count, 1, 1)))
-    smooth = bilinear(4, CANVAS)
+    smooth = bilinear_matrix(4, CANVAS)
     bend = smooth @ random.normal(0, BEND, (2, count, 4, 4)) @ smooth.T
     line = ((np.arange(CANVAS) + 0.5) / CANVAS - 0.5) * ROOM
     x, y = line + bend[0], line[:, None] + bend[1]

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction, Natural, Open
-from ..storage.order import stratified
+from ..storage.order import stratified_rows
 from ..storage.store import Column
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # others are passed over
@@ -58,7 +58,7 @@ class ImageFolder:
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         for file, label in self.splits[split][part * self.part_rows : (part + 1) * self.part_rows]:
-            yield {"image": picture(file, self.size, self.colour), "label": label}
+            yield {"image": read_picture(file, self.size, self.colour), "label": label}
 
     @cached_property
     def splits(self) -> dict[str, Files]:
@@ -88,7 +88,7 @@ class ImageFolder:
         """What stays, and `share` of each class."""
         if share >= 1:
             raise Refusal(f"{name}: with it nothing is left to train on; lower test and validation")
-        chosen = set(stratified(np.array([label for _, label in files]), share, self.seed).tolist())
+        chosen = set(stratified_rows(np.array([label for _, label in files]), share, self.seed).tolist())
         if not chosen:
             raise Refusal(f"{name}: {share:g} of {len(files)} pictures is none; raise it or add pictures")
         stays = [file for row, file in enumerate(files) if row not in chosen]
@@ -118,7 +118,7 @@ def _subfolders(folder: Path) -> list[str]:
     return names
 
 
-def picture(file: Path, size: int, colour: bool) -> np.ndarray:
+def read_picture(file: Path, size: int, colour: bool) -> np.ndarray:
     """The middle square of the picture in `file`: uint8 [size, size, 3 or 1], on white where it is transparent."""
     from PIL import Image, ImageOps
 

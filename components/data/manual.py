@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .text import letters
+from .text import keep_letters
 
 
 class Manual:
@@ -19,5 +19,5 @@ class Manual:
     def text(self) -> str:
         from pydoc_data.topics import topics
 
-        paragraphs = (letters(part) for name in sorted(topics) for part in topics[name].split("\n\n"))
+        paragraphs = (keep_letters(part) for name in sorted(topics) for part in topics[name].split("\n\n"))
         return " ".join(filter(None, dict.fromkeys(paragraphs)))

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import Refusal
 from ..recipes.ranges import Count
 from ..storage.store import Column
-from .text import UNKNOWN, vocabulary
+from .text import UNKNOWN, build_vocabulary
 
 PAD, UNK, BOS, EOS = range(4)
 SPECIAL = ("<pad>", UNKNOWN, "<bos>", "<eos>")  # numbers PAD, UNK, BOS, EOS of every vocabulary
@@ -57,7 +57,7 @@ class Parallel:
     def splits(self) -> dict[str, list[tuple[list[str], list[str]]]]:
         """Split -> the tokens of its pairs."""
         found = {
-            split: [(tokenized(source, self.kind), tokenized(target, self.kind)) for source, target in pairs]
+            split: [(tokenize(source, self.kind), tokenize(target, self.kind)) for source, target in pairs]
             for split, pairs in self.of.pairs().items()
         }
         if not found.get("train"):
@@ -80,21 +80,21 @@ class Parallel:
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         numbers = [{token: n for n, token in enumerate(known) if token not in SPECIAL} for known in self.vocabularies]
         for pair in self.splits[split][part * PART : (part + 1) * PART]:
-            rows = (numbered(tokens, known, self.length) for tokens, known in zip(pair, numbers, strict=True))
+            rows = (encode_sentence(tokens, known, self.length) for tokens, known in zip(pair, numbers, strict=True))
             yield dict(zip(self.columns, rows, strict=True))
 
     def _known(self, sentences: Iterable[list[str]]) -> list[str]:
-        words = vocabulary(
+        words = build_vocabulary(
             [token for sentence in sentences for token in sentence if token not in SPECIAL], self.min_count
         )
         return [*SPECIAL, *words[1:]]
 
 
-def tokenized(text: str, kind: Kind) -> list[str]:
+def tokenize(text: str, kind: Kind) -> list[str]:
     return list(text) if kind == "char" else re.findall(r"(?<=\S)-[^\s-]+|[^\s-]+|-", text)
 
 
-def numbered(tokens: Sequence[str], number: dict[str, int], length: int) -> np.ndarray:
+def encode_sentence(tokens: Sequence[str], number: dict[str, int], length: int) -> np.ndarray:
     """Tokens and <eos>, cut or padded: int32 [length]."""
     row = np.full(length, PAD, dtype=np.int32)
     known = [*(number.get(token, UNK) for token in tokens), EOS][:length]
@@ -102,12 +102,12 @@ def numbered(tokens: Sequence[str], number: dict[str, int], length: int) -> np.n
     return row
 
 
-def lengths(rows: Tokens) -> Tokens:
+def sentence_lengths(rows: Tokens) -> Tokens:
     """How many tokens of each row [B, length] are no padding, <eos> among them: [B]."""
     return (rows != PAD).sum(1)
 
 
-def vocabularies(classes: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_vocabularies(classes: Sequence[str]) -> tuple[list[str], list[str]]:
     """The source's and the target's, of a set's `classes`."""
     begins = [at for at, token in enumerate(classes) if token == SPECIAL[0]]
     if len(begins) != 2 or begins[0] != 0:
@@ -115,7 +115,7 @@ def vocabularies(classes: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(classes[: begins[1]]), list(classes[begins[1] :])
 
 
-def sentence(row: Iterable[int], vocabulary: Sequence[str]) -> list[str]:
+def decode_tokens(row: Iterable[int], vocabulary: Sequence[str]) -> list[str]:
     """The tokens that a row stands for, up to its <eos> or padding."""
     found = []
     for number in row:
@@ -125,9 +125,9 @@ def sentence(row: Iterable[int], vocabulary: Sequence[str]) -> list[str]:
     return found
 
 
-def joined(row: Iterable[int], vocabulary: Sequence[str]) -> str:
+def decode_text(row: Iterable[int], vocabulary: Sequence[str]) -> str:
     """The text that a row stands for."""
-    tokens = sentence(row, vocabulary)
+    tokens = decode_tokens(row, vocabulary)
     if all(len(token) == 1 for token in vocabulary if token not in SPECIAL):  # characters
         return "".join(tokens)
     return re.sub(r" (?=-\S)", "", " ".join(tokens))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import Refusal
-from ..originals.fetch import Originals, fetch
+from ..originals.fetch import Originals, fetch_file
 from ..recipes.ranges import Count
 from ..storage.store import Column
 
@@ -69,7 +69,7 @@ class Photos:
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         for role, name in enumerate(self.pictures):
-            yield {"image": fitted(self.open(name), self.size), "role": role}
+            yield {"image": crop_to_fit(self.open(name), self.size), "role": role}
 
     def open(self, name: str) -> Any:
         """The picture as Pillow opens it, upright, in three colours."""
@@ -81,7 +81,7 @@ class Photos:
 
             path = Path(str(files("sklearn.datasets") / "images" / name))
         if name in self.originals:
-            fetch(self.raw, name, *self.originals[name])
+            fetch_file(self.raw, name, *self.originals[name])
         if not path.is_file():
             raise Refusal(
                 f"{path}: no such picture; put it there, or name one of {', '.join((*EMBEDDED, *self.originals))}"
@@ -92,7 +92,7 @@ class Photos:
             raise Refusal(f"{path}: is no picture that can be read ({error}); replace it") from None
 
 
-def fitted(picture: Any, size: tuple[int, ...]) -> np.ndarray:
+def crop_to_fit(picture: Any, size: tuple[int, ...]) -> np.ndarray:
     """uint8 [H, W, 3]: the largest middle part with the proportions of `size` (height, width), resized to it."""
     from PIL import Image, ImageOps
 

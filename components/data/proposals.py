@@ -66,7 +66,12 @@ class SelectiveSearch:
     def __init__(self, of: Callable[[], Dataset], search: Callable[[], Search] = Search) -> None:
         self.of, self.search = of(), search()
         column = self.of.columns.get("image")
-        if column is None or column.dtype != "uint8" or len(column.inner) != 3 or column.inner[2] not in (1, 3):
+        if (
+            column is None
+            or column.dtype != "uint8"
+            or len(column.inner_shape) != 3
+            or column.inner_shape[2] not in (1, 3)
+        ):
             raise Refusal(f"of: {self.of.name} has no column 'image' of uint8 [height, width, 1 or 3] to search in")
         self.name, self.licence, self.source = self.of.name, self.of.licence, self.of.source
         self.classes = self.of.classes

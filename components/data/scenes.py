@@ -13,9 +13,9 @@ import numpy as np
 
 from ..errors import Refusal
 from ..recipes.ranges import Count, Natural
-from ..storage.order import permuted
+from ..storage.order import permute
 from ..storage.store import Column
-from .digits import SIDE, TOTAL, bilinear, enlarged
+from .digits import SIDE, TOTAL, bilinear_matrix, resize_digits
 
 PART = 50  # scenes of a part file: few, for what is derived from them may be slow
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}  # of the handwritten examples
@@ -71,13 +71,13 @@ class Scenes:
         for row in range(part * PART, min(self.rows[split], (part + 1) * PART)):
             random = np.random.default_rng([self.seed, list(self.rows).index(split), row])
             chosen = random.choice(own, random.integers(1, self.most + 1), replace=False)
-            image, boxes, placed = composed(levels[chosen], self.size, random)
+            image, boxes, placed = compose_scene(levels[chosen], self.size, random)
             yield {"image": image, "boxes": boxes, "labels": targets[chosen[placed]]}
 
     @cached_property
     def handwriting(self) -> dict[str, np.ndarray]:
         """Split -> the rows of scikit-learn's digits that its scenes are composed of: disjoint."""
-        rows = permuted(np.arange(TOTAL), TOTAL, self.seed, 5)
+        rows = permute(np.arange(TOTAL), TOTAL, self.seed, 5)
         cuts = np.rint(np.cumsum(list(SHARES.values()))[:-1] * TOTAL).astype(int)
         return dict(zip(SHARES, np.split(rows, cuts), strict=True))
 
@@ -89,18 +89,20 @@ class Scenes:
         return levels.reshape(-1, SIDE, SIDE), targets.astype(np.int64)
 
 
-def composed(levels: np.ndarray, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compose_scene(
+    levels: np.ndarray, size: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Digits [N, 8, 8] of 0..16 -> (scene uint8 [size, size, 1], boxes float32 [M, 4], which were placed [M]).
 
     The first digit always finds its place; another one is left out after TRIES places that were taken.
     """
-    smooth = bilinear(6, size)
+    smooth = bilinear_matrix(6, size)
     scene = random.uniform(*GROUND) + smooth @ random.normal(0, UNEVEN, (6, 6)) @ smooth.T
     boxes: list[np.ndarray] = []
     placed = []
     for index, digit in enumerate(levels):
         side = int(random.integers(round(SMALLEST * size), round(LARGEST * size) + 1))
-        ink = enlarged(digit[None], side)[0, ..., 0] / 255
+        ink = resize_digits(digit[None], side)[0, ..., 0] / 255
         extent = _extent(ink >= INKED)
         for _ in range(TRIES):
             left, top = random.integers(0, size - side + 1, 2)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import Refusal
-from ..originals.fetch import Originals, fetch
+from ..originals.fetch import Originals, fetch_file
 from ..recipes.ranges import Count, Open, Seed
 
 
@@ -47,10 +47,10 @@ class Tatoeba:
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
         ((name, known),) = self.originals.items()
-        file = fetch(self.folder, name, *known)
+        file = fetch_file(self.folder, name, *known)
         with zipfile.ZipFile(file) as archive:
             lines = archive.read("fra.txt").decode("utf-8").splitlines()[: self.limit]
-        both = [tuple(cleaned(text) for text in line.split("\t")[:2]) for line in lines]
+        both = [tuple(clean_sentence(text) for text in line.split("\t")[:2]) for line in lines]
         sentences = list(dict.fromkeys(source for source, _ in both))
         ends = np.rint(np.cumsum([self.test, self.validation]) * len(sentences)).astype(int)
         order = np.random.default_rng(self.seed).permutation(len(sentences))
@@ -62,6 +62,6 @@ class Tatoeba:
         return {name: pairs for name, pairs in found.items() if pairs}
 
 
-def cleaned(text: str) -> str:
+def clean_sentence(text: str) -> str:
     """Lower case, one space (also where it is a narrow one) between words and before each of , . ! ?"""
     return " ".join(re.sub(r"([,.!?])", r" \1 ", text.lower()).split())

@@ -62,7 +62,7 @@ class Text:
     @cached_property
     def splits(self) -> dict[str, list[str]]:
         """Split -> its tokens; those without a share are left out."""
-        tokens = tokenized(self.of.text(), self.kind)[: self.limit]
+        tokens = tokenize(self.of.text(), self.kind)[: self.limit]
         ends = np.rint(np.cumsum([0, *self.shares.values()]) * len(tokens)).astype(int)
         found = {name: tokens[a:b] for name, a, b in zip(self.shares, ends[:-1], ends[1:], strict=True) if b > a}
         for name, part in found.items():
@@ -72,13 +72,13 @@ class Text:
 
     @cached_property
     def classes(self) -> list[str]:
-        return vocabulary(self.splits["train"], self.min_count)
+        return build_vocabulary(self.splits["train"], self.min_count)
 
     def parts(self) -> dict[str, int]:
         return {name: -(-self._rows(name) // PART) for name in self.splits}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        numbers = encoded(self.splits[split], self.classes)
+        numbers = encode_tokens(self.splits[split], self.classes)
         for row in range(part * PART, min((part + 1) * PART, self._rows(split))):
             yield {"token": numbers[row * self.steps : (row + 1) * self.steps + 1]}
 
@@ -86,36 +86,36 @@ class Text:
         return (len(self.splits[split]) - 1) // self.steps
 
 
-def letters(text: str) -> str:
+def keep_letters(text: str) -> str:
     """Lower-case Latin letters, whatever stands between them one space (notes: text preprocessing; as in d2l)."""
     return re.sub("[^A-Za-z]+", " ", text).strip().lower()
 
 
-def tokenized(text: str, kind: Literal["char", "word"]) -> list[str]:
+def tokenize(text: str, kind: Literal["char", "word"]) -> list[str]:
     return list(text) if kind == "char" else text.split()
 
 
-def vocabulary(tokens: Sequence[str], min_count: int = 1) -> list[str]:
+def build_vocabulary(tokens: Sequence[str], min_count: int = 1) -> list[str]:
     """UNKNOWN, then the tokens by falling frequency, equally frequent ones by the alphabet."""
     counts = Counter(tokens)
     return [UNKNOWN, *sorted((t for t, n in counts.items() if n >= min_count), key=lambda t: (-counts[t], t))]
 
 
-def encoded(tokens: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
+def encode_tokens(tokens: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
     """Numbers in the vocabulary, 0 for what is not in it: int32 [N]."""
     number = {token: n for n, token in enumerate(vocabulary)}
     return np.array([number.get(token, 0) for token in tokens], dtype=np.int32)
 
 
-def kind_of(vocabulary: Sequence[str]) -> Literal["char", "word"]:
+def token_kind(vocabulary: Sequence[str]) -> Literal["char", "word"]:
     return "char" if all(len(token) == 1 for token in vocabulary if token != UNKNOWN) else "word"
 
 
-def joined(numbers: Sequence[int], vocabulary: Sequence[str]) -> str:
+def decode_text(numbers: Sequence[int], vocabulary: Sequence[str]) -> str:
     """The text that the numbers stand for."""
-    return ("" if kind_of(vocabulary) == "char" else " ").join(vocabulary[number] for number in numbers)
+    return ("" if token_kind(vocabulary) == "char" else " ").join(vocabulary[number] for number in numbers)
 
 
-def following(rows: np.ndarray) -> np.ndarray:
+def continues_previous(rows: np.ndarray) -> np.ndarray:
     """Whether each of the rows numbered `rows` [B] goes on with the text of the one before it: bool [B]."""
     return np.diff(rows, prepend=rows[:1]) == 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from ..originals.fetch import Originals, fetch
-from .text import letters
+from ..originals.fetch import Originals, fetch_file
+from .text import keep_letters
 
 
 class TimeMachine:
@@ -30,5 +30,5 @@ class TimeMachine:
 
     def text(self) -> str:
         ((name, known),) = self.originals.items()
-        file = fetch(self.folder, name, *known)
-        return letters(file.read_text(encoding="utf-8"))
+        file = fetch_file(self.folder, name, *known)
+        return keep_letters(file.read_text(encoding="utf-8"))

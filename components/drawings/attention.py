@@ -12,9 +12,9 @@ from . import figures
 
 
 @figures.styled
-def heat(weights: np.ndarray, queries: np.ndarray, keys: np.ndarray, title: str) -> Figure:
+def draw_kernel_weights(weights: np.ndarray, queries: np.ndarray, keys: np.ndarray, title: str) -> Figure:
     """weights [B, N] of queries [B] (rows) to keys [N] (columns), both ascending; the darkest is the greatest."""
-    figure, axes = figures.blank(5.2, 4.2, title)
+    figure, axes = figures.new_figure(5.2, 4.2, title)
     colours = LinearSegmentedColormap.from_list("attention", [figures.PAPER, figures.BLUE, figures.INK])
     shown = axes.pcolormesh(weights, cmap=colours, vmin=0, rasterized=True)
     for axis, values in ((axes.xaxis, keys), (axes.yaxis, queries)):
@@ -30,9 +30,9 @@ def heat(weights: np.ndarray, queries: np.ndarray, keys: np.ndarray, title: str)
 
 
 @figures.styled
-def attention(weights: np.ndarray, source: Sequence[str], said: Sequence[str], title: str) -> Figure:
+def draw_token_attention(weights: np.ndarray, source: Sequence[str], said: Sequence[str], title: str) -> Figure:
     """weights [T, S], 0 to 1: how much each token of `said` [T] looked at each of `source` [S]."""
-    figure, axes = figures.blank(1.6 + 0.34 * len(source), 1.6 + 0.26 * len(said), title)
+    figure, axes = figures.new_figure(1.6 + 0.34 * len(source), 1.6 + 0.26 * len(said), title)
     shades = LinearSegmentedColormap.from_list("shades", [figures.PAPER, figures.BLUE])
     axes.imshow(weights, cmap=shades, vmin=0, vmax=1, aspect="auto", interpolation="none")
     axes.set_xticks(range(len(source)), source, rotation=90)

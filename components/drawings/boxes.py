@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..errors import Refusal
-from .figures import BLUE, INK, ORANGE, PAPER, legend, styled
+from .figures import BLUE, INK, ORANGE, PAPER, add_legend, styled
 
-TRUE, FOUND = BLUE, ORANGE
+TRUE, DETECTED = BLUE, ORANGE
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Boxes:
 
 
 @styled
-def detections(
+def draw_detections(
     pictures: Sequence[np.ndarray], true: Sequence[Boxes], found: Sequence[Boxes], title: str, columns: int = 4
 ) -> Figure:
     """A grid of pictures uint8 [H, W, 1 or 3]: true boxes dashed, found ones solid with their words."""
@@ -45,12 +45,12 @@ def detections(
         # pixels reach from whole number to whole number, as boxes do
         axes.imshow(flat, cmap="gray", vmin=0, vmax=255, interpolation="none", extent=(0, width, height, 0))
         _outline(axes, there, TRUE, "--", 1.0)
-        _outline(axes, here, FOUND, "-", 1.4)
-    legend(
+        _outline(axes, here, DETECTED, "-", 1.4)
+    add_legend(
         figure,
         [
             Line2D([], [], color=TRUE, linestyle="--", linewidth=1.0, label="true"),
-            Line2D([], [], color=FOUND, linewidth=1.4, label="found"),
+            Line2D([], [], color=DETECTED, linewidth=1.4, label="found"),
         ],
     )
     return figure

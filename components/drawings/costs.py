@@ -20,9 +20,9 @@ PLACES = (  # of a name, in points from its own: right of it or left, level or f
 
 
 @figures.styled
-def costs(rows: Mapping[str, tuple[float, Interval]], title: str, x_label: str, y_label: str) -> Figure:
+def draw_costs(rows: Mapping[str, tuple[float, Interval]], title: str, x_label: str, y_label: str) -> Figure:
     """{system: (cost above 0, score)}: score and interval against cost, on a log scale, each with its name."""
-    figure, axes = figures.blank(6.4, 4.0, title)
+    figure, axes = figures.new_figure(6.4, 4.0, title)
     for (name, (cost, score)), colour in zip(rows.items(), np.resize(figures.SERIES, len(rows)), strict=True):
         axes.plot([cost, cost], [score.low, score.high], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
         axes.plot(cost, score.value, "o", color=colour, markersize=7, markeredgecolor=figures.PAPER, label=name)

@@ -79,7 +79,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialPoint:
     group: str
     x: float
     y: float
@@ -89,7 +89,7 @@ class Trial:
 
 
 @styled
-def save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
     """Writes `figure` as .svg or .png; no date and no version in it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,9 +101,9 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 @styled
-def curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "epoch") -> Figure:
+def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "epoch") -> Figure:
     """One colour a group: a thin line for each of its runs, and their mean where all of them have a value."""
-    figure, axes = blank(4.6, 2.9, title)
+    figure, axes = new_figure(4.6, 2.9, title)
     for (name, runs), colour in zip(groups.items(), _cycle(SERIES, len(groups)), strict=True):
         if len(runs) > 1:
             for x, y in runs:
@@ -115,14 +115,14 @@ def curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "ep
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     if len(groups) > 1:
-        legend(figure, axes.get_legend_handles_labels()[0])
+        add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
 @styled
-def search(trials: Sequence[Trial], title: str, x_label: str, y_label: str, log_x: bool = True) -> Figure:
+def draw_search(trials: Sequence[TrialPoint], title: str, x_label: str, y_label: str, log_x: bool = True) -> Figure:
     """Score against one searched value; hollow: stopped early; ringed: the best of its group."""
-    figure, axes = blank(5.6, 3.6, title)
+    figure, axes = new_figure(5.6, 3.6, title)
     groups = list(dict.fromkeys(t.group for t in trials))
     kinds = sorted({t.kind for t in trials}, key=lambda kind: (len(kind), kind))  # batch 8 before batch 16
     colour = dict(zip(groups, _cycle(SERIES, len(groups)), strict=True))
@@ -144,14 +144,14 @@ def search(trials: Sequence[Trial], title: str, x_label: str, y_label: str, log_
     keys += [_key(marker[kind], MUTED, MUTED, kind) for kind in kinds if kind]
     keys += [_key("o", PAPER, MUTED, "stopped early")] if not all(t.whole for t in trials) else []
     keys += [_key("o", PAPER, INK, "best", 10)] if any(t.best for t in trials) else []
-    legend(figure, keys)
+    add_legend(figure, keys)
     return figure
 
 
 @styled
-def trials(tried: Sequence[tuple[Sequence[float], bool]], title: str, y_label: str) -> Figure:
+def draw_trials(tried: Sequence[tuple[Sequence[float], bool]], title: str, y_label: str) -> Figure:
     """Each trial's scores after its epochs, and whether it went all the way: hollow ends are of those that did not."""
-    figure, axes = blank(5.6, 3.6, title)
+    figure, axes = new_figure(5.6, 3.6, title)
     for scores, whole in tried:
         colour = BLUE if whole else MUTED
         axes.plot(range(1, len(scores) + 1), scores, color=colour, alpha=0.9 if whole else 0.5, linewidth=1.4)
@@ -161,16 +161,18 @@ def trials(tried: Sequence[tuple[Sequence[float], bool]], title: str, y_label: s
     axes.set_ylabel(y_label)
     axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=True))
     ends = [_key("o", BLUE, BLUE, "to the end"), _key("o", PAPER, MUTED, "stopped early")]
-    legend(figure, [end for end, whole in zip(ends, (True, False), strict=True) if any(w == whole for _, w in tried)])
+    add_legend(
+        figure, [end for end, whole in zip(ends, (True, False), strict=True) if any(w == whole for _, w in tried)]
+    )
     return figure
 
 
 @styled
-def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """counts [K, K]: rows are the truth, columns the prediction. Right answers in blue, mistakes in red."""
     number = len(classes)
     side = max(4.2, 0.36 * number)
-    figure, axes = blank(side + 0.6, side + 0.5, title)
+    figure, axes = new_figure(side + 0.6, side + 0.5, title)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cells = np.zeros((number, number, 4))
     for row, column in np.argwhere(counts > 0):
@@ -196,7 +198,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
 
 
 @styled
-def grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "", columns: int = 6) -> Figure:
+def draw_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "", columns: int = 6) -> Figure:
     """Pictures [H, W], [H, W, 1] or [H, W, 3], uint8 or 0..1, each with a line below it."""
     if len(pictures) != len(captions):
         raise Refusal(f"{len(pictures)} pictures with {len(captions)} captions: each needs one")
@@ -220,9 +222,9 @@ def grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "
 
 
 @styled
-def intervals(rows: Mapping[str, Interval], title: str, x_label: str, percent: bool = True) -> Figure:
+def draw_intervals(rows: Mapping[str, Interval], title: str, x_label: str, percent: bool = True) -> Figure:
     """A row each: mean and interval, the single values under them; the same seed is joined from row to row."""
-    figure, axes = blank(5.6, 0.9 + 0.62 * len(rows), title)
+    figure, axes = new_figure(5.6, 0.9 + 0.62 * len(rows), title)
     heights = -np.arange(len(rows))
     points = [row.points for row in rows.values()]
     for seed in range(min(map(len, points), default=0)):
@@ -245,10 +247,10 @@ def intervals(rows: Mapping[str, Interval], title: str, x_label: str, percent: b
 
 
 @styled
-def bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str) -> Figure:
+def draw_bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str) -> Figure:
     """One stacked bar a row, {row: {part: length}}, from the top down, its sum behind it."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
-    figure, axes = blank(5.6, 0.9 + 0.3 * len(rows), title)
+    figure, axes = new_figure(5.6, 0.9 + 0.3 * len(rows), title)
     left = np.zeros(len(rows))
     for part, alpha in zip(parts, np.geomspace(0.9, 0.2, len(parts)), strict=True):
         lengths = np.array([row.get(part, 0.0) for row in rows.values()])
@@ -263,11 +265,11 @@ def bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str) -> F
     axes.set_xlabel(x_label)
     axes.margins(x=0.1)
     if len(parts) > 1:
-        legend(figure, axes.get_legend_handles_labels()[0])
+        add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
-def blank(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """An empty figure, inches wide and high."""
     figure = Figure(figsize=(width, height), layout="constrained")
     _entitle(figure, title)
@@ -285,7 +287,7 @@ def _mean(runs: Sequence[Curve]) -> Curve:
     return np.array(shared), np.array([np.mean([value[x] for value in values]) for x in shared])
 
 
-def legend(figure: Figure, handles: Sequence[object]) -> None:
+def add_legend(figure: Figure, handles: Sequence[object]) -> None:
     figure.legend(handles=handles, loc="outside lower left", ncols=4, handletextpad=0.4, columnspacing=1.4)
 
 

@@ -9,9 +9,9 @@ from . import figures
 
 
 @figures.styled
-def against(predicted: np.ndarray, truth: np.ndarray, title: str) -> Figure:
+def draw_predicted_against_true(predicted: np.ndarray, truth: np.ndarray, title: str) -> Figure:
     """Both [N]: a point an example; on the diagonal lie those that are right."""
-    figure, axes = figures.blank(4.2, 4.2, title)
+    figure, axes = figures.new_figure(4.2, 4.2, title)
     ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
     axes.plot(ends, ends, color=figures.MUTED, linewidth=1)
     axes.scatter(truth, predicted, 8, figures.BLUE, alpha=0.6, linewidths=0)
@@ -22,13 +22,13 @@ def against(predicted: np.ndarray, truth: np.ndarray, title: str) -> Figure:
 
 
 @figures.styled
-def over(x: np.ndarray, truth: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
+def draw_curve_fit(x: np.ndarray, truth: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
     """All [N], in any order: the truth as points, the predictions as a line."""
-    figure, axes = figures.blank(5.6, 3.6, title)
+    figure, axes = figures.new_figure(5.6, 3.6, title)
     order = np.argsort(x, kind="stable")
     axes.scatter(x, truth, 10, figures.MUTED, alpha=0.6, label="truth", linewidths=0)
     axes.plot(x[order], predicted[order], color=figures.BLUE, linewidth=2, label="predicted")
     axes.set_xlabel("x")
     axes.set_ylabel("y")
-    figures.legend(figure, axes.get_legend_handles_labels()[0])
+    figures.add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure

@@ -11,7 +11,7 @@ from . import figures
 
 
 @figures.styled
-def gallery(pictures: Sequence[np.ndarray], captions: Sequence[str]) -> Figure:
+def draw_gallery(pictures: Sequence[np.ndarray], captions: Sequence[str]) -> Figure:
     """uint8 [H, W, 3] each, its caption above it."""
     ratio = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     figure = Figure(figsize=(3.2 * len(pictures), 3.2 * ratio + 0.3), layout="constrained")

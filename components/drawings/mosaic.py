@@ -11,7 +11,7 @@ GAP = 2  # pixels
 
 
 @figures.styled
-def mosaic(pictures: np.ndarray, columns: int = 10) -> Figure:
+def draw_mosaic(pictures: np.ndarray, columns: int = 10) -> Figure:
     """uint8 [N, H, W, C] with C 1 or 3, row by row."""
     count, height, width, channels = pictures.shape
     rows = -(-count // columns)

@@ -94,13 +94,13 @@ class Section:
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
-def pictures(blocks: Iterable[Block]) -> list[Picture]:
+def list_pictures(blocks: Iterable[Block]) -> list[Picture]:
     """All pictures among `blocks`, those in rows too."""
     inner = [part for block in blocks for part in (block.blocks if isinstance(block, Row) else [block])]
     return [part for part in inner if isinstance(part, Picture)]
 
 
-def page(
+def render_page(
     title: str, sections: Sequence[Section], lead: str = "", opening: Sequence[Block] = (), footer: str = ""
 ) -> str:
     """The HTML: `lead` is its one sentence, `opening` stands above the sections, which have a table of contents."""

@@ -9,12 +9,12 @@ from . import figures
 
 
 @figures.styled
-def scatter(groups: dict[str, np.ndarray], title: str) -> Figure:
+def draw_points(groups: dict[str, np.ndarray], title: str) -> Figure:
     """{name: points [N, 2]}, drawn in their order, a colour each."""
-    figure, axes = figures.blank(4.2, 4.2, title)
+    figure, axes = figures.new_figure(4.2, 4.2, title)
     colours = [figures.LINE, figures.BLUE, figures.ORANGE, figures.GREEN]
     for (name, points), colour in zip(groups.items(), colours, strict=False):
         axes.scatter(points[:, 0], points[:, 1], 6, colour, label=name, linewidths=0)
     axes.set_aspect("equal")
-    figures.legend(figure, axes.get_legend_handles_labels()[0])
+    figures.add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure

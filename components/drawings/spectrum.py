@@ -10,23 +10,23 @@ from . import figures
 
 
 @figures.styled
-def convergence(known: np.ndarray) -> Figure:
+def draw_eigenvalues(known: np.ndarray) -> Figure:
     """known [m, 2]: the smallest and the largest eigenvalue after each product."""
-    figure, axes = figures.blank(4.6, 2.9, "Extreme eigenvalues of the Hessian")
+    figure, axes = figures.new_figure(4.6, 2.9, "Extreme eigenvalues of the Hessian")
     steps = np.arange(1, len(known) + 1)
     axes.plot(steps, known[:, 1], color=figures.BLUE, linewidth=2, label=f"largest {known[-1, 1]:.3g}")
     axes.plot(steps, known[:, 0], color=figures.ORANGE, linewidth=2, label=f"smallest {known[-1, 0]:.3g}")
     axes.axhline(0, color=figures.MUTED, linewidth=0.8)
     axes.set_xlabel("products with the Hessian")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    figures.legend(figure, axes.get_legend_handles_labels()[0])
+    figures.add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
 @figures.styled
-def section(distance: np.ndarray, loss: np.ndarray) -> Figure:
+def draw_loss_section(distance: np.ndarray, loss: np.ndarray) -> Figure:
     """The loss [N] at signed distances [N] along the smallest eigenvalue's vector."""
-    figure, axes = figures.blank(4.6, 2.9, "Loss along the smallest eigenvalue's vector")
+    figure, axes = figures.new_figure(4.6, 2.9, "Loss along the smallest eigenvalue's vector")
     axes.plot(distance, loss, color=figures.BLUE, linewidth=2, marker="o", markersize=3.5)
     here = np.argmin(np.abs(distance))
     axes.plot(distance[here], loss[here], "o", color=figures.INK, markersize=7, label="the point")
@@ -34,5 +34,5 @@ def section(distance: np.ndarray, loss: np.ndarray) -> Figure:
     axes.plot(distance[best], loss[best], "o", color=figures.GREEN, markersize=7, label="the lowest")
     axes.set_xlabel("distance")
     axes.set_ylabel("loss")
-    figures.legend(figure, axes.get_legend_handles_labels()[0])
+    figures.add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure

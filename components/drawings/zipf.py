@@ -11,9 +11,9 @@ from . import figures
 
 
 @figures.styled
-def zipf(counts: Mapping[str, np.ndarray], title: str) -> Figure:
+def draw_zipf(counts: Mapping[str, np.ndarray], title: str) -> Figure:
     """{name: how often each occurs [N], in any order}: frequency against rank, both on log scales."""
-    figure, axes = figures.blank(4.6, 3.2, title)
+    figure, axes = figures.new_figure(4.6, 3.2, title)
     for (name, found), colour in zip(counts.items(), figures.SERIES, strict=False):
         falling = np.sort(found)[::-1]
         axes.plot(np.arange(1, len(falling) + 1), falling, color=colour, linewidth=2, label=name)
@@ -21,5 +21,5 @@ def zipf(counts: Mapping[str, np.ndarray], title: str) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel("rank")
     axes.set_ylabel("frequency")
-    figures.legend(figure, axes.get_legend_handles_labels()[0])
+    figures.add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure

@@ -26,7 +26,7 @@ def to_corners(boxes: Tensor) -> Tensor:
     return torch.cat([centre - sides / 2, centre + sides / 2], -1)
 
 
-def area(boxes: Tensor) -> Tensor:
+def box_area(boxes: Tensor) -> Tensor:
     """[..., 4] -> [...]."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
@@ -36,7 +36,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     first = torch.maximum(a[:, None, :2], b[None, :, :2])
     last = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = (last - first).clamp(min=0).prod(-1)
-    union = area(a)[:, None] + area(b)[None] - shared
+    union = box_area(a)[:, None] + box_area(b)[None] - shared
     return torch.where(union > 0, shared / union, 0.0)
 
 
@@ -57,7 +57,7 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | None =
     return order[torch.from_numpy(kept).to(order.device)]
 
 
-def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
+def encode_offsets(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Offsets [..., 4] that lead from `anchors` to `boxes` (both corners, sides above 0), divided by OFFSET_STD."""
     box, anchor = to_centres(boxes), to_centres(anchors)
     shift = (box[..., :2] - anchor[..., :2]) / anchor[..., 2:]
@@ -65,7 +65,7 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([shift, scale], -1) / boxes.new_tensor(OFFSET_STD)
 
 
-def decode(offsets: Tensor, anchors: Tensor) -> Tensor:
+def decode_offsets(offsets: Tensor, anchors: Tensor) -> Tensor:
     """The boxes [..., 4] (corners) that `offsets` lead to from `anchors`: the inverse of `encode`."""
     offsets, anchor = offsets * offsets.new_tensor(OFFSET_STD), to_centres(anchors)
     centre = anchor[..., :2] + offsets[..., :2] * anchor[..., 2:]
@@ -73,12 +73,12 @@ def decode(offsets: Tensor, anchors: Tensor) -> Tensor:
     return to_corners(torch.cat([centre, sides], -1))
 
 
-def clip(boxes: Tensor, height: int, width: int) -> Tensor:
+def clip_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     """The boxes [..., 4] inside a picture."""
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
-def crops(image: Tensor, boxes: Tensor, size: int, context: float = 0.0) -> Tensor:
+def crop_boxes(image: Tensor, boxes: Tensor, size: int, context: float = 0.0) -> Tensor:
     """What each box shows, warped to a square: [C, H, W], [N, 4] -> [N, C, size, size], bilinear.
 
     context: by how much of its sides a box grows at each end before; outside the picture all is 0.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 
-def rectified(net: nn.Module) -> None:
+def init_for_relu(net: nn.Module) -> None:
     """Weights of all convolutions and dense layers in `net` for rectified units, biases zero (He et al. 2015).
 
     Deep networks without batch normalisation do not start to learn from torch's default.
@@ -17,6 +17,6 @@ def rectified(net: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def scaled(widths: list[int], width: float) -> list[int]:
+def scale_widths(widths: list[int], width: float) -> list[int]:
     """Channels times `width`, rounded, never below 1."""
     return [max(1, round(channels * width)) for channels in widths]

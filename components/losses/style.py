@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def gram(features: Tensor) -> Tensor:
+def gram_matrix(features: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, C, C]: how channels go together, whatever the place, divided by C * H * W."""
     batch, channels, height, width = features.shape
     flat = features.reshape(batch, channels, height * width)

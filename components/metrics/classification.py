@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def scores(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
+def classification_scores(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """probability [N, K], label [N] -> accuracy and cross-entropy loss."""
     picked = probability[np.arange(len(label)), label].astype(np.float64)
     return {
@@ -14,14 +14,16 @@ def scores(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
     }
 
 
-def confusion(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+def confusion_counts(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
     """Counts [truth, predicted]."""
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (label, predicted), 1)
     return counts
 
 
-def bootstrap(values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """Percentile interval of the mean of `values` [N] over `draws` resamplings (Efron 1979)."""
     random = np.random.default_rng(seed)
     values = np.asarray(values, dtype=np.float64)

@@ -32,13 +32,15 @@ def inception_score(probability: np.ndarray) -> float:
     return float(np.exp((given * (np.log(given) - np.log(given.mean(0)))).sum(1).mean()))
 
 
-def coverage(labels: np.ndarray, classes: int, share: float = 0.1) -> float:
+def class_coverage(labels: np.ndarray, classes: int, share: float = 0.1) -> float:
     """Share of the classes that are produced: each at least `share` times as often as if all were equally likely."""
     counts = np.bincount(labels, minlength=classes)
     return float((counts >= max(1.0, share * len(labels) / classes)).mean())
 
 
-def nearest(examples: np.ndarray, real: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_class(
+    examples: np.ndarray, real: np.ndarray, labels: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(class whose real mean is nearest [N], distance from it in the class's standard deviations [N])."""
     flat, truth = examples.reshape(len(examples), -1), real.reshape(len(real), -1)
     counts = np.bincount(labels, minlength=classes)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 
-def scores(nll: np.ndarray) -> dict[str, float]:
+def language_scores(nll: np.ndarray) -> dict[str, float]:
     """Negative log-likelihood of each token (nats, any shape) -> perplexity, loss (nats a token), bits (a token).
 
     Perplexity is the exponential of the mean: the harmonic mean of how many tokens there were to choose from (notes).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def regression_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Both [N] -> mean squared error, mean absolute error, R^2: the share of the truth's variance that is explained.
 
     A truth without variance has R^2 = 1 if every prediction is right, else 0, as in scikit-learn.

@@ -19,8 +19,8 @@ def bleu(said: Sequence[Sentence], truth: Sequence[Sentence]) -> float:
     right, all_said = [0] * ORDERS, [0] * ORDERS
     for ours, theirs in zip(said, truth, strict=True):
         for n in range(ORDERS):
-            counts = grams(ours, n + 1)
-            right[n] += (counts & grams(theirs, n + 1)).total()
+            counts = count_ngrams(ours, n + 1)
+            right[n] += (counts & count_ngrams(theirs, n + 1)).total()
             all_said[n] += counts.total()
     if min(right) == 0:
         return 0.0
@@ -34,5 +34,5 @@ def exact_match(said: Sequence[Sentence], truth: Sequence[Sentence]) -> float:
     return sum(list(ours) == list(theirs) for ours, theirs in zip(said, truth, strict=True)) / max(1, len(said))
 
 
-def grams(tokens: Sentence, n: int) -> Counter[tuple[Hashable, ...]]:
+def count_ngrams(tokens: Sentence, n: int) -> Counter[tuple[Hashable, ...]]:
     return Counter(tuple(tokens[at : at + n]) for at in range(len(tokens) - n + 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import Refusal
-from ..layers.initial import rectified, scaled
+from ..layers.initial import init_for_relu, scale_widths
 from ..recipes.ranges import Count, Fraction, Positive
 
 SMALLEST = 65  # pixels a side: what leaves the last pooling its 3
@@ -33,7 +33,7 @@ class AlexNet(nn.Module):
         super().__init__()
         if min(size) < SMALLEST:
             raise Refusal(f"task.model: AlexNet needs sides of at least {SMALLEST}, not {size}; set task.resize")
-        a, b, c, dense = scaled([96, 256, 384, hidden], width)
+        a, b, c, dense = scale_widths([96, 256, 384, hidden], width)
         self.body = nn.Sequential(
             nn.Conv2d(channels, a, kernel_size=11, stride=4, padding=1),
             nn.ReLU(inplace=True),
@@ -60,7 +60,7 @@ class AlexNet(nn.Module):
             nn.Dropout(dropout),
         )
         self.head = nn.Linear(dense, classes)
-        rectified(self)
+        init_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.dense(self.body(x)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..layers.initial import rectified, scaled
+from ..layers.initial import init_for_relu, scale_widths
 from ..recipes.ranges import Positive
 
 # Of each block: 1x1; 1x1 and 3x3; 1x1 and 5x5; 1x1 after pooling. Stages halve the picture between them.
@@ -49,7 +49,7 @@ class GoogLeNet(nn.Module):
 
     def __init__(self, channels: int, size: tuple[int, int], classes: int, width: Positive = 1.0) -> None:
         super().__init__()
-        a, b = scaled([64, 192], width)
+        a, b = scale_widths([64, 192], width)
         self.stem = nn.Sequential(
             nn.Conv2d(channels, a, kernel_size=7, stride=2, padding=3),
             nn.ReLU(inplace=True),
@@ -63,12 +63,12 @@ class GoogLeNet(nn.Module):
             if len(self.body):
                 self.body.append(nn.MaxPool2d(3, stride=2, padding=1))
             for block in stage:
-                one, three, three_, five, five_, pool = scaled(list(block), width)
+                one, three, three_, five, five_, pool = scale_widths(list(block), width)
                 inception = Inception(features, one, (three, three_), (five, five_), pool)
                 self.body.append(inception)
                 features = inception.channels
         self.head = nn.Linear(features, classes)
-        rectified(self)
+        init_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(self.stem(x)).mean((2, 3)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import Refusal
-from ..layers.initial import scaled
+from ..layers.initial import scale_widths
 from ..recipes.ranges import Fraction, Positive
 
 SMALLEST = 67  # pixels a side: what leaves one for the last pooling
@@ -27,7 +27,7 @@ class NiN(nn.Module):
         super().__init__()
         if min(size) < SMALLEST:
             raise Refusal(f"task.model: NiN needs sides of at least {SMALLEST}, not {size}; set task.resize")
-        a, b, c = scaled([96, 256, 384], width)
+        a, b, c = scale_widths([96, 256, 384], width)
         self.body = nn.Sequential(
             *_block(channels, a, kernel=11, stride=4, padding=0),
             nn.MaxPool2d(3, stride=2),

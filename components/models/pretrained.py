@@ -41,7 +41,7 @@ class Match:
         return f"{told}; as they were: {some}{more}" if self.left else told
 
 
-def tensors(file: Path, where: str) -> dict[str, Tensor]:
+def load_tensors(file: Path, where: str) -> dict[str, Tensor]:
     """All of a .safetensors file. `where`: the recipe's key, for what is refused."""
     if file.suffix != ".safetensors":
         command = CONVERSION.format(file, file.with_suffix(".safetensors"))
@@ -54,9 +54,9 @@ def tensors(file: Path, where: str) -> dict[str, Tensor]:
         raise Refusal(f"{where}: {file} is no whole .safetensors file ({error}); take the original") from None
 
 
-def match(net: nn.Module, file: Path, where: str) -> Match:
+def match_weights(net: nn.Module, file: Path, where: str) -> Match:
     """What the file has for the body of `net`; refuses a file that has nothing."""
-    saved = {name.removeprefix("net."): tensor for name, tensor in tensors(file, where).items()}
+    saved = {name.removeprefix("net."): tensor for name, tensor in load_tensors(file, where).items()}
     own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(HEAD)}
     translated: Callable[..., dict[str, Tensor]] | None = getattr(net, "from_torchvision", None)
     if translated and not own.keys() & saved.keys():
@@ -80,9 +80,9 @@ def match(net: nn.Module, file: Path, where: str) -> Match:
 
 
 @torch.no_grad()
-def copy(net: nn.Module, file: Path, where: str) -> Match:
+def copy_weights(net: nn.Module, file: Path, where: str) -> Match:
     """Copies what fits, and says what that was."""
-    fits = match(net, file, where)
+    fits = match_weights(net, file, where)
     net.load_state_dict(fits.found, strict=False)
     return fits
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction
 
-SAFE = 16  # input channels
+SAFE_CHANNELS = 16  # input channels
 
 
 class Shortcut(nn.Conv2d):
@@ -31,7 +31,7 @@ class Shortcut(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         step = self.stride[0]
-        if step == 1 or self.in_channels >= SAFE:
+        if step == 1 or self.in_channels >= SAFE_CHANNELS:
             return super().forward(x)
         return F.conv2d(x[:, :, ::step, ::step], self.weight, self.bias)
 
@@ -118,14 +118,14 @@ class ResNet(nn.Module):
         for theirs, ours in places.items():
             layer = _layer(weights, theirs)
             if theirs.endswith("downsample.0") and layer:
-                layer = folded(layer["weight"], _layer(weights, f"{theirs[:-1]}1"))
+                layer = fold_batch_norm(layer["weight"], _layer(weights, f"{theirs[:-1]}1"))
             elif "conv" in theirs and layer:
                 layer["bias"] = torch.zeros(len(layer["weight"]))
             found |= {f"{ours}.{name}": tensor for name, tensor in layer.items()}
         return found
 
 
-def folded(weight: Tensor, norm: dict[str, Tensor], eps: float = 1e-5) -> dict[str, Tensor]:
+def fold_batch_norm(weight: Tensor, norm: dict[str, Tensor], eps: float = 1e-5) -> dict[str, Tensor]:
     """{weight, bias} of one convolution that does what one without a bias and its batch normalisation do."""
     scale = norm["weight"] / (norm["running_var"] + eps).sqrt()
     return {"weight": weight * scale.view(-1, 1, 1, 1), "bias": norm["bias"] - norm["running_mean"] * scale}

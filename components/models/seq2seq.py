@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ..data.parallel import PAD, lengths
+from ..data.parallel import PAD, sentence_lengths
 from ..errors import Refusal
 from ..layers.attention import Additive, DotProduct
 from ..recipes.ranges import Count, Fraction
@@ -77,7 +77,7 @@ class Seq2Seq(nn.Module):
         Padding is never read: the last state is that of the last token.
         """
         vectors = self.dropout(self.source(source))
-        packed = pack_padded_sequence(vectors, lengths(source).cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(vectors, sentence_lengths(source).cpu(), batch_first=True, enforce_sorted=False)
         read, after = self.encoder(packed)
         kept = after if isinstance(after, tuple) else (after,)
         states = {name: self._both_ways(state) for name, state in zip(STATES, kept, strict=False)}

@@ -40,8 +40,8 @@ class Transformer(nn.Module):
             raise Refusal(f"task.model.width: {width} must be even and a multiple of heads: {heads}")
         self.width = width
         self.source, self.target = nn.Embedding(sources, width), nn.Embedding(targets, width)
-        self.encoder = nn.ModuleList(Encoding(width, heads, inner, dropout) for _ in range(layers))
-        self.decoder = nn.ModuleList(Decoding(width, heads, inner, dropout) for _ in range(layers))
+        self.encoder = nn.ModuleList(EncoderLayer(width, heads, inner, dropout) for _ in range(layers))
+        self.decoder = nn.ModuleList(DecoderLayer(width, heads, inner, dropout) for _ in range(layers))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, targets)
         for layer in self.modules():
@@ -85,13 +85,13 @@ class Transformer(nn.Module):
         return self.dropout(vectors * math.sqrt(self.width) + places)
 
 
-class Encoding(nn.Module):
+class EncoderLayer(nn.Module):
     """Self-attention, then the position-wise network, each added to its input and normalised: [B, S, width]."""
 
     def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.own = MultiHead(width, heads, dropout)
-        self.network = position_wise(width, inner)
+        self.network = position_wise_network(width, inner)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
 
@@ -100,13 +100,13 @@ class Encoding(nn.Module):
         return self.norms[1](x + self.dropout(self.network(x)))
 
 
-class Decoding(nn.Module):
+class DecoderLayer(nn.Module):
     """Self-attention on what came before, attention on the source, the position-wise network: [B, T, width]."""
 
     def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.own, self.cross = MultiHead(width, heads, dropout), MultiHead(width, heads, dropout)
-        self.network = position_wise(width, inner)
+        self.network = position_wise_network(width, inner)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
@@ -121,6 +121,6 @@ class Decoding(nn.Module):
         return self.norms[2](x + self.dropout(self.network(x))), weights
 
 
-def position_wise(width: int, inner: int) -> nn.Sequential:
+def position_wise_network(width: int, inner: int) -> nn.Sequential:
     """The same two dense layers at every position."""
     return nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))

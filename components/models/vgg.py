@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import Refusal
 from ..layers.batch_norm import BatchNorm
-from ..layers.initial import rectified
+from ..layers.initial import init_for_relu
 from ..recipes.ranges import Count, Fraction
 
 
@@ -88,7 +88,7 @@ class Convolutions(nn.Module):
             layers = [nn.Conv2d(fan, fan_out, kernel_size=3, padding=1) for fan in fans]
             normed = layers if norm is None else [nn.Sequential(layer, norm(fan_out)) for layer in layers]
             self.blocks.append(nn.ModuleList(normed))
-        rectified(self)  # 16 and 19 layers don't start to learn from torch's default
+        init_for_relu(self)  # 16 and 19 layers don't start to learn from torch's default
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:

@@ -18,7 +18,9 @@ from typing import IO
 from ..errors import Refusal
 
 
-def members(path: Path, wanted: re.Pattern[str], largest: int, whole: int) -> Iterator[tuple[re.Match[str], bytes]]:
+def read_members(
+    path: Path, wanted: re.Pattern[str], largest: int, whole: int
+) -> Iterator[tuple[re.Match[str], bytes]]:
     """(match, content) of each plain file whose whole name matches `wanted`; links and devices are passed over.
 
     largest, whole: bytes that one file, and the archive unpacked, may have. Refuses what is more, or damaged.
@@ -28,7 +30,7 @@ def members(path: Path, wanted: re.Pattern[str], largest: int, whole: int) -> It
             yield match, inside.read()
 
 
-def pieces(
+def read_pieces(
     path: Path, wanted: re.Pattern[str], largest: int, whole: int, size: int
 ) -> Iterator[tuple[re.Match[str], bytes]]:
     """As `members`, each file in pieces of `size` bytes, the last one shorter: one piece is in memory at a time."""

@@ -21,7 +21,7 @@ CHUNK = 1 << 20
 Originals = dict[str, tuple[str, str]]  # file in the set's own raw folder -> (address, digest or "": not to be fetched)
 
 
-def fetch(folder: str | Path, file: str, url: str, digest: str, wait_s: float = 1.0) -> Path:
+def fetch_file(folder: str | Path, file: str, url: str, digest: str, wait_s: float = 1.0) -> Path:
     """The path of `folder/file`, downloaded from `url` if it is not there.
 
     `digest` is an MD5 (32 hexadecimal digits) or a SHA-256 (64). A file with another digest is refused and left alone.

@@ -20,7 +20,7 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 LARGEST = 1 << 20  # bytes of a row: a header can announce any size
 
 
-def blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
+def read_blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
     """The array of the file in pieces [at most `rows`, ...], in native byte order; one piece is in memory at a time."""
     try:
         with gzip.open(path) as file:
@@ -44,9 +44,9 @@ def blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
         raise Refusal(f"{path}: damaged ({error}); replace it by the original") from None
 
 
-def array(path: str | Path) -> np.ndarray:
+def read_array(path: str | Path) -> np.ndarray:
     """The whole array at once, for small files such as labels."""
-    return np.concatenate(list(blocks(path, 1 << 16)))
+    return np.concatenate(list(read_blocks(path, 1 << 16)))
 
 
 def _exactly(file: gzip.GzipFile, size: int) -> bytes:

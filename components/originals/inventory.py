@@ -16,31 +16,31 @@ from typing import Any
 from ..errors import Refusal
 from ..recipes import recipe
 from ..workspace import RAW
-from .archive import members
+from .archive import read_members
 from .fetch import file_digest
 
-SETS = Path(__file__).parent.parent / "data"
+DATASET_FOLDER = Path(__file__).parent.parent / "data"
 READ = 64 << 20  # bytes of a file that are worth reading to check its digest
 UNPACKED = 16 << 20  # of an archive that is worth unpacking, where only its content has a digest ...
 CONTENT = 128 << 20  # ... and of what comes out
 
 
 @dataclass
-class Originals:
+class OriginalsStatus:
     """Of one data set, as its source and this folder say; `addresses` by path."""
 
     folder: Path
-    fetched: bool
+    downloadable: bool
     addresses: dict[Path, str] = field(default_factory=dict)
     missing: list[Path] = field(default_factory=list)
     damaged: list[Path] = field(default_factory=list)
     needed: list[Path] = field(default_factory=list)
 
 
-def found(path: str) -> Iterator[Originals]:
+def list_originals(path: str) -> Iterator[OriginalsStatus]:
     """Every set's; needed are those that the params or the recipe in `path` name."""
     sections = list(_sections(recipe.load(path))) if Path(path).is_file() else []
-    for file in sorted(SETS.glob("*.py")):
+    for file in sorted(DATASET_FOLDER.glob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             facts = dict(_constants(node)) if isinstance(node, ast.ClassDef) else {}
             if isinstance(node, ast.ClassDef) and "originals" in facts:
@@ -49,8 +49,8 @@ def found(path: str) -> Iterator[Originals]:
                     yield _looked_at(raw / facts["name"], facts, users)
 
 
-def _looked_at(folder: Path, facts: dict[str, Any], users: list[dict[str, Any]]) -> Originals:
-    seen = Originals(folder, fetched=all(digest for _, digest in facts["originals"].values()))
+def _looked_at(folder: Path, facts: dict[str, Any], users: list[dict[str, Any]]) -> OriginalsStatus:
+    seen = OriginalsStatus(folder, downloadable=all(digest for _, digest in facts["originals"].values()))
     named = {str(value) for section in users for value in _texts(section)}
     for name, (address, digest) in facts["originals"].items():
         path = folder / name
@@ -69,7 +69,7 @@ def _whole(path: Path, digest: str) -> bool:
         return path.stat().st_size > READ or file_digest(path, digest) == digest
     try:
         if path.stat().st_size <= UNPACKED:
-            list(members(path, re.compile("(?!)"), UNPACKED, CONTENT))
+            list(read_members(path, re.compile("(?!)"), UNPACKED, CONTENT))
     except Refusal:
         return False
     return True

@@ -18,14 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import Refusal, closest
+from ..errors import Refusal, suggest_name
 
 ALLOW = "TRAINYARD_ALLOW"
 ROOT = Path(__file__).parent.parent
 PACKAGE = __name__.removesuffix(".recipes.allowed")  # it may travel under another name
 
 
-def source(module: str) -> Path:
+def find_source(module: str) -> Path:
     """The file of a module below `components`, or else of an allowed one; nothing is imported."""
     file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     if file.is_file():
@@ -33,26 +33,26 @@ def source(module: str) -> Path:
     if not _foreign(module):
         known = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in ROOT.rglob("[!_]*.py")]
         hint = "" if _ours(module) else f"; code elsewhere must be allowed by {ALLOW}={_top(module)}"
-        raise Refusal(f"use: no file components/{'/'.join(module.split('.'))}.py{closest(module, known)}{hint}")
+        raise Refusal(f"use: no file components/{'/'.join(module.split('.'))}.py{suggest_name(module, known)}{hint}")
     found = _found(module)
     if found is None:
         raise Refusal(f"use: Python finds no source of {module}; install it, or put its folder into PYTHONPATH")
     return found
 
 
-def module(name: str) -> ModuleType:
+def import_module(name: str) -> ModuleType:
     """The same, imported."""
-    source(name)
+    find_source(name)
     return importlib.import_module(name if _foreign(name) else f"{PACKAGE}.{name}")
 
 
-def sources(section: Any) -> Iterator[Path]:
+def foreign_sources(section: Any) -> Iterator[Path]:
     """The files of the modules outside `components` that a section and what is in it name by `use`."""
     used = section.get("use") if isinstance(section, dict) else None
     if isinstance(used, str) and _foreign(used):
-        yield source(used.rpartition(".")[0])
+        yield find_source(used.rpartition(".")[0])
     for value in section.values() if isinstance(section, dict) else section if isinstance(section, list) else ():
-        yield from sources(value)
+        yield from foreign_sources(value)
 
 
 def _top(module: str) -> str:

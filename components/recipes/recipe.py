@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import Refusal, closest
+from ..errors import Refusal, suggest_name
 from . import allowed
 from .ranges import RANGES
 
@@ -99,7 +99,7 @@ def overlay(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         for depth, owner in enumerate(owners):
             if not isinstance(section.get(owner), dict):
                 where = ".".join(owners[:depth]) or "the recipe"
-                raise Refusal(f"{key}: {where} has no section '{owner}'{closest(owner, section)}")
+                raise Refusal(f"{key}: {where} has no section '{owner}'{suggest_name(owner, section)}")
             section = section[owner]
         section[last] = value
     return changed
@@ -127,7 +127,7 @@ def check_sections(recipe: dict[str, Any], known: dict[str, bool], where: str) -
         raise Refusal(f"{where}: must be a mapping with {', '.join(known)}; see params.yaml")
     for name in recipe:
         if name not in known:
-            raise Refusal(f"{where}: unknown section '{name}'{closest(name, known)}; known: {', '.join(known)}")
+            raise Refusal(f"{where}: unknown section '{name}'{suggest_name(name, known)}; known: {', '.join(known)}")
     for name, required in known.items():
         if required and name not in recipe:
             raise Refusal(f"{where}: section '{name}' is missing; see params.yaml for an example")
@@ -147,10 +147,10 @@ def check_use(section: Any, where: str, whole: bool = False) -> None:
     """
     if not isinstance(section, dict) or not isinstance(section.get("use"), str):
         raise Refusal(f"{where}: needs 'use: <file>.<Name>', a dotted path below components/")
-    check(section["use"], {key: value for key, value in section.items() if key != "use"}, where, whole=whole)
+    check_arguments(section["use"], {key: value for key, value in section.items() if key != "use"}, where, whole=whole)
 
 
-def check(path: str, arguments: Any, where: str, whole: bool = False) -> None:
+def check_arguments(path: str, arguments: Any, where: str, whole: bool = False) -> None:
     """Checks `arguments` against the callable at `path`; those before a `*` in its signature are its owner's to give.
 
     whole: as for `check_use`.
@@ -165,7 +165,7 @@ def check(path: str, arguments: Any, where: str, whole: bool = False) -> None:
     for name, value in arguments.items():
         if name not in known:
             options = ", ".join(known) or "none"
-            raise Refusal(f"{where}.{name}: {path} has no such argument{closest(name, known)}; it has: {options}")
+            raise Refusal(f"{where}.{name}: {path} has no such argument{suggest_name(name, known)}; it has: {options}")
         annotation = known[name].annotation
         if _is_use(value):
             check_use(value, f"{where}.{name}", whole=_called_bare(annotation))
@@ -186,19 +186,19 @@ def signature(path: str) -> dict[str, Argument]:
     module, _, name = path.rpartition(".")
     if not module or not all(part.isidentifier() and not keyword.iskeyword(part) for part in path.split(".")):
         raise Refusal(f"use: '{path}' is no dotted path of a callable below components/, such as models.lenet.LeNet")
-    file = allowed.source(module)
+    file = allowed.find_source(module)
     tree = ast.parse(file.read_text(encoding="utf-8"))
     nodes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"}
     if name not in nodes:
         where = file.relative_to(ROOT.parent) if file.is_relative_to(ROOT) else file
-        raise Refusal(f"use: {where} defines no '{name}'{closest(name, nodes)}; it has: {', '.join(nodes)}")
+        raise Refusal(f"use: {where} defines no '{name}'{suggest_name(name, nodes)}; it has: {', '.join(nodes)}")
     node = nodes[name]
     if isinstance(node, ast.ClassDef):
         return _class_arguments(node, tree)
     return _arguments(node.args, skip=0)
 
 
-def filled(path: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def fill_defaults(path: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """`arguments`, and of the callable's other keyword-only ones the defaults, which must be literals."""
     others = {name: a.default for name, a in signature(path).items() if a.keyword_only and a.default is not None}
     return {name: ast.literal_eval(default) for name, default in others.items()} | arguments
@@ -263,7 +263,7 @@ def _misfit_subscript(value: Any, annotation: ast.Subscript) -> str:
         return _misfit(value, annotation.value)
     if kind == "Literal":
         options = [ast.literal_eval(o) for o in getattr(annotation.slice, "elts", [annotation.slice])]
-        return "" if value in options else f"one of {', '.join(map(str, options))}{closest(str(value), options)}"
+        return "" if value in options else f"one of {', '.join(map(str, options))}{suggest_name(str(value), options)}"
     if kind in ("list", "Sequence"):
         if not isinstance(value, list):
             items = ast.unparse(annotation.slice)
@@ -283,15 +283,15 @@ def build(section: dict[str, Any], **extra: Any) -> Any:
     return _factory(section)(**extra)
 
 
-def arguments(section: dict[str, Any]) -> dict[str, Any]:
+def resolve_arguments(section: dict[str, Any]) -> dict[str, Any]:
     """A section without a `use` of its own, as keyword arguments."""
     return {key: _resolve(value) for key, value in section.items()}
 
 
 def _factory(section: dict[str, Any]) -> partial:
     module, _, name = section["use"].rpartition(".")
-    target = getattr(allowed.module(module), name)
-    given = arguments({key: value for key, value in section.items() if key != "use"})
+    target = getattr(allowed.import_module(module), name)
+    given = resolve_arguments({key: value for key, value in section.items() if key != "use"})
     inspect.signature(target).bind_partial(**given)
     return partial(target, **given)
 

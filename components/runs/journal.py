@@ -27,14 +27,14 @@ from typing import Any
 from ..files import write_json
 
 RUN, LOG, STAGE_LOG = "run.json", "journal.log", "stage.log"
-KEPT = "kept"
+COPIES = "kept"
 STOP, SAVE = "stop", "save"  # files of these names in a run's folder ask it to save and end, or to save and go on
 VOLATILE = ("time", "speed")  # what differs when a step is done again
 
 
-def keep(run: Path, path: Path, digest: str) -> Path:
+def copy_to_run(run: Path, path: Path, digest: str) -> Path:
     """A copy, in the run's folder, of the file or folder at `path` with that digest; made once, whole or not at all."""
-    place = run / KEPT / digest[:16] / path.name
+    place = run / COPIES / digest[:16] / path.name
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = place.with_name(f".{place.name}.{os.getpid()}")
@@ -115,17 +115,17 @@ class Tail:
             return self.offset == 0 or file.read(1) == b"\n"
 
 
-def read(path: str | Path) -> list[Record]:
+def read_records(path: str | Path) -> list[Record]:
     """The valid records that no rewind took back; none when there is no such file yet."""
     return [_record(body) for body in _standing(_valid(Path(path))[0])]
 
 
-def files(name: str, *folders: Path) -> list[Path]:
+def find_files(name: str, *folders: Path) -> list[Path]:
     """All of that name in and below the folders, in order; what is taken away meanwhile is passed over."""
     return sorted({Path(at) / name for folder in folders for at, _, names in os.walk(folder) if name in names})
 
 
-def describe(
+def describe_run(
     folder: Path,
     name: str,
     experiment: str,

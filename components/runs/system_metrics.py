@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from ..processes import beside
+from ..processes import background_thread
 from .journal import Journal
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 SAMPLE, SAMPLES = 1.0, 3  # seconds between two looks at the machine; so many are averaged into one point
 
 
-def sampled(journal: Journal) -> AbstractContextManager[None]:
+def record_machine_use(journal: Journal) -> AbstractContextManager[None]:
     """Notes processor, memory, disk, network and GPU use of this machine while the block runs."""
-    return beside(partial(_sample, journal))
+    return background_thread(partial(_sample, journal))
 
 
-def reading() -> dict[str, float]:
+def read_machine_use() -> dict[str, float]:
     """Percentages, and megabytes (10^6 bytes); the processor's since the last reading, the network's since boot."""
     memory, disk, network = psutil.virtual_memory(), psutil.disk_usage(os.sep), psutil.net_io_counters()
     return {
@@ -43,13 +43,13 @@ def reading() -> dict[str, float]:
 
 
 def _sample(journal: Journal, ended: threading.Event) -> None:
-    first, gpus, number = reading(), _gpus(), 0
+    first, gpus, number = read_machine_use(), _gpus(), 0
     while True:
         readings: list[dict[str, float]] = []
         while len(readings) < SAMPLES:
             if ended.wait(SAMPLE):
                 return
-            readings.append(reading())
+            readings.append(read_machine_use())
             if gpus:
                 gpus.collect_metrics()
         values = {name: sum(one[name] for one in readings) / SAMPLES for name in first}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import Refusal, closest
+from ..errors import Refusal, suggest_name
 from ..recipes import recipe
 from ..recipes.ranges import RANGES
 
@@ -29,7 +29,7 @@ def check_space(space: Any, known: dict[str, Any], where: str = "tune.space", sa
         raise Refusal(f"{where}: must map dotted recipe keys to {{low, high, log}} or {{choices: [...]}}")
     for key, given in space.items():
         if key not in known and not any(name.startswith(f"{key}.") for name in known):
-            raise Refusal(f"{where}: the recipe has no value '{key}'{closest(key, known)}")
+            raise Refusal(f"{where}: the recipe has no value '{key}'{suggest_name(key, known)}")
         choices = given.get("choices") if isinstance(given, dict) else None
         if choices is not None and isinstance(choices, list) and choices and set(given) == {"choices"}:
             if sampler != "grid" and any(isinstance(choice, dict | list) for choice in choices):
@@ -189,18 +189,18 @@ def milestones(rungs: int, reduction: int) -> list[int]:
     return [*made, rungs]
 
 
-def grid(space: dict[str, Any]) -> list[dict[str, Any]]:
+def grid_combinations(space: dict[str, Any]) -> list[dict[str, Any]]:
     """Every combination of the choices, the last key's changing fastest."""
     return [
         dict(zip(space, values, strict=True)) for values in product(*(given["choices"] for given in space.values()))
     ]
 
 
-class Grid:
+class GridStudy:
     """Every combination in a fixed order, each to the end, whatever came of those before."""
 
     def __init__(self, space: dict[str, Any], rungs: int) -> None:
-        self.all = [Proposal(number, values, rungs) for number, values in enumerate(grid(space))]
+        self.all = [Proposal(number, values, rungs) for number, values in enumerate(grid_combinations(space))]
         self.asked: list[Proposal] = []
 
     @property

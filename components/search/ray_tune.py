@@ -26,8 +26,8 @@ from ..cluster import prestart, spread
 from ..errors import Refusal
 from ..files import write_json
 from ..recipes.ranges import Count, Natural
-from .proposals import Grid, Proposal, Study, grid, milestones
-from .trials import FIT, LOST, MARKER, RECORD, Attempt, Scores, Trial, name_of, read
+from .proposals import GridStudy, Proposal, Study, grid_combinations, milestones
+from .trials import FIT, MARKER, MAX_LOST_WORKERS, RECORD, Attempt, Scores, Trial, read_trials, trial_name
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -74,16 +74,16 @@ def search(
 
     attempt = uuid.uuid4().hex[:8]
     if sampler == "grid":
-        samples = len(grid(space))
-        studies: dict[str, Study | Grid] = {arm: Grid(space, rungs) for arm in arms}
+        samples = len(grid_combinations(space))
+        studies: dict[str, Study | GridStudy] = {arm: GridStudy(space, rungs) for arm in arms}
     else:
         studies = {arm: Study(space, samples, parallel, monitor, seed, rungs, reduction) for arm in arms}
     begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt, cumulative)
     searcher, follower = _ray_tune(studies, folder, monitor, on_trial)
-    if prestart.kept():
+    if prestart.is_kept_cluster():
         _bring_no_environment()
     results = Tuner(
-        tune.with_resources(_worker(begin, *spread.place()), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
+        tune.with_resources(_worker(begin, *spread.driver_settings()), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
         tune_config=TuneConfig(
             search_alg=searcher,
             num_samples=samples * len(arms) * len(milestones(rungs, reduction)),  # at most
@@ -93,7 +93,7 @@ def search(
         run_config=RunConfig(
             name=attempt,
             storage_path=str(folder.resolve() / "ray"),
-            failure_config=FailureConfig(max_failures=LOST),
+            failure_config=FailureConfig(max_failures=MAX_LOST_WORKERS),
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             callbacks=[follower],
             verbose=0,
@@ -102,12 +102,12 @@ def search(
     try:
         errors = [error for error in results.fit().errors if error is not None]
     except Exception as error:
-        raise spread.cause(follower.mistake or error) from None
+        raise spread.root_cause(follower.mistake or error) from None
     finally:
         shutil.rmtree(folder / "ray", ignore_errors=True)
     for left in folder.glob(f"*/*/{FIT}"):
         shutil.rmtree(left)
-    found = {arm: read(folder / arm, samples) for arm in arms}
+    found = {arm: read_trials(folder / arm, samples) for arm in arms}
     for arm, trials in found.items():
         if not any(t.finished for t in trials):
             reason = next((t.diverged for t in trials if t.diverged), "give it more samples")
@@ -116,7 +116,7 @@ def search(
 
 
 def _ray_tune(
-    studies: dict[str, Study | Grid],
+    studies: dict[str, Study | GridStudy],
     folder: Path,
     monitor: tuple[str, str],
     on_trial: Callable[[Trial, Path], None] | None,
@@ -154,7 +154,7 @@ def _ray_tune(
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             arm, proposed = proposals[trial.trial_id]
-            file = folder / arm / name_of(proposed.number) / RECORD
+            file = folder / arm / trial_name(proposed.number) / RECORD
             if on_trial is not None and file.is_file():
                 on_trial(Trial(**json.loads(file.read_text())), file.parent)
 
@@ -165,7 +165,7 @@ def _ray_tune(
                 self.mistake = error
                 raise error  # trying again would not help
             if "low on memory" in str(error):  # Ray itself ended the worker
-                marker = folder / arm / name_of(proposed.number) / MARKER
+                marker = folder / arm / trial_name(proposed.number) / MARKER
                 write_json(marker, json.loads(marker.read_text()) | {"kills": -1})
 
     return Proposals(metric=monitor[0], mode=monitor[1]), Follower()
@@ -199,13 +199,13 @@ def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str, allowed: st
 
             from ..cluster import allocator
 
-            spread.enter(folder, allowed)
+            spread.apply_driver_settings(folder, allowed)
             allocator.keep_freed_memory()
             torch.set_num_threads(1)
             self.attempt = begin(config)
 
         def reset_config(self, config: dict[str, Any]) -> bool:
-            spread.enter(folder, allowed)
+            spread.apply_driver_settings(folder, allowed)
             self.attempt = begin(config)
             return True
 

@@ -24,7 +24,7 @@ from ..files import write_json
 
 Scores = dict[str, float]
 RECORD, MARKER, FIT = "trial.json", "running.json", "fit"
-LOST = 8  # workers that one trial may lose
+MAX_LOST_WORKERS = 8  # workers that one trial may lose
 
 
 @dataclass
@@ -51,17 +51,17 @@ class Trial:
         return self.rungs[-1] if self.parts else {}
 
 
-def read(folder: Path, samples: int) -> list[Trial]:
+def read_trials(folder: Path, samples: int) -> list[Trial]:
     """The trials below `folder` as far as they have come, in order of their numbers."""
-    files = [folder / name_of(number) / RECORD for number in range(samples)]
+    files = [folder / trial_name(number) / RECORD for number in range(samples)]
     return [Trial(**json.loads(file.read_text())) for file in files if file.is_file()]
 
 
-def name_of(number: int) -> str:
+def trial_name(number: int) -> str:
     return f"trial-{number:03d}"
 
 
-def describe(trial: Trial, values_only: bool = False, rungs: str = "folds") -> str:
+def describe_trial(trial: Trial, values_only: bool = False, rungs: str = "folds") -> str:
     """`lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`, or whatever its rungs are."""
     values = " ".join(_told(key.rpartition(".")[2], value) for key, value in trial.values.items())
     scores = " ".join(f"{name} {value:{',.0f' if value >= 1000 else '.4f'}}" for name, value in trial.scores.items())
@@ -78,7 +78,7 @@ def _told(name: str, value: Any) -> str:
     return f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
 
 
-def best(trials: list[Trial], monitor: tuple[str, str]) -> Trial:
+def best_trial(trials: list[Trial], monitor: tuple[str, str]) -> Trial:
     """The best of those that went all the way; equal scores are told apart by the lower loss, then the lower number."""
     name, mode = monitor
     sign = 1 if mode == "max" else -1
@@ -101,9 +101,9 @@ class Attempt:
         cumulative: bool,
         config: dict[str, Any],
     ) -> None:
-        self.trial, self.arguments = spread.named(trial), arms[config["arm"]]
+        self.trial, self.arguments = spread.resolve_function(trial), arms[config["arm"]]
         self.rungs, self.monitor = rungs, monitor
-        self.folder, self.search = folder / config["arm"] / name_of(config["number"]), search
+        self.folder, self.search = folder / config["arm"] / trial_name(config["number"]), search
         self.folder.mkdir(parents=True, exist_ok=True)
         if cumulative:
             self.arguments = self.arguments | {"folder": str(self.folder / FIT)}
@@ -145,7 +145,7 @@ class Attempt:
 
     def _scores(self) -> Scores:
         """Of the next rung; out of memory, it is tried again with half the microbatch."""
-        from ..training.update import out_of_memory
+        from ..training.update import is_out_of_memory
 
         record = self.record
         while True:
@@ -153,7 +153,7 @@ class Attempt:
             try:
                 return self.trial(record.values, record.accumulate, len(record.parts), **self.arguments)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or record.accumulate >= 1 << LOST:
+                if not is_out_of_memory(error) or record.accumulate >= 1 << MAX_LOST_WORKERS:
                     raise
             record.accumulate *= 2
 

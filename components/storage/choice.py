@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import Refusal
-from .order import balanced
+from .order import balanced_rows
 
 
-class Choice:
+class Subset:
     """Of a set whose classes are called `names`, by their original labels 0, 1, ...
 
     `classes` are relabelled 0, 1, ... in the order given (None: all). `validation` examples are held out of those for
@@ -44,10 +44,10 @@ class Choice:
         if split != "test":
             if self.validation >= len(rows):
                 raise Refusal(f"validation: {self.validation} of {len(rows)} examples leave none to train on; lower it")
-            held_out = rows[balanced(original[rows], self.validation, self.seed)]
+            held_out = rows[balanced_rows(original[rows], self.validation, self.seed)]
             rows = held_out if split == "validation" else np.setdiff1d(rows, held_out)
             if split == "train" and self.labels is not None:
-                rows = rows[balanced(original[rows], self.labels, self.seed)]
+                rows = rows[balanced_rows(original[rows], self.labels, self.seed)]
         return rows, self.relabel[original[rows]]
 
     def parts(self, original: Callable[[str], np.ndarray], most: int) -> dict[str, int]:

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import Refusal
-from .store import Described, PartSummary, write_manifest, write_part
+from .store import DatasetDescription, PartSummary, write_manifest, write_part
 
 
-class Dataset(Described, Protocol):
+class Dataset(DatasetDescription, Protocol):
     """`name`, `licence`, `source`, `columns`, `classes` ([] where there are none), and:"""
 
     def parts(self) -> dict[str, int]:
@@ -39,13 +39,13 @@ class Dataset(Described, Protocol):
 Job = tuple[str, int]  # split, part
 
 
-def own_files(dataset: Any) -> list[Path]:
+def list_own_files(dataset: Any) -> list[Path]:
     """Files and folders that decide the data and may change, a user's own; also those of the set it wraps (`of`)."""
     wrapped = getattr(dataset, "of", None)
-    return [*getattr(dataset, "own", []), *(own_files(wrapped) if wrapped is not None else [])]
+    return [*getattr(dataset, "own", []), *(list_own_files(wrapped) if wrapped is not None else [])]
 
 
-def jobs(dataset: Dataset) -> list[Job]:
+def list_jobs(dataset: Dataset) -> list[Job]:
     return [(split, part) for split, parts in dataset.parts().items() for part in range(parts)]
 
 
@@ -54,7 +54,7 @@ def write_job(dataset: Dataset, folder: str | Path, split: str, part: int) -> Pa
     return write_part(Path(folder) / f"{split}-{part:03d}.arrow", dataset.columns, dataset.examples(split, part))
 
 
-def finish(dataset: Dataset, folder: str | Path, done: Iterable[tuple[Job, PartSummary]]) -> dict[str, Any]:
+def finish_dataset(dataset: Dataset, folder: str | Path, done: Iterable[tuple[Job, PartSummary]]) -> dict[str, Any]:
     """Writes the manifest once every job is done, and returns its content."""
     parts: dict[str, list[PartSummary]] = {split: [] for split in dataset.parts()}
     for (split, _), summary in done:
@@ -65,6 +65,6 @@ def finish(dataset: Dataset, folder: str | Path, done: Iterable[tuple[Job, PartS
     return write_manifest(folder, dataset, parts)
 
 
-def prepare(dataset: Dataset, folder: str | Path) -> dict[str, Any]:
+def prepare_dataset(dataset: Dataset, folder: str | Path) -> dict[str, Any]:
     """The whole set, in this process."""
-    return finish(dataset, folder, [(job, write_job(dataset, folder, *job)) for job in jobs(dataset)])
+    return finish_dataset(dataset, folder, [(job, write_job(dataset, folder, *job)) for job in list_jobs(dataset)])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .order import Order, shards
+from .order import Order, shard_slices
 
 if TYPE_CHECKING:
     from .store import Split
@@ -46,7 +46,7 @@ class Feed:
 
     def shards(self, order: Order, step: int, count: int, mine: range) -> tuple[list[dict[str, Any]], list[int]]:
         """This worker's shards of one step, and the sizes of all of them [count]."""
-        slices = shards(order.batch, count)
+        slices = shard_slices(order.batch, count)
         if self.pool is None or self.columns is not None:
             whole = self._gathered(self._wanted(order, step, slices, mine))
         else:

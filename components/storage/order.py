@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction, Natural
 
-SMALL = 4096  # up to here a table is kept: a network over few values mixes them badly
+TABLE_LIMIT = 4096  # up to here a table is kept: a network over few values mixes them badly
 BLOCK = 64  # steps
 ROUNDS = 8  # an even number, so that the halves end where they began
 MASK = (1 << 64) - 1
@@ -48,13 +48,13 @@ class Order:
         if (epoch, block) != self._known:
             first, last = block * BLOCK * self.batch, min((block + 1) * BLOCK, self.steps_per_epoch) * self.batch
             positions = np.arange(first, last, dtype=np.uint64)
-            self._known, self._rows = (epoch, block), permuted(positions, self.n, self.seed, epoch)
+            self._known, self._rows = (epoch, block), permute(positions, self.n, self.seed, epoch)
         return self._rows[row * self.batch : (row + 1) * self.batch]
 
 
-def permuted(positions: np.ndarray, n: int, *key: int) -> np.ndarray:
+def permute(positions: np.ndarray, n: int, *key: int) -> np.ndarray:
     """The image of `positions` (each below `n`) under the permutation of 0..n-1 that `key` names: int64, same shape."""
-    if n <= SMALL:
+    if n <= TABLE_LIMIT:
         return _table(n, *key)[positions]
     a, b = _sides(n)
     keys = _keys(*key)
@@ -67,8 +67,8 @@ def permuted(positions: np.ndarray, n: int, *key: int) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _table(n: int, *key: int) -> np.ndarray:
     """The permutation itself, by sorting 0..n-1 after a keyed hash."""
-    words = np.arange(n, dtype=np.uint64) + np.uint64(fold(*key))
-    return np.argsort(mixed(mixed(words)), kind="stable")
+    words = np.arange(n, dtype=np.uint64) + np.uint64(derive_key(*key))
+    return np.argsort(splitmix64(splitmix64(words)), kind="stable")
 
 
 @lru_cache(maxsize=64)
@@ -81,9 +81,9 @@ def _sides(n: int) -> tuple[np.uint64, np.uint64]:
 
 @lru_cache(maxsize=64)
 def _keys(*key: int) -> list[np.uint64]:
-    words = [fold(*key)]
+    words = [derive_key(*key)]
     while len(words) < 2 * ROUNDS:
-        words.append(fold(words[-1]))
+        words.append(derive_key(words[-1]))
     return [np.uint64(word) for word in words]
 
 
@@ -101,7 +101,7 @@ def _feistel(values: np.ndarray, a: np.uint64, b: np.uint64, keys: list[np.uint6
     return left * b + right
 
 
-def mixed(words: np.ndarray) -> np.ndarray:
+def splitmix64(words: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): uint64 to well-scattered uint64, element by element."""
     words = words ^ (words >> np.uint64(30))
     words *= np.uint64(0xBF58476D1CE4E5B9)
@@ -111,7 +111,7 @@ def mixed(words: np.ndarray) -> np.ndarray:
     return words
 
 
-def fold(*numbers: int) -> int:
+def derive_key(*numbers: int) -> int:
     """One 64-bit key from several whole numbers, their order counting."""
     word = 0
     for number in numbers:
@@ -122,7 +122,7 @@ def fold(*numbers: int) -> int:
     return word
 
 
-def shards(batch: Count, count: Count) -> list[slice]:
+def shard_slices(batch: Count, count: Count) -> list[slice]:
     """`count` contiguous pieces of a batch whose sizes differ by at most one, the longer ones first."""
     if not 1 <= count <= batch:
         raise Refusal(f"fit.shards: {count} shards can't be cut from a batch of {batch}; give 1 to {batch}")
@@ -131,7 +131,7 @@ def shards(batch: Count, count: Count) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def balanced(labels: np.ndarray, count: Natural, seed: Natural) -> np.ndarray:
+def balanced_rows(labels: np.ndarray, count: Natural, seed: Natural) -> np.ndarray:
     """Rows of `count` examples, equally many of each class while it has any (int64, ascending).
 
     Nested: the rows for a smaller `count` are among those for a larger one.
@@ -139,11 +139,11 @@ def balanced(labels: np.ndarray, count: Natural, seed: Natural) -> np.ndarray:
     if count > len(labels):
         raise Refusal(f"labels: {count} are more than the {len(labels)} examples there are; ask for fewer")
     rows, members, rank, sizes = _queues(labels, seed, 1)
-    turn = permuted(np.arange(len(sizes)), len(sizes), seed, 2) if len(sizes) else sizes  # who gets one more
+    turn = permute(np.arange(len(sizes)), len(sizes), seed, 2) if len(sizes) else sizes  # who gets one more
     return np.sort(rows[np.lexsort((turn[members], rank))[:count]])
 
 
-def stratified(labels: np.ndarray, share: Fraction, seed: Natural) -> np.ndarray:
+def stratified_rows(labels: np.ndarray, share: Fraction, seed: Natural) -> np.ndarray:
     """Rows of a `share` of each class, rounded (int64, ascending); nested as in `balanced`."""
     rows, members, rank, sizes = _queues(labels, seed, 4)
     return np.sort(rows[rank < np.rint(share * sizes)[members]])
@@ -153,13 +153,13 @@ def _queues(labels: np.ndarray, *key: int) -> tuple[np.ndarray, np.ndarray, np.n
     """(rows [N] grouped by class and shuffled within each; class [N] of each; position [N] within its class;
     size [K] of each class)."""
     _, members = np.unique(labels, return_inverse=True)
-    shuffled = permuted(np.arange(len(labels)), len(labels), *key) if len(labels) else np.arange(0)
+    shuffled = permute(np.arange(len(labels)), len(labels), *key) if len(labels) else np.arange(0)
     rows = shuffled[np.argsort(members[shuffled], kind="stable")]
     sizes = np.bincount(members)
     return rows, members[rows], np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes), sizes
 
 
-def folds(labels: np.ndarray, k: Count, seed: Natural) -> list[tuple[np.ndarray, np.ndarray]]:
+def stratified_folds(labels: np.ndarray, k: Count, seed: Natural) -> list[tuple[np.ndarray, np.ndarray]]:
     """Stratified k-fold: k pairs (training rows, validation rows), int64, ascending.
 
     Sizes of the folds, and each class's count in them, differ by at most one.
@@ -167,13 +167,13 @@ def folds(labels: np.ndarray, k: Count, seed: Natural) -> list[tuple[np.ndarray,
     labels = np.asarray(labels)
     if not 2 <= k <= len(labels):
         raise Refusal(f"folds: {k} folds of {len(labels)} examples; give 2 to {len(labels)}")
-    shuffled = permuted(np.arange(len(labels)), len(labels), seed, 3)
+    shuffled = permute(np.arange(len(labels)), len(labels), seed, 3)
     fold_of = np.empty(len(labels), dtype=np.int64)
     fold_of[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(labels)) % k
     return [(np.flatnonzero(fold_of != i), np.flatnonzero(fold_of == i)) for i in range(k)]
 
 
-def stretches(n: int, k: Count) -> list[tuple[np.ndarray, np.ndarray]]:
+def contiguous_folds(n: int, k: Count) -> list[tuple[np.ndarray, np.ndarray]]:
     """k pairs (training rows, validation rows) as `folds` gives, each fold a stretch of the data.
 
     For examples without a label, such as the windows of a text: one drawn by chance would lie between two that are

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from ..errors import Refusal, closest, first_line
+from ..errors import Refusal, first_line, suggest_name
 
 BATCH_BYTES = 64 << 20  # a record batch is cut here even below its number of rows
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
@@ -37,37 +37,41 @@ class Column:
     def __post_init__(self) -> None:
         if self.dtype not in (*DTYPES, "utf8"):
             known = (*DTYPES, "utf8")
-            meant = closest(self.dtype, known)
+            meant = suggest_name(self.dtype, known)
             raise Refusal(f"column dtype '{self.dtype}' can't be stored{meant}; use one of {', '.join(known)}")
-        if None in self.shape[1:] or any(side < 1 for side in self.inner) or (self.dtype == "utf8" and self.shape):
+        if (
+            None in self.shape[1:]
+            or any(side < 1 for side in self.inner_shape)
+            or (self.dtype == "utf8" and self.shape)
+        ):
             raise Refusal(f"column {self}: sides are 1 or more, only the first may be None, and strings have no shape")
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join('*' if side is None else str(side) for side in self.shape)}]"
 
     @property
-    def fixed(self) -> bool:
+    def has_fixed_shape(self) -> bool:
         return self.dtype != "utf8" and None not in self.shape
 
     @property
-    def inner(self) -> tuple[int, ...]:
+    def inner_shape(self) -> tuple[int, ...]:
         """The shape without a leading None."""
         return tuple(side for side in self.shape if side is not None)
 
     def empty(self, rows: int) -> Any:
         """An array [rows, ...] to fill, or a list where the rows differ."""
-        return np.empty((rows, *self.inner), self.dtype) if self.fixed else [None] * rows
+        return np.empty((rows, *self.inner_shape), self.dtype) if self.has_fixed_shape else [None] * rows
 
-    def holds(self, shape: tuple[int, ...]) -> bool:
-        return shape[len(shape) - len(self.inner) :] == self.inner and len(shape) == len(self.shape)
+    def matches(self, shape: tuple[int, ...]) -> bool:
+        return shape[len(shape) - len(self.inner_shape) :] == self.inner_shape and len(shape) == len(self.shape)
 
     def field(self, name: str) -> pa.Field:
         if self.dtype == "utf8":
             return pa.field(name, pa.large_utf8(), nullable=False, metadata={"shape": "[]"})
         kind = pa.from_numpy_dtype(np.dtype(self.dtype))
-        if self.inner:
-            kind = pa.list_(pa.field("item", kind, nullable=False), math.prod(self.inner))
-        if not self.fixed:
+        if self.inner_shape:
+            kind = pa.list_(pa.field("item", kind, nullable=False), math.prod(self.inner_shape))
+        if not self.has_fixed_shape:
             kind = pa.large_list(pa.field("item", kind, nullable=False))
         return pa.field(name, kind, nullable=False, metadata={"shape": json.dumps(self.shape)})
 
@@ -94,7 +98,7 @@ class PartSummary:
 
 
 @contextmanager
-def commit(path: Path) -> Iterator[BinaryIO]:
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears under `path` whole and on disk, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.tmp-{os.getpid()}")
@@ -119,7 +123,7 @@ def write_part(
     schema = pa.schema([column.field(name) for name, column in columns.items()])
     counts: dict[int, int] = {}
     rows, source = 0, iter(examples)
-    with commit(path) as file:
+    with write_atomically(path) as file:
         sink = _Hashing(file)
         with pa.ipc.new_file(pa.PythonFile(sink, "w"), schema) as writer:
             while batch := _gather(columns, source, rows, rows_per_batch, path):
@@ -176,7 +180,7 @@ def _checked(columns: Mapping[str, Column], example: Example, where: str) -> dic
                 raise Refusal(f"{where}: column '{name}' must be a string, not {type(value).__name__}")
         else:
             value = _number(value, column.dtype)
-            if value.dtype != column.dtype or not column.holds(value.shape):
+            if value.dtype != column.dtype or not column.matches(value.shape):
                 raise Refusal(f"{where}: column '{name}' must be {column}, not {value.dtype}{list(value.shape)}")
         checked[name] = value
     return checked
@@ -198,9 +202,9 @@ def _arrow(column: Column, values: list[Any]) -> pa.Array:
     kind = column.field("").type
     flat = np.concatenate([value.reshape(-1) for value in values])
     array = pa.array(flat)
-    if column.inner:
-        array = pa.FixedSizeListArray.from_arrays(array, type=kind if column.fixed else kind.value_type)
-    if column.fixed:
+    if column.inner_shape:
+        array = pa.FixedSizeListArray.from_arrays(array, type=kind if column.has_fixed_shape else kind.value_type)
+    if column.has_fixed_shape:
         return array
     ends = np.cumsum([0, *(len(value) for value in values)], dtype=np.int64)
     return pa.LargeListArray.from_arrays(pa.array(ends), array, type=kind)
@@ -233,23 +237,23 @@ class Part:
 
     def arrays(self, name: str) -> list[np.ndarray]:
         """A fixed-shape column as read-only views, one [rows, ...] a record batch."""
-        shape = self.columns[name].inner
+        shape = self.columns[name].inner_shape
         return [_numbers(batch.column(name)).reshape(-1, *shape) for batch in self.batches]
 
     def take(self, name: str, rows: np.ndarray) -> Any:
         """The column at `rows` (int64 [B], within 0..rows-1): an array [B, ...], or a list of B arrays or strings."""
         owner = np.searchsorted(self.ends, rows, side="right") - 1 if len(self.batches) > 1 else np.zeros_like(rows)
         column = self.columns[name]
-        if not column.fixed:
+        if not column.has_fixed_shape:
             pairs = zip(owner.tolist(), (rows - self.ends[owner]).tolist(), strict=True)
             return [self._row(name, batch, row) for batch, row in pairs]
         if not rows.size:
             return column.empty(0)
         # The file as one array of overlapping rows, one beginning at each byte: gathering them is a plain index.
-        width = math.prod(column.inner) * np.dtype(column.dtype).itemsize
+        width = math.prod(column.inner_shape) * np.dtype(column.dtype).itemsize
         windows = np.ndarray((self.bytes.size - width + 1,), f"V{width}", self.bytes, strides=(1,))
         taken = windows[self._origin(name, width)[owner] + rows * width]
-        return taken.view(column.dtype).reshape(len(rows), *column.inner)
+        return taken.view(column.dtype).reshape(len(rows), *column.inner_shape)
 
     def _origin(self, name: str, width: int) -> np.ndarray:
         """Of each record batch: the byte where row 0 of the part would begin, were all rows in one piece with it."""
@@ -278,4 +282,4 @@ def _lists(array: pa.Array, column: Column) -> tuple[np.ndarray, np.ndarray]:
     """(ends int64 [rows + 1], values [total, ...]; the UTF-8 bytes of strings), as views."""
     _, ends, data = array.buffers()[:3]
     values = np.frombuffer(data or b"", np.uint8) if column.dtype == "utf8" else _numbers(array)
-    return np.frombuffer(ends, np.int64)[: len(array) + 1], values.reshape(-1, *column.inner)
+    return np.frombuffer(ends, np.int64)[: len(array) + 1], values.reshape(-1, *column.inner_shape)

@@ -19,14 +19,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import Refusal, closest
-from .part import Column, Part, PartSummary, commit, write_part
+from ..errors import Refusal, suggest_name
+from .part import Column, Part, PartSummary, write_atomically, write_part
 
 __all__ = ["Column", "PartSummary", "Split", "Store", "write_manifest", "write_part"]
 MANIFEST = "manifest.json"
 
 
-class Described(Protocol):
+class DatasetDescription(Protocol):
     """What a manifest says of a data set beside its files."""
 
     name: str
@@ -83,7 +83,7 @@ class Split:
 
     def array(self, name: str) -> np.ndarray:
         """A whole fixed-shape column [rows, ...]: a read-only view where it is one record batch, else a copy."""
-        if not self.columns[name].fixed:
+        if not self.columns[name].has_fixed_shape:
             raise Refusal(f"column '{name}' is {self.columns[name]}, of no fixed shape; read it with take()")
         pieces = [piece for part in self.parts for piece in part.arrays(name)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [self.columns[name].empty(0)])
@@ -113,7 +113,7 @@ class Store:
         """The split called `name`; behind it what the stores in the folders `extra` hold under that name."""
         known = self.manifest["splits"]
         if name not in known:
-            raise Refusal(f"{self.folder}: no split '{name}'{closest(name, known)}; it has: {', '.join(known)}")
+            raise Refusal(f"{self.folder}: no split '{name}'{suggest_name(name, known)}; it has: {', '.join(known)}")
         paths = self._paths(name)
         for folder in extra:
             other = Store(folder)
@@ -145,7 +145,7 @@ class Store:
 
 
 def write_manifest(
-    folder: str | Path, dataset: Described, parts: Mapping[str, Iterable[PartSummary]]
+    folder: str | Path, dataset: DatasetDescription, parts: Mapping[str, Iterable[PartSummary]]
 ) -> dict[str, Any]:
     """Writes manifest.json for `parts` (split -> its parts, in any order) and returns its content.
 
@@ -162,7 +162,7 @@ def write_manifest(
         "splits": splits,
         "digest": _digest(columns, list(dataset.classes), splits),
     }
-    with commit(Path(folder) / MANIFEST) as file:
+    with write_atomically(Path(folder) / MANIFEST) as file:
         file.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
     return manifest
 

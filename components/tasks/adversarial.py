@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import Refusal
-from ..metrics.generative import coverage, frechet_distance, inception_score, nearest
+from ..metrics.generative import class_coverage, frechet_distance, inception_score, nearest_class
 from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, Positive
-from ..storage.order import mixed
+from ..storage.order import splitmix64
 from ..training import exported
 from ..training.meter import SHARD_GRADIENT
 from ..training.task import Batch, Shard, Spec, State, Task
@@ -124,7 +124,7 @@ class Adversarial(Task):
     def judged(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(features [B, F]: what the judge's output layer sees, its probabilities [B, K])."""
         if self.judging is None:
-            self.judging = exported.read(str(self.judge), batch[self.column].device)
+            self.judging = exported.read_model(str(self.judge), batch[self.column].device)
         task, state = self.judging
         seen: list[Tensor] = []
         head = state.modules["net"].get_submodule("head")
@@ -140,23 +140,23 @@ class Adversarial(Task):
             return {
                 "fid": frechet_distance(predictions["real_feature"], predictions["feature"]),
                 "inception_score": inception_score(probability),
-                "coverage": coverage(probability.argmax(1), probability.shape[1]),
+                "coverage": class_coverage(probability.argmax(1), probability.shape[1]),
             }
-        found, distance = nearest(made, real, labels, self.classes)
+        found, distance = nearest_class(made, real, labels, self.classes)
         near = float((distance < 3 * np.sqrt(made[0].size)).mean())
-        return {"fid": frechet_distance(real, made), "coverage": coverage(found, self.classes), "close": near}
+        return {"fid": frechet_distance(real, made), "coverage": class_coverage(found, self.classes), "close": near}
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """The first examples by number, so that one can be followed from epoch to epoch."""
-        from ..drawings.mosaic import mosaic
-        from ..drawings.points import scatter
+        from ..drawings.mosaic import draw_mosaic
+        from ..drawings.points import draw_points
 
         made, real = predictions[self.column], targets[self.column]
         if self.column == "image":
-            return {"samples": mosaic(made[:SHOWN])}
-        return {"samples": scatter({"real": real, "generated": made}, "Generated points")}
+            return {"samples": draw_mosaic(made[:SHOWN])}
+        return {"samples": draw_points({"real": real, "generated": made}, "Generated points")}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         produced = f"{scores['coverage']:.0%} of the classes are produced"
@@ -170,6 +170,6 @@ def latents(rows: np.ndarray, size: int) -> np.ndarray:
     `mixed` leaves 0 as it is: SplitMix64 adds its increment first.
     """
     words = rows.astype(np.uint64)[:, None] * np.uint64(2 * size) + np.arange(2 * size, dtype=np.uint64)
-    uniform = ((mixed(words + INCREMENT) >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
+    uniform = ((splitmix64(words + INCREMENT) >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
     radius, angle = np.sqrt(-2 * np.log(uniform[:, :size])), 2 * np.pi * uniform[:, size:]
     return (radius * np.cos(angle)).astype(np.float32)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import Refusal
-from ..metrics.classification import confusion, scores
+from ..metrics.classification import classification_scores, confusion_counts
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative
@@ -71,7 +71,7 @@ class Classification(Task):
         size = (self.resize, self.resize) if self.resize else (height, width)
         net = self.model(channels=channels, size=size, classes=len(spec.classes))
         if self.start is not None:
-            copy = pretrained.copy if _is_file(self.start) else copy_body
+            copy = pretrained.copy_weights if _is_file(self.start) else copy_body
             copy(net, Path(self.start), "task.start")
         mean, std = (torch.tensor(spec.statistics[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
         if not self.normalise:
@@ -119,7 +119,7 @@ class Classification(Task):
         return {"label": probability.argmax(1), "probability": probability}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        return scores(predictions["probability"], targets["label"])
+        return classification_scores(predictions["probability"], targets["label"])
 
     def outcomes(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> np.ndarray:
         return predictions["label"] == targets["label"]
@@ -128,8 +128,8 @@ class Classification(Task):
         """The confusion matrix."""
         from ..drawings import figures
 
-        counts = confusion(predictions["label"], targets["label"], len(self.classes))
-        return {"confusion": figures.confusion(counts, self.classes, "Confusion")}
+        counts = confusion_counts(predictions["label"], targets["label"], len(self.classes))
+        return {"confusion": figures.draw_confusion(counts, self.classes, "Confusion")}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Where the body's weights came from."""
@@ -137,7 +137,7 @@ class Classification(Task):
             return {}
         if not _is_file(self.start):
             return {"start": f"all but the output layer from {self.start}"}
-        return {"start": str(pretrained.match(state.modules["net"], Path(self.start), "task.start"))}
+        return {"start": str(pretrained.match_weights(state.modules["net"], Path(self.start), "task.start"))}
 
     def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [B, H, W, C] -> normalised float [B, C, H, W], in the channels-last order it is stored in."""

@@ -170,16 +170,16 @@ class CriticalPoints(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        from ..drawings.spectrum import convergence, section
+        from ..drawings.spectrum import draw_eigenvalues, draw_loss_section
 
         if "basis" not in state.tables:
             return {}
-        drawn: dict[str, Figure | str] = {"spectrum": convergence(ritz(state.tables))}
+        drawn: dict[str, Figure | str] = {"spectrum": draw_eigenvalues(ritz(state.tables))}
         if "looks" in state.tables and len(state.tables["looks"]) > 1:
             radius, ahead, behind = state.tables["looks"].T
             x, y = np.concatenate([-radius, radius]), np.concatenate([behind, ahead])
             order = np.argsort(x, kind="stable")
-            drawn["section"] = section(x[order], y[order])
+            drawn["section"] = draw_loss_section(x[order], y[order])
         return drawn
 
 

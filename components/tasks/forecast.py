@@ -86,8 +86,8 @@ class Forecast(Task):
         lines = {"truth": [(time[first], y[first])]}
         lines |= {f"{k} ahead": [(time[first] + k - 1, ahead[first, k - 1])] for k in self.ahead[:SHOWN]}
         return self.regression.draw(state, predictions, targets) | {
-            "error": figures.curves({"error": [(steps, error)]}, "Root mean squared error over k", "steps ahead"),
-            "series": figures.curves(lines, "Predictions", "time"),
+            "error": figures.draw_curves({"error": [(steps, error)]}, "Root mean squared error over k", "steps ahead"),
+            "series": figures.draw_curves(lines, "Predictions", "time"),
         }
 
 

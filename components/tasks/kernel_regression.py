@@ -90,14 +90,14 @@ class KernelRegression(Task):
         """A regression's pictures; where x is one number, the attention weights as well, both sides sorted by x."""
         drawn = self.regression.draw(state, predictions, targets)
         if "fit" in drawn:
-            from ..drawings.attention import heat
+            from ..drawings.attention import draw_kernel_weights
 
             net, known = state.modules["net"], np.sort(state.tables[KNOWN][:, 2:], axis=0)
             device = next((p.device for p in net.parameters()), None)
             queries = np.sort(targets["x"].reshape(-1, 1), axis=0)
             sides = (torch.from_numpy(side).float().to(device) for side in (queries, known))
             weights = net.attention(*sides).cpu().numpy()  # type: ignore[operator]
-            drawn["attention"] = heat(weights, queries[:, 0], known[:, 0], "Attention weights")
+            drawn["attention"] = draw_kernel_weights(weights, queries[:, 0], known[:, 0], "Attention weights")
         return drawn
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:

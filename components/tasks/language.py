@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.text import encoded, following, joined, kind_of, tokenized
+from ..data.text import continues_previous, decode_text, encode_tokens, token_kind, tokenize
 from ..errors import Refusal
-from ..metrics.language import scores
+from ..metrics.language import language_scores
 from ..optimizers import adamw
 from ..recipes.ranges import Natural
 from ..training.task import Batch, Shard, Spec, State, Task
@@ -79,7 +79,7 @@ class LanguageModel(Task):
         """
         tokens = batch["token"].long()
         alone = torch.zeros(len(tokens), dtype=torch.bool)
-        goes_on = torch.from_numpy(following(batch["row"].cpu().numpy())) if "row" in batch else alone
+        goes_on = torch.from_numpy(continues_previous(batch["row"].cpu().numpy())) if "row" in batch else alone
         nll = torch.empty(tokens[:, 1:].shape, device=tokens.device)
         token = torch.empty_like(tokens[:, 0])
         now = (~goes_on).nonzero()[:, 0]
@@ -95,7 +95,7 @@ class LanguageModel(Task):
         return {"nll": nll, "token": token}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        return scores(predictions["nll"])
+        return language_scores(predictions["nll"])
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
@@ -108,7 +108,7 @@ class LanguageModel(Task):
         net = state.modules["net"]
         device = next(net.parameters()).device
         random = np.random.default_rng(0)
-        numbers = encoded(tokenized(self.prefix, kind_of(self.classes)), self.classes).tolist() or [0]
+        numbers = encode_tokens(tokenize(self.prefix, token_kind(self.classes)), self.classes).tolist() or [0]
         unread = numbers
         states: dict[str, Tensor] = {}
         for _ in range(self.sample):
@@ -116,4 +116,4 @@ class LanguageModel(Task):
             p = logits[0, -1].double().softmax(0).cpu().numpy()
             unread = [int(random.choice(len(p), p=p / p.sum()))]
             numbers = numbers + unread
-        return joined(numbers, self.classes)
+        return decode_text(numbers, self.classes)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.text import encoded, following, joined, kind_of, tokenized
+from ..data.text import continues_previous, decode_text, encode_tokens, token_kind, tokenize
 from ..errors import Refusal
-from ..metrics.language import scores
+from ..metrics.language import language_scores
 from ..recipes.ranges import Count, Natural, Positive
 from ..training.task import Batch, Shard, Spec, State, Task
 from ..training.update import Update
@@ -138,33 +138,33 @@ class NGram(Task):
     def earlier(self, tokens: np.ndarray, rows: Tensor | None) -> np.ndarray:
         """The tokens before each window [B, history]."""
         count, steps = len(tokens), tokens.shape[1] - 1
-        goes_on = following(rows.cpu().numpy()) if rows is not None else np.zeros(count, dtype=bool)
+        goes_on = continues_previous(rows.cpu().numpy()) if rows is not None else np.zeros(count, dtype=bool)
         begins = np.maximum.accumulate(np.where(goes_on, 0, np.arange(count)))[:, None] * steps
         places = np.arange(count)[:, None] * steps + np.arange(-self.history, 0)
         text = tokens[:, :-1].reshape(-1)
         return np.where(places >= begins, text[np.maximum(places, 0)], ABSENT)
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        return scores(predictions["nll"])
+        return language_scores(predictions["nll"])
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Frequency against rank of what was counted, and a text sampled from it."""
-        from ..drawings.zipf import zipf
+        from ..drawings.zipf import draw_zipf
 
         counts = {name: state.tables[f"{k}-grams"][1] for k, name in enumerate(NAMES[: self.n], 1)}
-        return {"zipf": zipf(counts, "Frequency against rank"), "sample": self.sampled(state)}
+        return {"zipf": draw_zipf(counts, "Frequency against rank"), "sample": self.sampled(state)}
 
     def sampled(self, state: State) -> str:
         random = np.random.default_rng(0)
-        numbers = [ABSENT] * (self.n - 1) + encoded(
-            tokenized(self.prefix, kind_of(self.classes)), self.classes
+        numbers = [ABSENT] * (self.n - 1) + encode_tokens(
+            tokenize(self.prefix, token_kind(self.classes)), self.classes
         ).tolist()
         for _ in range(self.sample):
             context = np.array(numbers[len(numbers) - self.n + 1 :])[None]
             numbers.append(int(random.choice(len(self.classes), p=self.distribution(state, context)[0])))
-        return joined(numbers[self.n - 1 :], self.classes)
+        return decode_text(numbers[self.n - 1 :], self.classes)
 
 
 def merged(old: np.ndarray, new: np.ndarray) -> np.ndarray:

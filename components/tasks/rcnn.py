@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.proposals import Search
-from ..layers.boxes import clip, crops, decode, encode, iou, nms
+from ..layers.boxes import clip_boxes, crop_boxes, decode_offsets, encode_offsets, iou, nms
 from ..metrics.detection import average_precision
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative, Positive
@@ -132,7 +132,7 @@ class RCNN(Task):
                 pairs = iou(boxes, true)
                 overlap, best = pairs.max(1)
                 found.scatter_reduce_(1, label.expand(len(boxes), -1), pairs, "amax")
-                offsets.append(encode(true[best], boxes))
+                offsets.append(encode_offsets(true[best], boxes))
                 near = (overlap > NEAR) & (torch.arange(len(boxes), device=boxes.device) >= len(true))
                 labels.append(torch.where(near, label[best], -1))
             else:
@@ -193,7 +193,7 @@ class RCNN(Task):
             if "box_weight" in tables:
                 lines = tables["box_weight"].to(own.device)
                 offsets = torch.einsum("np,kpo->nko", own, lines[:, :-1]) + lines[:, -1]
-                moved = clip(decode(offsets, raw), height, width)
+                moved = clip_boxes(decode_offsets(offsets, raw), height, width)
             found.append(self._detected(moved, scores, "") | self._detected(raw, scores, "raw_"))
         return {name: torch.stack([one[name] for one in found]) for name in found[0]}
 
@@ -230,7 +230,7 @@ class RCNN(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        from ..drawings.boxes import Boxes, detections
+        from ..drawings.boxes import Boxes, draw_detections
 
         pictures = list(targets["image"][:SHOWN])
         true = [Boxes(boxes) for boxes in targets["boxes"][:SHOWN]]
@@ -239,7 +239,7 @@ class RCNN(Task):
             sure = predictions["scores"][row] >= SURE
             words = [self.classes[label] for label in predictions["labels"][row][sure]]
             found.append(Boxes(predictions["boxes"][row][sure], words))
-        return {"detections": detections(pictures, true, found, "R-CNN")}
+        return {"detections": draw_detections(pictures, true, found, "R-CNN")}
 
     # ------------------------------------------------------------------------------------ pixels and features
 
@@ -253,7 +253,7 @@ class RCNN(Task):
         """[B, H, W, C] uint8 and boxes a picture -> normalised squares [sum of N, C, side, side]."""
         images = batch["image"].permute(0, 3, 1, 2).float().div_(255)
         mean, std = self.mean.to(images.device), self.std.to(images.device)
-        squares = [crops((i - mean) / std, b, self.side, self.context) for i, b in zip(images, boxes, strict=True)]
+        squares = [crop_boxes((i - mean) / std, b, self.side, self.context) for i, b in zip(images, boxes, strict=True)]
         return torch.cat(squares).contiguous(memory_format=torch.channels_last)
 
     def _features(self, net: nn.Module, batch: Batch, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:

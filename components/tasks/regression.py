@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import Refusal
-from ..metrics.regression import scores
+from ..metrics.regression import regression_scores
 from ..optimizers import adam
 from ..recipes.ranges import Positive
 from ..training.task import Batch, Shard, Spec, State, Task
@@ -68,7 +68,7 @@ class Regression(Task):
         return {"y": self.predicted(state, batch["x"])}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        return scores(predictions["y"], targets["y"])
+        return regression_scores(predictions["y"], targets["y"])
 
     def outcomes(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> np.ndarray:
         """The squared errors."""
@@ -78,12 +78,12 @@ class Regression(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Prediction against truth; where x is one number, both over x as well."""
-        from ..drawings.fit import against, over
+        from ..drawings.fit import draw_curve_fit, draw_predicted_against_true
 
         x, y, said = targets["x"].reshape(len(targets["x"]), -1), targets["y"], predictions["y"]
-        drawn: dict[str, Figure | str] = {"against": against(said, y, "Prediction against truth")}
+        drawn: dict[str, Figure | str] = {"against": draw_predicted_against_true(said, y, "Prediction against truth")}
         if x.shape[1] == 1:
-            drawn["fit"] = over(x[:, 0], y, said, "Prediction over x")
+            drawn["fit"] = draw_curve_fit(x[:, 0], y, said, "Prediction over x")
         return drawn
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import Refusal, closest
-from ..losses.style import gram, total_variation
-from ..models.pretrained import tensors
+from ..errors import Refusal, suggest_name
+from ..losses.style import gram_matrix, total_variation
+from ..models.pretrained import load_tensors
 from ..models.vgg import Convolutions
 from ..optimizers import adam
 from ..recipes.ranges import NonNegative
@@ -74,7 +74,7 @@ class StyleTransfer(Task):
         body: Any = self.features(channels=3)
         for name in self.content | self.style:
             if name not in body.names():
-                raise Refusal(f"task: the features have no tap '{name}'{closest(name, body.names())}")
+                raise Refusal(f"task: the features have no tap '{name}'{suggest_name(name, body.names())}")
         if self.weights is not None:
             load(body, Path(self.weights))
         canvas = Canvas(height, width)
@@ -110,7 +110,9 @@ class StyleTransfer(Task):
         terms: dict[str, list[Tensor]] = {"content": [], "style": [], "variation": []}
         for row, role, picture in zip(batch["row"].tolist(), batch["role"].tolist(), batch["image"], strict=True):
             wanted = self.asked(state, row, role, picture)
-            gaps = [((seen[n] if role == 0 else gram(seen[n])) - wanted[n]).square().mean() for n in sorted(wanted)]
+            gaps = [
+                ((seen[n] if role == 0 else gram_matrix(seen[n])) - wanted[n]).square().mean() for n in sorted(wanted)
+            ]
             gap, noise = torch.stack(gaps).sum(), total_variation(canvas) if role == 0 else nothing
             terms["content"].append(self.content_weight * gap if role == 0 else nothing)
             terms["style"].append(self.style_weight * gap / (self.rows - 1) if role else nothing)
@@ -122,7 +124,7 @@ class StyleTransfer(Task):
         """Features of the content, Gram matrices of a style, worked out once."""
         if row not in self.wanted:
             taps = _features(state).taps(normalised(picture[None]), self.content if role == 0 else self.style)
-            self.wanted[row] = {name: value if role == 0 else gram(value) for name, value in taps}
+            self.wanted[row] = {name: value if role == 0 else gram_matrix(value) for name, value in taps}
         return self.wanted[row]
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
@@ -140,10 +142,10 @@ class StyleTransfer(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        from ..drawings.gallery import gallery
+        from ..drawings.gallery import draw_gallery
 
         names = ["content", *(f"style {i}" if self.rows > 2 else "style" for i in range(1, self.rows))]
-        return {"canvas": gallery([*targets["image"], predictions["image"][0]], [*names, "stylised"])}
+        return {"canvas": draw_gallery([*targets["image"], predictions["image"][0]], [*names, "stylised"])}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         return {"features": self.weights or "random weights, by the seed: no pretrained ones were given"}
@@ -165,7 +167,7 @@ def normalised(images: Tensor) -> Tensor:
 
 def load(body: nn.Module, file: Path) -> None:
     """Fills the convolutions in their order from a .safetensors file's, whatever they are called there."""
-    saved = tensors(file, "task.weights")
+    saved = load_tensors(file, "task.weights")
     if normed := next((name for name in saved if name.endswith("running_mean")), None):
         raise Refusal(f"task.weights: {file} has batch normalisation ('{normed}'), the features none; give it without")
     names = sorted((n for n, t in saved.items() if t.ndim == 4), key=_numbers)

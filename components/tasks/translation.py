@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.parallel import BOS, EOS, PAD, UNK, joined, sentence, vocabularies
+from ..data.parallel import BOS, EOS, PAD, UNK, decode_text, decode_tokens, split_vocabularies
 from ..decoding.beam import beam_search
-from ..metrics.language import scores
+from ..metrics.language import language_scores
 from ..metrics.translation import bleu, exact_match
 from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, NonNegative
@@ -55,7 +55,7 @@ class Translation(Task):
         self.length = 0
 
     def setup(self, spec: Spec) -> State:
-        self.vocabularies = vocabularies(spec.classes)
+        self.vocabularies = split_vocabularies(spec.classes)
         (self.length,) = (side for side in spec.columns["target"] if side is not None)
         net = self.model(sources=len(self.vocabularies[0]), targets=len(self.vocabularies[1]))
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
@@ -104,7 +104,7 @@ class Translation(Task):
         """bleu and exact_match (0 to 1) of what is said; perplexity, loss, bits of a token of the truth."""
         said, truth = self.sentences(predictions, targets)
         found = {"bleu": bleu(said, truth), "exact_match": exact_match(said, truth)}
-        return found | scores(predictions["nll"][targets["target"] != PAD])
+        return found | language_scores(predictions["nll"][targets["target"] != PAD])
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
@@ -120,20 +120,22 @@ class Translation(Task):
         source, _, said = max(shown, key=lambda row: np.count_nonzero(row[2]))
         weights = self.weights(state, source, said)
         if weights is not None:
-            from ..drawings.attention import attention
+            from ..drawings.attention import draw_token_attention
 
             read, written = (
                 [known[number] for number in row if number != PAD]
                 for row, known in zip((source, said), self.vocabularies, strict=True)
             )
-            drawn["attention"] = attention(weights, read, written, "Where it looks")
+            drawn["attention"] = draw_token_attention(weights, read, written, "Where it looks")
         return drawn
 
     def line(self, row: list[list[int]], right: bool) -> str:
         """A translation to read; row: source, truth, what was said."""
         (source, truth, said), known = row, self.vocabularies
-        told = f"{'right' if right else 'WRONG'}  {joined(source, known[0])}\n       {joined(said, known[1])}\n"
-        return told if right else f"{told}       {joined(truth, known[1])}  (the truth)\n"
+        told = (
+            f"{'right' if right else 'WRONG'}  {decode_text(source, known[0])}\n       {decode_text(said, known[1])}\n"
+        )
+        return told if right else f"{told}       {decode_text(truth, known[1])}  (the truth)\n"
 
     @torch.no_grad()
     def weights(self, state: State, source: list[int], said: list[int]) -> np.ndarray | None:
@@ -150,8 +152,8 @@ class Translation(Task):
         """The tokens said, those of the truth; an unknown one that is said is never right, whatever stands there."""
         known = self.vocabularies[1]
         never = [*known[:UNK], "", *known[UNK + 1 :]]
-        said = [sentence(row, never) for row in predictions["token"].tolist()]
-        return said, [sentence(row, known) for row in targets["target"].tolist()]
+        said = [decode_tokens(row, never) for row in predictions["token"].tolist()]
+        return said, [decode_tokens(row, known) for row in targets["target"].tolist()]
 
 
 def shifted(target: Tensor) -> Tensor:

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json
-from ..runs.journal import RUN, STAGE_LOG, Record, Tail, files, read
+from ..runs.journal import RUN, STAGE_LOG, Record, Tail, find_files, read_records
 from . import server
 
 NOTE = "mirror.json"  # in a run's folder: how much of it was sent, and where to
 PAUSE = 1.0  # seconds between two looks at the journals
 PATIENCE = 20.0  # seconds that a stage's end waits for what is still to be sent
 BATCH = 1000  # metrics, tags or parameters MLflow takes at once
-FOLLOWED = "TRAINYARD_FOLLOWED"  # the folder whose runs a parent process sends already
+SHARED = "TRAINYARD_FOLLOWED"  # the folder whose runs a parent process sends already
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +37,7 @@ class Mirror:
     """
 
     def __init__(self, *folders: Path, address: str | None = None, since: float | None = None) -> None:
-        self.folders, self.uri, self.since = folders, address or server.uri(), since
+        self.folders, self.uri, self.since = folders, address or server.tracking_uri(), since
         self.ended, self.thread = threading.Event(), threading.Thread(target=self._follow, daemon=True)
         self.failure: Exception | None = None
 
@@ -50,7 +50,7 @@ class Mirror:
         self.thread.join(PATIENCE)
         if self.failure or self.thread.is_alive():
             reason = type(self.failure).__name__ if self.failure else f"not done after {PATIENCE:.0f} s"
-            place = server.shown(self.uri)
+            place = server.hide_credentials(self.uri)
             log.warning("%s did not take all records (%s); they are kept: trainyard sync", place, reason)
 
     def _follow(self) -> None:
@@ -73,15 +73,15 @@ class Mirror:
         first error, whatever MLflow raises, is raised at the end.
         """
         folders = self.folders if self.since is None else _described(self.folders, self.since)
-        runs = [file.parent for file in files(RUN, *folders)]
-        client = server.client(self.uri) if runs else None
+        runs = [file.parent for file in find_files(RUN, *folders)]
+        client = server.make_client(self.uri) if runs else None
         count, failure = 0, None
         for folder in runs:
             try:
                 count += _Run(client, self.uri, folder).send()
             except Exception as error:
                 failure = failure or error
-                if not server.answers(client):
+                if not server.is_available(client):
                     break
         if failure:
             raise failure
@@ -89,28 +89,28 @@ class Mirror:
 
 
 @contextmanager
-def following(folder: Path) -> Iterator[None]:
+def shared_mirror(folder: Path) -> Iterator[None]:
     """One mirror of the runs below `folder` for all stages that child processes run meanwhile: importing MLflow takes
     3 s. At the end what earlier commands left is sent, too."""
-    os.environ[FOLLOWED] = str(folder.resolve())
+    os.environ[SHARED] = str(folder.resolve())
     try:
         with Mirror(folder, since=time.time() - 1) as mirror:  # a file's time may lag behind the clock
             yield
     finally:
-        del os.environ[FOLLOWED]
-    if not mirror.failure and behind(folder):
+        del os.environ[SHARED]
+    if not mirror.failure and find_unsent_runs(folder):
         with Mirror(folder):
             pass
 
 
-def mirrored(*folders: Path) -> AbstractContextManager[object]:
+def mirror_unless_shared(*folders: Path) -> AbstractContextManager[object]:
     """A mirror of them, or none where a parent process follows them."""
-    return contextlib.nullcontext() if all(map(followed, folders)) else Mirror(*folders)
+    return contextlib.nullcontext() if all(map(has_shared_mirror, folders)) else Mirror(*folders)
 
 
-def followed(folder: Path) -> bool:
+def has_shared_mirror(folder: Path) -> bool:
     """Whether a parent process sends the runs in or below `folder`."""
-    return (above := os.environ.get(FOLLOWED)) is not None and folder.resolve().is_relative_to(above)
+    return (above := os.environ.get(SHARED)) is not None and folder.resolve().is_relative_to(above)
 
 
 def _described(folders: Iterable[Path], since: float) -> list[Path]:
@@ -118,7 +118,7 @@ def _described(folders: Iterable[Path], since: float) -> list[Path]:
     return [file.parent for file in found if file.stat().st_mtime >= since]
 
 
-def behind(folder: Path) -> list[Path]:
+def find_unsent_runs(folder: Path) -> list[Path]:
     """Runs below `folder` of whose lines some are still to be sent; looks at notes and sizes alone."""
 
     def waits(run: Path) -> bool:
@@ -127,14 +127,14 @@ def behind(folder: Path) -> list[Path]:
         sizes = {file.name: file.stat().st_size for file in run.glob("*.log")}
         return not known.get("deleted") and any(known["offsets"].get(name, 0) != sizes[name] for name in sizes)
 
-    return [file.parent for file in files(RUN, folder) if waits(file.parent)]
+    return [file.parent for file in find_files(RUN, folder) if waits(file.parent)]
 
 
-def audit(folder: Path, address: str | None = None) -> tuple[int, int, int]:
+def audit_metrics(folder: Path, address: str | None = None) -> tuple[int, int, int]:
     """(points in the journals of all runs below `folder`, how many the tracker lacks, how many it has too often)."""
-    client = server.client(address or server.uri())
+    client = server.make_client(address or server.tracking_uri())
     points = lost = doubled = 0
-    for file in files(RUN, folder):
+    for file in find_files(RUN, folder):
         run = json.loads((file.parent / NOTE).read_text())["run"]
         records = [record for log in file.parent.glob("*.log") for record in Tail(log).new()]
         wanted = {(m.key, m.step, m.value, m.timestamp) for record in records for m in _metrics(record)}
@@ -157,12 +157,12 @@ class _Run:
         self.note = folder / NOTE
         self.facts: dict[str, Any] = json.loads((folder / RUN).read_text())
         known = json.loads(self.note.read_text()) if self.note.is_file() else {}
-        same = known.get("uri") == server.shown(uri) and known.get("id") == self.facts["id"]
+        same = known.get("uri") == server.hide_credentials(uri) and known.get("id") == self.facts["id"]
         self.known: dict[str, Any] = known if same else self.fresh()
 
     def fresh(self) -> dict[str, Any]:
         """The note of a run of which nothing was sent."""
-        return {"uri": server.shown(self.uri), "id": self.facts["id"], "offsets": {}, "models": []}
+        return {"uri": server.hide_credentials(self.uri), "id": self.facts["id"], "offsets": {}, "models": []}
 
     def send(self) -> int:
         tails = {file.name: Tail(file, self.known["offsets"].get(file.name, 0)) for file in self.folder.glob("*.log")}
@@ -216,14 +216,14 @@ class _Run:
         if gone:
             self.known["deleted"] = True
             self.remember()
-            place = server.shown(self.uri)
+            place = server.hide_credentials(self.uri)
             log.warning("%s: deleted at %s: no more of it is sent (all, again: rm %s)", self.folder, place, self.note)
         return gone
 
     def identify(self) -> str:
         """The MLflow run's id: noted, or found by our id, or made now (after its parent's)."""
         if "run" not in self.known:
-            owner = server.experiment(self.client, self.facts["experiment"], self.uri)
+            owner = server.get_or_create_experiment(self.client, self.facts["experiment"], self.uri)
             tags = {"trainyard.id": self.facts["id"]} | self.facts["tags"]
             if self.facts["parent"]:
                 parent = (self.folder / self.facts["parent"]).resolve()
@@ -274,7 +274,7 @@ class _Run:
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run, metrics=metrics[start : start + BATCH])
         if any(record.kind == "text" for record in records):
-            told = [r.payload["text"] for r in read(self.folder / STAGE_LOG) if r.kind == "text"]
+            told = [r.payload["text"] for r in read_records(self.folder / STAGE_LOG) if r.kind == "text"]
             self.client.log_text(run, "\n".join(told) + "\n", "log.txt")
         for record in records:
             given = record.payload
@@ -319,7 +319,7 @@ class _Run:
 
     def logged(self, run: str, digest: str) -> Any | None:
         """The model of this run with these bytes, if it was logged to the end; what was begun and left is removed."""
-        owner = server.experiment(self.client, self.facts["experiment"], self.uri)
+        owner = server.get_or_create_experiment(self.client, self.facts["experiment"], self.uri)
         found = self.client.search_logged_models([owner], f"source_run_id = '{run}' AND tags.digest = '{digest}'")
         whole = [model for model in found if model.status == "READY"]
         for left in [model for model in found if model not in whole[:1]]:

@@ -13,13 +13,13 @@ PARENT = "mlflow.parentRunId"
 ALONE = "all fits"  # a page of runs that are below no pipeline
 
 
-def links(experiment: str, base: str, families: Iterable[str] = ()) -> dict[str, str]:
+def find_pages(experiment: str, base: str, families: Iterable[str] = ()) -> dict[str, str]:
     """Title -> address of MLflow pages at `base` that open on the runs (its front page shows another view).
 
     families: further experiments, whose fits stand alone; their titles begin with their name. Those without a fit are
     left out.
     """
-    client = server.client(server.uri())
+    client = server.make_client(server.tracking_uri())
     found = _pages(client, experiment, base) or {"MLflow": base}
     for family in families:
         pages = _pages(client, family, base)

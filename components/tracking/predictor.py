@@ -20,7 +20,7 @@ class Predictor(PythonModel):
     _skip_type_hint_validation = True  # the signature says what fits; MLflow knows no hint for arrays by column
 
     def load_context(self, context: Any) -> None:
-        self.task, self.state = exported.read(context.artifacts["model"])
+        self.task, self.state = exported.read_model(context.artifacts["model"])
         for module in self.state.modules.values():
             module.eval()
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from .. import network
-from ..errors import Later, Refusal, first_line
+from ..errors import Refusal, TryLater, first_line
 from . import server
 
 ALIAS = "champion"
@@ -44,7 +44,7 @@ class Origin:
     metrics: dict[str, float]  # of its pipeline
 
 
-def named(params: dict[str, Any]) -> str:
+def model_name(params: dict[str, Any]) -> str:
     """The model's name (and its experiment's) in the content of params.yaml."""
     name = params.get("name")
     if not isinstance(name, str) or not name:
@@ -56,11 +56,13 @@ class Registry:
     """The versions of the model `name` at the tracker that `tracker.uri` names."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.uri = name, server.uri()
-        if self.uri.startswith("http") and not network.answers(network.of(self.uri), PATIENCE):
-            raise Later(f"the tracker {server.shown(self.uri)} does not answer; the champion stays as it is")
+        self.name, self.uri = name, server.tracking_uri()
+        if self.uri.startswith("http") and not network.accepts_connections(network.host_and_port(self.uri), PATIENCE):
+            raise TryLater(
+                f"the tracker {server.hide_credentials(self.uri)} does not answer; the champion stays as it is"
+            )
         with self._asked():
-            self.client = server.client(self.uri)
+            self.client = server.make_client(self.uri)
 
     def champion(self) -> Version | None:
         """The version behind the alias; None where there is no such model or alias yet."""
@@ -102,11 +104,11 @@ class Registry:
         scores = {name: value for name, value in above.data.metrics.items() if not name.startswith("system/")}
         return Origin(above.data.params, run.data.tags, inputs, scores)
 
-    def holding(self, digest: str) -> Version | None:
+    def find_by_digest(self, digest: str) -> Version | None:
         """The first version that was registered with these bytes."""
         return next((one for one in self.versions() if one.digest == digest), None)
 
-    def crown(self, version: Version) -> None:
+    def set_champion(self, version: Version) -> None:
         """Moves the alias: one transaction of the tracker's."""
         with self._asked():
             self.client.set_registered_model_alias(self.name, ALIAS, version.number)
@@ -138,10 +140,14 @@ class Registry:
     def _asked(self) -> Iterator[None]:
         try:
             yield
-        except (Refusal, Later):
+        except (Refusal, TryLater):
             raise
         except Exception as error:  # MLflow's, of the network, of a database
             reason = first_line(error)
             if getattr(error, "error_code", None) in FORBIDDEN:
-                raise Refusal(f"the tracker {server.shown(self.uri)} refuses: {reason}; check the account") from None
-            raise Later(f"the tracker {server.shown(self.uri)}: {reason}; the champion stays as it is") from None
+                raise Refusal(
+                    f"the tracker {server.hide_credentials(self.uri)} refuses: {reason}; check the account"
+                ) from None
+            raise TryLater(
+                f"the tracker {server.hide_credentials(self.uri)}: {reason}; the champion stays as it is"
+            ) from None

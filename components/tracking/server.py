@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import network
-from ..workspace import home
+from ..workspace import repository_root
 
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we try again ourselves
@@ -25,16 +25,16 @@ CREDENTIALS = re.compile(rf"(\w+://)(?!{PLAIN})(\S*)@")  # up to the last @: a p
 NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"  # five processes more, which judge language models' answers
 
 
-def uri() -> str:
+def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a SQLite file in the repository; refuses a server's address without a host.
 
     A user and password in the address move to MLFLOW_TRACKING_USERNAME and _PASSWORD: addresses are noted and shown.
     """
-    given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
+    given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root()}/mlflow.db"
     if not given.startswith("http"):
         return given
-    bare = shown(given)
-    network.of(bare)
+    bare = hide_credentials(given)
+    network.host_and_port(bare)
     if found := CREDENTIALS.match(given):
         user, _, password = found[2].partition(":")
         os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
@@ -62,7 +62,7 @@ def server_command(
     return [*command, *(["--app-name=basic-auth"] if passwords else [])]
 
 
-def client(uri: str) -> Any:
+def make_client(uri: str) -> Any:
     """MLflow's client of the tracker at `uri`, which gives up soon: who calls tries again."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -73,7 +73,7 @@ def client(uri: str) -> Any:
     return MlflowClient(uri)
 
 
-def answers(at: Any) -> bool:
+def is_available(at: Any) -> bool:
     """Whether the tracker answers its client `at`, with anything but an error."""
     try:
         at.search_experiments(max_results=1)
@@ -82,12 +82,12 @@ def answers(at: Any) -> bool:
     return True
 
 
-def experiment(at: Any, name: str, uri: str) -> str:
+def get_or_create_experiment(at: Any, name: str, uri: str) -> str:
     """The experiment's id, made or brought back from the bin if need be; another process may be quicker."""
     from mlflow.exceptions import MlflowException
 
     local = not uri.startswith("http")
-    place = f"file://{home()}/mlartifacts/{urllib.parse.quote(name)}" if local else None
+    place = f"file://{repository_root()}/mlartifacts/{urllib.parse.quote(name)}" if local else None
     found = at.get_experiment_by_name(name)
     if found is None:
         try:
@@ -101,6 +101,6 @@ def experiment(at: Any, name: str, uri: str) -> str:
     return str(found.experiment_id)
 
 
-def shown(text: str) -> str:
+def hide_credentials(text: str) -> str:
     """A tracker's address, or words that hold one, without user and password."""
     return CREDENTIALS.sub(r"\1", text)

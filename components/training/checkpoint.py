@@ -23,14 +23,16 @@ from torch import Tensor
 from ..errors import Refusal
 from .task import State
 
-KEPT = 2
+MAX_CHECKPOINTS = 2
 log = logging.getLogger(__name__)
 
 
-def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str, Tensor] | None = None) -> Path:
+def write_checkpoint(
+    folder: Path, state: State, progress: dict[str, Any], extra: dict[str, Tensor] | None = None
+) -> Path:
     """Writes `checkpoint-STEP` below `folder`, then removes all but the newest two."""
-    tensors, scalars = pack(state)
-    blob = save(tensors | {f"extra/{name}": value for name, value in distinct(extra or {}).items()})
+    tensors, scalars = pack_state(state)
+    blob = save(tensors | {f"extra/{name}": value for name, value in serializable_tensors(extra or {}).items()})
     record = {
         "step": state.step,
         "scalars": scalars,
@@ -54,16 +56,19 @@ def write(folder: Path, state: State, progress: dict[str, Any], extra: dict[str,
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
     _sync_folder(folder)
-    for old in found(folder)[KEPT:]:
+    for old in list_checkpoints(folder)[MAX_CHECKPOINTS:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def room(folder: Path, state: State) -> None:
+def check_free_space(folder: Path, state: State) -> None:
     """Refuses to begin where the disk has no room for the checkpoints of `state` (before its optimisers have slots)."""
-    tensors, slots = weights(state), 2 if state.optimizers else 0  # Adam's; two checkpoints are kept, one is written
+    tensors, slots = (
+        module_tensors(state),
+        2 if state.optimizers else 0,
+    )  # Adam's; two checkpoints are kept, one is written
     folder.mkdir(parents=True, exist_ok=True)
-    need = (KEPT + 1) * (1 + slots) * sum(value.nbytes for value in tensors.values())
+    need = (MAX_CHECKPOINTS + 1) * (1 + slots) * sum(value.nbytes for value in tensors.values())
     free = shutil.disk_usage(folder).free
     if free < need:
         raise Refusal(
@@ -72,22 +77,22 @@ def room(folder: Path, state: State) -> None:
         )
 
 
-def found(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     return sorted(folder.glob("checkpoint-*"), reverse=True)
 
 
-def latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """(tensors, record) of the newest whole checkpoint; damaged ones are passed over with a warning."""
-    for path in found(folder):
+    for path in list_checkpoints(folder):
         try:
-            return read(path)
+            return read_checkpoint(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged (%s): using the checkpoint before it", path, error)
     return None
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Raises ValueError or OSError unless both files are whole."""
     sealed = json.loads((path / "state.json").read_bytes())
     text = json.dumps(sealed["record"], sort_keys=True)
@@ -102,9 +107,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 # ------------------------------------------------------------------------------------------------ State <-> tensors
 
 
-def pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_state(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Every tensor of `state` by a path-like name, and the optimisers' scalars as JSON."""
-    tensors, scalars = weights(state), {}
+    tensors, scalars = module_tensors(state), {}
     for name, optimizer in state.optimizers.items():
         saved = optimizer.state_dict()
         scalars[name] = {"groups": saved["param_groups"], "state": {}}
@@ -116,19 +121,19 @@ def pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
                     scalars[name]["state"].setdefault(str(index), {})[slot] = value
     tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
     tensors |= {f"carry/{index}/{name}": t for index, kept in state.carry.items() for name, t in kept.items()}
-    return distinct(tensors), scalars
+    return serializable_tensors(tensors), scalars
 
 
-def unpack(
+def unpack_state(
     state: State, tensors: dict[str, Tensor], record: dict[str, Any], device: torch.device | None = None
 ) -> None:
     """Fills a freshly set-up `state` in place; memory formats and devices are kept."""
-    put(state, tensors)
+    load_modules(state, tensors)
     for name, optimizer in state.optimizers.items():
         saved = record["scalars"][name]
         slots: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in saved["state"].items()}
         moved = [p for group in optimizer.param_groups for p in group["params"]]
-        for key, value in below(tensors, f"optimizers/{name}/").items():
+        for key, value in select_prefix(tensors, f"optimizers/{name}/").items():
             index, slot = key.split("/")
             like = moved[int(index)]
             if value.shape == like.shape:
@@ -139,15 +144,15 @@ def unpack(
             for group in saved["groups"]
         ]
         optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    state.tables = {name: t.numpy() for name, t in below(tensors, "tables/").items()}
+    state.tables = {name: t.numpy() for name, t in select_prefix(tensors, "tables/").items()}
     state.carry = {}
-    for key, value in below(tensors, "carry/").items():
+    for key, value in select_prefix(tensors, "carry/").items():
         index, name = key.split("/")
         state.carry.setdefault(int(index), {})[name] = value.to(device or "cpu")
     state.step = record["step"]
 
 
-def weights(state: State) -> dict[str, Tensor]:
+def module_tensors(state: State) -> dict[str, Tensor]:
     """Parameters and buffers of all modules and their averages: `modules/net/head.weight`, on the host."""
     kinds = (("modules", state.modules), ("averages", state.averages))
     return {
@@ -158,14 +163,14 @@ def weights(state: State) -> dict[str, Tensor]:
     }
 
 
-def put(state: State, tensors: dict[str, Tensor]) -> None:
+def load_modules(state: State, tensors: dict[str, Tensor]) -> None:
     """Copies what `weights` gave back into the modules."""
     for kind, modules in (("modules", state.modules), ("averages", state.averages)):
         for name, module in modules.items():
-            module.load_state_dict(below(tensors, f"{kind}/{name}/"))
+            module.load_state_dict(select_prefix(tensors, f"{kind}/{name}/"))
 
 
-def distinct(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def serializable_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous, on the host, and no two in one memory (tied weights): as safetensors wants them."""
     seen: set[int] = set()
     apart = {}
@@ -177,7 +182,7 @@ def distinct(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def select_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 

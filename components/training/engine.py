@@ -33,8 +33,8 @@ from .peers import Peers
 from .task import Batch, Spec, State, Task
 from .update import Update
 
-DIVERGED = "diverged.json"  # in a run's folder: the batch whose loss was no number
-SHOWN = 6  # rows of it that the refusal names
+DIVERGED_FILE = "diverged.json"  # in a run's folder: the batch whose loss was no number
+ROWS_SHOWN = 6  # rows of it that the refusal names
 
 
 @dataclass
@@ -92,7 +92,7 @@ def fit(
     update = Update(state, peers, seed=seed, shards=shards, **options)
     meter = Meter(task.monitor, best, patience, NoiseScale(batch, shards) if noise_scale else None)
     if folder is not None and peers.rank == 0:
-        checkpoint.room(folder, state)
+        checkpoint.check_free_space(folder, state)
     journal = _resume(state, meter, folder, peers)
     total, factor, saved = epochs * walk.steps_per_epoch, schedule or constant, time.monotonic()
     _train_mode(state)
@@ -125,7 +125,7 @@ def fit(
             _train_mode(state)
         if ends_epoch or state.step % log_every == 0:
             late = time.monotonic() - saved > checkpoint_seconds
-            due, stop = peers.broadcast((late or asked(folder, SAVE), asked(folder, STOP)))
+            due, stop = peers.broadcast((late or is_requested(folder, SAVE), is_requested(folder, STOP)))
             if due or stop:
                 _save(folder, peers, state, update.mine, meter, journal)
                 saved = time.monotonic()
@@ -159,36 +159,38 @@ def evaluate(
         peers, feed, batch, lambda part: {name: v.cpu().numpy() for name, v in task.predict(view, part).items()}
     )
     predictions = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return task.score(predictions, targets(task, feed)), predictions
+    return task.score(predictions, target_columns(task, feed)), predictions
 
 
-def targets(task: Task, feed: Feed) -> dict[str, Any]:
+def target_columns(task: Task, feed: Feed) -> dict[str, Any]:
     """The columns that the task's scores and pictures need, of all rows."""
     return {name: feed.column(name) for name in task.targets}
 
 
-def pictures(task: Task, state: State, predictions: dict[str, np.ndarray], feed: Feed, folder: Path) -> list[Path]:
+def draw_pictures(task: Task, state: State, predictions: dict[str, np.ndarray], feed: Feed, folder: Path) -> list[Path]:
     """Draws an evaluation's pictures and samples of text into `folder`: the files written."""
     from ..drawings import figures
 
     files = []
-    for name, drawn in task.draw(state, predictions, targets(task, feed)).items():
+    for name, drawn in task.draw(state, predictions, target_columns(task, feed)).items():
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(drawn, str):
             files.append(folder / f"{name}.txt")
             files[-1].write_text(drawn, encoding="utf-8")
         else:
-            files.append(figures.save(drawn, folder / f"{name}.png"))
+            files.append(figures.save_figure(drawn, folder / f"{name}.png"))
     return files
 
 
-def asked(folder: Path | None, what: str) -> bool:
+def is_requested(folder: Path | None, what: str) -> bool:
     """Whether the run in `folder`, or the stage above it, was asked to STOP or to SAVE (since its last checkpoint)."""
     if folder is None:
         return False
     files = [file for file in (folder / what, folder.parent / what) if file.exists()]
     if what == SAVE and files:
-        saved = [path.stat().st_mtime for path in checkpoint.found(folder)]  # a damaged one may have the last number
+        saved = [
+            path.stat().st_mtime for path in checkpoint.list_checkpoints(folder)
+        ]  # a damaged one may have the last number
         return max(file.stat().st_mtime for file in files) > max(saved, default=0.0)
     return bool(files)
 
@@ -277,15 +279,15 @@ def _log(
 
 def _located(diverged: Diverged, rows: np.ndarray, folder: Path | None, peers: Peers) -> Diverged:
     """Where the loss went wrong, in one line: step, rows [B] of the batch, the checkpoint before it."""
-    some = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
+    some = ", ".join(map(str, rows[:ROWS_SHOWN])) + (", ..." if len(rows) > ROWS_SHOWN else "")
     before = "no checkpoint before it"
     if folder is not None:
-        kept = checkpoint.found(folder)
+        kept = checkpoint.list_checkpoints(folder)
         before = f"the checkpoint before it is {kept[0]}" if kept else before
-        if len(rows) > SHOWN:
-            some += f" (all {len(rows)} in {folder / DIVERGED})"
+        if len(rows) > ROWS_SHOWN:
+            some += f" (all {len(rows)} in {folder / DIVERGED_FILE})"
         if peers.rank == 0:
-            write_json(folder / DIVERGED, {"step": diverged.step, "rows": rows.tolist()})
+            write_json(folder / DIVERGED_FILE, {"step": diverged.step, "rows": rows.tolist()})
     told = (
         f"step {diverged.step}: {diverged} on training rows {some}; {before}; lower the learning rate or set fit.clip"
     )
@@ -306,11 +308,11 @@ def _resume(state: State, meter: Meter, folder: Path | None, peers: Peers) -> Jo
     """Loads the newest whole checkpoint (read by rank 0 for all) and opens rank 0's journal at its position."""
     if folder is None:
         return None
-    loaded = peers.broadcast(checkpoint.latest(folder) if peers.rank == 0 else None)
+    loaded = peers.broadcast(checkpoint.load_latest(folder) if peers.rank == 0 else None)
     if loaded is not None:
         tensors, record = loaded
-        checkpoint.unpack(state, tensors, record, peers.device)
-        meter.load(record["progress"], checkpoint.below(tensors, "extra/"), peers.device)
+        checkpoint.unpack_state(state, tensors, record, peers.device)
+        meter.load(record["progress"], checkpoint.select_prefix(tensors, "extra/"), peers.device)
     return Journal(folder / "journal.log", position=meter.position) if peers.rank == 0 else None
 
 
@@ -331,7 +333,7 @@ def _draw(
     """An evaluation's pictures, by rank 0, under the step's number; a run that goes on draws the same ones again."""
     if folder is None or journal is None:
         return
-    for file in pictures(task, state, predictions, feed, folder / "pictures"):
+    for file in draw_pictures(task, state, predictions, feed, folder / "pictures"):
         kept = file.with_stem(f"{file.stem}-{state.step:06d}")
         file.replace(kept)
         journal.write("artifact", path=str(kept.resolve()), folder="pictures")
@@ -350,4 +352,4 @@ def _save(
     if journal is not None:
         journal.sync()
         meter.position = journal.position
-    checkpoint.write(folder, replace(state, carry=carry), meter.save(), meter.best_weights)
+    checkpoint.write_checkpoint(folder, replace(state, carry=carry), meter.save(), meter.best_weights)

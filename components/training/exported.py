@@ -15,18 +15,18 @@ from ..recipes import recipe
 from . import checkpoint
 from .task import Spec, State, Task
 
-ORIGINS = ("start", "weights")  # arguments that name where weights came from: they are in the file now
-WEIGHTS, RECORD = "weights.safetensors", "model.json"
+ORIGIN_ARGUMENTS = ("start", "weights")  # arguments that name where weights came from: they are in the file now
+WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "model.json"
 
 
-def write(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) -> None:
+def write_model(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) -> None:
     """Writes `state` (moving averages in place of the modules that have one) and the recipe's section `task`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     modules = state.modules | state.averages
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     record = {
-        "task": {key: value for key, value in task.items() if key not in ORIGINS},
+        "task": {key: value for key, value in task.items() if key not in ORIGIN_ARGUMENTS},
         "columns": spec.columns,
         "classes": spec.classes,
         "statistics": spec.statistics,
@@ -34,31 +34,34 @@ def write(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) ->
         "parameters": sum(p.numel() for module in state.modules.values() for p in module.parameters()),
     }
     tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
-    save_file(checkpoint.distinct(tensors), folder / WEIGHTS)
-    write_json(folder / RECORD, record)
+    save_file(checkpoint.serializable_tensors(tensors), folder / WEIGHTS_FILE)
+    write_json(folder / RECORD_FILE, record)
 
 
-def read(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:
+def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:
     """The task and its state, ready to predict on `device`."""
     folder, record = Path(folder), _record(folder)
     task: Task = recipe.build(record["task"])
     columns = {name: tuple(shape) for name, shape in record["columns"].items()}
     state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"]))
-    weights = load_file(folder / WEIGHTS)
+    weights = load_file(folder / WEIGHTS_FILE)
     for name, module in state.modules.items():
-        module.load_state_dict(checkpoint.below(weights, f"{name}."))
+        module.load_state_dict(checkpoint.select_prefix(weights, f"{name}."))
         module.to(device or torch.device("cpu"), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    state.tables, state.step = {n: t.numpy() for n, t in checkpoint.below(weights, "tables/").items()}, record["step"]
+    state.tables, state.step = (
+        {n: t.numpy() for n, t in checkpoint.select_prefix(weights, "tables/").items()},
+        record["step"],
+    )
     return task, state
 
 
-def classes(folder: str | Path) -> list[str]:
+def class_names(folder: str | Path) -> list[str]:
     """The names of the classes it was trained to tell apart."""
     return list(_record(folder)["classes"])
 
 
 def _record(folder: str | Path) -> dict[str, Any]:
-    file = Path(folder) / RECORD
+    file = Path(folder) / RECORD_FILE
     if not file.is_file():
         raise Refusal(f"{folder}: holds no exported model; run the stage that writes it (dvc repro)")
     record: dict[str, Any] = json.loads(file.read_text())

@@ -122,7 +122,7 @@ class Meter:
             self.best, self.waited = scores, 0
             if self.keep_best:
                 tables = {f"tables/{key}": torch.from_numpy(table) for key, table in state.tables.items()}
-                kept = checkpoint.weights(state) | tables
+                kept = checkpoint.module_tensors(state) | tables
                 self.best_weights = {key: value.clone() for key, value in kept.items()}
         else:
             self.waited += 1
@@ -137,8 +137,8 @@ class Meter:
 
     def restore_best(self, state: State) -> None:
         if self.best_weights:
-            checkpoint.put(state, self.best_weights)
-            state.tables = {key: t.numpy() for key, t in checkpoint.below(self.best_weights, "tables/").items()}
+            checkpoint.load_modules(state, self.best_weights)
+            state.tables = {key: t.numpy() for key, t in checkpoint.select_prefix(self.best_weights, "tables/").items()}
             self.scores, self.best_weights = self.best, {}
 
     def save(self) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from ..network import free_port
 from . import shared_memory
 from .shared_memory import SharedMemory
 
-PATIENCE = timedelta(seconds=shared_memory.PATIENCE)
-FOREVER = timedelta(days=365)  # for one whose neighbours have more to do; a neighbour that dies ends the wait
+TIMEOUT = timedelta(seconds=shared_memory.TIMEOUT_SECONDS)
+BARRIER_TIMEOUT = timedelta(days=365)  # for one whose neighbours have more to do; a neighbour that dies ends the wait
 
 
 @dataclass
@@ -80,13 +80,13 @@ class Peers:
         return self.memory if self.shares else None
 
     @contextmanager
-    def apart(self) -> Iterator[Peers]:
+    def independent(self) -> Iterator[Peers]:
         """Each worker goes its own way, as if it were alone; at the end, or stopped, it waits for the others."""
         alone = Peers(device=self.device)
         if self.size == 1:
             yield alone
             return
-        group: Any = dist.new_group(backend="gloo", timeout=FOREVER)
+        group: Any = dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT)
         try:
             yield alone
         except Stopped:  # the others are asked to stop, too, and must have time to save
@@ -95,7 +95,7 @@ class Peers:
         dist.barrier(group)
 
 
-def join(rank: int, size: int, address: str, port: int, device: torch.device) -> Peers:
+def join_group(rank: int, size: int, address: str, port: int, device: torch.device) -> Peers:
     """Enters the process group (NCCL between GPUs, gloo else) and returns this worker's view of it."""
     if size > 1:
         if device.type == "cuda":
@@ -105,17 +105,17 @@ def join(rank: int, size: int, address: str, port: int, device: torch.device) ->
             init_method=f"tcp://{address}:{port}",
             rank=rank,
             world_size=size,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     return Peers(rank, size, device)
 
 
-def leave() -> None:
+def leave_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def lost(error: BaseException) -> bool:
+def is_peer_loss(error: BaseException) -> bool:
     """Whether an exchange failed because another worker is gone (rather than by a mistake of our own)."""
     told = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
     return isinstance(error, dist.DistError) or (
@@ -123,7 +123,7 @@ def lost(error: BaseException) -> bool:
     )
 
 
-def fork(function: Callable[..., Any], size: int, *arguments: Any, threads: int = 1) -> None:
+def fork_workers(function: Callable[..., Any], size: int, *arguments: Any, threads: int = 1) -> None:
     """Runs `function(peers, *arguments)` in `size` forked gloo workers: 0.1 s to the first step, no cluster."""
     torch.multiprocessing.start_processes(
         _forked, args=(function, size, free_port(), threads, arguments), nprocs=size, start_method="fork"
@@ -134,6 +134,6 @@ def _forked(rank: int, function: Callable, size: int, port: int, threads: int, a
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(threads)
     try:
-        function(join(rank, size, "127.0.0.1", port, torch.device("cpu")), *arguments)
+        function(join_group(rank, size, "127.0.0.1", port, torch.device("cpu")), *arguments)
     finally:
-        leave()
+        leave_group()

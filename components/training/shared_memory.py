@@ -23,10 +23,10 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .peers import Peers
 
-LINE = 64  # bytes: a counter has a processor's cache line to itself
-SPIN, DOZE = 0.001, 0.05  # seconds of waiting until it lets others run, and until it sleeps
-PATIENCE = 600.0  # seconds
-BOOT = Path("/proc/sys/kernel/random/boot_id")
+CACHE_LINE = 64  # bytes: a counter has a processor's cache line to itself
+SPIN_SECONDS, YIELD_SECONDS = 0.001, 0.05  # seconds of waiting until it lets others run, and until it sleeps
+TIMEOUT_SECONDS = 600.0  # seconds
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SharedMemory:
@@ -39,10 +39,10 @@ class SharedMemory:
 
     def __init__(self, memory: mmap.mmap, rank: int, processes: list[int]) -> None:
         size = len(processes)
-        head = LINE * (1 + size)
+        head = CACHE_LINE * (1 + size)
         self.rank, self.size, self.room = rank, size, (len(memory) - head) // (2 * size)
         self.halves = torch.frombuffer(memory, dtype=torch.uint8, offset=head).view(2, size, self.room)
-        self.counters, self.places = memoryview(memory).cast("q"), range(LINE // 8, head // 8, LINE // 8)
+        self.counters, self.places = memoryview(memory).cast("q"), range(CACHE_LINE // 8, head // 8, CACHE_LINE // 8)
         self.exchanges = 0
         self.others = select.poll()
         for process in processes:
@@ -78,16 +78,16 @@ class SharedMemory:
         for place in self.places:
             while self.counters[place] < self.exchanges:
                 waited = time.monotonic() - began
-                if waited > SPIN:
+                if waited > SPIN_SECONDS:
                     self._sleep(waited)
 
     def _sleep(self, waited: float) -> None:
-        if waited < DOZE:
+        if waited < YIELD_SECONDS:
             return time.sleep(0)
         if self.others.poll(1):  # ms; it wakes when one ends
             raise dist.DistError("another worker's process is gone: connection closed by peer")
-        if waited > PATIENCE:
-            raise dist.DistError(f"another worker did not come within {PATIENCE:.0f} s")
+        if waited > TIMEOUT_SECONDS:
+            raise dist.DistError(f"another worker did not come within {TIMEOUT_SECONDS:.0f} s")
         return None
 
 
@@ -96,19 +96,21 @@ def between(peers: Peers, room: int) -> SharedMemory | None:
 
     Rank 0 makes a file in memory, which the others open by its process: nothing is left of it, whoever is killed.
     """
-    processes = peers.gather((BOOT.read_text(), os.getpid()) if able() else None)
+    processes = peers.gather((BOOT_ID.read_text(), os.getpid()) if is_supported() else None)
     if len({process and process[0] for process in processes}) > 1 or processes[0] is None:
         return None
-    room = -(-room // LINE) * LINE
-    length = LINE * (1 + peers.size) + 2 * peers.size * room
-    made, token = -1, os.urandom(LINE)
+    room = -(-room // CACHE_LINE) * CACHE_LINE
+    length = CACHE_LINE * (1 + peers.size) + 2 * peers.size * room
+    made, token = -1, os.urandom(CACHE_LINE)
     if peers.rank == 0:
         made = os.memfd_create("trainyard")
         os.truncate(made, length)
         os.pwrite(made, token, 0)
     file, token = peers.broadcast((made, token))
     memory = _opened(processes[0][1], file, length)
-    ours = memory is not None and memory[:LINE] == token  # in another container a process of that number is another
+    ours = (
+        memory is not None and memory[:CACHE_LINE] == token
+    )  # in another container a process of that number is another
     everybody = all(peers.gather(ours))
     if made >= 0:
         os.close(made)
@@ -117,8 +119,8 @@ def between(peers: Peers, room: int) -> SharedMemory | None:
     return SharedMemory(memory, peers.rank, [process for _, process in processes])
 
 
-def able() -> bool:
-    return sys.platform == "linux" and platform.machine() == "x86_64" and BOOT.is_file()
+def is_supported() -> bool:
+    return sys.platform == "linux" and platform.machine() == "x86_64" and BOOT_ID.is_file()
 
 
 def _opened(process: int, file: int, length: int) -> mmap.mmap | None:

@@ -25,7 +25,9 @@ from .peers import Peers
 from .task import Batch, Loss, Shard, State
 
 Vector = list[Tensor]
-ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words, of any batch normalisation
+ONE_VALUE_PER_CHANNEL = (
+    "Expected more than 1 value per channel when training"  # torch's words, of any batch normalisation
+)
 
 
 def owned(shards: int, size: int, rank: int) -> range:
@@ -33,7 +35,7 @@ def owned(shards: int, size: int, rank: int) -> range:
     return range(shards * rank // size, shards * (rank + 1) // size)
 
 
-def stream(seed: int, step: int, shard: int, draw: int = 0) -> int:
+def stream_seed(seed: int, step: int, shard: int, draw: int = 0) -> int:
     """A 63-bit seed, a pure function of (seed, step, shard, draw)."""
     key = f"{seed}/{step}/{shard}/{draw}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
@@ -175,7 +177,7 @@ class Update:
     # -------------------------------------------------------------------------------------- one shard
 
     def _shard(self, index: int, batch: Batch, draw: int) -> Shard:
-        key = stream(self.seed, self.state.step, index, draw)
+        key = stream_seed(self.seed, self.state.step, index, draw)
         for generator in self.streams:
             generator.manual_seed(key)
         return Shard(batch, self.generator.manual_seed(key + 1), index, dict(self.state.carry.get(index, {})))
@@ -197,14 +199,14 @@ class Update:
                     self.state.carry[index] = shard.carry
                 return values
             except ValueError as error:
-                if ONE_VALUE not in str(error):
+                if ONE_VALUE_PER_CHANNEL not in str(error):
                     raise
                 remedy = "raise fit.batch, or lower fit.shards"
                 if parts > 1 and _rows(batch) > 1:
                     remedy = f"a microbatch, of {parts} a shard, has one example: lower fit.accumulate or add memory"
-                raise Refusal(f"fit: {ONE_VALUE} (batch normalisation); {remedy}") from None
+                raise Refusal(f"fit: {ONE_VALUE_PER_CHANNEL} (batch normalisation); {remedy}") from None
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or parts >= _rows(batch):
+                if not is_out_of_memory(error) or parts >= _rows(batch):
                     raise
             parts = self.learned[key] = min(2 * parts, _rows(batch))  # the error, and what it held, is gone by here
             if self.peers.device.type == "cuda":
@@ -331,7 +333,7 @@ def _rows(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """On any device: torch says it in several ways."""
     texts = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

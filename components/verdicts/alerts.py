@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import Refusal, closest, first_line
+from ..errors import Refusal, first_line, suggest_name
 from ..recipes.ranges import Positive
 
 OUTCOMES = ("promoted", "kept", "refused", "failed", "rolled back")
@@ -32,7 +32,9 @@ class Alerts:
     def __post_init__(self) -> None:
         for outcome in self.when:
             if outcome not in OUTCOMES:
-                raise Refusal(f"when: no outcome '{outcome}'{closest(outcome, OUTCOMES)}; any of {', '.join(OUTCOMES)}")
+                raise Refusal(
+                    f"when: no outcome '{outcome}'{suggest_name(outcome, OUTCOMES)}; any of {', '.join(OUTCOMES)}"
+                )
         if self.command == []:
             raise Refusal("command: names no program; give it and its arguments, or drop the line")
         try:

@@ -157,7 +157,7 @@ def _upturn(evidence: Evidence) -> list[str]:
     return [f"the validation loss was lowest, {min(curve):.3g}, after evaluation {epoch} of {len(curve)}: stop there"]
 
 
-def error(scores: Mapping[str, float], monitor: tuple[str, str]) -> float | None:
+def comparable_loss(scores: Mapping[str, float], monitor: tuple[str, str]) -> float | None:
     """What of a run's scores can be split so: its loss, or how far a share (accuracy, mAP) is from 1; else None."""
     if "loss" in scores:
         return scores["loss"]
@@ -165,7 +165,7 @@ def error(scores: Mapping[str, float], monitor: tuple[str, str]) -> float | None
     return 1 - score if monitor[1] == "max" and 0 <= score <= 1 else None
 
 
-def trivial(split: Split) -> float | None:
+def trivial_loss(split: Split) -> float | None:
     """Loss of the best constant answer to the split's labels; None where an example has no one label."""
     column = split.columns.get("label")
     if column is None or column.shape:

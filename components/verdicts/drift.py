@@ -105,7 +105,7 @@ def profile(split: Split, rank: int = 0, size: int = 1) -> Profile:
 # ------------------------------------------------------------------------------------------------ measures
 
 
-def ks(old: Counts, new: Counts) -> tuple[float, float]:
+def ks_test(old: Counts, new: Counts) -> tuple[float, float]:
     """(greatest distance of the distribution functions, its p-value)."""
     from scipy.stats import distributions
 
@@ -115,7 +115,7 @@ def ks(old: Counts, new: Counts) -> tuple[float, float]:
     return distance, float(distributions.kstwo.sf(distance, round(n * m / (n + m))))
 
 
-def psi(old: Counts, new: Counts, bins: int | None = None) -> tuple[float, float]:
+def psi_test(old: Counts, new: Counts, bins: int | None = None) -> tuple[float, float]:
     """(index, p-value), over every value by itself, or over up to `bins` bins equally full of the old ones.
 
     An empty bin counts as half an example, or the index would be infinite.
@@ -146,7 +146,7 @@ def _aligned(old: Counts, new: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarr
 # ------------------------------------------------------------------------------------------------ the checks
 
 
-def check(
+def check_data(
     limits: Limits, manifest: dict[str, Any], profile: dict[str, Counts] | None, known: dict[str, Any] | None
 ) -> list[Finding]:
     """Of prepared data: manifest, and profile of their training split; known: the champion's record, or None."""
@@ -193,9 +193,9 @@ def _drift(limits: Limits, new: dict[str, Counts] | None, old: dict[str, Counts]
     for name in [*SUMMARIES, "label"]:
         if not old.get(name) or not new.get(name):
             continue
-        measured = {"psi": psi(old[name], new[name], None if name == "label" else TENTHS)}
+        measured = {"psi": psi_test(old[name], new[name], None if name == "label" else TENTHS)}
         if name != "label":
-            measured["ks"] = ks(old[name], new[name])
+            measured["ks"] = ks_test(old[name], new[name])
         for measure, (value, p) in measured.items():
             limit = getattr(limits, measure)
             fine = value <= limit or p >= limits.chance

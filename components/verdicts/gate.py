@@ -64,7 +64,7 @@ class Verdict:
     classes: tuple[dict[str, Any], ...] = field(default=())  # {class, examples, challenger, champion, won, lost}
 
 
-def judge(
+def judge_challenger(
     gate: Gate,
     challenger: Candidate,
     champion: Candidate | None = None,

@@ -25,8 +25,8 @@ from typing import Any
 import psutil
 import yaml
 
-from components.errors import Refusal, closest
-from components.network import answers, free_port
+from components.errors import Refusal, suggest_name
+from components.network import accepts_connections, free_port
 from components.recipes import recipe
 from components.runs import journal
 from components.search.trials import RECORD
@@ -121,7 +121,7 @@ class Yard:
     def progress(self) -> float:
         """When the last step or trial was written down."""
         runs = self.folder / ".trainyard" / "runs"
-        files = [*journal.files(journal.LOG, runs), *journal.files(RECORD, runs)]
+        files = [*journal.find_files(journal.LOG, runs), *journal.find_files(RECORD, runs)]
         return max((file.stat().st_mtime for file in files), default=0.0)
 
     def kill(self, kind: str, chance: random.Random) -> bool:
@@ -147,7 +147,9 @@ class Yard:
 def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = False) -> int:
     """Exit code 1 unless all bytes are equal and no point is lost or doubled."""
     if unknown := set(victims) - set(VICTIMS):
-        raise Refusal(f"chaos: no victim '{min(unknown)}'{closest(min(unknown), VICTIMS)}; any of {', '.join(VICTIMS)}")
+        raise Refusal(
+            f"chaos: no victim '{min(unknown)}'{suggest_name(min(unknown), VICTIMS)}; any of {', '.join(VICTIMS)}"
+        )
     if here and run.anything_to_do([]):
         raise Refusal("chaos --here: the results of params.yaml are not here; `trainyard run` makes them")
     folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-chaos-")), random.Random(seed)
@@ -156,15 +158,17 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = Fal
     done: list[Kill] = []
     torn: list[float] = []
     try:
-        calm, wanted = (None, digest(ROOT)) if here else left_alone(Yard(clone(folder / "calm", changes)))
+        calm, wanted = (
+            (None, digest_results(ROOT)) if here else run_undisturbed(Yard(clone_repository(folder / "calm", changes)))
+        )
         while len(done) < kills:
-            yards.append(Yard(clone(folder / f"torn-{len(yards) + 1}", changes)))
+            yards.append(Yard(clone_repository(folder / f"torn-{len(yards) + 1}", changes)))
             print(f"up to {kills - len(done)} kills, in {yards[-1].folder}", flush=True)
             known = len(done)
-            torn.append(disturbed(yards[-1], kills, victims or list(VICTIMS), chance, done))
+            torn.append(run_disturbed(yards[-1], kills, victims or list(VICTIMS), chance, done))
             if len(done) == known:
                 raise Refusal(f"chaos: nothing could be killed in {yards[-1].folder}; see its run.log (--keep)")
-        return told(wanted, yards, done, calm, torn)
+        return print_report(wanted, yards, done, calm, torn)
     finally:
         for yard in yards:
             yard.end()
@@ -172,7 +176,7 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = Fal
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def left_alone(yard: Yard) -> tuple[float, dict[str, str]]:
+def run_undisturbed(yard: Yard) -> tuple[float, dict[str, str]]:
     """Seconds of a run that nobody disturbs, and what it leaves."""
     print(f"a run left alone, in {yard.folder}", flush=True)
     began = time.monotonic()
@@ -183,16 +187,16 @@ def left_alone(yard: Yard) -> tuple[float, dict[str, str]]:
     finally:
         yard.end()
     print(f"  {time.monotonic() - began:.0f} s", flush=True)
-    return time.monotonic() - began, digest(yard.folder)
+    return time.monotonic() - began, digest_results(yard.folder)
 
 
-def digest(folder: Path) -> dict[str, str]:
+def digest_results(folder: Path) -> dict[str, str]:
     """File -> SHA-256 of everything the stages left in the repository at `folder`."""
     files = [file for name in RESULTS for file in (folder / name).rglob("[!.]*") if file.is_file()]
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
 
 
-def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:
+def run_disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:
     """Kills until there are `kills` in `done`, repeats the command until a run has ended; seconds.
 
     Each stage has its share of all kills: those that it ends too soon for are left for another run.
@@ -237,26 +241,28 @@ def disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, d
             killed_at = now
 
 
-def told(wanted: dict[str, str], yards: list[Yard], done: list[Kill], calm: float | None, torn: list[float]) -> int:
+def print_report(
+    wanted: dict[str, str], yards: list[Yard], done: list[Kill], calm: float | None, torn: list[float]
+) -> int:
     """Prints the table; 0 when nothing was lost. wanted, calm: digests and seconds (if known) of the run left alone."""
-    found = [digest(yard.folder) for yard in yards]
+    found = [digest_results(yard.folder) for yard in yards]
     different = [name for one in found for name in wanted.keys() | one.keys() if wanted.get(name) != one.get(name)]
     audits = []
     for yard in yards:
-        if not answers(f"127.0.0.1:{yard.port}", 60):
+        if not accepts_connections(f"127.0.0.1:{yard.port}", 60):
             raise Refusal(f"chaos: the tracker of {yard.folder} does not answer; see its tracker.log (--keep)")
         runs = yard.folder / ".trainyard" / "runs"
         mirror.Mirror(runs, address=yard.tracker).send()
-        audits.append(mirror.audit(runs, yard.tracker))
+        audits.append(mirror.audit_metrics(runs, yard.tracker))
     points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
     rows = {
-        "kills": f"{len(done)} ({counted(kill.kind for kill in done)})",
-        "during": counted(kill.stage for kill in done),
+        "kills": f"{len(done)} ({format_counts(kill.kind for kill in done)})",
+        "during": format_counts(kill.stage for kill in done),
         "command repeated": f"{sum(yard.starts - 1 for yard in yards)} times",
         "files equal": f"{len(wanted) * len(found) - len(different)} of {len(wanted) * len(found)}",
         "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
     }
-    rows |= timed(done, calm, torn)
+    rows |= time_rows(done, calm, torn)
     for name, value in rows.items():
         print(f"{name:<36} {value}")
     for name in sorted(set(different)):
@@ -264,11 +270,11 @@ def told(wanted: dict[str, str], yards: list[Yard], done: list[Kill], calm: floa
     return 1 if different or lost or doubled else 0
 
 
-def counted(names: Iterable[str]) -> str:
+def format_counts(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(Counter(names).items()))
 
 
-def timed(done: list[Kill], calm: float | None, torn: list[float]) -> dict[str, str]:
+def time_rows(done: list[Kill], calm: float | None, torn: list[float]) -> dict[str, str]:
     """Rows on the time that kills cost, over runs of `torn` seconds that take `calm` when left alone."""
     rows = {}
     if calm is not None:
@@ -285,7 +291,7 @@ def timed(done: list[Kill], calm: float | None, torn: list[float]) -> dict[str, 
     return rows
 
 
-def clone(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
+def clone_repository(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
     """The repository's files in `folder`, recipes changed by {file: {dotted key: value}}, one commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True

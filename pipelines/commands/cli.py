@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from components.errors import Later, Refusal, Stopped, closest, of_machine
+from components.errors import Refusal, Stopped, TryLater, explain_os_error, suggest_name
 from components.recipes import recipe
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
@@ -68,11 +68,11 @@ def answered(command: Callable[[], int | None]) -> int:
     except Refusal as refusal:
         print(f"trainyard: {' '.join(str(refusal).split())}", file=sys.stderr)  # a reason from elsewhere may have lines
         return 2
-    except Later as later:
+    except TryLater as later:
         print(f"trainyard: not now: {later}", file=sys.stderr)
         return LATER
     except OSError as error:
-        if (said := of_machine(error)) is None:
+        if (said := explain_os_error(error)) is None:
             raise
         print(f"trainyard: {said}", file=sys.stderr)
         return 2
@@ -109,9 +109,9 @@ class _Parser(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         if wrong:
             choices = re.findall(r"[\w-]+", wrong[2])
-            message = f"no command '{wrong[1]}'{closest(wrong[1], choices)}"
+            message = f"no command '{wrong[1]}'{suggest_name(wrong[1], choices)}"
         elif unknown:
-            message += closest(unknown[1], known)
+            message += suggest_name(unknown[1], known)
         raise Refusal(f"{message}; see {self.prog} --help")
 
 

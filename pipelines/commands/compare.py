@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.drawings import figures
-from components.drawings.costs import costs
+from components.drawings.costs import draw_costs
 from components.drawings.figures import Interval
 from components.errors import Refusal
 from pipelines.stage.outputs import read_json
@@ -31,15 +31,15 @@ def main(family: str, readme: bool = False) -> int:
     folder = Path(family)
     if not (folder / "dvc.yaml").is_file():
         raise Refusal(f"{family}: no family of recipes; name a folder such as pipelines/vision")
-    name, rows = read(folder)
-    text = markdown(name, rows)
+    name, rows = read_family(folder)
+    text = format_table(name, rows)
     print(text)
     out = RESULTS / folder.name
     (out / "comparison.md").write_text(text + "\n", encoding="utf-8")
     shown = {row["system"]: (row["flops"], row["score"]) for row in rows if row.get("flops")}
     if shown:
         title = f"{folder.name}: {name} on the test split, 95 % intervals"
-        figures.save(costs(shown, title, "floating-point operations a prediction", name), out / PICTURE)
+        figures.save_figure(draw_costs(shown, title, "floating-point operations a prediction", name), out / PICTURE)
     if readme:
         page = folder / "README.md"
         whole = _inserted(page, f"{text}\n\n![{name} against cost]({PICTURE})" if shown else text)
@@ -51,7 +51,7 @@ def main(family: str, readme: bool = False) -> int:
     return 0
 
 
-def read(folder: Path) -> tuple[str, Rows]:
+def read_family(folder: Path) -> tuple[str, Rows]:
     """The name of the score that all have in common, and a row for each system with results, the best first."""
     rows: Rows = []
     names: list[set[str]] = []
@@ -70,7 +70,7 @@ def read(folder: Path) -> tuple[str, Rows]:
     return shared[0], sorted(rows, key=lambda row: -row["score"].value)
 
 
-def markdown(name: str, rows: Rows) -> str:
+def format_table(name: str, rows: Rows) -> str:
     lines = ["| system | " + " | ".join([name, *(title for _, title, _ in COLUMNS)]) + " |"]
     lines.append("|---|" + "---|" * (len(COLUMNS) + 1))
     for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from components.errors import Refusal, closest
+from components.errors import Refusal, suggest_name
 
 MACROS = {
     "@hourly": "0 * * * *",
@@ -33,7 +33,7 @@ class Field:
             return self.names.index(text.lower()) + self.low
         if text.isascii() and text.isdigit() and self.low <= int(text) <= self.high:
             return int(text)
-        hint = closest(text.lower(), self.names) if text.isalpha() else ""
+        hint = suggest_name(text.lower(), self.names) if text.isalpha() else ""
         raise Refusal(f"{self.name}: '{text}' is not within {self.low} to {self.high}{hint}")
 
     def values(self, text: str) -> set[int]:
@@ -82,12 +82,12 @@ class Times:
         return " ".join([*words, "*-" + "-".join(map(_padded, date)), ":".join(map(_padded, time)) + ":00"])
 
 
-def parse(text: str) -> Times:
+def parse_times(text: str) -> Times:
     """Five fields or a macro such as @daily. Refuses what never comes, and a day of the month beside one of the week,
     which cron takes for 'either' and everybody for 'both'."""
     text = " ".join(text.split())
     if text.startswith("@") and text not in MACROS:
-        raise Refusal(f"--at '{text}': not one of {', '.join(MACROS)}{closest(text, MACROS)}")
+        raise Refusal(f"--at '{text}': not one of {', '.join(MACROS)}{suggest_name(text, MACROS)}")
     fields = MACROS.get(text, text).split(" ")
     if len(fields) != len(FIELDS):
         raise Refusal(f"--at '{text}': cron has five fields: minute hour day month weekday, such as '0 3 * * *'")

@@ -168,7 +168,7 @@ def _alive(pid: int) -> bool:
 
 
 def _ports() -> Iterator[Line]:
-    taken = network.answers("127.0.0.1:5000")
+    taken = network.accepts_connections("127.0.0.1:5000")
     yield (
         (NOTE, "port 5000 is taken: trainyard ui --port 5001") if taken else (OK, "port 5000 is free for trainyard ui")
     )
@@ -249,7 +249,7 @@ def _cuda() -> tuple[int, int] | None:
 def _raw(recipe: str) -> Iterator[Line]:
     """The original files of each data set; a run would fail where one is needed that nobody can fetch."""
     try:
-        sets = list(inventory.found(recipe))
+        sets = list(inventory.list_originals(recipe))
     except Refusal as refusal:
         yield BAD, str(refusal)
         return
@@ -259,15 +259,17 @@ def _raw(recipe: str) -> Iterator[Line]:
         lacking = [path for path in one.needed if path in one.missing]
         for path in lacking:
             from_where = f"put it there from {one.addresses[path]}"
-            remedy = f"prepare fetches it where there is a network, else {from_where}" if one.fetched else from_where
-            yield (NOTE if one.fetched else BAD), f"{recipe} needs {path}, which is not there: {remedy}"
+            remedy = (
+                f"prepare fetches it where there is a network, else {from_where}" if one.downloadable else from_where
+            )
+            yield (NOTE if one.downloadable else BAD), f"{recipe} needs {path}, which is not there: {remedy}"
         if not (lacking or one.damaged):
             yield OK, f"{one.folder}: {_there(one)}{'' if one.needed else f', not needed by {recipe}'}"
     for part in RAW.rglob("*.part-*") if RAW.is_dir() else []:
         yield NOTE, f"{part} is left from a download that was cut off: rm {part}"
 
 
-def _there(one: inventory.Originals) -> str:
+def _there(one: inventory.OriginalsStatus) -> str:
     files = len(one.addresses)
     return f"{files - len(one.missing)} of {files} original file{'s' if files > 1 else ''} there"
 
@@ -276,11 +278,11 @@ def _tracker() -> Iterator[Line]:
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if given.startswith("http"):
         try:
-            address = network.of(server.shown(given))
+            address = network.host_and_port(server.hide_credentials(given))
         except Refusal as refusal:
             yield BAD, f"MLFLOW_TRACKING_URI: {refusal}"
             return
-        if network.answers(address, patience=1):
+        if network.accepts_connections(address, patience=1):
             yield OK, f"tracking server {address} answers"
         else:
             remedy = "start it, or unset the variable to track in mlflow.db; runs are kept until then (trainyard sync)"
@@ -291,14 +293,14 @@ def _tracker() -> Iterator[Line]:
             f"MLFLOW_TRACKING_URI={given}: MLflow 3 keeps no runs in a folder: use sqlite:///mlflow.db or unset it",
         )
     else:
-        yield OK, f"tracking in {server.shown(given) or 'mlflow.db'}"
+        yield OK, f"tracking in {server.hide_credentials(given) or 'mlflow.db'}"
 
 
 def _cluster() -> Iterator[Line]:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         yield OK, "Ray: trainyard run starts a cluster of its own; RAY_ADDRESS names another"
-    elif network.answers(spread.named_address().removeprefix("ray://"), patience=1):
+    elif network.accepts_connections(spread.cluster_address().removeprefix("ray://"), patience=1):
         yield OK, f"Ray cluster at {address} answers"
     else:
         yield BAD, f"RAY_ADDRESS={address} does not answer: ray start --head, or unset it"

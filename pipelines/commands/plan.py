@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-from components.errors import Later
+from components.errors import TryLater
 from components.recipes import recipe
 from pipelines.commands.dvc.status import changes
 from pipelines.stage import dvc_files
@@ -32,41 +32,44 @@ def main(recipes: list[str]) -> int:
     if Path(".dvc").is_dir():
         stages: dict[str, Files] = {}
         for path in recipes:
-            stages |= flagship() if Path(path).resolve() == Path("params.yaml").resolve() else system(path)
-        for line in would_run(stages) if stages else ():
+            stages |= (
+                flagship_stages() if Path(path).resolve() == Path("params.yaml").resolve() else recipe_stages(path)
+            )
+        for line in describe_changes(stages) if stages else ():
             print(line)
     return 0
 
 
-def flagship() -> dict[str, Files]:
+def flagship_stages() -> dict[str, Files]:
     """Its stages in order."""
     made = ("outs", "metrics", "plots")
     return {
         name: Files(
-            dvc_files.paths(stage.get("deps", [])), [p for kind in made for p in dvc_files.paths(stage.get(kind, []))]
+            dvc_files.entry_paths(stage.get("deps", [])),
+            [p for kind in made for p in dvc_files.entry_paths(stage.get(kind, []))],
         )
-        for name, stage in (dvc_files.read(dvc_files.FILE) if Path(dvc_files.FILE).is_file() else {}).items()
+        for name, stage in (dvc_files.read_stages(dvc_files.FILE) if Path(dvc_files.FILE).is_file() else {}).items()
     }
 
 
-def system(path: str) -> dict[str, Files]:
+def recipe_stages(path: str) -> dict[str, Files]:
     """The stage that runs the recipe, as `dvc repro` takes it, behind those of the recipes whose models it reads."""
     file, name = Path(os.path.relpath(path)).with_name(dvc_files.FILE), f"fit@{Path(path).stem}"
-    if not file.is_file() or name not in dvc_files.names(str(file)):
+    if not file.is_file() or name not in dvc_files.stage_names(str(file)):
         print(f"{path}: no stage {name} in a {dvc_files.FILE} beside it; by itself it runs by: trainyard fit {path}")
         return {}
     texts = [str(value) for value in recipe.flatten(recipe.load(path)["task"]).values()]
     others = [found for text in texts if (found := re.match(r"results/([\w-]+)/([\w-]+)/", text))]
-    before = {k: v for found in others for k, v in system(f"pipelines/{found[1]}/{found[2]}.yaml").items()}
+    before = {k: v for found in others for k, v in recipe_stages(f"pipelines/{found[1]}/{found[2]}.yaml").items()}
     own = Files([found[0] for found in others], [f"results/{Path(path).resolve().parent.name}/{Path(path).stem}/"])
     return before | {f"{file}:{name}": own}
 
 
-def would_run(stages: dict[str, Files]) -> list[str]:
+def describe_changes(stages: dict[str, Files]) -> list[str]:
     """A line a reason; then the stages that read what others write: whether they run, is known only after these."""
     try:
         reasons = changes(*stages, patience=0)
-    except Later:
+    except TryLater:
         return ["what would run is not known: another dvc is at work in this folder"]
     changed = {reason.split(": ")[0] for reason in reasons}
     behind: list[str] = []

@@ -18,15 +18,15 @@ from typing import TypeVar
 
 from components import network
 from components.cluster import prestart
-from components.cluster.spread import LOOPBACK, QUIET, authenticate, wanted
-from components.errors import Later
+from components.cluster.spread import LOOPBACK, RAY_SETTINGS, authenticate, requested_workers
+from components.errors import TryLater
 from components.network import free_port
 from components.recipes import recipe
 from components.tracking import mirror
 from pipelines.commands import summary
 from pipelines.commands.cli import ENDED
 from pipelines.stage.check import check_flagship
-from pipelines.stage.context import READY, work
+from pipelines.stage.context import IDLE_WORKERS, work
 from pipelines.stage.dvc_files import FILE, check_repository, check_targets
 
 BIN = Path(sys.executable).parent
@@ -34,9 +34,9 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 LEAN = {  # a cluster that begins and ends with the command
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody is left to be drained
     # workers for the first driver, one for each processor: too many on a large machine
-    "RAY_prestart_worker_first_driver": "1" if (os.cpu_count() or 1) <= READY else "0",
+    "RAY_prestart_worker_first_driver": "1" if (os.cpu_count() or 1) <= IDLE_WORKERS else "0",
     # which would end as soon as a placement group has taken their processors, and be started anew: 6 s of each
-    "RAY_idle_worker_killing_time_threshold_ms": str(1000 * prestart.WAIT),
+    "RAY_idle_worker_killing_time_threshold_ms": str(1000 * prestart.IDLE_SECONDS),
 }
 BEGUN = "begun"  # in the work folder: what `trainyard run` was given, until all of it has ended
 GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
@@ -45,7 +45,7 @@ CLUSTERS = 5  # started at most by one command
 Result = TypeVar("Result")
 
 
-class ClusterLost(Later):
+class ClusterLost(TryLater):
     """The local cluster ended before its time (a killed raylet, the kernel short of memory)."""
 
 
@@ -56,7 +56,7 @@ def main(targets: list[str], workers: str | None) -> int:
     check_targets(targets)
     if workers is not None:
         os.environ["TRAINYARD_WORKERS"] = workers
-    wanted()
+    requested_workers()
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
     begun = work() / BEGUN
     if not (_known_to_do(targets, begun) or anything_to_do(targets)):
@@ -69,15 +69,15 @@ def main(targets: list[str], workers: str | None) -> int:
     begun.unlink(missing_ok=True)  # all of the work folder may be deleted at any time
     from pipelines.reports import plots, report
 
-    report.write()  # once more, now that the seconds of all stages are known
-    plots.template()
+    report.write_report()  # once more, now that the seconds of all stages are known
+    plots.write_template()
     return _sum_up(targets)
 
 
 def on_clusters(command: Callable[[], Result]) -> Result:
     """What `command` returns on a local cluster, its runs sent to MLflow meanwhile; called again on another one where
     that was lost, for it goes on from what is saved. Raises ClusterLost after `CLUSTERS` of them."""
-    with mirror.following(work() / "runs"):
+    with mirror.shared_mirror(work() / "runs"):
         for left in reversed(range(CLUSTERS)):
             try:
                 with local_cluster():
@@ -110,7 +110,7 @@ def reproduce(*targets: str) -> int:
         try:
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(LOOK)
-            there = prestart.kept() and network.answers(os.environ["RAY_ADDRESS"], LOOK / 2)
+            there = prestart.is_kept_cluster() and network.accepts_connections(os.environ["RAY_ADDRESS"], LOOK / 2)
             if seen and not there and code != 0 and not interrupts:  # it may not have begun yet
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -168,8 +168,8 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
     authenticate()
     port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
     address = f"127.0.0.1:{port}"
-    head = _start(port, folder, cpus, jobs, LOOPBACK | prestart.RAYLET if loopback else {})
-    settings = (LOOPBACK | {prestart.KEPT: address} if loopback else {}) | {"RAY_ADDRESS": address, **GONE}
+    head = _start(port, folder, cpus, jobs, LOOPBACK | prestart.RAYLET_SETTINGS if loopback else {})
+    settings = (LOOPBACK | {prestart.KEPT_CLUSTER: address} if loopback else {}) | {"RAY_ADDRESS": address, **GONE}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
@@ -202,7 +202,7 @@ def _start(port: int, folder: str, cpus: int | None, jobs: int | None, settings:
             command,
             stdout=log,
             stderr=log,
-            env=os.environ | QUIET | LEAN | settings,
+            env=os.environ | RAY_SETTINGS | LEAN | settings,
             start_new_session=True,
             preexec_fn=end_with_parent,
             pass_fds=[taken.fileno()],

@@ -17,8 +17,8 @@ from pathlib import Path
 from string import Template
 
 from components.cluster import jobs
-from components.errors import Refusal, closest
-from pipelines.commands.crontime import Times, parse
+from components.errors import Refusal, suggest_name
+from pipelines.commands.crontime import Times, parse_times
 
 INFRA = Path(__file__).parents[2] / "infra"
 COMMAND = ("retrain", "--update")  # what every schedule calls
@@ -61,7 +61,7 @@ def main(
     write: str | None,
 ) -> int:
     if to not in PLACES:
-        raise Refusal(f"schedule: --to {to}{closest(to, PLACES)}: any of {', '.join(PLACES)}")
+        raise Refusal(f"schedule: --to {to}{suggest_name(to, PLACES)}: any of {', '.join(PLACES)}")
     for option, value in (("user", user), ("address", address), ("image", image)):
         if value is not None and to not in TAKES[option]:
             raise Refusal(f"schedule: --{option} means nothing to {to}; it is for {' and '.join(TAKES[option])}")
@@ -69,20 +69,20 @@ def main(
         raise Refusal(f"schedule: --address {address}: the cluster's dashboard, such as http://HOST:8265, is needed")
     here = to in ("cron", "systemd")
     if here:
-        folder, python, user = of_this_machine(to, folder, python, user)
-    job = Job(parse(at), folder or YARD, python or "python", user, address, image or IMAGE)
+        folder, python, user = check_this_machine(to, folder, python, user)
+    job = Job(parse_times(at), folder or YARD, python or "python", user, address, image or IMAGE)
     for value in (job.folder, job.python, job.image, job.address or "", job.user or ""):
         if any(ord(letter) < 32 for letter in value):
             raise Refusal(f"schedule: {value!r} holds a control character")
-    texts = filled(to, job)
+    texts = render_files(to, job)
     if write is None:
         print("\n".join(text if place == "crontab" else f"# {place}\n{text}" for place, text in texts), end="")
     else:
-        put(Path(write), dict(zip(PLACES[to], (text for _, text in texts), strict=True)))
+        write_files(Path(write), dict(zip(PLACES[to], (text for _, text in texts), strict=True)))
     return 0
 
 
-def put(folder: Path, texts: dict[str, str]) -> None:
+def write_files(folder: Path, texts: dict[str, str]) -> None:
     """Writes each template's text below its own name."""
     if not folder.is_dir():
         raise Refusal(f"schedule: --write {folder}: no such folder")
@@ -95,7 +95,9 @@ def put(folder: Path, texts: dict[str, str]) -> None:
         print(file)
 
 
-def of_this_machine(to: str, folder: str | None, python: str | None, user: str | None) -> tuple[str, str, str | None]:
+def check_this_machine(
+    to: str, folder: str | None, python: str | None, user: str | None
+) -> tuple[str, str, str | None]:
     """Folder, environment and user, which must be there. A crontab of one's own names no user."""
     where = Path(folder or ".").resolve()
     if not (where / "params.yaml").is_file() or not (where / ".dvc").is_dir():
@@ -109,11 +111,11 @@ def of_this_machine(to: str, folder: str | None, python: str | None, user: str |
         user = getpass.getuser() if to == "systemd" else None
     known = [entry.pw_name for entry in pwd.getpwall()]
     if user is not None and user not in known:
-        raise Refusal(f"schedule: --user {user}{closest(user, known)}: no such user on this machine")
+        raise Refusal(f"schedule: --user {user}{suggest_name(user, known)}: no such user on this machine")
     return str(where), str(Path(program).absolute()), user  # not resolved: it is a link out of its environment
 
 
-def filled(to: str, job: Job) -> list[tuple[str, str]]:
+def render_files(to: str, job: Job) -> list[tuple[str, str]]:
     """(place, text) of each file."""
     command = [job.python, "-m", "pipelines", *COMMAND]
     if job.address is not None:
@@ -130,7 +132,7 @@ def filled(to: str, job: Job) -> list[tuple[str, str]]:
         submit = ["trainyard", "submit", f"--address={job.address or DASHBOARD}", f"--folder={job.folder}"]
         quoted = {
             "when": job.times.cron(),
-            "entrypoint": jobs.entrypoint(job.folder, job.python, list(COMMAND)),
+            "entrypoint": jobs.job_command(job.folder, job.python, list(COMMAND)),
             "image": job.image,
             "command": [*submit, f"--python={job.python}", *COMMAND],
         }

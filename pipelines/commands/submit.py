@@ -15,7 +15,7 @@ def main(command: list[str], address: str | None, folder: str | None, python: st
     if not where.startswith(("http://", "https://")):
         raise Refusal(f"submit: {where}: the address of the cluster's dashboard, such as http://HOST:8265, is needed")
     _parsed(command)
-    return jobs.submit(where, jobs.entrypoint(folder or str(Path.cwd()), python or sys.executable, command))
+    return jobs.submit_job(where, jobs.job_command(folder or str(Path.cwd()), python or sys.executable, command))
 
 
 def _parsed(command: list[str]) -> None:

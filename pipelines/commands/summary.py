@@ -7,8 +7,18 @@ from typing import Any
 
 from components.errors import Refusal
 from components.recipes import recipe
-from pipelines.reports.links import noted
-from pipelines.stage.outputs import BEST, ENDS, METRICS, WORDS, name_of, read_json, read_metrics, read_seconds, value_of
+from pipelines.reports.links import noted_links
+from pipelines.stage.outputs import (
+    ARM_NAMES,
+    BEST_FILE,
+    INTERVAL_SUFFIXES,
+    METRICS_FILE,
+    display_name,
+    format_value,
+    read_json,
+    read_metrics,
+    read_seconds,
+)
 
 REPORT = Path("reports/index.html")
 Row = tuple[str, str]  # what it is, what it says
@@ -16,8 +26,8 @@ Row = tuple[str, str]  # what it is, what it says
 
 def main() -> int:
     params = recipe.load("params.yaml")
-    metrics, best = read_metrics(), read_json(BEST)
-    for path, content in ((METRICS, metrics), (BEST, best)):
+    metrics, best = read_metrics(), read_json(BEST_FILE)
+    for path, content in ((METRICS_FILE, metrics), (BEST_FILE, best)):
         if content is None:
             raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
     rows = [*_accuracies(metrics, params), *_search(best), *_seconds(), *_doors()]
@@ -30,11 +40,11 @@ def _accuracies(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
     seeds = metrics["seeds"]
 
     def row(label: str, name: str, behind: str, sign: str = "") -> str:
-        value, low, high = (f"{metrics[f'{name}{end}']:{sign}.4f}" for end in ENDS)
+        value, low, high = (f"{metrics[f'{name}{end}']:{sign}.4f}" for end in INTERVAL_SUFFIXES)
         return f"{label:12}  {value:>7}  {f'[{low}, {high}]':18}  {behind}"
 
     def arm(key: str, name: str) -> str:
-        return row(WORDS[key], name, f"± {metrics[f'{name}_std']:.4f} over {seeds} seeds")
+        return row(ARM_NAMES[key], name, f"± {metrics[f'{name}_std']:.4f} over {seeds} seeds")
 
     return [
         ("test accuracy", arm("finetuned", "accuracy")),
@@ -45,8 +55,8 @@ def _accuracies(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
 
 def _search(best: dict[str, Any]) -> list[Row]:
     def row(arm: str) -> str:
-        values = "  ".join(f"{name_of(key)} {value_of(value):6}" for key, value in best[arm]["values"].items())
-        return f"{WORDS.get(arm, arm):12}  {values}  of {best[arm]['trials']} trials"
+        values = "  ".join(f"{display_name(key)} {format_value(value):6}" for key, value in best[arm]["values"].items())
+        return f"{ARM_NAMES.get(arm, arm):12}  {values}  of {best[arm]['trials']} trials"
 
     return [("best values" if index == 0 else "", row(arm)) for index, arm in enumerate(best)]
 
@@ -61,7 +71,9 @@ def _seconds() -> list[Row]:
 def _doors() -> list[Row]:
     """Where to look further; without the file the command that writes it."""
     report = REPORT.resolve().as_uri() if REPORT.is_file() else "make report  (trainyard report)"
-    pages = [(title, address) for title, address in noted().items() if not title.startswith("search")]  # of many ids
+    pages = [
+        (title, address) for title, address in noted_links().items() if not title.startswith("search")
+    ]  # of many ids
     return [
         ("report", report),
         ("MLflow", "make ui  (trainyard ui) prints links to the searches and the families, too"),

@@ -15,6 +15,8 @@ def main() -> int:
     try:
         count = mirror.Mirror(runs).send()
     except Exception as error:
-        raise Refusal(f"tracking: {server.shown(first_line(error))}; nothing is lost, try again later") from None
+        raise Refusal(
+            f"tracking: {server.hide_credentials(first_line(error))}; nothing is lost, try again later"
+        ) from None
     print(f"sent {count} records" if count else "the tracker has everything")
     return 0

@@ -32,9 +32,9 @@ REMEMBERED = (
 
 
 def main(host: str, port: int, workers: int) -> int:
-    settings = checked(os.environ)
-    os.environ[STORE] = driver(os.environ[STORE])
-    if network.answers(f"{host}:{port}"):
+    settings = write_settings(os.environ)
+    os.environ[STORE] = name_driver(os.environ[STORE])
+    if network.accepts_connections(f"{host}:{port}"):
         raise Refusal(f"tracker: port {port} is taken: stop what uses it, or choose another with --port")
     make_bucket(os.environ[FILES])
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
@@ -42,7 +42,7 @@ def main(host: str, port: int, workers: int) -> int:
     os.execv(command[0], command)  # the server takes this process's place, and its signals
 
 
-def checked(environment: Mapping[str, str]) -> Path:
+def write_settings(environment: Mapping[str, str]) -> Path:
     """The file of MLflow's settings for passwords, which names the database; refuses what would not start, or leak."""
     for name, example in ((STORE, "postgresql://mlflow@postgres/mlflow"), (FILES, "s3://trainyard/mlflow")):
         if "://" not in environment.get(name, ""):
@@ -53,14 +53,14 @@ def checked(environment: Mapping[str, str]) -> Path:
         if len(environment.get(name, "")) < least:
             raise Refusal(f"tracker: {name}: set it to {least} random characters at least (openssl rand -hex 24)")
     file = Path(tempfile.mkdtemp(prefix="trainyard-tracker-"), "auth.ini")
-    store = driver(environment[STORE]).replace("%", "%%")
+    store = name_driver(environment[STORE]).replace("%", "%%")
     settings = {"default_permission": PERMISSION, "database_uri": store, "admin_username": "admin"}
     settings["auth_cache_ttl_seconds"] = str(REMEMBERED)
     file.write_text("[mlflow]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
     return file
 
 
-def driver(address: str) -> str:
+def name_driver(address: str) -> str:
     """SQLAlchemy 2.1 takes postgresql:// for psycopg 3; what the lock file installs is psycopg2."""
     return address.replace("postgresql://", "postgresql+psycopg2://", 1)
 

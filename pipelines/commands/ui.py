@@ -9,18 +9,18 @@ from components import network
 from components.errors import Refusal
 from components.recipes import recipe
 from components.tracking import pages, server
-from components.tracking.registry import named
+from components.tracking.registry import model_name
 
 
 def main(port: int) -> int:
-    name, store = named(recipe.load("params.yaml")), server.uri()
+    name, store = model_name(recipe.load("params.yaml")), server.tracking_uri()
     base = f"http://127.0.0.1:{port}"
     if store.startswith("http"):
-        base = server.shown(store).rstrip("/")
-    elif network.answers(f"127.0.0.1:{port}"):
+        base = server.hide_credentials(store).rstrip("/")
+    elif network.accepts_connections(f"127.0.0.1:{port}"):
         raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
     families = sorted(file.parent.name for file in Path("pipelines").glob("*/dvc.yaml"))
-    for title, address in pages.links(name, base, families).items():
+    for title, address in pages.find_pages(name, base, families).items():
         print(f"{title:34} {address}", flush=True)
     if store.startswith("http"):
         return 0

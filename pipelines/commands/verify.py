@@ -22,10 +22,10 @@ import yaml
 
 from components.errors import Refusal
 from components.recipes import recipe
-from components.tracking.registry import Registry, named
-from components.workspace import RAW, home, lend
+from components.tracking.registry import Registry, model_name
+from components.workspace import RAW, link_missing_files, repository_root
 from pipelines.commands.chaos import GENERATED
-from pipelines.stage.context import digest
+from pipelines.stage.context import path_digest
 from pipelines.stage.provenance import LOCKS, PACKAGES, provenance
 
 PARAMS = "params.yaml"
@@ -35,7 +35,7 @@ ENVIRONMENT = ("platform", "version.python", *(f"version.{name}" for name in PAC
 
 
 @dataclass(frozen=True)
-class Made:
+class Outcome:
     """What can be compared of a model."""
 
     weights: str  # SHA-256 of the exported folder
@@ -45,27 +45,27 @@ class Made:
 
 def main(version: str | None = None, keep: bool = False) -> int:
     """Exit code 1 unless the same comes out."""
-    registry = Registry(named(recipe.load(PARAMS)))
+    registry = Registry(model_name(recipe.load(PARAMS)))
     wanted = registry.version(version) if version else registry.champion() or registry.newest()
     origin = registry.origin(wanted)
-    commit = commit_of(origin.tags, wanted.number)
-    then = Made(wanted.digest, origin.inputs.get(DATA, ""), origin.metrics)
+    commit = find_commit(origin.tags, wanted.number)
+    then = Outcome(wanted.digest, origin.inputs.get(DATA, ""), origin.metrics)
     folder = Path(tempfile.mkdtemp(prefix="trainyard-verify-"))
     try:
-        place = copy(folder / "copy", commit, origin.params)
+        place = check_out(folder / "copy", commit, origin.params)
         print(f"{registry.name} version {wanted.number}, commit {commit[:10]}, again in {place}", flush=True)
-        if code := again(place):
+        if code := run_pipeline(place):
             raise Refusal(
                 f"verify: the run in the copy ended with exit code {code}; see above (--keep leaves the copy)"
             )
-        differences = told(then, found(place), origin.tags)
+        differences = print_differences(then, read_outcome(place), origin.tags)
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
     return 1 if differences else 0
 
 
-def commit_of(tags: dict[str, str], number: str) -> str:
+def find_commit(tags: dict[str, str], number: str) -> str:
     """The commit that the version can be made from."""
     commit, lines = tags.get("mlflow.source.git.commit", ""), tags.get("git.changed", "nothing").splitlines()
     names = [line.split(maxsplit=1)[-1] for line in lines if line != "nothing"]
@@ -77,9 +77,12 @@ def commit_of(tags: dict[str, str], number: str) -> str:
     return commit
 
 
-def copy(place: Path, commit: str, params: dict[str, str]) -> Path:
+def check_out(place: Path, commit: str, params: dict[str, str]) -> Path:
     """The repository at that commit, with the params that MLflow has as texts, and these raw data."""
-    for command in (["clone", "--quiet", "--no-checkout", str(home()), str(place)], ["checkout", "--quiet", commit]):
+    for command in (
+        ["clone", "--quiet", "--no-checkout", str(repository_root()), str(place)],
+        ["checkout", "--quiet", commit],
+    ):
         done = subprocess.run(
             ["git", *([] if command[0] == "clone" else ["-C", str(place)]), *command],
             capture_output=True,
@@ -90,14 +93,14 @@ def copy(place: Path, commit: str, params: dict[str, str]) -> Path:
             raise Refusal(f"verify: git {command[0]}: {done.stderr.strip().splitlines()[-1]}")
     there = recipe.load(place / PARAMS)
     flat = recipe.flatten(there)
-    changes = {key: value_of(text) for key, text in params.items() if key not in flat or str(flat[key]) != text}
+    changes = {key: parse_value(text) for key, text in params.items() if key not in flat or str(flat[key]) != text}
     if changes:
         (place / PARAMS).write_text(yaml.safe_dump(recipe.overlay(there, changes), sort_keys=False))
-    lend(home() / RAW, place / RAW)
+    link_missing_files(repository_root() / RAW, place / RAW)
     return place
 
 
-def value_of(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """What `str` made a param of."""
     try:
         return ast.literal_eval(text)
@@ -105,26 +108,31 @@ def value_of(text: str) -> Any:
         return text
 
 
-def again(place: Path) -> int:
+def run_pipeline(place: Path) -> int:
     foreign = ("RAY_ADDRESS", "MLFLOW", "DVC")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     command = [sys.executable, "-m", "pipelines", "run"]
     return subprocess.run(command, cwd=place, env=environment | {"PYTHONPATH": str(place)}, check=False).returncode
 
 
-def found(place: Path) -> Made:
+def read_outcome(place: Path) -> Outcome:
     model = min((place / MODEL).iterdir(), key=lambda path: int(path.name))  # the one that is registered
     metrics = json.loads((place / METRICS).read_text())
-    return Made(digest(model), digest(place / DATA)[:32], {k: v for k, v in metrics.items() if not isinstance(v, list)})
+    return Outcome(
+        path_digest(model),
+        path_digest(place / DATA)[:32],
+        {k: v for k, v in metrics.items() if not isinstance(v, list)},
+    )
 
 
-def told(then: Made, now: Made, tags: dict[str, str]) -> list[str]:
+def print_differences(then: Outcome, now: Outcome, tags: dict[str, str]) -> list[str]:
     """Prints what is equal and what is not, and where the environment is another; the names of what differs."""
     rows: dict[str, tuple[Any, Any]] = {"data": (then.data, now.data), "weights": (then.weights, now.weights)}
     rows |= {name: (then.metrics.get(name), value) for name, value in now.metrics.items()}
     print(f"\n{'':<24} {'then':<14} now")
     for name, (one, other) in rows.items():
-        print(f"{name:<24} {shown(one):<14} {shown(other):<14} {'' if one == other else 'DIFFERENT'}".rstrip())
+        mark = "" if one == other else "DIFFERENT"
+        print(f"{name:<24} {format_value(one):<14} {format_value(other):<14} {mark}".rstrip())
     here = provenance()
     for name in ENVIRONMENT:
         if tags.get(name) != here.get(name):
@@ -134,5 +142,5 @@ def told(then: Made, now: Made, tags: dict[str, str]) -> list[str]:
     return different
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)[:12]

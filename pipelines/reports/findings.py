@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from components.drawings import figures
-from components.drawings.figures import Curve, Trial
+from components.drawings.figures import Curve, TrialPoint
 from components.drawings.page import Block, Missing, Picture, Row, Table, Text
 from components.verdicts.diagnosis import REMEDIES
-from pipelines.stage.diagnoses import verdicts
+from pipelines.stage.diagnoses import read_verdicts
 from pipelines.stage.outputs import (
-    BEST,
-    TRIALS,
-    WORDS,
+    ARM_NAMES,
+    BEST_FILE,
+    TRIALS_FILE,
     Rows,
-    name_of,
-    number,
+    display_name,
+    format_value,
+    parse_number,
     read_csv,
     read_json,
     read_manifest,
-    value_of,
 )
 
 WORST = (Path("plots/mistakes.svg"), Path("plots/mistakes.png"))
@@ -55,8 +55,8 @@ def _curves(path: str, stage: str, folder: Path, note: str) -> Iterator[Block]:
         groups = max((_groups(path, rows, column) for column in columns), key=_shape)
         if groups:
             file = folder / f"{stage}-{title.lower().replace(' ', '-')}.svg"
-            drawing = figures.curves(groups, title)
-            pictures.append(Picture(figures.save(drawing, file), f"{title} against the epoch, {stage}"))
+            drawing = figures.draw_curves(groups, title)
+            pictures.append(Picture(figures.save_figure(drawing, file), f"{title} against the epoch, {stage}"))
     yield Row(pictures)
     if note:
         yield Text(note, quiet=True)
@@ -67,12 +67,14 @@ def _groups(path: str, rows: Rows, column: str) -> dict[str, list[Curve]]:
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row.get(column):
-            points.setdefault(row["run"], []).append((number(row, "epoch", path), number(row, column, path)))
+            points.setdefault(row["run"], []).append(
+                (parse_number(row, "epoch", path), parse_number(row, column, path))
+            )
     groups: dict[str, list[Curve]] = {}
     for run, found in points.items():
         arm = run.rpartition(" ")[0] or run
         x, y = np.array(found).T
-        groups.setdefault(WORDS.get(arm, arm), []).append((x, y))
+        groups.setdefault(ARM_NAMES.get(arm, arm), []).append((x, y))
     return groups
 
 
@@ -85,7 +87,7 @@ def _shape(groups: dict[str, list[Curve]]) -> int:
 
 
 def search(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    rows, best = read_csv(TRIALS, ("arm", "trial", "accuracy")), read_json(BEST)
+    rows, best = read_csv(TRIALS_FILE, ("arm", "trial", "accuracy")), read_json(BEST_FILE)
     if not rows or not best:
         yield Missing("the search", "dvc repro tune")
         return
@@ -94,18 +96,18 @@ def search(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     if x is not None:
         trials = [_trial(row, x, others, best) for row in rows if row["accuracy"]]
         log = bool(params["tune"]["search"]["space"].get(x, {}).get("log"))
-        drawing = figures.search(trials, "Trials of the search", name_of(x), "validation accuracy", log)
+        drawing = figures.draw_search(trials, "Trials of the search", display_name(x), "validation accuracy", log)
         yield Picture(
-            figures.save(drawing, folder / "search.svg"),
+            figures.save_figure(drawing, folder / "search.svg"),
             "Validation accuracy of every trial",
             f"Mean over the folds of the training split seen so far ({params['tune']['folds']} when not stopped).",
         )
     yield Table(
-        ["best values", *map(name_of, searched), "validation accuracy", "trials", "stopped early"],
+        ["best values", *map(display_name, searched), "validation accuracy", "trials", "stopped early"],
         [
             [
-                WORDS.get(arm, arm),
-                *(value_of(found["values"][key]) for key in searched),
+                ARM_NAMES.get(arm, arm),
+                *(format_value(found["values"][key]) for key in searched),
                 f"{found['scores']['accuracy']:.4f}",
                 str(found["trials"]),
                 str(sum(row["arm"] == arm and not _whole(row) for row in rows)),
@@ -122,14 +124,14 @@ def _axis(rows: Rows, searched: Sequence[str]) -> tuple[str | None, list[str]]:
     return x, [key for key in searched if key != x]
 
 
-def _trial(row: dict[str, str], x: str, others: Sequence[str], best: dict[str, Any]) -> Trial:
+def _trial(row: dict[str, str], x: str, others: Sequence[str], best: dict[str, Any]) -> TrialPoint:
     values = best[row["arm"]]["values"]
     chosen = all(str(values[key]) == row[key] for key in (x, *others))
-    kind = ", ".join(f"{name_of(key)} {row[key]}" for key in others)
-    return Trial(
-        WORDS.get(row["arm"], row["arm"]),
-        number(row, x, TRIALS),
-        number(row, "accuracy", TRIALS),
+    kind = ", ".join(f"{display_name(key)} {row[key]}" for key in others)
+    return TrialPoint(
+        ARM_NAMES.get(row["arm"], row["arm"]),
+        parse_number(row, x, TRIALS_FILE),
+        parse_number(row, "accuracy", TRIALS_FILE),
         kind,
         _whole(row),
         chosen,
@@ -146,16 +148,16 @@ def _whole(row: dict[str, str]) -> bool:
 def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     """What ails each run, and what the notes would do about it; the seeds of an arm with one verdict share a row."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for found in verdicts():
+    for found in read_verdicts():
         arm, _, seed = found["run"].rpartition(" ")
-        run = WORDS.get(arm, arm) if seed.isdigit() else found["run"]
+        run = ARM_NAMES.get(arm, arm) if seed.isdigit() else found["run"]
         groups.setdefault((run, found["verdict"]), []).append(found)
     if not groups:
         yield Missing("the runs' diagnoses", "dvc repro")
         return
     rows = []
     for (run, verdict), alike in groups.items():
-        seeds = f", {len(alike)} seed{'s' if len(alike) > 1 else ''}" if run in WORDS.values() else ""
+        seeds = f", {len(alike)} seed{'s' if len(alike) > 1 else ''}" if run in ARM_NAMES.values() else ""
         remedies = "; ".join(REMEDIES[verdict]) or ("none needed" if verdict == "fine" else "-")
         rows.append([run + seeds, verdict, "; ".join(alike[0]["reasons"]), remedies])
     yield Table(["run", "verdict", "why", "remedies"], rows, words=(1, 2, 3))
@@ -191,10 +193,10 @@ def _confusion(rows: Rows, folder: Path) -> Iterator[Block]:
     counts = np.zeros((len(classes), len(classes)), int)
     for row in rows:
         counts[place[row["truth"]], place[row["predicted"]]] += 1
-    drawing = figures.confusion(counts, classes, "Confusion, fine-tuned")
+    drawing = figures.draw_confusion(counts, classes, "Confusion, fine-tuned")
     right = int(counts.trace())
     matrix = Picture(
-        figures.save(drawing, folder / "confusion.svg"),
+        figures.save_figure(drawing, folder / "confusion.svg"),
         "Confusion matrix",
         f"{right:,} of {len(rows):,} predictions of the first seed are right.",
         wide=len(classes) > 12,

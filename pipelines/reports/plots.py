@@ -32,7 +32,7 @@ table { border-spacing: 1rem; }
 """
 
 
-def template(path: Path = PATH) -> Path:
+def write_template(path: Path = PATH) -> Path:
     """Writes the page to `path`, unless it is there already from the same versions: making it takes seconds."""
     origin = f'content="vl-convert {importlib.metadata.version("vl-convert-python")}, Vega-Lite {VEGA_LITE}"'
     if not (path.is_file() and origin in path.read_text(encoding="utf-8")[:400]):

@@ -11,25 +11,36 @@ from typing import Any
 
 from components.drawings import figures
 from components.drawings.figures import Interval
-from components.drawings.page import Block, Folded, Missing, Picture, Row, Section, Table, Text, page, pictures
+from components.drawings.page import (
+    Block,
+    Folded,
+    Missing,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Text,
+    list_pictures,
+    render_page,
+)
 from components.recipes import recipe
 from pipelines.reports import plots
 from pipelines.reports.findings import diagnosis, finetuning, mistakes, pretraining, search
-from pipelines.reports.links import links
-from pipelines.stage.outputs import ENDS, WORDS, read_manifest, read_metrics, read_seconds
+from pipelines.reports.links import find_links
+from pipelines.stage.outputs import ARM_NAMES, INTERVAL_SUFFIXES, read_manifest, read_metrics, read_seconds
 
 FOLDER = Path("reports")
 
 
 def main() -> int:
-    index = write()[0]
+    index = write_report()[0]
     print(f"{index}: open {index.resolve().as_uri()}")
     if plots.PATH.parent.is_dir():
-        plots.template()
+        plots.write_template()
     return 0
 
 
-def write(folder: Path = FOLDER) -> list[Path]:
+def write_report(folder: Path = FOLDER) -> list[Path]:
     """Writes index.html and its pictures into `folder`; their paths, the page's first."""
     params = recipe.load("params.yaml")
     metrics = read_metrics()
@@ -50,8 +61,8 @@ def write(folder: Path = FOLDER) -> list[Path]:
     footer = f"Written by `trainyard report` from the files of the last run; recipe `{recipe.digest(params)[:12]}`."
     index = folder / "index.html"
     index.parent.mkdir(parents=True, exist_ok=True)
-    index.write_text(page(params["name"], sections, _lead(metrics), opening, footer), encoding="utf-8")
-    shown = pictures([*opening, *(block for section in sections for block in section.blocks)])
+    index.write_text(render_page(params["name"], sections, _lead(metrics), opening, footer), encoding="utf-8")
+    shown = list_pictures([*opening, *(block for section in sections for block in section.blocks)])
     return [index, *(picture.path for picture in shown if picture.path.parent == folder)]
 
 
@@ -64,7 +75,7 @@ def _lead(metrics: Any) -> str:
     target = read_manifest("target")
     test = f" of {target['splits']['test']['rows']:,} test examples right" if target else " test accuracy"
     labels = f" on the same {target['splits']['train']['rows']:,} labels" if target else ""
-    gain, low, high = (100 * metrics[f"gain{end}"] for end in ENDS)
+    gain, low, high = (100 * metrics[f"gain{end}"] for end in INTERVAL_SUFFIXES)
     change = f"a {'gain' if gain > 0 else 'loss'} of {abs(gain):.1f} points"
     if low <= 0 <= high:
         change = f"{change}, but no clear difference"
@@ -77,11 +88,11 @@ def _lead(metrics: Any) -> str:
 def _accuracies(metrics: Any, params: dict[str, Any], folder: Path) -> Picture:
     rows = {}
     for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):
-        value, low, high = (metrics[f"{prefix}accuracy{end}"] for end in ENDS)
-        rows[WORDS[arm]] = Interval(value, low, high, tuple(metrics.get(f"{prefix}accuracy_by_seed", ())))
-    drawing = figures.intervals(rows, "Test accuracy", "accuracy")
+        value, low, high = (metrics[f"{prefix}accuracy{end}"] for end in INTERVAL_SUFFIXES)
+        rows[ARM_NAMES[arm]] = Interval(value, low, high, tuple(metrics.get(f"{prefix}accuracy_by_seed", ())))
+    drawing = figures.draw_intervals(rows, "Test accuracy", "accuracy")
     return Picture(
-        figures.save(drawing, folder / "accuracy.svg"),
+        figures.save_figure(drawing, folder / "accuracy.svg"),
         "Test accuracy of both arms with intervals",
         f"Bars: {_level(params)} bootstrap intervals. Small circles: single seeds, the same seed joined by a line.",
     )
@@ -94,7 +105,7 @@ def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
 
     def row(label: str, name: str, loss: str) -> list[str]:
         spread = f"± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
-        value, low, high = (metrics[f"{name}{end}"] for end in ENDS)
+        value, low, high = (metrics[f"{name}{end}"] for end in INTERVAL_SUFFIXES)
         sign = "+" if name == "gain" else ""
         return [label, f"{value:{sign}.4f}", f"{low:{sign}.4f} to {high:{sign}.4f}", spread, loss]
 
@@ -147,10 +158,10 @@ def _time(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     for name, row in rows.items():
         row |= {part: value for part, value in stages[name].items() if part not in ("workers", "total")}
         row["else"] = max(0.0, stages[name]["total"] - sum(row.values()))
-    drawing = figures.bars(rows, "Seconds a stage", "seconds")
+    drawing = figures.draw_bars(rows, "Seconds a stage", "seconds")
     total = sum(parts["total"] for parts in stages.values())
     yield Picture(
-        figures.save(drawing, folder / "seconds.svg"),
+        figures.save_figure(drawing, folder / "seconds.svg"),
         "Seconds each stage took",
         f"{total:,.0f} seconds in all, each stage as it ran last.",
     )
@@ -162,7 +173,7 @@ def _recipe(params: dict[str, Any], folder: Path) -> Iterator[Block]:
 
 
 def _doors(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    doors = " · ".join(f"[{title}]({address})" for title, address in links(params["name"]).items())
+    doors = " · ".join(f"[{title}]({address})" for title, address in find_links(params["name"]).items())
     yield Text("Every run, trial and curve is in MLflow: `trainyard ui` starts its pages on this machine. Then open:")
     yield Text(doors)
     yield Text("`dvc plots show` draws the same curves from DVC's side, and `dvc metrics diff` compares two commits.")

@@ -8,17 +8,17 @@ from typing import Any
 from components.errors import Refusal
 from components.recipes import recipe
 from components.search import proposals
-from components.storage.dataset import own_files
+from components.storage.dataset import list_own_files
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
 from pipelines import finetune, pretrain
 
 SECTIONS = ("name", "seed", "data", "augment", "model", "pretrain", "tune", "finetune", "evaluate")
-GIVEN = dict.fromkeys(  # what a task gives its parts itself, and what to do instead
+SET_BY_TASK = dict.fromkeys(  # what a task gives its parts itself, and what to do instead
     ("model.channels", "model.size", "model.classes", "generator.shape", "discriminator.shape", "features.channels"),
     "the data decide it",
 ) | {"generator.latent": "set task.latent"}
-RETRAIN = {"gate": "verdicts.gate.Gate", "data": "verdicts.drift.Limits", "alerts": "verdicts.alerts.Alerts"}
+RETRAIN_CALLABLES = {"gate": "verdicts.gate.Gate", "data": "verdicts.drift.Limits", "alerts": "verdicts.alerts.Alerts"}
 
 
 def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
@@ -27,7 +27,7 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     check_name(params["name"], where)
     recipe.check_sections(params["data"], {"source": True, "target": True}, f"{where}: data")
     for role, section in params["data"].items():
-        for path in own_files(check_data(section, f"data.{role}")):
+        for path in list_own_files(check_data(section, f"data.{role}")):
             if not path.resolve().is_relative_to(RAW.resolve()):
                 raise Refusal(
                     f"data.{role}: {path} lies outside {RAW}, where changes are seen; put it there, not a link"
@@ -48,8 +48,8 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_use(params["model"], "model")
     for verb in ("pretrain", "finetune"):
         recipe.check_use(params[verb]["task"], f"{verb}.task")
-    check_fit(pretrain.section_of(params), "pretrain.")
-    arm = finetune.section_of(params, "finetuned")
+    check_fit(pretrain.pretrain_section(params), "pretrain.")
+    arm = finetune.arm_section(params, "finetuned")
     check_fit(arm, "finetune.")
     check_tune(params["tune"], arm)
     recipe.check_sections(params["evaluate"], {"level": True, "draws": True, "mistakes": True}, f"{where}: evaluate")
@@ -65,10 +65,10 @@ def check_name(name: Any, where: str) -> None:
 
 def check_retrain(section: dict[str, Any], where: str) -> None:
     """The gate, the data checks and the alerts: each a section of one callable's arguments, all optional."""
-    recipe.check_sections(section, dict.fromkeys(RETRAIN, False), f"{where}: retrain")
-    for name, path in RETRAIN.items():
+    recipe.check_sections(section, dict.fromkeys(RETRAIN_CALLABLES, False), f"{where}: retrain")
+    for name, path in RETRAIN_CALLABLES.items():
         if name in section:
-            recipe.check(path, section[name], f"retrain.{name}")
+            recipe.check_arguments(path, section[name], f"retrain.{name}")
     try:
         Alerts(**section.get("alerts", {}))
     except Refusal as refusal:
@@ -99,13 +99,13 @@ def check_data(section: Any, where: str) -> Any:
 def check_fit(section: dict[str, Any], prefix: str) -> None:
     """A {task, fit} section: signatures, and values that can't go together."""
     recipe.check_use(section["task"], f"{prefix}task", whole=True)
-    recipe.check("training.engine.fit", section["fit"], f"{prefix}fit", whole=True)
+    recipe.check_arguments("training.engine.fit", section["fit"], f"{prefix}fit", whole=True)
     recipe.check_values(section["fit"], {"seed": "Seed"}, f"{prefix}fit")
-    for key, instead in GIVEN.items():
+    for key, instead in SET_BY_TASK.items():
         part, name = key.split(".")
         if name in (factory := section["task"].get(part, {})):
             raise Refusal(f"{prefix}task.{key}: {factory[name]!r} is not for a recipe to say; {instead}")
-    fit = recipe.filled("training.engine.fit", section["fit"])
+    fit = recipe.fill_defaults("training.engine.fit", section["fit"])
     batch, shards = fit["batch"], fit["shards"]
     if batch < shards:
         raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
@@ -128,7 +128,7 @@ def check_tune(
     recipe.check_values(tune, {by: "Count"}, where)
     if by == "folds" and tune["folds"] < 2:
         raise Refusal(f"{where}.folds: must be at least 2: one fold holds nothing out")
-    recipe.check("search.ray_tune.search", tune["search"], f"{where}.search", whole=True)
+    recipe.check_arguments("search.ray_tune.search", tune["search"], f"{where}.search", whole=True)
     recipe.check_values(tune["search"], {"seed": "Seed"}, f"{where}.search")
     space = tune["search"]["space"]
     if by == "epochs" and "fit.epochs" in space:

@@ -28,26 +28,26 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from components.cluster import prestart, spread
-from components.errors import Later, Stopped
+from components.errors import Stopped, TryLater
 from components.files import write_json
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
-from components.runs.system_metrics import sampled
-from components.tracking.mirror import mirrored
-from components.workspace import home, lend_raw
+from components.runs.system_metrics import record_machine_use
+from components.tracking.mirror import mirror_unless_shared
+from components.workspace import link_raw_data, repository_root
 from pipelines.stage.progress import Progress
 from pipelines.stage.provenance import provenance
-from pipelines.stage.tidy import tidy
+from pipelines.stage.tidy import remove_old_checkpoints
 
 if TYPE_CHECKING:
     import numpy as np
 
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # of a registered model
-MODEL = "sha256.model"  # tag of a fit
+MODEL_TAG = "sha256.model"  # tag of a fit
 STOP_PATIENCE = 20  # seconds
-LAST = "evaluate"  # stage of a pipeline
-READY = 4  # workers at most that wait for the next stage
+LAST_STAGE = "evaluate"  # stage of a pipeline
+IDLE_WORKERS = 4  # workers at most that wait for the next stage
 ROOMS = (
     *("recipes", "training", "storage", "originals", "data", "augment"),
     *("models", "layers", "losses", "metrics", "decoding", "tasks"),
@@ -62,7 +62,7 @@ CODE = (  # sources that can change a result; what runs, tracks or shows it is n
 def work() -> Path:
     """Unfinished runs, timings: everything that is not an output; safe to delete. Outlives a stage's outs, which DVC
     deletes before it runs the stage again."""
-    return home() / ".trainyard"
+    return repository_root() / ".trainyard"
 
 
 @dataclass
@@ -77,11 +77,11 @@ class Stage:
     def spread(self, function: Callable[..., Any] | str, *arguments: Any, parts: int | None = None) -> Any:
         """`cluster.spread`, its progress shown; parts: into how many the work can be cut; None: a worker a machine."""
         started = time.monotonic()
-        with Progress(self.name, self.folder), stoppable(self.folder):
+        with Progress(self.name, self.folder), stop_gracefully(self.folder):
             notice = self.folder / SAVE
             notice.unlink(missing_ok=True)
             places = {"folder": work() / "ray", "notice": notice}
-            result = spread.spread(function, *arguments, name=self.name, parts=parts, **places)
+            result = spread.run_on_workers(function, *arguments, name=self.name, parts=parts, **places)
         self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
         return result
 
@@ -89,14 +89,14 @@ class Stage:
         print(f"{self.name}: {text}", flush=True)
         self.journal.write("text", text=text)
 
-    def input(self, folder: Path) -> None:
+    def log_input(self, folder: Path) -> None:
         """Data prepared after the run was described, by their manifest, if they came to one."""
         if profile := _profile(folder):
-            self.journal.write("input", name=profile["set"], digest=digest(folder), profile=profile)
+            self.journal.write("input", name=profile["set"], digest=path_digest(folder), profile=profile)
 
-    def artifact(self, path: str | Path, folder: str = "") -> None:
+    def log_artifact(self, path: str | Path, folder: str = "") -> None:
         """A file for the run's page in MLflow, as it is now."""
-        kept = journal.keep(self.folder, Path(path), bytes_digest(path))
+        kept = journal.copy_to_run(self.folder, Path(path), bytes_digest(path))
         self.journal.write("artifact", path=str(kept.resolve()), folder=folder)
 
     def model(
@@ -111,7 +111,7 @@ class Stage:
         example."""
         import numpy as np
 
-        example, whole = self.folder / "example.npz", digest(folder)
+        example, whole = self.folder / "example.npz", path_digest(folder)
         np.savez(example, **inputs)  # type: ignore[arg-type]
 
         def specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
@@ -120,7 +120,7 @@ class Stage:
         self.journal.write(
             "model",
             name=name,
-            path=str(journal.keep(self.folder, Path(folder), whole).resolve()),
+            path=str(journal.copy_to_run(self.folder, Path(folder), whole).resolve()),
             digest=whole,
             inputs=specs(inputs),
             outputs=specs(outputs),
@@ -128,14 +128,14 @@ class Stage:
             requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*REQUIREMENTS, *requires)],
         )
 
-    def child(self, name: str, folder: Path, params: dict[str, Any], group: str, kind: str = "fit") -> None:
+    def add_child(self, name: str, folder: Path, params: dict[str, Any], group: str, kind: str = "fit") -> None:
         """A run below this one, whose journal is in `folder`; MLflow's pages compare those of a kind and a group."""
         tags = {"trainyard.stage": kind, "trainyard.group": group, "mlflow.source.name": f"pipelines/{self.name}.py"}
-        journal.describe(folder, name, self.params["name"], self.folder, recipe.flatten(params), tags)
+        journal.describe_run(folder, name, self.params["name"], self.folder, recipe.flatten(params), tags)
 
     def trial(self, name: str, folder: Path, values: dict[str, Any], group: str, rungs: list[dict[str, float]]) -> None:
         """A child known only by the values tried and its scores after each rung."""
-        self.child(name, folder, values, group, "trial")
+        self.add_child(name, folder, values, group, "trial")
         lines = Journal(folder / LOG, position=0)
         for number, scores in enumerate(rungs, 1):
             lines.write("metric", step=number, values=scores)
@@ -145,7 +145,7 @@ class Stage:
         """The child in `folder` has ended, which exported a model."""
         lines = Journal(folder / STAGE_LOG)
         if model is not None:
-            lines.write("tag", name=MODEL, value=digest(model))
+            lines.write("tag", name=MODEL_TAG, value=path_digest(model))
         lines.write("end", status=status)
 
 
@@ -163,10 +163,10 @@ def stage(
     tracked: the values that decide the stage's result; with the bytes of `inputs` and of the code they key its folder.
     title: of a run that stands alone; others are runs below their pipeline's. lock: where DVC notes the stage's bytes.
     """
-    lend_raw()
+    link_raw_data()
     importing = time.time() - psutil.Process().create_time()
     started = time.monotonic()
-    digests = {path: digest(path) for path in inputs}
+    digests = {path: path_digest(path) for path in inputs}
     code = code_digest()
     key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code})[:16]
     folder = work() / "runs" / f"{title or name}-{key}"
@@ -175,8 +175,8 @@ def stage(
     if above != folder:
         shown = f"{params['name']} {os.environ.get('DVC_EXP_NAME') or recipe.digest(params)[:7]}"
         tags = {"trainyard.stage": "pipeline", **origin}
-        journal.describe(above, shown, params["name"], params=recipe.flatten(params), tags=tags)
-    journal.describe(
+        journal.describe_run(above, shown, params["name"], params=recipe.flatten(params), tags=tags)
+    journal.describe_run(
         folder,
         title or name,
         params["name"],
@@ -187,19 +187,26 @@ def stage(
     )
     lines = Journal(folder / STAGE_LOG)
     current = Stage(name, params, folder, lines if title else Journal(above / STAGE_LOG), lines)
-    with alone(title or name), mirrored(above, folder), sampled(current.journal), _noted(current):
+    with (
+        hold_lock(title or name),
+        mirror_unless_shared(above, folder),
+        record_machine_use(current.journal),
+        _noted(current),
+    ):
         spread.connect()
         current.seconds["connect"] = time.monotonic() - started
         yield current
-        if name != LAST:
-            prestart.more(spread.plan(READY).workers)
-    tidy(work() / "runs", title or name, params["name"])
+        if name != LAST_STAGE:
+            prestart.prestart_workers(spread.plan_workers(IDLE_WORKERS).workers)
+    remove_old_checkpoints(work() / "runs", title or name, params["name"])
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
-    write_json(work() / "seconds.json", seconds() | {name: {part: round(value, 2) for part, value in parts.items()}})
+    write_json(
+        work() / "seconds.json", stage_seconds() | {name: {part: round(value, 2) for part, value in parts.items()}}
+    )
 
 
 @contextmanager
-def alone(name: str, wait: bool = True) -> Iterator[None]:
+def hold_lock(name: str, wait: bool = True) -> Iterator[None]:
     """Holds the stage's lock in this directory: one that outlived its killed `dvc` is waited for, not raced.
 
     Raises Later where another process holds it and `wait` is false.
@@ -212,7 +219,7 @@ def alone(name: str, wait: bool = True) -> Iterator[None]:
         except OSError:
             owner = path.read_text().strip() or "another"
             if not wait:
-                raise Later(f"{name}: process {owner} is at it already; let it end (or --wait for it)") from None
+                raise TryLater(f"{name}: process {owner} is at it already; let it end (or --wait for it)") from None
             print(f"{name}: process {owner} is still at this stage; waiting for its end (or: kill {owner})", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
@@ -222,7 +229,7 @@ def alone(name: str, wait: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def stoppable(folder: Path) -> Iterator[None]:
+def stop_gracefully(folder: Path) -> Iterator[None]:
     """SIGINT and SIGTERM ask the workers to save and stop; a second one, or no answer in time, interrupts at once."""
     flag = folder / STOP
     flag.unlink(missing_ok=True)
@@ -260,7 +267,7 @@ def _noted(current: Stage) -> Iterator[None]:
         status = "KILLED"
         raise
     finally:
-        last = status != "FINISHED" or current.name == LAST
+        last = status != "FINISHED" or current.name == LAST_STAGE
         for lines in {current.pipeline, current.journal} if last else {current.journal}:
             lines.write("end", status=status)
 
@@ -271,7 +278,7 @@ def code_digest() -> str:
     return _digest(root, [file for pattern in CODE for file in root.glob(pattern)])
 
 
-def digest(path: str | Path) -> str:
+def path_digest(path: str | Path) -> str:
     """SHA-256: of prepared data its manifest's; of any other file or folder `bytes_digest`."""
     manifest = Path(path) / "manifest.json"
     content = json.loads(manifest.read_text()) if manifest.is_file() else {}
@@ -284,7 +291,7 @@ def bytes_digest(path: str | Path) -> str:
     return _digest(place.parent, [p for p in place.rglob("*") if p.is_file()] if place.is_dir() else [place])
 
 
-def seconds() -> dict[str, dict[str, float]]:
+def stage_seconds() -> dict[str, dict[str, float]]:
     """Seconds of each stage's last run, split into parts."""
     try:
         found: dict[str, dict[str, float]] = json.loads((work() / "seconds.json").read_text())
@@ -293,20 +300,20 @@ def seconds() -> dict[str, dict[str, float]]:
         return {}
 
 
-def history(path: str | Path, folders: dict[str, Path]) -> None:
+def write_history(path: str | Path, folders: dict[str, Path]) -> None:
     """The metrics of several runs' journals as one table: run, step, epoch, metric... (for `dvc plots`)."""
     rows: list[dict[str, Any]] = []
     for name, folder in folders.items():
         by_step: dict[int, dict[str, Any]] = {}
-        for record in journal.read(folder / LOG):
+        for record in journal.read_records(folder / LOG):
             if record.kind == "metric":
                 row = by_step.setdefault(record.payload["step"], {"run": name, "step": record.payload["step"]})
                 row |= {"epoch": round(record.payload["epoch"], 4), **record.payload["values"]}
         rows += by_step.values()
-    table(path, rows)
+    write_table(path, rows)
 
 
-def table(path: str | Path, rows: list[dict[str, Any]]) -> None:
+def write_table(path: str | Path, rows: list[dict[str, Any]]) -> None:
     """Rows as CSV; a column that a row lacks is left empty."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,37 +15,37 @@ from components.files import write_json
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import LOG, STAGE_LOG, Journal
-from components.search.trials import Trial, describe, name_of
-from components.tracking.mirror import mirrored
-from components.verdicts.diagnosis import Diagnosis, Evidence, diagnose, error
-from pipelines.stage.context import MODEL, Stage, work
+from components.search.trials import Trial, describe_trial, trial_name
+from components.tracking.mirror import mirror_unless_shared
+from components.verdicts.diagnosis import Diagnosis, Evidence, comparable_loss, diagnose
+from pipelines.stage.context import MODEL_TAG, Stage, work
 
 EVIDENCE, VERDICT = "evidence.json", "verdict.json"
 REGULARISERS = {"weight_decay", "dropout", "label_smoothing", "augment", "mix", "patience"}
 TAG, NOTE = "trainyard.diagnosis", "mlflow.note.content"
 
 
-def diagnosed(run: Stage, system: str, found: dict[str, Any], shown: str = "") -> Diagnosis:
+def diagnose_fit(run: Stage, system: str, found: dict[str, Any], shown: str = "") -> Diagnosis:
     """Of a fit, from what `training.from_data_to_scores` found and the run's journal; tagged and told.
 
     shown: its name in the report, where the system's does not say enough.
     """
-    verdict = judged(run.folder, system, found, shown)
-    label(run.journal, verdict)
+    verdict = write_verdict(run.folder, system, found, shown)
+    label_run(run.journal, verdict)
     run.tell(f"diagnosis: {verdict.verdict}: {'; '.join(verdict.reasons)}")
     for remedy in verdict.remedies:
         run.tell(f"remedy: {remedy}")
     return verdict
 
 
-def judged(folder: Path, system: str, found: dict[str, Any], shown: str = "") -> Diagnosis:
+def write_verdict(folder: Path, system: str, found: dict[str, Any], shown: str = "") -> Diagnosis:
     """The verdict, which lies in `folder` for the report."""
     verdict = _judged(folder, system, found)
     write_json(folder / VERDICT, {"run": shown or system, "verdict": verdict.verdict, "reasons": verdict.reasons})
     return verdict
 
 
-def verdicts() -> list[dict[str, Any]]:
+def read_verdicts() -> list[dict[str, Any]]:
     """The newest of each run that this machine knows: {run, verdict, reasons}, by name."""
     files = [file for pattern in (VERDICT, f"fits/*/{VERDICT}") for file in (work() / "runs").glob(f"*/{pattern}")]
     newest: dict[str, dict[str, Any]] = {}
@@ -56,8 +56,8 @@ def verdicts() -> list[dict[str, Any]]:
 
 
 def _judged(folder: Path, system: str, found: dict[str, Any]) -> Diagnosis:
-    measured = {name: error(scores, found["monitor"]) for name, scores in found["seen"].items()}
-    seen = curves(folder)
+    measured = {name: comparable_loss(scores, found["monitor"]) for name, scores in found["seen"].items()}
+    seen = read_curves(folder)
     trivial = found["trivial"] if "loss" in found["seen"].get("train", {}) else 1.0
     trivial = trivial or next(iter(seen["train/loss"]), None)
     if measured.get("train") is None or trivial is None:
@@ -82,7 +82,7 @@ def _judged(folder: Path, system: str, found: dict[str, Any]) -> Diagnosis:
     )
 
 
-def label(lines: Journal, verdict: Diagnosis) -> None:
+def label_run(lines: Journal, verdict: Diagnosis) -> None:
     """A run's tag and its description."""
     lines.write("tag", name=TAG, value=verdict.verdict)
     lines.write("tag", name=NOTE, value=str(verdict))
@@ -92,19 +92,19 @@ def label_fits(verdicts: dict[str, Diagnosis]) -> None:
     """The pages of the fits of an earlier stage that exported the models with these digests, if they ran here."""
     pages: dict[str, Path] = {}
     for log in sorted((work() / "runs").glob(f"finetune-*/*/{STAGE_LOG}"), key=lambda log: log.stat().st_mtime_ns):
-        tags = [record.payload for record in journal.read(log) if record.kind == "tag"]
-        pages |= {tag["value"]: log for tag in tags if tag["name"] == MODEL and tag["value"] in verdicts}
-    with mirrored(*(log.parent for log in pages.values())):
+        tags = [record.payload for record in journal.read_records(log) if record.kind == "tag"]
+        pages |= {tag["value"]: log for tag in tags if tag["name"] == MODEL_TAG and tag["value"] in verdicts}
+    with mirror_unless_shared(*(log.parent for log in pages.values())):
         for digest, log in pages.items():
-            label(Journal(log), verdicts[digest])
+            label_run(Journal(log), verdicts[digest])
 
 
-def curves(folder: Path) -> dict[str, list[float]]:
+def read_curves(folder: Path) -> dict[str, list[float]]:
     """What the diagnosis reads of a run's journal, in order; a GAN's two losses are no such curve."""
     found: dict[str, list[float]] = {
         name: [] for name in ("train/loss", "epoch/loss", "validation/loss", "train/gradient_norm")
     }
-    for record in journal.read(folder / LOG):
+    for record in journal.read_records(folder / LOG):
         for name, value in record.payload["values"].items() if record.kind == "metric" else ():
             if name in found:
                 found[name].append(value)
@@ -114,14 +114,16 @@ def curves(folder: Path) -> dict[str, list[float]]:
 # ------------------------------------------------------------------------------------------------ a search
 
 
-def compared(trials: list[Trial], monitor: tuple[str, str], trivial: float | None) -> list[Diagnosis]:
+def diagnose_trials(trials: list[Trial], monitor: tuple[str, str], trivial: float | None) -> list[Diagnosis]:
     """Of each trial, its scores on the fold held out and on examples it learned from.
 
     A trial that another one with no more parameters beats on its training data is no matter of the model, unless they
     differ in what holds a model back on purpose.
     """
-    names = [f"trial {trial.number:02d}, {describe(trial, values_only=True)}" for trial in trials]  # may print alike
-    learned = [error(_learned(trial), monitor) for trial in trials]
+    names = [
+        f"trial {trial.number:02d}, {describe_trial(trial, values_only=True)}" for trial in trials
+    ]  # may print alike
+    learned = [comparable_loss(_learned(trial), monitor) for trial in trials]
     return [_one(at, trials, names, learned, monitor, trivial) for at in range(len(trials))]
 
 
@@ -134,7 +136,7 @@ def _one(
     trivial: float | None,
 ) -> Diagnosis:
     trial, train = trials[at], learned[at]
-    validation, own = error(trial.scores, monitor), trial.scores.get("parameters", 0.0)
+    validation, own = comparable_loss(trial.scores, monitor), trial.scores.get("parameters", 0.0)
     if trial.diverged:
         return Diagnosis("optimisation", (trial.diverged,))
     trivial = trivial if "loss" in trial.scores else 1.0
@@ -162,6 +164,6 @@ def _learned(trial: Trial) -> dict[str, float]:
 def label_trials(folder: Path, trials: list[Trial], verdicts: list[Diagnosis]) -> None:
     """The pages of the trials, whose folders lie below `folder`."""
     for trial, verdict in zip(trials, verdicts, strict=True):
-        at = folder / trial.arm / name_of(trial.number)
+        at = folder / trial.arm / trial_name(trial.number)
         if (at / journal.RUN).is_file():
-            label(Journal(at / STAGE_LOG), verdict)
+            label_run(Journal(at / STAGE_LOG), verdict)

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from components.errors import Refusal, closest
+from components.errors import Refusal, suggest_name
 from components.recipes import recipe
 
 FILE = "dvc.yaml"
@@ -21,11 +21,15 @@ def check_targets(targets: list[str]) -> None:
             continue
         file, files = file or FILE, [FILE, *map(str, sorted(Path().glob(f"pipelines/*/{FILE}")))]
         if not Path(file).is_file():
-            raise Refusal(f"{target}: no file {file}{closest(file, files)}; a stage is named by FILE:STAGE or STAGE")
-        known = names(file)
+            raise Refusal(
+                f"{target}: no file {file}{suggest_name(file, files)}; a stage is named by FILE:STAGE or STAGE"
+            )
+        known = stage_names(file)
         if stage not in known:
             listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-            raise Refusal(f"{target}: {file} has no stage '{stage}'{closest(stage, known + files)}; it has: {listed}")
+            raise Refusal(
+                f"{target}: {file} has no stage '{stage}'{suggest_name(stage, known + files)}; it has: {listed}"
+            )
 
 
 def check_repository() -> None:
@@ -41,14 +45,14 @@ def check_repository() -> None:
 
 def check_inputs(stage: str) -> None:
     """Refuses a stage of dvc.yaml one of whose inputs is not there, though an earlier stage makes it."""
-    stages = read(FILE) if Path(FILE).is_file() else {}
-    makers = {out: name for name, other in stages.items() for out in paths(other.get("outs", []))}
-    for path in paths(stages.get(stage, {}).get("deps", [])):
+    stages = read_stages(FILE) if Path(FILE).is_file() else {}
+    makers = {out: name for name, other in stages.items() for out in entry_paths(other.get("outs", []))}
+    for path in entry_paths(stages.get(stage, {}).get("deps", [])):
         if path in makers and not Path(path).exists():
             raise Refusal(f"{stage}: {path} is not there; first run: trainyard {makers[path]} (or all: trainyard run)")
 
 
-def read(file: str) -> dict[str, Any]:
+def read_stages(file: str) -> dict[str, Any]:
     """The stages of a dvc.yaml, as they are written there."""
     stages = recipe.load(file).get("stages")
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
@@ -56,10 +60,10 @@ def read(file: str) -> dict[str, Any]:
     return stages
 
 
-def names(file: str) -> list[str]:
+def stage_names(file: str) -> list[str]:
     """What `dvc repro` takes as a stage of `file`: `fit@lenet` and its like, and `fit` for all of these."""
     found = []
-    for name, stage in read(file).items():
+    for name, stage in read_stages(file).items():
         each = stage.get("foreach", [])
         parts = [map(str, axis) for axis in stage.get("matrix", {}).values()]
         found += [f"{name}@{key}" for key in (["-".join(key) for key in product(*parts)] if parts else each)]
@@ -67,6 +71,6 @@ def names(file: str) -> list[str]:
     return found
 
 
-def paths(entries: list[str | dict[str, Any]]) -> list[str]:
+def entry_paths(entries: list[str | dict[str, Any]]) -> list[str]:
     """Of outs or deps, each a path or a path with its settings."""
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

@@ -11,26 +11,26 @@ from typing import Any
 from components.errors import Refusal
 from pipelines.stage.context import work
 
-WORDS = {"finetuned": "fine-tuned", "scratch": "from scratch"}
-METRICS, BEST, TRIALS = "metrics/evaluate.json", "tune/best.json", "plots/tune.csv"
-ENDS = ("", "_low", "_high")
-KEYS = (
-    *(f"{prefix}accuracy{end}" for prefix in ("", "scratch_") for end in (*ENDS, "_std")),
-    *(f"gain{end}" for end in ENDS),
+ARM_NAMES = {"finetuned": "fine-tuned", "scratch": "from scratch"}
+METRICS_FILE, BEST_FILE, TRIALS_FILE = "metrics/evaluate.json", "tune/best.json", "plots/tune.csv"
+INTERVAL_SUFFIXES = ("", "_low", "_high")
+METRIC_KEYS = (
+    *(f"{prefix}accuracy{end}" for prefix in ("", "scratch_") for end in (*INTERVAL_SUFFIXES, "_std")),
+    *(f"gain{end}" for end in INTERVAL_SUFFIXES),
     *("seeds", "seeds_won", "loss", "scratch_loss"),
 )
-AGAIN = "run its stage again (dvc repro --force)"
-NAMES = {"lr": "learning rate", "batch": "batch size"}
+RUN_AGAIN = "run its stage again (dvc repro --force)"
+DISPLAY_NAMES = {"lr": "learning rate", "batch": "batch size"}
 
 Rows = list[dict[str, str]]
 
 
-def read_json(path: str, keys: Sequence[str] = (), remedy: str = AGAIN) -> Any:
+def read_json(path: str, keys: Sequence[str] = (), remedy: str = RUN_AGAIN) -> Any:
     """The content of a JSON file, which must have `keys`; None when there is no such file. remedy: of a damaged one."""
     content = _read(path, json.loads, remedy)
     lacking = [key for key in keys if content is not None and key not in content]
     if lacking:
-        raise Refusal(f"{path}: has no '{lacking[0]}'; {AGAIN}")
+        raise Refusal(f"{path}: has no '{lacking[0]}'; {RUN_AGAIN}")
     return content
 
 
@@ -39,13 +39,13 @@ def read_csv(path: str, columns: Sequence[str]) -> Rows:
     rows: Rows = _read(path, lambda text: list(csv.DictReader(text.splitlines()))) or []
     lacking = [name for name in columns if rows and name not in rows[0]]
     if lacking:
-        raise Refusal(f"{path}: has no column '{lacking[0]}'; {AGAIN}")
+        raise Refusal(f"{path}: has no column '{lacking[0]}'; {RUN_AGAIN}")
     return rows
 
 
 def read_metrics() -> Any:
     """The comparison of both arms; None before it is there."""
-    return read_json(METRICS, KEYS)
+    return read_json(METRICS_FILE, METRIC_KEYS)
 
 
 def read_manifest(role: str) -> Any:
@@ -58,7 +58,7 @@ def read_seconds() -> Any:
     return read_json(str(work() / "seconds.json"), remedy="delete it: the next runs write it again") or {}
 
 
-def number(row: dict[str, str], column: str, path: str) -> float:
+def parse_number(row: dict[str, str], column: str, path: str) -> float:
     """What a row of the CSV file `path` holds in `column`."""
     try:
         return float(row[column])
@@ -66,17 +66,17 @@ def number(row: dict[str, str], column: str, path: str) -> float:
         raise Refusal(f"{path}: '{row[column]}' in column '{column}' is no number; run its stage again") from None
 
 
-def name_of(key: str) -> str:
+def display_name(key: str) -> str:
     """'task.optimizer.lr' -> 'learning rate'."""
     last = key.rpartition(".")[2]
-    return NAMES.get(last, last.replace("_", " "))
+    return DISPLAY_NAMES.get(last, last.replace("_", " "))
 
 
-def value_of(value: Any) -> str:
+def format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _read(path: str, parse: Callable[[str], Any], remedy: str = AGAIN) -> Any:
+def _read(path: str, parse: Callable[[str], Any], remedy: str = RUN_AGAIN) -> Any:
     file = Path(path)
     if not file.is_file():
         return None

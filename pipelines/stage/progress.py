@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.runs.journal import LOG, Tail, files
+from components.runs.journal import LOG, Tail, find_files
 
 EVERY = 5.0  # seconds between two plain lines
 SILENT = 10.0  # seconds without a step after which a bar makes room for another
@@ -40,7 +40,7 @@ class Progress:
         self._show()
 
     def _show(self) -> None:
-        for file in files(LOG, self.folder):
+        for file in find_files(LOG, self.folder):
             tail = self.tails.setdefault(file, Tail(file))
             latest = [record for record in tail.new() if record.kind == "progress"]
             if latest:

@@ -12,14 +12,14 @@ import shutil
 from pathlib import Path
 
 from components.runs import journal
-from components.runs.journal import KEPT, RUN, STAGE_LOG
-from components.tracking.mirror import behind
+from components.runs.journal import COPIES, RUN, STAGE_LOG
+from components.tracking.mirror import find_unsent_runs
 
 NEWEST = 2
 KEY = 16  # letters of a run's key: `pretrain-0123456789abcdef`, but not the recipe `pretrain-bert-0123456789abcdef`
 
 
-def tidy(runs: Path, name: str, experiment: str) -> list[Path]:
+def remove_old_checkpoints(runs: Path, name: str, experiment: str) -> list[Path]:
     """Removes checkpoints, and sent copies, below all but the newest ended runs of a stage or recipe; the folders.
 
     experiment: tells the recipe transfer/finetune from the stage, and two families' systems of one name.
@@ -28,7 +28,9 @@ def tidy(runs: Path, name: str, experiment: str) -> list[Path]:
     ended = [folder for folder in alike if _ended(folder)]
     ended.sort(key=lambda folder: (folder / STAGE_LOG).stat().st_mtime_ns)
     old = [found for folder in ended[:-NEWEST] for found in sorted(folder.rglob("checkpoint-*"))]
-    old += [folder / KEPT for folder in ended[:-NEWEST] if (folder / KEPT).is_dir() and not behind(folder)]
+    old += [
+        folder / COPIES for folder in ended[:-NEWEST] if (folder / COPIES).is_dir() and not find_unsent_runs(folder)
+    ]
     for found in old:
         shutil.rmtree(found, ignore_errors=True)
     return old
@@ -41,5 +43,5 @@ def _experiment(folder: Path) -> str | None:
 
 def _ended(folder: Path) -> bool:
     """Whether the run's last word is that it finished (one begun again since has a `begin` behind it)."""
-    said = [r for r in journal.read(folder / STAGE_LOG) if r.kind in ("begin", "end")]
+    said = [r for r in journal.read_records(folder / STAGE_LOG) if r.kind in ("begin", "end")]
     return bool(said) and said[-1].kind == "end" and said[-1].payload["status"] == "FINISHED"

@@ -15,12 +15,12 @@ import torch
 
 from components.recipes import recipe
 from components.storage.feed import Feed
-from components.storage.order import folds, stretches
+from components.storage.order import contiguous_folds, stratified_folds
 from components.storage.store import Store
 from components.training import engine
 from components.training.peers import Peers
 from components.training.task import State, Task
-from pipelines.workers.training import LEARNED, learned, parameters, specification, train_feed
+from pipelines.workers.training import TRAINING_EXAMPLES, parameter_count, read_spec, train_feed, training_scores
 
 
 def fold(
@@ -35,7 +35,7 @@ def fold(
 ) -> dict[str, float]:
     """On one of `count` folds of the training split: stratified by the label, or stretches where there is none."""
     everything, device = train_feed(prepared, augmented), _alone().device
-    rows, held_out = parted(everything, count, seed)[rung]
+    rows, held_out = split_folds(everything, count, seed)[rung]
     train, judge = (train_feed(prepared, augmented, part, device) for part in (rows, held_out))
     section, watched = recipe.overlay(section, values), judge
     if _steered(section["fit"]) and "validation" in Store(prepared).manifest["splits"]:
@@ -82,15 +82,15 @@ def epoch(
     until = (rung + 1) * train.order(fit["batch"], seed).steps_per_epoch
     at.mkdir(parents=True, exist_ok=True)
     task: Task = recipe.build(section["task"])
-    outcome = engine.fit(task, specification(prepared, augmented), train, judge, at, peers, until, **fit)
+    outcome = engine.fit(task, read_spec(prepared, augmented), train, judge, at, peers, until, **fit)
     return outcome.scores | _learned(task, outcome.state, train, peers)
 
 
-def parted(everything: Feed, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def split_folds(everything: Feed, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """[(rows to train on, rows held out)] of each of `count` folds."""
     if "label" in everything.split.columns:
-        return folds(everything.column("label"), count, seed)
-    return stretches(len(everything), count)
+        return stratified_folds(everything.column("label"), count, seed)
+    return contiguous_folds(len(everything), count)
 
 
 def _alone() -> Peers:
@@ -99,7 +99,7 @@ def _alone() -> Peers:
 
 def _parted(fit: dict[str, Any], accumulate: int, seed: int) -> dict[str, Any]:
     """All arguments of a section's fit, each batch in at least as many microbatches as were learned to be needed."""
-    found = recipe.filled("training.engine.fit", {"seed": seed} | recipe.arguments(fit))
+    found = recipe.fill_defaults("training.engine.fit", {"seed": seed} | recipe.resolve_arguments(fit))
     return found | {"accumulate": max(accumulate, found["accumulate"])}
 
 
@@ -124,7 +124,7 @@ def _whole(
     if not _steered(fit):
         fit |= {"evaluate_every": fit["epochs"]}
     task: Task = recipe.build(section["task"])
-    outcome = engine.fit(task, specification(prepared, augmented), train, watched, None, peers, **fit)
+    outcome = engine.fit(task, read_spec(prepared, augmented), train, watched, None, peers, **fit)
     scores = outcome.scores if watched is judge else engine.evaluate(task, outcome.state, judge, peers)[0]
     told = _learned(task, outcome.state, train, peers, len(judge))
     if fit["patience"] is not None:
@@ -134,6 +134,6 @@ def _whole(
     return scores | told
 
 
-def _learned(task: Task, state: State, train: Feed, peers: Peers, most: int = LEARNED) -> dict[str, float]:
-    told = {f"train_{name}": value for name, value in learned(task, state, train, peers, most).items()}
-    return told | {"parameters": float(parameters(state))}
+def _learned(task: Task, state: State, train: Feed, peers: Peers, most: int = TRAINING_EXAMPLES) -> dict[str, float]:
+    told = {f"train_{name}": value for name, value in training_scores(task, state, train, peers, most).items()}
+    return told | {"parameters": float(parameter_count(state))}

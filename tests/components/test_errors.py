@@ -26,7 +26,7 @@ def test_the_first_line_of_an_error(error: Exception, says: str) -> None:
 
 def test_no_password_is_shown_by_half() -> None:
     error = OSError("x" * 170 + " http://me:" + "secret" * 9 + "@host went away")
-    assert "secret" not in server.shown(first_line(error))
+    assert "secret" not in server.hide_credentials(first_line(error))
 
 
 def silent(*given: object) -> None:
@@ -41,4 +41,4 @@ def test_an_error_without_a_word_hurts_neither_alert_nor_report(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(links.tracker_pages, "links", silent)
     monkeypatch.setattr(links, "_there", lambda: True)
-    assert set(links.links("an-experiment")) == {"front page"}
+    assert set(links.find_links("an-experiment")) == {"front page"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.workspace import home, lend_raw
+from components.workspace import link_raw_data, repository_root
 
 ROOT = Path(__file__).parent.parent.parent
 DVC = str(Path(sys.executable).parent / "dvc")
@@ -61,11 +61,11 @@ def test_links_leave_alone_what_is_there(tmp_path: Path, monkeypatch: pytest.Mon
         (folder / "data/raw" / name).mkdir(parents=True)
         (folder / "data/raw" / name / "file").write_text(f"of {folder.name}")
     monkeypatch.chdir(copy)
-    assert home() == tmp_path
-    lend_raw()
-    lend_raw()
+    assert repository_root() == tmp_path
+    link_raw_data()
+    link_raw_data()
     assert (copy / "data/raw/a/file").resolve() == tmp_path / "data/raw/a/file"
     assert (copy / "data/raw/b/file").read_text() == "of abc"
     monkeypatch.chdir(tmp_path)
-    lend_raw()
+    link_raw_data()
     assert not any(path.is_symlink() for path in (tmp_path / "data/raw").rglob("*"))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from components.drawings import figures
 from components.files import write_json
-from pipelines.stage.context import table
+from pipelines.stage.context import write_table
 
 ROOT = Path(__file__).parent.parent.parent
 TRIALS = [  # arm, learning rate, batch, accuracy, folds seen
@@ -73,19 +73,19 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json("metrics/evaluate.json", metrics())
     names = ("arm", "task.optimizer.lr", "fit.batch", "accuracy", "rungs")
     trials = [{"trial": n, **dict(zip(names, trial, strict=True))} for n, trial in enumerate(TRIALS)]
-    table("plots/tune.csv", [trial | {"finished": trial["rungs"] == 4} for trial in trials])
+    write_table("plots/tune.csv", [trial | {"finished": trial["rungs"] == 4} for trial in trials])
     best = {"finetuned": ({"task.optimizer.lr": 0.0822, "fit.batch": 16}, 0.95, 3)}
     best |= {"scratch": ({"task.optimizer.lr": 0.1, "fit.batch": 32}, 0.85, 2)}
     write_json(
         "tune/best.json",
         {arm: {"values": v, "scores": {"accuracy": a}, "trials": n} for arm, (v, a, n) in best.items()},
     )
-    table("plots/pretrain.csv", history("pretrain", 3, 20, 0.2, validated=True))
-    table(
+    write_table("plots/pretrain.csv", history("pretrain", 3, 20, 0.2, validated=True))
+    write_table(
         "plots/finetune.csv",
         [row for a in ("finetuned", "scratch") for s in (0, 1) for row in history(f"{a} {s}", 14, 3, 0.1)],
     )
-    table("plots/confusion.csv", [{"truth": a, "predicted": b} for a, b in zip(*answers(), strict=True)])
+    write_table("plots/confusion.csv", [{"truth": a, "predicted": b} for a, b in zip(*answers(), strict=True)])
     for role, count in (("source", 36), ("target", 10)):
         manifest = {
             "name": f"{role}-set",
@@ -106,7 +106,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for run, verdict in {"pretrain": "model bias", "finetuned 0": "fine", "finetuned 1": "fine"}.items():
         found = {"run": run, "verdict": verdict, "reasons": [f"loss training 0.5 of {run}"]}
         write_json(f".trainyard/runs/evaluate-1/fits/{run.replace(' ', '-')}/verdict.json", found)
-    figures.save(figures.grid([np.eye(4)], ["8 → 1  p=0.98"]), "plots/mistakes.svg")
+    figures.save_figure(figures.draw_grid([np.eye(4)], ["8 → 1  p=0.98"]), "plots/mistakes.svg")
     return tmp_path
 
 

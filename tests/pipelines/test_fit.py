@@ -48,7 +48,7 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         for owner, name in ((spread, "connect"), (prestart, "more")):
             patch.setattr(owner, name, lambda *_: None)
         patch.setattr(context.Stage, "model", lambda *_, **__: None)  # registered, which takes seconds
-        patch.setattr(spread, "plan", lambda *_: SimpleNamespace(workers=1, gpu=False))
+        patch.setattr(spread, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False))
         (folder / "pipelines/small").mkdir(parents=True)
         Path("params.yaml").write_text("name: flagship\n")
         Path("pipelines/small/dvc.yaml").touch()
@@ -63,7 +63,7 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
 
 def runs() -> list[Any]:
     """Of the family, the newest first."""
-    client = server.client(server.uri())
+    client = server.make_client(server.tracking_uri())
     return list(client.search_runs([client.get_experiment_by_name("small").experiment_id]))
 
 
@@ -102,5 +102,5 @@ def test_losses_are_drawn_where_there_is_a_curve(epochs: int, drawn: bool, tmp_p
     for epoch in range(1, epochs + 1):
         lines.write("metric", step=epoch, epoch=epoch, values={"epoch/loss": 1 / epoch, "validation/accuracy": 0.5})
     picture = tmp_path / "curves.png"
-    assert fit.curves(tmp_path, picture) == ([picture] if drawn else [])
+    assert fit.draw_curves(tmp_path, picture) == ([picture] if drawn else [])
     assert picture.is_file() == drawn

@@ -32,8 +32,8 @@ def test_seconds_are_those_of_the_batch_that_the_search_chose(tmp_path: Path, mo
     said = {"cost": {}, "scores": {"accuracy": 0.9}, "outcomes": None, "tags": {}, "pictures": [], "example": None}
     run.spread.return_value = said | {"digest": "", "hardware": "", "split": "test"}
     monkeypatch.setattr(fit, "stage", lambda *given, **options: nullcontext(run))
-    monkeypatch.setattr(fit, "searched", lambda *given: {"fit.batch": 16})
-    monkeypatch.setattr(diagnoses, "diagnosed", lambda *given: None)
+    monkeypatch.setattr(fit, "search_values", lambda *given: {"fit.batch": 16})
+    monkeypatch.setattr(diagnoses, "diagnose_fit", lambda *given: None)
     lines = Journal(run.folder / LOG)
     for step in range(10, 101, 10):
         lines.write("progress", step=step, steps=100, values={}, speed=160.0)
@@ -43,7 +43,7 @@ def test_seconds_are_those_of_the_batch_that_the_search_chose(tmp_path: Path, mo
 
 
 def test_trials_that_print_alike_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "intervals", lambda rows, *given, **options: rows)
+    monkeypatch.setattr(figures, "draw_intervals", lambda rows, *given, **options: rows)
     rates = (0.012341, 0.012343, 0.1)
     trials = [Trial("trials", n, {"lr": rate}, [{"accuracy": n / 10}], True) for n, rate in enumerate(rates)]
-    assert [row.value for row in fit.compared(trials, "accuracy").values()] == [0.0, 0.1, 0.2]
+    assert [row.value for row in fit.draw_trials(trials, "accuracy").values()] == [0.0, 0.1, 0.2]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.data.glyphs import atlas
+from components.data.glyphs import build_atlas
 from components.errors import Refusal
 from components.storage.store import Store
-from components.training.peers import Peers, fork
+from components.training.peers import Peers, fork_workers
 from pipelines import augment, prepare
 from pipelines.workers import training
 
@@ -27,12 +27,12 @@ ONLINE: dict[str, list[dict[str, Any]]] = {"source": TURNED, "target": []}
 
 def stages(peers: Peers, folder: Path, offline: dict[str, Any] = OFFLINE) -> None:
     prepared = str(folder / "prepared")
-    rows = prepare.write(peers, {f"{prepared}/{role}": section for role, section in SECTIONS.items()})
+    rows = prepare.write_data_sets(peers, {f"{prepared}/{role}": section for role, section in SECTIONS.items()})
     assert rows == {
         f"{prepared}/source": {"train": 288, "validation": 72},
         f"{prepared}/target": {"train": 30, "test": 1767},
     }
-    done = augment.write(peers, prepared, str(folder / "augmented"), offline, ONLINE, 0)
+    done = augment.write_augmented(peers, prepared, str(folder / "augmented"), offline, ONLINE, 0)
     assert done == {
         "source": {"examples": 288, "derived": 288 * offline["copies"]},
         "target": {"examples": 30, "derived": 0},
@@ -46,13 +46,13 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("house")
-    atlas()  # the workers are forked: they find it drawn
-    fork(stages, 1, folder)
+    build_atlas()  # the workers are forked: they find it drawn
+    fork_workers(stages, 1, folder)
     return folder
 
 
 def test_two_workers_write_the_same_bytes(house: Path, tmp_path: Path) -> None:
-    fork(stages, 2, tmp_path)
+    fork_workers(stages, 2, tmp_path)
     found = files(house)
     assert len(found) == 2 * 1 + 2 + 2 + 2 * 2 + 3  # manifests, parts, statistics and previews, copies
     assert files(tmp_path) == found
@@ -66,7 +66,7 @@ def test_training_finds_the_copies_behind_the_originals(house: Path) -> None:
 
 
 def test_the_specification_has_the_statistics_of_the_originals(house: Path) -> None:
-    spec = training.specification(f"{house}/prepared/source", f"{house}/augmented/source")
+    spec = training.read_spec(f"{house}/prepared/source", f"{house}/augmented/source")
     images = Store(house / "prepared" / "source").split("train").array("image") / 255
     assert spec.statistics == json.loads((house / "augmented/source/statistics.json").read_text())
     assert spec.statistics["mean"] == pytest.approx([images.mean()])
@@ -84,4 +84,4 @@ def test_no_copies_leave_no_manifest(tmp_path: Path) -> None:
 def test_transforms_that_change_the_size_are_refused_as_copies(house: Path) -> None:
     cropped = {"copies": 1, "transforms": [{"use": "augment.crop.RandomResizedCrop", "size": 5}]}
     with pytest.raises(Refusal, match=r"column 'image' must be uint8\[8, 8, 1\], not uint8\[5, 5, 1\]"):
-        augment.write(Peers(), f"{house}/prepared", f"{house}/refused", cropped, ONLINE, 0)
+        augment.write_augmented(Peers(), f"{house}/prepared", f"{house}/refused", cropped, ONLINE, 0)

@@ -22,7 +22,7 @@ from components.data.digits import Digits
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tracking import server
@@ -33,7 +33,7 @@ from pipelines import augment
 from pipelines.commands import run
 from pipelines.commands.dvc import status
 from pipelines.commands.promotion.ledger import Ledger
-from pipelines.stage.context import Stage, digest
+from pipelines.stage.context import Stage, path_digest
 from pipelines.workers import training
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,12 +48,12 @@ class Yard:
     def prepare(self, labels: int = 500, darker: bool = False) -> None:
         """Both roles hold the digits."""
         for role in ("source", "target"):
-            prepare(Dark(labels) if darker else Digits(labels, size=8), f"data/prepared/{role}")
-        augment.normalise(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
+            prepare_dataset(Dark(labels) if darker else Digits(labels, size=8), f"data/prepared/{role}")
+        augment.write_statistics(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
 
     def train(self, epochs: int = 1, shuffled: bool = False, seed: int = 0) -> str:
         """A new models/finetuned/0, and what the stage `evaluate` leaves for the registry; its digest."""
-        spec = training.specification("data/prepared/target", "data/augmented/target")
+        spec = training.read_spec("data/prepared/target", "data/augmented/target")
         split = Store("data/prepared/target").split("train")
         feed = Shuffled(split) if shuffled else Feed(split)
         torch.manual_seed(seed)
@@ -61,18 +61,18 @@ class Yard:
         state = engine.fit(task, spec, feed, None, None, Peers(), epochs=epochs, batch=50, seed=seed).state
         shutil.rmtree("models", ignore_errors=True)
         folder = Path("models/finetuned/0")
-        exported.write(folder, state, spec, TASK)
+        exported.write_model(folder, state, spec, TASK)
         images = split.take(np.arange(2), ["image"])["image"]
         with torch.no_grad():
             said = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}
-        run = Path(f".trainyard/runs/evaluate-{digest(folder)[:16]}")
-        journal.describe(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
+        run = Path(f".trainyard/runs/evaluate-{path_digest(folder)[:16]}")
+        journal.describe_run(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
         stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
         stage.model(NAME, folder, {"image": images}, said)
-        Path("report.html").write_text(digest(folder))
-        stage.artifact("report.html")
+        Path("report.html").write_text(path_digest(folder))
+        stage.log_artifact("report.html")
         stage.journal.write("end", status="FINISHED")
-        return digest(folder)
+        return path_digest(folder)
 
     def champion(self) -> str | None:
         found = Registry(NAME).champion()
@@ -83,7 +83,7 @@ class Yard:
 
     def audits(self) -> list[Any]:
         """The runs of decisions at MLflow."""
-        client = server.client(server.uri())
+        client = server.make_client(server.tracking_uri())
         found = client.get_experiment_by_name(NAME)
         return client.search_runs([found.experiment_id], "tags.\"trainyard.stage\" = 'promotion'")
 
@@ -109,7 +109,7 @@ class Shuffled(Feed):
 
 def in_this_process(set_: Callable[..., None]) -> None:
     """The cluster's and DVC's parts of a retrain done here; set_(owner, name, value)."""
-    set_(spread, "spread", lambda function, *given, **_: spread.named(function)(Peers(), *given))
+    set_(spread, "run_on_workers", lambda function, *given, **_: spread.resolve_function(function)(Peers(), *given))
     set_(run, "local_cluster", nullcontext)
     set_(status, "apply", lambda *targets: None)
     set_(status, "changes", lambda: json.loads(Path("changed.json").read_text()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from components.errors import Later, Refusal
+from components.errors import Refusal, TryLater
 from pipelines.commands import run
 from pipelines.commands.run import BIN, end_with_parent
 
@@ -44,7 +44,7 @@ def _status(targets: tuple[str, ...], patience: float) -> str:
         if not any(text in asked.stderr for text in BUSY):
             raise Refusal(f"dvc status failed: {_last(asked.stderr)}")
         if time.monotonic() > until:
-            raise Later("another dvc is at work in this folder; the champion stays as it is")
+            raise TryLater("another dvc is at work in this folder; the champion stays as it is")
         if not told:
             print("retrain: another dvc is still at work in this folder; waiting for its end", flush=True)
             told = True
@@ -78,7 +78,7 @@ def update() -> list[str]:
             [BIN / "dvc", "update", *files], capture_output=True, text=True, check=False, preexec_fn=end_with_parent
         )
         if done.returncode:
-            raise Later(f"dvc update failed: {_last(done.stderr)}; the data stay as they are")
+            raise TryLater(f"dvc update failed: {_last(done.stderr)}; the data stay as they are")
     return files
 
 

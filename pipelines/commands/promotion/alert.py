@@ -9,7 +9,7 @@ from components.recipes import recipe
 from components.verdicts.alerts import Alerts
 
 
-def tell(outcome: str, facts: dict[str, Any]) -> None:
+def send_alert(outcome: str, facts: dict[str, Any]) -> None:
     """Never raises: what has been done is done, whoever hears of it."""
     try:
         alerts = Alerts(**recipe.load("params.yaml").get("retrain", {}).get("alerts", {}))

@@ -22,17 +22,17 @@ from components.training.task import Batch, State, Task
 ROUNDS, WARM = 50, 5
 
 
-def measure(peers: Peers, models: dict[str, str], prepared: str, split: str) -> dict[str, dict[str, Any]]:
+def measure_models(peers: Peers, models: dict[str, str], prepared: str, split: str) -> dict[str, dict[str, Any]]:
     """Of each model {role: folder}: outcomes [N] (greater is better), predicted [N] or None, scores, latency, size."""
     store = Store(prepared)
     feed = Feed(store.split(split), None, peers.device)
     found, loaded = {}, {}
     for role, folder in models.items():
-        if (classes := exported.classes(folder)) != store.manifest["classes"]:
+        if (classes := exported.class_names(folder)) != store.manifest["classes"]:
             raise Refusal(f"the {role} tells {len(classes)} classes apart, {prepared} has others; prepare its classes")
-        task, state = exported.read(folder, peers.device)
+        task, state = exported.read_model(folder, peers.device)
         scores, predictions = engine.evaluate(task, state, feed, peers)
-        outcomes = task.outcomes(predictions, engine.targets(task, feed))
+        outcomes = task.outcomes(predictions, engine.target_columns(task, feed))
         if outcomes is None:
             raise Refusal(
                 f"{type(task).__name__}: its '{task.monitor[0]}' is no mean over examples; no gate for it yet"
@@ -42,18 +42,18 @@ def measure(peers: Peers, models: dict[str, str], prepared: str, split: str) -> 
             "predicted": predictions.get("label"),
             "scores": scores,
             "monitor": task.monitor[0],
-            "megabytes": (Path(folder) / exported.WEIGHTS).stat().st_size / 1e6,
+            "megabytes": (Path(folder) / exported.WEIGHTS_FILE).stat().st_size / 1e6,
         }
         loaded[role] = task, state
     if peers.rank == 0:
         batch = next(feed.batches(1))
-        for role, milliseconds in latencies(loaded, batch).items():
+        for role, milliseconds in measure_latencies(loaded, batch).items():
             found[role]["latency_ms"] = milliseconds
     return found
 
 
 @torch.no_grad()
-def latencies(models: dict[str, tuple[Task, State]], batch: Batch) -> dict[str, float]:
+def measure_latencies(models: dict[str, tuple[Task, State]], batch: Batch) -> dict[str, float]:
     """Median milliseconds of one prediction of `batch`, the models taking turns."""
     seconds: dict[str, list[float]] = {role: [] for role in models}
     for _ in range(WARM + ROUNDS):

@@ -16,12 +16,12 @@ import socket
 import time
 from typing import Any
 
-from components.errors import Later, Refusal, first_line
+from components.errors import Refusal, TryLater, first_line
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal, Record
 from components.tracking import mirror
 from components.tracking.registry import Registry, Version
-from components.workspace import home
+from components.workspace import repository_root
 from pipelines.stage.context import work
 from pipelines.stage.provenance import provenance
 
@@ -30,9 +30,9 @@ Decision = dict[str, Any]  # {id, action, model, promote, reasons, from, to, val
 
 class Ledger:
     def __init__(self) -> None:
-        self.folder = home() / "promotions"
+        self.folder = repository_root() / "promotions"
         self.path = self.folder / "ledger.log"
-        self.records: list[Record] = journal.read(self.path)
+        self.records: list[Record] = journal.read_records(self.path)
         whole = self.path.read_bytes().count(b"\n") if self.path.is_file() else 0
         if whole != len(self.records):
             raise Refusal(f"{self.path}: line {len(self.records) + 1} is damaged; restore the file, or move it away")
@@ -42,12 +42,12 @@ class Ledger:
         lines.write(kind, **payload)
         lines.sync()
         lines.file.close()
-        self.records = journal.read(self.path)
+        self.records = journal.read_records(self.path)
 
     def decide(self, decision: Decision) -> Decision:
         """Notes a decision, once: it is carried out, or overruled, whatever happens next."""
         if not self.has("decided", decision["id"]):
-            self.write("decided", **decision, by=asked_by(), tags=provenance())
+            self.write("decided", **decision, by=requester(), tags=provenance())
         return decision
 
     def has(self, kind: str, id: str) -> bool:
@@ -73,7 +73,7 @@ def settle(ledger: Ledger, registry: Registry, decision: Decision, overrule: boo
         if now is not None and now.number == decision["to"]["version"]:
             ledger.write("moved", id=id)  # the alias had moved, and nobody was left to say so
         elif not overrule and (now.number if now else None) == (decision["from"] or {}).get("version"):
-            registry.crown(registry.version(decision["to"]["version"]))
+            registry.set_champion(registry.version(decision["to"]["version"]))
             ledger.write("moved", id=id)
         else:
             ledger.write("overruled", id=id, champion=now.number if now else None)
@@ -101,7 +101,9 @@ def audit(ledger: Ledger, decision: Decision) -> None:
             tags |= {f"{end}.version": decision[end]["version"], f"{end}.digest": decision[end]["digest"]}
     tags |= {f"sha256.{name}": value for name, value in decision["hashes"].items()}
     inputs = [{"name": name, "digest": digest} for name, digest in decision["hashes"].items() if "/" in name]
-    journal.describe(folder, f"{decision['action']} {id}", decision["model"], None, decision["params"], tags, inputs)
+    journal.describe_run(
+        folder, f"{decision['action']} {id}", decision["model"], None, decision["params"], tags, inputs
+    )
     lines = Journal(folder / STAGE_LOG, position=0)
     lines.write("begin", stage="promotion")
     lines.write("metric", step=0, values={k: v for k, v in decision["values"].items() if v is not None})
@@ -113,17 +115,17 @@ def audit(ledger: Ledger, decision: Decision) -> None:
         mirror.Mirror(folder).send()
     except Exception as error:
         reason = first_line(error)
-        raise Later(
+        raise TryLater(
             f"the tracker did not take the audit record ({reason}); it is kept, and sent the next time"
         ) from None
     ledger.write("audited", id=id)
 
 
-def version(found: Version | None) -> dict[str, str] | None:
+def describe_version(found: Version | None) -> dict[str, str] | None:
     return {"version": found.number, "digest": found.digest} if found else None
 
 
-def asked_by() -> str:
+def requester() -> str:
     """TRAINYARD_BY, or who runs this, and where."""
     try:
         user = getpass.getuser()
@@ -132,5 +134,5 @@ def asked_by() -> str:
     return os.environ.get("TRAINYARD_BY") or f"{user}@{socket.gethostname()}"
 
 
-def stamp() -> str:
+def timestamp() -> str:
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime())

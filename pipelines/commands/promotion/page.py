@@ -15,13 +15,13 @@ import numpy as np
 
 from components.drawings import figures
 from components.drawings.figures import Curve, Interval
-from components.drawings.page import Block, Picture, Row, Section, Table, Text, page
-from components.metrics.classification import bootstrap
+from components.drawings.page import Block, Picture, Row, Section, Table, Text, render_page
+from components.metrics.classification import bootstrap_interval
 from components.storage.store import Split
 from components.verdicts.drift import SUMMARIES, VALUES
 from components.verdicts.gate import Gate
 from pipelines.commands.promotion.ledger import Decision
-from pipelines.stage.context import table
+from pipelines.stage.context import write_table
 
 CURVES = "curves.csv"
 SHOWN = 18  # examples that flipped, each way
@@ -29,7 +29,7 @@ PANELS = {"epoch/loss": "Training loss", "epoch/accuracy": "Training accuracy"}
 Found = Mapping[str, Mapping[str, Any]]
 
 
-def write(
+def write_page(
     folder: Path,
     decision: Decision,
     found: Found,
@@ -54,7 +54,7 @@ def write(
     opening = list(_scores(found, gate, folder))
     footer = f"Decision `{decision['id']}`; the line of the same id in promotions/ledger.log is the record."
     index = folder / "index.html"
-    index.write_text(page(decision["model"], sections, _told(decision), opening, footer), encoding="utf-8")
+    index.write_text(render_page(decision["model"], sections, _told(decision), opening, footer), encoding="utf-8")
     return index
 
 
@@ -73,10 +73,10 @@ def _scores(found: Found, gate: Gate, folder: Path) -> Iterator[Block]:
     for role in ("champion", "challenger"):
         if role in found:
             outcomes, score = np.asarray(found[role]["outcomes"], dtype=float), found[role]["monitor"]
-            rows[role] = Interval(float(outcomes.mean()), *bootstrap(outcomes, gate.level, gate.draws))
+            rows[role] = Interval(float(outcomes.mean()), *bootstrap_interval(outcomes, gate.level, gate.draws))
     if rows:
-        drawing = figures.intervals(rows, f"{score} on the held-out examples, {gate.level:.0%} intervals", score)
-        yield Picture(figures.save(drawing, folder / "scores.svg"), f"{score} of both models")
+        drawing = figures.draw_intervals(rows, f"{score} on the held-out examples, {gate.level:.0%} intervals", score)
+        yield Picture(figures.save_figure(drawing, folder / "scores.svg"), f"{score} of both models")
 
 
 def _reasons(decision: Decision) -> Iterator[Block]:
@@ -90,9 +90,9 @@ def _lead(decision: Decision, folder: Path) -> Iterator[Block]:
         return
     rows = {"lead": Interval(values["gain"], values["low"], values["high"])}
     rows["no difference"] = Interval(0.0, 0.0, 0.0)
-    drawing = figures.intervals(rows, "The challenger's lead, paired", "difference of the scores", percent=False)
+    drawing = figures.draw_intervals(rows, "The challenger's lead, paired", "difference of the scores", percent=False)
     caption = "The interval is the paired bootstrap's: both models on the same resampled examples."
-    yield Picture(figures.save(drawing, folder / "lead.svg"), "The lead and its interval", caption)
+    yield Picture(figures.save_figure(drawing, folder / "lead.svg"), "The lead and its interval", caption)
 
 
 def _flipped(decision: Decision, found: Found, split: Split, classes: Sequence[str], folder: Path) -> Iterator[Block]:
@@ -108,9 +108,9 @@ def _flipped(decision: Decision, found: Found, split: Split, classes: Sequence[s
         taken = split.take(rows, ["image", "label"])
         said = [[classes[found[role]["predicted"][row]] for role in ("champion", "challenger")] for row in rows]
         captions = [f"{classes[t]}: {a} → {b}" for t, (a, b) in zip(taken["label"], said, strict=True)]
-        drawing = figures.grid(taken["image"], captions, columns=6)
+        drawing = figures.draw_grid(taken["image"], captions, columns=6)
         text = "Truth: what the champion said → what the challenger says."
-        yield Picture(figures.save(drawing, folder / f"{way}.svg"), title, text, wide=True)
+        yield Picture(figures.save_figure(drawing, folder / f"{way}.svg"), title, text, wide=True)
 
 
 def _classes(decision: Decision) -> Iterator[Block]:
@@ -133,7 +133,7 @@ def _classes(decision: Decision) -> Iterator[Block]:
 def _training(folder: Path, before: Path | None) -> Iterator[Block]:
     """The curves of the stage that trained both; the challenger's are kept here for the next comparison."""
     ours = _curves(Path("plots/finetune.csv"), "finetuned")
-    table(folder / CURVES, ours)
+    write_table(folder / CURVES, ours)
     theirs = _curves(before / CURVES) if before else []
     pictures = []
     for column, title in PANELS.items():
@@ -145,7 +145,9 @@ def _training(folder: Path, before: Path | None) -> Iterator[Block]:
                 groups[name] = [(x, y)]
         if groups:
             file = folder / f"{column.replace('/', '-')}.svg"
-            pictures.append(Picture(figures.save(figures.curves(groups, title), file), f"{title} of both models"))
+            pictures.append(
+                Picture(figures.save_figure(figures.draw_curves(groups, title), file), f"{title} of both models")
+            )
     if pictures:
         yield Row(pictures)
     if before is not None and not theirs:
@@ -170,8 +172,8 @@ def _data(decision: Decision, profiles: Mapping[str, Mapping[str, Any] | None], 
     for name in SUMMARIES:
         groups = {who: [_density(p[name])] for who, p in profiles.items() if p and p.get(name)}
         if groups:
-            drawing = figures.curves(groups, f"{name.capitalize()} of the training pictures", "grey levels")
-            file = figures.save(drawing, folder / f"{name}.svg")
+            drawing = figures.draw_curves(groups, f"{name.capitalize()} of the training pictures", "grey levels")
+            file = figures.save_figure(drawing, folder / f"{name}.svg")
             pictures.append(Picture(file, f"{name} of the training pictures of both models"))
     if pictures:
         yield Row(pictures)

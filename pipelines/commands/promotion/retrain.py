@@ -15,21 +15,21 @@ from time import monotonic, sleep
 from typing import Any
 
 from components.cluster import spread
-from components.errors import Later, Refusal, Stopped, first_line
+from components.errors import Refusal, Stopped, TryLater, first_line
 from components.recipes import recipe
 from components.storage.store import Store
 from components.tracking import mirror
 from components.tracking.registry import Registry, Version
 from components.verdicts import drift
-from components.verdicts.gate import Candidate, Gate, Verdict, judge
+from components.verdicts.gate import Candidate, Gate, Verdict, judge_challenger
 from pipelines.commands.dvc import status
-from pipelines.commands.promotion.alert import tell
-from pipelines.commands.promotion.ledger import Decision, Ledger, settle, version
+from pipelines.commands.promotion.alert import send_alert
+from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle
 from pipelines.commands.promotion.rollback import intact
 from pipelines.commands.run import BIN, on_clusters
-from pipelines.finetune import AUGMENTED, PREPARED
+from pipelines.finetune import TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage.check import check_flagship
-from pipelines.stage.context import alone, code_digest, digest, work
+from pipelines.stage.context import code_digest, hold_lock, path_digest, work
 
 MODELS, SPLIT = Path("models/finetuned"), "test"
 PATIENCE = 60.0  # seconds for the registry to show what the mirror has sent
@@ -41,14 +41,14 @@ Params = dict[str, Any]
 def main(update: bool = False, wait: bool = False) -> int:
     params = recipe.load("params.yaml")  # which also says who is told: whatever fails from here on, they hear of
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
-    with alone("retrain", wait):  # who declines, since another is at it, has nothing to tell
+    with hold_lock("retrain", wait):  # who declines, since another is at it, has nothing to tell
         try:
             check_flagship(params)
             return retrain(params, Ledger(), update)
         except (KeyboardInterrupt, Stopped):
             raise
         except Exception as error:
-            tell("failed", {"model": params.get("name"), "reasons": [f"{type(error).__name__}: {error}"]})
+            send_alert("failed", {"model": params.get("name"), "reasons": [f"{type(error).__name__}: {error}"]})
             raise
 
 
@@ -75,7 +75,7 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
             return 0
         from pipelines.reports import report
 
-        report.write()  # now that the seconds of all stages are known, and all runs sent
+        report.write_report()  # now that the seconds of all stages are known, and all runs sent
         decision = decided(params, ledger, champion, contest.challenger, contest.found, contest.findings, known)
     finally:
         shutil.rmtree(work() / "champions", ignore_errors=True)
@@ -104,7 +104,7 @@ def contested(
     status.apply()
     if ledger.has("decided", key(params)):
         return Contest(findings)
-    challenger = registered(registry, digest(model()))
+    challenger = registered(registry, path_digest(model()))
     return Contest(findings, challenger, measured(champion, challenger, known))
 
 
@@ -115,7 +115,7 @@ def checked(params: Params, known: str | None) -> list[drift.Finding]:
     """The checks of new data, told one a line; known: the champion's exported folder."""
     record = json.loads((Path(known) / "model.json").read_text()) if known else None
     limits = drift.Limits(**section(params, "data"))
-    findings = drift.check(limits, Store(PREPARED).manifest, statistics().get("profile"), record)
+    findings = drift.check_data(limits, Store(TARGET_PREPARED).manifest, statistics().get("profile"), record)
     for finding in findings:
         print(f"retrain: data: {'fine' if finding.fine else 'BAD '}  {finding.check}: {finding.text}", flush=True)
     return findings
@@ -131,7 +131,7 @@ def refuse(
 ) -> int:
     """Records, once for the same data, that they were refused; the champion stays."""
     bad = [f"{finding.check}: {finding.text}" for finding in findings if not finding.fine]
-    id = f"data-{recipe.digest([Store(PREPARED).manifest['digest'], bad])[:12]}"
+    id = f"data-{recipe.digest([Store(TARGET_PREPARED).manifest['digest'], bad])[:12]}"
     decision = described(params, id, "data", champion, champion, [asdict(finding) for finding in findings])
     decision |= {"promote": False, "reasons": bad}
     if not ledger.has("decided", id):
@@ -139,7 +139,7 @@ def refuse(
     ledger.decide(decision)
     print(f"retrain: refused to train on these data: {'; '.join(bad)}; the champion stays (limits: retrain.data)")
     settle(ledger, registry, decision)
-    tell("refused", decision)
+    send_alert("refused", decision)
     return REFUSED
 
 
@@ -153,13 +153,13 @@ def model() -> Path:
 
 def key(params: Params) -> str:
     """What a decision is about: these bytes on these held-out examples by this gate; empty before there is a model."""
-    if not MODELS.is_dir() or not any(MODELS.iterdir()) or not Path(PREPARED, "manifest.json").is_file():
+    if not MODELS.is_dir() or not any(MODELS.iterdir()) or not Path(TARGET_PREPARED, "manifest.json").is_file():
         return ""
-    return recipe.digest([digest(model()), held_out(), section(params, "gate")])[:12]
+    return recipe.digest([path_digest(model()), held_out(), section(params, "gate")])[:12]
 
 
 def held_out() -> str:
-    return recipe.digest([part["sha256"] for part in Store(PREPARED).manifest["splits"][SPLIT]["parts"]])
+    return recipe.digest([part["sha256"] for part in Store(TARGET_PREPARED).manifest["splits"][SPLIT]["parts"]])
 
 
 def registered(registry: Registry, wanted: str) -> Version:
@@ -172,11 +172,11 @@ def registered(registry: Registry, wanted: str) -> Version:
             mirror.Mirror(work() / "runs").send()
         except Exception as error:
             reason = first_line(error)
-        if (found := registry.holding(wanted)) is not None:
+        if (found := registry.find_by_digest(wanted)) is not None:
             return found
         if monotonic() > until:
             if reason is not None:
-                raise Later(f"the tracker did not take the new model ({reason}); the champion stays as it is")
+                raise TryLater(f"the tracker did not take the new model ({reason}); the champion stays as it is")
             raise Refusal(f"{registry.name}: no version with the bytes of {model()}; dvc repro --force evaluate")
         sleep(1)
 
@@ -186,8 +186,13 @@ def measured(champion: Version | None, challenger: Version, known: str | None) -
     if champion is not None and champion.digest == challenger.digest:
         return {}
     models = {"challenger": str(model())} | ({"champion": known} if known else {})
-    found: dict[str, dict[str, Any]] = spread.spread(
-        "pipelines.commands.promotion.contest.measure", models, PREPARED, SPLIT, name="retrain", folder=work() / "ray"
+    found: dict[str, dict[str, Any]] = spread.run_on_workers(
+        "pipelines.commands.promotion.contest.measure_models",
+        models,
+        TARGET_PREPARED,
+        SPLIT,
+        name="retrain",
+        folder=work() / "ray",
     )
     spread.disconnect()
     return found
@@ -209,14 +214,14 @@ def decided(
     if not found:
         same = "the trained model is the champion's, byte for byte"
         return decision | {"promote": False, "reasons": [same]}
-    gate, truth = Gate(**section(params, "gate")), Store(PREPARED).split(SPLIT).array("label")
+    gate, truth = Gate(**section(params, "gate")), Store(TARGET_PREPARED).split(SPLIT).array("label")
     candidates = {
         role: Candidate(said["outcomes"], said["predicted"], said["latency_ms"], said["megabytes"])
         for role, said in found.items()
     }
     score = found["challenger"]["monitor"]
-    classes = Store(PREPARED).manifest["classes"]
-    verdict = judge(gate, candidates["challenger"], candidates.get("champion"), truth, classes, score)
+    classes = Store(TARGET_PREPARED).manifest["classes"]
+    verdict = judge_challenger(gate, candidates["challenger"], candidates.get("champion"), truth, classes, score)
     decision |= said(verdict, found)
     show(params, ledger, decision, found, known)
     return decision
@@ -239,11 +244,11 @@ def show(
     """Writes the decision's page into its folder."""
     from pipelines.commands.promotion import page
 
-    store, old = Store(PREPARED), decision["from"]["version"] if decision["from"] else None
+    store, old = Store(TARGET_PREPARED), decision["from"]["version"] if decision["from"] else None
     profiles = {"champion": recorded(known) if known else {}, "challenger": statistics()}
     moves = [d for d in ledger.decisions(moved=True) if d["model"] == decision["model"]]
     before = [d["id"] for d in moves if d["to"]["version"] == old]
-    page.write(
+    page.write_page(
         ledger.folder / decision["id"],
         decision,
         found,
@@ -263,7 +268,7 @@ def recorded(known: str) -> dict[str, Any]:
 
 def statistics() -> dict[str, Any]:
     """Of the training split as it is prepared now."""
-    found: dict[str, Any] = json.loads((Path(AUGMENTED) / "statistics.json").read_text())
+    found: dict[str, Any] = json.loads((Path(TARGET_AUGMENTED) / "statistics.json").read_text())
     return found
 
 
@@ -276,14 +281,14 @@ def described(
     findings: list[dict[str, Any]],
 ) -> Decision:
     """All of a decision but the verdict."""
-    hashes = {path: str(Store(path).manifest["digest"]) for path in ("data/prepared/source", PREPARED)}
-    hashes |= {f"{PREPARED} {SPLIT}": held_out(), "code": code_digest(), "params": recipe.digest(params)}
+    hashes = {path: str(Store(path).manifest["digest"]) for path in ("data/prepared/source", TARGET_PREPARED)}
+    hashes |= {f"{TARGET_PREPARED} {SPLIT}": held_out(), "code": code_digest(), "params": recipe.digest(params)}
     return {
         "id": id,
         "action": action,
         "model": params["name"],
-        "from": version(champion),
-        "to": version(challenger),
+        "from": describe_version(champion),
+        "to": describe_version(challenger),
         "values": {},
         "params": recipe.flatten({"gate": asdict(Gate(**section(params, "gate")))}),
         "hashes": hashes,
@@ -302,7 +307,7 @@ def conclude(ledger: Ledger, registry: Registry, decision: Decision) -> None:
     else:
         outcome, told = "kept", "the champion stays" if decision["from"] else "no champion yet"
     print(f"retrain: {told}\n  " + "\n  ".join(decision["reasons"]), flush=True)
-    tell({"data": "refused"}.get(decision["action"], outcome), decision)
+    send_alert({"data": "refused"}.get(decision["action"], outcome), decision)
 
 
 def section(params: Params, name: str) -> dict[str, Any]:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from components.errors import Refusal
 from components.recipes import recipe
-from components.tracking.registry import Registry, Version, named
-from pipelines.commands.promotion.alert import tell
-from pipelines.commands.promotion.ledger import Decision, Ledger, settle, stamp, version
-from pipelines.stage.context import alone, digest, work
+from components.tracking.registry import Registry, Version, model_name
+from pipelines.commands.promotion.alert import send_alert
+from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle, timestamp
+from pipelines.stage.context import hold_lock, path_digest, work
 
 
 def main(to: str | None, because: str | None) -> int:
     """Back to the champion before, or to version `to`."""
-    return move("rollback", to, because or "no reason given")
+    return move_alias("rollback", to, because or "no reason given")
 
 
 def promote(to: str, because: str) -> int:
-    return move("promote", to, because)
+    return move_alias("promote", to, because)
 
 
-def move(action: str, to: str | None, because: str) -> int:
-    name = named(recipe.load("params.yaml"))
-    with alone("retrain", wait=False):
+def move_alias(action: str, to: str | None, because: str) -> int:
+    name = model_name(recipe.load("params.yaml"))
+    with hold_lock("retrain", wait=False):
         ledger, registry = Ledger(), Registry(name)
         wanted = registry.version(to) if to is not None else None
         for unfinished in [decision for decision in ledger.pending() if decision["model"] == name]:
@@ -29,18 +29,18 @@ def move(action: str, to: str | None, because: str) -> int:
                 number = unfinished["to"]["version"]
                 print(f"{action}: version {number} had won, but was not made the champion yet: now it will not be")
         now = registry.champion()
-        wanted = wanted or registry.version(before(ledger, name, now))
+        wanted = wanted or registry.version(previous_champion(ledger, name, now))
         if now is not None and now.number == wanted.number:
             raise Refusal(f"version {now.number} is the champion already; name another with --to")
         intact(registry, wanted)
         decision: Decision = {
-            "id": f"{stamp()}-{action}",
+            "id": f"{timestamp()}-{action}",
             "action": action,
             "model": name,
             "promote": True,
             "reasons": [because],
-            "from": version(now),
-            "to": version(wanted),
+            "from": describe_version(now),
+            "to": describe_version(wanted),
             "values": {},
             "params": {},
             "hashes": {},
@@ -50,11 +50,11 @@ def move(action: str, to: str | None, because: str) -> int:
             raise Refusal(f"{action}: the alias was moved by somebody else meanwhile; look, and try again")
     told = f"{action}: version {wanted.number} is the champion{f', before it was {now.number}' if now else ''}"
     print(told)
-    tell("rolled back" if action == "rollback" else "promoted", decision)
+    send_alert("rolled back" if action == "rollback" else "promoted", decision)
     return 0
 
 
-def before(ledger: Ledger, model: str, now: Version | None) -> str:
+def previous_champion(ledger: Ledger, model: str, now: Version | None) -> str:
     """The number of the model's version that held the alias before the present champion got it."""
     moves = [decision for decision in ledger.decisions(moved=True) if decision["model"] == model]
     for decision in reversed(moves):
@@ -69,7 +69,7 @@ def before(ledger: Ledger, model: str, now: Version | None) -> str:
 def intact(registry: Registry, wanted: Version) -> str:
     """The fetched folder of a version, refused unless its bytes are those it was registered with."""
     folder = registry.fetch(wanted, work() / "champions")
-    if wanted.digest and digest(folder) != wanted.digest:
+    if wanted.digest and path_digest(folder) != wanted.digest:
         raise Refusal(
             f"{registry.name} version {wanted.number}: its stored bytes have changed; promote another version"
         )

@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
-from components.augment.affine import RandomAffine, affine
+from components.augment.affine import RandomAffine, warp_affine
 from components.errors import Refusal
 
 
@@ -18,7 +18,7 @@ def test_it_is_torchvisions_affine(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(shape, generator=generator)
     amounts = RandomAffine(degrees=180, translate=0.3, scale=[0.5, 2.0], shear=40).draw(images, generator)
-    found = affine(images, *amounts)
+    found = warp_affine(images, *amounts)
     for image, ours, angle, right, down, scale, shear in zip(images, found, *amounts, strict=True):
         wanted = V.affine(
             image,
@@ -34,7 +34,7 @@ def test_it_is_torchvisions_affine(shape: tuple[int, ...]) -> None:
 def test_a_shift_by_whole_pixels_moves_pixels() -> None:
     images = torch.rand(2, 1, 5, 6)
     still = torch.zeros(2)
-    moved = affine(images, still, torch.tensor([2.0, 0.0]), torch.tensor([0.0, -1.0]), still + 1, still)
+    moved = warp_affine(images, still, torch.tensor([2.0, 0.0]), torch.tensor([0.0, -1.0]), still + 1, still)
     assert torch.allclose(moved[0, :, :, 2:], images[0, :, :, :-2], atol=1e-5)
     assert moved[0, :, :, :2].abs().max() < 1e-5
     assert torch.allclose(moved[1, :, :-1], images[1, :, 1:], atol=1e-5)

@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects, label
 
 from components.augment import copies
 from components.augment.affine import RandomAffine
-from components.augment.copies import Copies, Moments, changed, preview, statistics
+from components.augment.copies import Copies, Moments, apply_transforms, compute_moments, draw_preview
 from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
 from components.augment.jitter import ColorJitter
@@ -46,19 +46,19 @@ class Pictures:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    datasets.prepare(Pictures(), tmp_path / "prepared")
+    datasets.prepare_dataset(Pictures(), tmp_path / "prepared")
     return Store(tmp_path / "prepared")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_statistics_are_numpys_whoever_counts(store: Store, workers: int) -> None:
     split = store.split("train")
-    found = reduce(Moments.merge, [statistics(split, rank, workers) for rank in range(workers)]).finish()
+    found = reduce(Moments.merge, [compute_moments(split, rank, workers) for rank in range(workers)]).finish()
     images = split.array("image") / 255
     assert found["mean"] == pytest.approx(images.mean((0, 1, 2)).tolist(), rel=1e-12)
     assert found["std"] == pytest.approx(images.std((0, 1, 2)).tolist(), rel=1e-12)
     assert found["count"] == 395
-    assert found == statistics(split, 0, 1).finish()  # exactly
+    assert found == compute_moments(split, 0, 1).finish()  # exactly
 
 
 def test_statistics_stay_exact_where_floats_would_not() -> None:
@@ -86,7 +86,7 @@ def test_copies_are_changed_pictures_with_all_else_kept(store: Store, tmp_path: 
     split = store.split("train")
     derived_set = Copies(store, transforms(), copies=2, seed=0)
     assert derived_set.parts() == {"train": 6}
-    manifest = datasets.prepare(derived_set, tmp_path / "copies")
+    manifest = datasets.prepare_dataset(derived_set, tmp_path / "copies")
     assert manifest["splits"]["train"]["rows"] == 2 * 395
     derived = Store(tmp_path / "copies").split("train").take(np.arange(790))
     originals = split.take(np.arange(395))
@@ -110,15 +110,15 @@ def test_a_part_of_copies_is_a_pure_function_of_seed_and_number(store: Store) ->
 
 def test_no_transforms_copy_bytes(store: Store) -> None:
     images = store.split("train").array("image")
-    assert np.array_equal(changed(images, [], torch.Generator()), images)
-    always = changed(images, [RandomHorizontalFlip(1.0)], torch.Generator())
+    assert np.array_equal(apply_transforms(images, [], torch.Generator()), images)
+    always = apply_transforms(images, [RandomHorizontalFlip(1.0)], torch.Generator())
     assert np.array_equal(always, images[:, :, ::-1])
 
 
 def test_the_preview_shows_originals_beside_what_training_sees(store: Store, tmp_path: Path) -> None:
     paths = [tmp_path / "a" / "preview.png", tmp_path / "b.png"]
     for path in paths:
-        preview(path, store, [RandomHorizontalFlip(1.0)], seed=0)
+        draw_preview(path, store, [RandomHorizontalFlip(1.0)], seed=0)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     shown = np.asarray(Image.open(paths[0]).convert("RGB")).astype(int)
     assert shown.shape[1] == 800
@@ -133,14 +133,14 @@ def test_the_preview_shows_originals_beside_what_training_sees(store: Store, tmp
 
 
 def test_the_preview_takes_crops_of_another_size(store: Store, tmp_path: Path) -> None:
-    preview(tmp_path / "a.png", store, [RandomResizedCrop(size=9)], seed=0)
+    draw_preview(tmp_path / "a.png", store, [RandomResizedCrop(size=9)], seed=0)
     shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     assert len(cells_of(shown, (9, 9))) == 100
 
 
 def test_the_preview_shows_mixed_pairs(store: Store) -> None:
     images = store.split("train").take(np.arange(6))["image"]
-    shown = changed(images, [CutMix()], torch.Generator().manual_seed(0))
+    shown = apply_transforms(images, [CutMix()], torch.Generator().manual_seed(0))
     assert not np.array_equal(shown, images)
     assert ((shown == images) | (shown == np.roll(images, 1, axis=0))).all()
 
@@ -182,5 +182,5 @@ def test_statistics_read_a_split_in_blocks(store: Store, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(copies, "BLOCK", 64)
     monkeypatch.setattr(Split, "take", noted)
-    statistics(store.split("train"), 0, 1)
+    compute_moments(store.split("train"), 0, 1)
     assert sizes == [64] * 6 + [11]

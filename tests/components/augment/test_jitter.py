@@ -49,7 +49,9 @@ def test_all_four_are_torchvisions_in_the_order_drawn() -> None:
     for seed in range(8):
         found = transform(images, torch.Generator().manual_seed(seed))
         generator = torch.Generator().manual_seed(seed)
-        factors = {change: jitter.uniform(*span, len(images), generator) for change, span in transform.ranges.items()}
+        factors = {
+            change: jitter.draw_uniform(*span, len(images), generator) for change, span in transform.ranges.items()
+        }
         fits = [order for order in itertools.permutations(ORACLES) if close(found, oracle(images, order, factors))]
         assert len(fits) == 1
         orders.add(fits[0])

@@ -27,7 +27,7 @@ def test_mixup_is_torchvisions_with_the_same_share(seed: int, monkeypatch: pytes
     share = torch.rand(1, generator=torch.Generator().manual_seed(seed))
     monkeypatch.setattr(oracle, "make_params", lambda flat: {"lam": float(share)})
     expected, soft = oracle(images.clone(), labels)
-    assert torch.allclose(mix.mixed(images, share.expand(12)), expected, atol=1e-6)
+    assert torch.allclose(mix.mix_pairs(images, share.expand(12)), expected, atol=1e-6)
     ours = F.one_hot(labels, 5).float()
     assert torch.allclose(torch.lerp(ours.roll(1, 0), ours, share), soft, atol=1e-6)
 
@@ -42,7 +42,9 @@ def test_cutmix_is_torchvisions_with_the_same_box(seed: int) -> None:
     share = float(oracle._dist.sample(()))
     column, row = int(torch.randint(14, size=(1,))), int(torch.randint(10, size=(1,)))
     area = torch.full((12,), 1 - share)
-    found, left = mix.pasted(images, area, torch.full((12,), (row + 0.5) / 10), torch.full((12,), (column + 0.5) / 14))
+    found, left = mix.paste_boxes(
+        images, area, torch.full((12,), (row + 0.5) / 10), torch.full((12,), (column + 0.5) / 14)
+    )
     assert torch.equal(found, expected)
     ours = F.one_hot(labels, 5).float()
     assert torch.allclose(torch.lerp(ours.roll(1, 0), ours, left[:, None]), soft, atol=1e-6)
@@ -50,7 +52,7 @@ def test_cutmix_is_torchvisions_with_the_same_box(seed: int) -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_shares_follow_the_beta_distribution(alpha: float) -> None:
-    drawn = mix.beta(alpha, 4000, torch.Generator().manual_seed(0)).double().numpy()
+    drawn = mix.draw_beta(alpha, 4000, torch.Generator().manual_seed(0)).double().numpy()
     assert stats.kstest(drawn.clip(1e-9, 1 - 1e-9), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 

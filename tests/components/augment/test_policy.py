@@ -10,7 +10,16 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from components.augment import draws, policy
-from components.augment.policy import BINS, CHANGES, MOVES, PLAIN, RAND, WIDE, RandAugment, TrivialAugment
+from components.augment.policy import (
+    BINS,
+    CHANGES,
+    MOVES,
+    RAND_LEVELS,
+    TRIVIAL_LEVELS,
+    UNSIGNED,
+    RandAugment,
+    TrivialAugment,
+)
 from components.errors import Refusal
 
 NAMES = {kind: "".join(word.title() for word in kind.split("_")) for kind in CHANGES} | {"autocontrast": "AutoContrast"}
@@ -33,17 +42,17 @@ def test_the_changes_are_torchvisions() -> None:
 @pytest.mark.parametrize("space", ORACLES)
 @pytest.mark.parametrize("kind", CHANGES)
 def test_each_change_is_torchvisions_at_the_same_magnitude(kind: str, space: str, channels: int) -> None:
-    oracle, top = ORACLES[space], {"rand": RAND, "wide": WIDE}[space]
+    oracle, top = ORACLES[space], {"rand": RAND_LEVELS, "wide": TRIVIAL_LEVELS}[space]
     images = pictures(BINS, channels)
     table, signed = oracle._AUGMENTATION_SPACE[NAMES[kind]]
     magnitudes = table(BINS, 14, 11)
     scale = top.get(kind, 1.0)
     if space == "rand" and kind.startswith("translate"):
         scale *= 11 if kind.endswith("x") else 14
-    assert signed == (kind not in PLAIN)
+    assert signed == (kind not in UNSIGNED)
     for sign in (1, -1) if signed else (1,):
         amount = sign * torch.arange(BINS) / (BINS - 1) * scale
-        found = policy.apply(kind, images, amount)
+        found = policy.apply_change(kind, images, amount)
         for row, image in enumerate(images):
             magnitude = 0.0 if magnitudes is None else sign * float(magnitudes[row])
             expected = oracle._apply_image_or_video_transform(image, NAMES[kind], magnitude, oracle.interpolation, {})
@@ -66,9 +75,9 @@ def test_pictures_go_through_the_change_drawn_for_them_and_come_back_in_order(mo
     counts = Counter(drawn[0])
     assert set(counts) == set(CHANGES)
     for row, kind in enumerate(drawn[0]):
-        scale = RAND.get(kind, 1.0) * {"translate_x": 11, "translate_y": 14}.get(kind, 1)
-        alone = [policy.apply(kind, images[row : row + 1], torch.tensor([s * 20 / 30 * scale])) for s in (1, -1)]
-        options = alone[:1] if kind in PLAIN else alone
+        scale = RAND_LEVELS.get(kind, 1.0) * {"translate_x": 11, "translate_y": 14}.get(kind, 1)
+        alone = [policy.apply_change(kind, images[row : row + 1], torch.tensor([s * 20 / 30 * scale])) for s in (1, -1)]
+        options = alone[:1] if kind in UNSIGNED else alone
         assert any(torch.allclose(found[row], option[0], atol=1e-5) for option in options), (row, kind)
 
 
@@ -76,7 +85,7 @@ def test_both_signs_and_all_magnitudes_are_drawn() -> None:
     same = pictures(3)[2:3].expand(6000, -1, -1, -1).contiguous()
     out = TrivialAugment()(same, torch.Generator().manual_seed(0))
     kinds = len({picture.numpy().tobytes() for picture in out})
-    signed = len(CHANGES) - len(PLAIN)
+    signed = len(CHANGES) - len(UNSIGNED)
     assert kinds > 0.5 * (2 * signed * (BINS - 1))
     assert kinds <= 2 * signed * BINS + 2 * BINS + 8 * len(MOVES)
 

@@ -30,6 +30,6 @@ def test_what_a_job_needs_travels_and_no_secret_does(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(jobs.ADDRESS, "")  # which is taken back
     monkeypatch.setattr("components.cluster.jobs.authenticate", lambda: None)
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Cluster)
-    monkeypatch.setattr(jobs, "follow", lambda client, job: 7)
-    assert jobs.submit("http://127.0.0.1:8265", "true") == 7
+    monkeypatch.setattr(jobs, "follow_job", lambda client, job: 7)
+    assert jobs.submit_job("http://127.0.0.1:8265", "true") == 7
     assert Cluster.given == {"entrypoint": "true", "runtime_env": {"env_vars": wanted}}

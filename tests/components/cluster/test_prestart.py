@@ -45,9 +45,9 @@ def who(peers: Peers) -> list[int]:
 def test_they_serve_the_next_run(cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINYARD_WORKERS", "2")
     spread.connect()
-    prestart.more(2)
+    prestart.prestart_workers(2)
     ready = waiting(cluster_of_two, 2)
-    assert set(spread.spread(who, name="test", folder=tmp_path)) <= ready
+    assert set(spread.run_on_workers(who, name="test", folder=tmp_path)) <= ready
 
 
 def test_those_that_wait_for_the_first_driver_serve_it(tmp_path: Path) -> None:
@@ -63,7 +63,9 @@ with local_cluster(cpus=2) as address:
     print("the same:", set(cluster.spread(who, name="test", folder=Path("ray"))) == ready)
     cluster.disconnect()
 """
-    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", prestart.KEPT)}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", prestart.KEPT_CLUSTER)
+    }
     environment |= {"TRAINYARD_WORKERS": "2", "TRAINYARD_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
@@ -73,10 +75,10 @@ with local_cluster(cpus=2) as address:
 
 def test_who_waits_already_is_counted(cluster_of_two: str) -> None:
     spread.connect()
-    prestart.more(1)
+    prestart.prestart_workers(1)
     before = waiting(cluster_of_two, 1)
-    prestart.more(len(before))
-    prestart.more(len(before) + 1)
+    prestart.prestart_workers(len(before))
+    prestart.prestart_workers(len(before) + 1)
     assert len(waiting(cluster_of_two, len(before) + 1)) == len(before) + 1
 
 
@@ -87,8 +89,8 @@ def test_a_stage_leaves_some_for_the_next_one(
 
     monkeypatch.chdir(tmp_path)
     asked: list[int] = []
-    monkeypatch.setattr(prestart, "more", asked.append)
-    for name in ("finetune", context.LAST):
+    monkeypatch.setattr(prestart, "prestart_workers", asked.append)
+    for name in ("finetune", context.LAST_STAGE):
         with context.stage(name, {"name": "test"}, {}, []):
             pass
     assert asked == [2], "a worker for each processor; none after the last"
@@ -100,7 +102,7 @@ def process(values: dict, accumulate: int, rung: int) -> dict[str, float]:
 
 def test_they_serve_a_search(cluster_of_two: str, tmp_path: Path) -> None:
     spread.connect()
-    prestart.more(2)
+    prestart.prestart_workers(2)
     ready = waiting(cluster_of_two, 2)
     space = {"lr": {"choices": [1, 2]}}
     found = ray_tune.search(process, {"a": {}}, tmp_path, 1, ("accuracy", "max"), space=space, sampler="grid")
@@ -110,11 +112,11 @@ def test_they_serve_a_search(cluster_of_two: str, tmp_path: Path) -> None:
 def test_no_other_cluster_is_asked(cluster_of_two: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(prestart, "_ask", asked.append)
-    prestart.more(1)
+    prestart.prestart_workers(1)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    prestart.more(2)
+    prestart.prestart_workers(2)
     monkeypatch.delenv("RAY_ADDRESS")
-    prestart.more(3)
+    prestart.prestart_workers(3)
     assert asked == [1]
 
 
@@ -125,5 +127,5 @@ def test_a_raylet_that_does_not_answer_is_no_error(
 
     node = {"Alive": True, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": 1}
     monkeypatch.setattr(ray, "nodes", lambda: [node])
-    prestart.more(1)
+    prestart.prestart_workers(1)
     assert "no worker is started in advance" in caplog.text

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.cluster(lane=1)
 def spread_two(function, *arguments, workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TRAINYARD_WORKERS", str(workers))
     monkeypatch.setenv("TRAINYARD_THREADS", "1")
-    return spread.spread(function, *arguments, name="test", folder=folder / "ray")
+    return spread.run_on_workers(function, *arguments, name="test", folder=folder / "ray")
 
 
 @pytest.fixture
@@ -141,29 +141,29 @@ def test_more_workers_than_processors_are_refused(cluster_of_two: str, monkeypat
     for wrong in ("no", "0", "2:1", ":2", "1:", "1:2:3"):
         monkeypatch.setenv("TRAINYARD_WORKERS", wrong)
         with pytest.raises(Refusal, match=f"TRAINYARD_WORKERS={wrong}: must be"):
-            spread.plan()
+            spread.plan_workers()
     monkeypatch.setenv("TRAINYARD_WORKERS", "1:4")
-    assert spread.plan() == spread.Plan(4, gpu=False, least=1)
+    assert spread.plan_workers() == spread.Plan(4, gpu=False, least=1)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0})  # the others come when they are asked for
-    assert spread.plan() == spread.Plan(4, gpu=True, least=1)
+    assert spread.plan_workers() == spread.Plan(4, gpu=True, least=1)
     monkeypatch.setenv("TRAINYARD_WORKERS", "2")
-    assert spread.plan() == spread.Plan(2, gpu=False)
+    assert spread.plan_workers() == spread.Plan(2, gpu=False)
 
 
 def test_each_processor_gets_a_worker_as_far_as_the_work_can_be_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINYARD_WORKERS", raising=False)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 64e9})
-    chosen = [spread.plan(parts).workers for parts in (None, 1, 4, 32)]
+    chosen = [spread.plan_workers(parts).workers for parts in (None, 1, 4, 32)]
     assert chosen == [2, 1, 4, 8]
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 4e9})
-    assert spread.plan(4).workers == 2
+    assert spread.plan_workers(4).workers == 2
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 1e9})
-    assert spread.plan(4).workers == 1
+    assert spread.plan_workers(4).workers == 1
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
-    assert [spread.plan(parts) for parts in (None, 4, 1)] == [spread.Plan(n, gpu=True) for n in (2, 2, 1)]
+    assert [spread.plan_workers(parts) for parts in (None, 4, 1)] == [spread.Plan(n, gpu=True) for n in (2, 2, 1)]
     monkeypatch.setenv("TRAINYARD_WORKERS", "3")
-    assert spread.plan(1).workers == 3
+    assert spread.plan_workers(1).workers == 3
 
 
 def test_threads_hang_on_the_recipe_and_the_machine_not_on_nodes_or_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,20 +171,20 @@ def test_threads_hang_on_the_recipe_and_the_machine_not_on_nodes_or_memory(monke
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     for workers in (1, 2, 4):  # as many as there was memory for
-        assert spread.threads(spread.Plan(workers, gpu=False), parts=4) == 4
-    assert spread.threads(spread.Plan(2, gpu=False), parts=64) == 1
-    assert spread.threads(spread.Plan(2, gpu=False)) is None, "a worker a machine: its share of it"
-    assert spread.threads(spread.Plan(2, gpu=True), parts=4) is None
+        assert spread.threads_per_worker(spread.Plan(workers, gpu=False), parts=4) == 4
+    assert spread.threads_per_worker(spread.Plan(2, gpu=False), parts=64) == 1
+    assert spread.threads_per_worker(spread.Plan(2, gpu=False)) is None, "a worker a machine: its share of it"
+    assert spread.threads_per_worker(spread.Plan(2, gpu=True), parts=4) is None
     for workers in (1, 2, 4):  # of an elastic stage the most, however many there are now
-        assert spread.threads(spread.Plan(8, gpu=False, least=workers), parts=8) == 2
+        assert spread.threads_per_worker(spread.Plan(8, gpu=False, least=workers), parts=8) == 2
     monkeypatch.setenv("TRAINYARD_WORKERS", "3")
-    assert spread.threads(spread.Plan(3, gpu=False), parts=4) is None
+    assert spread.threads_per_worker(spread.Plan(3, gpu=False), parts=4) is None
     monkeypatch.setenv("TRAINYARD_THREADS", "5")
-    assert spread.threads(spread.Plan(2, gpu=True), parts=4) == 5
+    assert spread.threads_per_worker(spread.Plan(2, gpu=True), parts=4) == 5
     for wrong in ("0", "two", "-1", "1.5", ""):
         monkeypatch.setenv("TRAINYARD_THREADS", wrong)
         with pytest.raises(Refusal, match=f"TRAINYARD_THREADS={wrong}: must be a whole number of at least 1"):
-            spread.threads(spread.Plan(2, gpu=False))
+            spread.threads_per_worker(spread.Plan(2, gpu=False))
 
 
 def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_torch(
@@ -221,13 +221,13 @@ def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_
 
 
 def test_the_network_of_an_address_is_found() -> None:
-    assert network.network("127.0.0.1") in ("lo", "lo0")
-    assert network.network(network.outer_address())
-    assert network.network("192.0.2.1") is None
+    assert network.interface_of("127.0.0.1") in ("lo", "lo0")
+    assert network.interface_of(network.external_address())
+    assert network.interface_of("192.0.2.1") is None
 
 
 def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "START_PATIENCE", 0.0)
+    monkeypatch.setattr(spread, "START_TIMEOUT", 0.0)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(Refusal, match="no Ray cluster answers there"):
@@ -239,9 +239,9 @@ def test_auto_is_refused_at_once_where_no_cluster_runs(
     note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setattr(spread, "RUNNING", tmp_path / "ray_current_cluster")
+    monkeypatch.setattr(spread, "CURRENT_CLUSTER", tmp_path / "ray_current_cluster")
     if note:  # of one that was killed
-        spread.RUNNING.write_text(note)
+        spread.CURRENT_CLUSTER.write_text(note)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     began = time.monotonic()
     with pytest.raises(Refusal, match="RAY_ADDRESS=auto: no Ray cluster answers there"):
@@ -251,15 +251,15 @@ def test_auto_is_refused_at_once_where_no_cluster_runs(
 
 def test_auto_is_the_cluster_that_ray_noted_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setattr(spread, "RUNNING", tmp_path / "ray_current_cluster")
+    monkeypatch.setattr(spread, "CURRENT_CLUSTER", tmp_path / "ray_current_cluster")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setenv(*next(iter(spread.LOOPBACK.items())))  # which connecting sets: it is taken back
     joined: list[str] = []
     monkeypatch.setattr("ray.init", lambda address, **options: joined.append(address))
     with socket.create_server(("127.0.0.1", 0)) as head:
-        spread.RUNNING.write_text(noted := f"127.0.0.1:{head.getsockname()[1]}\n")
+        spread.CURRENT_CLUSTER.write_text(noted := f"127.0.0.1:{head.getsockname()[1]}\n")
         spread.connect()
-        assert network.answers(spread.named_address())
+        assert network.accepts_connections(spread.cluster_address())
     assert joined == [noted.strip()]
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.augment.copies import statistics
+from components.augment.copies import compute_moments
 from components.data import cifar, cifar_jpeg
 from components.data.cifar import CIFAR10, CIFAR100
 from components.data.cifar_jpeg import CIFAR10JPEG
 from components.errors import Refusal
 from components.originals.archive import combined_digest
-from components.storage.choice import Choice
-from components.storage.dataset import prepare
+from components.storage.choice import Subset
+from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
@@ -94,7 +94,7 @@ def test_pictures_and_labels_are_the_bytes_written_in_the_files_order(ten: dict,
 
 def test_classes_labels_and_validation_are_the_shared_choice(ten: dict, tmp_path: Path) -> None:
     arguments = {"classes": [8, 0, 3], "labels": 12, "seed": 4, "validation": 6}
-    data, choice = CIFAR10(str(tmp_path), **arguments), Choice(CIFAR10.names, **arguments)
+    data, choice = CIFAR10(str(tmp_path), **arguments), Subset(CIFAR10.names, **arguments)
     assert data.classes == ["ship", "airplane", "cat"]
     whole = np.concatenate([ten[file] for file in CIFAR10.files["train"]])
     for split, count in {"train": 12, "validation": 6}.items():
@@ -108,7 +108,7 @@ def test_classes_labels_and_validation_are_the_shared_choice(ten: dict, tmp_path
 
 
 def test_the_manifest_says_where_it_comes_from(ten: dict, tmp_path: Path) -> None:
-    manifest = prepare(CIFAR10(str(tmp_path), labels=20), tmp_path / "out")
+    manifest = prepare_dataset(CIFAR10(str(tmp_path), labels=20), tmp_path / "out")
     assert manifest["name"] == "cifar10"
     assert "Krizhevsky" in manifest["source"]
     assert "none stated" in manifest["licence"]
@@ -171,7 +171,7 @@ def test_a_cut_off_or_another_archive_is_refused(ten: dict, tmp_path: Path, monk
     half = file.read_bytes()[: file.stat().st_size // 2]
     file.write_bytes(half)
     with pytest.raises(Refusal, match=r"cifar-10-binary.tar.gz: its digest is \w+, expected \w+; replace it"):
-        prepare(CIFAR10(str(tmp_path)), tmp_path / "out")
+        prepare_dataset(CIFAR10(str(tmp_path)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(CIFAR10, "originals", {file.name: ("", hashlib.md5(half).hexdigest())})
     with pytest.raises(Refusal, match="is no whole archive"):
@@ -276,7 +276,7 @@ def test_the_real_tree_has_the_published_counts_and_mean(tmp_path: Path) -> None
         assert np.bincount(everything._labels(split)).tolist() == [count] * 10
     some = CIFAR10JPEG(str(REAL), labels=5000)
     some.files = everything.files  # read once
-    prepare(some, tmp_path)
-    found = statistics(Store(tmp_path).split("train"), 0, 1).finish()
+    prepare_dataset(some, tmp_path)
+    found = compute_moments(Store(tmp_path).split("train"), 0, 1).finish()
     assert found["mean"] == pytest.approx([0.491, 0.482, 0.447], abs=0.005)  # of all 50,000, as published
     assert found["std"] == pytest.approx([0.245, 0.243, 0.261], abs=0.005)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from components.data.digits import Digits, bilinear, enlarged
+from components.data.digits import Digits, bilinear_matrix, resize_digits
 from components.errors import Refusal
 
 
@@ -21,8 +21,8 @@ def test_enlarging_is_bilinear_interpolation(size: int) -> None:
     wanted = torch.nn.functional.interpolate(
         torch.from_numpy(levels * 255 / 16)[:, None], (size, size), mode="bilinear", align_corners=False
     )
-    assert np.abs(enlarged(levels, size)[..., 0] - wanted[:, 0].numpy()).max() <= 0.5 + 1e-3
-    assert np.allclose(bilinear(8, size).sum(1), 1)
+    assert np.abs(resize_digits(levels, size)[..., 0] - wanted[:, 0].numpy()).max() <= 0.5 + 1e-3
+    assert np.allclose(bilinear_matrix(8, size).sum(1), 1)
 
 
 def test_nothing_is_lost_and_nothing_is_in_both_splits() -> None:

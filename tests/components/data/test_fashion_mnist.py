@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.augment.copies import statistics
+from components.augment.copies import compute_moments
 from components.data import fashion_mnist as module
 from components.data.fashion_mnist import MNIST, FashionMNIST
 from components.errors import Refusal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_refused_before_anything_is_written(raw: Path, tmp_pat
     file = raw / "fashion-mnist" / "t10k-labels-idx1-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(Refusal, match=r"t10k-labels-idx1-ubyte\.gz: its digest is"):
-        prepare(FashionMNIST(str(raw)), tmp_path / "out")
+        prepare_dataset(FashionMNIST(str(raw)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -125,9 +125,9 @@ def test_mnist_differs_in_its_files_and_names_alone() -> None:
 
 @pytest.mark.skipif(not (REAL / "fashion-mnist").is_dir(), reason=f"no original files in {REAL}/fashion-mnist")
 def test_the_real_files(tmp_path: Path) -> None:
-    manifest = prepare(FashionMNIST(str(REAL), labels=20_000), tmp_path)
+    manifest = prepare_dataset(FashionMNIST(str(REAL), labels=20_000), tmp_path)
     assert manifest["splits"]["train"]["class_counts"] == dict.fromkeys(FashionMNIST.names, 2000)
     assert manifest["splits"]["test"]["class_counts"] == dict.fromkeys(FashionMNIST.names, 1000)
-    found = statistics(Store(tmp_path).split("train"), 0, 1).finish()
+    found = compute_moments(Store(tmp_path).split("train"), 0, 1).finish()
     assert found["mean"][0] == pytest.approx(0.2860, abs=0.002)  # of all 60,000, as published
     assert found["std"][0] == pytest.approx(0.3530, abs=0.002)

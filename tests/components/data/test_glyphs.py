@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from components.data import glyphs
-from components.data.glyphs import CLASSES, FONTS, Glyphs, atlas, drawn
+from components.data.glyphs import CLASSES, FONTS, Glyphs, build_atlas, draw_glyphs
 
 
 def part(data: Glyphs, split: str, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Glyphs:
 @pytest.fixture(scope="module")
 def written() -> tuple[np.ndarray, np.ndarray]:
     labels = np.arange(1800) % len(CLASSES)
-    return drawn(labels, np.random.default_rng(0)), labels
+    return draw_glyphs(labels, np.random.default_rng(0)), labels
 
 
 def test_parts_are_pure_functions_of_seed_and_number(small: Glyphs) -> None:
@@ -53,7 +53,7 @@ def test_a_validation_split_is_optional() -> None:
 
 
 def test_every_font_has_every_letter() -> None:
-    depth = atlas().reshape(len(CLASSES), len(FONTS), -1)
+    depth = build_atlas().reshape(len(CLASSES), len(FONTS), -1)
     share = (depth > 0).mean(2)
     assert share.min() > 0.02
     assert share.max() < 0.4
@@ -64,7 +64,7 @@ def test_every_font_has_every_letter() -> None:
 def test_the_depth_is_a_distance() -> None:
     """A step of one pixel changes a distance by at most one pixel (1/40 of a glyph's height)."""
     for axis in (1, 2):
-        assert np.abs(np.diff(atlas(), axis=axis)).max() <= 1.01 / glyphs.TALL
+        assert np.abs(np.diff(build_atlas(), axis=axis)).max() <= 1.01 / glyphs.TALL
 
 
 def test_they_have_the_digits_ink_height_and_levels(written: tuple) -> None:
@@ -84,5 +84,5 @@ def test_they_have_the_digits_ink_height_and_levels(written: tuple) -> None:
 def test_printed_digits_teach_to_read_handwritten_ones() -> None:
     digits, targets = load_digits(return_X_y=True)
     labels = np.arange(1500) % 10
-    model = KNeighborsClassifier(5).fit(drawn(labels, np.random.default_rng(1)).reshape(-1, 64), labels)
+    model = KNeighborsClassifier(5).fit(draw_glyphs(labels, np.random.default_rng(1)).reshape(-1, 64), labels)
     assert model.score(digits[:300], targets[:300]) > 0.4  # chance: 0.1

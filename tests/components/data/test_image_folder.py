@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from components.data import image_folder as module
-from components.data.image_folder import ImageFolder, picture
+from components.data.image_folder import ImageFolder, read_picture
 from components.errors import Refusal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 
 
@@ -111,7 +111,7 @@ def test_it_can_be_prepared_in_parts(folder: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "PART_ROWS", 7)
     data = ImageFolder(str(folder), size=5, colour=False)
     assert data.parts() == {"train": 4, "test": 1}
-    manifest = prepare(data, tmp_path / "out")
+    manifest = prepare_dataset(data, tmp_path / "out")
     assert manifest["name"] == "pets"
     assert manifest["splits"]["train"]["class_counts"] == {"cat": 16, "dog": 8}
     assert Store(tmp_path / "out").split("train").array("image").shape == (24, 5, 5, 1)
@@ -124,13 +124,15 @@ COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=2)
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "ppm"])
 def test_whole_pixels_come_back(tmp_path: Path, suffix: str) -> None:
     path = save(tmp_path / f"a.{suffix}", COLOURS, **({"lossless": True} if suffix == "webp" else {}))
-    assert np.array_equal(picture(path, 24, colour=True), COLOURS)
-    assert np.array_equal(picture(path, 24, colour=False)[..., 0], np.asarray(Image.fromarray(COLOURS).convert("L")))
+    assert np.array_equal(read_picture(path, 24, colour=True), COLOURS)
+    assert np.array_equal(
+        read_picture(path, 24, colour=False)[..., 0], np.asarray(Image.fromarray(COLOURS).convert("L"))
+    )
 
 
 def test_a_photo_comes_back_nearly(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", COLOURS, quality=95, subsampling=0)
-    assert np.abs(picture(path, 24, colour=True).astype(int) - COLOURS).max() < 12
+    assert np.abs(read_picture(path, 24, colour=True).astype(int) - COLOURS).max() < 12
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA", "I;16", "YCbCr"])
@@ -141,18 +143,18 @@ def test_odd_modes_become_grey_levels(tmp_path: Path, mode: str) -> None:
     suffix = {"CMYK": "tiff", "YCbCr": "jpg"}.get(mode, "png")
     path = save(tmp_path / f"a.{suffix}", pixels, None if mode == "I;16" else mode)
     for colour in (True, False):
-        assert np.abs(picture(path, 16, colour).astype(int) - halves[..., None]).max() <= 2
+        assert np.abs(read_picture(path, 16, colour).astype(int) - halves[..., None]).max() <= 2
 
 
 def test_transparency_is_white(tmp_path: Path) -> None:
     pixels = np.zeros((8, 8, 4), np.uint8)
     pixels[:, :4, 3] = 255
     path = save(tmp_path / "a.png", pixels)
-    assert (picture(path, 8, colour=True) == np.repeat([0, 255], 4)[:, None]).all()
+    assert (read_picture(path, 8, colour=True) == np.repeat([0, 255], 4)[:, None]).all()
     palette = Image.fromarray(np.repeat([0, 1], 4).astype(np.uint8) * np.ones((8, 1), np.uint8), mode="P")
     palette.putpalette([9, 9, 9, 50, 60, 70])
     palette.save(tmp_path / "b.png", transparency=1)
-    assert picture(tmp_path / "b.png", 8, colour=True)[0, [0, 7]].tolist() == [[9, 9, 9], [255, 255, 255]]
+    assert read_picture(tmp_path / "b.png", 8, colour=True)[0, [0, 7]].tolist() == [[9, 9, 9], [255, 255, 255]]
 
 
 def test_the_middle_square_is_resized_smoothly(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_the_middle_square_is_resized_smoothly(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", wide)
     square = torch.from_numpy(wide[:, 20:80]).permute(2, 0, 1)[None].float()
     wanted = torch.nn.functional.interpolate(square, (16, 16), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-    assert np.abs(picture(path, 16, colour=True) - wanted.numpy()).max() <= 1.5
+    assert np.abs(read_picture(path, 16, colour=True) - wanted.numpy()).max() <= 1.5
 
 
 def test_a_large_photo_is_decoded_at_a_fraction_and_upright(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_a_large_photo_is_decoded_at_a_fraction_and_upright(tmp_path: Path) -> N
     exif = Image.Exif()
     exif[274] = 6
     path = save(tmp_path / "a.jpg", np.rot90(tall).copy(), exif=exif)
-    found = picture(path, 16, colour=False)[..., 0]
+    found = read_picture(path, 16, colour=False)[..., 0]
     assert found[:7].min() > 240
     assert found[9:].max() < 15
 
@@ -184,7 +186,7 @@ def test_a_file_that_is_no_picture_is_refused_by_name(folder: Path, tmp_path: Pa
         whole = bad.read_bytes()
         bad.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(Refusal, match=r"dog/3\.(BMP|tiff): (is no whole picture|its pixels are floating-point)"):
-        prepare(ImageFolder(str(folder), size=8), tmp_path / "out")
+        prepare_dataset(ImageFolder(str(folder), size=8), tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydoc_data.topics import topics
 
 from components.data.manual import Manual
-from components.data.text import Text, letters
+from components.data.text import Text, keep_letters
 
 LONG = 60  # characters: no two authors write so many the same by chance
 
@@ -20,7 +20,7 @@ def test_no_long_stretch_is_in_both_training_and_test() -> None:
     data = Text(Manual)
     train, test = ("".join(data.splits[name]) for name in ("train", "test"))
     assert repeated(train, test) < 0.002
-    whole = " ".join(letters(topics[name]) for name in sorted(topics))
+    whole = " ".join(keep_letters(topics[name]) for name in sorted(topics))
     cut = int(0.9 * len(whole))
     assert repeated(whole[: cut * 8 // 9], whole[cut:]) > 0.03  # the topics as they are
 

@@ -16,14 +16,14 @@ from components.data.parallel import (
     SPECIAL,
     UNK,
     Parallel,
-    joined,
-    lengths,
-    sentence,
-    tokenized,
-    vocabularies,
+    decode_text,
+    decode_tokens,
+    sentence_lengths,
+    split_vocabularies,
+    tokenize,
 )
 from components.errors import Refusal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 
 PAIRS = {
@@ -52,15 +52,15 @@ def rows(data: Parallel, split: str) -> dict[str, list[list[int]]]:
 
 
 def test_words_end_at_spaces_and_before_hyphens() -> None:
-    assert tokenized("quatre-vingt-un mille", "word") == ["quatre", "-vingt", "-un", "mille"]
-    assert tokenized("a - b-", "word") == ["a", "-", "b", "-"]
-    assert tokenized("a-b", "char") == ["a", "-", "b"]
+    assert tokenize("quatre-vingt-un mille", "word") == ["quatre", "-vingt", "-un", "mille"]
+    assert tokenize("a - b-", "word") == ["a", "-", "b", "-"]
+    assert tokenize("a-b", "char") == ["a", "-", "b"]
 
 
 def test_vocabularies_are_of_the_training_part_by_frequency_each_behind_the_special_ones() -> None:
     data = corpus()
     assert data.vocabularies == ([*SPECIAL, "a", "b", "c"], [*SPECIAL, "x", "-y", "-z", "y"])
-    assert vocabularies(data.classes) == data.vocabularies
+    assert split_vocabularies(data.classes) == data.vocabularies
     assert SPECIAL == ("<pad>", "<unk>", "<bos>", "<eos>")
     assert corpus(min_count=2).vocabularies == ([*SPECIAL, "a", "b"], [*SPECIAL, "x", "-y"])
 
@@ -71,7 +71,7 @@ def test_rows_are_tokens_end_and_padding_or_cut() -> None:
     assert found["source"] == [[a, unknown, EOS, PAD, PAD], [a, b, a, b, a]]
     x = 4
     assert found["target"][0] == [x, w, UNK, UNK, EOS]  # "<pad>" in a text is none; `z` never stood alone
-    assert lengths(np.array(found["source"])).tolist() == [3, 5]
+    assert sentence_lengths(np.array(found["source"])).tolist() == [3, 5]
 
 
 def test_what_looks_special_in_a_text_is_unknown() -> None:
@@ -85,8 +85,8 @@ def test_rows_stand_for_their_text() -> None:
     for kind in ("word", "char"):
         data = Parallel(partial(Said, {"train": pairs}), kind, length=24)
         for pair, *found in zip(pairs, *rows(data, "train").values(), strict=True):
-            assert tuple(joined(row, known) for row, known in zip(found, data.vocabularies, strict=True)) == pair
-    assert sentence([4, EOS, 4], data.vocabularies[0]) == [data.vocabularies[0][4]]
+            assert tuple(decode_text(row, known) for row, known in zip(found, data.vocabularies, strict=True)) == pair
+    assert decode_tokens([4, EOS, 4], data.vocabularies[0]) == [data.vocabularies[0][4]]
     assert BOS not in np.concatenate([*rows(data, "train").values()])
 
 
@@ -96,7 +96,7 @@ def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "PART", 2)
     assert data.parts() == {"train": 2, "test": 1}
     assert rows(data, "train") == whole
-    prepare(data, tmp_path)
+    prepare_dataset(data, tmp_path)
     store = Store(tmp_path)
     assert store.split("train").array("target").tolist() == whole["target"]
     assert store.manifest["classes"] == data.classes
@@ -106,4 +106,4 @@ def test_what_can_not_be_is_refused() -> None:
     with pytest.raises(Refusal, match="said: has no pairs to train on"):
         Parallel(partial(Said, {"test": PAIRS["test"]})).parts()
     with pytest.raises(Refusal, match="data: no parallel corpus"):
-        vocabularies(["<unk>", "a"])
+        split_vocabularies(["<unk>", "a"])

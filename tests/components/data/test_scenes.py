@@ -7,9 +7,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from components.data import scenes as module
-from components.data.scenes import OVERLAP, Scenes, composed
+from components.data.scenes import OVERLAP, Scenes, compose_scene
 from components.errors import Refusal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 
 
@@ -49,9 +49,9 @@ def test_scenes_are_composed_of_their_splits_own_handwriting(monkeypatch: pytest
 
     def watched(digits: np.ndarray, size: int, random: np.random.Generator) -> tuple:
         seen.extend(numbers[np.ascontiguousarray(digit).tobytes()] for digit in digits)
-        return composed(digits, size, random)
+        return compose_scene(digits, size, random)
 
-    monkeypatch.setattr(module, "composed", watched)
+    monkeypatch.setattr(module, "compose_scene", watched)
     data = Scenes(count=40, test=40)
     for split in data.parts():
         seen.clear()
@@ -66,7 +66,7 @@ def test_boxes_are_tight_around_the_ink() -> None:
     flat = pytest.MonkeyPatch()
     flat.setattr(module, "UNEVEN", 0.0)
     flat.setattr(module, "NOISE", 0.0)
-    image, boxes, placed = composed(digit, 64, random)
+    image, boxes, placed = compose_scene(digit, 64, random)
     flat.undo()
     assert placed.tolist() == [0]
     ink = image[..., 0].astype(float) - image.min()
@@ -95,7 +95,7 @@ def test_a_scene_is_a_function_of_seed_and_row() -> None:
 
 def test_they_are_stored_and_read_back(tmp_path) -> None:
     data = Scenes(count=60, test=5, size=48)
-    prepare(data, tmp_path)
+    prepare_dataset(data, tmp_path)
     found = Store(tmp_path).split("train").take(np.arange(60))
     for row, example in enumerate(all_of(data, "train")):
         assert np.array_equal(found["image"][row], example["image"])

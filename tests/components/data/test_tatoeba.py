@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.data.parallel import SPECIAL, Parallel
-from components.data.tatoeba import Tatoeba, cleaned
+from components.data.tatoeba import Tatoeba, clean_sentence
 from components.errors import Refusal
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
@@ -33,7 +33,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_marks_are_words_and_spaces_are_spaces() -> None:
-    assert cleaned("Cours\u202f! Va,\xa0Jean.") == "cours ! va , jean ."
+    assert clean_sentence("Cours\u202f! Va,\xa0Jean.") == "cours ! va , jean ."
 
 
 def test_a_sentence_is_in_one_split_with_all_its_translations(raw: str) -> None:

@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 
 from components.data import text as module
-from components.data.text import Text, encoded, following, joined, letters, tokenized, vocabulary
+from components.data.text import (
+    Text,
+    build_vocabulary,
+    continues_previous,
+    decode_text,
+    encode_tokens,
+    keep_letters,
+    tokenize,
+)
 from components.errors import Refusal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 
 WORDS = "a rose is a rose is a rose said she but the end has other words than the start had"
@@ -40,20 +48,20 @@ def rows(data: Text, split: str) -> np.ndarray:
 def test_letters_are_cleaned_as_the_notes_clean_lines() -> None:
     lines = ["  The Time-Machine,", "", "by H. G. Wells [1898]", "naïve: é"]
     kept = ["the time machine", "by h g wells", "na ve"]  # of each line what [^A-Za-z]+ leaves
-    assert letters("\n".join(lines)) == " ".join(kept)
+    assert keep_letters("\n".join(lines)) == " ".join(kept)
 
 
 def test_the_vocabulary_is_unknown_then_by_frequency() -> None:
-    tokens = tokenized("b a b c a b d", "word")
-    assert vocabulary(tokens) == ["<unk>", "b", "a", "c", "d"]
-    assert vocabulary(tokens, min_count=2) == ["<unk>", "b", "a"]
-    assert encoded(tokens, vocabulary(tokens, 2)).tolist() == [1, 2, 1, 0, 2, 1, 0]
+    tokens = tokenize("b a b c a b d", "word")
+    assert build_vocabulary(tokens) == ["<unk>", "b", "a", "c", "d"]
+    assert build_vocabulary(tokens, min_count=2) == ["<unk>", "b", "a"]
+    assert encode_tokens(tokens, build_vocabulary(tokens, 2)).tolist() == [1, 2, 1, 0, 2, 1, 0]
 
 
 @pytest.mark.parametrize("kind", ["char", "word"])
 def test_numbers_stand_for_the_text(kind: str) -> None:
-    known = vocabulary(tokenized(WORDS, kind))
-    assert joined(encoded(tokenized(WORDS, kind), known).tolist(), known) == WORDS
+    known = build_vocabulary(tokenize(WORDS, kind))
+    assert decode_text(encode_tokens(tokenize(WORDS, kind), known).tolist(), known) == WORDS
 
 
 def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
@@ -66,7 +74,7 @@ def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
         assert found.shape == ((share - 1) // 7, 8)
         assert all(a[-1] == b[0] for a, b in pairwise(found))
         stretch = [*found[:, :-1].reshape(-1), found[-1, -1]]
-        assert joined(stretch, data.classes) == text[start : start + len(stretch)]
+        assert decode_text(stretch, data.classes) == text[start : start + len(stretch)]
         start += share
 
 
@@ -86,7 +94,7 @@ def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "PART", 5)
     assert data.parts()["train"] == -(-len(whole) // 5) > 1
     assert np.array_equal(rows(data, "train"), whole)
-    prepare(data, tmp_path)
+    prepare_dataset(data, tmp_path)
     store = Store(tmp_path)
     assert np.array_equal(store.split("train").array("token"), whole)
     assert store.manifest["classes"] == data.classes
@@ -98,8 +106,16 @@ def test_only_the_start_is_read_of_a_limited_text() -> None:
 
 
 def test_which_rows_go_on() -> None:
-    assert following(np.array([4, 5, 6, 8, 9, 3, 3])).tolist() == [False, True, True, False, True, False, False]
-    assert following(np.array([], dtype=np.int64)).tolist() == []
+    assert continues_previous(np.array([4, 5, 6, 8, 9, 3, 3])).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert continues_previous(np.array([], dtype=np.int64)).tolist() == []
 
 
 def test_what_can_not_be_is_refused() -> None:

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from components.drawings.boxes import FOUND, TRUE, Boxes, detections
-from components.drawings.figures import save
+from components.drawings.boxes import DETECTED, TRUE, Boxes, draw_detections
+from components.drawings.figures import save_figure
 from components.errors import Refusal
 
 
@@ -21,10 +21,10 @@ def test_each_picture_has_its_own_boxes_and_words() -> None:
     pictures = [np.zeros((20, 30, 1), np.uint8), np.zeros((20, 30, 3), np.uint8)]
     true = [Boxes(np.array([[1.0, 2, 11, 8]])), Boxes(np.zeros((0, 4)))]
     found = [Boxes(np.array([[0.0, 2, 10, 8]]), ["7"]), Boxes(np.array([[5.0, 5, 6, 9], [1, 1, 2, 2]]), ["cat", "dog"])]
-    figure = detections(pictures, true, found, "title")
+    figure = draw_detections(pictures, true, found, "title")
     first, second = figure.axes
-    assert rectangles(first) == [(1, 2, 10, 6, TRUE), (0, 2, 10, 6, FOUND)]
-    assert rectangles(second) == [(5, 5, 1, 4, FOUND), (1, 1, 1, 1, FOUND)]
+    assert rectangles(first) == [(1, 2, 10, 6, TRUE), (0, 2, 10, 6, DETECTED)]
+    assert rectangles(second) == [(5, 5, 1, 4, DETECTED), (1, 1, 1, 1, DETECTED)]
     assert [[t.get_text() for t in axes.texts] for axes in (first, second)] == [["7"], ["cat", "dog"]]
     assert list(first.images[0].get_extent()) == [0, 30, 20, 0]  # pixels end where boxes end
 
@@ -33,7 +33,7 @@ def test_it_is_saved_with_the_same_bytes(tmp_path) -> None:
     def drawn(name: str) -> bytes:
         picture = np.arange(300, dtype=np.uint8).reshape(10, 30, 1)
         box = Boxes(np.array([[2.0, 2, 8, 8]]), ["1"])
-        return save(detections([picture] * 5, [box] * 5, [box] * 5, "five"), tmp_path / name).read_bytes()
+        return save_figure(draw_detections([picture] * 5, [box] * 5, [box] * 5, "five"), tmp_path / name).read_bytes()
 
     assert drawn("a.png") == drawn("b.png")
 
@@ -41,4 +41,4 @@ def test_it_is_saved_with_the_same_bytes(tmp_path) -> None:
 def test_a_picture_without_its_boxes_is_refused() -> None:
     picture, boxes = np.zeros((4, 4, 1), np.uint8), Boxes(np.zeros((0, 4)))
     with pytest.raises(Refusal, match="2 pictures, 2 true and 1 found"):
-        detections([picture] * 2, [boxes] * 2, [boxes], "")
+        draw_detections([picture] * 2, [boxes] * 2, [boxes], "")

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from components.drawings import figures
-from components.drawings.figures import Interval, Trial
-from components.drawings.page import Folded, Missing, Picture, Row, Section, Table, Text, page, pictures
+from components.drawings.figures import Interval, TrialPoint
+from components.drawings.page import Folded, Missing, Picture, Row, Section, Table, Text, list_pictures, render_page
 from components.errors import Refusal
 
 EPOCHS = np.arange(1, 16)
@@ -28,9 +28,9 @@ RUNS = {
     "from scratch": [(EPOCHS[:12], np.exp(-EPOCHS[:12] / 9)), (EPOCHS, np.exp(-EPOCHS / 8))],
 }
 TRIALS = [
-    Trial("fine-tuned", 0.02, 0.9, "batch 8"),
-    Trial("fine-tuned", 0.3, 0.7, "batch 16", whole=False),
-    Trial("from scratch", 0.1, 0.8, "batch 16", best=True),
+    TrialPoint("fine-tuned", 0.02, 0.9, "batch 8"),
+    TrialPoint("fine-tuned", 0.3, 0.7, "batch 16", whole=False),
+    TrialPoint("from scratch", 0.1, 0.8, "batch 16", best=True),
 ]
 COUNTS = np.array([[7, 0, 1], [0, 9, 0], [2, 0, 4]])
 ARMS = {
@@ -43,19 +43,21 @@ PICTURES = [np.full((4, 5, 1), 40 * n, np.uint8) for n in range(5)]
 
 def drawings() -> dict[str, Figure]:
     return {
-        "curves": figures.curves(RUNS, "Loss"),
-        "search": figures.search(TRIALS, "Search", "learning rate", "accuracy"),
-        "confusion": figures.confusion(COUNTS, ["a", "b", "c"], "Confusion"),
-        "grid": figures.grid(PICTURES, list("vwxyz"), "Mistakes", columns=3),
-        "trials": figures.trials([([0.5, 0.7, 0.8], True), ([0.3], False)], "Accuracy after each epoch", "accuracy"),
-        "intervals": figures.intervals(ARMS, "Accuracy", "accuracy"),
-        "bars": figures.bars(SECONDS, "Time", "seconds"),
+        "curves": figures.draw_curves(RUNS, "Loss"),
+        "search": figures.draw_search(TRIALS, "Search", "learning rate", "accuracy"),
+        "confusion": figures.draw_confusion(COUNTS, ["a", "b", "c"], "Confusion"),
+        "grid": figures.draw_grid(PICTURES, list("vwxyz"), "Mistakes", columns=3),
+        "trials": figures.draw_trials(
+            [([0.5, 0.7, 0.8], True), ([0.3], False)], "Accuracy after each epoch", "accuracy"
+        ),
+        "intervals": figures.draw_intervals(ARMS, "Accuracy", "accuracy"),
+        "bars": figures.draw_bars(SECONDS, "Time", "seconds"),
     }
 
 
 def save_all(folder: Path) -> dict[str, str]:
     """SHA-256 of every drawing, as SVG and as PNG."""
-    files = [figures.save(d, folder / f"{n}{s}") for n, d in drawings().items() for s in (".svg", ".png")]
+    files = [figures.save_figure(d, folder / f"{n}{s}") for n, d in drawings().items() for s in (".svg", ".png")]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -80,14 +82,14 @@ def test_the_same_drawings_have_the_same_bytes_whatever_the_process_and_its_sett
 @pytest.mark.parametrize("name", drawings())
 def test_every_colour_is_of_the_palette(name: str, tmp_path: Path) -> None:
     """A page can turn only those dark."""
-    text = figures.save(drawings()[name], tmp_path / "drawing.svg").read_text()
+    text = figures.save_figure(drawings()[name], tmp_path / "drawing.svg").read_text()
     used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text))
     assert used
     assert used <= {light for light, _ in figures.PALETTE.values()}
 
 
 def test_curves_draw_each_run_thin_and_the_mean_of_the_shared_epochs_bold() -> None:
-    axes = figures.curves(RUNS, "Loss").axes[0]
+    axes = figures.draw_curves(RUNS, "Loss").axes[0]
     thin = [line for line in axes.lines if line.get_linewidth() < 1]
     bold = {line.get_label(): line for line in axes.lines if line.get_linewidth() > 1}
     assert len(thin) == 5
@@ -101,7 +103,7 @@ def test_curves_draw_each_run_thin_and_the_mean_of_the_shared_epochs_bold() -> N
 
 
 def test_the_search_shows_score_stop_and_best() -> None:
-    axes = figures.search(TRIALS, "Search", "learning rate", "accuracy").axes[0]
+    axes = figures.draw_search(TRIALS, "Search", "learning rate", "accuracy").axes[0]
     assert axes.get_xscale() == "log"
     points = [(*map(float, dots.get_offsets()[0]), dots.get_facecolor()) for dots in axes.collections]
     assert [(x, y) for x, y, _ in points] == [(0.02, 0.9), (0.3, 0.7), (0.1, 0.8), (0.1, 0.8)]  # the last is the ring
@@ -114,7 +116,7 @@ def test_the_search_shows_score_stop_and_best() -> None:
 
 
 def test_the_confusion_matrix_writes_every_count_in_its_place() -> None:
-    axes = figures.confusion(COUNTS, ["a", "b", "c"], "Confusion").axes[0]
+    axes = figures.draw_confusion(COUNTS, ["a", "b", "c"], "Confusion").axes[0]
     written = {(int(t.get_position()[1]), int(t.get_position()[0])): int(t.get_text()) for t in axes.texts}
     assert written == {(row, column): COUNTS[row, column] for row, column in np.argwhere(COUNTS > 0)}
     top, bottom = axes.transData.transform([(0, 0), (0, 2)])[:, 1]
@@ -123,32 +125,32 @@ def test_the_confusion_matrix_writes_every_count_in_its_place() -> None:
 
 
 def test_the_grid_keeps_pixels_captions_and_order() -> None:
-    figure = figures.grid(PICTURES, list("vwxyz"), columns=3)
+    figure = figures.draw_grid(PICTURES, list("vwxyz"), columns=3)
     shown = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in shown] == list("vwxyz")
     for axes, picture in zip(shown, PICTURES, strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), picture[..., 0])
         assert axes.images[0].get_clim() == (0, 255)
     assert len(figure.axes) == 6
-    colour = figures.grid([np.zeros((4, 4, 3), np.uint8)], ["c"])
+    colour = figures.draw_grid([np.zeros((4, 4, 3), np.uint8)], ["c"])
     assert colour.axes[0].images[0].get_array().shape == (4, 4, 3)
-    long = figures.grid(PICTURES[:1], ["T-shirt/top → Ankle boot  p=0.98"]).axes[0].get_title()
+    long = figures.draw_grid(PICTURES[:1], ["T-shirt/top → Ankle boot  p=0.98"]).axes[0].get_title()
     assert max(map(len, long.splitlines())) < 20  # a caption is as wide as its picture
     assert long.split() == ["T-shirt/top", "→", "Ankle", "boot", "p=0.98"]
-    assert not list(figures.grid([], []).axes[0].images)
+    assert not list(figures.draw_grid([], []).axes[0].images)
     with pytest.raises(Refusal, match="5 pictures with 1 captions"):
-        figures.grid(PICTURES, ["one"])
+        figures.draw_grid(PICTURES, ["one"])
 
 
 def test_intervals_and_bars_show_the_numbers_given() -> None:
-    axes = figures.intervals(ARMS, "Accuracy", "accuracy").axes[0]
+    axes = figures.draw_intervals(ARMS, "Accuracy", "accuracy").axes[0]
     assert [text.get_text() for text in axes.texts] == ["fine-tuned  95.0%", "from scratch  90.0%"]
     spans = [list(line.get_xdata()) for line in axes.lines]
     assert [0.94, 0.96] in spans
     assert [0.88, 0.92] in spans
     assert [0.945, 0.89] in spans  # the first seed, from arm to arm
     assert [list(dots.get_offsets()[:, 0]) for dots in axes.collections] == [[0.945, 0.955], [0.89, 0.91]]
-    axes = figures.bars(SECONDS, "Time", "seconds").axes[0]
+    axes = figures.draw_bars(SECONDS, "Time", "seconds").axes[0]
     assert [text.get_text() for text in axes.texts] == ["4", "63"]
     widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
     assert widths == {"workers": [3, 60], "connect": [1.5, 1], "else": [0, 2]}
@@ -156,10 +158,10 @@ def test_intervals_and_bars_show_the_numbers_given() -> None:
 
 def test_other_kinds_of_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"\.svg or \.png"):
-        figures.save(drawings()["bars"], tmp_path / "bars.pdf")
+        figures.save_figure(drawings()["bars"], tmp_path / "bars.pdf")
     (tmp_path / "bars.pdf").touch()
     with pytest.raises(Refusal, match=r"\.svg and \.png"):
-        page("Title", [Section("One", [Picture(tmp_path / "bars.pdf", "bars")])])
+        render_page("Title", [Section("One", [Picture(tmp_path / "bars.pdf", "bars")])])
 
 
 def test_drawing_needs_no_torch_no_mlflow_and_no_pyplot() -> None:
@@ -207,8 +209,8 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def html(tmp_path: Path) -> str:
-    curve = figures.save(drawings()["curves"], tmp_path / "curves.svg")
-    search = figures.save(drawings()["search"], tmp_path / "search.svg")
+    curve = figures.save_figure(drawings()["curves"], tmp_path / "curves.svg")
+    search = figures.save_figure(drawings()["search"], tmp_path / "search.svg")
     Image.fromarray(PICTURES[3][..., 0]).save(tmp_path / "preview.png")
     blocks = [
         Text("Run `trainyard ui` & look at [charts](http://127.0.0.1:5000/#/x?a=1&b=2)."),
@@ -219,7 +221,9 @@ def html(tmp_path: Path) -> str:
         Folded("params.yaml", "a: <1>\nb: 2"),
     ]
     sections = [Section("What & why", blocks), Section("Time", [])]
-    return page("Glyphs <to> digits", sections, lead="It works.", opening=[Picture(curve, "again")], footer="The end")
+    return render_page(
+        "Glyphs <to> digits", sections, lead="It works.", opening=[Picture(curve, "again")], footer="The end"
+    )
 
 
 def test_a_page_is_whole_and_fetches_nothing(html: str) -> None:
@@ -272,4 +276,4 @@ def test_pictures_are_inlined_as_they_are(html: str, tmp_path: Path) -> None:
 
 def test_pictures_are_found_in_rows_too() -> None:
     one, two = Picture(Path("one.svg"), "one"), Picture(Path("two.svg"), "two")
-    assert pictures([Text("words"), Row([one, Table([], [])]), two]) == [one, two]
+    assert list_pictures([Text("words"), Row([one, Table([], [])]), two]) == [one, two]

@@ -11,7 +11,17 @@ from PIL import Image
 from torch import Tensor
 from torchvision import ops
 
-from components.layers.boxes import area, clip, crops, decode, encode, iou, nms, to_centres, to_corners
+from components.layers.boxes import (
+    box_area,
+    clip_boxes,
+    crop_boxes,
+    decode_offsets,
+    encode_offsets,
+    iou,
+    nms,
+    to_centres,
+    to_corners,
+)
 
 seeds = st.integers(0, 2**31)
 
@@ -31,8 +41,8 @@ def test_both_ways_to_write_a_box_are_torchvisions(seed: int, count: int) -> Non
     torch.testing.assert_close(to_centres(boxes), ops.box_convert(boxes, "xyxy", "cxcywh"))
     torch.testing.assert_close(to_corners(boxes), ops.box_convert(boxes, "cxcywh", "xyxy"))
     torch.testing.assert_close(to_corners(to_centres(boxes)), boxes)
-    torch.testing.assert_close(area(boxes), ops.box_area(boxes))
-    torch.testing.assert_close(clip(boxes, 50, 70), ops.clip_boxes_to_image(boxes, (50, 70)))
+    torch.testing.assert_close(box_area(boxes), ops.box_area(boxes))
+    torch.testing.assert_close(clip_boxes(boxes, 50, 70), ops.clip_boxes_to_image(boxes, (50, 70)))
 
 
 @given(seeds, st.integers(0, 30), st.integers(0, 30))
@@ -77,7 +87,7 @@ def test_offsets_are_the_notes() -> None:
         ((b[0] + b[2]) / 2, (b[1] + b[3]) / 2, *(b[2:] - b[:2])) for b in (box, anchor)
     )
     wanted = [(xb - xa) / wa / 0.1, (yb - ya) / ha / 0.1, np.log(wb / wa) / 0.2, np.log(hb / ha) / 0.2]
-    found = encode(torch.from_numpy(box), torch.from_numpy(anchor))
+    found = encode_offsets(torch.from_numpy(box), torch.from_numpy(anchor))
     np.testing.assert_allclose(found.numpy(), wanted)
 
 
@@ -85,17 +95,17 @@ def test_offsets_are_the_notes() -> None:
 @settings(deadline=None, max_examples=30)
 def test_decoding_undoes_encoding(seed: int) -> None:
     boxes, anchors = drawn(seed, 20).double(), drawn(seed + 1, 20).double()
-    torch.testing.assert_close(decode(encode(boxes, anchors), anchors), boxes)
-    torch.testing.assert_close(decode(torch.zeros(20, 4, dtype=torch.float64), anchors), anchors)
+    torch.testing.assert_close(decode_offsets(encode_offsets(boxes, anchors), anchors), boxes)
+    torch.testing.assert_close(decode_offsets(torch.zeros(20, 4, dtype=torch.float64), anchors), anchors)
 
 
 def test_a_wild_offset_gives_a_finite_box() -> None:
-    assert decode(torch.full((1, 4), 1e6), drawn(0, 1)).isfinite().all()
+    assert decode_offsets(torch.full((1, 4), 1e6), drawn(0, 1)).isfinite().all()
 
 
 def test_a_crop_of_its_own_size_is_a_slice() -> None:
     image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
-    found = crops(image, torch.tensor([[5.0, 7, 21, 23], [30, 20, 46, 36]]), 16)
+    found = crop_boxes(image, torch.tensor([[5.0, 7, 21, 23], [30, 20, 46, 36]]), 16)
     torch.testing.assert_close(found[0], image[:, 7:23, 5:21], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[1], image[:, 20:36, 30:46], rtol=1e-4, atol=1e-5)
 
@@ -105,27 +115,27 @@ def test_an_enlarged_crop_is_pillows() -> None:
     pixels = random.random((30, 40), dtype=np.float32)
     box = (10.0, 8.0, 20.0, 14.0)
     wanted = np.asarray(Image.fromarray(pixels).resize((24, 24), Image.Resampling.BILINEAR, box=box))
-    found = crops(torch.from_numpy(pixels)[None], torch.tensor([box]), 24)[0, 0].numpy()
+    found = crop_boxes(torch.from_numpy(pixels)[None], torch.tensor([box]), 24)[0, 0].numpy()
     inside = slice(2, -2)  # Pillow repeats the box's border, a crop reads on outside it
     np.testing.assert_allclose(found[inside, inside], wanted[inside, inside], atol=1e-4)
 
 
 def test_context_is_read_around_the_box_and_is_nothing_outside_the_picture() -> None:
     image = torch.ones(1, 20, 20)
-    (middle,) = crops(image, torch.tensor([[5.0, 5, 15, 15]]), 20, context=0.5)
+    (middle,) = crop_boxes(image, torch.tensor([[5.0, 5, 15, 15]]), 20, context=0.5)
     torch.testing.assert_close(middle, image)
-    (corner,) = crops(image, torch.tensor([[0.0, 0, 10, 10]]), 20, context=0.5)
+    (corner,) = crop_boxes(image, torch.tensor([[0.0, 0, 10, 10]]), 20, context=0.5)
     assert (corner[0, :4, :] == 0).all()
     assert (corner[0, :, :4] == 0).all()
     torch.testing.assert_close(corner[0, 6:, 6:], torch.ones(14, 14))
-    assert crops(image, torch.zeros(0, 4), 8).shape == (0, 1, 8, 8)
+    assert crop_boxes(image, torch.zeros(0, 4), 8).shape == (0, 1, 8, 8)
 
 
 @pytest.mark.parametrize("context", [0.0, 0.25])
 def test_crops_are_where_the_boxes_are(context: float) -> None:
     """A ramp is warped to a ramp: its ends tell where the crop began and ended."""
     ramp = (torch.arange(100) + 0.5).expand(1, 60, 100)
-    (found,) = crops(ramp, torch.tensor([[30.0, 10, 50, 40]]), 8, context)
+    (found,) = crop_boxes(ramp, torch.tensor([[30.0, 10, 50, 40]]), 8, context)
     ends = torch.tensor([30 - 20 * context, 50 + 20 * context])
     step = (ends[1] - ends[0]) / 8
     torch.testing.assert_close(found[0, 3], ends[0] + (torch.arange(8) + 0.5) * step, rtol=1e-4, atol=1e-3)

@@ -8,8 +8,8 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
-from components.metrics.classification import bootstrap, confusion, scores
-from components.metrics.comparison import accuracy, gain
+from components.metrics.classification import bootstrap_interval, classification_scores, confusion_counts
+from components.metrics.comparison import accuracy_summary, gain
 
 
 @pytest.fixture
@@ -20,24 +20,24 @@ def random() -> np.random.Generator:
 def test_scores_agree_with_scikit_learn(random: np.random.Generator) -> None:
     probability = random.dirichlet(np.ones(5), 200)
     label = random.integers(0, 5, 200)
-    found = scores(probability.astype(np.float32), label)
+    found = classification_scores(probability.astype(np.float32), label)
     assert found["accuracy"] == accuracy_score(label, probability.argmax(1))
     assert found["loss"] == pytest.approx(log_loss(label, probability, labels=range(5)), rel=1e-5)
 
 
 def test_a_certain_mistake_has_a_finite_loss() -> None:
-    assert scores(np.array([[1.0, 0.0]]), np.array([1]))["loss"] == pytest.approx(-np.log(1e-12))
+    assert classification_scores(np.array([[1.0, 0.0]]), np.array([1]))["loss"] == pytest.approx(-np.log(1e-12))
 
 
 def test_confusion_agrees_with_scikit_learn(random: np.random.Generator) -> None:
     truth, predicted = random.integers(0, 4, (2, 300))
-    assert np.array_equal(confusion(predicted, truth, 5), confusion_matrix(truth, predicted, labels=range(5)))
+    assert np.array_equal(confusion_counts(predicted, truth, 5), confusion_matrix(truth, predicted, labels=range(5)))
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_the_interval_agrees_with_scipy_and_with_the_normal_limit(random: np.random.Generator, level: float) -> None:
     values = (random.random(400) < 0.8).astype(float)
-    low, high = bootstrap(values, level, draws=4000)
+    low, high = bootstrap_interval(values, level, draws=4000)
     theirs = scipy_bootstrap(
         (values,), np.mean, confidence_level=level, n_resamples=4000, method="percentile", rng=1
     ).confidence_interval
@@ -49,8 +49,8 @@ def test_the_interval_agrees_with_scipy_and_with_the_normal_limit(random: np.ran
 
 def test_the_interval_is_the_same_every_time_and_a_point_for_a_constant() -> None:
     values = np.arange(20.0)
-    assert bootstrap(values) == bootstrap(values) != bootstrap(values, seed=1)
-    assert bootstrap(np.ones(9)) == (1.0, 1.0)
+    assert bootstrap_interval(values) == bootstrap_interval(values) != bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(np.ones(9)) == (1.0, 1.0)
 
 
 def test_arms_are_compared_example_by_example(random: np.random.Generator) -> None:
@@ -64,7 +64,7 @@ def test_arms_are_compared_example_by_example(random: np.random.Generator) -> No
     assert found["gain"] == pytest.approx(10 / 500)
     assert 0 < found["gain_low"] < found["gain"] < found["gain_high"] < 0.05
     assert found["seeds_won"] == 2
-    alone = accuracy(ours)
+    alone = accuracy_summary(ours)
     assert alone["accuracy"] == pytest.approx(ours.mean())
     assert alone["high"] - alone["low"] > 2 * (found["gain_high"] - found["gain_low"])
     assert alone["std"] == 0.0
@@ -72,6 +72,6 @@ def test_arms_are_compared_example_by_example(random: np.random.Generator) -> No
 
 def test_spread_over_seeds() -> None:
     correct = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 0]], dtype=float)
-    assert accuracy(correct)["std"] == pytest.approx(np.std([0.75, 0.5, 0.5], ddof=1))
-    assert accuracy(correct[:1])["std"] == 0.0
+    assert accuracy_summary(correct)["std"] == pytest.approx(np.std([0.75, 0.5, 0.5], ddof=1))
+    assert accuracy_summary(correct[:1])["std"] == 0.0
     assert gain(correct, correct[::-1])["seeds_won"] == 1

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from components.errors import Refusal
-from components.metrics.generative import coverage, frechet_distance, inception_score, nearest
+from components.metrics.generative import class_coverage, frechet_distance, inception_score, nearest_class
 
 
 def test_distance_is_that_of_two_gaussians() -> None:
@@ -43,15 +43,15 @@ def test_inception_score_at_its_ends() -> None:
 
 def test_coverage_counts_the_classes_that_are_produced() -> None:
     labels = np.array([0] * 50 + [1] * 49 + [2])
-    assert coverage(labels, 4) == 0.5, "one in a hundred is not produced: 2.5 would be a tenth of the fair share"
-    assert coverage(np.arange(4), 4) == 1
+    assert class_coverage(labels, 4) == 0.5, "one in a hundred is not produced: 2.5 would be a tenth of the fair share"
+    assert class_coverage(np.arange(4), 4) == 1
 
 
 def test_nearest_class_and_distance_in_deviations() -> None:
     random = np.random.default_rng(3)
     labels = np.repeat([0, 1], 2000)
     real = random.normal(0, 0.1, (4000, 2)) + labels[:, None] * 5
-    found, distance = nearest(np.array([[0.0, 0.3], [5.0, 5.0], [4.0, 5.0]]), real, labels, 2)
+    found, distance = nearest_class(np.array([[0.0, 0.3], [5.0, 5.0], [4.0, 5.0]]), real, labels, 2)
     assert found.tolist() == [0, 1, 1]
     assert distance == pytest.approx([3, 0, 10], abs=0.3)
 
@@ -61,4 +61,4 @@ def test_a_class_without_two_real_examples_is_refused(count: int) -> None:
     """Without a mean it would be the nearest of all, and without a deviation nothing would be close to it."""
     real, labels = np.random.default_rng(4).normal(size=(5 + count, 2)), np.array([0, 0, 0, 1, 1] + [2] * count)
     with pytest.raises(Refusal, match=rf"^coverage: class 2 has {count} real examples, .*; give the split more$"):
-        nearest(real, real, labels, 3)
+        nearest_class(real, real, labels, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from components.metrics.regression import scores
+from components.metrics.regression import regression_scores
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3, 5.0])
@@ -15,7 +15,7 @@ def test_scores_are_those_of_scikit_learn(noise: float) -> None:
     random = np.random.default_rng(0)
     truth = random.normal(100, 2, 50).astype(np.float32)
     predicted = (truth + noise * random.standard_normal(50)).astype(np.float32)
-    found = scores(predicted, truth)
+    found = regression_scores(predicted, truth)
     theirs = metrics.mean_squared_error, metrics.mean_absolute_error, metrics.r2_score
     wide = truth.astype(np.float64), predicted.astype(np.float64)
     assert found == pytest.approx(dict(zip(("mse", "mae", "r2"), (one(*wide) for one in theirs), strict=True)))
@@ -24,4 +24,4 @@ def test_scores_are_those_of_scikit_learn(noise: float) -> None:
 @pytest.mark.parametrize("said", [3.0, 4.0])
 def test_a_truth_without_variance(said: float) -> None:
     truth, predicted = np.full(5, 3.0), np.full(5, said)
-    assert scores(predicted, truth)["r2"] == metrics.r2_score(truth, predicted)
+    assert regression_scores(predicted, truth)["r2"] == metrics.r2_score(truth, predicted)

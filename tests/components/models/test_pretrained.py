@@ -18,7 +18,7 @@ from torchvision.models.vgg import make_layers
 from components.errors import Refusal
 from components.layers.batch_norm import BatchNorm
 from components.models.lenet import LeNet
-from components.models.pretrained import copy, match
+from components.models.pretrained import copy_weights, match_weights
 from components.models.resnet import ResNet
 from components.models.vgg import VGG
 from components.tasks.classification import Classification
@@ -60,7 +60,7 @@ def test_resnet18_with_torchvisions_weights_gives_its_features(resnet18: tuple[n
     other, file = resnet18
     mine = ResNet(3, (64, 64), 5)
     head = mine.head.weight.clone()
-    told = copy(mine, file, "task.start")
+    told = copy_weights(mine, file, "task.start")
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(mine.eval().body(mine.stem(x)), maps(other, x), rtol=1e-4, atol=1e-4)
     assert torch.equal(mine.head.weight, head), "the output layer is another problem's"
@@ -74,7 +74,7 @@ def test_what_does_not_fit_stays_and_is_named(resnet18: tuple[nn.Module, Path]) 
     """One grey channel, and a fifth block that torchvision has not: whole layers stay as they were."""
     grey = ResNet(1, (64, 64), 5, widths=[64, 128, 300])
     before = {name: value.clone() for name, value in grey.state_dict().items()}
-    told = copy(grey, resnet18[1], "task.start")
+    told = copy_weights(grey, resnet18[1], "task.start")
     stay = {"stem.0.weight", "stem.0.bias"} | {name for name in before if name.startswith(("body.4.", "body.5."))}
     assert told.left.keys() == stay
     assert told.left["stem.0.weight"] == "[64, 3, 7, 7] there, [64, 1, 7, 7] here"
@@ -88,7 +88,7 @@ def test_what_does_not_fit_stays_and_is_named(resnet18: tuple[nn.Module, Path]) 
         f"{len(told.found)} of {len(before) - 2} tensors of the body from resnet18.safetensors; as"
     )
     assert "stem.0.weight ([64, 3, 7, 7] there, [64, 1, 7, 7] here)" in str(told)
-    deep = match(ResNet(3, (64, 64), 5, blocks=3), resnet18[1], "task.start")
+    deep = match_weights(ResNet(3, (64, 64), 5, blocks=3), resnet18[1], "task.start")
     assert {name.split(".")[1] for name in deep.left} == {"2", "5", "8", "11"}
 
 
@@ -100,7 +100,7 @@ def test_vgg_with_torchvisions_weights_gives_its_features(norm: Any, tmp_path: P
     weights |= {"classifier.3.weight": torch.ones(9, 9), "classifier.3.bias": torch.ones(9)}
     save_file(weights, tmp_path / "v.safetensors")
     mine = VGG(3, (16, 16), 4, convolutions=[1, 1, 2], widths=[4, 6, 8], hidden=9, norm=norm).eval()
-    told = copy(mine, tmp_path / "v.safetensors", "task.start")
+    told = copy_weights(mine, tmp_path / "v.safetensors", "task.start")
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(mine.body(x), other(x), rtol=1e-4, atol=1e-4)
     assert torch.equal(mine.dense[4].weight, torch.ones(9, 9))
@@ -114,7 +114,7 @@ def test_our_own_names_do_with_and_without_the_modules(tmp_path: Path) -> None:
     state = Classification(small).setup(SPEC)
     state.modules["net"].load_state_dict(source.state_dict() | small(3, (64, 64), 2).head.state_dict(prefix="head."))
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.resnet.ResNet", "blocks": 1}}
-    exported.write(tmp_path / "model", state, SPEC, section)
+    exported.write_model(tmp_path / "model", state, SPEC, section)
     for file in (tmp_path / "plain.safetensors", tmp_path / "model" / "weights.safetensors"):
         task = Classification(small, start=str(file))
         state = task.setup(SPEC)
@@ -127,7 +127,7 @@ def test_our_own_names_do_with_and_without_the_modules(tmp_path: Path) -> None:
 def test_files_that_are_none_or_fit_nothing_are_refused(resnet18: tuple[nn.Module, Path], tmp_path: Path) -> None:
     def refused(file: Path, net: nn.Module) -> str:
         with pytest.raises(Refusal) as refusal:
-            copy(net, file, "task.start")
+            copy_weights(net, file, "task.start")
         assert "\n" not in str(refusal.value)
         return str(refusal.value)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import Refusal
-from components.originals.archive import members
+from components.originals.archive import read_members
 
 WANTED = re.compile(r"(?:.*/)?data/(\w+)\.txt")
 
@@ -28,7 +28,7 @@ def pack(path: Path, files: dict[str, bytes], kind: str = "w:gz") -> Path:
 
 
 def read(path: Path, largest: int = 100, whole: int = 1 << 20) -> dict[str, bytes]:
-    return {match[1]: content for match, content in members(path, WANTED, largest, whole)}
+    return {match[1]: content for match, content in read_members(path, WANTED, largest, whole)}
 
 
 @pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2", "w:xz"])

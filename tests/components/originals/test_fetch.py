@@ -12,7 +12,7 @@ import pytest
 
 from components.errors import Refusal
 from components.network import free_port
-from components.originals.fetch import ATTEMPTS, fetch
+from components.originals.fetch import ATTEMPTS, fetch_file
 
 CONTENT = bytes(range(256)) * 5000
 MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
@@ -58,7 +58,7 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize("digest", [MD5, SHA256])
 def test_a_missing_file_is_downloaded_once(tmp_path: Path, server: Server, digest: str) -> None:
     for _ in range(2):
-        path = fetch(tmp_path / "new" / "folder", "file.bin", server.url, digest)
+        path = fetch_file(tmp_path / "new" / "folder", "file.bin", server.url, digest)
         assert path == tmp_path / "new" / "folder" / "file.bin"
         assert path.read_bytes() == CONTENT
     assert server.asked == 1
@@ -67,7 +67,7 @@ def test_a_missing_file_is_downloaded_once(tmp_path: Path, server: Server, diges
 @pytest.mark.parametrize("answers", [["500"], ["503", "429"], ["stops early", "hangs up"]])
 def test_it_tries_again_after_what_may_pass(tmp_path: Path, server: Server, answers: list[str]) -> None:
     server.answers = answers[:]
-    assert fetch(tmp_path, "file.bin", server.url, MD5, wait_s=0.01).read_bytes() == CONTENT
+    assert fetch_file(tmp_path, "file.bin", server.url, MD5, wait_s=0.01).read_bytes() == CONTENT
     assert server.asked == len(answers) + 1
     assert [file.name for file in tmp_path.iterdir()] == ["file.bin"]
 
@@ -85,7 +85,7 @@ def test_what_does_not_come_is_asked_of_the_user(
 ) -> None:
     server.answers = answers[:]
     with pytest.raises(Refusal) as refusal:
-        fetch(tmp_path, "file.bin", server.url, MD5, wait_s=0.01)
+        fetch_file(tmp_path, "file.bin", server.url, MD5, wait_s=0.01)
     text = str(refusal.value)
     assert says in text
     assert f"{tmp_path / 'file.bin'}: missing" in text
@@ -97,18 +97,18 @@ def test_what_does_not_come_is_asked_of_the_user(
 
 def test_nobody_listening_is_told(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"file\.bin: missing, and not to be downloaded .*refused"):
-        fetch(tmp_path, "file.bin", f"http://127.0.0.1:{free_port()}/file.bin", MD5, wait_s=0.01)
+        fetch_file(tmp_path, "file.bin", f"http://127.0.0.1:{free_port()}/file.bin", MD5, wait_s=0.01)
 
 
 def test_another_file_than_expected_is_not_kept(tmp_path: Path, server: Server) -> None:
     with pytest.raises(Refusal, match=f"what came has digest {MD5}, expected {'0' * 32}"):
-        fetch(tmp_path, "file.bin", server.url, "0" * 32)
+        fetch_file(tmp_path, "file.bin", server.url, "0" * 32)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, server: Server) -> None:
     (tmp_path / "file.bin").write_bytes(b"mine")
     with pytest.raises(Refusal, match=r"file\.bin: its digest is .*; replace it by the original from http"):
-        fetch(tmp_path, "file.bin", server.url, SHA256)
+        fetch_file(tmp_path, "file.bin", server.url, SHA256)
     assert (tmp_path / "file.bin").read_bytes() == b"mine"
     assert server.asked == 0

@@ -29,9 +29,9 @@ def write(path: Path, content: bytes) -> Path:
 def test_every_type_and_shape_comes_back(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
     values = (np.random.default_rng(0).random(shape) * 250 - 100 * (dtype != "uint8")).astype(dtype)
     path = write(tmp_path / "a.gz", encoded(values))
-    assert np.array_equal(idx.array(path), values)
-    assert idx.array(path).dtype == dtype
-    pieces = list(idx.blocks(path, rows=3))
+    assert np.array_equal(idx.read_array(path), values)
+    assert idx.read_array(path).dtype == dtype
+    pieces = list(idx.read_blocks(path, rows=3))
     assert [len(piece) for piece in pieces] == [3, 3, 1]
     assert np.array_equal(np.concatenate(pieces), values)
 
@@ -54,7 +54,7 @@ def test_every_type_and_shape_comes_back(tmp_path: Path, dtype: str, shape: tupl
 )
 def test_broken_files_are_refused_by_name(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(Refusal, match=f"a.gz: .*{says}"):
-        idx.array(write(tmp_path / "a.gz", content))
+        idx.read_array(write(tmp_path / "a.gz", content))
 
 
 def test_what_is_not_whole_gzip_is_refused(tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_what_is_not_whole_gzip_is_refused(tmp_path: Path) -> None:
     for blob in (b"plain text", whole[:-9], whole[: len(whole) // 2], whole[:200] + b"\xff\xff" + whole[202:]):
         (tmp_path / "a.gz").write_bytes(blob)
         with pytest.raises(Refusal, match="damaged"):
-            idx.array(tmp_path / "a.gz")
+            idx.read_array(tmp_path / "a.gz")

@@ -78,9 +78,9 @@ def test_nothing_stands_in_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "models/other.py").write_text("class Other: pass")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(allowed.ALLOW, "models")
-    assert allowed.module("models.lenet").__name__ == "components.models.lenet"
+    assert allowed.import_module("models.lenet").__name__ == "components.models.lenet"
     with pytest.raises(Refusal, match=r"no file components/models/other\.py"):
-        allowed.source("models.other")
+        allowed.find_source("models.other")
 
 
 def test_data_of_a_changed_class_are_prepared_anew(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_data_of_a_changed_class_are_prepared_anew(lab: Path, monkeypatch: pytes
     places = []
     for comment in ("", "# changed"):
         lab.write_text(lab.read_text() + comment)
-        places.append(fit.prepared(SECTION))
+        places.append(fit.locate_prepared(SECTION))
     assert [own for _, own in places] == [[str(lab)]] * 2
     assert places[0][0] != places[1][0]
 

@@ -70,7 +70,7 @@ def test_not_utf8_is_refused(tmp_path) -> None:
 )
 def test_a_wrong_fit_section_is_refused(section, says: str) -> None:
     with pytest.raises(Refusal, match="fit") as refused:
-        recipe.check("training.engine.fit", section, "fit", whole=True)
+        recipe.check_arguments("training.engine.fit", section, "fit", whole=True)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -124,9 +124,9 @@ def test_build_calls_what_is_named_with_factories_inside() -> None:
 def test_what_a_section_leaves_out_is_filled_in_as_python_would() -> None:
     python = {n: p.default for n, p in inspect.signature(engine.fit).parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert len(python) >= 17
-    assert recipe.filled("training.engine.fit", {}) == python
+    assert recipe.fill_defaults("training.engine.fit", {}) == python
     given = {"batch": 16, "schedule": {"use": "schedules.cosine"}}
-    assert recipe.filled("training.engine.fit", given) == python | given
+    assert recipe.fill_defaults("training.engine.fit", given) == python | given
 
 
 def test_digest_and_flatten() -> None:

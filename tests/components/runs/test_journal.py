@@ -11,9 +11,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.processes import beside
+from components.processes import background_thread
 from components.runs import journal
-from components.runs.journal import LOG, Journal, Tail, files, read
+from components.runs.journal import LOG, Journal, Tail, find_files, read_records
 
 
 def write(lines: Journal, first: int, last: int, shift: float = 0.0) -> None:
@@ -25,7 +25,7 @@ def write(lines: Journal, first: int, last: int, shift: float = 0.0) -> None:
 def test_floats_keep_every_bit(tmp_path: Path) -> None:
     values = [0.1 + 0.2, 1e-310, math.inf, -math.inf, math.nan]
     Journal(tmp_path / "j").write("metric", values=values)
-    found = read(tmp_path / "j")[0].payload["values"]
+    found = read_records(tmp_path / "j")[0].payload["values"]
     assert [a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(values, found, strict=True)] == [True] * 5
 
 
@@ -35,9 +35,9 @@ def test_a_torn_tail_is_dropped_and_written_over(tmp_path_factory, cut: int) -> 
     write(Journal(path), 0, 3)
     whole = path.read_bytes()
     path.write_bytes(whole[: max(0, len(whole) - cut)])
-    kept = len(read(path))
+    kept = len(read_records(path))
     write(Journal(path), 9, 10)
-    steps = [record.payload["step"] for record in read(path)]
+    steps = [record.payload["step"] for record in read_records(path)]
     assert steps == [*[0, 0, 1, 1, 2, 2][:kept], 9, 9]
 
 
@@ -46,7 +46,7 @@ def test_a_flipped_bit_ends_what_is_read(tmp_path: Path) -> None:
     blob = bytearray((tmp_path / "j").read_bytes())
     blob[blob.index(b'"step": 1') + 8] ^= 1
     (tmp_path / "j").write_bytes(blob)
-    assert [record.payload["step"] for record in read(tmp_path / "j")] == [0, 0]
+    assert [record.payload["step"] for record in read_records(tmp_path / "j")] == [0, 0]
 
 
 def test_going_on_from_a_checkpoint_keeps_the_lines_that_say_the_same(tmp_path: Path) -> None:
@@ -57,18 +57,18 @@ def test_going_on_from_a_checkpoint_keeps_the_lines_that_say_the_same(tmp_path: 
     assert (tmp_path / "j").read_bytes() == before  # times and speeds of the first writing
     assert again.position == 10
     write(again, 5, 8)
-    assert [r.payload["step"] for r in read(tmp_path / "j") if r.kind == "metric"] == list(range(8))
+    assert [r.payload["step"] for r in read_records(tmp_path / "j") if r.kind == "metric"] == list(range(8))
 
 
 def test_going_on_with_other_values_replaces_what_came_after(tmp_path: Path) -> None:
     write(Journal(tmp_path / "j"), 0, 6)
     write(Journal(tmp_path / "j", position=4), 2, 4, shift=1.0)
-    metrics = [r.payload for r in read(tmp_path / "j") if r.kind == "metric"]
+    metrics = [r.payload for r in read_records(tmp_path / "j") if r.kind == "metric"]
     assert [m["step"] for m in metrics] == [0, 1, 2, 3]
     assert metrics[-1]["values"]["loss"] > 1
     again = Journal(tmp_path / "j", position=6)  # and on from what stands now
     write(again, 3, 5, shift=1.0)
-    metrics = [r.payload for r in read(tmp_path / "j") if r.kind == "metric"]
+    metrics = [r.payload for r in read_records(tmp_path / "j") if r.kind == "metric"]
     assert [m["step"] for m in metrics] == [0, 1, 2, 3, 4]
     assert (tmp_path / "j").read_bytes().count(b'"rewind"') == 1
 
@@ -90,7 +90,7 @@ def test_a_tail_beyond_a_damaged_end_that_was_cut_off_begins_anew(tmp_path: Path
     blob[blob.index(b'"step": 1') + 8] ^= 1
     (tmp_path / "j").write_bytes(blob)
     lines = Journal(tmp_path / "j")
-    assert tail.new() == [*read(tmp_path / "j")]
+    assert tail.new() == [*read_records(tmp_path / "j")]
     lines.write("text", text="x" * 1000)  # longer than what was cut off: no line ends where the last one did
     assert [r.kind for r in tail.new()] == ["text"]
 
@@ -108,10 +108,10 @@ def test_a_tail_reads_each_line_once_and_waits_for_whole_ones(tmp_path: Path) ->
 
 def test_a_run_begun_again_stays_the_same_run(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        journal.describe(tmp_path / "run", name, "experiment", parent=tmp_path / "above", params={"lr": 0.1})
+        journal.describe_run(tmp_path / "run", name, "experiment", parent=tmp_path / "above", params={"lr": 0.1})
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["attempts"] == []
-    journal.describe(tmp_path / "other", "first", "experiment")
+    journal.describe_run(tmp_path / "other", "first", "experiment")
     assert facts["name"] == "second"
     assert facts["parent"] == "../above"
     assert facts["id"] != json.loads((tmp_path / "other" / "run.json").read_text())["id"]
@@ -119,7 +119,7 @@ def test_a_run_begun_again_stays_the_same_run(tmp_path: Path) -> None:
 
 def test_params_that_changed_are_noted_as_further_attempts(tmp_path: Path) -> None:
     for rate in (0.1, 0.2, 0.2, 0.1):
-        journal.describe(tmp_path / "run", "pretrain", "experiment", params={"lr": rate, "epochs": 3})
+        journal.describe_run(tmp_path / "run", "pretrain", "experiment", params={"lr": rate, "epochs": 3})
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["params"] == {"lr": 0.1, "epochs": 3}
     assert facts["attempts"] == [{"lr": [0.1, 0.2]}, {}]
@@ -139,6 +139,6 @@ def test_files_are_found_while_others_are_taken_away(tmp_path: Path) -> None:
             for number in range(20):
                 shutil.rmtree(tmp_path / "b" / f"x{number}")
 
-    with beside(come_and_go):
+    with background_thread(come_and_go):
         for _ in range(2000):
-            assert files(LOG, tmp_path, tmp_path / "a") == wanted
+            assert find_files(LOG, tmp_path, tmp_path / "a") == wanted

@@ -18,7 +18,7 @@ from components.runs.journal import Journal
 def test_readings_are_those_of_mlflow() -> None:
     monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     sent = psutil.net_io_counters()
-    found = system_metrics.reading()
+    found = system_metrics.read_machine_use()
     for monitor in monitors:
         monitor.collect_metrics()
     wanted = {name: value for monitor in monitors for name, value in monitor.aggregate_metrics().items()}
@@ -32,9 +32,9 @@ def test_readings_are_those_of_mlflow() -> None:
 def test_a_block_is_sampled_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_metrics, "SAMPLE", 0.1)
     file = tmp_path / journal.STAGE_LOG
-    with system_metrics.sampled(Journal(file)):
+    with system_metrics.record_machine_use(Journal(file)):
         until = time.monotonic() + 30
-        while not (points := journal.read(file)) and time.monotonic() < until:
+        while not (points := journal.read_records(file)) and time.monotonic() < until:
             pass
     assert points[0].payload["step"] == 1
     values = points[0].payload["values"]

@@ -191,7 +191,7 @@ def test_a_grid_is_of_choices_alone_and_may_try_whole_sections() -> None:
     proposals.check_space({"task.optimizer": {"choices": sections}}, known, sampler="grid")
     with pytest.raises(Refusal, match="a grid needs"):
         proposals.check_space({"fit.batch": {"low": 1, "high": 9}}, known, sampler="grid")
-    assert proposals.grid({"a": {"choices": [1, 2]}, "b": {"choices": ["x", "y"]}}) == [
+    assert proposals.grid_combinations({"a": {"choices": [1, 2]}, "b": {"choices": ["x", "y"]}}) == [
         {"a": 1, "b": "x"},
         {"a": 1, "b": "y"},
         {"a": 2, "b": "x"},
@@ -200,7 +200,7 @@ def test_a_grid_is_of_choices_alone_and_may_try_whole_sections() -> None:
 
 
 def test_a_grid_proposes_each_combination_once_to_its_end() -> None:
-    made = proposals.Grid({"a": {"choices": [1, 2]}, "b": {"choices": ["x"]}}, rungs=3)
+    made = proposals.GridStudy({"a": {"choices": [1, 2]}, "b": {"choices": ["x"]}}, rungs=3)
     found = [made.propose(), made.propose()]
     assert [(one.number, one.values, one.until) for one in found if one] == [
         (0, {"a": 1, "b": "x"}, 3),

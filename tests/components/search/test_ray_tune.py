@@ -19,8 +19,8 @@ import torch
 
 from components.errors import Diverged, Refusal
 from components.search import ray_tune, trials
-from components.search.proposals import grid
-from components.search.trials import Attempt, Trial, best, kernel_kills
+from components.search.proposals import grid_combinations
+from components.search.trials import Attempt, Trial, best_trial, kernel_kills
 
 SPACE = {"lr": {"low": 0.01, "high": 1.0, "log": True}, "batch": {"choices": [8, 16]}}
 MONITOR = ("accuracy", "max")
@@ -80,7 +80,7 @@ def test_each_arm_gets_the_same_search_and_the_best_is_found(undisturbed) -> Non
     assert told({"x": found["a"]}) == told({"x": found["b"]})
     assert [trial.number for trial in found["a"]] == list(range(6))
     assert len({trial.values["lr"] for trial in found["a"]}) == 6
-    winner = best(found["a"], MONITOR)
+    winner = best_trial(found["a"], MONITOR)
     assert winner.scores["accuracy"] == max(trial.scores["accuracy"] for trial in found["a"] if trial.finished)
     assert winner.scores["accuracy"] == pytest.approx(np.mean([part["accuracy"] for part in winner.parts]))
     assert {arm for arm, _, _ in heard} == {"a", "b"}
@@ -153,7 +153,7 @@ def test_a_rung_goes_on_from_the_one_before_and_the_last_one_counts(cluster_of_t
     found = ray_tune.search(growing, given, folder, rungs=4, monitor=MONITOR, cumulative=True, **options)["a"]
     assert sorted(len(trial.parts) for trial in found) == [1, 1, 1, 1, 3, 4]
     assert all(trial.scores == trial.parts[-1] and trial.rungs == trial.parts for trial in found)
-    assert best(found, MONITOR).scores["accuracy"] > 2
+    assert best_trial(found, MONITOR).scores["accuracy"] > 2
     assert len(calls(tmp_path)) == sum(len(trial.parts) for trial in found)
     assert not list(folder.rglob("fit")), "nothing is left of the fits"
 
@@ -224,7 +224,7 @@ def test_a_trial_that_diverges_is_a_poor_one_and_no_more(cluster_of_two: str, tm
     assert any(trial.diverged and not trial.parts for trial in found)
     assert all(not trial.finished for trial in found if trial.diverged)
     assert any(trial.diverged and trial.parts for trial in found)
-    assert best(found, MONITOR).values["lr"] <= 0.1
+    assert best_trial(found, MONITOR).values["lr"] <= 0.1
     before = calls(tmp_path)
     assert told(search(tmp_path, diverging, samples=8, arms="a")) == told({"a": found})
     assert calls(tmp_path) == before
@@ -273,8 +273,8 @@ def test_a_score_that_is_no_number_does_not_win(tmp_path: Path, odd: float) -> N
         found.append(attempt.record)
     assert [(len(t.parts), t.finished) for t in found] == [(0, False), (1, False), (2, True)]
     assert found[0].diverged == f"the accuracy became {odd}"
-    assert best(found, MONITOR).number == 2
-    assert trials.read(tmp_path / "a", 3) == found, "the records on disk are the same"
+    assert best_trial(found, MONITOR).number == 2
+    assert trials.read_trials(tmp_path / "a", 3) == found, "the records on disk are the same"
 
 
 def test_the_kernel_says_how_many_it_has_killed() -> None:
@@ -290,9 +290,9 @@ def test_a_grid_tries_every_combination_to_its_end(cluster_of_two: str, tmp_path
     given = {"a": {"folder": str(tmp_path)}}
     options = {"rungs": 3, "monitor": MONITOR, "space": space, "sampler": "grid"}
     found = ray_tune.search(peak, given, tmp_path / "search", **options)["a"]
-    assert [trial.values for trial in found] == grid(space)
+    assert [trial.values for trial in found] == grid_combinations(space)
     assert all(trial.finished and len(trial.parts) == 3 for trial in found), "however poor it is"
-    assert best(found, MONITOR).values["lr"] == 0.1
+    assert best_trial(found, MONITOR).values["lr"] == 0.1
     before = len(calls(tmp_path))
     assert before == 6 * 3, "nothing is computed twice"
     again = ray_tune.search(peak, given, tmp_path / "search", **options)["a"]

@@ -8,40 +8,53 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import Refusal
-from components.storage.order import SMALL, Order, balanced, folds, permuted, shards, stratified, stretches
+from components.storage.order import (
+    TABLE_LIMIT,
+    Order,
+    balanced_rows,
+    contiguous_folds,
+    permute,
+    shard_slices,
+    stratified_folds,
+    stratified_rows,
+)
 
 labelled = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 
 
 @settings(deadline=None)
-@given(n=st.integers(1, 40) | st.integers(SMALL - 1, 3 * SMALL), seed=st.integers(0, 2**40), epoch=st.integers(0, 99))
+@given(
+    n=st.integers(1, 40) | st.integers(TABLE_LIMIT - 1, 3 * TABLE_LIMIT),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 99),
+)
 def test_every_key_names_a_permutation(n: int, seed: int, epoch: int) -> None:
-    out = permuted(np.arange(n), n, seed, epoch)
+    out = permute(np.arange(n), n, seed, epoch)
     assert np.array_equal(np.sort(out), np.arange(n))
     some = np.random.default_rng(seed).integers(0, n, 9)  # asked for singly, in any order
-    assert np.array_equal(permuted(some, n, seed, epoch), out[some])
+    assert np.array_equal(permute(some, n, seed, epoch), out[some])
 
 
 @pytest.mark.parametrize("n", [1000, 20_000])
 def test_seed_and_epoch_both_matter(n: int) -> None:
-    outs = [permuted(np.arange(n), n, *key) for key in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]]
+    outs = [permute(np.arange(n), n, *key) for key in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]]
     for i, one in enumerate(outs):
         for other in outs[:i]:
             assert (one == other).mean() < 0.01
 
 
-@pytest.mark.parametrize("n", [12, SMALL + 500])
+@pytest.mark.parametrize("n", [12, TABLE_LIMIT + 500])
 def test_an_example_is_as_likely_to_come_early_as_late(n: int) -> None:
     """Chi-square over 12 equal ranges of the place that one example gets, 1,200 keys; 31.3 is passed once in 1,000."""
     counts = np.zeros(12)
     for seed in range(1200):
-        counts[permuted(np.array([n // 3]), n, seed, 5)[0] * 12 // n] += 1
+        counts[permute(np.array([n // 3]), n, seed, 5)[0] * 12 // n] += 1
     assert ((counts - 100) ** 2 / 100).sum() < 31.3
 
 
-@pytest.mark.parametrize("n", [SMALL, 100_003])
+@pytest.mark.parametrize("n", [TABLE_LIMIT, 100_003])
 def test_neighbours_are_scattered(n: int) -> None:
-    out = permuted(np.arange(n), n, 7).astype(float)
+    out = permute(np.arange(n), n, 7).astype(float)
     for lag in (1, 2, 3, 64, 317):
         assert abs(np.corrcoef(out[:-lag], out[lag:])[0, 1]) < 4.5 / np.sqrt(n)
     assert abs(np.corrcoef(out, np.arange(n))[0, 1]) < 4.5 / np.sqrt(n)
@@ -49,7 +62,7 @@ def test_neighbours_are_scattered(n: int) -> None:
 
 def test_a_trillion_examples_need_no_table() -> None:
     n = 10**12 + 39
-    out = permuted(np.arange(n - 500, n), n, 1)
+    out = permute(np.arange(n - 500, n), n, 1)
     assert out.min() >= 0
     assert out.max() < n
     assert len(np.unique(out)) == 500
@@ -79,9 +92,9 @@ def test_epochs_differ_and_repeat_when_asked_again() -> None:
 def test_shards_cut_a_batch_evenly(batch: int, count: int) -> None:
     if count > batch:
         with pytest.raises(Refusal, match="shards"):
-            shards(batch, count)
+            shard_slices(batch, count)
         return
-    cut = shards(batch, count)
+    cut = shard_slices(batch, count)
     sizes = [piece.stop - piece.start for piece in cut]
     assert [i for piece in cut for i in range(piece.start, piece.stop)] == list(range(batch))
     assert sizes == sorted(sizes, reverse=True)
@@ -91,33 +104,33 @@ def test_shards_cut_a_batch_evenly(batch: int, count: int) -> None:
 @given(labels=labelled, seed=st.integers(0, 99), data=st.data())
 def test_balanced_takes_as_many_of_each_class_as_there_are(labels: np.ndarray, seed: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(labels)))
-    rows = balanced(labels, count, seed)
+    rows = balanced_rows(labels, count, seed)
     assert len(np.unique(rows)) == len(rows) == count
     assert np.array_equal(rows, np.sort(rows))
     have, taken = np.bincount(labels, minlength=5), np.bincount(labels[rows], minlength=5)
     left = have > taken  # a class that is not used up has as many as any other, or one less
     assert not left.any() or taken[left].min() >= taken.max() - 1
-    assert set(balanced(labels, count // 2, seed)) <= set(rows)
+    assert set(balanced_rows(labels, count // 2, seed)) <= set(rows)
 
 
 def test_balanced_refuses_more_than_there_are() -> None:
     with pytest.raises(Refusal, match="7 are more than the 6"):
-        balanced(np.zeros(6, int), 7, 0)
+        balanced_rows(np.zeros(6, int), 7, 0)
 
 
 @given(labels=labelled, seed=st.integers(0, 99), share=st.floats(0, 1))
 def test_stratified_takes_the_share_of_each_class(labels: np.ndarray, seed: int, share: float) -> None:
-    rows = stratified(labels, share, seed)
+    rows = stratified_rows(labels, share, seed)
     assert len(np.unique(rows)) == len(rows)
     for label in np.unique(labels):
         size = (labels == label).sum()
         assert abs((labels[rows] == label).sum() - share * size) <= 0.5 + 1e-9
-    assert set(stratified(labels, share / 2, seed)) <= set(rows)
+    assert set(stratified_rows(labels, share / 2, seed)) <= set(rows)
 
 
 def test_draws_differ_by_seed() -> None:
     labels = np.arange(1000) % 10
-    for draw in (lambda seed: balanced(labels, 100, seed), lambda seed: stratified(labels, 0.1, seed)):
+    for draw in (lambda seed: balanced_rows(labels, 100, seed), lambda seed: stratified_rows(labels, 0.1, seed)):
         assert np.array_equal(draw(0), draw(0))
         assert len(set(draw(0)) & set(draw(1))) < 30  # 10 are expected by chance
 
@@ -126,9 +139,9 @@ def test_draws_differ_by_seed() -> None:
 def test_folds_are_stratified_and_cover_everything_once(labels: np.ndarray, k: int, seed: int) -> None:
     if k > len(labels):
         with pytest.raises(Refusal, match="folds"):
-            folds(labels, k, seed)
+            stratified_folds(labels, k, seed)
         return
-    cut = folds(labels, k, seed)
+    cut = stratified_folds(labels, k, seed)
     assert np.array_equal(np.sort(np.concatenate([held for _, held in cut])), np.arange(len(labels)))
     for train, held in cut:
         assert np.array_equal(np.sort(np.concatenate([train, held])), np.arange(len(labels)))
@@ -148,10 +161,10 @@ def test_a_sequential_batch_walks_through_equal_stretches(n: int, batch: int) ->
 
 @pytest.mark.parametrize(("n", "k"), [(10, 3), (7, 7), (100, 2)])
 def test_stretches_are_folds_of_neighbours(n: int, k: int) -> None:
-    pairs = stretches(n, k)
+    pairs = contiguous_folds(n, k)
     assert np.array_equal(np.concatenate([held_out for _, held_out in pairs]), np.arange(n))
     for rows, held_out in pairs:
         assert (np.diff(held_out) == 1).all()
         assert np.array_equal(np.sort(np.concatenate([rows, held_out])), np.arange(n))
     with pytest.raises(Refusal, match="folds: 1 folds"):
-        stretches(n, 1)
+        contiguous_folds(n, 1)

@@ -57,9 +57,9 @@ def test_any_rows_of_any_column_come_back(tmp_path: Path, rows_per_batch: int) -
         for name, column in COLUMNS.items():
             taken = part.take(name, rows)
             assert same(taken, [given[row][name] for row in rows]), name
-            if column.fixed:
+            if column.has_fixed_shape:
                 assert taken.dtype == column.dtype
-                assert taken.shape == (len(rows), *column.inner)
+                assert taken.shape == (len(rows), *column.inner_shape)
 
 
 @in_tmp_path

@@ -37,7 +37,7 @@ TRAIN = [10 * part + i for part in range(5) for i in range(3 * part)]
 
 
 def test_a_split_is_its_parts_one_behind_the_other(tmp_path: Path) -> None:
-    datasets.prepare(Squares(), tmp_path)
+    datasets.prepare_dataset(Squares(), tmp_path)
     split = Store(tmp_path).split("train")
     assert len(split) == 30
     rows = np.array([29, 0, 5, 5, 14, 3])
@@ -56,7 +56,7 @@ def test_a_split_is_its_parts_one_behind_the_other(tmp_path: Path) -> None:
 
 
 def test_the_manifest_says_what_there_is(tmp_path: Path) -> None:
-    manifest = datasets.prepare(Squares(), tmp_path)
+    manifest = datasets.prepare_dataset(Squares(), tmp_path)
     assert manifest == Store(tmp_path).manifest == json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["columns"]["image"] == {"dtype": "uint8", "shape": [2, 2, 1]}
     assert (manifest["name"], manifest["licence"], manifest["source"]) == ("squares", "CC0", "drawn here")
@@ -69,10 +69,10 @@ def test_the_manifest_says_what_there_is(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_whoever_wrote_which_part_when(tmp_path: Path) -> None:
-    datasets.prepare(Squares(), tmp_path / "one")
-    jobs = datasets.jobs(Squares())
+    datasets.prepare_dataset(Squares(), tmp_path / "one")
+    jobs = datasets.list_jobs(Squares())
     done = [(job, datasets.write_job(Squares(), tmp_path / "two", *job)) for job in jobs[::-2] + jobs[-2::-2]]
-    datasets.finish(Squares(), tmp_path / "two", done)
+    datasets.finish_dataset(Squares(), tmp_path / "two", done)
     files = sorted(file.name for file in (tmp_path / "one").iterdir())
     assert len(files) == 8
     for name in files:
@@ -84,25 +84,27 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
         def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
             return ({**example, "text": example["text"] + "!"} for example in super().examples(split, part))
 
-    digests = [datasets.prepare(data, tmp_path / str(i))["digest"] for i, data in enumerate((Squares(), Others()))]
+    digests = [
+        datasets.prepare_dataset(data, tmp_path / str(i))["digest"] for i, data in enumerate((Squares(), Others()))
+    ]
     assert digests[0] != digests[1]
 
 
 def test_labels_without_a_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="labels 0 to 2, but 2 classes are named"):
-        datasets.prepare(Squares(names=2), tmp_path)
+        datasets.prepare_dataset(Squares(names=2), tmp_path)
     assert not (tmp_path / "manifest.json").exists()
 
 
 def test_other_stores_follow_behind(tmp_path: Path) -> None:
     for name in ("own", "extra"):
-        datasets.prepare(Squares(), tmp_path / name)
+        datasets.prepare_dataset(Squares(), tmp_path / name)
     split = Store(tmp_path / "own").split("train", extra=[tmp_path / "extra"])
     assert split.take(np.arange(60))["text"] == [str(n) for n in TRAIN + TRAIN]
 
 
 def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:
-    datasets.prepare(Squares(), tmp_path)
+    datasets.prepare_dataset(Squares(), tmp_path)
     write_part(tmp_path / "other.arrow", {"image": Column("uint8", (4, 4, 1))}, [])
     with pytest.raises(Refusal, match=r"other\.arrow: column 'image' is uint8\[4, 4, 1\], but uint8\[2, 2, 1\]"):
         Split([tmp_path / "train-000.arrow", tmp_path / "other.arrow"])
@@ -113,7 +115,7 @@ def test_what_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "none")
     with pytest.raises(Refusal, match=r"holds no manifest\.json"):
         Store(tmp_path)
-    datasets.prepare(Squares(), tmp_path)
+    datasets.prepare_dataset(Squares(), tmp_path)
     with pytest.raises(Refusal, match=r"no split 'tests' \(did you mean 'test'\?\); it has: train, test"):
         Store(tmp_path).split("tests")
 

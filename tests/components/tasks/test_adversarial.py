@@ -15,7 +15,7 @@ from components.data.gaussians import Gaussians
 from components.errors import Refusal
 from components.models import dcgan, gan
 from components.optimizers import adam
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.adversarial import Adversarial, latents
@@ -93,7 +93,7 @@ def test_sides_that_cannot_be_halved_are_refused() -> None:
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ring")
-    prepare(Gaussians(), folder)
+    prepare_dataset(Gaussians(), folder)
     return folder
 
 

@@ -21,7 +21,7 @@ from components.storage.store import Store
 from components.tasks.classification import Classification
 from components.training import engine, exported
 from components.training.task import Shard, Spec, State
-from pipelines.workers.training import specification
+from pipelines.workers.training import read_spec
 
 STATISTICS = {"mean": [0.5, 0.25, 0.1], "std": [0.2, 0.3, 0.4]}
 MODEL = partial(ResNet, widths=[4, 8], blocks=1, stem="cifar")
@@ -109,7 +109,7 @@ def source(tmp_path: Path) -> tuple[Path, State]:
     """A model of five classes, exported as the stage `pretrain` does."""
     torch.manual_seed(5)
     state = Classification(MODEL).setup(spec(5))
-    exported.write(tmp_path / "source", state, spec(5), SECTION)
+    exported.write_model(tmp_path / "source", state, spec(5), SECTION)
     return tmp_path / "source", state
 
 
@@ -137,9 +137,9 @@ def test_at_rate_zero_the_body_is_frozen(source: tuple[Path, State]) -> None:
 
 def test_a_frozen_body_is_the_same_bytes_after_a_training(digits: Path, tmp_path: Path) -> None:
     """Weights, and the batch statistics; at a small rate both move, at either the head learns."""
-    data = specification(str(digits / "prepared"), str(digits / "augmented"))
+    data = read_spec(str(digits / "prepared"), str(digits / "augmented"))
     feed = Feed(Store(digits / "prepared").split("train"))
-    exported.write(tmp_path / "source", Classification(MODEL).setup(data), data, SECTION)
+    exported.write_model(tmp_path / "source", Classification(MODEL).setup(data), data, SECTION)
     old = load_file(tmp_path / "source" / "weights.safetensors")
     rule = partial(optimizers.sgd, lr=0.1, momentum=0.9, weight_decay=0.01)
     for rate in (0.0, 0.01):

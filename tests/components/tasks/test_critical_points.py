@@ -17,12 +17,12 @@ from components.errors import Refusal
 from components.models.mlp import MLP
 from components.models.softmax import Softmax
 from components.optimizers import sgd
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.critical_points import CriticalPoints, eigenpair, extend, ritz, tridiagonal
 from components.training import engine
-from components.training.peers import Peers, fork
+from components.training.peers import Peers, fork_workers
 from components.training.task import Spec
 
 SMALL = partial(MLP, hidden=[3], dropout=0.0, activation="sigmoid")
@@ -31,7 +31,7 @@ SMALL = partial(MLP, hidden=[3], dropout=0.0, activation="sigmoid")
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
     folder = tmp_path_factory.mktemp("digits")
-    prepare(Digits(labels=60, size=4), folder)
+    prepare_dataset(Digits(labels=60, size=4), folder)
     return Feed(Store(folder).split("train"))
 
 
@@ -118,11 +118,14 @@ def test_two_workers_and_a_stop_change_no_byte(feed: Feed, tmp_path: Path) -> No
         fit(CriticalPoints(SMALL, products=12), feed, 20, folder=folder, peers=peers, until=until)
 
     def bytes_of(folder: Path) -> dict[str, bytes]:
-        return {name: t.numpy().tobytes() for name, t in checkpoint.read(checkpoint.found(folder)[0])[0].items()}
+        return {
+            name: t.numpy().tobytes()
+            for name, t in checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])[0].items()
+        }
 
     play: Callable = run
-    fork(play, 1, tmp_path / "one", None)
-    fork(play, 2, tmp_path / "two", 7)
-    fork(play, 1, tmp_path / "two", 15)
-    fork(play, 2, tmp_path / "two", None)
+    fork_workers(play, 1, tmp_path / "one", None)
+    fork_workers(play, 2, tmp_path / "two", 7)
+    fork_workers(play, 1, tmp_path / "two", 15)
+    fork_workers(play, 2, tmp_path / "two", None)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")

@@ -13,7 +13,7 @@ from components.errors import Refusal
 from components.models.mlp import MLP
 from components.optimizers import sgd
 from components.schedules import cosine
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.forecast import Forecast, errors
@@ -33,7 +33,7 @@ def data() -> Sine:
 @pytest.fixture(scope="module")
 def store(data: Sine, tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("sine")
-    prepare(data, folder)
+    prepare_dataset(data, folder)
     return Store(folder)
 
 
@@ -98,7 +98,7 @@ def test_errors_are_matched_by_time_whatever_the_order_of_rows() -> None:
 def test_pictures_show_the_error_over_k_and_the_series_at_its_times(fitted: tuple, store: Store, data: Sine) -> None:
     task, outcome = fitted
     predictions = engine.evaluate(task, outcome.state, test := Feed(store.split("test")))[1]
-    drawn = task.draw(outcome.state, predictions, targets := engine.targets(task, test))
+    drawn = task.draw(outcome.state, predictions, targets := engine.target_columns(task, test))
     assert set(drawn) == {"against", "error", "series"}
     (line,) = drawn["error"].axes[0].lines
     assert line.get_xdata().tolist() == list(range(1, 65))

@@ -15,12 +15,12 @@ from components.errors import Refusal
 from components.models.nadaraya_watson import NadarayaWatson
 from components.optimizers import adam
 from components.runs import journal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.kernel_regression import KNOWN, KernelRegression
 from components.training import checkpoint, engine
-from components.training.peers import Peers, fork
+from components.training.peers import Peers, fork_workers
 from components.training.task import Shard, Spec, State
 
 SPEC = Spec({"x": (), "y": ()}, (), {})
@@ -34,7 +34,7 @@ VARIANTS = {
 
 def store_of(folder: Path, seed: int = 0) -> Store:
     if not folder.is_dir():
-        prepare(Curve(train=COUNT, validation=20, test=200, seed=seed), folder)
+        prepare_dataset(Curve(train=COUNT, validation=20, test=200, seed=seed), folder)
     return Store(folder)
 
 
@@ -117,9 +117,9 @@ def test_the_number_of_workers_changes_no_byte(store: Store, tmp_path: Path) -> 
     found = []
     for size in (1, 2):
         folder = tmp_path / str(size)
-        fork(run, size, Path(store.folder), folder)
-        tensors, record = checkpoint.read(checkpoint.found(folder)[0])
-        metrics = [r.payload for r in journal.read(folder / journal.LOG) if r.kind == "metric"]
+        fork_workers(run, size, Path(store.folder), folder)
+        tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
+        metrics = [r.payload for r in journal.read_records(folder / journal.LOG) if r.kind == "metric"]
         found.append(({key: value.numpy().tobytes() for key, value in tensors.items()}, record["scalars"], metrics))
     assert found[0] == found[1]
 
@@ -128,7 +128,7 @@ def test_the_heat_map_is_sorted_on_both_sides(store: Store) -> None:
     task, state = KernelRegression(VARIANTS["kernel"]), fitted(store, VARIANTS["kernel"])
     test = Feed(store.split("test"))
     predictions = engine.evaluate(task, state, test)[1]
-    drawn = task.draw(state, predictions, engine.targets(task, test))
+    drawn = task.draw(state, predictions, engine.target_columns(task, test))
     assert set(drawn) == {"against", "fit", "attention"}
     (mesh,) = drawn["attention"].axes[0].collections
     weights = np.asarray(mesh.get_array()).reshape(200, COUNT)

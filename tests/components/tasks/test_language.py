@@ -14,7 +14,7 @@ from components.data.text import Text
 from components.errors import Refusal
 from components.models.recurrent import Recurrent
 from components.optimizers import adam, sgd
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.language import LanguageModel
@@ -41,7 +41,7 @@ def windows(steps: int) -> Text:
 @pytest.fixture(scope="module")
 def periods(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("periods")
-    prepare(windows(STEPS), folder)
+    prepare_dataset(windows(STEPS), folder)
     return Store(folder)
 
 
@@ -84,7 +84,7 @@ def test_training_on_adjoining_windows_sees_what_one_long_window_sees(
     width = each if carry else 1
     parts = [running(rows[first : first + width]) for first in range(0, each * batch, width)]
     wanted = torch.cat([nll(out.state.modules["net"], part) for part in parts]).mean()
-    records = [r.payload["values"] for r in journal.read(tmp_path / journal.LOG) if r.kind == "metric"]
+    records = [r.payload["values"] for r in journal.read_records(tmp_path / journal.LOG) if r.kind == "metric"]
     losses = [values["epoch/loss"] for values in records if "epoch/loss" in values]
     assert losses == pytest.approx([float(wanted)] * 2, rel=1e-5)
 
@@ -169,6 +169,6 @@ def test_it_learns_a_periodic_text_and_goes_on_with_it(periods: Store) -> None:
 
 def test_what_is_longer_than_a_window_takes_a_carried_state(tmp_path: Path) -> None:
     """Windows of two steps: without a state a third of the letters is a guess, for at most two are seen before each."""
-    prepare(windows(2), tmp_path)
+    prepare_dataset(windows(2), tmp_path)
     store = Store(tmp_path)
     assert learned(store, carry=True, steps=2)[2] < learned(store, carry=False, steps=2)[2] - 0.1

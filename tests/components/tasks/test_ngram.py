@@ -13,7 +13,7 @@ import torch
 from components.data.text import Text
 from components.errors import Refusal
 from components.runs import journal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.ngram import NGram, merged
@@ -41,7 +41,7 @@ class Drawn:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("drawn")
-    prepare(Text(Drawn, steps=STEPS, validation=0.0, test=0.25), folder)
+    prepare_dataset(Text(Drawn, steps=STEPS, validation=0.0, test=0.25), folder)
     return Store(folder)
 
 
@@ -146,7 +146,9 @@ def test_each_step_is_predicted_before_it_is_counted(drawn: Store, tmp_path: Pat
         task, spec(tuple(drawn.manifest["classes"])), Feed(drawn.split("train")), None, tmp_path,
         epochs=1, batch=10, shards=2, order="sequential", log_every=1,
     )  # fmt: skip
-    losses = [r.payload["values"]["train/loss"] for r in journal.read(tmp_path / journal.LOG) if r.kind == "metric"]
+    losses = [
+        r.payload["values"]["train/loss"] for r in journal.read_records(tmp_path / journal.LOG) if r.kind == "metric"
+    ]
     assert losses[0] == pytest.approx(math.log(SIZE))
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
     rows = drawn.split("train").array("token")
@@ -201,13 +203,15 @@ def test_the_best_tables_are_kept_also_by_a_run_that_goes_on(drawn: Store, tmp_p
     whole, halting = run(tmp_path / "whole", None), run(tmp_path / "halting", 7, 50, 85, None)
     scores = [
         record.payload["values"]["validation/perplexity"]
-        for record in journal.read(tmp_path / "whole" / journal.LOG)
+        for record in journal.read_records(tmp_path / "whole" / journal.LOG)
         if "validation/perplexity" in record.payload.get("values", {})
     ]
     assert len(scores) == 6
     assert whole.scores["perplexity"] == min(scores) < scores[-1]
     assert engine.evaluate(task, whole.state, feeds[1])[0] == whole.scores
-    kept = [checkpoint.read(checkpoint.found(tmp_path / name)[0])[0] for name in ("whole", "halting")]
+    kept = [
+        checkpoint.read_checkpoint(checkpoint.list_checkpoints(tmp_path / name)[0])[0] for name in ("whole", "halting")
+    ]
     assert kept[0].keys() == kept[1].keys()
     assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
     assert halting.scores == whole.scores

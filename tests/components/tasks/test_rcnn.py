@@ -14,13 +14,13 @@ from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 from torchvision import ops
 
-from components.augment.copies import statistics
+from components.augment.copies import compute_moments
 from components.data.proposals import SelectiveSearch
 from components.data.scenes import Scenes
-from components.layers.boxes import decode, encode
+from components.layers.boxes import decode_offsets, encode_offsets
 from components.models.proposal_cnn import ProposalCNN
 from components.recipes import recipe
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.rcnn import RCNN
@@ -35,10 +35,10 @@ SPEC = Spec({"image": (64, 64, 1)}, tuple("0123456789"), {"mean": [0.3], "std": 
 @pytest.fixture(scope="module")
 def feeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Feed, Feed]:
     folder = tmp_path_factory.mktemp("scenes")
-    manifest = prepare(SelectiveSearch(partial(Scenes, count=120, test=30)), folder)
+    manifest = prepare_dataset(SelectiveSearch(partial(Scenes, count=120, test=30)), folder)
     store = Store(folder)
     columns = {name: tuple(column["shape"]) for name, column in manifest["columns"].items()}
-    spec = Spec(columns, tuple(manifest["classes"]), statistics(store.split("train"), 0, 1).finish())
+    spec = Spec(columns, tuple(manifest["classes"]), compute_moments(store.split("train"), 0, 1).finish())
     return spec, Feed(store.split("train")), Feed(store.split("test"))
 
 
@@ -161,7 +161,7 @@ def test_regions_are_described_with_their_objects(feeds: tuple[Spec, Feed, Feed]
         for row in len(boxes) + np.flatnonzero(overlap[len(boxes) :].max(1) > 0.6):
             best = overlap[row].argmax()
             assert found["labels"][near] == labels[best]
-            moved = decode(torch.from_numpy(found["offsets"][near]), regions[row])
+            moved = decode_offsets(torch.from_numpy(found["offsets"][near]), regions[row])
             torch.testing.assert_close(moved, true[best], rtol=1e-4, atol=1e-3)
             near += 1
         place += len(regions)
@@ -205,8 +205,8 @@ def test_before_it_is_finished_the_networks_head_decides(
 def test_a_served_model_needs_pictures_alone(
     feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State], tmp_path: Path
 ) -> None:
-    exported.write(tmp_path, fitted[1], feeds[0], SECTION)
-    task, state = exported.read(tmp_path)
+    exported.write_model(tmp_path, fitted[1], feeds[0], SECTION)
+    task, state = exported.read_model(tmp_path)
     given = batch_of(feeds[2], 4)
     with torch.no_grad():
         stored, searched = (task.predict(state, batch) for batch in (given, {"image": given["image"]}))
@@ -255,7 +255,7 @@ def test_many_regions_are_seen_piece_by_piece(
 def test_what_is_sure_is_drawn(feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]) -> None:
     task, state = fitted
     _, predictions = engine.evaluate(task, state, feeds[2])
-    figure = task.draw(state, predictions, engine.targets(task, feeds[2]))["detections"]
+    figure = task.draw(state, predictions, engine.target_columns(task, feeds[2]))["detections"]
     assert len(figure.axes) == 12
     words = [text.get_text() for text in figure.axes[0].texts]
     sure = predictions["scores"][0] >= 0.5
@@ -271,7 +271,7 @@ def test_offsets_lead_from_proposals_to_objects() -> None:
         "svm_weight": np.zeros((10, 12), np.float32),
         "svm_bias": np.zeros(10, np.float32),
     }
-    state.tables["box_weight"][:, -1] = encode(true, proposal).numpy()
+    state.tables["box_weight"][:, -1] = encode_offsets(true, proposal).numpy()
     state.modules["net"].eval()
     given = {"image": torch.zeros(1, 64, 64, 1, dtype=torch.uint8), "proposals": [proposal.numpy()]}
     found = task.predict(state, given)

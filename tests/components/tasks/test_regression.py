@@ -16,7 +16,7 @@ from components.errors import Refusal
 from components.models.mlp import MLP
 from components.optimizers import sgd
 from components.schedules import cosine
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.regression import Regression
@@ -30,7 +30,7 @@ PLANE = Spec({"x": (3,), "y": ()}, (), {"count": 40})
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("sine")
-    prepare(Sine(train=203, validation=60, test=60, tau=3, period=30.0, noise=0.3), folder)
+    prepare_dataset(Sine(train=203, validation=60, test=60, tau=3, period=30.0, noise=0.3), folder)
     return Store(folder)
 
 

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from components.data.photos import Photos, fitted
+from components.data.photos import Photos, crop_to_fit
 from components.errors import Refusal
-from components.losses.style import gram, total_variation
+from components.losses.style import gram_matrix, total_variation
 from components.models.vgg import VGG, Convolutions
 from components.optimizers import adam
 from components.recipes import recipe
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.style_transfer import StyleTransfer, load, normalised
@@ -33,13 +33,13 @@ def features(channels: int) -> Convolutions:
 
 def test_gram_by_hand() -> None:
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])  # two channels of 1x2
-    assert torch.allclose(gram(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
+    assert torch.allclose(gram_matrix(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
 
 
 def test_gram_forgets_the_place() -> None:
     features = torch.randn(1, 3, 4, 5)
     shuffled = features.flatten(2)[:, :, torch.randperm(20)].view(1, 3, 4, 5)
-    assert torch.allclose(gram(features), gram(shuffled), atol=1e-6)
+    assert torch.allclose(gram_matrix(features), gram_matrix(shuffled), atol=1e-6)
 
 
 def test_total_variation_by_hand() -> None:
@@ -134,7 +134,7 @@ def test_photos_keep_their_middle() -> None:
 
     picture = np.zeros((10, 30, 3), np.uint8)
     picture[:, 10:20] = 255
-    assert fitted(Image.fromarray(picture), (10, 10)).min() == 255
+    assert crop_to_fit(Image.fromarray(picture), (10, 10)).min() == 255
 
 
 def test_bad_photos_are_refused(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_bad_photos_are_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("photos")
-    prepare(Photos(size=[32, 48]), folder)
+    prepare_dataset(Photos(size=[32, 48]), folder)
     return Store(folder)
 
 
@@ -169,7 +169,7 @@ def test_the_canvas_starts_as_the_content_and_moves_to_the_style(photos: Store) 
 
 def test_a_step_without_all_pictures_is_refused(tmp_path: Path) -> None:
     """The canvas would start black where the content is left out."""
-    prepare(Photos(styles=["flower.jpg", "china.jpg"], size=[32, 48]), tmp_path)
+    prepare_dataset(Photos(styles=["flower.jpg", "china.jpg"], size=[32, 48]), tmp_path)
     store = Store(tmp_path)
     spec = Spec({"image": (32, 48, 3), "role": ()}, tuple(store.manifest["classes"]), {})
     task = StyleTransfer(features, content=["2_1"], style=["1_1"])
@@ -188,9 +188,9 @@ def test_an_exported_picture_needs_no_file_that_its_features_came_from(photos: S
     assert torch.equal(next(state.modules["features"].parameters()), next(source.parameters()))
     for module in state.modules.values():
         module.to(memory_format=torch.channels_last)  # as the engine holds them: another order, another rounding
-    exported.write(tmp_path / "model", state, spec, section)
+    exported.write_model(tmp_path / "model", state, spec, section)
     (tmp_path / "vgg.safetensors").unlink()
-    again, restored = exported.read(tmp_path / "model")
+    again, restored = exported.read_model(tmp_path / "model")
     batch = next(Feed(photos.split("train")).batches(2))
     with torch.no_grad():
         assert torch.equal(again.predict(restored, batch)["style"], task.predict(state, batch)["style"])

@@ -17,7 +17,7 @@ from components.errors import Refusal
 from components.models.seq2seq import Seq2Seq
 from components.models.transformer import Transformer
 from components.optimizers import adam
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.translation import Translation, shifted
@@ -51,7 +51,7 @@ class Reversed:
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("reversed")
-    prepare(Parallel(Reversed, "char", LENGTH), folder)
+    prepare_dataset(Parallel(Reversed, "char", LENGTH), folder)
     return Store(folder)
 
 
@@ -173,7 +173,7 @@ def test_translations_are_there_to_read(learned: tuple[str, Translation, engine.
     feed = Feed(turned.split("validation"))
     _, predictions = engine.evaluate(task, out.state, feed)
     predictions["token"][3] = predictions["token"][4]
-    drawn = task.draw(out.state, predictions, engine.targets(task, feed))
+    drawn = task.draw(out.state, predictions, engine.target_columns(task, feed))
     lines = drawn["translations"].splitlines()
     assert sum(line.startswith(("right", "WRONG")) for line in lines) == 10
     assert sum(line.startswith("WRONG") for line in lines) == sum("(the truth)" in line for line in lines) > 0
@@ -199,8 +199,8 @@ def test_a_trained_model_comes_back_from_disk(
     )
     model = {"use": use, **MODELS[name].keywords}
     spec = Spec(SPEC.columns, tuple(turned.manifest["classes"]), {})
-    exported.write(tmp_path, out.state, spec, {"use": "tasks.translation.Translation", "model": model})
-    restored = exported.read(tmp_path)
+    exported.write_model(tmp_path, out.state, spec, {"use": "tasks.translation.Translation", "model": model})
+    restored = exported.read_model(tmp_path)
     feed = Feed(turned.split("validation"))
     assert engine.evaluate(*restored, feed)[0] == engine.evaluate(task, out.state, feed)[0]
 

@@ -45,7 +45,7 @@ def test_mlflow_loads_it_with_the_code_it_brings_along(registered: Path) -> None
 
 
 def test_the_code_of_today_reads_its_export(registered: Path) -> None:
-    task, state = exported.read(registered / "artifacts" / "model")
+    task, state = exported.read_model(registered / "artifacts" / "model")
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 1), dtype=np.uint8)
     with torch.no_grad():
         predictions = task.predict(state, {"image": torch.from_numpy(images)})

@@ -35,7 +35,7 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def runs(experiment: str = "bench") -> list:
-    client = server.client(server.uri())
+    client = server.make_client(server.tracking_uri())
     found = client.get_experiment_by_name(experiment)
     return (
         client.search_runs([found.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"])
@@ -45,12 +45,12 @@ def runs(experiment: str = "bench") -> list:
 
 
 def points(run, name: str) -> list[tuple[int, float]]:
-    history = server.client(server.uri()).get_metric_history(run.info.run_id, name)
+    history = server.make_client(server.tracking_uri()).get_metric_history(run.info.run_id, name)
     return sorted((metric.step, metric.value) for metric in history)
 
 
 def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = "pretrain") -> Journal:
-    journal.describe(folder, name, "bench", parent, {"lr": 0.1}, {"trainyard.stage": name}, [
+    journal.describe_run(folder, name, "bench", parent, {"lr": 0.1}, {"trainyard.stage": name}, [
         {"name": "digits", "digest": "ab" * 32, "profile": {"train": 100}}
     ])  # fmt: skip
     lines = Journal(folder / journal.LOG)
@@ -83,7 +83,7 @@ def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = 
     ],
 )
 def test_no_part_of_a_password_is_shown(given: str, shown: str) -> None:
-    assert server.shown(given) == shown
+    assert server.hide_credentials(given) == shown
 
 
 def test_a_password_of_any_letters_moves_out_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,12 @@ def test_a_password_of_any_letters_moves_out_of_the_address(monkeypatch: pytest.
         monkeypatch.setenv(name, "")  # which is taken back
     for password in ("p", "p@ss", "p/ss", "a:b@c/d?e#f", "%40"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:{password}@127.0.0.1:5000")
-        assert server.uri() == server.uri() == os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
+        assert (
+            server.tracking_uri()
+            == server.tracking_uri()
+            == os.environ["MLFLOW_TRACKING_URI"]
+            == "http://127.0.0.1:5000"
+        )
         assert os.environ["MLFLOW_TRACKING_USERNAME"] == "bob"
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == password.replace("%40", "@")
 
@@ -100,14 +105,14 @@ def test_a_password_of_any_letters_moves_out_of_the_address(monkeypatch: pytest.
 def test_an_address_without_a_host_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(Refusal, match="is no server's address; one such as http://HOST:5000 is needed") as refused:
-        server.uri()
+        server.tracking_uri()
     assert "bob" not in str(refused.value)
 
 
 def test_other_params_after_a_restart_are_an_attempt_and_every_point_arrives_once(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "pretrain-1"
     for number, rate in enumerate((0.1, 0.2, 0.05)):  # as population-based training does: on from a checkpoint
-        journal.describe(folder, "pretrain", "bench", params={"lr": rate})
+        journal.describe_run(folder, "pretrain", "bench", params={"lr": rate})
         with mirror.Mirror(folder):
             lines = Journal(folder / journal.LOG, position=5 * number)
             for step in range(5 * number + 1, 11 + 5 * number):
@@ -118,12 +123,12 @@ def test_other_params_after_a_restart_are_an_attempt_and_every_point_arrives_onc
     assert told == {"attempt": "3", "attempt.2.lr": "0.1 -> 0.2", "attempt.3.lr": "0.1 -> 0.05"}
     wanted = [(s, r / s) for n, r in enumerate((0.1, 0.2, 0.05)) for s in range(5 * n + 1, 11 + 5 * n)]
     assert points(run, "train/loss") == sorted(wanted)
-    assert mirror.audit(tmp_path / "runs") == (60, 0, 0)
+    assert mirror.audit_metrics(tmp_path / "runs") == (60, 0, 0)
 
 
 def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
     above, below = tmp_path / "runs" / "pipeline-1", tmp_path / "runs" / "pretrain-2"
-    journal.describe(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})
+    journal.describe_run(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})
     make(below, parent=above)
     (tmp_path / "picture.txt").write_text("picture")
     driver = Journal(below / journal.STAGE_LOG)
@@ -146,7 +151,7 @@ def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
     assert points(child, "epoch/validation/accuracy") == [(epoch, epoch / 10) for epoch in (1, 2, 3)]
     assert points(child, "epoch")[9] == (10, 1.0)
     assert child.inputs.dataset_inputs[0].dataset.digest == "ab" * 16
-    client = server.client(store)
+    client = server.make_client(store)
     assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"log.txt", "pictures"}
 
 
@@ -154,21 +159,21 @@ def test_one_process_sends_for_all_stages_and_leaves_what_is_old_to_the_end(stor
     folder = tmp_path / "runs"
     make(folder / "old-1", name="old")
     os.utime(folder / "old-1" / journal.RUN, (0, 0))
-    with mirror.following(folder):
+    with mirror.shared_mirror(folder):
         lines = make(folder / "new-1", name="new")
         make(folder / "new-1" / "fits" / "1", parent=folder / "new-1", name="below")
-        with mirror.mirrored(folder / "new-1") as nobody:
+        with mirror.mirror_unless_shared(folder / "new-1") as nobody:
             assert nobody is None
-        with mirror.mirrored(tmp_path / "elsewhere") as somebody:
+        with mirror.mirror_unless_shared(tmp_path / "elsewhere") as somebody:
             assert isinstance(somebody, mirror.Mirror)
         until = time.monotonic() + 60
-        while mirror.behind(folder / "new-1") and time.monotonic() < until:
+        while mirror.find_unsent_runs(folder / "new-1") and time.monotonic() < until:
             time.sleep(0.1)
         assert {run.info.run_name for run in runs()} == {"new", "below"}
         lines.write("metric", step=31, values={"train/loss": 0.5})
     assert {run.info.run_name for run in runs()} == {"new", "below", "old"}
-    assert mirror.audit(folder)[1:] == (0, 0)
-    with mirror.mirrored(folder / "new-1") as somebody:
+    assert mirror.audit_metrics(folder)[1:] == (0, 0)
+    with mirror.mirror_unless_shared(folder / "new-1") as somebody:
         assert isinstance(somebody, mirror.Mirror)
 
 
@@ -193,7 +198,7 @@ def with_model(folder: Path) -> None:
     lines, model, example = make(folder), folder.parent.parent / "model", folder / "example.npz"
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
     spec = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b"), {"mean": [0.4], "std": [0.2]})
-    exported.write(model, recipe.build(section).setup(spec), spec, section)
+    exported.write_model(model, recipe.build(section).setup(spec), spec, section)
     np.savez(example, image=np.zeros((2, 8, 8, 1), np.uint8))  # type: ignore[arg-type]
     lines.write(
         "model",
@@ -207,9 +212,9 @@ def with_model(folder: Path) -> None:
     )
 
 
-def held(folder: Path) -> tuple[int, int, list[str]]:
+def registered_models(folder: Path) -> tuple[int, int, list[str]]:
     """(runs, logged models, versions of `digits`) the tracker has."""
-    client = server.client(server.uri())
+    client = server.make_client(server.tracking_uri())
     owner = client.get_experiment_by_name("bench").experiment_id
     ours = json.loads((folder / journal.RUN).read_text())["id"]
     made = [run for run in client.search_runs([owner]) if run.data.tags["trainyard.id"] == ours]
@@ -238,7 +243,7 @@ def test_a_mirror_killed_while_it_registers_a_model_leaves_one(
         with pytest.raises(KeyboardInterrupt):
             mirror.Mirror(folder).send()
     mirror.Mirror(folder).send()
-    assert held(folder) == (1, 1, ["1"])
+    assert registered_models(folder) == (1, 1, ["1"])
     assert len(points(runs()[0], "train/loss")) == 30
 
 
@@ -257,12 +262,12 @@ def test_a_model_that_was_half_logged_is_logged_anew_and_the_half_is_removed(
         patch.setattr(MlflowClient, "finalize_logged_model", stop)
         with pytest.raises(KeyboardInterrupt):
             mirror.Mirror(folder).send()
-    client = server.client(store)
+    client = server.make_client(store)
     owner = client.get_experiment_by_name("bench").experiment_id
     assert [str(model.status) for model in client.search_logged_models([owner])] != ["READY"]
     mirror.Mirror(folder).send()
     assert [str(model.status) for model in client.search_logged_models([owner])] == ["READY"]
-    assert held(folder) == (1, 1, ["1"])
+    assert registered_models(folder) == (1, 1, ["1"])
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_doubles_nothing(store: str, tmp_path: Path) -> None:
@@ -282,7 +287,7 @@ def test_a_run_that_was_deleted_there_stays_so_and_keeps_no_other_from_being_sen
     folders = [tmp_path / "runs" / name for name in ("a-1", "b-1", "c-1")]
     journals = [make(folder, name=folder.name) for folder in folders[:2]]
     mirror.Mirror(tmp_path).send()
-    client = server.client(store)
+    client = server.make_client(store)
     gone = json.loads((folders[0] / "mirror.json").read_text())["run"]
     client.delete_run(gone)
     for lines in journals:
@@ -292,7 +297,7 @@ def test_a_run_that_was_deleted_there_stays_so_and_keeps_no_other_from_being_sen
     for run, steps in zip(runs(), (31, 30), strict=True):
         assert len(points(run, "train/loss")) == steps
     assert [record.getMessage().count("a-1: deleted at sqlite") for record in caplog.records] == [1]
-    assert mirror.behind(tmp_path) == []
+    assert mirror.find_unsent_runs(tmp_path) == []
     journals[0].write("metric", step=32, epoch=3.2, values={"train/loss": 0.4})
     assert mirror.Mirror(tmp_path).send() == 0
     assert len(caplog.records) == 1
@@ -300,7 +305,7 @@ def test_a_run_that_was_deleted_there_stays_so_and_keeps_no_other_from_being_sen
     (folders[0] / "mirror.json").unlink()  # as the warning says
     mirror.Mirror(tmp_path).send()
     assert [run.info.run_name for run in runs()] == ["a-1", "b-1", "c-1"]
-    assert mirror.audit(tmp_path)[1:] == (0, 0)
+    assert mirror.audit_metrics(tmp_path)[1:] == (0, 0)
 
 
 def test_a_run_the_tracker_does_not_know_is_sent_anew(store: str, empty_store: Path, tmp_path: Path) -> None:
@@ -313,7 +318,7 @@ def test_a_run_the_tracker_does_not_know_is_sent_anew(store: str, empty_store: P
         mirror.Mirror(tmp_path).send()
     mirror.Mirror(tmp_path).send()
     assert len(points(runs()[0], "train/loss")) == 31
-    assert mirror.audit(tmp_path)[1:] == (0, 0)
+    assert mirror.audit_metrics(tmp_path)[1:] == (0, 0)
 
 
 def test_a_record_that_is_refused_keeps_its_own_run_back_alone(store: str, tmp_path: Path) -> None:
@@ -322,7 +327,7 @@ def test_a_record_that_is_refused_keeps_its_own_run_back_alone(store: str, tmp_p
     for _ in range(2):
         with pytest.raises(MlflowException, match=r"what\?"):
             mirror.Mirror(tmp_path).send()
-        assert mirror.behind(tmp_path) == [tmp_path / "runs" / "a-1"]
+        assert mirror.find_unsent_runs(tmp_path) == [tmp_path / "runs" / "a-1"]
     assert len(points(runs()[1], "train/loss")) == 30
 
 
@@ -366,7 +371,7 @@ def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
         held["process"] = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        assert network.answers(f"127.0.0.1:{port}", patience=90)
+        assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
 
     def stop() -> None:
         os.killpg(held.pop("process").pid, signal.SIGKILL)
@@ -385,7 +390,7 @@ def test_a_dead_server_costs_nothing_and_loses_nothing(switch: dict, tmp_path: P
             lines = make(folder)
     assert time.monotonic() - began < 12
     assert "trainyard sync" in caplog.text
-    assert mirror.behind(tmp_path) == [folder]
+    assert mirror.find_unsent_runs(tmp_path) == [folder]
     switch["start"]()
     monkeypatch.setattr(mirror, "PATIENCE", 60.0)
     with mirror.Mirror(folder):
@@ -394,5 +399,5 @@ def test_a_dead_server_costs_nothing_and_loses_nothing(switch: dict, tmp_path: P
     (run,) = runs()
     assert points(run, "train/loss") == [(step, 1 / step) for step in range(1, 41)]
     assert json.loads((folder / "mirror.json").read_text())["run"] == run.info.run_id
-    assert mirror.behind(tmp_path) == []
-    assert "runs" in pages.links("bench", "http://127.0.0.1:1")["all pipelines"]
+    assert mirror.find_unsent_runs(tmp_path) == []
+    assert "runs" in pages.find_pages("bench", "http://127.0.0.1:1")["all pipelines"]

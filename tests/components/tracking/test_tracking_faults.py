@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from components import network
 from components.tracking import mirror, server
-from tests.components.tracking.test_mirror import held, make, with_model
+from tests.components.tracking.test_mirror import make, registered_models, with_model
 
 SLOW = 1.5  # seconds an answer takes
 
@@ -95,7 +95,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     log = (folder / "log").open("w")
     process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
-        assert network.answers(f"127.0.0.1:{port}", patience=90)
+        assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
         yield port
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ def settled(runs: Path, folder: Path) -> None:
     until = time.monotonic() + 60
     while True:
         mirror.Mirror(runs).send()
-        if (folder / "mirror.json").is_file() and not (found := mirror.audit(runs))[1]:
+        if (folder / "mirror.json").is_file() and not (found := mirror.audit_metrics(runs))[1]:
             break
         assert time.monotonic() < until
         time.sleep(0.5)
@@ -155,7 +155,7 @@ def test_what_a_client_asks_for_twice_since_an_answer_was_lost_is_there_once(pro
     mirror.Mirror(folder).send()
     proxy.mode = "whole"
     assert {"/api/2.0/mlflow/runs/create", "/api/2.0/mlflow/model-versions/create"} <= proxy.unheard
-    assert held(folder) == (1, 1, ["1"])
+    assert registered_models(folder) == (1, 1, ["1"])
 
 
 def test_a_locked_database_is_waited_for(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

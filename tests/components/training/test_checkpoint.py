@@ -29,11 +29,11 @@ def state(seed: int, steps: int = 2) -> State:
 
 def test_unpacking_gives_back_every_byte_and_the_memory_format(tmp_path: Path) -> None:
     saved = state(0)
-    checkpoint.write(tmp_path, saved, {"position": 3}, {"best": torch.ones(2)})
-    tensors, record = checkpoint.latest(tmp_path)
+    checkpoint.write_checkpoint(tmp_path, saved, {"position": 3}, {"best": torch.ones(2)})
+    tensors, record = checkpoint.load_latest(tmp_path)
     other = state(1, steps=0)
-    checkpoint.unpack(other, tensors, record)
-    ours, theirs = checkpoint.pack(saved), checkpoint.pack(other)
+    checkpoint.unpack_state(other, tensors, record)
+    ours, theirs = checkpoint.pack_state(saved), checkpoint.pack_state(other)
     assert ours[1] == theirs[1]
     assert all(torch.equal(value, theirs[0][name]) for name, value in ours[0].items())
     assert record["progress"] == {"position": 3}
@@ -46,9 +46,12 @@ def test_two_are_kept_and_drafts_are_never_found(tmp_path: Path) -> None:
     for step in range(4):
         made = state(0)
         made.step = step
-        checkpoint.write(tmp_path, made, {})
+        checkpoint.write_checkpoint(tmp_path, made, {})
     (tmp_path / ".draft-1").mkdir()
-    assert [path.name for path in checkpoint.found(tmp_path)] == ["checkpoint-00000003", "checkpoint-00000002"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == [
+        "checkpoint-00000003",
+        "checkpoint-00000002",
+    ]
 
 
 @settings(max_examples=25, deadline=None)
@@ -58,23 +61,23 @@ def test_one_flipped_bit_or_a_cut_is_noticed(tmp_path_factory, name: str, where:
     for step in (1, 2):
         made = state(0)
         made.step = step
-        checkpoint.write(folder, made, {})
-    file = checkpoint.found(folder)[0] / name
+        checkpoint.write_checkpoint(folder, made, {})
+    file = checkpoint.list_checkpoints(folder)[0] / name
     blob = bytearray(file.read_bytes())
     place = int(where * (len(blob) - 1))
     blob[place] ^= 1 << 3
     file.write_bytes(blob[:place] if cut else blob)
-    assert checkpoint.latest(folder)[1]["step"] == 1
+    assert checkpoint.load_latest(folder)[1]["step"] == 1
 
 
 def test_none_is_found_where_none_is_whole(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint.load_latest(tmp_path) is None
     (tmp_path / "checkpoint-00000001").mkdir()
-    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint.load_latest(tmp_path) is None
 
 
 def test_a_full_disk_leaves_the_last_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.write(tmp_path, state(0), {})
+    checkpoint.write_checkpoint(tmp_path, state(0), {})
 
     def full(path: Path, content: bytes) -> None:
         path.write_bytes(content[: len(content) // 2])
@@ -84,5 +87,5 @@ def test_a_full_disk_leaves_the_last_one_whole(tmp_path: Path, monkeypatch: pyte
     later = state(1)
     later.step = 9
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write(tmp_path, later, {})
-    assert checkpoint.latest(tmp_path)[1]["step"] == 2
+        checkpoint.write_checkpoint(tmp_path, later, {})
+    assert checkpoint.load_latest(tmp_path)[1]["step"] == 2

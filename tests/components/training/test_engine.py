@@ -26,9 +26,9 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.classification import Classification
 from components.training import checkpoint, engine, meter
-from components.training.peers import Peers, fork
+from components.training.peers import Peers, fork_workers
 from components.training.task import Shard, Spec, State, Task
-from pipelines.workers.training import specification
+from pipelines.workers.training import read_spec
 
 FIT = {"epochs": 2, "batch": 60, "shards": 4, "log_every": 3, "checkpoint_seconds": 0.01}
 
@@ -54,7 +54,7 @@ def feeds(digits: Path) -> tuple[Feed, Feed]:
 
 
 def spec(digits: Path) -> Spec:
-    return specification(str(digits / "prepared"), str(digits / "augmented"))
+    return read_spec(str(digits / "prepared"), str(digits / "augmented"))
 
 
 def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None) -> None:
@@ -66,10 +66,10 @@ def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None =
 
 def result(folder: Path) -> tuple[str, list]:
     """Digest of everything saved (weights, averages, optimiser state), and every metric line."""
-    tensors, record = checkpoint.read(checkpoint.found(folder)[0])
+    tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
     digest = hashlib.sha256(b"".join(k.encode() + tensors[k].numpy().tobytes() for k in sorted(tensors)))
     digest.update(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
-    metrics = [r.payload for r in journal.read(folder / "journal.log") if r.kind == "metric"]
+    metrics = [r.payload for r in journal.read_records(folder / "journal.log") if r.kind == "metric"]
     return digest.hexdigest(), metrics
 
 
@@ -81,7 +81,7 @@ def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory):
     def of(kind: str) -> tuple[str, list]:
         if kind not in results:
             folder = tmp_path_factory.mktemp(kind)
-            fork(run, 1, kind, digits, folder)
+            fork_workers(run, 1, kind, digits, folder)
             results[kind] = result(folder)
         return results[kind]
 
@@ -92,7 +92,7 @@ def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory):
 def test_the_same_bytes_on_one_two_three_and_four_workers(kind: str, whole, digits: Path, tmp_path: Path) -> None:
     assert len(whole(kind)[1]) >= 6
     for size in (2, 3, 4):
-        fork(run, size, kind, digits, tmp_path / str(size))
+        fork_workers(run, size, kind, digits, tmp_path / str(size))
         assert result(tmp_path / str(size)) == whole(kind), f"{size} workers"
 
 
@@ -103,8 +103,8 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
 ) -> None:
     """... even when it goes on with another number of workers."""
     for worker, stop in enumerate(stops):
-        fork(run, 1 + worker, kind, digits, tmp_path, stop)
-    fork(run, 1, kind, digits, tmp_path)
+        fork_workers(run, 1 + worker, kind, digits, tmp_path, stop)
+    fork_workers(run, 1, kind, digits, tmp_path)
     assert result(tmp_path) == whole(kind)
 
 
@@ -123,16 +123,16 @@ def test_stopped_before_every_single_step_it_ends_with_the_same_bytes(
 def test_a_finished_run_is_not_run_again(kind: str, digits: Path, tmp_path: Path) -> None:
     """... not even one that stopped early, or whose last checkpoint came just before the stop was noted."""
     run(Peers(), kind, digits, tmp_path)
-    before, newest = result(tmp_path), checkpoint.found(tmp_path)[0].stat().st_mtime_ns
+    before, newest = result(tmp_path), checkpoint.list_checkpoints(tmp_path)[0].stat().st_mtime_ns
     run(Peers(), kind, digits, tmp_path)
     assert result(tmp_path) == before
-    assert checkpoint.found(tmp_path)[0].stat().st_mtime_ns == newest
+    assert checkpoint.list_checkpoints(tmp_path)[0].stat().st_mtime_ns == newest
 
 
 def test_the_noise_scale_is_logged_and_changes_no_byte(whole, digits: Path, tmp_path: Path, monkeypatch) -> None:
     digest, metrics = whole("resnet")
     monkeypatch.setitem(OPTIONS, "resnet", {**OPTIONS["resnet"], "noise_scale": False})
-    fork(run, 1, "resnet", digits, tmp_path)
+    fork_workers(run, 1, "resnet", digits, tmp_path)
     heard = deepcopy(metrics)
     told = [metric["values"].pop("train/noise_scale") for metric in heard if "train/noise_scale" in metric["values"]]
     assert result(tmp_path) == (digest, heard)
@@ -151,7 +151,7 @@ def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_falls_back_and_ends_the_same(whole, digits: Path, tmp_path: Path, caplog) -> None:
     run(Peers(), "lenet", digits, tmp_path, until=7)
-    newest = checkpoint.found(tmp_path)[0] / "state.safetensors"
+    newest = checkpoint.list_checkpoints(tmp_path)[0] / "state.safetensors"
     blob = bytearray(newest.read_bytes())
     blob[len(blob) // 2] ^= 1
     newest.write_bytes(blob)
@@ -172,7 +172,7 @@ def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
 
 def lines(folder: Path, name: str) -> list[float]:
     """The values of one metric in a run's journal, in order."""
-    metrics = (r.payload["values"] for r in journal.read(folder / "journal.log") if r.kind == "metric")
+    metrics = (r.payload["values"] for r in journal.read_records(folder / "journal.log") if r.kind == "metric")
     return [values[name] for values in metrics if name in values]
 
 
@@ -218,14 +218,18 @@ class Drawing(Classification):
 
 
 def test_the_speed_is_that_of_steps_alone(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, room, task = checkpoint.write, checkpoint.room, Drawing(Softmax, partial(optimizers.sgd, lr=0.1))
+    write, room, task = (
+        checkpoint.write_checkpoint,
+        checkpoint.check_free_space,
+        Drawing(Softmax, partial(optimizers.sgd, lr=0.1)),
+    )
     monkeypatch.setattr(meter, "time", task.clock)
     monkeypatch.setattr(engine, "time", task.clock)
-    monkeypatch.setattr(checkpoint, "write", lambda *given: (task.spend(1000), write(*given)))
-    monkeypatch.setattr(checkpoint, "room", lambda *given: (task.spend(10000), room(*given)))
+    monkeypatch.setattr(checkpoint, "write_checkpoint", lambda *given: (task.spend(1000), write(*given)))
+    monkeypatch.setattr(checkpoint, "check_free_space", lambda *given: (task.spend(10000), room(*given)))
     train, test = feeds(digits)
     engine.fit(task, spec(digits), train, test, tmp_path, **FIT)
-    told = [r.payload["speed"] for r in journal.read(tmp_path / "journal.log") if r.kind == "progress"]
+    told = [r.payload["speed"] for r in journal.read_records(tmp_path / "journal.log") if r.kind == "progress"]
     assert len(told) >= 4
     assert told == pytest.approx([FIT["batch"]] * len(told))
 
@@ -281,12 +285,12 @@ def test_evaluation_never_augments_and_leaves_the_state_alone(digits: Path) -> N
     train, test = feeds(digits)
     task = tasks("lenet")
     outcome = engine.fit(task, spec(digits), train, epochs=1, batch=100)
-    before = {k: v.clone() for k, v in checkpoint.pack(outcome.state)[0].items()}
+    before = {k: v.clone() for k, v in checkpoint.pack_state(outcome.state)[0].items()}
     first, predicted = engine.evaluate(task, outcome.state, test)
     second, again = engine.evaluate(task, outcome.state, test)
     assert first == second
     assert np.array_equal(predicted["probability"], again["probability"])
-    assert all(torch.equal(v, before[k]) for k, v in checkpoint.pack(outcome.state)[0].items())
+    assert all(torch.equal(v, before[k]) for k, v in checkpoint.pack_state(outcome.state)[0].items())
 
 
 def test_a_diverging_run_stops_with_the_step_and_a_remedy(digits: Path, tmp_path: Path) -> None:
@@ -335,12 +339,12 @@ def count(peers: Peers, digits: Path, folder: Path, until: int | None = None) ->
 
 def test_a_task_without_gradients_counts_distributes_and_resumes(digits: Path, tmp_path: Path) -> None:
     for size in (1, 2):
-        fork(count, size, digits, tmp_path / str(size))
-    fork(count, 2, digits, tmp_path / "cut", 17)
-    fork(count, 1, digits, tmp_path / "cut")
+        fork_workers(count, size, digits, tmp_path / str(size))
+    fork_workers(count, 2, digits, tmp_path / "cut", 17)
+    fork_workers(count, 1, digits, tmp_path / "cut")
     expected = 3 * np.bincount(feeds(digits)[0].column("label"), minlength=10)
     for name in ("1", "2", "cut"):
-        tensors, _ = checkpoint.read(checkpoint.found(tmp_path / name)[0])
+        tensors, _ = checkpoint.read_checkpoint(checkpoint.list_checkpoints(tmp_path / name)[0])
         assert np.array_equal(tensors["tables/counts"].numpy(), expected)
         assert np.array_equal(tensors["tables/rows"].numpy(), np.arange(500)), "finish sees each batch once, in order"
     shutil.rmtree(tmp_path / "cut")
@@ -374,7 +378,7 @@ def two_players(peers: Peers, digits: Path, folder: Path) -> None:
 
 def test_two_modules_take_turns_the_same_on_two_workers(digits: Path, tmp_path: Path) -> None:
     for size in (1, 2):
-        fork(two_players, size, digits, tmp_path / str(size))
+        fork_workers(two_players, size, digits, tmp_path / str(size))
     assert result(tmp_path / "1") == result(tmp_path / "2")
 
 
@@ -400,9 +404,9 @@ def remember(peers: Peers, digits: Path, folder: Path, until: int | None = None,
 
 def test_carried_state_goes_on_within_an_epoch_whoever_computes_it(digits: Path, tmp_path: Path) -> None:
     """Stopped inside the first epoch on two workers, inside the second one on four, ended by one."""
-    fork(remember, 1, digits, tmp_path / "whole")
+    fork_workers(remember, 1, digits, tmp_path / "whole")
     for size, until in ((2, 4), (4, 13), (1, None)):
-        fork(remember, size, digits, tmp_path / "parts", until)
+        fork_workers(remember, size, digits, tmp_path / "parts", until)
     assert result(tmp_path / "parts") == result(tmp_path / "whole")
     met = [m["values"]["train/met"] for m in result(tmp_path / "whole")[1] if "train/met" in m["values"]]
     labels = feeds(digits)[0].column("label").reshape(50, 10).mean(0)
@@ -410,8 +414,8 @@ def test_carried_state_goes_on_within_an_epoch_whoever_computes_it(digits: Path,
 
 
 def test_carried_state_is_cut_like_the_batch_it_belongs_to(digits: Path, tmp_path: Path) -> None:
-    fork(remember, 1, digits, tmp_path / "whole")
-    fork(remember, 1, digits, tmp_path / "cut", None, 3)
+    fork_workers(remember, 1, digits, tmp_path / "whole")
+    fork_workers(remember, 1, digits, tmp_path / "cut", None, 3)
     kinds = [[m["values"].get("train/met") for m in result(tmp_path / name)[1]] for name in ("whole", "cut")]
     assert kinds[0] == pytest.approx(kinds[1])
 
@@ -437,26 +441,28 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(digits: Path, tmp_path: P
     run, stop = tmp_path / "stage" / "fit", tmp_path / "stage" / journal.STOP
     with pytest.raises(Stopped, match="step 12 of"):  # the next line of the journal
         ask_to_stop(Peers(), digits, run)
-    assert checkpoint.read(checkpoint.found(run)[0])[1]["step"] == 12, "though no checkpoint was due"
+    assert checkpoint.read_checkpoint(checkpoint.list_checkpoints(run)[0])[1]["step"] == 12, (
+        "though no checkpoint was due"
+    )
     stop.unlink()
     (run / "again").touch()
-    fork(ask_to_stop, 2, digits, run)
+    fork_workers(ask_to_stop, 2, digits, run)
     whole = tmp_path / "whole" / "fit"
     whole.mkdir(parents=True)
     (whole / "again").touch()
-    fork(ask_to_stop, 1, digits, whole)
+    fork_workers(ask_to_stop, 1, digits, whole)
     assert result(run) == result(whole)
 
 
 def test_asked_to_save_it_does_so_once(tmp_path: Path) -> None:
     """Also where it goes on from the checkpoint before a damaged one, which keeps the greatest number."""
     (tmp_path / journal.SAVE).touch()
-    assert engine.asked(tmp_path, journal.SAVE)
+    assert engine.is_requested(tmp_path, journal.SAVE)
     for step, age in ((120, 100), (110, -100)):
-        path = checkpoint.write(tmp_path, State(step=step), {})
+        path = checkpoint.write_checkpoint(tmp_path, State(step=step), {})
         asked_at = (tmp_path / journal.SAVE).stat().st_mtime
         os.utime(path, (asked_at - age, asked_at - age))
-        assert engine.asked(tmp_path, journal.SAVE) == (step == 120)
+        assert engine.is_requested(tmp_path, journal.SAVE) == (step == 120)
 
 
 class Crowned(Classification):
@@ -476,5 +482,5 @@ def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) 
     scores, predictions = engine.evaluate(task, found[0].state, test)
     assert set(predictions["label"]) == {3}
     assert found[0].scores == found[1].scores == scores
-    lines = [r.payload["values"] for r in journal.read(tmp_path / journal.LOG) if r.kind == "metric"]
+    lines = [r.payload["values"] for r in journal.read_records(tmp_path / journal.LOG) if r.kind == "metric"]
     assert lines[-1] == {f"validation/{name}": value for name, value in scores.items()}

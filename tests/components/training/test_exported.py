@@ -36,11 +36,11 @@ def state(seed: int) -> tuple[State, dict]:
 
 def test_it_predicts_as_before_and_needs_no_other_folder(tmp_path: Path) -> None:
     made, said = state(0)
-    exported.write(tmp_path, made, SPEC, SECTION)
-    task, restored = exported.read(tmp_path)
+    exported.write_model(tmp_path, made, SPEC, SECTION)
+    task, restored = exported.read_model(tmp_path)
     again = task.predict(restored, {"image": said["image"]})
     assert torch.equal(again["probability"], said["probability"])
-    assert exported.classes(tmp_path) == ["a", "b", "c"]
+    assert exported.class_names(tmp_path) == ["a", "b", "c"]
     record = json.loads((tmp_path / "model.json").read_text())
     assert "start" not in record["task"]
     assert record["parameters"] == sum(p.numel() for p in made.modules["net"].parameters())
@@ -50,15 +50,15 @@ def test_the_moving_average_takes_the_place_of_the_weights(tmp_path: Path) -> No
     made, _ = state(0)
     other, said = state(1)
     made.averages = other.modules
-    exported.write(tmp_path, made, SPEC, SECTION)
-    task, restored = exported.read(tmp_path)
+    exported.write_model(tmp_path, made, SPEC, SECTION)
+    task, restored = exported.read_model(tmp_path)
     assert torch.equal(task.predict(restored, {"image": said["image"]})["probability"], said["probability"])
 
 
 def test_tied_weights_are_written_once_each(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight
-    exported.write(tmp_path, State({"net": net}), SPEC, {"use": "x"})
+    exported.write_model(tmp_path, State({"net": net}), SPEC, {"use": "x"})
     from safetensors.torch import load_file
 
     saved = load_file(tmp_path / "weights.safetensors")
@@ -66,7 +66,7 @@ def test_tied_weights_are_written_once_each(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    for read in (exported.read, exported.classes, partial(exported.read, device=torch.device("cpu"))):
+    for read in (exported.read_model, exported.class_names, partial(exported.read_model, device=torch.device("cpu"))):
         with pytest.raises(Refusal, match="holds no exported model; run the stage"):
             read(tmp_path)
 
@@ -75,8 +75,8 @@ def test_tables_come_back_too(tmp_path: Path) -> None:
     made, _ = state(0)
     made.tables = {"counts": np.arange(6).reshape(2, 3), "weights": np.array([0.5, -1.0])}
     made.step = 7
-    exported.write(tmp_path, made, SPEC, SECTION)
-    restored = exported.read(tmp_path)[1]
+    exported.write_model(tmp_path, made, SPEC, SECTION)
+    restored = exported.read_model(tmp_path)[1]
     assert restored.step == 7
     assert all(np.array_equal(restored.tables[name], table) for name, table in made.tables.items())
     assert restored.tables["counts"].dtype == np.int64

@@ -17,12 +17,12 @@ from components.training import peers
 def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    joined = peers.join(rank, 2, "127.0.0.1", port, torch.device("cpu"))
+    joined = peers.join_group(rank, 2, "127.0.0.1", port, torch.device("cpu"))
     joined.shares = exchange != "sockets"
     joined.gather("all here")
     if exchange == "memory":
         joined.exchange(torch.ones(2, 1, 1), [1, 1])
-    group = joined.apart()
+    group = joined.independent()
     if exchange == "apart":
         group.__enter__()
     if rank == 1:
@@ -35,7 +35,7 @@ def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
         else:
             joined.exchange(torch.ones(2, 1, 1), [1, 1])
     except Exception as error:
-        (folder / "seen").write_text(f"{peers.lost(error)} {type(error).__name__}: {error}")
+        (folder / "seen").write_text(f"{peers.is_peer_loss(error)} {type(error).__name__}: {error}")
 
 
 @pytest.mark.parametrize("exchange", ["gather", "memory", "sockets", "apart"])
@@ -47,5 +47,5 @@ def test_a_dead_neighbour_is_told_from_a_mistake_of_our_own(exchange: str, tmp_p
     for worker in workers:
         worker.join(60)
     assert (tmp_path / "seen").read_text().startswith("True")
-    assert not peers.lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not peers.lost(ValueError("reset by peer"))
+    assert not peers.is_peer_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not peers.is_peer_loss(ValueError("reset by peer"))

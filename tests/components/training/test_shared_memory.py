@@ -13,7 +13,7 @@ import torch
 from components.training import peers, shared_memory
 from components.training.peers import Peers
 
-pytestmark = pytest.mark.skipif(not shared_memory.able(), reason="needs Linux on x86_64")
+pytestmark = pytest.mark.skipif(not shared_memory.is_supported(), reason="needs Linux on x86_64")
 
 
 def both(joined: Peers, folder: Path) -> None:
@@ -39,7 +39,7 @@ def both(joined: Peers, folder: Path) -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_it_gives_what_gloo_gives(size: int, tmp_path: Path) -> None:
-    peers.fork(both, size, tmp_path)
+    peers.fork_workers(both, size, tmp_path)
     assert len(list(tmp_path.iterdir())) == size
 
 
@@ -54,7 +54,7 @@ def unread(joined: Peers, folder: Path) -> None:
 
 
 def test_who_is_quick_does_not_overwrite_what_another_reads(tmp_path: Path) -> None:
-    peers.fork(unread, 2, tmp_path)
+    peers.fork_workers(unread, 2, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -78,7 +78,7 @@ def tidy(joined: Peers, folder: Path) -> None:
 
 
 def test_nothing_is_left_of_it(tmp_path: Path) -> None:
-    peers.fork(tidy, 2, tmp_path)
+    peers.fork_workers(tidy, 2, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -88,9 +88,9 @@ def elsewhere(joined: Peers, folder: Path, why: str) -> None:
         if why == "machine":
             other = folder / "boot_id"
             other.write_text("another machine\n")
-            shared_memory.BOOT = other
+            shared_memory.BOOT_ID = other
         elif why == "system":
-            shared_memory.able = lambda: False
+            shared_memory.is_supported = lambda: False
         else:
             shared_memory._opened = lambda process, file, length: None
     assert joined.exchange(torch.full((2, 1, 3), float(joined.rank)), [1, 1]).tolist() == [[0.0] * 3, [1.0] * 3]
@@ -101,12 +101,12 @@ def elsewhere(joined: Peers, folder: Path, why: str) -> None:
 
 @pytest.mark.parametrize("why", ["machine", "system", "container"])
 def test_who_can_not_share_uses_sockets(why: str, tmp_path: Path) -> None:
-    peers.fork(elsewhere, 2, tmp_path, why)
+    peers.fork_workers(elsewhere, 2, tmp_path, why)
     assert {"0", "1"} <= {file.name for file in tmp_path.iterdir()}
 
 
 def silent(joined: Peers, folder: Path) -> None:
-    shared_memory.PATIENCE = 0.3
+    shared_memory.TIMEOUT_SECONDS = 0.3
     joined.exchange(torch.ones(2, 1, 1), [1, 1])
     if joined.rank == 0:
         with pytest.raises(torch.distributed.DistError, match="did not come within"):
@@ -116,5 +116,5 @@ def silent(joined: Peers, folder: Path) -> None:
 
 
 def test_who_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    peers.fork(silent, 2, tmp_path)
+    peers.fork_workers(silent, 2, tmp_path)
     assert (tmp_path / "0").exists()

@@ -13,9 +13,9 @@ from torch import nn
 
 from components.errors import Refusal
 from components.training.meter import BATCH_GRADIENT, SHARD_GRADIENT, Meter, NoiseScale
-from components.training.peers import Peers, fork
+from components.training.peers import Peers, fork_workers
 from components.training.task import State
-from components.training.update import Tree, Update, frontier, owned, stream
+from components.training.update import Tree, Update, frontier, owned, stream_seed
 
 
 def nested(shards: int) -> str:
@@ -52,7 +52,7 @@ def test_every_shard_has_one_owner(shards: int, size: int) -> None:
 
 
 def test_streams_differ_by_seed_step_shard_and_draw() -> None:
-    keys = {stream(*key) for key in np.ndindex(4, 4, 4, 4)}
+    keys = {stream_seed(*key) for key in np.ndindex(4, 4, 4, 4)}
     assert len(keys) == 4**4
 
 
@@ -170,7 +170,7 @@ def _starved(peers: Peers) -> None:
 
 
 def test_running_out_of_memory_halves_the_microbatch() -> None:
-    fork(_starved, 1)
+    fork_workers(_starved, 1)
 
 
 def test_what_was_learned_of_memory_holds_for_shards_as_large_alone() -> None:

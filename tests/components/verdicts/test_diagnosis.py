@@ -24,9 +24,17 @@ from components.storage.store import Store
 from components.tasks.classification import Classification
 from components.training import engine
 from components.training.peers import Peers
-from components.verdicts.diagnosis import REMEDIES, TOLERANCE, Evidence, diagnose, entropy, error, trivial
+from components.verdicts.diagnosis import (
+    REMEDIES,
+    TOLERANCE,
+    Evidence,
+    comparable_loss,
+    diagnose,
+    entropy,
+    trivial_loss,
+)
 from pipelines import augment, prepare
-from pipelines.stage.diagnoses import compared
+from pipelines.stage.diagnoses import diagnose_trials
 from pipelines.workers import training
 
 LN10 = math.log(10)
@@ -83,9 +91,9 @@ def test_the_constant_answer_loses_the_entropy(counts: list[int]) -> None:
 
 
 def test_what_can_be_split() -> None:
-    assert error({"loss": 0.3, "accuracy": 0.9}, ("accuracy", "max")) == 0.3
-    assert error({"map50": 0.75}, ("map50", "max")) == pytest.approx(0.25)
-    assert error({"fid": 12.0}, ("fid", "min")) is None
+    assert comparable_loss({"loss": 0.3, "accuracy": 0.9}, ("accuracy", "max")) == 0.3
+    assert comparable_loss({"map50": 0.75}, ("map50", "max")) == pytest.approx(0.25)
+    assert comparable_loss({"fid": 12.0}, ("fid", "min")) is None
 
 
 # ------------------------------------------------------------------------------------------------ real trainings
@@ -95,20 +103,20 @@ def test_what_can_be_split() -> None:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("diagnosis")
     for name, labels in (("many", 1000), ("few", 40)):
-        prepare.write_one(Peers(), Digits(labels=labels, validation=300, size=8), root / name / "prepared")
-        augment.normalise(Peers(), Store(root / name / "prepared"), root / name / "augmented")
+        prepare.write_data_set(Peers(), Digits(labels=labels, validation=300, size=8), root / name / "prepared")
+        augment.write_statistics(Peers(), Store(root / name / "prepared"), root / name / "augmented")
     return {name: root / name for name in ("many", "few")}
 
 
 def evidence(folder: Path, model: Any, epochs: int = 15, lr: float = 0.1, **more: Any) -> Evidence:
     """Trains `model` for real: its losses on examples it learned from and on the validation split."""
     store, task = Store(folder / "prepared"), Classification(model, partial(optimizers.sgd, lr=lr, momentum=0.9))
-    spec = training.specification(str(folder / "prepared"), str(folder / "augmented"))
+    spec = training.read_spec(str(folder / "prepared"), str(folder / "augmented"))
     train, validation = Feed(store.split("train")), Feed(store.split("validation"))
     outcome = engine.fit(task, spec, train, validation, epochs=epochs, batch=20, evaluate_every=epochs)
-    seen = training.learned(task, outcome.state, train, Peers())["loss"]
+    seen = training.training_scores(task, outcome.state, train, Peers())["loss"]
     test = engine.evaluate(task, outcome.state, Feed(store.split("test")))[0]["loss"]
-    return Evidence(seen, outcome.scores["loss"], test, trivial(store.split("train")) or 0.0, **more)
+    return Evidence(seen, outcome.scores["loss"], test, trivial_loss(store.split("train")) or 0.0, **more)
 
 
 def test_a_linear_model_of_enough_digits_is_fine(prepared: dict[str, Path]) -> None:
@@ -141,8 +149,8 @@ class Moved(Digits):
 
 
 def test_pictures_of_another_camera_are_a_mismatch(tmp_path: Path) -> None:
-    prepare.write_one(Peers(), Moved(labels=1000, validation=300, size=8), tmp_path / "prepared")
-    augment.normalise(Peers(), Store(tmp_path / "prepared"), tmp_path / "augmented")
+    prepare.write_data_set(Peers(), Moved(labels=1000, validation=300, size=8), tmp_path / "prepared")
+    augment.write_statistics(Peers(), Store(tmp_path / "prepared"), tmp_path / "augmented")
     assert diagnose(evidence(tmp_path, Softmax, lr=0.02)).verdict == "mismatch"
 
 
@@ -156,7 +164,7 @@ def test_a_trial_is_compared_with_the_smaller_ones_of_its_search() -> None:
 
     trials = [trial(0, 10, 0.1, 0.15), trial(1, 100, 1.2, 1.25), trial(2, 1000, 0.01, 0.8), Trial("trials", 3, {})]
     trials[3].diverged = "step 3: the loss became nan"
-    found = compared(trials, ("accuracy", "max"), LN10)
+    found = diagnose_trials(trials, ("accuracy", "max"), LN10)
     assert [one.verdict for one in found] == ["fine", "optimisation", "over-fitting", "optimisation"]
     assert "model=0, no larger a model" in str(found[1])
 
@@ -168,7 +176,7 @@ def test_trials_that_print_alike_are_told_apart() -> None:
         Trial("trials", number, {key: rate}, [{"loss": loss, "train_loss": loss, "parameters": count}], finished=True)
         for number, (rate, loss, count) in enumerate(tried)
     ]
-    found = compared(trials, ("loss", "min"), LN10)[2]
+    found = diagnose_trials(trials, ("loss", "min"), LN10)[2]
     assert found.verdict == "optimisation"
     assert "trial 00, lr=0.0123, no larger a model, gets 0.1 " in str(found)
 
@@ -179,5 +187,5 @@ def test_what_holds_a_model_back_on_purpose_is_no_trouble_of_the_optimisation() 
         return Trial("trials", number, values, [scores], finished=True)
 
     for key, verdict in (("task.optimizer.lr", "optimisation"), ("task.optimizer.weight_decay", "model bias")):
-        found = compared([trial(0, {key: 0.1}, 0.1), trial(1, {key: 1.0}, 1.0)], ("accuracy", "max"), LN10)
+        found = diagnose_trials([trial(0, {key: 0.1}, 0.1), trial(1, {key: 1.0}, 1.0)], ("accuracy", "max"), LN10)
         assert [one.verdict for one in found] == ["fine", verdict]

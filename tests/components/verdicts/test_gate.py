@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import Refusal
-from components.verdicts.gate import Candidate, Gate, judge, p_value
+from components.verdicts.gate import Candidate, Gate, judge_challenger, p_value
 
 
 def paired(won: int, lost: int, both: int = 50, neither: int = 5) -> tuple[Candidate, Candidate]:
@@ -39,7 +39,7 @@ def test_other_outcomes_get_every_sign(numbers: list[int]) -> None:
 
 
 def test_a_clear_lead_wins_and_says_so() -> None:
-    verdict = judge(Gate(), *paired(won=20, lost=4), truth=np.zeros(79, int), classes=["a"])
+    verdict = judge_challenger(Gate(), *paired(won=20, lost=4), truth=np.zeros(79, int), classes=["a"])
     assert verdict.promote
     assert verdict.gain == pytest.approx(16 / 79)
     assert verdict.low < verdict.gain < verdict.high
@@ -52,20 +52,20 @@ def test_a_clear_lead_wins_and_says_so() -> None:
 
 @pytest.mark.parametrize(("won", "lost"), [(0, 0), (10, 8), (4, 20), (0, 30), (4, 0)])
 def test_a_lead_that_chance_explains_keeps_the_champion(won: int, lost: int) -> None:
-    assert not judge(Gate(), *paired(won, lost)).promote
+    assert not judge_challenger(Gate(), *paired(won, lost)).promote
 
 
 def test_not_worse_lets_newer_data_take_over_at_equal_quality() -> None:
     gate = Gate(rule="not_worse", margin=0.05)
-    assert judge(gate, *paired(3, 3, both=500)).promote
-    assert not judge(gate, *paired(3, 4, both=500)).promote  # a lead below zero
-    assert not judge(gate, *paired(30, 30, both=20)).promote  # may be worse than the margin
+    assert judge_challenger(gate, *paired(3, 3, both=500)).promote
+    assert not judge_challenger(gate, *paired(3, 4, both=500)).promote  # a lead below zero
+    assert not judge_challenger(gate, *paired(30, 30, both=20)).promote  # may be worse than the margin
 
 
 def test_the_first_model_takes_the_place_if_its_guards_hold() -> None:
     alone, _ = paired(60, 10)
-    assert judge(Gate(), alone).promote
-    assert not judge(Gate(least=0.99), alone).promote
+    assert judge_challenger(Gate(), alone).promote
+    assert not judge_challenger(Gate(least=0.99), alone).promote
 
 
 @pytest.mark.parametrize(
@@ -83,25 +83,25 @@ def test_each_guard_can_keep_a_better_model_out(gate: dict, says: str) -> None:
     ours.predicted[[110, 111]] = 0
     ours.outcomes[[110, 111, *range(8)]] = 0
     theirs = Candidate(np.zeros(114), 1 - truth)
-    assert judge(Gate(), ours, theirs, truth, ["a", "b"]).promote
-    verdict = judge(Gate(**gate), ours, theirs, truth, ["a", "b"])
+    assert judge_challenger(Gate(), ours, theirs, truth, ["a", "b"]).promote
+    verdict = judge_challenger(Gate(**gate), ours, theirs, truth, ["a", "b"])
     assert not verdict.promote
     assert any(says in reason and "fails" in reason for reason in verdict.reasons)
 
 
 def test_other_examples_are_refused() -> None:
     with pytest.raises(Refusal, match="the same examples"):
-        judge(Gate(), Candidate(np.ones(3)), Candidate(np.ones(4)))
+        judge_challenger(Gate(), Candidate(np.ones(3)), Candidate(np.ones(4)))
     with pytest.raises(Refusal, match="no held-out example"):
-        judge(Gate(), Candidate(np.ones(0)))
+        judge_challenger(Gate(), Candidate(np.ones(0)))
 
 
 @pytest.mark.parametrize(("predicted", "truth"), [(None, np.zeros(3, int)), (np.zeros(3, int), None)])
 def test_a_floor_for_classes_that_nobody_knows_is_refused(predicted, truth) -> None:
     ours = Candidate(np.ones(3), predicted)
-    assert judge(Gate(), ours, None, truth, ["a"]).promote
+    assert judge_challenger(Gate(), ours, None, truth, ["a"]).promote
     with pytest.raises(Refusal, match=r"^retrain.gate.class_floor: .* leave it out$"):
-        judge(Gate(class_floor=0.9), ours, None, truth, ["a"])
+        judge_challenger(Gate(class_floor=0.9), ours, None, truth, ["a"])
 
 
 def equal_models(random: np.random.Generator, examples: int, drop: float = 0.0) -> tuple[Candidate, Candidate]:
@@ -116,7 +116,7 @@ def test_equal_models_are_promoted_no_more_often_than_the_level_says() -> None:
     random = np.random.default_rng(1)
     pairs = [equal_models(random, 800) for _ in range(200)]
     for level in (0.8, 0.95):
-        wins = sum(judge(Gate(level=level, draws=300), *pair).promote for pair in pairs)
+        wins = sum(judge_challenger(Gate(level=level, draws=300), *pair).promote for pair in pairs)
         assert wins <= 200 * (1 - level) + 3 * np.sqrt(200 * level * (1 - level))
         assert wins >= 1, "a gate that nothing passes is no gate"
 
@@ -124,11 +124,13 @@ def test_equal_models_are_promoted_no_more_often_than_the_level_says() -> None:
 def test_not_worse_seldom_lets_a_model_pass_that_is_worse_by_the_margin() -> None:
     random = np.random.default_rng(2)
     gate = Gate(rule="not_worse", level=0.9, margin=0.03, draws=300)
-    wins = sum(judge(gate, *equal_models(random, 800, drop=0.03)).promote for _ in range(200))
+    wins = sum(judge_challenger(gate, *equal_models(random, 800, drop=0.03)).promote for _ in range(200))
     assert wins <= 200 * 0.05 + 3 * np.sqrt(200 * 0.05 * 0.95)
 
 
 def test_a_better_model_gets_through() -> None:
     random = np.random.default_rng(3)
-    wins = sum(judge(Gate(draws=300), *reversed(equal_models(random, 1700, drop=0.03))).promote for _ in range(50))
+    wins = sum(
+        judge_challenger(Gate(draws=300), *reversed(equal_models(random, 1700, drop=0.03))).promote for _ in range(50)
+    )
     assert wins >= 40

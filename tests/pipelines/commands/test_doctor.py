@@ -295,7 +295,7 @@ def test_every_set_of_original_files_is_listed(clinic: Path) -> None:
 
     classes = [bccd.BCCD, cifar.CIFAR10, cifar.CIFAR100, cifar_jpeg.CIFAR10JPEG, fashion_mnist.FashionMNIST]
     classes += [fashion_mnist.MNIST, photos.Photos, tatoeba.Tatoeba, time_machine.TimeMachine]
-    found = {one.folder: one for one in inventory.found("params.yaml")}
+    found = {one.folder: one for one in inventory.list_originals("params.yaml")}
     assert {f"data/raw/{one.name}" for one in classes} == set(map(str, found))
     for one in classes:
         expected = {file: address for file, (address, _) in one.originals.items()}
@@ -303,7 +303,9 @@ def test_every_set_of_original_files_is_listed(clinic: Path) -> None:
             path.name: address for path, address in found[Path("data/raw") / one.name].addresses.items()
         } == expected
     takers = [
-        f for f in inventory.SETS.glob("*.py") if re.search(r"^        raw: str|self, raw: str", f.read_text(), re.M)
+        f
+        for f in inventory.DATASET_FOLDER.glob("*.py")
+        if re.search(r"^        raw: str|self, raw: str", f.read_text(), re.M)
     ]
     assert {file.stem for file in takers} == {one.__module__.rpartition(".")[2] for one in classes}
     lines = consult(0)

@@ -27,7 +27,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def yard(copy: Path) -> Path:
     """For DVC, the flagship and the family `transfer` have run: their outputs are there, and in its lock files."""
-    outs = [path for files in plan.flagship().values() for path in files.written]
+    outs = [path for files in plan.flagship_stages().values() for path in files.written]
     for name in ("source", "finetune"):
         outs += [
             f"results/transfer/{name}/{out}"
@@ -36,7 +36,7 @@ def yard(copy: Path) -> Path:
     for path in map(Path, outs):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    subprocess.run([BIN / "dvc", "commit", "--force", "--quiet", *plan.flagship(), *STAGES], check=True)
+    subprocess.run([BIN / "dvc", "commit", "--force", "--quiet", *plan.flagship_stages(), *STAGES], check=True)
     return copy
 
 

@@ -33,7 +33,7 @@ def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("changed", ["nothing", " M params.yaml\n M dvc.lock", " M metrics/evaluate.json"])
 def test_a_commit_is_enough_where_its_code_was_not_changed(commit: str, changed: str) -> None:
-    assert verify.commit_of({"mlflow.source.git.commit": commit, "git.changed": changed}, "3") == commit
+    assert verify.find_commit({"mlflow.source.git.commit": commit, "git.changed": changed}, "3") == commit
 
 
 @pytest.mark.parametrize(
@@ -49,19 +49,19 @@ def test_a_commit_is_enough_where_its_code_was_not_changed(commit: str, changed:
 )
 def test_what_can_not_be_made_again_is_refused(commit: str, tags: dict[str, str], says: str) -> None:
     with pytest.raises(Refusal, match=f"^version 3.*{says}"):
-        verify.commit_of({"mlflow.source.git.commit": commit} | tags, "3")
+        verify.find_commit({"mlflow.source.git.commit": commit} | tags, "3")
 
 
 @pytest.mark.parametrize("new", ["components/models/wide.py", "pipelines/vision/wide.yaml"])
 def test_code_that_git_does_not_know_is_a_change(new: str, commit: str) -> None:
     """Locks and notes are not."""
     for path in (new, "pipelines/vision/dvc.lock", "notes.txt"):
-        assert verify.commit_of(verify.provenance(), "3") == commit
+        assert verify.find_commit(verify.provenance(), "3") == commit
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("new")
         if path == new:
             with pytest.raises(Refusal, match=new):
-                verify.commit_of(verify.provenance(), "3")
+                verify.find_commit(verify.provenance(), "3")
             Path(path).unlink()
     Path(new).write_text("new")
     Path("params.yaml").write_text("seed: 9")
@@ -72,18 +72,20 @@ def test_the_copy_has_the_runs_params_and_the_raw_data(commit: str, tmp_path: Pa
     ran: dict[str, Any] = recipe.overlay(PARAMS, {"fit.lr": 1e-05, "fit.clip": 1.0, "augment": [{"use": "crop"}]})
     texts = {name: str(value) for name, value in recipe.flatten(ran).items()}
     (tmp_path / "params.yaml").write_text("seed: 9\n")
-    place = verify.copy(tmp_path / "copy", commit, texts)
+    place = verify.check_out(tmp_path / "copy", commit, texts)
     assert recipe.load(place / "params.yaml") == ran
     assert (place / "data/raw/mine/file").read_text() == "raw"
 
 
 def test_every_difference_is_told(commit: str, capsys: pytest.CaptureFixture) -> None:
-    then = verify.Made("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5.0})
+    then = verify.Outcome("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5.0})
     tags = verify.provenance() | {"version.torch": "2.11.0"}
-    assert verify.told(then, verify.Made("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5}), tags) == []
+    assert (
+        verify.print_differences(then, verify.Outcome("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5}), tags) == []
+    )
     assert "torch: 2.11.0 then," in capsys.readouterr().out
-    now = verify.Made("c" * 64, "b" * 32, {"accuracy": 0.9800001, "seeds": 5})
-    assert verify.told(then, now, tags) == ["weights", "accuracy"]
+    now = verify.Outcome("c" * 64, "b" * 32, {"accuracy": 0.9800001, "seeds": 5})
+    assert verify.print_differences(then, now, tags) == ["weights", "accuracy"]
     assert capsys.readouterr().out.count("DIFFERENT") == 2
 
 

@@ -20,7 +20,7 @@ from components.files import write_json
 from components.recipes import recipe
 from components.tracking import mirror
 from pipelines.reports import plots, report
-from pipelines.reports.links import links, noted
+from pipelines.reports.links import find_links, noted_links
 from tests.pipelines.conftest import ROOT, TRIALS, answers, metrics, read
 
 INPUTS = {  # a file, and the command that the page must name where it is missing
@@ -49,7 +49,7 @@ def drawn(path: Path) -> list[str]:
 
 
 def test_the_page_says_what_the_files_say(results: Path) -> None:
-    written, right = report.write(), int(np.equal(*answers()).sum())
+    written, right = report.write_report(), int(np.equal(*answers()).sum())
     seen = words(written[0].read_text())
     for said in (
         "Fine-tuned, the model gets 95.1% of 1,697 test examples right; from scratch on the same 100 labels, 88.3%: "
@@ -81,14 +81,14 @@ def test_the_newest_verdict_of_a_run_is_shown_with_its_remedies(results: Path) -
     found = {"run": "finetuned 1", "verdict": "over-fitting", "reasons": ["loss training 0, test 1"]}
     write_json(".trainyard/runs/evaluate-2/fits/finetuned-1/verdict.json", found)
     write_json(".trainyard/runs/lenet-1/verdict.json", found | {"run": "fashion/lenet"})
-    seen = words(report.write()[0].read_text())
+    seen = words(report.write_report()[0].read_text())
     assert "fine-tuned, 1 seed fine" in seen
     assert "fine-tuned, 1 seed over-fitting loss training 0, test 1 more training data, or augmentation" in seen
     assert "fashion/lenet over-fitting" in seen
 
 
 def test_the_confusion_matrix_is_scikit_learns(results: Path) -> None:
-    report.write()
+    report.write_report()
     truth, predicted = answers()
     expected = confusion_matrix(truth, predicted)
     written = Counter(drawn(results / "reports/confusion.svg"))
@@ -100,7 +100,7 @@ def test_the_confusion_matrix_is_scikit_learns(results: Path) -> None:
 
 def test_curves_are_drawn_from_enough_points(results: Path) -> None:
     """14 epochs: the epochs' means. 3 epochs: what was logged between, or there is no curve to see."""
-    report.write()
+    report.write_report()
     tuned = (results / "reports/finetune-training-loss.svg").read_text()
     lines = re.findall(r'<path d="([^"]+)"[^>]*style="fill: none; stroke: #(?:1f6feb|d9651a)', tuned)
     assert [line.count("L") + 1 for line in lines[:2]] == [14, 14]
@@ -112,12 +112,12 @@ def test_curves_are_drawn_from_enough_points(results: Path) -> None:
 
 
 def test_the_same_files_give_the_same_page(results: Path) -> None:
-    first = {path.name: path.read_bytes() for path in report.write()}
-    assert {path.name: path.read_bytes() for path in report.write()} == first
+    first = {path.name: path.read_bytes() for path in report.write_report()}
+    assert {path.name: path.read_bytes() for path in report.write_report()} == first
 
 
 def test_the_page_fetches_nothing(results: Path) -> None:
-    page = report.write()[0].read_text()
+    page = report.write_report()[0].read_text()
     assert not re.search(r"<(script|link|iframe)\b|@import|url\(['\"]?https?:", page)
     assert not re.search(r"src=['\"](?!data:)", page)
 
@@ -125,7 +125,7 @@ def test_the_page_fetches_nothing(results: Path) -> None:
 @pytest.mark.parametrize(("path", "command"), INPUTS.items())
 def test_what_is_missing_is_named_with_its_command(results: Path, path: str, command: str) -> None:
     (results / path).unlink()
-    page = report.write()[0].read_text()
+    page = report.write_report()[0].read_text()
     assert "Not there yet" in page
     assert f"<code>{command}</code>" in page
 
@@ -133,7 +133,7 @@ def test_what_is_missing_is_named_with_its_command(results: Path, path: str, com
 def test_before_anything_has_run_there_is_a_page_of_commands(results: Path) -> None:
     for path in ("metrics", "tune", "plots", "data", "reports", ".trainyard"):
         shutil.rmtree(results / path, ignore_errors=True)
-    said = words(report.write()[0].read_text())
+    said = words(report.write_report()[0].read_text())
     assert "No result yet: dvc repro makes it." in said
     assert said.count("Not there yet") == 9
 
@@ -150,7 +150,7 @@ def test_before_anything_has_run_there_is_a_page_of_commands(results: Path) -> N
 def test_broken_files_are_refused_in_one_line(results: Path, path: str, content: str, says: str) -> None:
     (results / path).write_text(content)
     with pytest.raises(Refusal) as refused:
-        report.write()
+        report.write_report()
     assert says in str(refused.value)
     assert "run its stage again" in str(refused.value)
 
@@ -164,7 +164,7 @@ def test_broken_files_are_refused_in_one_line(results: Path, path: str, content:
 )
 def test_the_sentence_claims_no_more_than_the_interval(results: Path, change: dict, says: str) -> None:
     write_json("metrics/evaluate.json", metrics() | change)
-    assert says in words(report.write()[0].read_text())
+    assert says in words(report.write_report()[0].read_text())
 
 
 def test_any_searched_values_are_shown(results: Path) -> None:
@@ -180,7 +180,7 @@ def test_any_searched_values_are_shown(results: Path) -> None:
     }
     params = recipe.overlay(recipe.load("params.yaml"), {"tune.search.space": space})
     (results / "params.yaml").write_text(json.dumps(params))
-    seen = words(report.write()[0].read_text())
+    seen = words(report.write_report()[0].read_text())
     assert "from scratch float32 0.4 0.8400 4 0" in seen
     assert {"momentum", "precision float32", "precision bfloat16", "best"} <= set(drawn(results / "reports/search.svg"))
 
@@ -200,34 +200,34 @@ def test_the_command_writes_it(results: Path) -> None:
 
 
 def test_links_lead_to_the_runs_and_are_noted(results: Path) -> None:
-    assert links("glyphs-to-digits") == noted() == {"front page": "http://127.0.0.1:5000"}  # no store yet
+    assert find_links("glyphs-to-digits") == noted_links() == {"front page": "http://127.0.0.1:5000"}  # no store yet
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{results}/mlflow.db")
     identity = client.create_experiment("glyphs-to-digits")
-    found = links("glyphs-to-digits")
-    assert found == noted()
+    found = find_links("glyphs-to-digits")
+    assert found == noted_links()
     pages = [
         address for address in found.values() if f"http://127.0.0.1:5000/#/experiments/{identity}/runs?" in address
     ]
     assert any("compareRunsMode=CHART" in address for address in pages)
-    page = html.unescape(report.write()[0].read_text())
+    page = html.unescape(report.write_report()[0].read_text())
     assert all(f'<a href="{address}">' in page for address in found.values())
 
 
 def test_a_dead_tracker_costs_no_report(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/")
-    assert links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}
+    assert find_links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}
 
 
 def test_a_stage_whose_runs_the_command_sends_shows_what_was_noted(results: Path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     known = {"front page": "http://127.0.0.1:9", "all pipelines": "http://127.0.0.1:9/#/experiments/1"}
     write_json(".trainyard/links.json", known)
-    monkeypatch.setenv(mirror.FOLLOWED, str(Path(".trainyard/runs").resolve()))
-    assert links("glyphs-to-digits") == known
-    monkeypatch.delenv(mirror.FOLLOWED)
-    assert links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}, "asked, and nobody answers there"
+    monkeypatch.setenv(mirror.SHARED, str(Path(".trainyard/runs").resolve()))
+    assert find_links("glyphs-to-digits") == known
+    monkeypatch.delenv(mirror.SHARED)
+    assert find_links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}, "asked, and nobody answers there"
 
 
 # ------------------------------------------------------------------------------------------------ DVC's plots
@@ -256,7 +256,7 @@ def shown(results: Path) -> str:
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], check=True)
     subprocess.run([*dvc, "config", "plots.html_template", "plots.html"], check=True)
     shutil.copytree(ROOT / ".dvc/plots", ".dvc/plots")
-    plots.template()
+    plots.write_template()
     (results / "dvc.yaml").write_text(STAGES)
     subprocess.run([*dvc, "plots", "show"], check=True, capture_output=True)
     return (results / "dvc_plots/index.html").read_text()
@@ -304,12 +304,12 @@ def test_dvc_plots_draw_in_a_real_browser(shown: str, results: Path, tmp_path_fa
 
 
 def test_the_template_is_made_once_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = plots.template(tmp_path / "plots.html")
+    path = plots.write_template(tmp_path / "plots.html")
     whole = path.read_bytes()
     assert 500_000 < len(whole) < 2_000_000
     assert all(whole.count(b"{%s}" % name) == 1 for name in (b"plot_divs", b"refresh_tag"))
     path.write_bytes(whole + b"mark")
-    assert plots.template(path).read_bytes() == whole + b"mark"
+    assert plots.write_template(path).read_bytes() == whole + b"mark"
     monkeypatch.setattr(plots, "VEGA_LITE", "5.20")
-    assert b"Vega-Lite 5.20" in plots.template(path).read_bytes()
+    assert b"Vega-Lite 5.20" in plots.write_template(path).read_bytes()
     assert read(ROOT / ".dvc/plots/runs.json")["data"] == {"values": "<DVC_METRIC_DATA>"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from components.runs.journal import STOP
-from pipelines.stage.context import stoppable
+from pipelines.stage.context import stop_gracefully
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,7 +53,7 @@ def test_the_first_signal_asks_and_the_second_one_interrupts(number: int, tmp_pa
     before = signal.getsignal(number)
     (tmp_path / STOP).touch()  # left by a run that was killed while it stopped
     with pytest.raises(KeyboardInterrupt):
-        with stoppable(tmp_path):
+        with stop_gracefully(tmp_path):
             assert not (tmp_path / STOP).exists()
             os.kill(os.getpid(), number)
             time.sleep(0.01)
@@ -68,7 +68,7 @@ def test_who_does_not_answer_is_interrupted(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("pipelines.stage.context.STOP_PATIENCE", 1)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        with stoppable(tmp_path):
+        with stop_gracefully(tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(30)
     assert time.monotonic() - began < 10

@@ -15,7 +15,7 @@ import pytest
 from components.cluster import prestart, spread
 from components.recipes import recipe
 from components.search import ray_tune
-from components.search.trials import Trial, name_of
+from components.search.trials import Trial, trial_name
 from components.storage.store import Store
 from components.tracking import server
 from components.training.peers import Peers
@@ -46,7 +46,7 @@ def search(function: str, arms: dict[str, Any], folder: Path, *_: Any, on_trial:
         for arm in arms
     }
     for trial in (trial for trials in found.values() for trial in trials):
-        on_trial(trial, folder / trial.arm / name_of(trial.number))
+        on_trial(trial, folder / trial.arm / trial_name(trial.number))
     return found
 
 
@@ -66,11 +66,11 @@ def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
     ):
         monkeypatch.setattr(owner, name, value)
     Yard(tmp_path).prepare(labels=100)
-    augment.normalise(Peers(), Store("data/prepared/source"), Path("data/augmented/source"))
+    augment.write_statistics(Peers(), Store("data/prepared/source"), Path("data/augmented/source"))
     params = recipe.overlay(recipe.load(ROOT / "params.yaml"), CHANGES)
     for verb in (pretrain, tune, finetune, evaluate):
         verb.main(params)
-    client = server.client(server.uri())
+    client = server.make_client(server.tracking_uri())
     runs = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
     verdicts: dict[str, list[str]] = {}
     for run in runs:

@@ -14,13 +14,13 @@ from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
 from components.tracking import mirror
 from pipelines.stage import context
-from pipelines.stage.tidy import tidy
+from pipelines.stage.tidy import remove_old_checkpoints
 
 
 def run(runs: Path, name: str, *said: str, experiment: str = "a-model") -> Path:
     """A run with two fits and their checkpoints; said: how it ended, each time it was begun; "" for a kill."""
     folder = runs / name
-    journal.describe(folder, name, experiment)
+    journal.describe_run(folder, name, experiment)
     lines = Journal(folder / STAGE_LOG)
     for status in said:
         lines.write("begin", stage=name)
@@ -53,14 +53,14 @@ def test_only_the_newest_ended_runs_of_the_stage_keep_checkpoints(tmp_path: Path
     ]
     for age, folder in enumerate([again, *ended[::-1]]):  # older and older, whatever their names
         os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
-    removed = tidy(tmp_path, "finetune", "a-model")
+    removed = remove_old_checkpoints(tmp_path, "finetune", "a-model")
     assert [has(folder) for folder in [again, *ended[::-1]]] == [True, True, False, False, False]
     assert len(removed) == 6
     assert all(has(folder) for folder in others)
     assert all((folder / "fits" / "1" / "journal.log").is_file() for folder in ended), "curves stay"
-    assert tidy(tmp_path, "finetune", "a-model") == []
-    assert tidy(tmp_path, "finetune", "transfer") == [], "the recipe transfer/finetune has two"
-    assert tidy(tmp_path / "none", "finetune", "a-model") == []
+    assert remove_old_checkpoints(tmp_path, "finetune", "a-model") == []
+    assert remove_old_checkpoints(tmp_path, "finetune", "transfer") == [], "the recipe transfer/finetune has two"
+    assert remove_old_checkpoints(tmp_path / "none", "finetune", "a-model") == []
 
 
 def test_copies_for_the_tracker_go_once_it_has_them(tmp_path: Path) -> None:
@@ -68,12 +68,12 @@ def test_copies_for_the_tracker_go_once_it_has_them(tmp_path: Path) -> None:
     for age, folder in enumerate(ended):
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_bytes(b"w")
-        journal.keep(folder, folder / "model", "ab" * 32)
+        journal.copy_to_run(folder, folder / "model", "ab" * 32)
         os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
     size = (ended[2] / STAGE_LOG).stat().st_size
     write_json(ended[2] / mirror.NOTE, {"offsets": {STAGE_LOG: size}})
-    tidy(tmp_path, "evaluate", "a-model")
-    held = [(folder / journal.KEPT / ("ab" * 8) / "model" / "weights").is_file() for folder in ended]
+    remove_old_checkpoints(tmp_path, "evaluate", "a-model")
+    held = [(folder / journal.COPIES / ("ab" * 8) / "model" / "weights").is_file() for folder in ended]
     assert held == [True, True, False, True], "the last one was not sent"
 
 
@@ -83,8 +83,8 @@ def test_a_stage_and_a_recipe_tidy_up_when_they_end(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(context.cluster, "connect", lambda: None)
-    monkeypatch.setattr(context.cluster, "plan", lambda parts: SimpleNamespace(workers=1))
-    monkeypatch.setattr(context.prestart, "more", lambda workers: None)
+    monkeypatch.setattr(context.spread, "plan_workers", lambda parts: SimpleNamespace(workers=1))
+    monkeypatch.setattr(context.prestart, "prestart_workers", lambda workers: None)
     monkeypatch.setattr(context, "mirrored", lambda *folders: nullcontext())
     monkeypatch.setattr(context, "sampled", lambda lines: nullcontext())
     monkeypatch.setattr(context, "provenance", lambda lock: {})

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from components.augment.copies import statistics
+from components.augment.copies import compute_moments
 from components.data.digits import Digits
 from components.recipes import recipe
 from components.runs import journal
-from components.storage.dataset import prepare
+from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import checkpoint, engine
-from pipelines.fit import origins
+from pipelines.fit import referenced_paths
 from pipelines.workers import rungs
-from pipelines.workers.training import specification
+from pipelines.workers.training import read_spec
 
 SECTION: dict[str, Any] = {
     "task": {
@@ -35,10 +35,10 @@ SECTION: dict[str, Any] = {
 def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """100 digits to train on, 60 for validation."""
     folder = tmp_path_factory.mktemp("trial")
-    prepare(Digits(labels=100, validation=60), folder / "prepared")
+    prepare_dataset(Digits(labels=100, validation=60), folder / "prepared")
     (folder / "augmented").mkdir()
     split = Store(folder / "prepared").split("train")
-    (folder / "augmented" / "statistics.json").write_text(json.dumps(statistics(split, 0, 1).finish()))
+    (folder / "augmented" / "statistics.json").write_text(json.dumps(compute_moments(split, 0, 1).finish()))
     return {"section": SECTION, "prepared": f"{folder}/prepared", "augmented": f"{folder}/augmented"}
 
 
@@ -49,11 +49,11 @@ def test_each_rung_is_a_seed_scored_on_the_validation_split(given: dict[str, Any
     for rung, scores in enumerate(found):
         outcome = engine.fit(
             recipe.build(section["task"]),
-            specification(given["prepared"], given["augmented"]),
+            read_spec(given["prepared"], given["augmented"]),
             Feed(store.split("train")),
             Feed(store.split("validation")),
             seed=3 + rung,
-            **recipe.arguments(section["fit"]),
+            **recipe.resolve_arguments(section["fit"]),
         )
         assert outcome.scores.items() <= scores.items()
     assert found[0]["loss"] != found[1]["loss"]
@@ -83,20 +83,22 @@ def test_epoch_after_epoch_is_one_fit(given: dict[str, Any], tmp_path: Path, fit
     store = Store(given["prepared"])
     engine.fit(
         recipe.build(recipe.overlay(SECTION, WILD)["task"]),
-        specification(given["prepared"], given["augmented"]),
+        read_spec(given["prepared"], given["augmented"]),
         Feed(store.split("train")),
         Feed(store.split("validation")),
         tmp_path / "whole",
         seed=3,
-        **recipe.arguments(SECTION["fit"] | fit | {"epochs": 4}),
+        **recipe.resolve_arguments(SECTION["fit"] | fit | {"epochs": 4}),
     )
-    lines = [record.payload["values"] for record in journal.read(tmp_path / "whole" / journal.LOG) if record.payload]
+    lines = [
+        record.payload["values"] for record in journal.read_records(tmp_path / "whole" / journal.LOG) if record.payload
+    ]
     seen = [line["validation/accuracy"] for line in lines if "validation/accuracy" in line]
     best = [max(seen[: count + 1]) for count in range(4)]
     assert [scores["accuracy"] for scores in found] == (best if "keep" in fit else seen)
     assert best != seen
     assert found[0].keys() > {"loss", "train_accuracy", "parameters"}
-    ends = [checkpoint.latest(tmp_path / name) for name in ("trial", "whole")]
+    ends = [checkpoint.load_latest(tmp_path / name) for name in ("trial", "whole")]
     assert all(torch.equal(value, ends[1][0][name]) for name, value in ends[0][0].items())
 
 
@@ -111,7 +113,7 @@ def test_an_epoch_whose_checkpoint_is_lost_or_noted_already_scores_the_same(
 def test_patience_ends_a_trial_before_its_epochs(given: dict[str, Any], tmp_path: Path) -> None:
     found = epochs(given, tmp_path, [0, 1, 2, 3], patience=1, ema=1.0)  # weights that never move
     assert len({scores["accuracy"] for scores in found}) == 1
-    assert checkpoint.latest(tmp_path)[1]["progress"]["stopped"]
+    assert checkpoint.load_latest(tmp_path)[1]["progress"]["stopped"]
 
 
 def test_a_result_depends_on_the_files_that_its_task_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,4 +121,4 @@ def test_a_result_depends_on_the_files_that_its_task_names(tmp_path: Path, monke
     Path("results/a/model").mkdir(parents=True)
     Path("mse").touch()
     task = {"use": "x.Y", "start": "results/a/model", "model": {"weights": "results/none"}, "criterion": "mse", "n": 3}
-    assert origins(task) == ["results/a/model"]
+    assert referenced_paths(task) == ["results/a/model"]

@@ -14,10 +14,10 @@ from components.errors import Refusal, Stopped
 from components.recipes import recipe
 from components.runs.journal import STOP
 from components.storage.feed import Feed
-from components.storage.order import folds
+from components.storage.order import stratified_folds
 from components.storage.store import Store
 from components.training import checkpoint, engine
-from components.training.peers import Peers, fork
+from components.training.peers import Peers, fork_workers
 from pipelines import augment, fit
 from pipelines.stage import context, diagnoses
 from pipelines.workers import training
@@ -35,7 +35,7 @@ SECTION: dict[str, Any] = {
 
 def prepared(folder: Path, **data: Any) -> dict[str, str]:
     section = {"use": "data.digits.Digits", "labels": 100, "size": 8, **data}
-    training.ready(Peers(), section, str(folder), SECTION["task"])
+    training.prepare_data(Peers(), section, str(folder), SECTION["task"])
     return {"prepared": str(folder / "prepared"), "augmented": str(folder / "augmented")}
 
 
@@ -69,7 +69,7 @@ def test_the_fits_of_a_stage_are_the_same_however_they_are_shared_out(tmp_path: 
     """Five of two shards each: on two workers four whole ones and one together, on three two of them do two."""
     paths = prepared(tmp_path, validation=200)
     for workers in (1, 2, 3):
-        fork(shared_out, workers, tmp_path / str(workers), 5, paths)
+        fork_workers(shared_out, workers, tmp_path / str(workers), 5, paths)
     alone = written(tmp_path / "1")
     assert len(alone) == 10
     heard = (tmp_path / "1" / "heard-0").read_text()
@@ -81,15 +81,20 @@ def test_the_fits_of_a_stage_are_the_same_however_they_are_shared_out(tmp_path: 
 
 def test_who_is_stopped_waits_until_the_others_have_saved_and_all_goes_on(tmp_path: Path) -> None:
     paths = prepared(tmp_path)
-    fork(shared_out, 1, tmp_path / "whole", 4, paths)
+    fork_workers(shared_out, 1, tmp_path / "whole", 4, paths)
     stopped = tmp_path / "stopped"
     stopped.mkdir()
     (stopped / STOP).touch()
-    fork(shared_out, 2, stopped, 4, paths)
+    fork_workers(shared_out, 2, stopped, 4, paths)
     assert [(stopped / f"heard-{rank}").read_text() for rank in (0, 1)] == ["stopped"] * 2
-    assert [bool(checkpoint.found(stopped / f"run-{seed}")) for seed in range(4)] == [True, True, False, False]
+    assert [bool(checkpoint.list_checkpoints(stopped / f"run-{seed}")) for seed in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     (stopped / STOP).unlink()
-    fork(shared_out, 1, stopped, 4, paths)
+    fork_workers(shared_out, 1, stopped, 4, paths)
     assert written(stopped) == written(tmp_path / "whole")
 
 
@@ -99,10 +104,10 @@ def test_early_stopping_watches_the_validation_split_and_the_fold_judges(validat
     paths = prepared(tmp_path, validation=validation)
     told = trial(paths, patience=2)
     store = Store(paths["prepared"])
-    rows, held_out = folds(store.split("train").array("label"), 4, 0)[1]
+    rows, held_out = stratified_folds(store.split("train").array("label"), 4, 0)[1]
     fold = Feed(store.split("train"), held_out)
     watched = Feed(store.split("validation")) if validation else fold
-    task, spec = recipe.build(SECTION["task"]), training.specification(**paths)
+    task, spec = recipe.build(SECTION["task"]), training.read_spec(**paths)
     train = Feed(store.split("train"), rows)
     outcome = engine.fit(task, spec, train, watched, seed=0, patience=2, **SECTION["fit"])
     expected = engine.evaluate(task, outcome.state, fold)[0]
@@ -138,18 +143,18 @@ def test_a_changed_picture_of_ones_own_is_prepared_anew(tmp_path: Path, monkeypa
         lambda: (folder / "cat/3.png").rename(folder / "dog/9.png"),
     ):
         change()
-        places.append(fit.prepared(mine)[0])
-        assert fit.prepared(mine) == (places[-1], ["data/raw/mine"])
-        assert fit.prepared(section)[1] == ["data/raw/mine"]
-        inputs.append(context.digest("data/raw/mine"))
-        training.ready(Peers(), mine, str(places[-1]), SECTION["task"])
+        places.append(fit.locate_prepared(mine)[0])
+        assert fit.locate_prepared(mine) == (places[-1], ["data/raw/mine"])
+        assert fit.locate_prepared(section)[1] == ["data/raw/mine"]
+        inputs.append(context.path_digest("data/raw/mine"))
+        training.prepare_data(Peers(), mine, str(places[-1]), SECTION["task"])
     assert len(set(places)) == len(set(inputs)) == 4
     rows = [{s: v["rows"] for s, v in Store(at / "prepared").manifest["splits"].items()} for at in places]
     assert rows == [{"train": 8, "test": 2}, *[{"train": 9, "test": 2}] * 3]
-    assert fit.prepared({"use": "data.photos.Photos"})[1] == []
+    assert fit.locate_prepared({"use": "data.photos.Photos"})[1] == []
     (tmp_path / "data/raw/photos").mkdir()
     (tmp_path / "data/raw/photos/me.jpg").write_bytes(b"a")
-    assert fit.prepared({"use": "data.photos.Photos", "content": "me.jpg"})[1] == ["data/raw/photos/me.jpg"]
+    assert fit.locate_prepared({"use": "data.photos.Photos", "content": "me.jpg"})[1] == ["data/raw/photos/me.jpg"]
 
 
 def test_prepared_data_that_were_damaged_are_refused(tmp_path: Path) -> None:
@@ -167,15 +172,15 @@ def test_every_fit_of_a_stage_leaves_a_verdict(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     paths = prepared(tmp_path / "data", labels=20, validation=200)
     only = {"section": SECTION, "run": "run", "out": "model", "seed": 0}
-    trained = training.examined(Peers(), only, **paths)
+    trained = training.train_and_examine(Peers(), only, **paths)
     assert trained["scores"] == trained["seen"]["validation"]
-    ((scores, _, scored),) = training.score(Peers(), ["model"], paths["prepared"], "test")
+    ((scores, _, scored),) = training.score_models(Peers(), ["model"], paths["prepared"], "test")
     assert scores == scored["seen"]["test"]
     assert trained["seen"]["train"] == scored["seen"]["train"]
-    found = diagnoses.judged(Path(".trainyard/runs/evaluate-1/fits/finetuned-0"), "finetuned 0", scored)
+    found = diagnoses.write_verdict(Path(".trainyard/runs/evaluate-1/fits/finetuned-0"), "finetuned 0", scored)
     assert found.verdict == "over-fitting", "20 labels"
-    assert diagnoses.judged(Path(".trainyard/runs/pretrain-1"), "pretrain", trained).verdict == "over-fitting"
-    assert [(one["run"], one["verdict"]) for one in diagnoses.verdicts()] == [
+    assert diagnoses.write_verdict(Path(".trainyard/runs/pretrain-1"), "pretrain", trained).verdict == "over-fitting"
+    assert [(one["run"], one["verdict"]) for one in diagnoses.read_verdicts()] == [
         ("finetuned 0", "over-fitting"),
         ("pretrain", "over-fitting"),
     ]
@@ -194,14 +199,14 @@ def test_a_fit_draws_what_its_augmentation_makes_of_pictures(tmp_path: Path, mon
         "undrawn": {"augment": [flip]},
     }.items():
         if name == "undrawn":
-            monkeypatch.setattr(training, "augmented", lambda *given: [])
+            monkeypatch.setattr(training, "draw_augmented", lambda *given: [])
         section = {"task": SECTION["task"] | more, "fit": SECTION["fit"] | {"epochs": 1}}
         fit = {"section": section, "run": f"{name}/run", "out": f"{name}/model", "seed": 3}
-        pictures = training.from_data_to_scores(Peers(), data, "data", fit)["pictures"]
+        pictures = training.fit_and_score(Peers(), data, "data", fit)["pictures"]
         drawn = f"{name}/pictures/augmented.png"
         assert (drawn in pictures) == Path(drawn).is_file() == (name in ("flipped", "mixed"))
         weights[name] = {file.name: file.read_bytes() for file in Path(name, "model").iterdir()}
     assert weights["undrawn"] == weights["flipped"]
     assert weights["plain"] != weights["flipped"]
-    augment.preview(Store("data/prepared"), Path("expected.png"), [flip], 3)
+    augment.draw_preview(Store("data/prepared"), Path("expected.png"), [flip], 3)
     assert Path("expected.png").read_bytes() == Path("flipped/pictures/augmented.png").read_bytes()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.errors import Later, Refusal
+from components.errors import Refusal, TryLater
 from pipelines.commands.dvc import status
 
 ROOT = Path(__file__).parents[4]
@@ -85,7 +85,7 @@ def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, ca
             assert other.poll() is None
             time.sleep(0.05)
         if patience < 6:
-            with pytest.raises(Later, match="another dvc is at work"):
+            with pytest.raises(TryLater, match="another dvc is at work"):
                 status.changes()
         else:
             assert status.changes() == []
@@ -115,7 +115,7 @@ def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -
     assert (house / "data/raw/pictures/felix.png").is_file()
     assert status.changes() == ["prepare: changed deps: data/raw (modified)"]
     source.rename(tmp_path / "away")
-    with pytest.raises(Later, match=r"dvc update failed: .*; the data stay as they are"):
+    with pytest.raises(TryLater, match=r"dvc update failed: .*; the data stay as they are"):
         status.update()
     assert (house / "data/raw/pictures/felix.png").is_file()
 

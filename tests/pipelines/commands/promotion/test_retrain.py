@@ -17,14 +17,14 @@ import mlflow
 import pytest
 
 from components import network
-from components.errors import Later, Refusal
+from components.errors import Refusal, TryLater
 from components.runs import journal
 from components.runs.journal import Journal
 from components.tracking import mirror
 from components.tracking.registry import Registry
 from pipelines.commands.promotion import retrain, rollback
 from pipelines.commands.promotion.ledger import Ledger
-from pipelines.stage.context import alone, digest
+from pipelines.stage.context import hold_lock, path_digest
 from tests.pipelines.yard import NAME, ROOT, Yard, changed, settings
 
 
@@ -173,14 +173,14 @@ def killed(point: str) -> None:
 def test_killed_anywhere_the_repetition_ends_right_and_the_alias_moves_once(yard: Yard, monkeypatch) -> None:
     yard.train(epochs=1)
     retrain.main()
-    crown = Registry.crown
+    crown = Registry.set_champion
 
     def counted(self: Registry, version) -> None:
         crown(self, version)
         with Path("moves").open("a") as file:
             file.write(f"{version.number} ")
 
-    monkeypatch.setattr(Registry, "crown", counted)
+    monkeypatch.setattr(Registry, "set_champion", counted)
     expected = ""
     for number, (point, moved) in enumerate(POINTS.items(), 2):
         changed("finetune: changed")
@@ -208,7 +208,7 @@ def test_an_alias_that_somebody_else_moved_is_left_alone(yard: Yard, capsys) -> 
     killed("between the decision and the alias")
     registry = Registry(NAME)
     other = next(v for v in ("1", "2") if v != yard.champion())
-    registry.crown(registry.version(other))
+    registry.set_champion(registry.version(other))
     changed()
     retrain.main()
     assert yard.champion() == other
@@ -228,8 +228,8 @@ def test_a_person_overrules_what_was_decided_and_not_done(yard: Yard, monkeypatc
     with pytest.raises(Refusal, match="has no version 9"):
         rollback.main("9", None)
     assert yard.records("overruled") == []
-    crown, crowned = Registry.crown, []
-    monkeypatch.setattr(Registry, "crown", lambda self, v: (crowned.append(v.number), crown(self, v)))
+    crown, crowned = Registry.set_champion, []
+    monkeypatch.setattr(Registry, "set_champion", lambda self, v: (crowned.append(v.number), crown(self, v)))
     capsys.readouterr()
     assert rollback.main(None, "it smells") == 0
     told = capsys.readouterr().out
@@ -289,7 +289,7 @@ def test_without_a_tracker_the_champion_stays_and_the_work_is_kept(yard: Yard, m
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{network.free_port()}")
         away.setattr("components.tracking.registry.PATIENCE", 0.5)
-        with pytest.raises(Later, match="does not answer; the champion stays"):
+        with pytest.raises(TryLater, match="does not answer; the champion stays"):
             retrain.main()
     assert yard.champion() == "1"
     assert retrain.main() == 0
@@ -304,14 +304,14 @@ def test_what_two_nights_left_for_a_tracker_that_was_away_is_each_nights_own(yar
     versions = registry.versions()
     assert sorted(version.digest for version in versions) == sorted(trained)
     for version in versions:
-        assert digest(registry.fetch(version, yard.folder / "fetched")) == version.digest
+        assert path_digest(registry.fetch(version, yard.folder / "fetched")) == version.digest
         told = mlflow.artifacts.load_text(f"runs:/{version.run}/report.html")
         assert told == version.digest
 
 
 def test_another_run_that_the_tracker_refuses_keeps_no_model_back(yard: Yard) -> None:
     folder = Path(".trainyard/runs/a-run-of-old")
-    journal.describe(folder, "old", NAME)
+    journal.describe_run(folder, "old", NAME)
     Journal(folder / journal.LOG).write("metric", step=1, values={"what?": 1.0})
     made = yard.train()
     with Path(f".trainyard/runs/evaluate-{made[:16]}/.mirror").open("w") as sending:
@@ -326,9 +326,9 @@ def test_another_run_that_the_tracker_refuses_keeps_no_model_back(yard: Yard) ->
 def test_a_tracker_lost_after_the_decision_gets_it_later(yard: Yard, monkeypatch, capsys) -> None:
     yard.train()
     with monkeypatch.context() as away:
-        away.setattr(Registry, "crown", lambda self, version: self.asked_in_vain())
+        away.setattr(Registry, "set_champion", lambda self, version: self.asked_in_vain())
         away.setattr(Registry, "asked_in_vain", _away, raising=False)
-        with pytest.raises(Later):
+        with pytest.raises(TryLater):
             retrain.main()
     assert (yard.champion(), len(yard.records("decided"))) == (None, 1)
     changed()
@@ -344,15 +344,15 @@ def _away(registry) -> None:
 
 def test_a_second_retrain_declines_or_waits(yard: Yard) -> None:
     yard.train()
-    with alone("retrain"):
+    with hold_lock("retrain"):
         began = time.monotonic()
-        with pytest.raises(Later, match="is at it already"):
+        with pytest.raises(TryLater, match="is at it already"):
             retrain.main()
         assert time.monotonic() - began < 20
     holding, released = threading.Event(), []
 
     def hold() -> None:
-        with alone("retrain"):
+        with hold_lock("retrain"):
             holding.set()
             time.sleep(1)
             released.append(time.monotonic())
@@ -402,7 +402,7 @@ def test_a_command_and_a_web_address_are_told(yard: Yard, ear, monkeypatch) -> N
     yard.train(epochs=3, shuffled=True)
     retrain.main()
     assert len(heard) == 1  # "kept" is not among the chosen outcomes
-    with alone("retrain"), pytest.raises(Later):
+    with hold_lock("retrain"), pytest.raises(TryLater):
         retrain.main()
     assert len(heard) == 1  # nor is a second retrain, which declines, a failure
     settings(gate={"level": 7})
