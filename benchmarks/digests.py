@@ -21,6 +21,7 @@ def compute_digests() -> dict[str, str]:
     """Return {system: SHA-256} for every system of the contract suite, in its order."""
     import torch
 
+    from components.training.peers import fork_workers
     from tests import test_contract
 
     torch.set_num_threads(1)
@@ -29,7 +30,7 @@ def compute_digests() -> dict[str, str]:
         prepared = test_contract.Prepared(Path(folder) / "prepared")
         for name in test_contract.SYSTEMS:
             out = Path(folder) / "runs" / name
-            test_contract.fork(test_contract.run, 1, name, prepared[name], out)
+            fork_workers(test_contract.run, 1, name, prepared[name], out)
             digests[name] = test_contract.result(out)[0]
             print(f"{name}: {digests[name][:16]}", flush=True)
     return digests
