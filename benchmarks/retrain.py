@@ -27,6 +27,7 @@ import numpy as np
 import psutil
 import yaml
 
+from components.cluster.local import local_cluster
 from components.data.digits import Digits
 from components.network import accepts_connections
 from components.recipes import recipe
@@ -35,7 +36,6 @@ from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 from components.verdicts.gate import Candidate, Gate, judge_challenger
 from pipelines.commands import chaos
-from pipelines.commands.run import local_cluster
 
 SMALL = {
     "data.source.per_class": 40,

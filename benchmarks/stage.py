@@ -52,8 +52,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.one:
         return one()
+    from components.cluster.local import local_cluster
     from components.tracking import mirror
-    from pipelines.commands.run import local_cluster
     from pipelines.stage.context import work
 
     command = [sys.executable, "-m", "benchmarks.stage", "--one"]

@@ -77,7 +77,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def cluster_of_two():
     """The address of the test run's one Ray cluster (two CPUs, loopback); RAY_ADDRESS names it meanwhile."""
-    from pipelines.commands.run import local_cluster
+    from components.cluster.local import local_cluster
 
     with local_cluster(cpus=2) as address:
         yield address

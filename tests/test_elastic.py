@@ -17,10 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.cluster.local import local_cluster
 from components.cluster.spread import LOOPBACK
+from components.processes import BIN
 from components.runs import journal
 from components.training.peers import Peers
-from pipelines.commands.run import BIN, local_cluster
 from pipelines.workers.training import train_all
 
 pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]

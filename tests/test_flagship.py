@@ -21,11 +21,11 @@ import yaml
 
 from components import network
 from components.cluster import prestart
+from components.cluster.local import local_cluster
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
 from components.storage.store import Store
-from pipelines.commands.run import local_cluster
 from tests.workspace import Workspace, clone
 
 SMALL = {

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from components import network
+from components.cluster.local import local_cluster
 from components.cluster.spread import LOOPBACK
+from components.processes import BIN
 from components.runs import journal
 from components.tracking import mirror
 from pipelines.commands import schedule
-from pipelines.commands.run import BIN, local_cluster
 from tests.services import ADMIN, SECRETS, TRAINER, Team, start_team
 from tests.test_elastic import node
 from tests.workspace import Workspace, clone

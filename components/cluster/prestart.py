@@ -15,6 +15,7 @@ RAYLET_SETTINGS = {  # settings of a kept cluster
     "RAY_preload_python_modules": "torch,ray.train.v2._internal.execution.worker_group.worker",
     "GOMP_SPINCOUNT": "1000",  # of cluster.py's workers; read when torch is imported
 }
+MAX_IDLE_WORKERS = 4  # at most so many wait for the next stage
 IDLE_SECONDS = 60  # seconds until those that nobody wanted end
 PATIENCE = 5.0  # seconds for the raylet's answers
 log = logging.getLogger(__name__)

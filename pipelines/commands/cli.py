@@ -229,7 +229,7 @@ def _options(given: argparse.Namespace) -> dict:
 
 def _stage(name: str):  # type: ignore[no-untyped-def]
     def run(given: argparse.Namespace) -> None:
-        from pipelines.commands.run import end_with_parent
+        from components.processes import end_with_parent
         from pipelines.stage.check import check_flagship
         from pipelines.stage.dvc_files import check_inputs
 

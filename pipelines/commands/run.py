@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from components import network
 from components.cluster import prestart
-from components.cluster.spread import LOOPBACK, RAY_SETTINGS, authenticate, requested_workers
+from components.cluster.local import local_cluster
+from components.cluster.spread import requested_workers
 from components.errors import TryLater
-from components.network import free_port
+from components.processes import BIN, end_with_parent
 from components.recipes import recipe
 from components.tracking import mirror
 from pipelines.commands import summary
 from pipelines.commands.cli import ENDED
 from pipelines.stage.check import check_flagship
-from pipelines.stage.context import IDLE_WORKERS, work
+from pipelines.stage.context import work
 from pipelines.stage.dvc_files import FILE, check_repository, check_targets
 
-BIN = Path(sys.executable).parent
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-LEAN = {  # a cluster that begins and ends with the command
-    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody is left to be drained
-    # workers for the first driver, one for each processor: too many on a large machine
-    "RAY_prestart_worker_first_driver": "1" if (os.cpu_count() or 1) <= IDLE_WORKERS else "0",
-    # which would end as soon as a placement group has taken their processors, and be started anew: 6 s of each
-    "RAY_idle_worker_killing_time_threshold_ms": str(1000 * prestart.IDLE_SECONDS),
-}
 BEGUN = "begun"  # in the work folder: what `trainyard run` was given, until all of it has ended
-GONE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # so long its drivers look for a cluster that was killed
-LOOK = 1.0  # seconds between two looks whether it was: then dvc and its stage need not wait for that
+LOOK = 1.0  # seconds between two looks whether the local cluster is still there
 CLUSTERS = 5  # started at most by one command
 Result = TypeVar("Result")
 
@@ -153,74 +139,3 @@ def anything_to_do(targets: list[str]) -> bool:
     """A dry run fails where outputs of an earlier stage are missing: the real one makes them, or says what is wrong."""
     dry = subprocess.run([BIN / "dvc", "repro", "--dry", *targets], capture_output=True, text=True, check=False)
     return dry.returncode != 0 or "Running stage" in dry.stdout
-
-
-@contextmanager
-def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | None = None) -> Iterator[str]:
-    """One Ray head, kept for all stages (starting one takes 10 s), stopped by its own process id.
-
-    loopback: nothing outside this machine reaches it; False lets other nodes join.
-    jobs: the port, on loopback, of Ray's dashboard and the Jobs API; without it there is none.
-    """
-    if "RAY_ADDRESS" in os.environ:
-        yield os.environ["RAY_ADDRESS"]
-        return
-    authenticate()
-    port, folder = free_port(), tempfile.mkdtemp(prefix="trainyard-")
-    address = f"127.0.0.1:{port}"
-    head = _start(port, folder, cpus, jobs, LOOPBACK | prestart.RAYLET_SETTINGS if loopback else {})
-    settings = (LOOPBACK | {prestart.KEPT_CLUSTER: address} if loopback else {}) | {"RAY_ADDRESS": address, **GONE}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield address
-    finally:
-        for name, value in before.items():  # a cluster within another's gives its settings back
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        _stop(head)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start(port: int, folder: str, cpus: int | None, jobs: int | None, settings: dict[str, str]) -> subprocess.Popen:
-    """The head's process, which is about to start its others.
-
-    Without a dashboard Ray would start the process of one all the same, and wait for it (2 s); not where its port is
-    taken: by a socket that the head itself holds.
-    """
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += ["--no-monitor", "--include-log-monitor=false"]  # what workers print stays in their logs
-    command += ["--disable-usage-stats", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1"]
-    command += [f"--num-cpus={cpus}"] if cpus else []
-    with socket.create_server(("127.0.0.1", 0)) as taken, (Path(folder) / "head.log").open("w") as log:
-        if jobs:  # the agent that starts jobs wants a port of its own: by default that of any other cluster here
-            command += [f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={free_port()}"]
-        else:
-            command += ["--include-dashboard=false", f"--dashboard-port={taken.getsockname()[1]}"]
-        return subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            env=os.environ | RAY_SETTINGS | LEAN | settings,
-            start_new_session=True,
-            preexec_fn=end_with_parent,
-            pass_fds=[taken.fileno()],
-        )
-
-
-def end_with_parent() -> None:
-    """In the child, on Linux: a killed parent must leave no cluster, no dvc and no stage behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _stop(head: subprocess.Popen, patience: float = 10.0) -> None:
-    """SIGTERM lets Ray end its processes; whatever is left of its process group is killed."""
-    head.send_signal(signal.SIGTERM)
-    until = time.monotonic() + patience
-    while head.poll() is None and time.monotonic() < until:
-        time.sleep(0.1)
-    with suppress(ProcessLookupError):
-        os.killpg(head.pid, signal.SIGKILL)
-    head.wait()

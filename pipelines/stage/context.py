@@ -47,7 +47,6 @@ REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  #
 MODEL_TAG = "sha256.model"  # tag of a fit
 STOP_PATIENCE = 20  # seconds
 LAST_STAGE = "evaluate"  # stage of a pipeline
-IDLE_WORKERS = 4  # workers at most that wait for the next stage
 ROOMS = (
     *("recipes", "training", "storage", "originals", "data", "augment"),
     *("models", "layers", "losses", "metrics", "decoding", "tasks"),
@@ -197,7 +196,7 @@ def stage(
         current.seconds["connect"] = time.monotonic() - started
         yield current
         if name != LAST_STAGE:
-            prestart.prestart_workers(spread.plan_workers(IDLE_WORKERS).workers)
+            prestart.prestart_workers(spread.plan_workers(prestart.MAX_IDLE_WORKERS).workers)
     remove_old_checkpoints(work() / "runs", title or name, params["name"])
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
     write_json(

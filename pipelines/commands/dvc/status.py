@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from components.errors import Refusal, TryLater
+from components.processes import BIN, end_with_parent
 from pipelines.commands import run
-from pipelines.commands.run import BIN, end_with_parent
 
 PATIENCE = 60.0  # seconds that another dvc may need to end
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # what dvc says then

@@ -16,6 +16,7 @@ from typing import Any
 
 from components.cluster import spread
 from components.errors import Refusal, Stopped, TryLater, first_line
+from components.processes import BIN
 from components.recipes import recipe
 from components.storage.store import Store
 from components.tracking import mirror
@@ -26,7 +27,7 @@ from pipelines.commands.dvc import status
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle
 from pipelines.commands.promotion.rollback import intact
-from pipelines.commands.run import BIN, on_clusters
+from pipelines.commands.run import on_clusters
 from pipelines.finetune import TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage.check import check_flagship
 from pipelines.stage.context import code_digest, hold_lock, path_digest, work

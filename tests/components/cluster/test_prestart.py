@@ -55,7 +55,7 @@ def test_those_that_wait_for_the_first_driver_serve_it(tmp_path: Path) -> None:
     code = """
 from pathlib import Path
 from components import cluster
-from pipelines.commands.run import local_cluster
+from components.cluster.local import local_cluster
 from tests.components.cluster.test_prestart import waiting, who
 with local_cluster(cpus=2) as address:
     cluster.connect()

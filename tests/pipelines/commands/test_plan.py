@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from components.processes import BIN
 from pipelines.commands import plan
 from pipelines.commands.cli import main
-from pipelines.commands.dvc.status import BIN
 from tests.workspace import clone
 
 SOURCE, FINETUNE = (f"pipelines/transfer/{name}.yaml" for name in ("source", "finetune"))

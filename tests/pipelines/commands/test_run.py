@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.cluster.local import local_cluster
+from components.processes import BIN
 from pipelines.commands import cli, run
-from pipelines.commands.run import BIN, _known_to_do, local_cluster, on_clusters, reproduce
+from pipelines.commands.run import _known_to_do, on_clusters, reproduce
 
 STAGE = """
 import signal, sys, time
