@@ -54,12 +54,17 @@ def main() -> None:
         return one()
     from components.cluster.local import local_cluster
     from components.tracking import mirror
-    from pipelines.stage.context import work
+    from components.workspace import runs_folder
 
     command = [sys.executable, "-m", "benchmarks.stage", "--one"]
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ["PYTHONPATH"] = str(ROOT)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), local_cluster(), mirror.shared_mirror(work() / "runs"):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        chdir(folder),
+        local_cluster(),
+        mirror.shared_mirror(runs_folder()),
+    ):
         found = []
         for _ in range(given.rounds + 1):
             asked = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -29,9 +29,10 @@ from components.runs import journal
 from components.search import ray_tune
 from components.search.trials import Trial, best_trial, describe_trial
 from components.storage.dataset import list_own_files
+from components.workspace import work_folder
 from pipelines.stage import diagnoses
 from pipelines.stage.check import check_recipe
-from pipelines.stage.context import Stage, bytes_digest, code_digest, stage, work, write_history, write_table
+from pipelines.stage.context import Stage, bytes_digest, code_digest, stage, write_history, write_table
 
 RESULTS = Path("results")
 RUNGS = {kind: f"pipelines.workers.rungs.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
@@ -81,7 +82,7 @@ def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
     """Where the section `data` is prepared, and files and code of a user's own for it: their bytes decide it."""
     paths = [*list_own_files(recipe.build(data)), *allowed.foreign_sources(data)]
     own = {str(path): bytes_digest(path) for path in paths}
-    return work() / "prepared" / recipe.digest([data, own, code_digest()])[:16], list(own)
+    return work_folder() / "prepared" / recipe.digest([data, own, code_digest()])[:16], list(own)
 
 
 def referenced_paths(task: dict[str, Any]) -> list[str]:

@@ -19,10 +19,10 @@ from components.errors import TryLater
 from components.processes import BIN, end_with_parent
 from components.recipes import recipe
 from components.tracking import mirror
+from components.workspace import runs_folder, work_folder
 from pipelines.commands import summary
 from pipelines.commands.cli import ENDED
 from pipelines.stage.check import check_flagship
-from pipelines.stage.context import work
 from pipelines.stage.dvc_files import FILE, check_repository, check_targets
 
 BEGUN = "begun"  # in the work folder: what `trainyard run` was given, until all of it has ended
@@ -44,7 +44,7 @@ def main(targets: list[str], workers: str | None) -> int:
         os.environ["TRAINYARD_WORKERS"] = workers
     requested_workers()
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # stages call `python`: this environment's
-    begun = work() / BEGUN
+    begun = work_folder() / BEGUN
     if not (_known_to_do(targets, begun) or anything_to_do(targets)):
         print("nothing changed: no stage to run")
         return _sum_up(targets)
@@ -63,7 +63,7 @@ def main(targets: list[str], workers: str | None) -> int:
 def on_clusters(command: Callable[[], Result]) -> Result:
     """What `command` returns on a local cluster, its runs sent to MLflow meanwhile; called again on another one where
     that was lost, for it goes on from what is saved. Raises ClusterLost after `CLUSTERS` of them."""
-    with mirror.shared_mirror(work() / "runs"):
+    with mirror.shared_mirror(runs_folder()):
         for left in reversed(range(CLUSTERS)):
             try:
                 with local_cluster():
@@ -82,7 +82,7 @@ def reproduce(*targets: str) -> int:
     In a process group of its own, so that who interrupts both (Ctrl-C) and who interrupts this command alone
     (a service's stop) do the same. Raises ClusterLost as soon as the local cluster is gone: Ray would wait for it.
     """
-    ended = work() / "ended"
+    ended = work_folder() / "ended"
     ended.parent.mkdir(parents=True, exist_ok=True)
     ended.unlink(missing_ok=True)
     process = subprocess.Popen(

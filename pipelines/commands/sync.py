@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from components.errors import Refusal, first_line
 from components.tracking import mirror, server
-from pipelines.stage.context import work
+from components.workspace import runs_folder
 
 
 def main() -> int:
-    runs = work() / "runs"
+    runs = runs_folder()
     if not runs.is_dir():
         print("no runs yet: nothing to send")
         return 0

@@ -8,8 +8,7 @@ from components import network
 from components.errors import first_line
 from components.files import write_json
 from components.tracking import mirror, pages, server
-from components.workspace import repository_root
-from pipelines.stage.context import work
+from components.workspace import repository_root, runs_folder, work_folder
 
 LOCAL = "http://127.0.0.1:5000"  # where `trainyard ui` serves
 NOTE = "links.json"
@@ -20,7 +19,7 @@ def find_links(experiment: str) -> dict[str, str]:
 
     In a stage whose runs a parent process sends: those noted before. That process asks, once all has been sent.
     """
-    if mirror.has_shared_mirror(work() / "runs"):
+    if mirror.has_shared_mirror(runs_folder()):
         return noted_links()
     found = {"front page": _base()}
     if _there():
@@ -28,13 +27,13 @@ def find_links(experiment: str) -> dict[str, str]:
             found = pages.find_pages(experiment, _base())
         except Exception as error:  # whatever the tracker does must not cost the report
             print(f"MLflow did not answer ({server.hide_credentials(first_line(error))}): no links to its runs")
-    write_json(work() / NOTE, found)
+    write_json(work_folder() / NOTE, found)
     return found
 
 
 def noted_links() -> dict[str, str]:
     """What `links` found last."""
-    note = work() / NOTE
+    note = work_folder() / NOTE
     known: dict[str, str] = json.loads(note.read_text()) if note.is_file() else {"front page": _base()}
     return known
 

@@ -35,7 +35,7 @@ from components.runs import journal
 from components.runs.journal import LOG, SAVE, STAGE_LOG, STOP, Journal
 from components.runs.system_metrics import record_machine_use
 from components.tracking.mirror import mirror_unless_shared
-from components.workspace import link_raw_data, repository_root
+from components.workspace import link_raw_data, runs_folder, work_folder
 from pipelines.stage.progress import Progress
 from pipelines.stage.provenance import provenance
 from pipelines.stage.tidy import remove_old_checkpoints
@@ -58,12 +58,6 @@ CODE = (  # sources that can change a result; what runs, tracks or shows it is n
 )
 
 
-def work() -> Path:
-    """Unfinished runs, timings: everything that is not an output; safe to delete. Outlives a stage's outs, which DVC
-    deletes before it runs the stage again."""
-    return repository_root() / ".trainyard"
-
-
 @dataclass
 class Stage:
     name: str
@@ -79,7 +73,7 @@ class Stage:
         with Progress(self.name, self.folder), stop_gracefully(self.folder):
             notice = self.folder / SAVE
             notice.unlink(missing_ok=True)
-            places = {"folder": work() / "ray", "notice": notice}
+            places = {"folder": work_folder() / "ray", "notice": notice}
             result = spread.run_on_workers(function, *arguments, name=self.name, parts=parts, **places)
         self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
         return result
@@ -168,8 +162,8 @@ def stage(
     digests = {path: path_digest(path) for path in inputs}
     code = code_digest()
     key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code})[:16]
-    folder = work() / "runs" / f"{title or name}-{key}"
-    above = folder if title else work() / "runs" / f"pipeline-{recipe.digest(params)[:12]}"
+    folder = runs_folder() / f"{title or name}-{key}"
+    above = folder if title else runs_folder() / f"pipeline-{recipe.digest(params)[:12]}"
     origin = provenance(lock) | {"sha256.code": code}
     if above != folder:
         shown = f"{params['name']} {os.environ.get('DVC_EXP_NAME') or recipe.digest(params)[:7]}"
@@ -197,10 +191,11 @@ def stage(
         yield current
         if name != LAST_STAGE:
             prestart.prestart_workers(spread.plan_workers(prestart.MAX_IDLE_WORKERS).workers)
-    remove_old_checkpoints(work() / "runs", title or name, params["name"])
+    remove_old_checkpoints(runs_folder(), title or name, params["name"])
     parts = {"import": importing, **current.seconds, "total": importing + time.monotonic() - started}
     write_json(
-        work() / "seconds.json", stage_seconds() | {name: {part: round(value, 2) for part, value in parts.items()}}
+        work_folder() / "seconds.json",
+        stage_seconds() | {name: {part: round(value, 2) for part, value in parts.items()}},
     )
 
 
@@ -293,7 +288,7 @@ def bytes_digest(path: str | Path) -> str:
 def stage_seconds() -> dict[str, dict[str, float]]:
     """Seconds of each stage's last run, split into parts."""
     try:
-        found: dict[str, dict[str, float]] = json.loads((work() / "seconds.json").read_text())
+        found: dict[str, dict[str, float]] = json.loads((work_folder() / "seconds.json").read_text())
         return found
     except (FileNotFoundError, ValueError):  # nothing hangs on them: a damaged file is written anew
         return {}

@@ -18,7 +18,8 @@ from components.runs.journal import LOG, STAGE_LOG, Journal
 from components.search.trials import Trial, describe_trial, trial_name
 from components.tracking.mirror import mirror_unless_shared
 from components.verdicts.diagnosis import Diagnosis, Evidence, comparable_loss, diagnose
-from pipelines.stage.context import MODEL_TAG, Stage, work
+from components.workspace import runs_folder
+from pipelines.stage.context import MODEL_TAG, Stage
 
 EVIDENCE, VERDICT = "evidence.json", "verdict.json"
 REGULARISERS = {"weight_decay", "dropout", "label_smoothing", "augment", "mix", "patience"}
@@ -47,7 +48,7 @@ def write_verdict(folder: Path, system: str, found: dict[str, Any], shown: str =
 
 def read_verdicts() -> list[dict[str, Any]]:
     """The newest of each run that this machine knows: {run, verdict, reasons}, by name."""
-    files = [file for pattern in (VERDICT, f"fits/*/{VERDICT}") for file in (work() / "runs").glob(f"*/{pattern}")]
+    files = [file for pattern in (VERDICT, f"fits/*/{VERDICT}") for file in runs_folder().glob(f"*/{pattern}")]
     newest: dict[str, dict[str, Any]] = {}
     for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file)):
         found = json.loads(file.read_text())
@@ -64,7 +65,7 @@ def _judged(folder: Path, system: str, found: dict[str, Any]) -> Diagnosis:
         return Diagnosis("not diagnosed", (f"{found['monitor'][0]} alone does not tell how well it fits",))
     facts = {"system": system, "data": found["digest"], "parameters": found["parameters"], "train": measured["train"]}
     write_json(folder / EVIDENCE, facts)
-    known = [json.loads(file.read_text()) for file in sorted((work() / "runs").glob(f"*/{EVIDENCE}"))]
+    known = [json.loads(file.read_text()) for file in sorted(runs_folder().glob(f"*/{EVIDENCE}"))]
     smaller = {
         other["system"]: other["train"]
         for other in known
@@ -91,7 +92,7 @@ def label_run(lines: Journal, verdict: Diagnosis) -> None:
 def label_fits(verdicts: dict[str, Diagnosis]) -> None:
     """The pages of the fits of an earlier stage that exported the models with these digests, if they ran here."""
     pages: dict[str, Path] = {}
-    for log in sorted((work() / "runs").glob(f"finetune-*/*/{STAGE_LOG}"), key=lambda log: log.stat().st_mtime_ns):
+    for log in sorted(runs_folder().glob(f"finetune-*/*/{STAGE_LOG}"), key=lambda log: log.stat().st_mtime_ns):
         tags = [record.payload for record in journal.read_records(log) if record.kind == "tag"]
         pages |= {tag["value"]: log for tag in tags if tag["name"] == MODEL_TAG and tag["value"] in verdicts}
     with mirror_unless_shared(*(log.parent for log in pages.values())):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import Refusal
-from pipelines.stage.context import work
+from components.workspace import work_folder
 
 ARM_NAMES = {"finetuned": "fine-tuned", "scratch": "from scratch"}
 METRICS_FILE, BEST_FILE, TRIALS_FILE = "metrics/evaluate.json", "tune/best.json", "plots/tune.csv"
@@ -55,7 +55,7 @@ def read_manifest(role: str) -> Any:
 
 def read_seconds() -> Any:
     """Seconds of each stage's last run, split into parts; none before one ran."""
-    return read_json(str(work() / "seconds.json"), remedy="delete it: the next runs write it again") or {}
+    return read_json(str(work_folder() / "seconds.json"), remedy="delete it: the next runs write it again") or {}
 
 
 def parse_number(row: dict[str, str], column: str, path: str) -> float:

@@ -21,8 +21,7 @@ from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal, Record
 from components.tracking import mirror
 from components.tracking.registry import Registry, Version
-from components.workspace import repository_root
-from pipelines.stage.context import work
+from components.workspace import repository_root, runs_folder
 from pipelines.stage.provenance import provenance
 
 Decision = dict[str, Any]  # {id, action, model, promote, reasons, from, to, values, params, hashes, by, ...}
@@ -89,7 +88,7 @@ def audit(ledger: Ledger, decision: Decision) -> None:
     written = next(r.payload for r in ledger.records if r.kind == "decided" and r.payload["id"] == id)
     result = "overruled" if ledger.has("overruled", id) else "promoted" if decision["promote"] else "kept"
     result = "refused" if decision["action"] == "data" else result
-    folder = work() / "runs" / f"promotion-{id}"
+    folder = runs_folder() / f"promotion-{id}"
     tags = {
         "trainyard.stage": "promotion",
         "trainyard.key": id,

@@ -23,6 +23,7 @@ from components.tracking import mirror
 from components.tracking.registry import Registry, Version
 from components.verdicts import drift
 from components.verdicts.gate import Candidate, Gate, Verdict, judge_challenger
+from components.workspace import runs_folder, work_folder
 from pipelines.commands.dvc import status
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle
@@ -30,7 +31,7 @@ from pipelines.commands.promotion.rollback import intact
 from pipelines.commands.run import on_clusters
 from pipelines.finetune import TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage.check import check_flagship
-from pipelines.stage.context import code_digest, hold_lock, path_digest, work
+from pipelines.stage.context import code_digest, hold_lock, path_digest
 
 MODELS, SPLIT = Path("models/finetuned"), "test"
 PATIENCE = 60.0  # seconds for the registry to show what the mirror has sent
@@ -79,7 +80,7 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
         report.write_report()  # now that the seconds of all stages are known, and all runs sent
         decision = decided(params, ledger, champion, contest.challenger, contest.found, contest.findings, known)
     finally:
-        shutil.rmtree(work() / "champions", ignore_errors=True)
+        shutil.rmtree(work_folder() / "champions", ignore_errors=True)
     ledger.decide(decision)
     conclude(ledger, registry, decision)
     return 0
@@ -170,7 +171,7 @@ def registered(registry: Registry, wanted: str) -> Version:
     while True:
         reason = None
         try:
-            mirror.Mirror(work() / "runs").send()
+            mirror.Mirror(runs_folder()).send()
         except Exception as error:
             reason = first_line(error)
         if (found := registry.find_by_digest(wanted)) is not None:
@@ -193,7 +194,7 @@ def measured(champion: Version | None, challenger: Version, known: str | None) -
         TARGET_PREPARED,
         SPLIT,
         name="retrain",
-        folder=work() / "ray",
+        folder=work_folder() / "ray",
     )
     spread.disconnect()
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 from components.errors import Refusal
 from components.recipes import recipe
 from components.tracking.registry import Registry, Version, model_name
+from components.workspace import work_folder
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle, timestamp
-from pipelines.stage.context import hold_lock, path_digest, work
+from pipelines.stage.context import hold_lock, path_digest
 
 
 def main(to: str | None, because: str | None) -> int:
@@ -68,7 +69,7 @@ def previous_champion(ledger: Ledger, model: str, now: Version | None) -> str:
 
 def intact(registry: Registry, wanted: Version) -> str:
     """The fetched folder of a version, refused unless its bytes are those it was registered with."""
-    folder = registry.fetch(wanted, work() / "champions")
+    folder = registry.fetch(wanted, work_folder() / "champions")
     if wanted.digest and path_digest(folder) != wanted.digest:
         raise Refusal(
             f"{registry.name} version {wanted.number}: its stored bytes have changed; promote another version"
