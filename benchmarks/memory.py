@@ -31,10 +31,10 @@ def train(folder: Path, per_class: int) -> int:
     from functools import partial
 
     from components import optimizers
-    from components.augment.copies import compute_moments
     from components.cluster import allocator
     from components.models.mlp import MLP
     from components.storage.feed import Feed
+    from components.storage.moments import compute_moments
     from components.storage.store import Store
     from components.tasks.classification import Classification
     from components.training import engine

@@ -62,14 +62,14 @@ def write_statistics(peers: Peers, store: Store, folder: Path) -> int:
 
     Of pictures with their profile, by which new data are compared with those a model was trained on.
     """
-    from components.augment.copies import Moments, compute_moments
-    from components.verdicts.drift import Profile, profile
+    from components.storage.moments import Moments, compute_moments
+    from components.storage.profile import Profile, compute_profile
 
     train = store.split("train")
     found: dict[str, Any] = {"count": len(train)}
     if "image" in train.columns:
         found |= reduce(Moments.merge, peers.gather(compute_moments(train, peers.rank, peers.size))).finish()
-        found["profile"] = reduce(Profile.merge, peers.gather(profile(train, peers.rank, peers.size))).finish()
+        found["profile"] = reduce(Profile.merge, peers.gather(compute_profile(train, peers.rank, peers.size))).finish()
     if peers.rank == 0:
         write_json(folder / "statistics.json", found)
     return len(train)

@@ -61,9 +61,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory):
     """A folder of prepared digits (500 for training, the rest for testing), with its statistics beside it."""
     import json
 
-    from components.augment.copies import compute_moments
     from components.data.digits import Digits
     from components.storage.dataset import prepare_dataset
+    from components.storage.moments import compute_moments
     from components.storage.store import Store
 
     folder = tmp_path_factory.mktemp("digits")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,57 +12,11 @@ from torch import Tensor
 
 from ..errors import Refusal
 from ..storage.order import derive_key
-from ..storage.store import Split, Store
+from ..storage.store import Store
 
 Transform = Callable[[Tensor, torch.Generator], Any]  # pictures, or (pictures, what is left of them)
 BLOCK = 256  # pictures in memory at once
 ROWS, COLUMNS, WIDTH, DPI = 10, 10, 8, 100  # of the preview; inches, dots an inch
-
-
-# ------------------------------------------------------------------------------------------------ normalisation
-
-
-class Moments:
-    """How often each grey level occurs in each channel: whole numbers, which add up the same however work is split."""
-
-    def __init__(self, channels: int) -> None:
-        self.counts = np.zeros((channels, 256), dtype=np.int64)
-        self.examples = 0
-
-    def add(self, images: np.ndarray) -> None:
-        """uint8 [B, H, W, C]."""
-        for channel, counts in enumerate(self.counts):
-            counts += np.bincount(images[..., channel].reshape(-1), minlength=256)
-        self.examples += len(images)
-
-    def merge(self, other: Moments) -> Moments:
-        merged = Moments(len(self.counts))
-        merged.counts, merged.examples = self.counts + other.counts, self.examples + other.examples
-        return merged
-
-    def finish(self) -> dict[str, Any]:
-        """Mean and standard deviation of each channel [C] in units of 0..1, and the number of pictures."""
-        if self.examples == 0:
-            raise Refusal("the training split has no picture; prepare the data again with more of them")
-        levels = range(256)
-        mean, std = [], []
-        for counts in self.counts.tolist():  # Python's whole numbers: no rounding before the last line
-            n = sum(counts)
-            total = sum(level * count for level, count in zip(levels, counts, strict=True))
-            squares = sum(level * level * count for level, count in zip(levels, counts, strict=True))
-            mean.append(total / n / 255)
-            std.append(math.sqrt(n * squares - total * total) / n / 255)
-        if 0.0 in std:
-            raise Refusal(f"channel {std.index(0.0)} of the training pictures has one grey level everywhere; drop it")
-        return {"mean": mean, "std": std, "count": self.examples}
-
-
-def compute_moments(split: Split, rank: int, size: int) -> Moments:
-    """Worker `rank`'s share of the moments of column "image" (uint8 [H, W, C])."""
-    moments = Moments(split.columns["image"].inner_shape[-1])
-    for start in range(rank * BLOCK, len(split), size * BLOCK):
-        moments.add(split.take(np.arange(start, min(start + BLOCK, len(split))), ["image"])["image"])
-    return moments
 
 
 # ------------------------------------------------------------------------------------------------ derived pictures

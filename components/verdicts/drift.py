@@ -20,11 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..recipes.ranges import Count, Fraction, Open, Positive
-from ..storage.store import Split
+from ..storage.profile import SUMMARIES
 
-SUMMARIES = ("brightness", "contrast", "detail")
-VALUES = 256
-BLOCK = 256  # pictures in memory at once
 TENTHS = 10
 
 Counts = Mapping[str, int]  # value, as JSON's keys are texts -> how often
@@ -46,60 +43,6 @@ class Finding:
     check: str
     fine: bool
     text: str
-
-
-# ------------------------------------------------------------------------------------------------ profiles
-
-
-class Profile:
-    """Counts [256] of each summary, and of the labels."""
-
-    def __init__(self) -> None:
-        self.counts = {name: np.zeros(VALUES, dtype=np.int64) for name in SUMMARIES}
-        self.labels: dict[int, int] = {}
-
-    def add(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
-        """uint8 [B, H, W, C], labels [B]."""
-        for name, values in summaries(images).items():
-            self.counts[name] += np.bincount(values, minlength=VALUES)
-        if labels is not None:
-            for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-                self.labels[int(label)] = self.labels.get(int(label), 0) + int(count)
-
-    def merge(self, other: Profile) -> Profile:
-        merged = Profile()
-        merged.counts = {name: self.counts[name] + other.counts[name] for name in SUMMARIES}
-        both = self.labels.keys() | other.labels.keys()
-        merged.labels = {label: self.labels.get(label, 0) + other.labels.get(label, 0) for label in both}
-        return merged
-
-    def finish(self) -> dict[str, dict[str, int]]:
-        """{summary: {value: count}, "label": {label: count}}, as JSON keeps it."""
-        found = {n: {str(v): int(c[v]) for v in np.flatnonzero(c)} for n, c in self.counts.items()}
-        return found | {"label": {str(label): self.labels[label] for label in sorted(self.labels)}}
-
-
-def summaries(images: np.ndarray) -> dict[str, np.ndarray]:
-    """uint8 [B, H, W, C] -> of each picture, as whole numbers 0..255 [B]: mean, twice the deviation, twice the mean
-    step between neighbours in a row. Sums are of whole numbers: exact in any order."""
-    pixels = images.reshape(len(images), -1).astype(np.int64)
-    count = pixels.shape[1]
-    total, squares = pixels.sum(1), (pixels * pixels).sum(1)
-    deviation = np.sqrt(np.maximum(count * squares - total * total, 0)) / count
-    steps = np.abs(np.diff(images.astype(np.int16), axis=2)).reshape(len(images), -1)
-    detail = steps.sum(1) / max(1, steps.shape[1])
-    values = {"brightness": total / count, "contrast": 2 * deviation, "detail": 2 * detail}
-    return {name: np.minimum(np.rint(found), VALUES - 1).astype(np.int64) for name, found in values.items()}
-
-
-def profile(split: Split, rank: int = 0, size: int = 1) -> Profile:
-    """Worker `rank`'s share of a split's profile."""
-    found = Profile()
-    names = [name for name in ("image", "label") if name in split.columns]
-    for start in range(rank * BLOCK, len(split), size * BLOCK):
-        taken = split.take(np.arange(start, min(start + BLOCK, len(split))), names)
-        found.add(taken["image"], taken.get("label"))
-    return found
 
 
 # ------------------------------------------------------------------------------------------------ measures

@@ -17,8 +17,8 @@ from components.drawings import figures
 from components.drawings.figures import Curve, Interval
 from components.drawings.page import Block, Picture, Row, Section, Table, Text, render_page
 from components.metrics.classification import bootstrap_interval
+from components.storage.profile import SUMMARIES, VALUES
 from components.storage.store import Split
-from components.verdicts.drift import SUMMARIES, VALUES
 from components.verdicts.gate import Gate
 from pipelines.commands.promotion.ledger import Decision
 from pipelines.stage.context import write_table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from scipy.ndimage import find_objects, label
 
 from components.augment import copies
 from components.augment.affine import RandomAffine
-from components.augment.copies import Copies, Moments, apply_transforms, compute_moments, draw_preview
+from components.augment.copies import Copies, apply_transforms, draw_preview
 from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
 from components.augment.jitter import ColorJitter
 from components.augment.mix import CutMix, MixUp
 from components.errors import Refusal
 from components.storage import dataset as datasets
-from components.storage.store import Column, Split, Store
+from components.storage.store import Column, Store
 
 
 class Pictures:
@@ -48,34 +47,6 @@ class Pictures:
 def store(tmp_path: Path) -> Store:
     datasets.prepare_dataset(Pictures(), tmp_path / "prepared")
     return Store(tmp_path / "prepared")
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3, 7])
-def test_statistics_are_numpys_whoever_counts(store: Store, workers: int) -> None:
-    split = store.split("train")
-    found = reduce(Moments.merge, [compute_moments(split, rank, workers) for rank in range(workers)]).finish()
-    images = split.array("image") / 255
-    assert found["mean"] == pytest.approx(images.mean((0, 1, 2)).tolist(), rel=1e-12)
-    assert found["std"] == pytest.approx(images.std((0, 1, 2)).tolist(), rel=1e-12)
-    assert found["count"] == 395
-    assert found == compute_moments(split, 0, 1).finish()  # exactly
-
-
-def test_statistics_stay_exact_where_floats_would_not() -> None:
-    """A billion pictures of nearly one grey level: the variance is far below what sums in float64 keep."""
-    moments = Moments(channels=1)
-    moments.counts[0, 200], moments.counts[0, 201] = 10**15, 1
-    moments.examples = 1
-    assert moments.finish()["std"][0] == pytest.approx(10**-7.5 / 255, rel=1e-6)
-
-
-def test_what_cannot_be_normalised_is_refused() -> None:
-    with pytest.raises(Refusal, match="no picture"):
-        Moments(channels=1).finish()
-    moments = Moments(channels=2)
-    moments.add(np.stack([np.arange(8).reshape(2, 2, 2), np.full((2, 2, 2), 7)], axis=3).astype(np.uint8))
-    with pytest.raises(Refusal, match=r"channel 1 .* one grey level"):
-        moments.finish()
 
 
 def transforms() -> list[copies.Transform]:
@@ -171,16 +142,3 @@ def test_the_preview_spreads_over_many_classes() -> None:
     rows = copies._one_of_each(labels)
     assert labels[rows].tolist() == [0, 4, 8, 12, 16, 19, 23, 27, 31, 35]
     assert copies._one_of_each(np.array([1, 0, 1])).tolist() == [1, 0]
-
-
-def test_statistics_read_a_split_in_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, real = [], Split.take
-
-    def noted(self: Split, rows: np.ndarray, columns: list[str]) -> dict[str, Any]:
-        sizes.append(len(rows))
-        return real(self, rows, columns)
-
-    monkeypatch.setattr(copies, "BLOCK", 64)
-    monkeypatch.setattr(Split, "take", noted)
-    compute_moments(store.split("train"), 0, 1)
-    assert sizes == [64] * 6 + [11]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.augment.copies import compute_moments
 from components.data import cifar, cifar_jpeg
 from components.data.cifar import CIFAR10, CIFAR100
 from components.data.cifar_jpeg import CIFAR10JPEG
@@ -20,6 +19,7 @@ from components.errors import Refusal
 from components.originals.archive import combined_digest
 from components.storage.choice import Subset
 from components.storage.dataset import prepare_dataset
+from components.storage.moments import compute_moments
 from components.storage.store import Store
 
 REAL = Path(__file__).parents[4] / "shared" / "data"

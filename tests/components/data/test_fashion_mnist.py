@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.augment.copies import compute_moments
 from components.data import fashion_mnist as module
 from components.data.fashion_mnist import MNIST, FashionMNIST
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
+from components.storage.moments import compute_moments
 from components.storage.store import Store
 
 REAL = Path(__file__).parents[4] / "shared" / "data"

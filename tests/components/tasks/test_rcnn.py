@@ -14,7 +14,6 @@ from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 from torchvision import ops
 
-from components.augment.copies import compute_moments
 from components.data.proposals import SelectiveSearch
 from components.data.scenes import Scenes
 from components.layers.boxes import decode_offsets, encode_offsets
@@ -22,6 +21,7 @@ from components.models.proposal_cnn import ProposalCNN
 from components.recipes import recipe
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
+from components.storage.moments import compute_moments
 from components.storage.store import Store
 from components.tasks.rcnn import RCNN
 from components.training import engine, exported

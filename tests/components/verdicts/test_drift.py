@@ -13,9 +13,10 @@ from scipy.stats import ks_2samp
 
 from components.data.digits import Digits
 from components.storage.dataset import prepare_dataset
+from components.storage.profile import Profile, compute_profile
 from components.storage.store import Store
 from components.verdicts import drift
-from components.verdicts.drift import Limits, Profile
+from components.verdicts.drift import Limits
 
 values = st.lists(st.integers(0, 255), min_size=2, max_size=80)
 
@@ -68,16 +69,6 @@ def test_chance_alone_is_seldom_called_drift() -> None:
     assert all(0.01 <= share <= 0.09 for share in below), below
 
 
-def test_summaries_are_the_pictures_moments() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 3), dtype=np.uint8)
-    found = drift.summaries(images)
-    flat = images.reshape(7, -1).astype(float)
-    steps = np.abs(np.diff(images.astype(float), axis=2)).reshape(7, -1)
-    assert found["brightness"].tolist() == np.rint(flat.mean(1)).tolist()
-    assert found["contrast"].tolist() == np.rint(2 * flat.std(1)).tolist()
-    assert found["detail"].tolist() == np.minimum(255, np.rint(2 * steps.mean(1))).tolist()
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("drift")
@@ -85,16 +76,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(folder)
 
 
-def test_a_profile_is_the_same_whoever_counts(store: Store) -> None:
-    split = store.split("train")
-    shared = drift.profile(split, 0, 2).merge(drift.profile(split, 1, 2))
-    assert shared.finish() == drift.profile(split).finish()
-    assert sum(shared.finish()["label"].values()) == sum(shared.finish()["contrast"].values()) == 600
-
-
 def known(store: Store) -> dict:
     columns = {name: column["shape"] for name, column in store.manifest["columns"].items()}
-    profile = drift.profile(store.split("train")).finish()
+    profile = compute_profile(store.split("train")).finish()
     return {"columns": columns, "classes": store.manifest["classes"], "statistics": {"profile": profile}}
 
 
@@ -121,7 +105,7 @@ def test_more_of_the_same_passes_and_changed_pictures_do_not(store: Store) -> No
 
 
 def test_schema_balance_and_amount_are_checked(store: Store, tmp_path: Path) -> None:
-    same = drift.profile(store.split("train")).finish()
+    same = compute_profile(store.split("train")).finish()
     other = known(store) | {"classes": ["0", "1", "x"], "columns": {"image": [8, 8, 3], "label": []}}
     bad = {f.check: f.text for f in drift.check_data(Limits(rows=601, class_share=0.11), store.manifest, same, other)
            if not f.fine}  # fmt: skip

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from components.augment.copies import compute_moments
 from components.data.digits import Digits
 from components.recipes import recipe
 from components.runs import journal
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
+from components.storage.moments import compute_moments
 from components.storage.store import Store
 from components.training import checkpoint, engine
 from pipelines.fit import referenced_paths
