@@ -1,4 +1,4 @@
-"""Telling somebody: a command and a web address, on chosen outcomes. Whatever they do can't hurt what they tell of."""
+"""Alerts: run a command and post to a web address when a retraining ends in a selected outcome."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ OUTCOMES = ("promoted", "kept", "refused", "failed", "rolled back")
 
 @dataclass(frozen=True)
 class Alerts:
-    """On an outcome among `when`: `command` gets the facts as JSON on its input, and `url` the same by POST.
+    """Which outcomes trigger an alert, and where it goes.
 
-    `$NAME` in either is taken from the environment: secrets belong there, not into a recipe. Each may take `seconds`.
+    On an outcome listed in `when`, `command` receives the facts as JSON on its standard input, and `url` receives the
+    same JSON by POST. Each has `seconds` to finish. `$NAME` in either is replaced from the environment: keep secrets
+    there, not in a recipe.
     """
 
     when: list[str] = field(default_factory=lambda: ["promoted", "refused", "failed", "rolled back"])
@@ -40,29 +42,31 @@ class Alerts:
         try:
             password = self.url is not None and urlsplit(self.url).password
         except ValueError as error:
-            raise Refusal(f"url: is no web address ({error}); give one such as https://HOST/PATH, or $NAME") from None
+            raise Refusal(
+                f"url: is not a valid web address ({error}); give one such as https://HOST/PATH, or $NAME"
+            ) from None
         if password:
             raise Refusal("url: holds a password; keep it in the environment, and write $NAME here")
 
     def send(self, outcome: str, facts: dict[str, Any]) -> list[str]:
-        """What went wrong, one line each; nothing is raised."""
+        """Send the alerts of an outcome and return one line per failure; a failed alert raises no error."""
         if outcome not in self.when:
             return []
         content = json.dumps({"outcome": outcome, **facts}, default=str).encode()
-        wrong = []
-        for tell, what in ((self._call, "command"), (self._post, "url")):
+        failures = []
+        for send, channel in ((self._run_command, "command"), (self._post, "url")):
             try:
-                tell(content, outcome)
+                send(content, outcome)
             except Exception as error:
-                wrong.append(f"alert by {what} failed: {type(error).__name__}: {first_line(error)}")
-        return wrong
+                failures.append(f"alert by {channel} failed: {type(error).__name__}: {first_line(error)}")
+        return failures
 
-    def _call(self, content: bytes, outcome: str) -> None:
+    def _run_command(self, content: bytes, outcome: str) -> None:
         if self.command is None:
             return
         command = [os.path.expandvars(part) for part in self.command]
         environment = os.environ | {"TRAINYARD_OUTCOME": outcome}
-        called = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -71,20 +75,21 @@ class Alerts:
             start_new_session=True,
         )
         try:
-            called.communicate(content, timeout=self.seconds)
+            process.communicate(content, timeout=self.seconds)
         except BaseException:
-            os.killpg(called.pid, signal.SIGKILL)  # and whatever it started
-            called.wait()
+            # End the process group, so that programs which the command started end too.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             raise
-        if called.returncode:
-            raise OSError(f"'{self.command[0]}' ended with exit code {called.returncode}")
+        if process.returncode:
+            raise OSError(f"'{self.command[0]}' ended with exit code {process.returncode}")
 
     def _post(self, content: bytes, outcome: str) -> None:
         if self.url is None:
             return
         url = os.path.expandvars(self.url)
         if urlsplit(url).scheme not in ("http", "https"):
-            raise OSError("no http(s) address; is the variable set?")
+            raise OSError("not an http(s) address; is the variable set?")
         request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method="POST")
         with urllib.request.urlopen(request, timeout=self.seconds):
             pass

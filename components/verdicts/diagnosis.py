@@ -1,17 +1,17 @@
-"""What ails a run, from its losses: first those on the training examples, then those on examples held out (notes).
+"""Diagnosis: name what limits a run, from its losses on training and held-out examples (the notes' procedure).
 
-The loss that is left at the end is split into four parts, each a share of what the best constant answer loses:
+The final loss is split into four parts. Each is divided by the loss of the best constant prediction:
 
-    optimisation    what a model no larger gets lower on the *training* set (notes; He et al. 2016, figure 1)
+    optimisation    training loss that a model of at most the same size avoids (notes; He et al. 2016, figure 1)
     model bias      the rest of the training loss
     over-fitting    validation loss - training loss
     mismatch        test loss - validation loss
 
-The greatest part names the verdict, or none does if all are small (Ng, Machine Learning Yearning, 2018: 'identifying
-bias, variance and data mismatch errors'). Signs in the curves turn bias into optimisation: a model that has not begun
-to learn, learns still, or was thrown back, says nothing of what it could represent.
+The largest part names the verdict; if all parts are small, the verdict is "fine" (Ng, Machine Learning Yearning, 2018:
+'identifying bias, variance and data mismatch errors'). Signs in the curves turn model bias into optimisation: a loss
+that has not fallen yet, is still falling, or rose again does not show what the model could represent.
 
-Nothing here is measured: losses in, words out.
+This module measures nothing: it takes losses and returns a verdict in words.
 """
 
 from __future__ import annotations
@@ -27,34 +27,42 @@ import numpy as np
 if TYPE_CHECKING:
     from ..storage.store import Split
 
-# Shares of the loss of the best constant answer. TOLERANCE is a choice (0.23 nats for ten classes): the desired loss
-# that Ng asks for is the problem's own, and not known here.
+# Fractions of the constant prediction's loss, unless another unit is named.
+# A tolerance of 0.1 (0.23 nats for ten classes) is a choice: Ng's desired loss depends on the problem.
 TOLERANCE = 0.1
-STUCK = 0.95  # of the constant answer's loss: nothing was learned
-FALLING, LAST = 0.05, 0.2  # so much of the loss fell within the last fifth of the epochs: it was not done
-RISE = 0.1  # above its lowest: thrown back (training), past its best (validation)
-EXPLODED = 10.0  # times the median norm of the gradient
+# At or above this training loss, the model has learned nothing.
+STUCK = 0.95
+# Training was not finished if the loss fell by FALLING within the LAST fraction of the epochs.
+FALLING = 0.05
+LAST = 0.2
+# A loss this far above its minimum has risen again (for the validation loss: a fraction of that minimum).
+RISE = 0.1
+# A gradient norm this many times the median has exploded.
+EXPLODED = 10.0
 
 REMEDIES = {
     "fine": (),
     "model bias": (
-        "a model that can express more: more layers or units (`task.model`), more features of the input",
-        "train a smaller model on the same data, too: if it gets a lower training loss, it is the optimisation",
+        "use a more expressive model: more layers or units (`task.model`), or more features of the input",
+        "train a smaller model on the same data as well: if its training loss is lower, optimisation is at fault",
     ),
     "optimisation": (
-        "begin with the smaller model that trains, and grow it",
-        "batch normalisation, residual connections, ReLU instead of sigmoids (`task.model`)",
-        "another learning rate, with warm-up (`fit.schedule`); momentum or Adam (`task.optimizer`); a smaller batch",
-        "clip the gradients (`fit.clip`); train longer (`fit.epochs`) if the loss still falls",
+        "start from the smaller model that trains well, and grow it",
+        "use batch normalisation, residual connections, or ReLU instead of sigmoids (`task.model`)",
+        "change the learning rate, with warm-up (`fit.schedule`); use momentum or Adam (`task.optimizer`); or use a "
+        "smaller batch",
+        "clip the gradients (`fit.clip`); train longer (`fit.epochs`) if the loss is still falling",
     ),
     "over-fitting": (
-        "more training data, or augmentation (`task.augment`, `task.mix`)",
-        "a model with less freedom: fewer parameters, shared ones (convolutions), fewer features",
-        "early stopping (`fit.patience`), weight decay (`task.optimizer.weight_decay`), dropout (`task.model.dropout`)",
+        "use more training data, or augmentation (`task.augment`, `task.mix`)",
+        "use a more constrained model: fewer parameters, shared parameters (convolutions), or fewer features",
+        "use early stopping (`fit.patience`), weight decay (`task.optimizer.weight_decay`), or dropout "
+        "(`task.model.dropout`)",
     ),
     "mismatch": (
-        "training examples that look like those of the test; more of the same kind will not help",
-        "fine-tune on a few labels of the test's kind (`task.start`), or augment the training pictures towards them",
+        "add training examples that resemble the test split; more examples of the same kind will not help",
+        "fine-tune on a few labelled examples that resemble the test split (`task.start`), or augment the training "
+        "pictures to resemble it",
     ),
     "not diagnosed": (),
 }
@@ -62,94 +70,114 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """Losses in the same unit, in evaluation mode where the training went through dropout and augmentation."""
+    """Losses of a run, all in the same unit and all in evaluation mode: without dropout and augmentation."""
 
     train: float
-    validation: float | None = None  # on examples held out, of the same kind
-    test: float | None = None  # on the split kept for the end; alone, it stands for validation
-    trivial: float = 1.0  # of the best constant answer, e.g. the entropy of the labels
-    training_curve: Sequence[float] = ()  # by epoch
+    # On held-out examples from the training distribution.
+    validation: float | None = None
+    # On the test split; without a validation loss it takes that loss's place.
+    test: float | None = None
+    # Loss of the best constant prediction, for example the entropy of the labels.
+    trivial: float = 1.0
+    # One value per epoch.
+    training_curve: Sequence[float] = ()
+    # One value per evaluation.
     validation_curve: Sequence[float] = ()
     gradient_norms: Sequence[float] = ()
-    smaller: Mapping[str, float] = field(default_factory=dict)  # name of a run of no larger a model -> its `train`
+    # Training loss of each run, by name, whose model has at most as many parameters.
+    smaller: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    verdict: str  # a key of REMEDIES
+    """A verdict with its reasons."""
+
+    # A key of REMEDIES.
+    verdict: str
     reasons: tuple[str, ...]
-    parts: dict[str, float] = field(default_factory=dict)  # share of the constant answer's loss
+    # Part of the loss -> fraction of the constant prediction's loss.
+    parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def remedies(self) -> tuple[str, ...]:
+        """Return what to try next."""
         return REMEDIES[self.verdict]
 
     def __str__(self) -> str:
-        """Markdown, for a run's page."""
+        """Return the verdict, its reasons and its remedies as Markdown for a run's page."""
         lines = [f"**{self.verdict}**: {'; '.join(self.reasons)}", *(f"- {remedy}" for remedy in self.remedies)]
         return "\n".join(lines)
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
-    given = [v for v in (evidence.train, evidence.validation, evidence.test) if v is not None]
-    if not all(map(math.isfinite, given)) or not evidence.trivial > 0:
-        return Diagnosis("not diagnosed", ("its losses are no numbers to compare",))
-    held_out = evidence.test if evidence.validation is None else evidence.validation
-    parts = dict.fromkeys(("model bias", "optimisation", "over-fitting", "mismatch"), 0.0)
-    signs = _signs(evidence)
+    """Return the verdict that the evidence supports; "not diagnosed" where a loss is not finite."""
+    losses = [loss for loss in (evidence.train, evidence.validation, evidence.test) if loss is not None]
+    if not all(map(math.isfinite, losses)) or not evidence.trivial > 0:
+        return Diagnosis("not diagnosed", ("its losses are not finite numbers that could be compared",))
+    signs = _optimisation_signs(evidence)
     best = min(evidence.smaller, key=lambda name: evidence.smaller[name], default=None)
-    lower = max(0.0, evidence.train - evidence.smaller[best]) if best is not None else 0.0
-    parts["optimisation"] = evidence.train if signs else lower
-    parts["model bias"] = evidence.train - parts["optimisation"]
+    avoidable = 0.0 if best is None else max(0.0, evidence.train - evidence.smaller[best])
+    parts = _split_loss(evidence, optimisation=evidence.train if signs else avoidable)
+    verdict = max(parts, key=lambda name: parts[name])
+    if parts[verdict] <= TOLERANCE:
+        verdict = "fine"
+    reasons = [_describe_losses(evidence)]
+    if verdict == "optimisation":
+        reasons += signs
+        if best is not None and avoidable / evidence.trivial > TOLERANCE:
+            reasons.append(
+                f"{best}, a model of at most this size, reaches {evidence.smaller[best]:.3g} on the same training data"
+            )
+    if verdict == "model bias" and not evidence.smaller:
+        reasons.append("no smaller model was trained on the same data for comparison")
+    if verdict == "over-fitting":
+        reasons += _best_epoch(evidence)
+        if evidence.validation is None:
+            reasons.append("without a validation split, a mismatch of the test split would look the same")
+    return Diagnosis(verdict, tuple(reasons), parts)
+
+
+def _split_loss(evidence: Evidence, optimisation: float) -> dict[str, float]:
+    """Return each part of the final loss as a fraction of the constant prediction's loss."""
+    parts = {"model bias": evidence.train - optimisation, "optimisation": optimisation}
+    parts |= {"over-fitting": 0.0, "mismatch": 0.0}
+    held_out = evidence.test if evidence.validation is None else evidence.validation
     if held_out is not None:
         parts["over-fitting"] = held_out - evidence.train
     if evidence.test is not None and evidence.validation is not None:
         parts["mismatch"] = evidence.test - evidence.validation
-    parts = {name: value / evidence.trivial for name, value in parts.items()}
-    verdict = max(parts, key=lambda name: parts[name])
-    if parts[verdict] <= TOLERANCE:
-        verdict = "fine"
-    reasons = [_losses(evidence)]
-    if verdict == "optimisation":
-        smaller = (
-            f"{best}, no larger a model, gets {evidence.smaller[best]:.3g} on the same training data" if best else ""
-        )
-        reasons += [*signs, *([smaller] if smaller and lower / evidence.trivial > TOLERANCE else [])]
-    if verdict == "model bias" and not evidence.smaller:
-        reasons.append("no smaller model was trained on these data to compare with")
-    if verdict == "over-fitting":
-        reasons += _upturn(evidence)
-        if evidence.validation is None:
-            reasons.append("without a validation split a test of another kind would look the same")
-    return Diagnosis(verdict, tuple(reasons), parts)
+    return {name: value / evidence.trivial for name, value in parts.items()}
 
 
-def _losses(evidence: Evidence) -> str:
-    told = {"training": evidence.train, "validation": evidence.validation, "test": evidence.test}
-    losses = ", ".join(f"{name} {value:.3g}" for name, value in told.items() if value is not None)
-    return f"loss {losses}; a constant answer {evidence.trivial:.3g}"
+def _describe_losses(evidence: Evidence) -> str:
+    losses = {"training": evidence.train, "validation": evidence.validation, "test": evidence.test}
+    measured = ", ".join(f"{name} {value:.3g}" for name, value in losses.items() if value is not None)
+    return f"loss {measured}; best constant prediction {evidence.trivial:.3g}"
 
 
-def _signs(evidence: Evidence) -> list[str]:
-    """Why a large training loss may be no matter of what the model can express."""
-    curve, trivial, signs = evidence.training_curve, evidence.trivial, []
-    if evidence.train >= STUCK * trivial:
-        signs.append("it answers no better than a constant: it has not begun to learn")
+def _optimisation_signs(evidence: Evidence) -> list[str]:
+    """Return the signs that a large training loss is due to the optimisation, not to the model's capacity."""
+    curve = evidence.training_curve
+    signs = []
+    if evidence.train >= STUCK * evidence.trivial:
+        signs.append("it predicts no better than a constant: it has not started to learn")
     if len(curve) >= 1 / LAST:
         earlier = curve[-1 - max(1, round(LAST * len(curve)))]
-        if earlier - curve[-1] > FALLING * trivial:
+        if earlier - curve[-1] > FALLING * evidence.trivial:
             signs.append(f"the training loss was still falling: {earlier:.3g} to {curve[-1]:.3g} in the last fifth")
-    if curve and curve[-1] > min(curve) + RISE * trivial:
+    if curve and curve[-1] > min(curve) + RISE * evidence.trivial:
         signs.append(
-            f"the training loss was {min(curve):.3g} before it rose to {curve[-1]:.3g}: the steps are too large"
+            f"the training loss reached {min(curve):.3g} before it rose to {curve[-1]:.3g}: the steps are too large"
         )
     norms = evidence.gradient_norms
     if norms and norms[-1] > EXPLODED * median(norms):
-        signs.append(f"the gradient's norm ended at {norms[-1]:.3g}, {norms[-1] / median(norms):.0f} times its median")
+        ratio = norms[-1] / median(norms)
+        signs.append(f"the gradient norm ended at {norms[-1]:.3g}, {ratio:.0f} times its median")
     return signs
 
 
-def _upturn(evidence: Evidence) -> list[str]:
+def _best_epoch(evidence: Evidence) -> list[str]:
+    """Return the reason that says where to stop, if the validation loss rose after its minimum."""
     curve = evidence.validation_curve
     if not curve or curve[-1] <= min(curve) + RISE * min(curve):
         return []
@@ -158,15 +186,17 @@ def _upturn(evidence: Evidence) -> list[str]:
 
 
 def comparable_loss(scores: Mapping[str, float], monitor: tuple[str, str]) -> float | None:
-    """What of a run's scores can be split so: its loss, or how far a share (accuracy, mAP) is from 1; else None."""
+    """Return the loss, or 1 - score for a score from 0 to 1 such as accuracy or mAP; None if there is neither."""
     if "loss" in scores:
         return scores["loss"]
     score = scores.get(monitor[0], math.nan)
-    return 1 - score if monitor[1] == "max" and 0 <= score <= 1 else None
+    if monitor[1] == "max" and 0 <= score <= 1:
+        return 1 - score
+    return None
 
 
 def trivial_loss(split: Split) -> float | None:
-    """Loss of the best constant answer to the split's labels; None where an example has no one label."""
+    """Return the loss of the best constant prediction for a split, or None unless examples have a single label."""
     column = split.columns.get("label")
     if column is None or column.shape:
         return None
@@ -174,6 +204,6 @@ def trivial_loss(split: Split) -> float | None:
 
 
 def entropy(counts: Sequence[int]) -> float:
-    """Nats: the cross-entropy of the best constant answer to labels that occur so often."""
+    """Return the entropy in nats of labels with these counts: the cross-entropy of the best constant prediction."""
     total = sum(counts)
     return -sum(count / total * math.log(count / total) for count in counts if count)

@@ -1,15 +1,15 @@
-"""Challenger against champion on the same held-out examples: does the served model change hands?
+"""Promotion gate: compare a challenger with the champion on the same held-out examples and decide which is served.
 
-rule "better" (the default): the challenger wins where chance explains its lead badly (p <= 1 - `level`, one-sided)
-    and the interval of its lead lies above -`margin`. Of challengers no better than the champion at most 1 - `level`
-    take over; their lead on these examples is above zero whenever they do.
-rule "not_worse": it wins where its lead is not negative and the interval lies above -`margin`: newer data take over
-    at equal quality. Of challengers worse by `margin` or more at most (1 - `level`) / 2 take over; of equal ones up
-    to half.
+rule "better" (the default): promote if chance is an unlikely explanation of the challenger's lead (one-sided
+    p <= 1 - `level`) and the interval of the lead lies above -`margin`. At most 1 - `level` of challengers that are no
+    better than the champion are promoted, and those only with a positive lead on these examples.
+rule "not_worse": promote if the lead is not negative and its interval lies above -`margin`, so that a model trained on
+    newer data replaces one of equal quality. At most (1 - `level`) / 2 of challengers that are worse by `margin` or
+    more are promoted, and up to half of those that are equally good.
 
-p is of McNemar's test in its exact form (Psychometrika 1947): of the examples that only one model gets right, the
-challenger's share is as likely as a coin's. Outcomes that are not all 0 or 1 get the paired permutation test. The
-interval is the paired bootstrap's. Both hold for one look at the examples (docs/decisions.md: many nights, same ones).
+p comes from the exact form of McNemar's test (Psychometrika 1947): among the examples that only one model gets right,
+each model is equally likely to be that one. Outcomes other than 0 and 1 use the paired permutation test. The interval
+is a paired bootstrap. Both are valid for a single look at the examples (docs/decisions.md covers repeated ones).
 """
 
 from __future__ import annotations
@@ -27,41 +27,60 @@ from ..recipes.ranges import Count, Fraction, Open, Positive
 
 @dataclass(frozen=True)
 class Gate:
-    """What is asked of a challenger. Guards (None: not asked) hold for the first model, too, which has no champion."""
+    """Requirements on a challenger.
+
+    The guards `least`, `class_floor`, `latency_ms` and `megabytes` are skipped if None. They also apply to the first
+    model, which has no champion to beat.
+
+    margin: tolerated difference in units of the monitored score. draws: bootstrap samples. least: lower limit of the
+    monitored score. class_floor: lower limit of the worst class's accuracy. latency_ms: upper limit of the median
+    milliseconds per example on the machine that compares. megabytes: upper limit of the weights' size.
+    """
 
     rule: Literal["better", "not_worse"] = "better"
     level: Open = 0.95
-    margin: Fraction = 0.01  # in units of the monitored score
-    draws: Count = 2000  # of the bootstrap
-    least: Fraction | None = None  # the monitored score, at least
-    class_floor: Fraction | None = None  # accuracy of the worst class, at least
-    latency_ms: Positive | None = None  # of one example, median, on the machine that compares
-    megabytes: Positive | None = None  # of the weights
+    margin: Fraction = 0.01
+    draws: Count = 2000
+    least: Fraction | None = None
+    class_floor: Fraction | None = None
+    latency_ms: Positive | None = None
+    megabytes: Positive | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model on the held-out examples."""
+    """One model's results on the held-out examples.
 
-    outcomes: np.ndarray  # [N], what the monitored score is the mean of; greater is better
-    predicted: np.ndarray | None = None  # [N] labels
+    outcomes: per-example values [N] whose mean is the monitored score; greater is better. predicted: labels [N].
+    latency_ms: median milliseconds per example. megabytes: size of the weights.
+    """
+
+    outcomes: np.ndarray
+    predicted: np.ndarray | None = None
     latency_ms: float = 0.0
     megabytes: float = 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """The gate's decision with its evidence.
+
+    score: the challenger's. gain, low, high: the challenger's lead and its interval. won, lost: rows on which only the
+    challenger, or only the champion, has the greater outcome. classes: {class, examples, challenger, champion, won,
+    lost} per class. Without a champion, only `score` and the challenger's part of `classes` are set.
+    """
+
     promote: bool
     reasons: tuple[str, ...]
-    score: float  # the challenger's
+    score: float
     champion_score: float | None = None
     gain: float | None = None
     low: float | None = None
     high: float | None = None
     p_value: float | None = None
-    won: tuple[int, ...] = ()  # rows that the challenger alone gets right (where outcomes are 0 and 1)
-    lost: tuple[int, ...] = ()  # rows that the champion alone gets right
-    classes: tuple[dict[str, Any], ...] = field(default=())  # {class, examples, challenger, champion, won, lost}
+    won: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+    classes: tuple[dict[str, Any], ...] = field(default=())
 
 
 def judge_challenger(
@@ -72,46 +91,64 @@ def judge_challenger(
     classes: Sequence[str] = (),
     score: str = "accuracy",
 ) -> Verdict:
-    """truth: labels [N] of the same examples, for what is said by class; score: the monitored one's name."""
-    ours = np.asarray(challenger.outcomes, dtype=np.float64)
-    if len(ours) == 0:
+    """Return whether the challenger replaces the champion, and why.
+
+    truth: labels [N] of the same examples, for the figures per class. classes: names of the labels. score: name of the
+    monitored score, for the reasons. Raises Refusal if there are no examples, if the two models have different numbers
+    of them, or if `class_floor` is set and there are no labels.
+    """
+    challenger_outcomes = np.asarray(challenger.outcomes, dtype=np.float64)
+    if len(challenger_outcomes) == 0:
         raise Refusal("promotion: no held-out example to compare on; prepare a test split")
-    if champion is not None and len(champion.outcomes) != len(ours):
-        raise Refusal(f"promotion: {len(ours)} outcomes against {len(champion.outcomes)}; use the same examples")
-    table = tuple(_by_class(challenger, champion, truth, classes)) if truth is not None else ()
+    if champion is not None and len(champion.outcomes) != len(challenger_outcomes):
+        raise Refusal(
+            f"promotion: {len(challenger_outcomes)} outcomes against {len(champion.outcomes)}; use the same examples"
+        )
+    table = () if truth is None else tuple(_class_rows(challenger, champion, truth, classes))
     if gate.class_floor is not None and not table:
-        raise Refusal("retrain.gate.class_floor: no label is predicted, so that no class has an accuracy; leave it out")
-    guards = list(_guards(gate, challenger, float(ours.mean()), table, score))
-    failed = tuple(text for fine, text in guards if not fine)
-    passed = tuple(text for fine, text in guards if fine)
+        raise Refusal(
+            "retrain.gate.class_floor: there are no labels to measure accuracy per class; leave it out"
+        )
+    mean = float(challenger_outcomes.mean())
+    guards = list(_check_guards(gate, challenger, mean, table, score))
+    failed = tuple(text for holds, text in guards if not holds)
+    passed = tuple(text for holds, text in guards if holds)
     if champion is None:
-        first = "there is no champion yet: the first model takes its place" + (" if its guards hold" if guards else "")
-        return Verdict(not failed, (first, *failed, *passed), float(ours.mean()), classes=table)
-    theirs = np.asarray(champion.outcomes, dtype=np.float64)
-    found = gain(ours[None], theirs[None], gate.level, gate.draws)
-    lead, low, high = found["gain"], found["gain_low"], found["gain_high"]
-    p = p_value(ours - theirs)
-    won, lost = (tuple(np.flatnonzero(d > 0).tolist()) for d in (ours - theirs, theirs - ours))
-    better, why = _rule(gate, lead, low, p)
-    head = (
-        f"{score} {ours.mean():.4f} against the champion's {theirs.mean():.4f}: {lead:+.4f} "
+        first = "there is no champion yet: the first model becomes the champion"
+        if guards:
+            first += " if its guards hold"
+        return Verdict(not failed, (first, *failed, *passed), mean, classes=table)
+
+    champion_outcomes = np.asarray(champion.outcomes, dtype=np.float64)
+    champion_mean = float(champion_outcomes.mean())
+    interval = gain(challenger_outcomes[None], champion_outcomes[None], gate.level, gate.draws)
+    lead, low, high = interval["gain"], interval["gain_low"], interval["gain_high"]
+    difference = challenger_outcomes - champion_outcomes
+    p = p_value(difference)
+    won = tuple(np.flatnonzero(difference > 0).tolist())
+    lost = tuple(np.flatnonzero(difference < 0).tolist())
+    passes, explanation = _apply_rule(gate, lead, low, p)
+    summary = (
+        f"{score} {mean:.4f} against the champion's {champion_mean:.4f}: {lead:+.4f} "
         f"[{low:+.4f}, {high:+.4f}] at {gate.level:.0%}; {len(won)} examples won, {len(lost)} lost, p {p:.3g}"
     )
-    reasons = (head, *why, *failed, *passed)
-    means = float(ours.mean()), float(theirs.mean())
-    return Verdict(better and not failed, reasons, *means, lead, low, high, p, won, lost, table)
+    reasons = (summary, *explanation, *failed, *passed)
+    return Verdict(passes and not failed, reasons, mean, champion_mean, lead, low, high, p, won, lost, table)
 
 
 def p_value(difference: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
-    """How often a challenger that is no better leads by as much: difference [N] of paired outcomes, one-sided."""
+    """Return the one-sided probability of a lead at least this large if the challenger is no better.
+
+    difference: challenger's outcome - champion's outcome per example [N]. draws, seed: of the permutation test.
+    """
     from scipy.stats import binomtest, permutation_test
 
-    moved = difference[difference != 0]
-    if len(moved) == 0:
+    unequal = difference[difference != 0]
+    if len(unequal) == 0:
         return 1.0
-    if np.all(np.abs(moved) == 1):
-        return float(binomtest(int((moved > 0).sum()), len(moved), 0.5, alternative="greater").pvalue)
-    found = permutation_test(
+    if np.all(np.abs(unequal) == 1):
+        return float(binomtest(int((unequal > 0).sum()), len(unequal), 0.5, alternative="greater").pvalue)
+    result = permutation_test(
         (difference, np.zeros_like(difference)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples",
@@ -121,55 +158,62 @@ def p_value(difference: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
         alternative="greater",
         rng=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
-def _rule(gate: Gate, lead: float, low: float, p: float) -> tuple[bool, tuple[str, ...]]:
-    near = low > -gate.margin
-    text = f"the lead's lower end {low:+.4f} is {'above' if near else 'not above'} the margin {-gate.margin:+g}"
+def _apply_rule(gate: Gate, lead: float, low: float, p: float) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the gate's rule is met, and an explanation in words."""
+    within_margin = low > -gate.margin
+    above = "above" if within_margin else "not above"
+    margin = f"the lower end of the lead's interval, {low:+.4f}, is {above} the margin {-gate.margin:+g}"
     if gate.rule == "not_worse":
-        ahead = f"the lead {lead:+.4f} is {'not negative' if lead >= 0 else 'negative'}"
-        return near and lead >= 0, (text, ahead)
-    sure = p <= 1 - gate.level and lead > 0
-    chance = f"the one-sided p {p:.3g} is {'within' if p <= 1 - gate.level else 'above'} {1 - gate.level:.3g}"
-    return near and sure, (text, f"{chance}: a better model" if sure else f"{chance}: chance may explain the lead")
+        sign = "not negative" if lead >= 0 else "negative"
+        return within_margin and lead >= 0, (margin, f"the lead {lead:+.4f} is {sign}")
+    significant = p <= 1 - gate.level
+    better = significant and lead > 0
+    chance = f"the one-sided p {p:.3g} is {'within' if significant else 'above'} {1 - gate.level:.3g}"
+    conclusion = "the challenger is better" if better else "chance may explain the lead"
+    return within_margin and better, (margin, f"{chance}: {conclusion}")
 
 
-def _guards(
+def _check_guards(
     gate: Gate, challenger: Candidate, mean: float, table: Sequence[dict[str, Any]], score: str
 ) -> Iterator[tuple[bool, str]]:
-    """(whether it holds, in words) for each guard that is asked."""
-    measured: list[tuple[str, float, float | None, bool]] = [
-        (score, mean, gate.least, True),
-        ("latency (ms)", challenger.latency_ms, gate.latency_ms, False),
-        ("size (MB)", challenger.megabytes, gate.megabytes, False),
+    """Yield (whether it holds, description) per guard that is set."""
+    guards: list[tuple[str, float, float | None, Literal["least", "most"]]] = [
+        (score, mean, gate.least, "least"),
+        ("latency (ms)", challenger.latency_ms, gate.latency_ms, "most"),
+        ("size (MB)", challenger.megabytes, gate.megabytes, "most"),
     ]
     if table:
         worst = min(table, key=lambda row: row["challenger"])
-        measured.append((f"accuracy of class '{worst['class']}'", worst["challenger"], gate.class_floor, True))
-    for name, value, limit, least in measured:
+        guards.append((f"accuracy of class '{worst['class']}'", worst["challenger"], gate.class_floor, "least"))
+    for name, value, limit, bound in guards:
         if limit is not None:
-            fine = value >= limit if least else value <= limit
-            state, end = "holds" if fine else "fails", "least" if least else "most"
-            yield fine, f"guard {state}: {name} {value:.4g}, at {end} {limit:g}"
+            holds = value >= limit if bound == "least" else value <= limit
+            state = "holds" if holds else "fails"
+            yield holds, f"guard {state}: {name} {value:.4g}, at {bound} {limit:g}"
 
 
-def _by_class(
+def _class_rows(
     challenger: Candidate, champion: Candidate | None, truth: np.ndarray, classes: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Of each class with examples: accuracies, and examples won and lost."""
+    """Yield accuracies and the numbers of examples won and lost per class that has examples."""
     if challenger.predicted is None:
         return
-    ours = challenger.predicted == truth
-    theirs = champion.predicted == truth if champion is not None and champion.predicted is not None else None
+    challenger_right = challenger.predicted == truth
+    champion_right = None
+    if champion is not None and champion.predicted is not None:
+        champion_right = champion.predicted == truth
     for label, name in enumerate(classes):
         rows = truth == label
-        if rows.any():
-            row = {"class": name, "examples": int(rows.sum()), "challenger": float(ours[rows].mean())}
-            if theirs is not None:
-                row |= {
-                    "champion": float(theirs[rows].mean()),
-                    "won": int((ours & ~theirs)[rows].sum()),
-                    "lost": int((theirs & ~ours)[rows].sum()),
-                }
-            yield row
+        if not rows.any():
+            continue
+        row = {"class": name, "examples": int(rows.sum()), "challenger": float(challenger_right[rows].mean())}
+        if champion_right is not None:
+            row |= {
+                "champion": float(champion_right[rows].mean()),
+                "won": int((challenger_right & ~champion_right)[rows].sum()),
+                "lost": int((champion_right & ~challenger_right)[rows].sum()),
+            }
+        yield row
