@@ -106,9 +106,7 @@ def judge_challenger(
         )
     table = () if truth is None else tuple(_class_rows(challenger, champion, truth, classes))
     if gate.class_floor is not None and not table:
-        raise Refusal(
-            "retrain.gate.class_floor: there are no labels to measure accuracy per class; leave it out"
-        )
+        raise Refusal("retrain.gate.class_floor: there are no labels to measure accuracy per class; leave it out")
     mean = float(challenger_outcomes.mean())
     guards = list(_check_guards(gate, challenger, mean, table, score))
     failed = tuple(text for holds, text in guards if not holds)

@@ -34,7 +34,7 @@ def silent(*given: object) -> None:
 
 
 def test_an_error_without_a_word_hurts_neither_alert_nor_report(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Alerts, "_call", silent)
+    monkeypatch.setattr(Alerts, "_run_command", silent)
     assert Alerts(command=["x"]).send("failed", {}) == [
         "alert by command failed: ConnectionResetError: ConnectionResetError"
     ]

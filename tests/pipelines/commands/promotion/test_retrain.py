@@ -418,7 +418,7 @@ def test_a_command_and_a_web_address_are_told(yard: Yard, ear, monkeypatch) -> N
         ({"url": "$EAR/slow"}, "timed out"),
         ({"url": "$EAR/broken"}, "500"),
         ({"url": "http://127.0.0.1:9/"}, "URLError"),
-        ({"url": "$NOT_SET"}, "no http(s) address"),
+        ({"url": "$NOT_SET"}, "not an http(s) address"),
         ({"command": ["sh", "-c", "sleep 60 & sleep 60"]}, "TimeoutExpired"),
         ({"command": ["sh", "-c", "exit 3"]}, "exit code 3"),
         ({"command": ["/no/such/thing"]}, "FileNotFoundError"),
