@@ -31,7 +31,7 @@ def main(params: dict[str, Any]) -> None:
         for role, rows in run.spread(
             write_augmented, PREPARED, AUGMENTED, params["augment"], transforms, params["seed"]
         ).items():
-            run.tell(f"{role}: statistics of {rows['examples']:,} training examples, {rows['derived']:,} derived")
+            run.log_text(f"{role}: statistics of {rows['examples']:,} training examples, {rows['derived']:,} derived")
             run.log_artifact(f"{AUGMENTED}/{role}/preview.png")
 
 

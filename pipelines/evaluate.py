@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from components.drawings import figures
-from components.files import write_json
+from components.files import path_digest, write_json
 from components.metrics import comparison
 from components.storage.store import Split, Store
 from pipelines.finetune import ARMS, TARGET_PREPARED
 from pipelines.reports import report
 from pipelines.stage import diagnoses
-from pipelines.stage.context import path_digest, stage, write_table
+from pipelines.stage.context import stage
+from pipelines.stage.outputs import write_table
 
 MISTAKES = "plots/mistakes.svg"
 
@@ -41,7 +42,7 @@ def main(params: dict[str, Any]) -> None:
         pairs = zip(*columns.values(), strict=True)
         write_table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in pairs])
         draw_mistakes(split, chosen, truth, classes, settings["mistakes"])
-        run.tell(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
+        run.log_text(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
         verdicts = {}
         for arm, found in arms.items():
             for folder, (_, _, seen) in zip(folders[arm], found, strict=True):
@@ -51,7 +52,7 @@ def main(params: dict[str, Any]) -> None:
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
         inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}
-        run.model(run.params["name"], folders["finetuned"][0], inputs, chosen)
+        run.log_model(run.params["name"], folders["finetuned"][0], inputs, chosen)
         for path in [*report.write_report(), Path(MISTAKES)]:
             run.log_artifact(path)
 

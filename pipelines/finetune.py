@@ -7,8 +7,8 @@ from typing import Any
 
 from components.recipes import recipe
 from pipelines import pretrain
-from pipelines.stage.context import stage, write_history
-from pipelines.stage.outputs import BEST_FILE, read_json
+from pipelines.stage.context import stage
+from pipelines.stage.outputs import BEST_FILE, read_json, write_history
 
 TARGET_PREPARED, TARGET_AUGMENTED = "data/prepared/target", "data/augmented/target"
 ARMS = ("finetuned", "scratch")
@@ -35,7 +35,7 @@ def main(params: dict[str, Any]) -> None:
             parts=max(len(fits), shards),
         )
         for fit in fits:
-            run.close(Path(fit["run"]), model=fit["out"])
+            run.end_child(Path(fit["run"]), model=fit["out"])
         write_history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from components.cluster import spread
 from components.drawings import figures
 from components.errors import Refusal
-from components.files import write_json
+from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
 from components.search import ray_tune
@@ -32,7 +32,9 @@ from components.storage.dataset import list_own_files
 from components.workspace import work_folder
 from pipelines.stage import diagnoses
 from pipelines.stage.check import check_recipe
-from pipelines.stage.context import Stage, bytes_digest, code_digest, stage, write_history, write_table
+from pipelines.stage.context import Stage, stage
+from pipelines.stage.outputs import write_history, write_table
+from pipelines.stage.provenance import code_digest
 
 RESULTS = Path("results")
 RUNGS = {kind: f"pipelines.workers.rungs.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
@@ -70,12 +72,12 @@ def main(path: str) -> None:
         for file in [*draw_curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
             run.log_artifact(file, "pictures")
         if found["example"]:
-            run.model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
+            run.log_model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
         diagnoses.diagnose_fit(run, system, found, f"{family}/{system}")
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        run.tell(f"{found['split']} {told}")
+        run.log_text(f"{found['split']} {told}")
         for name, value in found["tags"].items():
-            run.tell(f"{name}: {value}")
+            run.log_text(f"{name}: {value}")
 
 
 def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
@@ -114,7 +116,7 @@ def search_values(
         monitor=monitor,
         cumulative=by == "epochs",
         gpu=spread.plan_workers().gpu,
-        on_trial=lambda trial, at: run.trial(f"trial {trial.number:02d}", at, trial.values, out.name, trial.rungs),
+        on_trial=lambda trial, at: run.add_trial(f"trial {trial.number:02d}", at, trial.values, out.name, trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]
     verdicts = diagnoses.diagnose_trials(trials, monitor, ready["trivial"])
@@ -124,7 +126,7 @@ def search_values(
     picture = figures.save_figure(draw_trials(trials, monitor[0], by), out / "pictures" / "search.png")
     run.log_artifact(picture, "pictures")
     winner = best_trial(trials, monitor)
-    run.tell(f"best of {len(trials)} trials: {describe_trial(winner, rungs=by)}")
+    run.log_text(f"best of {len(trials)} trials: {describe_trial(winner, rungs=by)}")
     return winner.values
 
 

@@ -20,7 +20,7 @@ def main(params: dict[str, Any]) -> None:
     sections = {f"{PREPARED}/{role}": params["data"][role] for role in ("source", "target")}
     with stage("prepare", params, {"data": params["data"]}, inputs=[]) as run:
         for folder, rows in run.spread(write_data_sets, sections, parts=SIDE_BY_SIDE).items():
-            run.tell(f"{folder}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} examples")
+            run.log_text(f"{folder}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} examples")
 
 
 def write_data_sets(peers: Peers, sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:

@@ -7,7 +7,8 @@ from typing import Any
 from components.files import write_json
 from components.recipes import recipe
 from pipelines.stage import diagnoses
-from pipelines.stage.context import stage, write_history
+from pipelines.stage.context import stage
+from pipelines.stage.outputs import write_history
 
 SOURCE_PREPARED, SOURCE_AUGMENTED = "data/prepared/source", "data/augmented/source"
 PRETRAINED = "models/pretrain"
@@ -26,7 +27,7 @@ def main(params: dict[str, Any]) -> None:
         scores = found["scores"]
         write_json("metrics/pretrain.json", scores)
         write_history("plots/pretrain.csv", {"pretrain": run.folder})
-        run.tell("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        run.log_text("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         diagnoses.diagnose_fit(run, "pretrain", found)
 
 

@@ -14,7 +14,8 @@ from components.verdicts import diagnosis
 from pipelines import finetune, pretrain
 from pipelines.finetune import ARMS, TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage import diagnoses
-from pipelines.stage.context import stage, write_table
+from pipelines.stage.context import stage
+from pipelines.stage.outputs import write_table
 
 MONITOR = ("accuracy", "max")
 
@@ -28,8 +29,8 @@ def main(params: dict[str, Any]) -> None:
 
         def ended(trial: Trial, folder: Path) -> None:
             name = f"{trial.arm} trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
-            run.trial(name, folder, trial.values, trial.arm, trial.rungs)
-            run.tell(f"{trial.arm} trial {trial.number}: {describe_trial(trial)}")
+            run.add_trial(name, folder, trial.values, trial.arm, trial.rungs)
+            run.log_text(f"{trial.arm} trial {trial.number}: {describe_trial(trial)}")
 
         found = ray_tune.search(
             "pipelines.workers.rungs.fold",
@@ -47,7 +48,7 @@ def main(params: dict[str, Any]) -> None:
         for trials in found.values():
             diagnoses.label_trials(run.folder, trials, diagnoses.diagnose_trials(trials, MONITOR, trivial))
         for arm, winner in winners.items():
-            run.tell(f"{arm}: best {describe_trial(winner)}")
+            run.log_text(f"{arm}: best {describe_trial(winner)}")
         chosen = {
             arm: {"values": winner.values, "scores": winner.scores, "trials": len(found[arm])}
             for arm, winner in winners.items()

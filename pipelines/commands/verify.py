@@ -21,11 +21,11 @@ from typing import Any
 import yaml
 
 from components.errors import Refusal
+from components.files import path_digest
 from components.recipes import recipe
 from components.tracking.registry import Registry, model_name
 from components.workspace import RAW, link_missing_files, repository_root
 from pipelines.commands.chaos import GENERATED
-from pipelines.stage.context import path_digest
 from pipelines.stage.provenance import LOCKS, PACKAGES, provenance
 
 PARAMS = "params.yaml"

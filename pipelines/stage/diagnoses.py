@@ -33,9 +33,9 @@ def diagnose_fit(run: Stage, system: str, found: dict[str, Any], shown: str = ""
     """
     verdict = write_verdict(run.folder, system, found, shown)
     label_run(run.journal, verdict)
-    run.tell(f"diagnosis: {verdict.verdict}: {'; '.join(verdict.reasons)}")
+    run.log_text(f"diagnosis: {verdict.verdict}: {'; '.join(verdict.reasons)}")
     for remedy in verdict.remedies:
-        run.tell(f"remedy: {remedy}")
+        run.log_text(f"remedy: {remedy}")
     return verdict
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import Refusal
+from components.runs import journal
 from components.workspace import work_folder
 
 ARM_NAMES = {"finetuned": "fine-tuned", "scratch": "from scratch"}
@@ -84,3 +85,27 @@ def _read(path: str, parse: Callable[[str], Any], remedy: str = RUN_AGAIN) -> An
         return parse(file.read_text(encoding="utf-8"))
     except (ValueError, csv.Error) as error:
         raise Refusal(f"{path}: can't be read ({error}); {remedy}") from None
+
+
+def write_history(path: str | Path, folders: dict[str, Path]) -> None:
+    """Write the metrics of the runs {name: folder} as one CSV table: run, step, epoch, metrics (for `dvc plots`)."""
+    rows: list[dict[str, Any]] = []
+    for name, folder in folders.items():
+        by_step: dict[int, dict[str, Any]] = {}
+        for record in journal.read_records(folder / journal.LOG):
+            if record.kind == "metric":
+                row = by_step.setdefault(record.payload["step"], {"run": name, "step": record.payload["step"]})
+                row |= {"epoch": round(record.payload["epoch"], 4), **record.payload["values"]}
+        rows += by_step.values()
+    write_table(path, rows)
+
+
+def write_table(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV; a column that a row lacks is empty."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

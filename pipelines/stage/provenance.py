@@ -1,4 +1,4 @@
-"""Where a run comes from: git state, its dvc.lock, versions. Tags of every run in MLflow."""
+"""Describe where a run comes from: git state, DVC's lock, versions, and the digest of the code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,31 @@ import platform
 import subprocess
 from pathlib import Path
 
+from components.files import files_digest
+
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna", "numpy")
 LOCKS = ("dvc.lock", "requirements.lock")
-CODE = ("components", "pipelines")  # where a file that git does not know can change a result; DVC's locks can't
-LONGEST = 5000  # letters of a tag
+WATCHED_FOLDERS = ("components", "pipelines")  # an untracked file in one of these can change a result
+MAX_TAG_LENGTH = 5000  # characters
+CODE_FOLDERS = (
+    *("recipes", "training", "storage", "originals", "data", "augment"),
+    *("models", "layers", "losses", "metrics", "decoding", "tasks"),
+)
+CODE_PATTERNS = (  # sources that can change a result, not those that only run, track or show it
+    *("components/optimizers.py", "components/schedules.py"),
+    *(f"components/{folder}/**/*.py" for folder in CODE_FOLDERS),
+    *("pipelines/workers/*.py", "pipelines/prepare.py", "pipelines/augment.py"),
+)
+
+
+def code_digest() -> str:
+    """Return the SHA-256 over the sources that a result depends on."""
+    root = Path(__file__).parents[2]
+    return files_digest(root, [file for pattern in CODE_PATTERNS for file in root.glob(pattern)])
 
 
 def provenance(lock: str | Path = "dvc.lock") -> dict[str, str]:
+    """Return the MLflow tags of a run: versions, SHA-256 of the lock files, git commit and uncommitted changes."""
     tags = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
     tags |= {"version.python": platform.python_version(), "platform": platform.platform()}
     for name, file in zip(LOCKS, (Path(lock), Path("requirements.lock")), strict=True):
@@ -23,14 +41,21 @@ def provenance(lock: str | Path = "dvc.lock") -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "mlflow.source.git.branch": _git("branch", "--show-current")}
-        new = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE, ":(exclude)*dvc.lock").splitlines()
-        lines = [_git("status", "--porcelain", "--untracked-files=no"), *(line for line in new if line[:2] == "??")]
-        tags["git.changed"] = "\n".join(filter(None, lines))[:LONGEST] or "nothing"
+        tags["git.changed"] = _uncommitted_changes()[:MAX_TAG_LENGTH] or "nothing"
     return tags | {"mlflow.source.type": "PROJECT"}
 
 
+def _uncommitted_changes() -> str:
+    """Return git's status lines of changed files, and of untracked files where they can change a result."""
+    # DVC's own locks are changed by every stage
+    arguments = ("--untracked-files=all", "--", *WATCHED_FOLDERS, ":(exclude)*dvc.lock")
+    below_watched = _git("status", "--porcelain", *arguments).splitlines()
+    untracked = [line for line in below_watched if line[:2] == "??"]
+    return "\n".join(filter(None, [_git("status", "--porcelain", "--untracked-files=no"), *untracked]))
+
+
 def _git(*arguments: str) -> str:
-    """The command's output, or nothing outside a repository or without git."""
+    """Return the command's output, empty outside a repository or without git."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from components.drawings import figures
 from components.files import write_json
-from pipelines.stage.context import write_table
+from pipelines.stage.outputs import write_table
 
 ROOT = Path(__file__).parent.parent.parent
 TRIALS = [  # arm, learning rate, batch, accuracy, folds seen

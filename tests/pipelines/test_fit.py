@@ -23,7 +23,7 @@ from components.runs.journal import Journal
 from components.tracking import server
 from pipelines import fit
 from pipelines.commands import ui
-from pipelines.stage import context
+from pipelines.stage import context, provenance
 from tests.pipelines.yard import in_this_process
 
 MODELS = {"softmax": "models.softmax.Softmax", "mlp": "models.mlp.MLP"}
@@ -45,9 +45,9 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         in_this_process(patch.setattr)
-        for owner, name in ((spread, "connect"), (prestart, "more")):
+        for owner, name in ((spread, "connect"), (prestart, "prestart_workers")):
             patch.setattr(owner, name, lambda *_: None)
-        patch.setattr(context.Stage, "model", lambda *_, **__: None)  # registered, which takes seconds
+        patch.setattr(context.Stage, "log_model", lambda *_, **__: None)  # registered, which takes seconds
         patch.setattr(spread, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False))
         (folder / "pipelines/small").mkdir(parents=True)
         Path("params.yaml").write_text("name: flagship\n")
@@ -91,7 +91,7 @@ def test_every_run_names_the_data_it_read_and_where_it_comes_from(family: Path) 
         (given,) = [found.dataset for found in run.inputs.dataset_inputs]
         assert (given.name, given.digest) == (manifest["name"], manifest["digest"][:32])
         assert json.loads(given.profile) == {"set": manifest["name"], "train": 100, "validation": 200, "test": 1497}
-        assert run.data.tags["sha256.code"] == context.code_digest()
+        assert run.data.tags["sha256.code"] == provenance.code_digest()
         assert run.data.tags["sha256.dvc.lock"] == hashlib.sha256(b"locked").hexdigest()
     assert [run.info.status for run in runs()] == ["FINISHED", "FINISHED", "FAILED"]
 

@@ -19,6 +19,7 @@ import torch
 
 from components.cluster import spread
 from components.data.digits import Digits
+from components.files import path_digest
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
@@ -33,7 +34,7 @@ from pipelines import augment
 from pipelines.commands import run
 from pipelines.commands.dvc import status
 from pipelines.commands.promotion.ledger import Ledger
-from pipelines.stage.context import Stage, path_digest
+from pipelines.stage.context import Stage
 from pipelines.workers import training
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,7 +69,7 @@ class Yard:
         run = Path(f".trainyard/runs/evaluate-{path_digest(folder)[:16]}")
         journal.describe_run(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
         stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
-        stage.model(NAME, folder, {"image": images}, said)
+        stage.log_model(NAME, folder, {"image": images}, said)
         Path("report.html").write_text(path_digest(folder))
         stage.log_artifact("report.html")
         stage.journal.write("end", status="FINISHED")

@@ -21,7 +21,7 @@ from components.storage.profile import SUMMARIES, VALUES
 from components.storage.store import Split
 from components.verdicts.gate import Gate
 from pipelines.commands.promotion.ledger import Decision
-from pipelines.stage.context import write_table
+from pipelines.stage.outputs import write_table
 
 CURVES = "curves.csv"
 SHOWN = 18  # examples that flipped, each way

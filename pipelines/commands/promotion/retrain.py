@@ -16,6 +16,7 @@ from typing import Any
 
 from components.cluster import spread
 from components.errors import Refusal, Stopped, TryLater, first_line
+from components.files import path_digest
 from components.processes import BIN
 from components.recipes import recipe
 from components.storage.store import Store
@@ -31,7 +32,8 @@ from pipelines.commands.promotion.rollback import intact
 from pipelines.commands.run import on_clusters
 from pipelines.finetune import TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage.check import check_flagship
-from pipelines.stage.context import code_digest, hold_lock, path_digest
+from pipelines.stage.lock import hold_lock
+from pipelines.stage.provenance import code_digest
 
 MODELS, SPLIT = Path("models/finetuned"), "test"
 PATIENCE = 60.0  # seconds for the registry to show what the mirror has sent

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from components.errors import Refusal
+from components.files import path_digest
 from components.recipes import recipe
 from components.tracking.registry import Registry, Version, model_name
 from components.workspace import work_folder
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle, timestamp
-from pipelines.stage.context import hold_lock, path_digest
+from pipelines.stage.lock import hold_lock
 
 
 def main(to: str | None, because: str | None) -> int:

@@ -58,11 +58,11 @@ def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
     in_this_process(monkeypatch.setattr)
     for owner, name, value in (
         (spread, "connect", lambda: None),
-        (spread, "plan", lambda *_: SimpleNamespace(workers=1, gpu=False)),
-        (prestart, "more", lambda *_: None),
+        (spread, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False)),
+        (prestart, "prestart_workers", lambda *_: None),
         (ray_tune, "search", search),
-        (report, "write", list),
-        (context.Stage, "model", lambda *_, **__: None),
+        (report, "write_report", list),
+        (context.Stage, "log_model", lambda *_, **__: None),
     ):
         monkeypatch.setattr(owner, name, value)
     Yard(tmp_path).prepare(labels=100)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components import files
 from components.errors import Refusal, Stopped
 from components.recipes import recipe
 from components.runs.journal import STOP
@@ -19,7 +20,7 @@ from components.storage.store import Store
 from components.training import checkpoint, engine
 from components.training.peers import Peers, fork_workers
 from pipelines import augment, fit
-from pipelines.stage import context, diagnoses
+from pipelines.stage import diagnoses
 from pipelines.workers import training
 from pipelines.workers.rungs import fold
 
@@ -146,7 +147,7 @@ def test_a_changed_picture_of_ones_own_is_prepared_anew(tmp_path: Path, monkeypa
         places.append(fit.locate_prepared(mine)[0])
         assert fit.locate_prepared(mine) == (places[-1], ["data/raw/mine"])
         assert fit.locate_prepared(section)[1] == ["data/raw/mine"]
-        inputs.append(context.path_digest("data/raw/mine"))
+        inputs.append(files.path_digest("data/raw/mine"))
         training.prepare_data(Peers(), mine, str(places[-1]), SECTION["task"])
     assert len(set(places)) == len(set(inputs)) == 4
     rows = [{s: v["rows"] for s, v in Store(at / "prepared").manifest["splits"].items()} for at in places]

@@ -18,13 +18,14 @@ import pytest
 
 from components import network
 from components.errors import Refusal, TryLater
+from components.files import path_digest
 from components.runs import journal
 from components.runs.journal import Journal
 from components.tracking import mirror
 from components.tracking.registry import Registry
 from pipelines.commands.promotion import retrain, rollback
 from pipelines.commands.promotion.ledger import Ledger
-from pipelines.stage.context import hold_lock, path_digest
+from pipelines.stage.lock import hold_lock
 from tests.pipelines.yard import NAME, ROOT, Yard, changed, settings
 
 
@@ -346,7 +347,7 @@ def test_a_second_retrain_declines_or_waits(yard: Yard) -> None:
     yard.train()
     with hold_lock("retrain"):
         began = time.monotonic()
-        with pytest.raises(TryLater, match="is at it already"):
+        with pytest.raises(TryLater, match="already runs it"):
             retrain.main()
         assert time.monotonic() - began < 20
     holding, released = threading.Event(), []
