@@ -89,6 +89,6 @@ def write_copies(
 
 def draw_preview(store: Store, path: Path, transforms: list[dict[str, Any]], seed: int) -> None:
     """Draws what training makes of some pictures, from a random stream of its own."""
-    from components.augment.copies import draw_preview as draw
+    from components.drawings.preview import draw_preview as draw
 
     draw(path, store, [recipe.build(section) for section in transforms], seed)

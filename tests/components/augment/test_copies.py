@@ -1,4 +1,4 @@
-"""Normalisation, derived copies and the preview: exact, the same on any number of workers, and worth looking at."""
+"""Copies of pictures are pure functions of the data, the transforms and the seed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from scipy.ndimage import find_objects, label
 
 from components.augment import copies
 from components.augment.affine import RandomAffine
-from components.augment.copies import Copies, apply_transforms, draw_preview
-from components.augment.crop import RandomResizedCrop
+from components.augment.copies import Copies, apply_transforms
 from components.augment.flip import RandomHorizontalFlip
 from components.augment.jitter import ColorJitter
 from components.augment.mix import CutMix, MixUp
@@ -86,30 +83,7 @@ def test_no_transforms_copy_bytes(store: Store) -> None:
     assert np.array_equal(always, images[:, :, ::-1])
 
 
-def test_the_preview_shows_originals_beside_what_training_sees(store: Store, tmp_path: Path) -> None:
-    paths = [tmp_path / "a" / "preview.png", tmp_path / "b.png"]
-    for path in paths:
-        draw_preview(path, store, [RandomHorizontalFlip(1.0)], seed=0)
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    shown = np.asarray(Image.open(paths[0]).convert("RGB")).astype(int)
-    assert shown.shape[1] == 800
-    split = store.split("train")
-    examples = split.take(np.arange(395), ["image", "label"])
-    cells = cells_of(shown, (6, 5))
-    assert len(cells) == 100
-    for row, kind in enumerate(copies._one_of_each(np.arange(12))):
-        original = examples["image"][examples["label"].tolist().index(kind)]
-        for column in range(10):
-            assert np.array_equal(cells[10 * row + column], original[:, ::-1] if column else original)
-
-
-def test_the_preview_takes_crops_of_another_size(store: Store, tmp_path: Path) -> None:
-    draw_preview(tmp_path / "a.png", store, [RandomResizedCrop(size=9)], seed=0)
-    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
-    assert len(cells_of(shown, (9, 9))) == 100
-
-
-def test_the_preview_shows_mixed_pairs(store: Store) -> None:
+def test_transforms_may_mix_pairs(store: Store) -> None:
     images = store.split("train").take(np.arange(6))["image"]
     shown = apply_transforms(images, [CutMix()], torch.Generator().manual_seed(0))
     assert not np.array_equal(shown, images)
@@ -119,26 +93,5 @@ def test_the_preview_shows_mixed_pairs(store: Store) -> None:
 @pytest.mark.parametrize("mix", [MixUp(), CutMix()])
 def test_copies_of_mixed_pairs_are_refused(store: Store, mix: copies.Transform) -> None:
     """A copy has the label of one picture."""
-    with pytest.raises(Refusal, match=r"^augment.transforms: (MixUp|CutMix) mixes labels, which .*; use task.mix$"):
+    with pytest.raises(Refusal, match=r"^augment.transforms: (MixUp|CutMix) mixes labels, .*; use task.mix instead$"):
         next(Copies(store, [*transforms(), mix], 1, 0).examples("train", 0))
-
-
-def cells_of(shown: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
-    """The large pieces that white surrounds, line by line, each read at the middles of its pixels."""
-    pieces = [box for box in find_objects(label((shown < 255).any(2))[0]) if box[0].stop - box[0].start > 40]
-    pieces.sort(key=lambda box: (box[0].start // 20, box[1].start))
-    found = []
-    for rows, columns in pieces:
-        y, x = (
-            np.floor(side.start + (np.arange(n) + 0.5) * (side.stop - side.start) / n).astype(int)
-            for side, n in zip((rows, columns), shape, strict=True)
-        )
-        found.append(shown[np.ix_(y, x)])
-    return found
-
-
-def test_the_preview_spreads_over_many_classes() -> None:
-    labels = np.repeat(np.arange(36), 4)[::-1]
-    rows = copies._one_of_each(labels)
-    assert labels[rows].tolist() == [0, 4, 8, 12, 16, 19, 23, 27, 31, 35]
-    assert copies._one_of_each(np.array([1, 0, 1])).tolist() == [1, 0]
