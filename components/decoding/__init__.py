@@ -1,0 +1,1 @@
+"""Searches that turn the outputs of a model into a sequence."""

@@ -1,0 +1,1 @@
+"""Loss terms that torch does not provide."""

@@ -1,0 +1,1 @@
+"""Scores of predictions against targets, and their confidence intervals."""

@@ -1,0 +1,1 @@
+"""Networks, one architecture per file, that a recipe names by dotted path."""
