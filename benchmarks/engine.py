@@ -139,7 +139,7 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
 
 def pair(peers: Peers, system: str, count: int, precision: str, stdin: int, shares: bool) -> None:
     """One of two workers; the first is told when to run an epoch (a forked process has no standard input)."""
-    peers.shares = shares
+    peers.shares_memory = shares
     epoch = engine(system, count, precision, peers)
 
     def together() -> None:

@@ -21,9 +21,8 @@ from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, Positive
 from ..storage.order import splitmix64
 from ..training import exported
-from ..training.meter import SHARD_GRADIENT
-from ..training.task import Batch, Shard, Spec, State, Task
-from ..training.update import Update
+from ..training.noise_scale import SHARD_GRADIENT
+from ..training.task import Batch, Shard, Spec, State, Task, Update
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

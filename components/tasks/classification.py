@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,10 +17,7 @@ from ..metrics.classification import classification_scores, confusion_counts
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative
-from ..training.task import Batch, Shard, Spec, State, Task
-
-if TYPE_CHECKING:
-    from ..training.update import Update
+from ..training.task import Batch, Shard, Spec, State, Task, Update
 
 
 class Classification(Task):

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from ..errors import Refusal
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Natural, NonNegative, Positive
-from ..training.task import Batch, Shard, Spec, State, Task
-from ..training.update import Update
+from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
 
 if TYPE_CHECKING:

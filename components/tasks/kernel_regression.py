@@ -18,13 +18,12 @@ from torch.nn import functional as F
 from ..errors import Refusal
 from ..models.nadaraya_watson import NadarayaWatson
 from ..optimizers import adam
-from ..training.task import Batch, Shard, Spec, State, Task
+from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .regression import Regression, inputs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..training.update import Update
 
 KNOWN = "examples"  # float64 [N, 2 + D], by row: the row's number, y, x
 

@@ -17,8 +17,7 @@ from ..data.text import continues_previous, decode_text, encode_tokens, token_ki
 from ..errors import Refusal
 from ..metrics.language import language_scores
 from ..recipes.ranges import Count, Natural, Positive
-from ..training.task import Batch, Shard, Spec, State, Task
-from ..training.update import Update
+from ..training.task import Batch, Shard, Spec, State, Task, Update
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -28,10 +28,11 @@ from ..runs.journal import SAVE, STOP, Journal
 from ..schedules import constant
 from ..storage.feed import Feed
 from . import checkpoint
-from .meter import Meter, NoiseScale, Scores
+from .meter import Meter, Scores
+from .noise_scale import NoiseScale
 from .peers import Peers
 from .task import Batch, Spec, State, Task
-from .update import Update
+from .update import ShardedUpdate
 
 DIVERGED_FILE = "diverged.json"  # in a run's folder: the batch whose loss was no number
 ROWS_SHOWN = 6  # rows of it that the refusal names
@@ -80,7 +81,7 @@ def fit(
     order: sequential lets each element of the batch walk through a stretch of the data (see data/order.py).
     schedule: a factory section of `schedules`; clip: the greatest gradient norm; ema: decay of the weights' moving
     average, which then is what is evaluated; patience: evaluations without progress of `task.monitor` before it stops
-    (implies keep="best"); noise_scale: logs train/noise_scale, that of the gradient, by `meter.NoiseScale`.
+    (implies keep="best"); noise_scale: logs train/noise_scale, that of the gradient, by `NoiseScale`.
     `until` stops before that step, as if the process had been killed there.
     """
     peers = peers or Peers()
@@ -89,7 +90,7 @@ def fit(
     walk = train.order(batch, seed, order == "sequential")
     state = _set_up(task, spec, seed, peers.device, channels_last, compile, ema)
     options: dict[str, Any] = {"precision": precision, "clip": clip, "accumulate": accumulate, "norms": noise_scale}
-    update = Update(state, peers, seed=seed, shards=shards, **options)
+    update = ShardedUpdate(state, peers, seed=seed, shards=shards, **options)
     meter = Meter(task.monitor, best, patience, NoiseScale(batch, shards) if noise_scale else None)
     if folder is not None and peers.rank == 0:
         checkpoint.check_free_space(folder, state)
@@ -100,13 +101,13 @@ def fit(
 
     while state.step < total and not meter.stopped:
         if state.step == until:
-            _save(folder, peers, state, update.mine, meter, journal)
+            _save(folder, peers, state, update.own_shards, meter, journal)
             scores = meter.best if best else meter.scores
             return Outcome(state, scores, state.step // walk.steps_per_epoch, done=False)
         if state.step % walk.steps_per_epoch == 0:
             state.carry.clear()
         rate = _set_rates(state, factor(state.step, total))
-        update.begin(*train.shards(walk, state.step, shards, update.mine))
+        update.begin(*train.shards(walk, state.step, shards, update.own_shards))
         meter.add(task.step(state, update))
         if ema is not None:
             _average(state, ema)
@@ -127,7 +128,7 @@ def fit(
             late = time.monotonic() - saved > checkpoint_seconds
             due, stop = peers.broadcast((late or is_requested(folder, SAVE), is_requested(folder, STOP)))
             if due or stop:
-                _save(folder, peers, state, update.mine, meter, journal)
+                _save(folder, peers, state, update.own_shards, meter, journal)
                 saved = time.monotonic()
             if stop:
                 raise Stopped(f"step {state.step} of {total} is saved")
@@ -141,7 +142,7 @@ def fit(
             scores, _ = evaluate(task, state, validation, peers)
             meter.note(scores, state, state.step / walk.steps_per_epoch, journal)
         meter.done = True
-        _save(folder, peers, state, update.mine, meter, journal)
+        _save(folder, peers, state, update.own_shards, meter, journal)
     noise = None if meter.noise is None else meter.noise.value
     return Outcome(state, meter.scores, -(-state.step // walk.steps_per_epoch), done=True, noise_scale=noise)
 

@@ -16,41 +16,11 @@ from torch import Tensor
 from ..errors import Diverged, Refusal
 from ..runs.journal import Journal
 from . import checkpoint
+from .noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, NoiseScale
 from .task import State
 
 Scores = dict[str, float]
-MEMORY = 100  # steps
-SHARD_GRADIENT, BATCH_GRADIENT = "shard_gradient", "batch_gradient"  # squared norms, as metrics of a step
 SAVED = ("count", "totals", "seen", "scores", "best", "waited", "stopped", "done", "position")
-
-
-@dataclass
-class NoiseScale:
-    """The gradient noise scale tr(S) / |G|^2: about the batch size above which larger ones help little.
-
-    McCandlish et al., An Empirical Model of Large-Batch Training, 2018, appendix A: gradients of b examples have the
-    mean squared norm |G|^2 + tr(S) / b, so its values for a shard and for the whole batch give unbiased estimates of
-    both; each is averaged over about MEMORY steps before they are divided. Shards weighted by their sizes count as
-    equal ones. With batch normalisation a shard's gradient is that of its own statistics.
-    """
-
-    batch: int
-    shards: int
-    signal: float = 0.0  # |G|^2
-    noise: float = 0.0  # tr(S), of one example's gradient
-
-    def add(self, shard: float, batch: float, steps: int) -> None:
-        """The mean over `steps` of the shards' squared norms and of the batch's."""
-        signal = (self.shards * batch - shard) / (self.shards - 1)
-        noise = self.batch * (shard - batch) / (self.shards - 1)
-        weight = 1 - (1 - 1 / MEMORY) ** steps  # both begin at 0, which their ratio does not see
-        self.signal += weight * (signal - self.signal)
-        self.noise += weight * (noise - self.noise)
-
-    @property
-    def value(self) -> float:
-        """In examples; infinite while the gradient can't be told from its noise."""
-        return max(self.noise, 0.0) / self.signal if self.signal > 0 else math.inf
 
 
 @dataclass

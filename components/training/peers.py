@@ -1,6 +1,6 @@
-"""The workers of one run, seen from one of them: rank, size, device, and the few exchanges the engine needs.
+"""The workers of one run as one of them sees them: rank, world size, device, and the collectives the engine needs.
 
-Alone (size 1) every exchange is the identity and torch.distributed is never touched.
+With a world size of 1 every collective is the identity, and torch.distributed is never used.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ from . import shared_memory
 from .shared_memory import SharedMemory
 
 TIMEOUT = timedelta(seconds=shared_memory.TIMEOUT_SECONDS)
-BARRIER_TIMEOUT = timedelta(days=365)  # for one whose neighbours have more to do; a neighbour that dies ends the wait
+# a worker without work waits for others that still have some; the death of one of them ends the wait
+BARRIER_TIMEOUT = timedelta(days=365)
 
 
 @dataclass
 class Peers:
+    """One worker's view of the run's workers."""
+
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    shares: bool = True  # memory with the others, until it is seen that it does not
+    shares_memory: bool = True  # with the other workers, until the first attempt fails
     memory: SharedMemory | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.shares = self.shares and self.device.type == "cpu"
+        self.shares_memory = self.shares_memory and self.device.type == "cpu"
 
     def gather(self, value: Any) -> list[Any]:
-        """Everybody's `value`, in rank order, on every worker. Pickled and unpickled within one run only."""
+        """Return the `value` of every worker, in rank order, on every worker; pickled within one run only."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -45,43 +48,46 @@ class Peers:
         return values
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's `value`, on every worker."""
+        """Return the `value` of rank 0 on every worker."""
         if self.size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
         return box[0]
 
-    def exchange(self, values: Tensor, rows: list[int]) -> Tensor:
-        """All-to-all: values [size, rows[rank], width], of which values[w] goes to worker w -> [sum(rows), width].
+    def all_to_all(self, values: Tensor, rows: list[int]) -> Tensor:
+        """Send values[w] of values [size, rows[rank], width] to each worker w; return [sum(rows), width].
 
-        rows: how many each worker sends to each.
+        rows: how many rows each worker sends to every other.
         """
         size, width = values.shape[0], values.shape[2]
         if memory := self._memory(size * max(rows) * width * values.element_size()):
-            return memory.exchange(values, rows)
+            return memory.all_to_all(values, rows)
         out = values.new_empty(sum(rows), width)
         dist.all_to_all_single(out, values.reshape(-1, width), rows, [rows[self.rank]] * size)
         return out
 
-    def collect(self, part: Tensor) -> Tensor:
-        """All-gather of equal parts [length] -> [size * length]."""
+    def all_gather(self, part: Tensor) -> Tensor:
+        """Return the workers' equal parts [length] one after another [size * length]."""
         if memory := self._memory(part.numel() * part.element_size()):
-            return memory.collect(part)
+            return memory.all_gather(part)
         out = part.new_empty(self.size * len(part))
         dist.all_gather_into_tensor(out, part)
         return out
 
     def _memory(self, room: int) -> SharedMemory | None:
-        """What all share, with that room for each (they ask for the same); None where they don't."""
-        if self.shares and (self.memory is None or self.memory.room < room):
-            self.memory = shared_memory.between(self, room)
-            self.shares = self.memory is not None
-        return self.memory if self.shares else None
+        """Return the shared memory with at least `room` bytes per worker, or None where there is none.
+
+        Every worker must ask for the same `room`.
+        """
+        if self.shares_memory and (self.memory is None or self.memory.room < room):
+            self.memory = _share_memory(self, room)
+            self.shares_memory = self.memory is not None
+        return self.memory if self.shares_memory else None
 
     @contextmanager
     def independent(self) -> Iterator[Peers]:
-        """Each worker goes its own way, as if it were alone; at the end, or stopped, it waits for the others."""
+        """Let each worker work as if it were alone; at the end, or when stopped, wait for the others."""
         alone = Peers(device=self.device)
         if self.size == 1:
             yield alone
@@ -89,14 +95,35 @@ class Peers:
         group: Any = dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT)
         try:
             yield alone
-        except Stopped:  # the others are asked to stop, too, and must have time to save
+        except Stopped:  # the other workers are asked to stop, too, and need time to save
             dist.barrier(group)
             raise
         dist.barrier(group)
 
 
+def _share_memory(peers: Peers, room: int) -> SharedMemory | None:
+    """Return memory shared by all workers, or None where they cannot share any; called by all at the same time.
+
+    Rank 0 creates a file in memory, which the others open through its process. Nothing remains of it after the last
+    process ends, even if processes are killed.
+    """
+    processes = peers.gather(shared_memory.process_identity())
+    if len({process and process[0] for process in processes}) > 1 or processes[0] is None:
+        return None
+    length, token = shared_memory.memory_length(peers.size, room), os.urandom(shared_memory.CACHE_LINE)
+    file = shared_memory.create_memory(length, token) if peers.rank == 0 else None
+    shared_file, shared_token = peers.broadcast((file, token))
+    memory = shared_memory.open_memory(processes[0][1], shared_file, length, shared_token)
+    open_everywhere = all(peers.gather(memory is not None))
+    if file is not None:
+        os.close(file)
+    if memory is None or not open_everywhere:
+        return None
+    return SharedMemory(memory, peers.rank, [process for _, process in processes])
+
+
 def join_group(rank: int, size: int, address: str, port: int, device: torch.device) -> Peers:
-    """Enters the process group (NCCL between GPUs, gloo else) and returns this worker's view of it."""
+    """Enter the process group (NCCL between GPUs, otherwise gloo) and return this worker's view of it."""
     if size > 1:
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -111,26 +138,27 @@ def join_group(rank: int, size: int, address: str, port: int, device: torch.devi
 
 
 def leave_group() -> None:
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def is_peer_loss(error: BaseException) -> bool:
-    """Whether an exchange failed because another worker is gone (rather than by a mistake of our own)."""
-    told = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
+    """Return whether a collective failed because another worker is gone, rather than by an error of this worker."""
+    texts = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
     return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in told)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
     )
 
 
 def fork_workers(function: Callable[..., Any], size: int, *arguments: Any, threads: int = 1) -> None:
-    """Runs `function(peers, *arguments)` in `size` forked gloo workers: 0.1 s to the first step, no cluster."""
+    """Run `function(peers, *arguments)` in `size` forked gloo workers, without a cluster: 0.1 s to the first step."""
     torch.multiprocessing.start_processes(
-        _forked, args=(function, size, free_port(), threads, arguments), nprocs=size, start_method="fork"
+        _run_forked, args=(function, size, free_port(), threads, arguments), nprocs=size, start_method="fork"
     )
 
 
-def _forked(rank: int, function: Callable, size: int, port: int, threads: int, arguments: tuple) -> None:
+def _run_forked(rank: int, function: Callable, size: int, port: int, threads: int, arguments: tuple) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(threads)
     try:

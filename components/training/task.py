@@ -1,10 +1,10 @@
-"""The contract. The engine owns the loop; a task owns one step."""
+"""The contract: the engine owns the loop, and a task owns one step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -14,88 +14,104 @@ from torch.optim import Optimizer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .update import Update
-
 Loss = Callable[["State", "Shard"], tuple[Tensor, dict[str, Tensor]]]
-Batch = dict[str, Any]  # column -> Tensor [B, ...] (ragged: list of B arrays); "row" -> the rows' numbers int64 [B]
+Batch = dict[str, Any]  # column -> Tensor [B, ...] (ragged: list of B arrays); "row" -> row numbers int64 [B]
 
 
 @dataclass
 class State:
-    """Everything that is saved, and nothing else. Learning rates are pure functions of `step`: nothing to save."""
+    """Everything that is saved, and nothing else. Learning rates are pure functions of `step` and need no saving."""
 
     modules: dict[str, nn.Module] = field(default_factory=dict)  # {"net"}; {"generator", "discriminator"}; {}
-    averages: dict[str, nn.Module] = field(default_factory=dict)  # moving averages of modules, kept by the engine
-    optimizers: dict[str, Optimizer] = field(default_factory=dict)  # by the name of the module they move
+    averages: dict[str, nn.Module] = field(default_factory=dict)  # moving averages of modules, updated by the engine
+    optimizers: dict[str, Optimizer] = field(default_factory=dict)  # under the name of the module each optimises
     tables: dict[str, np.ndarray] = field(default_factory=dict)  # counts, SVM weights, spectra
-    carry: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # shard -> what it keeps within an epoch
+    carry: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # shard -> its hidden state within an epoch
     step: int = 0
 
 
 @dataclass
 class Shard:
-    """One fixed slice of a step's global batch, with a random stream of its own keyed by (seed, step, shard)."""
+    """A fixed slice of a step's global batch, with a random stream keyed by (seed, step, shard)."""
 
     batch: Batch
     generator: torch.Generator  # on the batch's device; the global stream (dropout) is keyed in the same way
     index: int
-    # what the previous step of this epoch left for this shard, [B, ...]; empty at the epoch's first step
+    # what the previous step of this epoch stored for this shard, [B, ...]; empty in the first step of an epoch
     carry: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the data look like: a task builds its model from this."""
+    """The shapes, classes and statistics of the data, from which a task builds its model."""
 
     columns: dict[str, tuple[int | None, ...]]  # column -> shape of one example, e.g. {"image": (16, 16, 1)}
     classes: tuple[str, ...]
     statistics: dict[str, Any]  # of the training split: {"mean": [C], "std": [C], ...}, written by the augment stage
 
 
+class Update(Protocol):
+    """The work on the shards of one step, done by all workers together. Each call draws its own random numbers."""
+
+    seed: int
+    batches: list[Batch]  # of this worker's shards
+    weights: list[float]  # of this worker's shards: their shares of the global batch
+
+    def __call__(self, name: str, loss: Loss) -> dict[str, Tensor]:
+        """Update `state.modules[name]` by one optimiser step; return the loss and metrics averaged over all shards."""
+
+    def mean(self, function: Callable[[State, Shard], list[Tensor]]) -> list[Tensor]:
+        """Return what `function` returns, averaged over all shards by their sizes."""
+
+    def tally(self, function: Callable[[State, Shard], dict[str, np.ndarray]], merge: Callable = ...) -> None:
+        """Merge what `function` returns for each shard into `state.tables`, in shard order (default: add)."""
+
+
 class Task:
     """One kind of problem. Subclass once; constructors take plain arguments; models arrive as factories."""
 
-    monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")  # the score that search, early stopping and gates watch
-    inputs: ClassVar[tuple[str, ...]] = ("image",)  # columns that `predict` needs of a served model; (): none is served
+    monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")  # the score that search, early stopping and gates compare
+    inputs: ClassVar[tuple[str, ...]] = ("image",)  # columns that `predict` needs of a served model; (): not servable
     targets: ClassVar[tuple[str, ...]] = ("label",)  # columns that `score` needs
-    requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs beside the usual ones
-    album: ClassVar[bool] = False  # whether `draw` is asked after every evaluation, or after the last one alone
+    requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs in addition to the usual ones
+    album: ClassVar[bool] = False  # whether `draw` is called after every evaluation, not only after the last one
 
     def setup(self, spec: Spec) -> State:
-        """Builds modules and optimisers; the global random stream is seeded before the call."""
+        """Build modules and optimisers; the global random stream is seeded before the call."""
         raise NotImplementedError
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """One shard -> mean loss (0-d) and 0-d metrics, both averaged over shards by their sizes."""
+        """Return the mean loss (0-d) and 0-d metrics of one shard; both are averaged over shards by their sizes."""
         raise NotImplementedError
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
-        """One optimisation step. `update(module, loss)` does shards -> gradients -> fixed tree -> optimiser."""
+        """Do one optimisation step. `update(module, loss)`: shards -> gradients -> fixed tree -> optimiser."""
         return update("net", self.loss)
 
     def finish(self, state: State, over: Callable[[Callable[[Batch], Any]], list[Any]]) -> None:
-        """Once, after the last step: fit what is not trained by gradient steps.
+        """Fit what gradient steps do not train; called once, after the last step.
 
-        `over(function)` -> what `function` gives for each batch of the training split, in order; workers share it.
+        `over(function)` returns the result of `function` for each batch of the training split, in order; the workers
+        share the batches.
         """
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Decoded predictions for one batch, in evaluation mode: {"label": [B], ...}, one row an example."""
+        """Return decoded predictions for one batch in evaluation mode: {"label": [B], ...}, one row per example."""
         raise NotImplementedError
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Metrics over a whole split, examples in their order."""
+        """Return the metrics of a full split, whose examples are in order."""
         raise NotImplementedError
 
     def outcomes(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> np.ndarray | None:
-        """What the monitored score is the mean of, one number an example [N], for its interval; None: no such thing."""
+        """Return the per-example values [N] whose mean is the monitored score, or None if it is not a mean."""
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        """Name -> what a person would rather look at than read (`components.drawings.figures`), or a sample of text."""
+        """Return figures (`components.drawings.figures`) and samples of text by name."""
         return {}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
-        """Facts for the run's page that are no numbers: a verdict, an alarm, where features came from."""
+        """Return facts for the run's page that are not numbers: a verdict, an alarm, the source of the features."""
         return {}

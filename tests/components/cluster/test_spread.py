@@ -42,7 +42,7 @@ def two(cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def sums(peers: Peers, values: list[float]) -> tuple[int, list[float], str, int]:
     gathered = peers.gather(values[peers.rank])
-    assert peers.collect(torch.tensor([values[peers.rank]])).tolist() == gathered
+    assert peers.all_gather(torch.tensor([values[peers.rank]])).tolist() == gathered
     assert peers.memory is not None, "on one machine"
     return peers.rank, gathered, str(Path.cwd()), torch.get_num_threads()
 

@@ -18,10 +18,10 @@ def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     joined = peers.join_group(rank, 2, "127.0.0.1", port, torch.device("cpu"))
-    joined.shares = exchange != "sockets"
+    joined.shares_memory = exchange != "sockets"
     joined.gather("all here")
     if exchange == "memory":
-        joined.exchange(torch.ones(2, 1, 1), [1, 1])
+        joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
     group = joined.independent()
     if exchange == "apart":
         group.__enter__()
@@ -33,7 +33,7 @@ def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
         elif exchange == "apart":
             group.__exit__(None, None, None)
         else:
-            joined.exchange(torch.ones(2, 1, 1), [1, 1])
+            joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
     except Exception as error:
         (folder / "seen").write_text(f"{peers.is_peer_loss(error)} {type(error).__name__}: {error}")
 

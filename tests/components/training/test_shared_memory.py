@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not shared_memory.is_supported(), reason="needs 
 def both(joined: Peers, folder: Path) -> None:
     """Random exchanges of growing and shrinking sizes, one right behind the other, through memory and sockets."""
     alike, mine = random.Random(0), random.Random(joined.rank)
-    sockets = Peers(joined.rank, joined.size, shares=False)
+    sockets = Peers(joined.rank, joined.size, shares_memory=False)
     for step in range(60):
         rows = [alike.randint(1, 3) for _ in range(joined.size)]
         width, kind = alike.choice([1, 7, 3000]), alike.choice([torch.float32, torch.float64, torch.int64])
@@ -27,11 +27,11 @@ def both(joined: Peers, folder: Path) -> None:
         values = values.transpose(0, 1).contiguous().transpose(0, 1)  # as the engine gives them
         if mine.random() < 0.2:
             time.sleep(mine.choice([0.0005, 0.003, 0.08]))
-        found = joined.exchange(values, rows)
-        assert torch.equal(found, sockets.exchange(values, rows)), step
-        parts = [joined.collect(found[0] + number) for number in range(alike.randint(0, 3))]
+        found = joined.all_to_all(values, rows)
+        assert torch.equal(found, sockets.all_to_all(values, rows)), step
+        parts = [joined.all_gather(found[0] + number) for number in range(alike.randint(0, 3))]
         for number, part in enumerate(parts):
-            assert torch.equal(part, sockets.collect(found[0] + number)), (step, number)
+            assert torch.equal(part, sockets.all_gather(found[0] + number)), (step, number)
     assert joined.memory is not None
     assert sockets.memory is None
     (folder / str(joined.rank)).touch()
@@ -46,7 +46,7 @@ def test_it_gives_what_gloo_gives(size: int, tmp_path: Path) -> None:
 def unread(joined: Peers, folder: Path) -> None:
     """The first reads late, and is overtaken by nobody: what it reads is of its own exchange."""
     for step in range(200):
-        found = joined.exchange(torch.full((2, 1, 50_000), float(step)), [1, 1])
+        found = joined.all_to_all(torch.full((2, 1, 50_000), float(step)), [1, 1])
         assert found.eq(step).all(), step
         if joined.rank == 0 and step % 50 == 0:
             time.sleep(0.06)
@@ -70,7 +70,7 @@ def held() -> list[str]:
 
 def tidy(joined: Peers, folder: Path) -> None:
     for width in (1, 10_000, 1_000_000):
-        joined.exchange(torch.ones(2, 1, width), [1, 1])
+        joined.all_to_all(torch.ones(2, 1, width), [1, 1])
         assert len(held()) == 3, "the other process; one map, and its file"
     joined.memory = None
     assert held() == []
@@ -92,10 +92,10 @@ def elsewhere(joined: Peers, folder: Path, why: str) -> None:
         elif why == "system":
             shared_memory.is_supported = lambda: False
         else:
-            shared_memory._opened = lambda process, file, length: None
-    assert joined.exchange(torch.full((2, 1, 3), float(joined.rank)), [1, 1]).tolist() == [[0.0] * 3, [1.0] * 3]
+            shared_memory.open_memory = lambda *arguments: None
+    assert joined.all_to_all(torch.full((2, 1, 3), float(joined.rank)), [1, 1]).tolist() == [[0.0] * 3, [1.0] * 3]
     assert joined.memory is None
-    assert not joined.shares, "not tried again"
+    assert not joined.shares_memory, "not tried again"
     (folder / str(joined.rank)).touch()
 
 
@@ -107,10 +107,10 @@ def test_who_can_not_share_uses_sockets(why: str, tmp_path: Path) -> None:
 
 def silent(joined: Peers, folder: Path) -> None:
     shared_memory.TIMEOUT_SECONDS = 0.3
-    joined.exchange(torch.ones(2, 1, 1), [1, 1])
+    joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
     if joined.rank == 0:
         with pytest.raises(torch.distributed.DistError, match="did not come within"):
-            joined.exchange(torch.ones(2, 1, 1), [1, 1])
+            joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
         (folder / "0").touch()
     joined.gather(None)
 

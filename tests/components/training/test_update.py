@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from components.errors import Refusal
-from components.training.meter import BATCH_GRADIENT, SHARD_GRADIENT, Meter, NoiseScale
+from components.training.meter import Meter
+from components.training.noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, NoiseScale
 from components.training.peers import Peers, fork_workers
 from components.training.task import State
-from components.training.update import Tree, Update, frontier, owned, stream_seed
+from components.training.tree import Tree, complete_subtrees, owned_shards
+from components.training.update import ShardedUpdate, stream_seed
 
 
 def nested(shards: int) -> str:
@@ -37,9 +39,11 @@ def test_any_number_of_workers_builds_the_same_tree(shards: int, data: st.DataOb
     whole = Tree(lambda left, right: f"({left}{right})")
     for rank in range(size):
         local = Tree(lambda left, right: f"({left}{right})")
-        for shard in owned(shards, size, rank):
+        for shard in owned_shards(shards, size, rank):
             local.push(shard, 0, str(shard))
-        assert [(start, level) for start, level, _ in local.blocks] == frontier(owned(shards, size, rank))
+        assert [(start, level) for start, level, _ in local.blocks] == complete_subtrees(
+            owned_shards(shards, size, rank)
+        )
         for block in local.blocks:
             whole.push(*block)
     assert whole.total() == nested(shards)
@@ -47,7 +51,7 @@ def test_any_number_of_workers_builds_the_same_tree(shards: int, data: st.DataOb
 
 @given(st.integers(1, 64), st.integers(1, 8))
 def test_every_shard_has_one_owner(shards: int, size: int) -> None:
-    held = [shard for rank in range(size) for shard in owned(shards, size, rank)]
+    held = [shard for rank in range(size) for shard in owned_shards(shards, size, rank)]
     assert held == list(range(shards))
 
 
@@ -75,7 +79,7 @@ def batches(sizes: list[int]) -> list[dict]:
 @pytest.mark.parametrize("sizes", [[8], [3, 3, 2], [2, 2, 2, 2]])
 def test_unequal_shards_give_the_gradient_of_the_whole_batch(sizes: list[int]) -> None:
     sharded, whole = linear_state(), linear_state()
-    update = Update(sharded, Peers(), shards=len(sizes))
+    update = ShardedUpdate(sharded, Peers(), shards=len(sizes))
     parts = batches(sizes)
     update.begin(parts, sizes)
     metrics = update("net", squared)
@@ -89,7 +93,7 @@ def test_unequal_shards_give_the_gradient_of_the_whole_batch(sizes: list[int]) -
 
 def test_accumulation_and_clipping_agree_with_torch() -> None:
     sharded, whole = linear_state(), linear_state()
-    update = Update(sharded, Peers(), shards=2, accumulate=3, clip=0.1)
+    update = ShardedUpdate(sharded, Peers(), shards=2, accumulate=3, clip=0.1)
     parts = batches([5, 5])
     update.begin(parts, [5, 5])
     norm = update("net", squared)["gradient_norm"]
@@ -104,7 +108,7 @@ def test_accumulation_and_clipping_agree_with_torch() -> None:
 def test_batch_statistics_are_the_mean_over_shards() -> None:
     net = nn.BatchNorm1d(3, momentum=0.1)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
-    update = Update(state, Peers(), shards=2)
+    update = ShardedUpdate(state, Peers(), shards=2)
     parts = batches([6, 6])
     update.begin(parts, [6, 6])
     update("net", lambda s, shard: (s.modules["net"](shard.batch["x"]).square().mean(), {}))
@@ -118,7 +122,7 @@ def test_only_the_named_module_moves_and_gets_gradients() -> None:
     g, d = nn.Linear(3, 3), nn.Linear(3, 1)
     modules = {"g": g, "d": d}
     state = State(modules, optimizers={n: torch.optim.SGD(m.parameters(), 1.0) for n, m in modules.items()})
-    update = Update(state, Peers())
+    update = ShardedUpdate(state, Peers())
     update.begin(batches([4]), [4])
     before = d.weight.clone()
     update("g", lambda s, shard: (s.modules["d"](s.modules["g"](shard.batch["x"])).mean(), {}))
@@ -128,7 +132,7 @@ def test_only_the_named_module_moves_and_gets_gradients() -> None:
 
 def test_two_updates_of_a_step_draw_different_numbers() -> None:
     state, drawn = linear_state(), []
-    update = Update(state, Peers())
+    update = ShardedUpdate(state, Peers())
     update.begin(batches([4]), [4])
 
     def noisy(s: State, shard) -> list[torch.Tensor]:
@@ -142,7 +146,7 @@ def test_two_updates_of_a_step_draw_different_numbers() -> None:
 
 def test_tables_are_added_in_the_order_of_shards() -> None:
     state = State()
-    update = Update(state, Peers(), shards=2)
+    update = ShardedUpdate(state, Peers(), shards=2)
     update.begin(batches([2, 2]), [2, 2])
     for _ in range(2):
         update.tally(lambda s, shard: {"rows": np.array([len(shard.batch["x"]), shard.index])})
@@ -155,7 +159,7 @@ def _starved(peers: Peers) -> None:
 
     net = nn.Linear(3, 1)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
-    update = Update(state, peers)
+    update = ShardedUpdate(state, peers)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
     resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), used + (256 << 20)))
     update.begin(batches([64]), [64])
@@ -166,7 +170,7 @@ def _starved(peers: Peers) -> None:
         return s.modules["net"](shard.batch["x"]).mean() + 0 * room[0, 0], {}
 
     update("net", hungry)
-    assert next(iter(update.learned.values())) in (4, 8, 16), update.learned
+    assert next(iter(update.microbatches.values())) in (4, 8, 16), update.microbatches
 
 
 def test_running_out_of_memory_halves_the_microbatch() -> None:
@@ -176,7 +180,7 @@ def test_running_out_of_memory_halves_the_microbatch() -> None:
 def test_what_was_learned_of_memory_holds_for_shards_as_large_alone() -> None:
     """Else the result would hang on which shards this worker had before, and on where a run was interrupted."""
     state = linear_state()
-    update, seen = Update(state, Peers(), shards=2), []
+    update, seen = ShardedUpdate(state, Peers(), shards=2), []
 
     def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
         rows = len(shard.batch["x"])
@@ -195,7 +199,7 @@ def test_a_shard_of_one_value_a_channel_is_refused_in_a_line() -> None:
     """By torch's own words, whichever network normalises."""
     net = nn.BatchNorm1d(3)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
-    update = Update(state, Peers(), shards=2)
+    update = ShardedUpdate(state, Peers(), shards=2)
     update.begin(batches([2, 1]), [2, 1])
     with pytest.raises(Refusal, match=r"more than 1 value per channel.*raise fit.batch, or lower fit.shards"):
         update("net", lambda s, shard: (s.modules["net"](shard.batch["x"]).square().sum(), {}))
@@ -206,7 +210,7 @@ def test_a_microbatch_of_one_value_a_channel_is_refused_with_its_own_remedy(opti
     """Whether it was asked for, or a lack of memory led to it: a larger batch would not help."""
     net = nn.BatchNorm1d(3)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
-    update = Update(state, Peers(), **options)
+    update = ShardedUpdate(state, Peers(), **options)
     update.begin(batches([8]), [8])
 
     def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
@@ -214,7 +218,7 @@ def test_a_microbatch_of_one_value_a_channel_is_refused_with_its_own_remedy(opti
             raise MemoryError
         return s.modules["net"](shard.batch["x"]).square().sum(), {}
 
-    with pytest.raises(Refusal, match=r"of 8 a shard, has one example: lower fit\.accumulate or add memory"):
+    with pytest.raises(Refusal, match=r"8 microbatches per shard, one has a single example: lower fit\.accumulate or"):
         update("net", hungry)
 
 
@@ -228,7 +232,7 @@ def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> N
 
     net = Sum()
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 1.0)})
-    update = Update(state, Peers(), shards=2)
+    update = ShardedUpdate(state, Peers(), shards=2)
     update.begin(batches([4, 4]), [4, 4])
     update("net", lambda s, shard: ((s.modules["net"].a + s.modules["net"].b).sum(), {"a": s.modules["net"].a[0]}))
     assert net.a.tolist() == net.b.tolist() == [0.0, 0.0, 0.0]
@@ -240,7 +244,7 @@ WEIGHTS = torch.tensor([1.0, -0.5, 0.25, 0.0])  # distance from the ones that ma
 SIGMA = 0.5  # of the labels
 
 
-def regression(update: Update, sizes: list[int], steps: int) -> list[dict[str, torch.Tensor]]:
+def regression(update: ShardedUpdate, sizes: list[int], steps: int) -> list[dict[str, torch.Tensor]]:
     """Squared loss at `WEIGHTS` on x ~ N(0, I), y ~ N(0, SIGMA^2), the rate being 0."""
     generator, found = torch.Generator().manual_seed(2), []
 
@@ -255,11 +259,11 @@ def regression(update: Update, sizes: list[int], steps: int) -> list[dict[str, t
     return found
 
 
-def at_weights(shards: int, **options) -> Update:
+def at_weights(shards: int, **options) -> ShardedUpdate:
     net = nn.Linear(len(WEIGHTS), 1, bias=False)
     net.weight.data = WEIGHTS[None].clone()
     state = State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.0)})
-    return Update(state, Peers(), shards=shards, norms=True, **options)
+    return ShardedUpdate(state, Peers(), shards=shards, norms=True, **options)
 
 
 @pytest.mark.parametrize("sizes", [[4, 4], [5, 4, 4], [8, 8, 8, 8]])
@@ -294,7 +298,7 @@ def test_the_norms_are_those_of_whole_shards() -> None:
         squared(state, type("Shard", (), {"batch": part}))[0].backward()
         gradients.append(torch.cat([p.grad.reshape(-1) for p in state.modules["net"].parameters()]))
     for accumulate in (1, 3):
-        update = Update(linear_state(), Peers(), shards=2, norms=True, clip=1e-3, accumulate=accumulate)
+        update = ShardedUpdate(linear_state(), Peers(), shards=2, norms=True, clip=1e-3, accumulate=accumulate)
         update.begin(parts, [6, 4])
         metrics = update("net", squared)
         torch.testing.assert_close(
