@@ -1,3 +1,3 @@
-from pipelines.commands.cli import run
+from pipelines.door import run
 
 run()

@@ -1,0 +1,78 @@
+"""Run `trainyard` as a process: exit codes, errors as one line, interrupts."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from components.errors import Refusal, Stopped, TryLater, explain_os_error
+from pipelines.commands import cli
+from pipelines.commands.dvc.exit_code import write_exit_code
+
+BAD_INPUT = 2
+TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
+INTERRUPTED = 130
+
+
+def run() -> None:
+    """Run the command of `sys.argv` and end the process with its exit code.
+
+    A thread that still sends to a slow tracking server may be inside C++ code. Python's orderly exit would abort there
+    (SIGABRT), although all results are written, so the process ends without waiting for such threads.
+    """
+    try:
+        code = main()
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    write_exit_code(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; None takes the arguments of this process.
+
+    Exit codes: 0 success, 2 bad input (explained in one line), 4 `retrain` refused the data, 75 try again later,
+    130 interrupted, 1 any other failure. `doctor`, `verify` and `chaos` return 1 if they find something wrong.
+    """
+    signal.signal(signal.SIGTERM, interrupt)
+    return exit_code(lambda: cli.call_command(arguments))
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Run `command` and return its exit code; print one line for every error that the user can fix."""
+    try:
+        return int(command() or 0)
+    except Refusal as refusal:
+        message = " ".join(str(refusal).split())  # quoted messages of other programs may span several lines
+        return _fail(message, BAD_INPUT)
+    except TryLater as later:
+        return _fail(f"not now: {later}", TRY_LATER)
+    except OSError as error:
+        explanation = explain_os_error(error)
+        if explanation is None:
+            raise
+        return _fail(str(explanation), BAD_INPUT)
+    except Stopped as stopped:
+        return _fail(f"stopped: {stopped}; repeat the command to continue from there", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted; saved progress is kept: repeat the command to continue", INTERRUPTED)
+
+
+def interrupt(number: int, frame: object) -> None:
+    """Handle SIGTERM like Ctrl-C, so that a command can save its progress."""
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"trainyard: {message}", file=sys.stderr)
+    return code
