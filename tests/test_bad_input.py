@@ -38,7 +38,8 @@ from components.training import checkpoint, engine, exported
 from components.training.peers import Peers
 from components.training.task import State
 from pipelines import finetune, prepare
-from pipelines.commands.cli import _called, answered
+from pipelines.commands.cli import call_command
+from pipelines.door import exit_code
 from pipelines.workers import training
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +72,7 @@ def command(*arguments: str, params: bool = False, versioned: bool = True, worke
             (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
         if workers is not None:
             os.environ["TRAINYARD_WORKERS"] = workers  # the fixture `here` takes it back
-        return lambda: _called(list(arguments))
+        return lambda: call_command(list(arguments))
 
     return scene
 
@@ -91,7 +92,7 @@ def unnamed(*arguments: str) -> Scene:
 
     def scene(folder: Path) -> Door:
         (folder / "params.yaml").write_text("seed: 0\n")
-        return lambda: _called(list(arguments))
+        return lambda: call_command(list(arguments))
 
     return scene
 
@@ -212,7 +213,7 @@ def result(file: str, content: str, *arguments: str) -> Scene:
         (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
         (folder / file).parent.mkdir(parents=True)
         (folder / file).write_text(content)
-        return lambda: _called(list(arguments))
+        return lambda: call_command(list(arguments))
 
     return scene
 
@@ -462,7 +463,7 @@ def test_there_are_more_than_sixty() -> None:
 def test_bad_input_gets_one_line_and_exit_code_2(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     door, before = case.scene(tmp_path), listed()
     capsys.readouterr()
-    assert answered(door) == 2
+    assert exit_code(door) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("trainyard: ")
@@ -475,7 +476,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(case: Case, tmp_path: Path, cap
 def test_a_loss_that_is_no_number_is_told_with_its_step_its_rows_and_the_checkpoint_before(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert answered(trained(task=Poisoned)(tmp_path)) == 2
+    assert exit_code(trained(task=Poisoned)(tmp_path)) == 2
     told = capsys.readouterr().err
     found = json.loads(Path("run/diverged.json").read_text())
     assert f"step {found['step']}: the loss became nan on training rows" in told
@@ -499,7 +500,7 @@ def state(size: int) -> State:
 
 def test_a_disk_too_small_is_refused_before_work_starts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with mounted(tmp_path / "run", "size=256k"):
-        assert answered(trained(epochs=1)(tmp_path)) == 2
+        assert exit_code(trained(epochs=1)(tmp_path)) == 2
         told = capsys.readouterr().err
         assert "run: 0 MB free, but checkpoints may need" in told
         assert told.count("\n") == 1
@@ -512,7 +513,7 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path: Path, ca
         checkpoint.write_checkpoint(folder, state(512), {})
         later = state(1600)  # with the first one, more than there is
         later.step = 1
-        assert answered(lambda: checkpoint.write_checkpoint(folder, later, {})) == 2
+        assert exit_code(lambda: checkpoint.write_checkpoint(folder, later, {})) == 2
         told = capsys.readouterr().err
         assert "run/checkpoint-00000001: the disk is full; make room" in told
         assert told.count("\n") == 1
@@ -534,11 +535,11 @@ class Filling(Classification):
 
 def test_a_run_whose_disk_fills_up_goes_on_when_there_is_room(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     train = trained(epochs=4)(tmp_path)
-    assert answered(train) == 0
+    assert exit_code(train) == 0
     whole = checkpoint.list_checkpoints(Path("run"))[0].joinpath("state.safetensors").read_bytes()
     shutil.rmtree("run")
     with mounted(tmp_path / "run", "size=4m"):
-        assert answered(trained(task=Filling, epochs=4)(tmp_path)) == 2
+        assert exit_code(trained(task=Filling, epochs=4)(tmp_path)) == 2
         told = capsys.readouterr().err
         assert "the disk is full; make room" in told
         assert told.count("\n") == 1
@@ -546,14 +547,14 @@ def test_a_run_whose_disk_fills_up_goes_on_when_there_is_room(tmp_path: Path, ca
         assert kept is not None
         assert kept[1]["step"] == 10
         Path("run/filler").unlink()
-        assert answered(train) == 0
+        assert exit_code(train) == 0
         assert checkpoint.list_checkpoints(Path("run"))[0].joinpath("state.safetensors").read_bytes() == whole
 
 
 def test_a_read_only_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with mounted(tmp_path / "out", "ro"):
         section = {"use": "data.digits.Digits", "labels": 100, "size": 8}
-        assert answered(lambda: prepare.write_data_sets(Peers(), {"out": section}) and 0) == 2
+        assert exit_code(lambda: prepare.write_data_sets(Peers(), {"out": section}) and 0) == 2
         told = capsys.readouterr().err
         assert "the disk is read-only; work in a folder that can be written" in told
         assert told.count("\n") == 1
@@ -565,10 +566,10 @@ def test_a_file_that_may_not_grow_is_refused_and_leaves_nothing_half_written(tmp
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        "from pipelines.commands.cli import answered; from pipelines import prepare\n"
+        "from pipelines.door import exit_code; from pipelines import prepare\n"
         "from components.training.peers import Peers\n"
         "section = {'use': 'data.digits.Digits', 'labels': 100, 'size': 8}\n"
-        "sys.exit(answered(lambda: prepare.write(Peers(), {'out': section}) and 0))"
+        "sys.exit(exit_code(lambda: prepare.write(Peers(), {'out': section}) and 0))"
     )
     command, environment = [sys.executable, "-B", "-c", code], os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)

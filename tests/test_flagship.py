@@ -290,5 +290,5 @@ def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(work
     assert "Right before, wrong now" in page
     assert not re.search(r"<(script|link|img)[^>]+https?://", page)
     (workspace.folder / "data/raw/digits/train/0/new.png").write_bytes(b"one more")
-    code = "from pipelines import changes; print(changes.changes())"
+    code = "from pipelines.commands.dvc import status; print(status.list_changes())"
     assert "data/raw (modified)" in workspace.run(sys.executable, "-c", code)

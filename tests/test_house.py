@@ -17,6 +17,7 @@ FILES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"
 # Who may import whom, a line per layer: a module imports from its own folder and from the lines below, never upward.
 LAYERS = [
     ("pipelines.__main__",),
+    ("pipelines.door",),
     ("pipelines.commands",),
     ("pipelines.prepare", "pipelines.augment", "pipelines.pretrain", "pipelines.tune", "pipelines.finetune"),
     ("pipelines.evaluate", "pipelines.fit"),
@@ -254,6 +255,7 @@ def test_what_happens_at_import_is_seen(code: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "pipelines.door",
         "pipelines.commands.cli",
         "pipelines.stage.check",
         "pipelines.commands.run",

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import Refusal
-from pipelines.commands import cli, crontime, schedule
+from pipelines import door
+from pipelines.commands import crontime, parser, schedule
 from tests.workspace import BIN
 
 ROOT = Path(__file__).parent.parent
@@ -319,9 +320,9 @@ def test_every_command_exists(place: str, command: list[str]) -> None:
         return
     assert command[0] == "trainyard" or command[1:3] == ["-m", "pipelines"]
     given = command[1:] if command[0] == "trainyard" else command[3:]
-    parsed = cli.parser().parse_args(given)
+    parsed = parser.build_parser().parse_args(given)
     if given[0] == "submit":
-        cli.parser().parse_args(parsed.command)
+        parser.build_parser().parse_args(parsed.command)
         given = parsed.command
     assert given[0] == "tracker" or tuple(given) == schedule.COMMAND, "what a schedule calls is one command"
 
@@ -488,7 +489,7 @@ def test_bad_input_gets_one_line(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert cli.main(["schedule", *arguments]) == 2
+    assert door.main(["schedule", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert says in err
@@ -526,7 +527,7 @@ def test_a_crontab_of_the_system_names_the_user() -> None:
 
 def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(ROOT)
-    assert cli.main(["schedule", "--to=systemd", f"--write={tmp_path}"]) == 0
+    assert door.main(["schedule", "--to=systemd", f"--write={tmp_path}"]) == 0
     assert capsys.readouterr().out.split() == [str(file) for file in sorted(tmp_path.iterdir())]
     assert analyze("verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))) == ""
 

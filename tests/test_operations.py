@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands import cli
+from pipelines.commands import parser
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -47,7 +47,7 @@ COMMANDS = sorted({*INLINE, *(found[0] for line in BLOCKS if (found := re.search
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_exist(command: str) -> None:
-    cli.parser().parse_args(shlex.split(command.replace("`", ""))[1:])
+    parser.build_parser().parse_args(shlex.split(command.replace("`", ""))[1:])
 
 
 def test_the_commands_are_found() -> None:

@@ -31,7 +31,7 @@ from components.recipes import recipe
 from components.runs import journal
 from components.search.trials import RECORD
 from components.tracking import mirror, server
-from pipelines.commands import run
+from pipelines.commands.dvc import repro
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ("metrics/", "plots/", "reports/", "results/", "models/", "dvc.lock")
@@ -150,7 +150,7 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = Fal
         raise Refusal(
             f"chaos: no victim '{min(unknown)}'{suggest_name(min(unknown), VICTIMS)}; any of {', '.join(VICTIMS)}"
         )
-    if here and run.anything_to_do([]):
+    if here and repro.has_work([]):
         raise Refusal("chaos --here: the results of params.yaml are not here; `trainyard run` makes them")
     folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-chaos-")), random.Random(seed)
     changes = {} if here else {"params.yaml": SMALL}

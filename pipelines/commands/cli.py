@@ -1,4 +1,4 @@
-"""Dispatch `trainyard COMMAND`, and every DVC stage (`python -m pipelines STAGE`), to the function that does the work."""
+"""Dispatch `trainyard COMMAND`, and every DVC stage (`python -m pipelines STAGE`), to the function that does it."""
 
 from __future__ import annotations
 

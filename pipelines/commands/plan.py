@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from components.errors import TryLater
 from components.recipes import recipe
-from pipelines.commands.dvc.status import changes
+from pipelines.commands.dvc.status import list_changes
 from pipelines.stage import dvc_files
 from pipelines.stage.check import check_flagship, check_recipe
 
@@ -68,7 +68,7 @@ def recipe_stages(path: str) -> dict[str, Files]:
 def describe_changes(stages: dict[str, Files]) -> list[str]:
     """A line a reason; then the stages that read what others write: whether they run, is known only after these."""
     try:
-        reasons = changes(*stages, patience=0)
+        reasons = list_changes(*stages, patience=0)
     except TryLater:
         return ["what would run is not known: another dvc is at work in this folder"]
     changed = {reason.split(": ")[0] for reason in reasons}

@@ -31,8 +31,7 @@ from components.tracking.registry import Registry
 from components.training import engine, exported
 from components.training.peers import Peers
 from pipelines import augment
-from pipelines.commands import run
-from pipelines.commands.dvc import status
+from pipelines.commands.dvc import repro, status
 from pipelines.commands.promotion.ledger import Ledger
 from pipelines.stage.context import Stage
 from pipelines.workers import training
@@ -111,9 +110,9 @@ class Shuffled(Feed):
 def in_this_process(set_: Callable[..., None]) -> None:
     """The cluster's and DVC's parts of a retrain done here; set_(owner, name, value)."""
     set_(spread, "run_on_workers", lambda function, *given, **_: spread.resolve_function(function)(Peers(), *given))
-    set_(run, "local_cluster", nullcontext)
-    set_(status, "apply", lambda *targets: None)
-    set_(status, "changes", lambda: json.loads(Path("changed.json").read_text()))
+    set_(repro, "local_cluster", nullcontext)
+    set_(repro, "reproduce_or_refuse", lambda *targets: None)
+    set_(status, "list_changes", lambda: json.loads(Path("changed.json").read_text()))
 
 
 def changed(*lines: str) -> None:

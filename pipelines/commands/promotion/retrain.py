@@ -25,11 +25,11 @@ from components.tracking.registry import Registry, Version
 from components.verdicts import drift
 from components.verdicts.gate import Candidate, Gate, Verdict, judge_challenger
 from components.workspace import runs_folder, work_folder
-from pipelines.commands.dvc import status
+from pipelines.commands.dvc import repro, status
+from pipelines.commands.dvc.repro import run_on_local_cluster
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle
 from pipelines.commands.promotion.rollback import intact
-from pipelines.commands.run import on_clusters
 from pipelines.finetune import TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage.check import check_flagship
 from pipelines.stage.lock import hold_lock
@@ -60,8 +60,8 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
     for unfinished in ledger.pending():
         conclude(ledger, Registry(unfinished["model"]), unfinished)
     if update:
-        print(f"retrain: updated {', '.join(status.update()) or 'nothing: no source is imported'}", flush=True)
-    reasons = status.changes()
+        print(f"retrain: updated {', '.join(status.update_imports()) or 'nothing: no source is imported'}", flush=True)
+    reasons = status.list_changes()
     if not reasons and ledger.has("decided", key(params)):
         print("retrain: nothing changed since the last decision: nothing to do")
         return 0
@@ -71,7 +71,7 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
     champion = registry.champion()
     try:
         known = intact(registry, champion) if champion else None
-        contest = on_clusters(lambda: contested(params, ledger, registry, champion, known))
+        contest = run_on_local_cluster(lambda: contested(params, ledger, registry, champion, known))
         if not all(finding.fine for finding in contest.findings):
             return refuse(params, ledger, registry, champion, contest.findings, known)
         if contest.challenger is None:
@@ -101,11 +101,11 @@ def contested(
     params: Params, ledger: Ledger, registry: Registry, champion: Version | None, known: str | None
 ) -> Contest:
     """What is done on the cluster, and can be done again: data prepared and checked, a challenger trained, measured."""
-    status.apply("augment")
+    repro.reproduce_or_refuse("augment")
     findings = checked(params, known)
     if not all(finding.fine for finding in findings):
         return Contest(findings)
-    status.apply()
+    repro.reproduce_or_refuse()
     if ledger.has("decided", key(params)):
         return Contest(findings)
     challenger = registered(registry, path_digest(model()))

@@ -96,7 +96,7 @@ def test_data_of_a_changed_class_are_prepared_anew(lab: Path, monkeypatch: pytes
 def test_a_command_says_what_to_set(tmp_path: Path) -> None:
     content = "data: {use: data.digits.Digits}\ntask: {use: mylab.deep.models.Wide}\nfit: {epochs: 1}\n"
     (tmp_path / "recipe.yaml").write_text(content)
-    command = [sys.executable, "-c", "from pipelines.commands.cli import run; run()", "plan", "recipe.yaml"]
+    command = [sys.executable, "-c", "from pipelines.door import run; run()", "plan", "recipe.yaml"]
     root = Path(__file__).parents[3]
     said = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
     assert said.returncode == 2

@@ -104,7 +104,7 @@ def test_it_answers_at_once_and_imports_nothing_heavy(clinic: Path) -> None:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 1.0
     code = (
-        "import sys; from pipelines import doctor; doctor.main(); "
+        "import sys; from pipelines.commands import doctor; doctor.main(); "
         "assert not {'torch', 'numpy', 'ray', 'mlflow', 'dvc', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -9,7 +9,7 @@ import pytest
 
 from components.processes import BIN
 from pipelines.commands import plan
-from pipelines.commands.cli import main
+from pipelines.door import main
 from tests.workspace import clone
 
 SOURCE, FINETUNE = (f"pipelines/transfer/{name}.yaml" for name in ("source", "finetune"))

@@ -14,8 +14,10 @@ import pytest
 
 from components.cluster.local import local_cluster
 from components.processes import BIN
-from pipelines.commands import cli, run
-from pipelines.commands.run import _known_to_do, on_clusters, reproduce
+from pipelines import door
+from pipelines.commands import run
+from pipelines.commands.dvc import repro
+from pipelines.commands.dvc.repro import is_unfinished, reproduce, run_on_local_cluster
 
 STAGE = """
 import signal, sys, time
@@ -30,13 +32,13 @@ time.sleep(60)
 LOSES_ITS_NODE = """
 import os, psutil, time
 from pathlib import Path
-from components import cluster
+from components.cluster import spread
 address = os.environ["RAY_ADDRESS"]
 if Path("begun").exists():
     Path("out").write_text(address)
 else:
     Path("begun").write_text(address)
-    cluster.connect()
+    spread.connect()
     commands = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
     (raylet,) = [p for p, text in commands.items() if "raylet/raylet" in text and address in text]
     raylet.kill()
@@ -44,9 +46,10 @@ else:
 """
 COMMAND = """
 import signal, sys
-from pipelines import cli, run
-signal.signal(signal.SIGTERM, cli._interrupt)
-sys.exit(cli.answered(run.reproduce))
+from pipelines import door
+from pipelines.commands.dvc.repro import reproduce
+signal.signal(signal.SIGTERM, door.interrupt)
+sys.exit(door.exit_code(reproduce))
 """
 
 
@@ -65,9 +68,9 @@ def test_a_cluster_that_is_lost_is_replaced_and_the_stage_goes_on(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     pipeline(tmp_path, LOSES_ITS_NODE)
     began = time.monotonic()
-    assert on_clusters(reproduce) == 0
+    assert run_on_local_cluster(reproduce) == 0
     assert time.monotonic() - began < 60, "the first stage would have slept for longer"
-    assert "goes on with another" in capfd.readouterr().err
+    assert "continuing on a new one" in capfd.readouterr().err
     first, second = ((tmp_path / name).read_text() for name in ("begun", "out"))
     assert first != second
     assert "RAY_ADDRESS" not in os.environ
@@ -78,7 +81,9 @@ def test_a_cluster_that_is_lost_is_replaced_and_the_stage_goes_on(
 def test_a_stages_exit_code_comes_through_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    pipeline(tmp_path, "import sys\nfrom pipelines import cli\nsys.argv = ['trainyard', 'plan', 'no.yaml']\ncli.run()")
+    pipeline(
+        tmp_path, "import sys\nfrom pipelines import door\nsys.argv = ['trainyard', 'plan', 'no.yaml']\ndoor.run()"
+    )
     assert reproduce() == 2
     (tmp_path / "stage.py").write_text("open('out', 'w').close()")
     assert reproduce() == 0
@@ -91,10 +96,10 @@ def test_clusters_that_are_lost_again_and_again_are_given_up(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(run, "CLUSTERS", 1)
+    monkeypatch.setattr(repro, "MAX_CLUSTERS", 1)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     pipeline(tmp_path, LOSES_ITS_NODE)
-    assert cli.answered(lambda: on_clusters(reproduce)) == 75
+    assert door.exit_code(lambda: run_on_local_cluster(reproduce)) == 75
     assert "not now: the local Ray cluster was lost" in capfd.readouterr().err
 
 
@@ -145,18 +150,18 @@ def test_an_interrupt_lets_the_stage_save_and_dvc_end(reach: str, tmp_path: Path
 def test_dvc_is_not_asked_where_something_is_known_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     begun = tmp_path / "begun"
-    assert _known_to_do([], begun), "nothing was ever run"
+    assert is_unfinished([], begun), "nothing was ever run"
     (tmp_path / "dvc.lock").touch()
-    assert not _known_to_do([], begun)
+    assert not is_unfinished([], begun)
     begun.write_text("one two")
-    assert _known_to_do(["one", "two"], begun), "it has not come to its end"
-    assert not _known_to_do([], begun), "that was another command"
+    assert is_unfinished(["one", "two"], begun), "it has not come to its end"
+    assert not is_unfinished([], begun), "that was another command"
 
 
 def test_a_part_of_the_pipeline_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run._sum_up(["prepare"]) == 0
+    assert run._print_results(["prepare"]) == 0
     assert "no summary before the last stage" in capsys.readouterr().out
-    assert cli.answered(lambda: run._sum_up([])) == 2, "the whole one would have left a result"
+    assert door.exit_code(lambda: run._print_results([])) == 2, "the whole one would have left a result"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from components.files import write_json
-from pipelines.commands import cli, summary
+from pipelines import door
+from pipelines.commands import summary
 
 
 def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,5 +46,5 @@ def test_what_is_not_there_is_left_out_or_named(results: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("path", ["metrics/evaluate.json", "tune/best.json"])
 def test_before_the_first_run_it_says_what_to_do(results: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(path).unlink()
-    assert cli.main(["summary"]) == 2
+    assert door.main(["summary"]) == 2
     assert capsys.readouterr().err == f"trainyard: {path}: not there yet; run the pipeline first (make run)\n"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.recipes import recipe
-from pipelines.commands.cli import main
+from pipelines.door import main
 
 ROOT = Path(__file__).parents[3]
 PARAMS = recipe.overlay(recipe.load(ROOT / "params.yaml"), {"finetune.fit.shards": 2})

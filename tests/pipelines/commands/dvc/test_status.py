@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from components.errors import Refusal, TryLater
-from pipelines.commands.dvc import status
+from pipelines.commands.dvc import repro, status
 
 ROOT = Path(__file__).parents[4]
 BIN = Path(sys.executable).parent
@@ -57,24 +57,24 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_dropped_file_is_a_change_and_so_are_params(house: Path) -> None:
-    assert any("prepare" in line for line in status.changes())
-    status.apply()
-    assert status.changes() == []
+    assert any("prepare" in line for line in status.list_changes())
+    repro.reproduce_or_refuse()
+    assert status.list_changes() == []
     (house / "data/raw/cats").mkdir()
     (house / "data/raw/cats/tom.png").write_bytes(b"tom")
-    assert status.changes() == ["prepare: changed deps: data/raw (modified)"]
-    status.apply()
-    assert status.changes() == []
+    assert status.list_changes() == ["prepare: changed deps: data/raw (modified)"]
+    repro.reproduce_or_refuse()
+    assert status.list_changes() == []
     (house / "params.yaml").write_text("rate: 1\nretrain: {level: 0.8}\n")
-    assert status.changes() == []  # the gate's settings are no stage's
+    assert status.list_changes() == []  # the gate's settings are no stage's
     (house / "params.yaml").write_text("rate: 2\nretrain: {level: 0.8}\n")
-    assert status.changes() == ["train: changed deps: params.yaml (rate)"]
+    assert status.list_changes() == ["train: changed deps: params.yaml (rate)"]
 
 
 @pytest.mark.parametrize("patience", [60.0, 2.0])
 def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, capsys) -> None:
     """As one that outlived a retraining that was killed: its stage saves, and it ends."""
-    status.apply()
+    repro.reproduce_or_refuse()
     content = yaml.safe_load((house / "dvc.yaml").read_text())
     content["stages"]["train"]["cmd"] = "touch begun; sleep 6; cp out/list model"
     (house / "dvc.yaml").write_text(yaml.safe_dump(content))
@@ -86,10 +86,10 @@ def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, ca
             time.sleep(0.05)
         if patience < 6:
             with pytest.raises(TryLater, match="another dvc is at work"):
-                status.changes()
+                status.list_changes()
         else:
-            assert status.changes() == []
-            assert capsys.readouterr().out.count("waiting for its end") == 1
+            assert status.list_changes() == []
+            assert capsys.readouterr().out.count("waiting for another dvc") == 1
     finally:
         other.wait()
 
@@ -106,17 +106,17 @@ def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -
 
     publish("tom.png")
     run(house, "dvc", "import", "-q", str(source), "pictures", "-o", "data/raw/pictures")
-    assert status.update() == ["data/raw/pictures.dvc"]
-    status.apply()
+    assert status.update_imports() == ["data/raw/pictures.dvc"]
+    repro.reproduce_or_refuse()
     assert (house / "data/raw/pictures/tom.png").read_text() == "tom.png"
     publish("felix.png")
-    assert status.changes() == []
-    assert status.update() == ["data/raw/pictures.dvc"]
+    assert status.list_changes() == []
+    assert status.update_imports() == ["data/raw/pictures.dvc"]
     assert (house / "data/raw/pictures/felix.png").is_file()
-    assert status.changes() == ["prepare: changed deps: data/raw (modified)"]
+    assert status.list_changes() == ["prepare: changed deps: data/raw (modified)"]
     source.rename(tmp_path / "away")
     with pytest.raises(TryLater, match=r"dvc update failed: .*; the data stay as they are"):
-        status.update()
+        status.update_imports()
     assert (house / "data/raw/pictures/felix.png").is_file()
 
 
@@ -124,13 +124,13 @@ def test_a_git_that_fails_is_quoted(house: Path, monkeypatch: pytest.MonkeyPatch
     """As in a checkout of somebody else's: git refuses, and has no files to list."""
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(Refusal, match=r"git ls-files: fatal: detected dubious ownership in .*; git must"):
-        status.update()
+        status.update_imports()
 
 
 def test_a_dvc_that_fails_is_refused(house: Path) -> None:
     (house / "dvc.yaml").write_text("stages: {prepare: {cmd: 'false', deps: [data/raw], outs: [out]}}")
     with pytest.raises(Refusal, match="dvc repro ended with exit code"):
-        status.apply()
+        repro.reproduce_or_refuse()
     (house / "dvc.yaml").write_text("stages: [")
     with pytest.raises(Refusal, match="dvc status failed"):
-        status.changes()
+        status.list_changes()

@@ -130,7 +130,7 @@ def test_a_version_whose_bytes_have_changed_is_no_champion(yard: Yard) -> None:
 KILLED = """
 import os, signal
 from components.tracking.registry import Registry
-from pipelines import ledger, retrain
+from pipelines.commands.promotion import ledger, retrain
 from tests.pipelines.yard import in_this_process
 in_this_process(setattr)
 
@@ -138,13 +138,13 @@ def end(here):
     if here == {point!r}:
         os.kill(os.getpid(), signal.SIGKILL)
 
-moved = Registry.crown
+moved = Registry.set_champion
 def crown(self, version):
     end("between the decision and the alias")
     moved(self, version)
     open("moves", "a").write(version.number + " ")
     end("between the alias and its line")
-Registry.crown = crown
+Registry.set_champion = crown
 
 wrote = ledger.Ledger.write
 def write(self, kind, **payload):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
         ("return None", 0, "atexit"),
         ("return 3", 3, "atexit"),
         ("raise Refusal('a: wrong; put it right')", 2, "trainyard: a: wrong; put it right"),
-        ("raise KeyboardInterrupt", 130, "what was saved is kept"),
+        ("raise KeyboardInterrupt", 130, "saved progress is kept"),
         ("raise ZeroDivisionError('a mistake')", 1, "ZeroDivisionError: a mistake"),
     ],
 )
@@ -30,7 +30,8 @@ def test_it_ends_in_order_though_a_thread_is_inside_foreign_code(body: str, code
         import cv2
         import numpy as np
         from components.errors import Refusal
-        from pipelines import cli, summary
+        from pipelines import door
+        from pipelines.commands import summary
         atexit.register(lambda: print("atexit"))
         def blur():
             while True:
@@ -43,7 +44,7 @@ def test_it_ends_in_order_though_a_thread_is_inside_foreign_code(body: str, code
             {body}
         summary.main = main
         sys.argv = ["trainyard", "summary"]
-        cli.run()
+        door.run()
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -1,0 +1,130 @@
+"""Run `dvc repro` as a child process, on a local Ray cluster that is replaced if it is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from components import network
+from components.cluster import prestart
+from components.cluster.local import local_cluster
+from components.errors import Refusal, TryLater
+from components.processes import BIN, end_with_parent
+from components.tracking import mirror
+from components.workspace import runs_folder, work_folder
+from pipelines.commands.dvc import exit_code
+
+POLL_SECONDS = 1.0  # between two checks that the local cluster is still there
+MAX_CLUSTERS = 5  # per command
+Result = TypeVar("Result")
+
+
+class ClusterLost(TryLater):
+    """The local cluster ended too early: its raylet was killed, or the kernel ran out of memory."""
+
+
+def run_on_local_cluster(command: Callable[[], Result]) -> Result:
+    """Return the result of `command`, called on a local cluster while its runs are sent to MLflow.
+
+    If the cluster is lost, start another one and call `command` again: it continues from its saved progress. Raise
+    ClusterLost after MAX_CLUSTERS of them.
+    """
+    with mirror.shared_mirror(runs_folder()):
+        for remaining in reversed(range(MAX_CLUSTERS)):
+            try:
+                with local_cluster():
+                    return command()
+            except ClusterLost:
+                if not remaining:
+                    raise
+                print("the local Ray cluster was lost, but nothing else: continuing on a new one", file=sys.stderr)
+    raise AssertionError("the loop returns or raises")
+
+
+def reproduce(*targets: str) -> int:
+    """Run `dvc repro` and return its exit code, or that of the stage that failed.
+
+    dvc gets a process group of its own. So an interrupt of both (Ctrl-C) and one of this process alone (a service's
+    stop) have the same effect. Raise KeyboardInterrupt after an interrupt, and ClusterLost as soon as the local
+    cluster is gone, because Ray would wait for it.
+    """
+    code_file = work_folder() / "ended"
+    code_file.parent.mkdir(parents=True, exist_ok=True)
+    code_file.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [BIN / "dvc", "repro", *targets],
+        env=os.environ | {exit_code.VARIABLE: str(code_file.resolve())},
+        process_group=0,
+        preexec_fn=_prepare_child,
+    )
+    code = _wait_for_dvc(process)
+    return exit_code.read_exit_code(code_file, default=code) if code else 0
+
+
+def _wait_for_dvc(process: subprocess.Popen) -> int:
+    """Return dvc's exit code; pass interrupts on to its process group.
+
+    The first interrupt lets the stage save its progress, the second stops it at once, the third kills it and dvc.
+    """
+    interrupts = 0
+    code = None
+    was_up = False  # the cluster may not have started yet
+    while code is None:
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(POLL_SECONDS)
+            is_up = _is_local_cluster_up()
+            if was_up and not is_up and code != 0 and not interrupts:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise ClusterLost("the local Ray cluster was lost (memory? trainyard doctor); nothing else is")
+            was_up = was_up or is_up
+        except KeyboardInterrupt:
+            interrupts += 1
+            os.killpg(process.pid, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
+    if interrupts:
+        raise KeyboardInterrupt
+    return code
+
+
+def _is_local_cluster_up() -> bool:
+    return prestart.is_kept_cluster() and network.accepts_connections(os.environ["RAY_ADDRESS"], POLL_SECONDS / 2)
+
+
+def _prepare_child() -> None:
+    """Restore SIGINT in the child: shells let commands that they start in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
+
+
+def reproduce_or_refuse(*targets: str) -> None:
+    """Run `dvc repro`, its output visible; raise Refusal if it fails."""
+    if code := reproduce(*targets):
+        command = " ".join(["dvc repro", *targets])
+        raise Refusal(f"{command} ended with exit code {code}; see above")
+
+
+def is_unfinished(targets: list[str], started: Path) -> bool:
+    """Return whether there is work without asking dvc, which takes 2 s.
+
+    That is certain if nothing was ever run here, or if the file `started` shows that the same command did not finish.
+    """
+    if not targets and not Path("dvc.lock").is_file():
+        return True
+    return started.is_file() and started.read_text() == " ".join(targets)
+
+
+def has_work(targets: list[str]) -> bool:
+    """Return whether `dvc repro` would run a stage.
+
+    A dry run fails if outputs of an earlier stage are missing. The real run creates them, or reports what is wrong.
+    """
+    dry_run = subprocess.run([BIN / "dvc", "repro", "--dry", *targets], capture_output=True, text=True, check=False)
+    return dry_run.returncode != 0 or "Running stage" in dry_run.stdout
