@@ -13,26 +13,24 @@ from typing import TYPE_CHECKING, Any
 from components.files import write_json
 from components.recipes import recipe
 from components.storage.store import Store
-from pipelines import prepare
+from pipelines import flagship, prepare
+from pipelines.flagship import AUGMENTED, PREPARED, ROLES
 from pipelines.stage.context import stage
 
 if TYPE_CHECKING:
     from components.training.peers import Peers
-
-PREPARED, AUGMENTED = "data/prepared", "data/augmented"
-ROLES = {"source": "pretrain", "target": "finetune"}  # role -> the stage that trains on it
 
 
 def main(params: dict[str, Any]) -> None:
     tasks = {role: params[verb]["task"] for role, verb in ROLES.items()}
     transforms = {role: online_transforms(task) for role, task in tasks.items()}
     tracked = {"augment": params["augment"], "training": transforms, "seed": params["seed"]}
-    with stage("augment", params, tracked, [f"{PREPARED}/{role}" for role in ROLES]) as run:
+    with stage("augment", params, tracked, [*map(flagship.prepared_folder, ROLES)]) as run:
         for role, rows in run.spread(
             write_augmented, PREPARED, AUGMENTED, params["augment"], transforms, params["seed"]
         ).items():
             run.log_text(f"{role}: statistics of {rows['examples']:,} training examples, {rows['derived']:,} derived")
-            run.log_artifact(f"{AUGMENTED}/{role}/preview.png")
+            run.log_artifact(flagship.preview_file(role))
 
 
 def online_transforms(task: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,20 +11,19 @@ from components.drawings import figures
 from components.files import path_digest, write_json
 from components.metrics import comparison
 from components.storage.store import Split, Store
-from pipelines.finetune import ARMS, TARGET_PREPARED
+from pipelines import flagship
+from pipelines.flagship import ARMS, TARGET_PREPARED
 from pipelines.reports import report
 from pipelines.stage import diagnoses
 from pipelines.stage.context import stage
 from pipelines.stage.outputs import write_table
 
-MISTAKES = "plots/mistakes.svg"
-
 
 def main(params: dict[str, Any]) -> None:
     settings = params["evaluate"]
-    folders = {arm: sorted(Path("models", arm).iterdir(), key=lambda path: int(path.name)) for arm in ARMS}
+    folders = {arm: flagship.list_models(arm) for arm in ARMS}
     tracked = {"evaluate": settings, "seed": params["seed"]}
-    with stage("evaluate", params, tracked, [TARGET_PREPARED, "models/finetuned", "models/scratch"]) as run:
+    with stage("evaluate", params, tracked, [TARGET_PREPARED, *map(flagship.models_folder, ARMS)]) as run:
         split, classes = Store(TARGET_PREPARED).split("test"), Store(TARGET_PREPARED).manifest["classes"]
         truth = split.array("label")
         models = [str(folder) for arm in ARMS for folder in folders[arm]]
@@ -35,12 +34,13 @@ def main(params: dict[str, Any]) -> None:
         losses = {arm: [scores["loss"] for scores, *_ in found] for arm, found in arms.items()}
         correct = {arm: np.stack([said["label"] == truth for _, said, _ in found]) for arm, found in arms.items()}
         metrics = compare_arms(losses, correct, settings["level"], settings["draws"])
-        write_json("metrics/evaluate.json", metrics)
-        _, chosen, _ = arms["finetuned"][0]  # the first seed: a choice that needs no look at the test split
+        write_json(flagship.METRICS_FILE, metrics)
+        served = flagship.served_model()
+        _, chosen, _ = arms["finetuned"][folders["finetuned"].index(served)]
         names = np.array(classes)
         columns = {"truth": names[truth], "predicted": names[chosen["label"]]}
         pairs = zip(*columns.values(), strict=True)
-        write_table("plots/confusion.csv", [dict(zip(columns, pair, strict=True)) for pair in pairs])
+        write_table(flagship.CONFUSION_FILE, [dict(zip(columns, pair, strict=True)) for pair in pairs])
         draw_mistakes(split, chosen, truth, classes, settings["mistakes"])
         run.log_text(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
         verdicts = {}
@@ -52,8 +52,8 @@ def main(params: dict[str, Any]) -> None:
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
         inputs = {name: values for name, values in split.take(np.arange(2)).items() if name != "label"}
-        run.log_model(run.params["name"], folders["finetuned"][0], inputs, chosen)
-        for path in [*report.write_report(), Path(MISTAKES)]:
+        run.log_model(run.params["name"], served, inputs, chosen)
+        for path in [*report.write_report(), Path(flagship.MISTAKES_FILE)]:
             run.log_artifact(path)
 
 
@@ -81,4 +81,4 @@ def draw_mistakes(
         f"{classes[truth[row]]} → {classes[chosen['label'][row]]}  p={chosen['probability'][row].max():.2f}"
         for row in worst
     ]
-    figures.save_figure(figures.draw_grid(split.take(worst)["image"], captions), MISTAKES)
+    figures.save_figure(figures.draw_grid(split.take(worst)["image"], captions), flagship.MISTAKES_FILE)

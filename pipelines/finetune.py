@@ -1,4 +1,4 @@
-"""finetune: the target task from the pretrained body, and from scratch, at the same budget, over the same seeds."""
+"""Train the target task from the pretrained body and from scratch, at the same budget, over the same seeds."""
 
 from __future__ import annotations
 
@@ -6,42 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from components.recipes import recipe
-from pipelines import pretrain
+from pipelines import flagship
+from pipelines.flagship import ARMS, BEST_FILE, FINETUNE_CURVES_FILE, PRETRAINED, TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage.context import stage
-from pipelines.stage.outputs import BEST_FILE, read_json, write_history
-
-TARGET_PREPARED, TARGET_AUGMENTED = "data/prepared/target", "data/augmented/target"
-ARMS = ("finetuned", "scratch")
+from pipelines.stage.outputs import read_json, write_history
 
 
 def main(params: dict[str, Any]) -> None:
+    """Run the stage: one fit per arm and seed, each with the values that the search chose for its arm."""
     best = read_json(BEST_FILE, ARMS)
-    sections = {arm: recipe.overlay(arm_section(params, arm), best[arm]["values"]) for arm in ARMS}
+    sections = {arm: recipe.overlay(flagship.arm_section(params, arm), best[arm]["values"]) for arm in ARMS}
     seeds = range(params["seed"], params["seed"] + params["finetune"]["seeds"])
     tracked = {"finetune": sections, "seeds": len(seeds)}
-    with stage("finetune", params, tracked, [TARGET_PREPARED, TARGET_AUGMENTED, pretrain.PRETRAINED]) as run:
+    with stage("finetune", params, tracked, [TARGET_PREPARED, TARGET_AUGMENTED, PRETRAINED]) as run:
         fits: list[dict[str, Any]] = []
-        for arm, seed in ((arm, seed) for arm in ARMS for seed in seeds):
-            folder = run.folder / f"{arm}-{seed}"
-            out = f"models/{arm}/{seed}"
-            fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
-            run.add_child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
+        curves: dict[str, Path] = {}
+        for arm in ARMS:
+            for seed in seeds:
+                folder = run.folder / f"{arm}-{seed}"
+                out = flagship.model_folder(arm, seed)
+                fits.append({"section": sections[arm], "run": str(folder), "out": out, "seed": seed})
+                curves[f"{arm} {seed}"] = folder
+                run.add_child(f"{arm} seed {seed}", folder, {**sections[arm], "seed": seed, "arm": arm}, group=arm)
         shards = recipe.fill_defaults("training.engine.fit", sections["finetuned"]["fit"])["shards"]
-        run.spread(
-            "pipelines.workers.training.train_all",
-            fits,
-            TARGET_PREPARED,
-            TARGET_AUGMENTED,
-            parts=max(len(fits), shards),
-        )
+        parts = max(len(fits), shards)
+        run.spread("pipelines.workers.training.train_all", fits, TARGET_PREPARED, TARGET_AUGMENTED, parts=parts)
         for fit in fits:
             run.end_child(Path(fit["run"]), model=fit["out"])
-        write_history("plots/finetune.csv", {Path(fit["run"]).name.replace("-", " "): Path(fit["run"]) for fit in fits})
-
-
-def arm_section(params: dict[str, Any], arm: str) -> dict[str, Any]:
-    """{task, fit} of one arm: the same but for where it starts, and that nothing holds the body back from scratch."""
-    section = params["finetune"]
-    task = section["task"] | {"model": params["model"]}
-    task |= {"start": pretrain.PRETRAINED} if arm == "finetuned" else {"body_rate": 1.0}
-    return {"task": task, "fit": section["fit"]}
+        write_history(FINETUNE_CURVES_FILE, curves)

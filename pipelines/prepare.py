@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from components.recipes import recipe
 from components.storage import dataset as datasets
+from pipelines import flagship
 from pipelines.stage.context import stage
 
 if TYPE_CHECKING:
     from components.training.peers import Peers
 
-PREPARED = "data/prepared"
 SIDE_BY_SIDE = 8  # workers that draw or decode, at most, where nobody says how many
 
 
 def main(params: dict[str, Any]) -> None:
-    sections = {f"{PREPARED}/{role}": params["data"][role] for role in ("source", "target")}
+    sections = {flagship.prepared_folder(role): params["data"][role] for role in flagship.ROLES}
     with stage("prepare", params, {"data": params["data"]}, inputs=[]) as run:
         for folder, rows in run.spread(write_data_sets, sections, parts=SIDE_BY_SIDE).items():
             run.log_text(f"{folder}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} examples")

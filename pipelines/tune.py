@@ -11,8 +11,8 @@ from components.search import ray_tune
 from components.search.trials import Trial, best_trial, describe_trial
 from components.storage.store import Store
 from components.verdicts import diagnosis
-from pipelines import finetune, pretrain
-from pipelines.finetune import ARMS, TARGET_AUGMENTED, TARGET_PREPARED
+from pipelines import flagship
+from pipelines.flagship import ARMS, TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage import diagnoses
 from pipelines.stage.context import stage
 from pipelines.stage.outputs import write_table
@@ -21,11 +21,11 @@ MONITOR = ("accuracy", "max")
 
 
 def main(params: dict[str, Any]) -> None:
-    sections = {arm: finetune.arm_section(params, arm) for arm in ARMS}
+    sections = {arm: flagship.arm_section(params, arm) for arm in ARMS}
     folds, seed = params["tune"]["folds"], params["seed"]
     tracked = {"tune": params["tune"], "finetune": sections, "seed": seed}
     given = {"prepared": TARGET_PREPARED, "augmented": TARGET_AUGMENTED, "count": folds, "seed": seed}
-    with stage("tune", params, tracked, [TARGET_PREPARED, TARGET_AUGMENTED, pretrain.PRETRAINED]) as run:
+    with stage("tune", params, tracked, [TARGET_PREPARED, TARGET_AUGMENTED, flagship.PRETRAINED]) as run:
 
         def ended(trial: Trial, folder: Path) -> None:
             name = f"{trial.arm} trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
@@ -53,7 +53,7 @@ def main(params: dict[str, Any]) -> None:
             arm: {"values": winner.values, "scores": winner.scores, "trials": len(found[arm])}
             for arm, winner in winners.items()
         }
-        write_json("tune/best.json", chosen)
+        write_json(flagship.BEST_FILE, chosen)
         rows = [
             {
                 **{"arm": arm, "trial": trial.number, **trial.values, **trial.scores},
@@ -62,4 +62,4 @@ def main(params: dict[str, Any]) -> None:
             for arm, trials in found.items()
             for trial in trials
         ]
-        write_table("plots/tune.csv", rows)
+        write_table(flagship.TRIALS_FILE, rows)

@@ -22,7 +22,7 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import checkpoint, engine, exported
 from components.training.peers import Peers, fork_workers
-from pipelines import augment, finetune, prepare, pretrain
+from pipelines import augment, flagship, prepare
 from pipelines.workers.training import read_spec
 
 ROOT = Path(__file__).parent.parent
@@ -64,8 +64,8 @@ def systems() -> dict[str, dict[str, Any]]:
     loaded = {f"{path.parent.name}/{path.stem}": recipe.load(path) for path in RECIPES}
     found = {name: content for name, content in loaded.items() if not original(content["data"])}
     params = recipe.load(ROOT / "params.yaml")
-    found["flagship/pretrain"] = {"data": params["data"]["source"], **pretrain.pretrain_section(params)}
-    found["flagship/scratch"] = {"data": params["data"]["target"], **finetune.arm_section(params, "scratch")}
+    found["flagship/pretrain"] = {"data": params["data"]["source"], **flagship.pretrain_section(params)}
+    found["flagship/scratch"] = {"data": params["data"]["target"], **flagship.arm_section(params, "scratch")}
     return found
 
 

@@ -11,6 +11,7 @@ from components.recipes import recipe
 from components.workspace import work_folder
 from pipelines.commands import summary
 from pipelines.commands.dvc import repro
+from pipelines.flagship import METRICS_FILE
 from pipelines.stage.check import check_flagship
 from pipelines.stage.dvc_files import FILE, check_repository, check_targets
 
@@ -49,7 +50,7 @@ def _print_results(targets: list[str]) -> int:
     if any("/" in target for target in targets):
         print("all results: dvc metrics show; a family side by side: trainyard compare FOLDER")
         return 0
-    if targets and not Path("metrics/evaluate.json").is_file():
+    if targets and not Path(METRICS_FILE).is_file():
         print("no summary before the last stage: trainyard run")
         return 0
     return summary.main()

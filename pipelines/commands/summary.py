@@ -7,18 +7,9 @@ from typing import Any
 
 from components.errors import Refusal
 from components.recipes import recipe
+from pipelines.flagship import ARM_NAMES, BEST_FILE, METRICS_FILE
 from pipelines.reports.links import noted_links
-from pipelines.stage.outputs import (
-    ARM_NAMES,
-    BEST_FILE,
-    INTERVAL_SUFFIXES,
-    METRICS_FILE,
-    display_name,
-    format_value,
-    read_json,
-    read_metrics,
-    read_seconds,
-)
+from pipelines.stage.outputs import INTERVAL_SUFFIXES, display_name, format_value, read_json, read_metrics, read_seconds
 
 REPORT = Path("reports/index.html")
 Row = tuple[str, str]  # what it is, what it says

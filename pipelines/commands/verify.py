@@ -26,10 +26,10 @@ from components.recipes import recipe
 from components.tracking.registry import Registry, model_name
 from components.workspace import RAW, link_missing_files, repository_root
 from pipelines.commands.chaos import GENERATED
+from pipelines.flagship import METRICS_FILE, TARGET_PREPARED, served_model
 from pipelines.stage.provenance import LOCKS, PACKAGES, provenance
 
 PARAMS = "params.yaml"
-DATA, MODEL, METRICS = "data/prepared/target", "models/finetuned", "metrics/evaluate.json"
 COPY = {PARAMS, *LOCKS}
 ENVIRONMENT = ("platform", "version.python", *(f"version.{name}" for name in PACKAGES))
 
@@ -49,7 +49,7 @@ def main(version: str | None = None, keep: bool = False) -> int:
     wanted = registry.version(version) if version else registry.champion() or registry.newest()
     origin = registry.origin(wanted)
     commit = find_commit(origin.tags, wanted.number)
-    then = Outcome(wanted.digest, origin.inputs.get(DATA, ""), origin.metrics)
+    then = Outcome(wanted.digest, origin.inputs.get(TARGET_PREPARED, ""), origin.metrics)
     folder = Path(tempfile.mkdtemp(prefix="trainyard-verify-"))
     try:
         place = check_out(folder / "copy", commit, origin.params)
@@ -116,11 +116,11 @@ def run_pipeline(place: Path) -> int:
 
 
 def read_outcome(place: Path) -> Outcome:
-    model = min((place / MODEL).iterdir(), key=lambda path: int(path.name))  # the one that is registered
-    metrics = json.loads((place / METRICS).read_text())
+    model = served_model(place)
+    metrics = json.loads((place / METRICS_FILE).read_text())
     return Outcome(
         path_digest(model),
-        path_digest(place / DATA)[:32],
+        path_digest(place / TARGET_PREPARED)[:32],
         {k: v for k, v in metrics.items() if not isinstance(v, list)},
     )
 

@@ -14,21 +14,19 @@ from components.drawings import figures
 from components.drawings.figures import Curve, TrialPoint
 from components.drawings.page import Block, Missing, Picture, Row, Table, Text
 from components.verdicts.diagnosis import REMEDIES
-from pipelines.stage.diagnoses import read_verdicts
-from pipelines.stage.outputs import (
+from pipelines.flagship import (
     ARM_NAMES,
     BEST_FILE,
+    CONFUSION_FILE,
+    FINETUNE_CURVES_FILE,
+    MISTAKES_FILE,
+    PRETRAIN_CURVES_FILE,
     TRIALS_FILE,
-    Rows,
-    display_name,
-    format_value,
-    parse_number,
-    read_csv,
-    read_json,
-    read_manifest,
 )
+from pipelines.stage.diagnoses import read_verdicts
+from pipelines.stage.outputs import Rows, display_name, format_value, parse_number, read_csv, read_json, read_manifest
 
-WORST = (Path("plots/mistakes.svg"), Path("plots/mistakes.png"))
+WORST = (Path(MISTAKES_FILE), Path(MISTAKES_FILE).with_suffix(".png"))
 PANELS = {  # title: columns; one of them is drawn
     "Training loss": ("epoch/loss", "train/loss"),
     "Training accuracy": ("epoch/accuracy", "train/accuracy"),
@@ -38,11 +36,11 @@ PANELS = {  # title: columns; one of them is drawn
 
 
 def finetuning(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    yield from _curves("plots/finetune.csv", "finetune", folder, "Thin: one seed. Bold: the mean over the seeds.")
+    yield from _curves(FINETUNE_CURVES_FILE, "finetune", folder, "Thin: one seed. Bold: the mean over the seeds.")
 
 
 def pretraining(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    yield from _curves("plots/pretrain.csv", "pretrain", folder, "")
+    yield from _curves(PRETRAIN_CURVES_FILE, "pretrain", folder, "")
 
 
 def _curves(path: str, stage: str, folder: Path, note: str) -> Iterator[Block]:
@@ -172,7 +170,7 @@ def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
 
 
 def mistakes(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    rows = read_csv("plots/confusion.csv", ("truth", "predicted"))
+    rows = read_csv(CONFUSION_FILE, ("truth", "predicted"))
     if not rows:
         yield Missing("the confusion matrix", "dvc repro evaluate")
     else:

@@ -24,10 +24,12 @@ from components.drawings.page import (
     render_page,
 )
 from components.recipes import recipe
+from pipelines import flagship
+from pipelines.flagship import ARM_NAMES
 from pipelines.reports import plots
 from pipelines.reports.findings import diagnosis, finetuning, mistakes, pretraining, search
 from pipelines.reports.links import find_links
-from pipelines.stage.outputs import ARM_NAMES, INTERVAL_SUFFIXES, read_manifest, read_metrics, read_seconds
+from pipelines.stage.outputs import INTERVAL_SUFFIXES, read_manifest, read_metrics, read_seconds
 
 FOLDER = Path("reports")
 
@@ -128,7 +130,7 @@ def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
 
 
 def _data(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    manifests = {role: found for role in ("source", "target") if (found := read_manifest(role))}
+    manifests = {role: found for role in flagship.ROLES if (found := read_manifest(role))}
     if not manifests:
         yield Missing("the prepared data", "dvc repro prepare")
         return
@@ -142,7 +144,7 @@ def _data(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     }
     rows = [[name, *(fact(m) for m in manifests.values())] for name, fact in facts.items()]
     yield Table(["", *manifests], rows, words=(1, 2))
-    previews = {role: Path(f"data/augmented/{role}/preview.png") for role in ("source", "target")}
+    previews = {role: Path(flagship.preview_file(role)) for role in flagship.ROLES}
     found = [
         Picture(p, f"Examples of the {r}", f"{r}, as training sees it") for r, p in previews.items() if p.is_file()
     ]

@@ -11,7 +11,7 @@ from components.search import proposals
 from components.storage.dataset import list_own_files
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
-from pipelines import finetune, pretrain
+from pipelines import flagship
 
 SECTIONS = ("name", "seed", "data", "augment", "model", "pretrain", "tune", "finetune", "evaluate")
 SET_BY_TASK = dict.fromkeys(  # what a task gives its parts itself, and what to do instead
@@ -48,8 +48,8 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_use(params["model"], "model")
     for verb in ("pretrain", "finetune"):
         recipe.check_use(params[verb]["task"], f"{verb}.task")
-    check_fit(pretrain.pretrain_section(params), "pretrain.")
-    arm = finetune.arm_section(params, "finetuned")
+    check_fit(flagship.pretrain_section(params), "pretrain.")
+    arm = flagship.arm_section(params, "finetuned")
     check_fit(arm, "finetune.")
     check_tune(params["tune"], arm)
     recipe.check_sections(params["evaluate"], {"level": True, "draws": True, "mistakes": True}, f"{where}: evaluate")

@@ -11,9 +11,8 @@ from typing import Any
 from components.errors import Refusal
 from components.runs import journal
 from components.workspace import work_folder
+from pipelines import flagship
 
-ARM_NAMES = {"finetuned": "fine-tuned", "scratch": "from scratch"}
-METRICS_FILE, BEST_FILE, TRIALS_FILE = "metrics/evaluate.json", "tune/best.json", "plots/tune.csv"
 INTERVAL_SUFFIXES = ("", "_low", "_high")
 METRIC_KEYS = (
     *(f"{prefix}accuracy{end}" for prefix in ("", "scratch_") for end in (*INTERVAL_SUFFIXES, "_std")),
@@ -46,12 +45,12 @@ def read_csv(path: str, columns: Sequence[str]) -> Rows:
 
 def read_metrics() -> Any:
     """The comparison of both arms; None before it is there."""
-    return read_json(METRICS_FILE, METRIC_KEYS)
+    return read_json(flagship.METRICS_FILE, METRIC_KEYS)
 
 
 def read_manifest(role: str) -> Any:
     """What the prepared `source` or `target` holds; None before it is there."""
-    return read_json(f"data/prepared/{role}/manifest.json")
+    return read_json(f"{flagship.prepared_folder(role)}/manifest.json")
 
 
 def read_seconds() -> Any:

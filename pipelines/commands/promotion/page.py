@@ -21,6 +21,7 @@ from components.storage.profile import SUMMARIES, VALUES
 from components.storage.store import Split
 from components.verdicts.gate import Gate
 from pipelines.commands.promotion.ledger import Decision
+from pipelines.flagship import FINETUNE_CURVES_FILE
 from pipelines.stage.outputs import write_table
 
 CURVES = "curves.csv"
@@ -132,7 +133,7 @@ def _classes(decision: Decision) -> Iterator[Block]:
 
 def _training(folder: Path, before: Path | None) -> Iterator[Block]:
     """The curves of the stage that trained both; the challenger's are kept here for the next comparison."""
-    ours = _curves(Path("plots/finetune.csv"), "finetuned")
+    ours = _curves(Path(FINETUNE_CURVES_FILE), "finetuned")
     write_table(folder / CURVES, ours)
     theirs = _curves(before / CURVES) if before else []
     pictures = []

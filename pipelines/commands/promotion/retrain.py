@@ -30,12 +30,12 @@ from pipelines.commands.dvc.repro import run_on_local_cluster
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle
 from pipelines.commands.promotion.rollback import intact
-from pipelines.finetune import TARGET_AUGMENTED, TARGET_PREPARED
+from pipelines.flagship import SOURCE_PREPARED, TARGET_AUGMENTED, TARGET_PREPARED, list_models, served_model
 from pipelines.stage.check import check_flagship
 from pipelines.stage.lock import hold_lock
 from pipelines.stage.provenance import code_digest
 
-MODELS, SPLIT = Path("models/finetuned"), "test"
+SPLIT = "test"
 PATIENCE = 60.0  # seconds for the registry to show what the mirror has sent
 REFUSED = 4  # exit code: the data checks said no
 
@@ -152,12 +152,12 @@ def refuse(
 
 def model() -> Path:
     """The exported model that the stage `evaluate` registers: the first seed's."""
-    return min(MODELS.iterdir(), key=lambda path: int(path.name))
+    return served_model()
 
 
 def key(params: Params) -> str:
     """What a decision is about: these bytes on these held-out examples by this gate; empty before there is a model."""
-    if not MODELS.is_dir() or not any(MODELS.iterdir()) or not Path(TARGET_PREPARED, "manifest.json").is_file():
+    if not list_models("finetuned") or not Path(TARGET_PREPARED, "manifest.json").is_file():
         return ""
     return recipe.digest([path_digest(model()), held_out(), section(params, "gate")])[:12]
 
@@ -285,7 +285,7 @@ def described(
     findings: list[dict[str, Any]],
 ) -> Decision:
     """All of a decision but the verdict."""
-    hashes = {path: str(Store(path).manifest["digest"]) for path in ("data/prepared/source", TARGET_PREPARED)}
+    hashes = {path: str(Store(path).manifest["digest"]) for path in (SOURCE_PREPARED, TARGET_PREPARED)}
     hashes |= {f"{TARGET_PREPARED} {SPLIT}": held_out(), "code": code_digest(), "params": recipe.digest(params)}
     return {
         "id": id,
