@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from components.cluster import spread
+from components.cluster import plan
 from components.drawings import figures
 from components.errors import Refusal
 from components.files import bytes_digest, write_json
@@ -115,7 +115,7 @@ def search_values(
         rungs=tune[by],
         monitor=monitor,
         cumulative=by == "epochs",
-        gpu=spread.plan_workers().gpu,
+        gpu=plan.plan_workers().gpu,
         on_trial=lambda trial, at: run.add_trial(f"trial {trial.number:02d}", at, trial.values, out.name, trial.rungs),
         **{"seed": seed} | tune["search"],
     )["trials"]

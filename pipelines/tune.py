@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.cluster import spread
+from components.cluster import plan
 from components.files import write_json
 from components.search import ray_tune
 from components.search.trials import Trial, best_trial, describe_trial
@@ -38,7 +38,7 @@ def main(params: dict[str, Any]) -> None:
             run.folder,
             rungs=folds,
             monitor=MONITOR,
-            gpu=spread.plan_workers().gpu,
+            gpu=plan.plan_workers().gpu,
             on_trial=ended,
             seed=seed,
             **params["tune"]["search"],

@@ -13,7 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
-from components.cluster import spread
+from components.cluster import connection
 
 torch.set_num_threads(1)
 
@@ -43,7 +43,7 @@ def no_driver_is_forked():
     """Leaves Ray's cluster with the file that joined it: others fork, and a child that frees what Ray's threads hold,
     which it has not got, may end in SIGABRT."""
     yield
-    spread.disconnect()
+    connection.disconnect()
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.cluster.connection import LOOPBACK
 from components.cluster.local import local_cluster
-from components.cluster.spread import LOOPBACK
 from components.processes import BIN
 from components.runs import journal
 from components.training.peers import Peers
@@ -29,12 +29,12 @@ FIT = {"epochs": 100, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seco
 DRIVER = """
     import json, sys
     from pathlib import Path
-    from components import cluster
+    from components.cluster import spread
     section, digits, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     fit = {"section": section, "run": str(out / "run"), "out": str(out / "model"), "seed": 0}
     prepared = [f"{digits}/prepared", f"{digits}/augmented"]
     places = {"folder": out / "ray", "notice": out / "run" / "save"}
-    cluster.spread("pipelines.workers.training.train_all", [fit], *prepared, name="elastic", **places)
+    spread.run_on_workers("pipelines.workers.training.train_all", [fit], *prepared, name="elastic", **places)
 """
 
 
@@ -75,7 +75,7 @@ def steps(out: Path) -> int:
 
 def nodes(count: int, patience: float = 60) -> None:
     """Waits until so many are alive, as a process of its own sees it."""
-    code = "import time; from components import cluster; cluster.connect(); import ray\n"
+    code = "import time; from components.cluster import connection; connection.connect(); import ray\n"
     code += f"while sum(n['Alive'] for n in ray.nodes()) != {count}: time.sleep(0.2)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=patience)
 
@@ -87,7 +87,7 @@ def saved(out: Path) -> list[int]:
 
 def announce(address: str) -> None:
     """Tells the cluster, as a cloud's agent does, that the node which is not the head will be taken away soon."""
-    code = "from components import cluster; cluster.connect(); import ray\n"
+    code = "from components.cluster import connection; connection.connect(); import ray\n"
     code += (
         "print(*(n['NodeID'] for n in ray.nodes() if n['Alive'] and 'node:__internal_head__' not in n['Resources']))"
     )

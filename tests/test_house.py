@@ -43,6 +43,8 @@ LAYERS = [
 ]
 OWNERS = {
     "ray": {
+        "components.cluster.connection",
+        "components.cluster.plan",
         "components.cluster.spread",
         "components.cluster.controller",
         "components.cluster.jobs",

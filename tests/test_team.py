@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from components import network
+from components.cluster.connection import LOOPBACK
 from components.cluster.local import local_cluster
-from components.cluster.spread import LOOPBACK
 from components.processes import BIN
 from components.runs import journal
 from components.tracking import mirror

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from ..errors import Refusal, first_line
-from .spread import RAY_SETTINGS, START_TIMEOUT, authenticate
+from .connection import RAY_SETTINGS, START_TIMEOUT, authenticate
 
 SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS", "TRAINYARD_BY", "TRAINYARD_ALLOW")  # what a job may need to know
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it

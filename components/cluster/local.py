@@ -16,7 +16,7 @@ from pathlib import Path
 from ..network import free_port
 from ..processes import BIN, end_with_parent
 from . import prestart
-from .spread import LOOPBACK, RAY_SETTINGS, authenticate
+from .connection import LOOPBACK, RAY_SETTINGS, authenticate
 
 HEAD_SETTINGS = {  # of a cluster that lives as long as one command
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # no other node is left to drain

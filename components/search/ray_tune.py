@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ..cluster import prestart, spread
+from ..cluster import connection, prestart, spread
 from ..errors import Refusal
 from ..files import write_json
 from ..recipes.ranges import Count, Natural
@@ -68,7 +68,7 @@ def search(
     Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends or pauses.
     """
     os.environ.update(QUIET)
-    spread.connect()
+    connection.connect()
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from components import network
-from components.cluster import spread
+from components.cluster import connection
 from components.errors import Refusal
 from components.originals import inventory
 from components.tracking import server
@@ -300,7 +300,7 @@ def _cluster() -> Iterator[Line]:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         yield OK, "Ray: trainyard run starts a cluster of its own; RAY_ADDRESS names another"
-    elif network.accepts_connections(spread.cluster_address().removeprefix("ray://"), patience=1):
+    elif network.accepts_connections(connection.cluster_address().removeprefix("ray://"), patience=1):
         yield OK, f"Ray cluster at {address} answers"
     else:
         yield BAD, f"RAY_ADDRESS={address} does not answer: ray start --head, or unset it"

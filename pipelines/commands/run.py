@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.cluster.spread import requested_workers
+from components.cluster.plan import requested_workers
 from components.processes import BIN
 from components.recipes import recipe
 from components.workspace import work_folder

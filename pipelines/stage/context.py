@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components.cluster import prestart, spread
+from components.cluster import connection, plan, prestart, spread
 from components.errors import Stopped
 from components.files import bytes_digest, path_digest, write_json
 from components.recipes import recipe
@@ -170,11 +170,11 @@ def stage(
         record_machine_use(current.journal),
         _record_outcome(current),
     ):
-        spread.connect()
+        connection.connect()
         current.seconds["connect"] = time.monotonic() - started
         yield current
         if name != LAST_STAGE:
-            prestart.prestart_workers(spread.plan_workers(prestart.MAX_IDLE_WORKERS).workers)
+            prestart.prestart_workers(plan.plan_workers(prestart.MAX_IDLE_WORKERS).workers)
     remove_old_checkpoints(runs_folder(), title or name, params["name"])
     total = importing + time.monotonic() - started
     parts = {"import": importing, **current.seconds, "total": total}

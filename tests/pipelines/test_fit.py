@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from components import network
-from components.cluster import prestart, spread
+from components.cluster import connection, plan, prestart
 from components.errors import Refusal
 from components.runs import journal
 from components.runs.journal import Journal
@@ -45,10 +45,10 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         in_this_process(patch.setattr)
-        for owner, name in ((spread, "connect"), (prestart, "prestart_workers")):
+        for owner, name in ((connection, "connect"), (prestart, "prestart_workers")):
             patch.setattr(owner, name, lambda *_: None)
         patch.setattr(context.Stage, "log_model", lambda *_, **__: None)  # registered, which takes seconds
-        patch.setattr(spread, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False))
+        patch.setattr(plan, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False))
         (folder / "pipelines/small").mkdir(parents=True)
         Path("params.yaml").write_text("name: flagship\n")
         Path("pipelines/small/dvc.yaml").touch()

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from components.cluster import spread
+from components.cluster import connection, spread
 from components.errors import Refusal, Stopped, TryLater, first_line
 from components.files import path_digest
 from components.processes import BIN
@@ -198,7 +198,7 @@ def measured(champion: Version | None, challenger: Version, known: str | None) -
         name="retrain",
         folder=work_folder() / "ray",
     )
-    spread.disconnect()
+    connection.disconnect()
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.cluster import prestart, spread
+from components.cluster import connection, prestart, spread
 from components.search import ray_tune
 from components.training.peers import Peers
 
@@ -44,7 +44,7 @@ def who(peers: Peers) -> list[int]:
 
 def test_they_serve_the_next_run(cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINYARD_WORKERS", "2")
-    spread.connect()
+    connection.connect()
     prestart.prestart_workers(2)
     ready = waiting(cluster_of_two, 2)
     assert set(spread.run_on_workers(who, name="test", folder=tmp_path)) <= ready
@@ -54,14 +54,14 @@ def test_those_that_wait_for_the_first_driver_serve_it(tmp_path: Path) -> None:
     """Ray would end them as soon as a placement group has taken the processors, just before they are asked for."""
     code = """
 from pathlib import Path
-from components import cluster
+from components.cluster import connection, spread
 from components.cluster.local import local_cluster
 from tests.components.cluster.test_prestart import waiting, who
 with local_cluster(cpus=2) as address:
-    cluster.connect()
+    connection.connect()
     ready = waiting(address, 2)
-    print("the same:", set(cluster.spread(who, name="test", folder=Path("ray"))) == ready)
-    cluster.disconnect()
+    print("the same:", set(spread.run_on_workers(who, name="test", folder=Path("ray"))) == ready)
+    connection.disconnect()
 """
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", prestart.KEPT_CLUSTER)
@@ -74,7 +74,7 @@ with local_cluster(cpus=2) as address:
 
 
 def test_who_waits_already_is_counted(cluster_of_two: str) -> None:
-    spread.connect()
+    connection.connect()
     prestart.prestart_workers(1)
     before = waiting(cluster_of_two, 1)
     prestart.prestart_workers(len(before))
@@ -101,7 +101,7 @@ def process(values: dict, accumulate: int, rung: int) -> dict[str, float]:
 
 
 def test_they_serve_a_search(cluster_of_two: str, tmp_path: Path) -> None:
-    spread.connect()
+    connection.connect()
     prestart.prestart_workers(2)
     ready = waiting(cluster_of_two, 2)
     space = {"lr": {"choices": [1, 2]}}

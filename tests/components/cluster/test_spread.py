@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from components import network
-from components.cluster import spread
+from components.cluster import connection, plan, spread
 from components.errors import Refusal
 from components.recipes import recipe
 from components.training.peers import Peers
@@ -135,35 +135,35 @@ def test_a_killed_worker_is_replaced_and_the_function_called_again(two, tmp_path
 
 
 def test_more_workers_than_processors_are_refused(cluster_of_two: str, monkeypatch) -> None:
-    spread.connect()
-    with pytest.raises(Refusal, match="3 workers need as many CPUs, but the Ray cluster has 2"):
-        spread._refuse_what_never_fits(spread.Plan(3, gpu=False), patience=0)
+    connection.connect()
+    with pytest.raises(Refusal, match="3 workers need 3 CPUs, but the Ray cluster has only 2"):
+        plan.check_capacity(plan.Plan(3, gpu=False), patience=0)
     for wrong in ("no", "0", "2:1", ":2", "1:", "1:2:3"):
         monkeypatch.setenv("TRAINYARD_WORKERS", wrong)
         with pytest.raises(Refusal, match=f"TRAINYARD_WORKERS={wrong}: must be"):
-            spread.plan_workers()
+            plan.plan_workers()
     monkeypatch.setenv("TRAINYARD_WORKERS", "1:4")
-    assert spread.plan_workers() == spread.Plan(4, gpu=False, least=1)
+    assert plan.plan_workers() == plan.Plan(4, gpu=False, min_workers=1)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0})  # the others come when they are asked for
-    assert spread.plan_workers() == spread.Plan(4, gpu=True, least=1)
+    assert plan.plan_workers() == plan.Plan(4, gpu=True, min_workers=1)
     monkeypatch.setenv("TRAINYARD_WORKERS", "2")
-    assert spread.plan_workers() == spread.Plan(2, gpu=False)
+    assert plan.plan_workers() == plan.Plan(2, gpu=False)
 
 
 def test_each_processor_gets_a_worker_as_far_as_the_work_can_be_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINYARD_WORKERS", raising=False)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 64e9})
-    chosen = [spread.plan_workers(parts).workers for parts in (None, 1, 4, 32)]
+    chosen = [plan.plan_workers(parts).workers for parts in (None, 1, 4, 32)]
     assert chosen == [2, 1, 4, 8]
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 4e9})
-    assert spread.plan_workers(4).workers == 2
+    assert plan.plan_workers(4).workers == 2
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "memory": 1e9})
-    assert spread.plan_workers(4).workers == 1
+    assert plan.plan_workers(4).workers == 1
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
-    assert [spread.plan_workers(parts) for parts in (None, 4, 1)] == [spread.Plan(n, gpu=True) for n in (2, 2, 1)]
+    assert [plan.plan_workers(parts) for parts in (None, 4, 1)] == [plan.Plan(n, gpu=True) for n in (2, 2, 1)]
     monkeypatch.setenv("TRAINYARD_WORKERS", "3")
-    assert spread.plan_workers(1).workers == 3
+    assert plan.plan_workers(1).workers == 3
 
 
 def test_threads_hang_on_the_recipe_and_the_machine_not_on_nodes_or_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,20 +171,20 @@ def test_threads_hang_on_the_recipe_and_the_machine_not_on_nodes_or_memory(monke
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     for workers in (1, 2, 4):  # as many as there was memory for
-        assert spread.threads_per_worker(spread.Plan(workers, gpu=False), parts=4) == 4
-    assert spread.threads_per_worker(spread.Plan(2, gpu=False), parts=64) == 1
-    assert spread.threads_per_worker(spread.Plan(2, gpu=False)) is None, "a worker a machine: its share of it"
-    assert spread.threads_per_worker(spread.Plan(2, gpu=True), parts=4) is None
+        assert plan.threads_per_worker(plan.Plan(workers, gpu=False), parts=4) == 4
+    assert plan.threads_per_worker(plan.Plan(2, gpu=False), parts=64) == 1
+    assert plan.threads_per_worker(plan.Plan(2, gpu=False)) is None, "a worker a machine: its share of it"
+    assert plan.threads_per_worker(plan.Plan(2, gpu=True), parts=4) is None
     for workers in (1, 2, 4):  # of an elastic stage the most, however many there are now
-        assert spread.threads_per_worker(spread.Plan(8, gpu=False, least=workers), parts=8) == 2
+        assert plan.threads_per_worker(plan.Plan(8, gpu=False, min_workers=workers), parts=8) == 2
     monkeypatch.setenv("TRAINYARD_WORKERS", "3")
-    assert spread.threads_per_worker(spread.Plan(3, gpu=False), parts=4) is None
+    assert plan.threads_per_worker(plan.Plan(3, gpu=False), parts=4) is None
     monkeypatch.setenv("TRAINYARD_THREADS", "5")
-    assert spread.threads_per_worker(spread.Plan(2, gpu=True), parts=4) == 5
+    assert plan.threads_per_worker(plan.Plan(2, gpu=True), parts=4) == 5
     for wrong in ("0", "two", "-1", "1.5", ""):
         monkeypatch.setenv("TRAINYARD_THREADS", wrong)
         with pytest.raises(Refusal, match=f"TRAINYARD_THREADS={wrong}: must be a whole number of at least 1"):
-            spread.threads_per_worker(spread.Plan(2, gpu=False))
+            plan.threads_per_worker(plan.Plan(2, gpu=False))
 
 
 def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_torch(
@@ -202,9 +202,9 @@ def test_workers_import_from_the_drivers_directory_and_the_driver_never_imports_
     driver = """
         import sys
         from pathlib import Path
-        from components import cluster
+        from components.cluster import spread
         from pipelines import here
-        print("WORKER", spread.spread(here.where, name="here", folder=Path("ray")))
+        print("WORKER", spread.run_on_workers(here.where, name="here", folder=Path("ray")))
         print("HEAVY", sorted({"torch", "mlflow"} & set(sys.modules)))
     """
     done = subprocess.run(
@@ -227,11 +227,11 @@ def test_the_network_of_an_address_is_found() -> None:
 
 
 def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "START_TIMEOUT", 0.0)
+    monkeypatch.setattr(connection, "START_TIMEOUT", 0.0)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(Refusal, match="no Ray cluster answers there"):
-        spread.connect()
+        connection.connect()
 
 
 @pytest.mark.parametrize("note", [None, "127.0.0.1:1"])
@@ -239,27 +239,27 @@ def test_auto_is_refused_at_once_where_no_cluster_runs(
     note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setattr(spread, "CURRENT_CLUSTER", tmp_path / "ray_current_cluster")
+    monkeypatch.setattr(connection, "CURRENT_CLUSTER", tmp_path / "ray_current_cluster")
     if note:  # of one that was killed
-        spread.CURRENT_CLUSTER.write_text(note)
+        connection.CURRENT_CLUSTER.write_text(note)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     began = time.monotonic()
     with pytest.raises(Refusal, match="RAY_ADDRESS=auto: no Ray cluster answers there"):
-        spread.connect()
+        connection.connect()
     assert time.monotonic() - began < 10
 
 
 def test_auto_is_the_cluster_that_ray_noted_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setattr(spread, "CURRENT_CLUSTER", tmp_path / "ray_current_cluster")
+    monkeypatch.setattr(connection, "CURRENT_CLUSTER", tmp_path / "ray_current_cluster")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    monkeypatch.setenv(*next(iter(spread.LOOPBACK.items())))  # which connecting sets: it is taken back
+    monkeypatch.setenv(*next(iter(connection.LOOPBACK.items())))  # which connecting sets: it is taken back
     joined: list[str] = []
     monkeypatch.setattr("ray.init", lambda address, **options: joined.append(address))
     with socket.create_server(("127.0.0.1", 0)) as head:
-        spread.CURRENT_CLUSTER.write_text(noted := f"127.0.0.1:{head.getsockname()[1]}\n")
-        spread.connect()
-        assert network.accepts_connections(spread.cluster_address())
+        connection.CURRENT_CLUSTER.write_text(noted := f"127.0.0.1:{head.getsockname()[1]}\n")
+        connection.connect()
+        assert network.accepts_connections(connection.cluster_address())
     assert joined == [noted.strip()]
 
 
@@ -267,24 +267,25 @@ def test_a_token_is_made_for_nobody_elses_eyes(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "deep" / "token"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    spread.authenticate()
+    connection.authenticate()
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(token := file.read_text()) == 64
     assert os.environ["RAY_AUTH_MODE"] == "token"
     file.chmod(0o644)
     monkeypatch.delenv("RAY_AUTH_MODE")
-    spread.authenticate()
+    connection.authenticate()
     assert file.stat().st_mode & 0o777 == 0o600, "one that others could read is closed"
     assert file.read_text() == token, "and kept"
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    spread.authenticate()
+    connection.authenticate()
     assert os.environ["RAY_AUTH_MODE"] == "disabled", "whoever wants none gets none"
 
 
 def test_a_cluster_on_loopback_is_joined_by_its_address_alone(cluster_of_two: str) -> None:
     """As from another shell: nothing else of the cluster's environment is known."""
-    code = "from components import cluster; cluster.connect(); import ray; print(ray.cluster_resources()['CPU'])"
-    environment = {name: value for name, value in os.environ.items() if name not in spread.LOOPBACK}
+    code = "from components.cluster import connection; connection.connect()\n"
+    code += "import ray; print(ray.cluster_resources()['CPU'])"
+    environment = {name: value for name, value in os.environ.items() if name not in connection.LOOPBACK}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=90)
     assert said.stdout == "2.0\n", said.stderr
 
@@ -300,7 +301,7 @@ def test_who_has_no_token_is_not_let_in(cluster_of_two: str) -> None:
 
 
 def test_nothing_of_the_cluster_can_be_reached_from_outside(cluster_of_two: str, tmp_path: Path) -> None:
-    spread.connect()
+    connection.connect()
     hosts = set()
     for process in psutil.process_iter(["cmdline"]):
         with contextlib.suppress(psutil.Error):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components.cluster import prestart, spread
+from components.cluster import connection, plan, prestart
 from components.recipes import recipe
 from components.search import ray_tune
 from components.search.trials import Trial, trial_name
@@ -57,8 +57,8 @@ def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
     in_this_process(monkeypatch.setattr)
     for owner, name, value in (
-        (spread, "connect", lambda: None),
-        (spread, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False)),
+        (connection, "connect", lambda: None),
+        (plan, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False)),
         (prestart, "prestart_workers", lambda *_: None),
         (ray_tune, "search", search),
         (report, "write_report", list),

@@ -82,8 +82,8 @@ def test_a_stage_and_a_recipe_tidy_up_when_they_end(
     title: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(context.spread, "connect", lambda: None)
-    monkeypatch.setattr(context.spread, "plan_workers", lambda parts: SimpleNamespace(workers=1))
+    monkeypatch.setattr(context.connection, "connect", lambda: None)
+    monkeypatch.setattr(context.plan, "plan_workers", lambda parts: SimpleNamespace(workers=1))
     monkeypatch.setattr(context.prestart, "prestart_workers", lambda workers: None)
     monkeypatch.setattr(context, "mirror_unless_shared", lambda *folders: nullcontext())
     monkeypatch.setattr(context, "record_machine_use", lambda lines: nullcontext())
