@@ -32,13 +32,13 @@ time.sleep(60)
 LOSES_ITS_NODE = """
 import os, psutil, time
 from pathlib import Path
-from components.cluster import spread
+from components.cluster import connection
 address = os.environ["RAY_ADDRESS"]
 if Path("begun").exists():
     Path("out").write_text(address)
 else:
     Path("begun").write_text(address)
-    spread.connect()
+    connection.connect()
     commands = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
     (raylet,) = [p for p, text in commands.items() if "raylet/raylet" in text and address in text]
     raylet.kill()
