@@ -196,7 +196,7 @@ def ours(arena: Arena, precision: str, augment: tuple[Callable, ...] = (), resid
     run.mkdir()
     options = {"epochs": arena.steps, "batch": s.batch, "precision": precision, "log_every": STRETCH, **fit}
     engine.fit(task, arena.spec, feed, None, run, Peers(device=DEVICE), until=arena.steps, **options)
-    return [r.payload["speed"] for r in journal.read_records(run / journal.LOG) if r.kind == "progress"]
+    return [r.payload["speed"] for r in journal.read_records(run / journal.LOG, "progress")]
 
 
 def reference(arena: Arena, precision: str) -> list[float]:

@@ -1,22 +1,40 @@
-"""Write JSON files atomically, and compute the digests of files and folders."""
+"""Write files and folders atomically, and compute their digests."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` to `path` atomically, creating its folder; a killed writer leaves the old file."""
-    path = Path(path)
+@contextmanager
+def atomic_path(path: Path, draft: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a draft, a file or a folder, that takes the place of `path` when the block ends.
+
+    Readers see all of the new content or none of it, whenever the writer is killed. The draft is deleted if the block
+    raises. The folder above `path` is created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.replace(path)
+    draft = draft or path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Replace the file at `path` by one that holds `value`."""
+    with atomic_path(Path(path)) as draft:
+        draft.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def path_digest(path: str | Path) -> str:

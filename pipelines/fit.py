@@ -180,11 +180,7 @@ def summarise_scores(found: dict[str, Any]) -> dict[str, float]:
 def training_speed(folder: Path, batch: int) -> dict[str, float]:
     """Seconds spent on steps, and examples a second, by a run's journal: whatever else was done between the steps, and
     however often the run was begun again."""
-    lines = {
-        r.payload["step"]: r.payload["speed"]
-        for r in journal.read_records(folder / journal.LOG)
-        if r.kind == "progress"
-    }
+    lines = {r.payload["step"]: r.payload["speed"] for r in journal.read_records(folder / journal.LOG, "progress")}
     if not lines:
         return {}
     examples = batch * np.diff([0, *sorted(lines)])
@@ -196,12 +192,12 @@ def draw_curves(folder: Path, path: Path) -> list[Path]:
     """The picture of the losses in a run's journal, in training and on the split it is watched on; none without a
     curve (counts have one value, a search for saddle points has no loss)."""
     lines: dict[str, list[tuple[float, float]]] = {}
-    for record in journal.read_records(folder / journal.LOG):
-        for name, value in record.payload["values"].items() if record.kind == "metric" else ():
+    for metrics in journal.read_metrics(folder):
+        for name, value in metrics.values.items():
             group, _, metric = name.partition("/")
             if group in ("epoch", "validation") and metric.endswith("loss"):
                 title = f"{metric.replace('_', ' ')}, {'training' if group == 'epoch' else group}"
-                lines.setdefault(title, []).append((record.payload["epoch"], value))
+                lines.setdefault(title, []).append((metrics.epoch, value))
     groups = {name: [tuple(np.array(points).T)] for name, points in lines.items()}
     if not any(len(points) > 1 for points in lines.values()):
         return []

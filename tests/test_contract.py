@@ -139,7 +139,7 @@ def result(folder: Path) -> tuple[str, list[dict[str, Any]]]:
     whole = hashlib.sha256(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
     for key in sorted(tensors):
         whole.update(key.encode() + tensors[key].numpy().tobytes())
-    metrics = [r.payload for r in journal.read_records(folder / journal.LOG) if r.kind == "metric"]
+    metrics = [r.payload for r in journal.read_records(folder / journal.LOG, "metric")]
     whole.update(json.dumps(metrics).encode())
     return whole.hexdigest(), metrics
 

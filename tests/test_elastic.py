@@ -69,8 +69,8 @@ def driver(section: str, digits: Path, out: Path) -> subprocess.Popen:
 
 def steps(out: Path) -> int:
     file = out / "run" / journal.LOG
-    found = [r.payload["step"] for r in journal.read_records(file) if r.kind == "progress"] if file.is_file() else []
-    return found[-1] if found else 0
+    records = journal.read_records(file, "progress")
+    return records[-1].payload["step"] if records else 0
 
 
 def nodes(count: int, patience: float = 60) -> None:

@@ -89,8 +89,7 @@ def steps(workspace: Workspace, stage: str) -> int:
     found = [
         record.payload["step"]
         for file in (workspace.folder / ".trainyard" / "runs").glob(f"{stage}-*/{journal.LOG}")
-        for record in journal.read_records(file)
-        if record.kind == "progress"
+        for record in journal.read_records(file, "progress")
     ]
     return max(found, default=0)
 

@@ -1,19 +1,20 @@
-"""A run is a folder, and its truth a local append-only file of checksummed lines; `tracking.py` replays it to MLflow.
+"""Keep what happens in a run in a local append-only journal of checksummed lines, and describe the run in `run.json`.
 
-    run.json       what the run is: name, experiment, parent, parameters, tags, inputs
-    kept/          what lines name and a later run may replace before it is sent: pictures, reports, models
-    journal.log    what happened, written by worker 0; a driver's own remarks are in stage.log beside it
+    run.json       name, experiment, parent, parameters, tags and inputs of the run
+    kept/          copies of files that lines refer to and that a later run may replace: pictures, reports, models
+    journal.log    what happened, written by worker 0; the driver writes stage.log beside it
     5f3a91c2 {"kind": "metric", "time": 1795487823949, "step": 10, "epoch": 0.5, "values": {"train/loss": 2.302585}}
 
-A checkpoint stores the number of lines written before it. Going on from there, what is written again is matched with
-the lines that are there already, which keep their time: a replay sends every point once. Where it says something else
-(another attempt, with other parameters), a line `rewind` takes back what came after; nothing is ever written over.
-Floats keep every bit.
+A checkpoint stores the number of lines written before it. A run that resumes from there writes its lines again: a line
+that equals the existing one is skipped, and the existing one keeps its time, so that each point reaches MLflow once.
+Where a line differs (an attempt with other parameters), a line `rewind` revokes what came after; nothing is
+overwritten. Floats keep every bit.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import threading
@@ -24,58 +25,75 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
+from ..files import atomic_path, write_json
 
-RUN, LOG, STAGE_LOG = "run.json", "journal.log", "stage.log"
+RUN = "run.json"
+LOG = "journal.log"
+STAGE_LOG = "stage.log"
 COPIES = "kept"
-STOP, SAVE = "stop", "save"  # files of these names in a run's folder ask it to save and end, or to save and go on
-VOLATILE = ("time", "speed")  # what differs when a step is done again
+# A file of this name in a run's folder asks the run to save and end, or to save and continue.
+STOP = "stop"
+SAVE = "save"
+VOLATILE = ("time", "speed")  # fields that differ when a step is repeated
 
 
 def copy_to_run(run: Path, path: Path, digest: str) -> Path:
-    """A copy, in the run's folder, of the file or folder at `path` with that digest; made once, whole or not at all."""
-    place = run / COPIES / digest[:16] / path.name
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{os.getpid()}")
-        if path.is_dir():
-            shutil.copytree(path, draft)
-        else:
-            shutil.copyfile(path, draft)
-        draft.replace(place)
-    return place
+    """Copy the file or folder at `path` into the folder `run`, once per digest; return the copy's path."""
+    copy = run / COPIES / digest[:16] / path.name
+    if not copy.exists():
+        with atomic_path(copy) as draft:
+            if path.is_dir():
+                shutil.copytree(path, draft)
+            else:
+                shutil.copyfile(path, draft)
+    return copy
 
 
 @dataclass(frozen=True)
 class Record:
+    """One line of a journal."""
+
     time: int  # milliseconds since 1970
     kind: str  # begin, input, metric, progress, artifact, model, tag, note, text, rewind, end
     payload: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Metrics:
+    """The values that a run measured at one step."""
+
+    step: int
+    epoch: float  # NaN if the run counts no epochs
+    values: dict[str, float]
+
+
 class Journal:
-    """Opens `path` for appending after its valid lines, or after the first `position` of them."""
+    """A journal opened for appending after its valid lines.
+
+    position: the number of lines after which to continue; later lines are matched with what is written next.
+    """
 
     def __init__(self, path: str | Path, position: int | None = None) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        bodies, size = _valid(self.path)
-        standing = _standing(bodies)
-        self.position = len(standing) if position is None else min(position, len(standing))
-        self.ahead = standing[self.position :]
+        bodies, size = _read_valid(self.path)
+        current = _drop_rewound(bodies)
+        self.position = len(current) if position is None else min(position, len(current))
+        self.unmatched = current[self.position :]  # lines of an earlier attempt, not yet written again
         self.file = self.path.open("ab")
         self.file.truncate(size)
         self.lock = threading.Lock()
 
     def write(self, kind: str, **payload: Any) -> None:
-        body = _body(kind, payload)
+        """Append a line, unless the earlier attempt wrote the same one at this position."""
+        body = _encode(kind, payload)
         with self.lock:
-            if self.ahead and _same(self.ahead[0], body):
-                del self.ahead[0]
+            if self.unmatched and _is_same(self.unmatched[0], body):
+                del self.unmatched[0]
             else:
-                if self.ahead:
-                    self._append(_body("rewind", {"position": self.position}))
-                    self.ahead.clear()
+                if self.unmatched:
+                    self._append(_encode("rewind", {"position": self.position}))
+                    self.unmatched.clear()
                 self._append(body)
             self.position += 1
 
@@ -84,44 +102,57 @@ class Journal:
         self.file.flush()
 
     def __reduce__(self) -> tuple[type[Journal], tuple[Path]]:
-        return Journal, (self.path,)  # Ray pickles what a callback holds
+        """Pickle the path alone: Ray pickles what a callback holds."""
+        return Journal, (self.path,)
 
     def sync(self) -> None:
-        """To the disk, not only to the operating system: before a checkpoint names this position."""
+        """Flush the lines to the disk itself; call it before a checkpoint stores the position."""
         os.fsync(self.file.fileno())
 
 
 class Tail:
-    """Reads on in a journal from byte `offset`: all that was ever written, also what a rewind took back.
+    """A reader that continues at byte `offset` of a journal and also returns what a rewind revoked.
 
-    A line that is not whole yet is left for the next time; where a damaged end was cut off meanwhile, all comes again.
+    An incomplete last line is left for the next read. If a damaged end was cut off since, all lines are read again.
     """
 
     def __init__(self, path: str | Path, offset: int = 0) -> None:
-        self.path, self.offset = Path(path), offset
+        self.path = Path(path)
+        self.offset = offset
 
-    def new(self) -> list[Record]:
+    def read_new(self) -> list[Record]:
+        """Return the records appended since the last call."""
         if not self.path.is_file() or self.path.stat().st_size == self.offset:
             return []
-        if not self._at_a_line():
+        if not self._is_at_line_start():
             self.offset = 0
-        bodies, size = _valid(self.path, self.offset)
+        bodies, size = _read_valid(self.path, self.offset)
         self.offset += size
-        return [_record(body) for body in bodies]
+        return [_decode(body) for body in bodies]
 
-    def _at_a_line(self) -> bool:
+    def _is_at_line_start(self) -> bool:
         with self.path.open("rb") as file:
             file.seek(max(0, self.offset - 1))
             return self.offset == 0 or file.read(1) == b"\n"
 
 
-def read_records(path: str | Path) -> list[Record]:
-    """The valid records that no rewind took back; none when there is no such file yet."""
-    return [_record(body) for body in _standing(_valid(Path(path))[0])]
+def read_records(path: str | Path, *kinds: str) -> list[Record]:
+    """Return the valid records that no rewind revoked, those of `kinds` alone if any are named.
+
+    A file that does not exist yet has no records.
+    """
+    records = [_decode(body) for body in _drop_rewound(_read_valid(Path(path))[0])]
+    return [record for record in records if not kinds or record.kind in kinds]
+
+
+def read_metrics(folder: Path) -> list[Metrics]:
+    """Return the metrics in the journal of the run in `folder`, in the order in which they were written."""
+    payloads = [record.payload for record in read_records(folder / LOG, "metric")]
+    return [Metrics(line["step"], line.get("epoch", math.nan), line["values"]) for line in payloads]
 
 
 def find_files(name: str, *folders: Path) -> list[Path]:
-    """All of that name in and below the folders, in order; what is taken away meanwhile is passed over."""
+    """Return the sorted paths of the files `name` in and below the folders; skip folders that vanish meanwhile."""
     return sorted({Path(at) / name for folder in folders for at, _, names in os.walk(folder) if name in names})
 
 
@@ -134,16 +165,18 @@ def describe_run(
     tags: dict[str, str] | None = None,
     inputs: list[dict[str, Any]] | None = None,
 ) -> None:
-    """Writes run.json; a run begun again in its old folder stays the same run.
+    """Write run.json; a run that starts again in its folder keeps its id.
 
-    parent: another run's folder; inputs: {name, digest, profile}; params: flat. They mostly key the folder; where some
-    are others than at first, the first stay (MLflow's never change) and the others are noted as a further attempt.
+    parent: folder of the run above it. inputs: {name, digest, profile} each. params: flat.
+    MLflow's parameters are immutable: if some differ from those of the first attempt, run.json keeps the first ones
+    and records the others as a further attempt.
     """
     file = folder / RUN
     old = json.loads(file.read_text()) if file.is_file() else {}
-    attempts, params = old.get("attempts", []), json.loads(json.dumps(params or {}, default=str))
-    if old and (changed := _changed(old["params"], params)) != (attempts[-1] if attempts else {}):
-        attempts.append(changed)
+    attempts = old.get("attempts", [])
+    params = json.loads(json.dumps(params or {}, default=str))
+    if old and (changes := _find_changes(old["params"], params)) != (attempts[-1] if attempts else {}):
+        attempts.append(changes)
     facts = {
         "id": old.get("id") or uuid.uuid4().hex,
         "created": old.get("created") or time.time_ns() // 1_000_000,
@@ -151,47 +184,51 @@ def describe_run(
         "experiment": experiment,
         "parent": os.path.relpath(parent, folder) if parent else None,
         "params": old.get("params", params),
-        "attempts": attempts,  # what each but the first changed in the first's params: {key: [old, new]}
+        "attempts": attempts,  # per attempt after the first: {key: [first value, its value]}
         "tags": tags or {},
         "inputs": inputs or [],
     }
     write_json(file, facts)
 
 
-def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[Any]]:
+def _find_changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[Any]]:
     return {
         key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }
 
 
-def _body(kind: str, payload: dict[str, Any]) -> bytes:
+def _encode(kind: str, payload: dict[str, Any]) -> bytes:
     return json.dumps({"kind": kind, "time": time.time_ns() // 1_000_000, **payload}).encode()
 
 
-def _standing(bodies: list[bytes]) -> list[bytes]:
-    """Without what rewinds took back, and without them."""
-    kept: list[bytes] = []
-    for body in bodies:
-        if body.startswith(b'{"kind": "rewind"'):
-            del kept[json.loads(body)["position"] :]
-        else:
-            kept.append(body)
-    return kept
-
-
-def _record(body: bytes) -> Record:
+def _decode(body: bytes) -> Record:
     line = json.loads(body)
     return Record(line.pop("time"), line.pop("kind"), line)
 
 
-def _same(old: bytes, new: bytes) -> bool:
-    """Whether two lines say the same of the same step (compared as text: NaN equals NaN)."""
-    ours, theirs = ({k: v for k, v in json.loads(body).items() if k not in VOLATILE} for body in (old, new))
-    return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)
+def _drop_rewound(bodies: list[bytes]) -> list[bytes]:
+    """Drop the lines that rewinds revoked and the rewinds themselves."""
+    current: list[bytes] = []
+    for body in bodies:
+        if body.startswith(b'{"kind": "rewind"'):
+            del current[json.loads(body)["position"] :]
+        else:
+            current.append(body)
+    return current
 
 
-def _valid(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
-    """Bodies of the lines from `offset` up to the first damaged one, and how many bytes they take."""
+def _is_same(old: bytes, new: bytes) -> bool:
+    """Return whether two lines differ in volatile fields at most; they are compared as text, since NaN equals NaN."""
+
+    def stable_text(body: bytes) -> str:
+        fields = {key: value for key, value in json.loads(body).items() if key not in VOLATILE}
+        return json.dumps(fields, sort_keys=True)
+
+    return stable_text(old) == stable_text(new)
+
+
+def _read_valid(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
+    """Return the bodies of the lines from `offset` up to the first damaged one, and their total size in bytes."""
     bodies: list[bytes] = []
     size = 0
     if not path.is_file():

@@ -136,7 +136,7 @@ def audit_metrics(folder: Path, address: str | None = None) -> tuple[int, int, i
     points = lost = doubled = 0
     for file in find_files(RUN, folder):
         run = json.loads((file.parent / NOTE).read_text())["run"]
-        records = [record for log in file.parent.glob("*.log") for record in Tail(log).new()]
+        records = [record for log in file.parent.glob("*.log") for record in Tail(log).read_new()]
         wanted = {(m.key, m.step, m.value, m.timestamp) for record in records for m in _metrics(record)}
         keys = {key for key, *_ in wanted}
         kept = [(m.key, m.step, m.value, m.timestamp) for key in keys for m in client.get_metric_history(run, key)]
@@ -191,7 +191,7 @@ class _Run:
         self.known["attempts"] = len(attempts)
         count = 0
         for tail in sorted(tails.values(), key=lambda tail: tail.path.name == STAGE_LOG):
-            records = tail.new()
+            records = tail.read_new()
             self.replay(run, records)
             self.known["offsets"][tail.path.name] = tail.offset
             count += len(records)
@@ -274,7 +274,7 @@ class _Run:
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run, metrics=metrics[start : start + BATCH])
         if any(record.kind == "text" for record in records):
-            told = [r.payload["text"] for r in read_records(self.folder / STAGE_LOG) if r.kind == "text"]
+            told = [r.payload["text"] for r in read_records(self.folder / STAGE_LOG, "text")]
             self.client.log_text(run, "\n".join(told) + "\n", "log.txt")
         for record in records:
             given = record.payload

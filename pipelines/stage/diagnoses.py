@@ -14,7 +14,7 @@ from typing import Any
 from components.files import write_json
 from components.recipes import recipe
 from components.runs import journal
-from components.runs.journal import LOG, STAGE_LOG, Journal
+from components.runs.journal import STAGE_LOG, Journal
 from components.search.trials import Trial, describe_trial, trial_name
 from components.tracking.mirror import mirror_unless_shared
 from components.verdicts.diagnosis import Diagnosis, Evidence, comparable_loss, diagnose
@@ -93,7 +93,7 @@ def label_fits(verdicts: dict[str, Diagnosis]) -> None:
     """The pages of the fits of an earlier stage that exported the models with these digests, if they ran here."""
     pages: dict[str, Path] = {}
     for log in sorted(runs_folder().glob(f"finetune-*/*/{STAGE_LOG}"), key=lambda log: log.stat().st_mtime_ns):
-        tags = [record.payload for record in journal.read_records(log) if record.kind == "tag"]
+        tags = [record.payload for record in journal.read_records(log, "tag")]
         pages |= {tag["value"]: log for tag in tags if tag["name"] == MODEL_TAG and tag["value"] in verdicts}
     with mirror_unless_shared(*(log.parent for log in pages.values())):
         for digest, log in pages.items():
@@ -105,8 +105,8 @@ def read_curves(folder: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {
         name: [] for name in ("train/loss", "epoch/loss", "validation/loss", "train/gradient_norm")
     }
-    for record in journal.read_records(folder / LOG):
-        for name, value in record.payload["values"].items() if record.kind == "metric" else ():
+    for metrics in journal.read_metrics(folder):
+        for name, value in metrics.values.items():
             if name in found:
                 found[name].append(value)
     return found

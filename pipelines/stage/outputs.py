@@ -91,10 +91,9 @@ def write_history(path: str | Path, folders: dict[str, Path]) -> None:
     rows: list[dict[str, Any]] = []
     for name, folder in folders.items():
         by_step: dict[int, dict[str, Any]] = {}
-        for record in journal.read_records(folder / journal.LOG):
-            if record.kind == "metric":
-                row = by_step.setdefault(record.payload["step"], {"run": name, "step": record.payload["step"]})
-                row |= {"epoch": round(record.payload["epoch"], 4), **record.payload["values"]}
+        for metrics in journal.read_metrics(folder):
+            row = by_step.setdefault(metrics.step, {"run": name, "step": metrics.step})
+            row |= {"epoch": round(metrics.epoch, 4), **metrics.values}
         rows += by_step.values()
     write_table(path, rows)
 

@@ -42,7 +42,7 @@ class Progress:
     def _show(self) -> None:
         for file in find_files(LOG, self.folder):
             tail = self.tails.setdefault(file, Tail(file))
-            latest = [record for record in tail.new() if record.kind == "progress"]
+            latest = [record for record in tail.read_new() if record.kind == "progress"]
             if latest:
                 title = " ".join([self.name, *file.parent.relative_to(self.folder).parts])
                 self._line(title, latest[-1].payload)

@@ -43,5 +43,5 @@ def _experiment(folder: Path) -> str | None:
 
 def _ended(folder: Path) -> bool:
     """Whether the run's last word is that it finished (one begun again since has a `begin` behind it)."""
-    said = [r for r in journal.read_records(folder / STAGE_LOG) if r.kind in ("begin", "end")]
-    return bool(said) and said[-1].kind == "end" and said[-1].payload["status"] == "FINISHED"
+    records = journal.read_records(folder / STAGE_LOG, "begin", "end")
+    return bool(records) and records[-1].kind == "end" and records[-1].payload["status"] == "FINISHED"

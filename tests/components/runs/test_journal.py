@@ -76,34 +76,34 @@ def test_going_on_with_other_values_replaces_what_came_after(tmp_path: Path) -> 
 def test_a_tail_hears_of_all_that_was_ever_written_once(tmp_path: Path) -> None:
     tail = Tail(tmp_path / "j")
     write(Journal(tmp_path / "j"), 0, 6)
-    told = tail.new()
+    told = tail.read_new()
     write(Journal(tmp_path / "j", position=4), 2, 4, shift=1.0)
-    told += tail.new()
+    told += tail.read_new()
     assert [r.payload["step"] for r in told if r.kind == "metric"] == [0, 1, 2, 3, 4, 5, 2, 3]
 
 
 def test_a_tail_beyond_a_damaged_end_that_was_cut_off_begins_anew(tmp_path: Path) -> None:
     write(Journal(tmp_path / "j"), 0, 3)
     tail = Tail(tmp_path / "j")
-    tail.new()
+    tail.read_new()
     blob = bytearray((tmp_path / "j").read_bytes())
     blob[blob.index(b'"step": 1') + 8] ^= 1
     (tmp_path / "j").write_bytes(blob)
     lines = Journal(tmp_path / "j")
-    assert tail.new() == [*read_records(tmp_path / "j")]
+    assert tail.read_new() == [*read_records(tmp_path / "j")]
     lines.write("text", text="x" * 1000)  # longer than what was cut off: no line ends where the last one did
-    assert [r.kind for r in tail.new()] == ["text"]
+    assert [r.kind for r in tail.read_new()] == ["text"]
 
 
 def test_a_tail_reads_each_line_once_and_waits_for_whole_ones(tmp_path: Path) -> None:
     lines, tail = Journal(tmp_path / "j"), Tail(tmp_path / "j")
-    assert tail.new() == []
+    assert tail.read_new() == []
     write(lines, 0, 2)
-    assert len(tail.new()) == 4
+    assert len(tail.read_new()) == 4
     with (tmp_path / "j").open("ab") as file:
         file.write(b"0000")
-    assert tail.new() == []
-    assert tail.new() == []
+    assert tail.read_new() == []
+    assert tail.read_new() == []
 
 
 def test_a_run_begun_again_stays_the_same_run(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_number_of_workers_changes_no_byte(store: Store, tmp_path: Path) -> 
         folder = tmp_path / str(size)
         fork_workers(run, size, Path(store.folder), folder)
         tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
-        metrics = [r.payload for r in journal.read_records(folder / journal.LOG) if r.kind == "metric"]
+        metrics = journal.read_metrics(folder)
         found.append(({key: value.numpy().tobytes() for key, value in tensors.items()}, record["scalars"], metrics))
     assert found[0] == found[1]
 

@@ -84,7 +84,7 @@ def test_training_on_adjoining_windows_sees_what_one_long_window_sees(
     width = each if carry else 1
     parts = [running(rows[first : first + width]) for first in range(0, each * batch, width)]
     wanted = torch.cat([nll(out.state.modules["net"], part) for part in parts]).mean()
-    records = [r.payload["values"] for r in journal.read_records(tmp_path / journal.LOG) if r.kind == "metric"]
+    records = [metrics.values for metrics in journal.read_metrics(tmp_path)]
     losses = [values["epoch/loss"] for values in records if "epoch/loss" in values]
     assert losses == pytest.approx([float(wanted)] * 2, rel=1e-5)
 

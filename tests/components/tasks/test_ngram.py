@@ -146,9 +146,7 @@ def test_each_step_is_predicted_before_it_is_counted(drawn: Store, tmp_path: Pat
         task, spec(tuple(drawn.manifest["classes"])), Feed(drawn.split("train")), None, tmp_path,
         epochs=1, batch=10, shards=2, order="sequential", log_every=1,
     )  # fmt: skip
-    losses = [
-        r.payload["values"]["train/loss"] for r in journal.read_records(tmp_path / journal.LOG) if r.kind == "metric"
-    ]
+    losses = [metrics.values["train/loss"] for metrics in journal.read_metrics(tmp_path)]
     assert losses[0] == pytest.approx(math.log(SIZE))
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
     rows = drawn.split("train").array("token")
@@ -202,9 +200,9 @@ def test_the_best_tables_are_kept_also_by_a_run_that_goes_on(drawn: Store, tmp_p
 
     whole, halting = run(tmp_path / "whole", None), run(tmp_path / "halting", 7, 50, 85, None)
     scores = [
-        record.payload["values"]["validation/perplexity"]
-        for record in journal.read_records(tmp_path / "whole" / journal.LOG)
-        if "validation/perplexity" in record.payload.get("values", {})
+        metrics.values["validation/perplexity"]
+        for metrics in journal.read_metrics(tmp_path / "whole")
+        if "validation/perplexity" in metrics.values
     ]
     assert len(scores) == 6
     assert whole.scores["perplexity"] == min(scores) < scores[-1]

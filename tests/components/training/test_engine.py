@@ -69,7 +69,7 @@ def result(folder: Path) -> tuple[str, list]:
     tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
     digest = hashlib.sha256(b"".join(k.encode() + tensors[k].numpy().tobytes() for k in sorted(tensors)))
     digest.update(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
-    metrics = [r.payload for r in journal.read_records(folder / "journal.log") if r.kind == "metric"]
+    metrics = journal.read_metrics(folder)
     return digest.hexdigest(), metrics
 
 
@@ -112,7 +112,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
 def test_stopped_before_every_single_step_it_ends_with_the_same_bytes(
     kind: str, whole, digits: Path, tmp_path: Path
 ) -> None:
-    steps = max(metric["step"] for metric in whole(kind)[1])
+    steps = max(metrics.step for metrics in whole(kind)[1])
     for stop in range(steps + 1):
         run(Peers(), kind, digits, tmp_path, stop)
     run(Peers(), kind, digits, tmp_path)
@@ -134,7 +134,7 @@ def test_the_noise_scale_is_logged_and_changes_no_byte(whole, digits: Path, tmp_
     monkeypatch.setitem(OPTIONS, "resnet", {**OPTIONS["resnet"], "noise_scale": False})
     fork_workers(run, 1, "resnet", digits, tmp_path)
     heard = deepcopy(metrics)
-    told = [metric["values"].pop("train/noise_scale") for metric in heard if "train/noise_scale" in metric["values"]]
+    told = [m.values.pop("train/noise_scale") for m in heard if "train/noise_scale" in m.values]
     assert result(tmp_path) == (digest, heard)
     assert len(told) >= 3
     assert min(told) > 0
@@ -172,8 +172,7 @@ def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
 
 def lines(folder: Path, name: str) -> list[float]:
     """The values of one metric in a run's journal, in order."""
-    metrics = (r.payload["values"] for r in journal.read_records(folder / "journal.log") if r.kind == "metric")
-    return [values[name] for values in metrics if name in values]
+    return [metrics.values[name] for metrics in journal.read_metrics(folder) if name in metrics.values]
 
 
 def test_early_stopping_follows_the_scores(digits: Path, tmp_path: Path) -> None:
@@ -229,7 +228,7 @@ def test_the_speed_is_that_of_steps_alone(digits: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(checkpoint, "check_free_space", lambda *given: (task.spend(10000), room(*given)))
     train, test = feeds(digits)
     engine.fit(task, spec(digits), train, test, tmp_path, **FIT)
-    told = [r.payload["speed"] for r in journal.read_records(tmp_path / "journal.log") if r.kind == "progress"]
+    told = [r.payload["speed"] for r in journal.read_records(tmp_path / journal.LOG, "progress")]
     assert len(told) >= 4
     assert told == pytest.approx([FIT["batch"]] * len(told))
 
@@ -408,7 +407,7 @@ def test_carried_state_goes_on_within_an_epoch_whoever_computes_it(digits: Path,
     for size, until in ((2, 4), (4, 13), (1, None)):
         fork_workers(remember, size, digits, tmp_path / "parts", until)
     assert result(tmp_path / "parts") == result(tmp_path / "whole")
-    met = [m["values"]["train/met"] for m in result(tmp_path / "whole")[1] if "train/met" in m["values"]]
+    met = [m.values["train/met"] for m in result(tmp_path / "whole")[1] if "train/met" in m.values]
     labels = feeds(digits)[0].column("label").reshape(50, 10).mean(0)
     assert met == pytest.approx([*np.cumsum(labels), *np.cumsum(labels)], rel=1e-5), "and begins anew with each epoch"
 
@@ -416,7 +415,7 @@ def test_carried_state_goes_on_within_an_epoch_whoever_computes_it(digits: Path,
 def test_carried_state_is_cut_like_the_batch_it_belongs_to(digits: Path, tmp_path: Path) -> None:
     fork_workers(remember, 1, digits, tmp_path / "whole")
     fork_workers(remember, 1, digits, tmp_path / "cut", None, 3)
-    kinds = [[m["values"].get("train/met") for m in result(tmp_path / name)[1]] for name in ("whole", "cut")]
+    kinds = [[m.values.get("train/met") for m in result(tmp_path / name)[1]] for name in ("whole", "cut")]
     assert kinds[0] == pytest.approx(kinds[1])
 
 
@@ -482,5 +481,4 @@ def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) 
     scores, predictions = engine.evaluate(task, found[0].state, test)
     assert set(predictions["label"]) == {3}
     assert found[0].scores == found[1].scores == scores
-    lines = [r.payload["values"] for r in journal.read_records(tmp_path / journal.LOG) if r.kind == "metric"]
-    assert lines[-1] == {f"validation/{name}": value for name, value in scores.items()}
+    assert journal.read_metrics(tmp_path)[-1].values == {f"validation/{name}": value for name, value in scores.items()}

@@ -90,9 +90,7 @@ def test_epoch_after_epoch_is_one_fit(given: dict[str, Any], tmp_path: Path, fit
         seed=3,
         **recipe.resolve_arguments(SECTION["fit"] | fit | {"epochs": 4}),
     )
-    lines = [
-        record.payload["values"] for record in journal.read_records(tmp_path / "whole" / journal.LOG) if record.payload
-    ]
+    lines = [metrics.values for metrics in journal.read_metrics(tmp_path / "whole")]
     seen = [line["validation/accuracy"] for line in lines if "validation/accuracy" in line]
     best = [max(seen[: count + 1]) for count in range(4)]
     assert [scores["accuracy"] for scores in found] == (best if "keep" in fit else seen)
