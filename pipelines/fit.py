@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from components.cluster import plan
-from components.drawings import figures
+from components.drawings import figures, search
 from components.errors import Refusal
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
@@ -153,7 +153,7 @@ def draw_trials(trials: list[Trial], score: str, by: str = "folds") -> Any:
     curves."""
     if by == "epochs":
         tried = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
-        return figures.draw_trials(tried, f"{score} after each epoch", score)
+        return search.draw_trials(tried, f"{score} after each epoch", score)
     rows = {}
     for trial in (t for t in trials if t.finished):
         points = tuple(part[score] for part in trial.parts)

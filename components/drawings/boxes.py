@@ -1,4 +1,4 @@
-"""Pictures with boxes on them: what is there, and what was found."""
+"""Draw true and detected boxes on pictures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..errors import Refusal
-from .figures import BLUE, INK, ORANGE, PAPER, add_legend, styled
+from .figures import BLUE, INK, ORANGE, PAPER, add_legend, add_title, styled
 
 TRUE, DETECTED = BLUE, ORANGE
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Of one picture: corners [N, 4] in pixels, the end exclusive, and a word for each."""
+    """The boxes of one picture: corners x1, y1, x2, y2 [N, 4] in pixels, ends exclusive, and a word for each."""
 
     boxes: np.ndarray
     words: Sequence[str] = ()
@@ -27,25 +27,25 @@ class Boxes:
 
 @styled
 def draw_detections(
-    pictures: Sequence[np.ndarray], true: Sequence[Boxes], found: Sequence[Boxes], title: str, columns: int = 4
+    pictures: Sequence[np.ndarray], true: Sequence[Boxes], detected: Sequence[Boxes], title: str, columns: int = 4
 ) -> Figure:
-    """A grid of pictures uint8 [H, W, 1 or 3]: true boxes dashed, found ones solid with their words."""
-    if not len(pictures) == len(true) == len(found) > 0:
-        raise Refusal(f"{len(pictures)} pictures, {len(true)} true and {len(found)} found: each picture needs both")
+    """Draw a grid of pictures, uint8 [H, W, 1 or 3]: true boxes dashed, detected ones solid, with their words."""
+    if not len(pictures) == len(true) == len(detected) > 0:
+        counts = f"{len(pictures)} pictures, {len(true)} sets of true boxes and {len(detected)} of detected boxes"
+        raise Refusal(f"{counts}: each picture needs one of each")
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     height, width = pictures[0].shape[:2]
     figure = Figure(figsize=(2.2 * columns, 2.2 * rows * height / width + 0.7), layout="constrained")
-    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11, fontweight="bold")
-    places = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in places:
+    add_title(figure, title)
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
-    for axes, picture, there, here in zip(figure.axes, pictures, true, found, strict=False):
+    for axes, picture, true_boxes, detected_boxes in zip(figure.axes, pictures, true, detected, strict=False):
         flat = picture[..., 0] if picture.shape[-1] == 1 else picture
-        # pixels reach from whole number to whole number, as boxes do
+        # With this extent a pixel spans one whole unit, as in the coordinates of the boxes.
         axes.imshow(flat, cmap="gray", vmin=0, vmax=255, interpolation="none", extent=(0, width, height, 0))
-        _outline(axes, there, TRUE, "--", 1.0)
-        _outline(axes, here, DETECTED, "-", 1.4)
+        _outline(axes, true_boxes, TRUE, "--", 1.0)
+        _outline(axes, detected_boxes, DETECTED, "-", 1.4)
     add_legend(
         figure,
         [

@@ -1,7 +1,7 @@
-"""The drawings of a report: plain arrays in, a matplotlib Figure out, saved with the same bytes each time.
+"""Draw the figures of reports from plain arrays, and save them with the same bytes every time.
 
-No pyplot and no global state. Every colour is one of PALETTE, so that a page can exchange the light colours that stand
-in a picture for variables of its own, and the picture follows the reader's light or dark screen.
+No pyplot and no global state. Every colour is one of PALETTE, so that a page can replace the light colours of a figure
+by CSS variables, which follow the reader's light or dark screen.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..errors import Refusal
 
-PALETTE = {  # name: (light, dark); the first two series are told apart by every kind of eye
+# Name: (light, dark). Colour-blind readers can tell the first two series (blue, orange) apart.
+PALETTE = {
     "paper": ("#fffefe", "#14171d"),
     "ink": ("#1d2430", "#e6e9ef"),
     "muted": ("#667084", "#98a2b3"),
@@ -34,7 +34,6 @@ PALETTE = {  # name: (light, dark); the first two series are told apart by every
 }
 PAPER, INK, MUTED, LINE, BLUE, ORANGE, GREEN, VIOLET, RED = (light for light, _ in PALETTE.values())
 SERIES = [BLUE, ORANGE, GREEN, VIOLET]
-MARKERS = "osD^vP"
 STYLE = {
     "axes.edgecolor": LINE,
     "axes.facecolor": PAPER,
@@ -45,7 +44,8 @@ STYLE = {
     "axes.spines.top": False,
     "axes.axisbelow": True,
     "figure.facecolor": PAPER,
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same widths on every machine
+    # DejaVu Sans is shipped with matplotlib, so text has the same width on every machine.
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "grid.color": LINE,
     "grid.linewidth": 0.6,
@@ -63,14 +63,15 @@ STYLE = {
     "ytick.color": LINE,
     "ytick.labelcolor": MUTED,
 }
-styled = style.context(["default", STYLE])  # as a decorator: what a user's matplotlibrc says does not matter
+# A decorator that makes a function ignore the user's matplotlibrc.
+styled = style.context(["default", STYLE])
 
 Curve = tuple[np.ndarray, np.ndarray]  # x [N], y [N]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, its interval, and the single values behind it (one a seed)."""
+    """A mean, its confidence interval, and the values behind it (one per seed)."""
 
     value: float
     low: float
@@ -78,37 +79,30 @@ class Interval:
     points: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class TrialPoint:
-    group: str
-    x: float
-    y: float
-    kind: str = ""  # what the marker's shape says, such as "batch 16"
-    whole: bool = True  # False: stopped early
-    best: bool = False
-
-
 @styled
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Writes `figure` as .svg or .png; no date and no version in it."""
+    """Write `figure` as .svg or .png, without a date or version in its metadata, and return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nothing = {".svg": dict.fromkeys(("Date", "Creator", "Format", "Type")), ".png": {"Software": None}}
-    if path.suffix not in nothing:
-        raise Refusal(f"{path}: a picture is written as .svg or .png")
-    figure.savefig(path, metadata=nothing[path.suffix])
+    empty_metadata = {".svg": dict.fromkeys(("Date", "Creator", "Format", "Type")), ".png": {"Software": None}}
+    if path.suffix not in empty_metadata:
+        raise Refusal(f"{path}: is not a picture file that can be written; name it .svg or .png")
+    figure.savefig(path, metadata=empty_metadata[path.suffix])
     return path
 
 
 @styled
 def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "epoch") -> Figure:
-    """One colour a group: a thin line for each of its runs, and their mean where all of them have a value."""
+    """Draw {group: runs} in one colour per group.
+
+    Each run is a thin line. The thick line is the mean of a group's runs, at the x that all of them have.
+    """
     figure, axes = new_figure(4.6, 2.9, title)
-    for (name, runs), colour in zip(groups.items(), _cycle(SERIES, len(groups)), strict=True):
+    for (name, runs), colour in zip(groups.items(), cycle_values(SERIES, len(groups)), strict=True):
         if len(runs) > 1:
             for x, y in runs:
                 axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
-        x, y = _mean(runs)
+        x, y = _mean_curve(runs)
         axes.plot(x, y, color=colour, linewidth=2, label=name, marker="o" if len(x) < 12 else "", markersize=3.5)
     axes.set_xlabel(x_label)
     axes.grid(False, axis="x")
@@ -120,64 +114,21 @@ def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str 
 
 
 @styled
-def draw_search(trials: Sequence[TrialPoint], title: str, x_label: str, y_label: str, log_x: bool = True) -> Figure:
-    """Score against one searched value; hollow: stopped early; ringed: the best of its group."""
-    figure, axes = new_figure(5.6, 3.6, title)
-    groups = list(dict.fromkeys(t.group for t in trials))
-    kinds = sorted({t.kind for t in trials}, key=lambda kind: (len(kind), kind))  # batch 8 before batch 16
-    colour = dict(zip(groups, _cycle(SERIES, len(groups)), strict=True))
-    marker = dict(zip(kinds, _cycle(list(MARKERS), len(kinds)), strict=True))
-    for t in trials:
-        face = colour[t.group] if t.whole else PAPER
-        axes.scatter(t.x, t.y, 42, face, marker=marker[t.kind], edgecolors=colour[t.group], linewidths=1.4, alpha=0.9)
-        if t.best:
-            axes.scatter(t.x, t.y, 190, "none", marker="o", edgecolors=INK, linewidths=1.4)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.margins(0.08)
-    if log_x:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    keys = [_key("o", colour[name], colour[name], name) for name in groups]
-    keys += [_key(marker[kind], MUTED, MUTED, kind) for kind in kinds if kind]
-    keys += [_key("o", PAPER, MUTED, "stopped early")] if not all(t.whole for t in trials) else []
-    keys += [_key("o", PAPER, INK, "best", 10)] if any(t.best for t in trials) else []
-    add_legend(figure, keys)
-    return figure
-
-
-@styled
-def draw_trials(tried: Sequence[tuple[Sequence[float], bool]], title: str, y_label: str) -> Figure:
-    """Each trial's scores after its epochs, and whether it went all the way: hollow ends are of those that did not."""
-    figure, axes = new_figure(5.6, 3.6, title)
-    for scores, whole in tried:
-        colour = BLUE if whole else MUTED
-        axes.plot(range(1, len(scores) + 1), scores, color=colour, alpha=0.9 if whole else 0.5, linewidth=1.4)
-        face = colour if whole else PAPER
-        axes.scatter(len(scores), scores[-1], 26, face, edgecolors=colour, linewidths=1.4, zorder=3)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=True))
-    ends = [_key("o", BLUE, BLUE, "to the end"), _key("o", PAPER, MUTED, "stopped early")]
-    add_legend(
-        figure, [end for end, whole in zip(ends, (True, False), strict=True) if any(w == whole for _, w in tried)]
-    )
-    return figure
-
-
-@styled
 def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """counts [K, K]: rows are the truth, columns the prediction. Right answers in blue, mistakes in red."""
+    """Draw counts int [K, K], truth in rows and prediction in columns; correct ones are blue, mistakes red.
+
+    The strength of a colour follows the share of a cell in its row.
+    """
     number = len(classes)
     side = max(4.2, 0.36 * number)
     figure, axes = new_figure(side + 0.6, side + 0.5, title)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cells = np.zeros((number, number, 4))
     for row, column in np.argwhere(counts > 0):
-        strength = share[row, column] if row == column else min(1.0, 0.12 + 2 * share[row, column] ** 0.5)
-        cells[row, column] = to_rgba(BLUE if row == column else RED, 0.85 * strength)
+        if row == column:
+            cells[row, column] = to_rgba(BLUE, 0.85 * share[row, column])
+        else:  # rare mistakes must be visible
+            cells[row, column] = to_rgba(RED, 0.85 * min(1.0, 0.12 + 2 * share[row, column] ** 0.5))
     for row, column in np.argwhere(counts > 0):
         axes.fill_between([column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=cells[row, column], linewidth=0)
         ink = PAPER if cells[row, column, 3] > 0.5 else INK
@@ -199,9 +150,9 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Fi
 
 @styled
 def draw_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str = "", columns: int = 6) -> Figure:
-    """Pictures [H, W], [H, W, 1] or [H, W, 3], uint8 or 0..1, each with a line below it."""
+    """Draw pictures [H, W], [H, W, 1] or [H, W, 3], uint8 or floats in 0..1, each with its caption below it."""
     if len(pictures) != len(captions):
-        raise Refusal(f"{len(pictures)} pictures with {len(captions)} captions: each needs one")
+        raise Refusal(f"{len(pictures)} pictures with {len(captions)} captions: each picture needs one caption")
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
     captions = [fill(caption, 19) for caption in captions]
@@ -209,9 +160,8 @@ def draw_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: st
     height = rows * (1.28 + 0.14 * lines) + (0.35 if title else 0)
     figure = Figure(figsize=(1.25 * columns, height), layout="constrained")
     if title:
-        _entitle(figure, title)
-    places = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in places:
+        add_title(figure, title)
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
         flat = picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
@@ -223,13 +173,16 @@ def draw_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: st
 
 @styled
 def draw_intervals(rows: Mapping[str, Interval], title: str, x_label: str, percent: bool = True) -> Figure:
-    """A row each: mean and interval, the single values under them; the same seed is joined from row to row."""
+    """Draw one row per interval: its mean and range, and the values of the seeds below them.
+
+    Thin lines connect the values of the same seed from row to row.
+    """
     figure, axes = new_figure(5.6, 0.9 + 0.62 * len(rows), title)
     heights = -np.arange(len(rows))
     points = [row.points for row in rows.values()]
-    for seed in range(min(map(len, points), default=0)):
-        axes.plot([p[seed] for p in points], heights - 0.2, color=LINE, linewidth=1, zorder=1)
-    for (name, row), y, colour in zip(rows.items(), heights, _cycle(SERIES, len(rows)), strict=True):
+    for seed_values in zip(*points, strict=False):
+        axes.plot(seed_values, heights - 0.2, color=LINE, linewidth=1, zorder=1)
+    for (name, row), y, colour in zip(rows.items(), heights, cycle_values(SERIES, len(rows)), strict=True):
         axes.plot([row.low, row.high], [y, y], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
         axes.plot(row.value, y, "o", color=colour, markersize=9, markeredgecolor=PAPER)
         axes.scatter(row.points, np.full(len(row.points), y - 0.2), 16, PAPER, edgecolors=colour, zorder=3)
@@ -248,15 +201,15 @@ def draw_intervals(rows: Mapping[str, Interval], title: str, x_label: str, perce
 
 @styled
 def draw_bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str) -> Figure:
-    """One stacked bar a row, {row: {part: length}}, from the top down, its sum behind it."""
+    """Draw one stacked bar per row of {row: {part: length}}, from the top down, and write its sum behind it."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     figure, axes = new_figure(5.6, 0.9 + 0.3 * len(rows), title)
-    left = np.zeros(len(rows))
+    ends = np.zeros(len(rows))
     for part, alpha in zip(parts, np.geomspace(0.9, 0.2, len(parts)), strict=True):
         lengths = np.array([row.get(part, 0.0) for row in rows.values()])
-        axes.barh(range(len(rows)), lengths, 0.62, left, color=VIOLET, alpha=alpha, label=part)
-        left += lengths
-    for y, total in enumerate(left):
+        axes.barh(range(len(rows)), lengths, 0.62, ends, color=VIOLET, alpha=alpha, label=part)
+        ends += lengths
+    for y, total in enumerate(ends):
         axes.annotate(f"{total:,.0f}", (total, y), (5, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(rows)), list(rows), color=INK)
     axes.invert_yaxis()
@@ -270,30 +223,29 @@ def draw_bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str)
 
 
 def new_figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """An empty figure, inches wide and high."""
+    """Return an empty figure with a title, sized in inches, and its only axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    _entitle(figure, title)
+    add_title(figure, title)
     return figure, figure.subplots()
 
 
-def _entitle(figure: Figure, title: str) -> None:
+def add_title(figure: Figure, title: str) -> None:
+    """Write `title` above the figure, on the left."""
     figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11, fontweight="bold")
 
 
-def _mean(runs: Sequence[Curve]) -> Curve:
-    """Over the x that every run has."""
-    shared = sorted(set.intersection(*(set(x.tolist()) for x, _ in runs)))
-    values = [dict(zip(x.tolist(), y.tolist(), strict=True)) for x, y in runs]
-    return np.array(shared), np.array([np.mean([value[x] for value in values]) for x in shared])
-
-
 def add_legend(figure: Figure, handles: Sequence[object]) -> None:
+    """Place a legend of `handles` below the axes, on the left."""
     figure.legend(handles=handles, loc="outside lower left", ncols=4, handletextpad=0.4, columnspacing=1.4)
 
 
-def _key(marker: str, face: str, edge: str, label: str, size: float = 6.5) -> Line2D:
-    return Line2D([], [], linestyle="", marker=marker, color=face, markeredgecolor=edge, markersize=size, label=label)
-
-
-def _cycle(values: Sequence[str], count: int) -> list[str]:
+def cycle_values(values: Sequence[str], count: int) -> list[str]:
+    """Return `count` values: `values` from the start, again from the start when they run out."""
     return [values[index % len(values)] for index in range(count)]
+
+
+def _mean_curve(runs: Sequence[Curve]) -> Curve:
+    """Return the mean of `runs` at the x that all of them have."""
+    shared = sorted(set.intersection(*(set(x.tolist()) for x, _ in runs)))
+    values = [dict(zip(x.tolist(), y.tolist(), strict=True)) for x, y in runs]
+    return np.array(shared), np.array([np.mean([value[x] for value in values]) for x in shared])

@@ -1,4 +1,4 @@
-"""Predicted numbers beside true ones."""
+"""Draw predicted numbers beside true ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import figures
 
 @figures.styled
 def draw_predicted_against_true(predicted: np.ndarray, truth: np.ndarray, title: str) -> Figure:
-    """Both [N]: a point an example; on the diagonal lie those that are right."""
+    """Draw one point per example, prediction [N] against truth [N], and the diagonal of correct predictions."""
     figure, axes = figures.new_figure(4.2, 4.2, title)
     ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
     axes.plot(ends, ends, color=figures.MUTED, linewidth=1)
@@ -23,7 +23,7 @@ def draw_predicted_against_true(predicted: np.ndarray, truth: np.ndarray, title:
 
 @figures.styled
 def draw_curve_fit(x: np.ndarray, truth: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
-    """All [N], in any order: the truth as points, the predictions as a line."""
+    """Draw truth [N] as points over x [N], and predictions [N] as a line; the examples may be in any order."""
     figure, axes = figures.new_figure(5.6, 3.6, title)
     order = np.argsort(x, kind="stable")
     axes.scatter(x, truth, 10, figures.MUTED, alpha=0.6, label="truth", linewidths=0)

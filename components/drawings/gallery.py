@@ -1,4 +1,4 @@
-"""Pictures side by side, each in its own proportions."""
+"""Draw a few pictures side by side, each with its own aspect ratio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import figures
 
 @figures.styled
 def draw_gallery(pictures: Sequence[np.ndarray], captions: Sequence[str]) -> Figure:
-    """uint8 [H, W, 3] each, its caption above it."""
+    """Draw pictures, uint8 [H, W, 3] of any size each, with their captions above them."""
     ratio = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     figure = Figure(figsize=(3.2 * len(pictures), 3.2 * ratio + 0.3), layout="constrained")
     for axes, picture, caption in zip(

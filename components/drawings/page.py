@@ -1,7 +1,7 @@
-"""A report as one HTML file: text, tables and pictures, with nothing to fetch and no script.
+"""Render a report as one HTML file of text, tables and pictures, without scripts or links to other files.
 
-Pictures are inlined: an SVG follows the reader's light or dark screen (its colours are those of figures.PALETTE), a PNG
-is shown as it is. The same blocks give the same bytes.
+Pictures are inlined: an SVG in the colours of figures.PALETTE follows the reader's light or dark screen, a PNG stays as
+it is. The same blocks give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. Here and in every other text `...` marks code, and [...](http...) a link."""
+    """A paragraph. In every text of a page, `...` marks code and [...](http...) a link. `quiet`: set in grey."""
 
     text: str
     quiet: bool = False
@@ -35,16 +35,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Missing:
-    """What can't be shown yet, and the command that makes it."""
+    """The place of something that does not exist yet: its name, and the command that creates it."""
 
-    what: str
+    name: str
     command: str
     kind: ClassVar[str] = "missing"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file (.svg or .png); `wide`: scrolls sideways on a phone instead of shrinking."""
+    """A picture file (.svg or .png). `wide`: on a small screen it scrolls sideways instead of shrinking."""
 
     path: Path
     alt: str
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """Blocks side by side where there is room."""
+    """Blocks that stand side by side where the screen is wide enough."""
 
     blocks: Sequence[Text | Missing | Picture | Table]
     kind: ClassVar[str] = "row"
@@ -63,18 +63,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are set as numbers, to the right, but for the first column and the columns `words`."""
+    """A table. Cells are right-aligned numbers, except in the first column and in `text_columns`."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
-    words: Sequence[int] = ()
+    text_columns: Sequence[int] = ()
     kind: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A long text that opens on a click."""
+    """A long text that is hidden until the reader clicks on its title."""
 
     title: str
     text: str
@@ -86,28 +86,37 @@ Block = Text | Missing | Picture | Row | Table | Folded
 
 @dataclass(frozen=True)
 class Section:
+    """A titled part of the page, with its entry in the table of contents."""
+
     title: str
     blocks: Sequence[Block]
 
     @property
     def anchor(self) -> str:
+        """Return the id of the section's heading."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 def list_pictures(blocks: Iterable[Block]) -> list[Picture]:
-    """All pictures among `blocks`, those in rows too."""
-    inner = [part for block in blocks for part in (block.blocks if isinstance(block, Row) else [block])]
-    return [part for part in inner if isinstance(part, Picture)]
+    """Return the pictures among `blocks`, including those inside rows."""
+    flat: list[Block] = []
+    for block in blocks:
+        flat += block.blocks if isinstance(block, Row) else [block]
+    return [block for block in flat if isinstance(block, Picture)]
 
 
 def render_page(
     title: str, sections: Sequence[Section], lead: str = "", opening: Sequence[Block] = (), footer: str = ""
 ) -> str:
-    """The HTML: `lead` is its one sentence, `opening` stands above the sections, which have a table of contents."""
+    """Return the HTML of a page.
+
+    From the top: `title`, `lead` (one sentence), the blocks of `opening`, the sections, and `footer`. The table of
+    contents lists the sections.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     numbers = count(1)
-    environment.filters["marked"] = _marked
-    environment.filters["inlined"] = lambda picture: Markup(_inlined(picture, next(numbers)))
+    environment.filters["marked"] = _mark_up
+    environment.filters["inlined"] = lambda picture: Markup(_inline(picture, next(numbers)))
     variables = [" ".join(f"--{name}: {pair[side]};" for name, pair in PALETTE.items()) for side in (0, 1)]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
@@ -120,24 +129,28 @@ def render_page(
     )
 
 
-def _marked(text: str) -> Markup:
-    """Escaped, with `code` and links."""
+def _mark_up(text: str) -> Markup:
+    """Escape `text`, then turn its code marks and links into HTML."""
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
     return Markup(re.sub(r"\[([^\]]+)\]\((https?://[^\s)]+)\)", r'<a href="\2">\1</a>', html))
 
 
-def _inlined(picture: Picture, number: int) -> str:
+def _inline(picture: Picture, number: int) -> str:
+    """Return the HTML element of the picture that is number `number` on its page."""
     alt = escape(picture.alt)
     if picture.path.suffix == ".svg":
-        return _themed(picture.path.read_text(encoding="utf-8"), alt, f"p{number}-")
+        return _adapt_svg(picture.path.read_text(encoding="utf-8"), alt, f"p{number}-")
     if picture.path.suffix == ".png":
         content = base64.b64encode(picture.path.read_bytes()).decode()
         return f'<img alt="{alt}" src="data:image/png;base64,{content}">'
-    raise Refusal(f"{picture.path}: a report shows .svg and .png pictures")
+    raise Refusal(f"{picture.path}: is not a picture that a report can show; save it as .svg or .png")
 
 
-def _themed(svg: str, alt: str, prefix: str) -> str:
-    """A matplotlib drawing as part of a page: ids of its own, colours by the page's variables, width by its place."""
+def _adapt_svg(svg: str, alt: str, prefix: str) -> str:
+    """Turn an SVG file of matplotlib into an element of a page.
+
+    Its ids begin with `prefix`, its colours become variables of the page, and its width follows the place it gets.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
@@ -145,4 +158,4 @@ def _themed(svg: str, alt: str, prefix: str) -> str:
         svg = svg.replace(f": {light}", f": var(--{name})")
     width = float(re.search(r'width="([\d.]+)pt"', svg)[1]) * 4 / 3  # type: ignore[index]
     head = f'<svg role="img" aria-label="{alt}" style="max-width: {1.15 * width:.0f}px"'
-    return re.sub(r'<svg (.*?)width="[\d.]+pt" height="[\d.]+pt"', lambda found: f"{head} {found[1]}", svg, count=1)
+    return re.sub(r'<svg (.*?)width="[\d.]+pt" height="[\d.]+pt"', lambda match: f"{head} {match[1]}", svg, count=1)

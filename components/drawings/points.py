@@ -1,4 +1,4 @@
-"""Points of the plane, real ones beneath generated ones."""
+"""Draw groups of points in the plane."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import figures
 
 @figures.styled
 def draw_points(groups: dict[str, np.ndarray], title: str) -> Figure:
-    """{name: points [N, 2]}, drawn in their order, a colour each."""
+    """Draw {name: points [N, 2]}, up to four groups, later ones above earlier ones, in one colour per group."""
     figure, axes = figures.new_figure(4.2, 4.2, title)
     colours = [figures.LINE, figures.BLUE, figures.ORANGE, figures.GREEN]
     for (name, points), colour in zip(groups.items(), colours, strict=False):

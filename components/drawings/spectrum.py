@@ -1,4 +1,4 @@
-"""Eigenvalues as they become known, and the loss along a direction."""
+"""Draw the estimates of extreme eigenvalues, and the loss along an eigenvector."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from . import figures
 
 
 @figures.styled
-def draw_eigenvalues(known: np.ndarray) -> Figure:
-    """known [m, 2]: the smallest and the largest eigenvalue after each product."""
+def draw_eigenvalues(estimates: np.ndarray) -> Figure:
+    """Draw estimates [M, 2] of the smallest and largest eigenvalue, one row per Hessian-vector product."""
     figure, axes = figures.new_figure(4.6, 2.9, "Extreme eigenvalues of the Hessian")
-    steps = np.arange(1, len(known) + 1)
-    axes.plot(steps, known[:, 1], color=figures.BLUE, linewidth=2, label=f"largest {known[-1, 1]:.3g}")
-    axes.plot(steps, known[:, 0], color=figures.ORANGE, linewidth=2, label=f"smallest {known[-1, 0]:.3g}")
+    steps = np.arange(1, len(estimates) + 1)
+    axes.plot(steps, estimates[:, 1], color=figures.BLUE, linewidth=2, label=f"largest {estimates[-1, 1]:.3g}")
+    axes.plot(steps, estimates[:, 0], color=figures.ORANGE, linewidth=2, label=f"smallest {estimates[-1, 0]:.3g}")
     axes.axhline(0, color=figures.MUTED, linewidth=0.8)
     axes.set_xlabel("products with the Hessian")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -25,7 +25,7 @@ def draw_eigenvalues(known: np.ndarray) -> Figure:
 
 @figures.styled
 def draw_loss_section(distance: np.ndarray, loss: np.ndarray) -> Figure:
-    """The loss [N] at signed distances [N] along the smallest eigenvalue's vector."""
+    """Draw loss [N] at signed distances [N] along the eigenvector of the smallest eigenvalue."""
     figure, axes = figures.new_figure(4.6, 2.9, "Loss along the smallest eigenvalue's vector")
     axes.plot(distance, loss, color=figures.BLUE, linewidth=2, marker="o", markersize=3.5)
     here = np.argmin(np.abs(distance))

@@ -1,4 +1,4 @@
-"""Zipf's law: how often the commonest token occurs, and the next one, and so on (notes: language models)."""
+"""Draw how token frequency falls with rank: Zipf's law (notes: language models)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from . import figures
 
 @figures.styled
 def draw_zipf(counts: Mapping[str, np.ndarray], title: str) -> Figure:
-    """{name: how often each occurs [N], in any order}: frequency against rank, both on log scales."""
+    """Draw {name: count of each token [N], in any order} as frequency against rank, both on log scales."""
     figure, axes = figures.new_figure(4.6, 3.2, title)
-    for (name, found), colour in zip(counts.items(), figures.SERIES, strict=False):
-        falling = np.sort(found)[::-1]
+    for (name, frequencies), colour in zip(counts.items(), figures.SERIES, strict=False):
+        falling = np.sort(frequencies)[::-1]
         axes.plot(np.arange(1, len(falling) + 1), falling, color=colour, linewidth=2, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -1,1 +1,1 @@
-"""Building blocks that at least two models or tasks share."""
+"""Layers and tensor operations that several models or tasks can share."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from components.drawings import figures
-from components.drawings.figures import Curve, TrialPoint
+from components.drawings.figures import Curve
 from components.drawings.page import Block, Missing, Picture, Row, Table, Text
+from components.drawings.search import TrialPoint, draw_search
 from components.verdicts.diagnosis import REMEDIES
 from pipelines.flagship import (
     ARM_NAMES,
@@ -94,7 +95,7 @@ def search(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     if x is not None:
         trials = [_trial(row, x, others, best) for row in rows if row["accuracy"]]
         log = bool(params["tune"]["search"]["space"].get(x, {}).get("log"))
-        drawing = figures.draw_search(trials, "Trials of the search", display_name(x), "validation accuracy", log)
+        drawing = draw_search(trials, "Trials of the search", display_name(x), "validation accuracy", log)
         yield Picture(
             figures.save_figure(drawing, folder / "search.svg"),
             "Validation accuracy of every trial",
@@ -158,7 +159,7 @@ def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
         seeds = f", {len(alike)} seed{'s' if len(alike) > 1 else ''}" if run in ARM_NAMES.values() else ""
         remedies = "; ".join(REMEDIES[verdict]) or ("none needed" if verdict == "fine" else "-")
         rows.append([run + seeds, verdict, "; ".join(alike[0]["reasons"]), remedies])
-    yield Table(["run", "verdict", "why", "remedies"], rows, words=(1, 2, 3))
+    yield Table(["run", "verdict", "why", "remedies"], rows, text_columns=(1, 2, 3))
     yield Text(
         "The losses are split into what the model can't express, what the optimisation leaves, over-fitting and"
         " mismatch; the greatest part names the verdict. Of several seeds, the first one's losses are shown.",
@@ -204,7 +205,7 @@ def _confusion(rows: Rows, folder: Path) -> Iterator[Block]:
         ["truth", "predicted", "times", "share"],
         [[a, b, str(n), f"{n / pairs.total():.0%}"] for (a, b), n in sorted(pairs.items(), key=_often)[:8]],
         caption="The most frequent mistakes",
-        words=(1,),
+        text_columns=(1,),
     )
     if matrix.wide:
         yield matrix

@@ -143,7 +143,7 @@ def _data(params: dict[str, Any], folder: Path) -> Iterator[Block]:
         "digest": lambda m: f"`{m['digest'][:12]}`",
     }
     rows = [[name, *(fact(m) for m in manifests.values())] for name, fact in facts.items()]
-    yield Table(["", *manifests], rows, words=(1, 2))
+    yield Table(["", *manifests], rows, text_columns=(1, 2))
     previews = {role: Path(flagship.preview_file(role)) for role in flagship.ROLES}
     found = [
         Picture(p, f"Examples of the {r}", f"{r}, as training sees it") for r, p in previews.items() if p.is_file()

@@ -168,7 +168,7 @@ def _curves(path: Path, arm: str | None = None) -> list[dict[str, Any]]:
 def _data(decision: Decision, profiles: Mapping[str, Mapping[str, Any] | None], folder: Path) -> Iterator[Block]:
     rows = [["fine" if f["fine"] else "BAD", f["check"], f["text"]] for f in decision.get("data", [])]
     if rows:
-        yield Table(["", "check", "found"], rows, words=(1, 2))
+        yield Table(["", "check", "found"], rows, text_columns=(1, 2))
     pictures = []
     for name in SUMMARIES:
         groups = {who: [_density(p[name])] for who, p in profiles.items() if p and p.get(name)}
@@ -196,4 +196,4 @@ def _record(decision: Decision) -> Iterator[Block]:
             rows.append([name, f"version {decision[end]['version']}, `{decision[end]['digest'][:16]}`"])
     rows += [[name, f"`{value[:16]}`"] for name, value in decision["hashes"].items()]
     rows += [[name, str(value)] for name, value in decision["params"].items()]
-    yield Table(["", ""], rows, words=(1,))
+    yield Table(["", ""], rows, text_columns=(1,))

@@ -1,4 +1,4 @@
-"""A heat map names its rows and columns, by x or by token, and shows every weight."""
+"""Heat maps of attention label their rows and columns, and show every weight."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_rows_are_queries_and_columns_keys(tmp_path: Path) -> None:
     assert figures.save_figure(figure, tmp_path / "heat.png").stat().st_size > 5000
 
 
-def test_rows_are_what_was_said_and_columns_what_was_read(tmp_path: Path) -> None:
+def test_rows_are_output_tokens_and_columns_source_tokens(tmp_path: Path) -> None:
     weights = np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
     figure = draw_token_attention(weights, ["one", "two", "<eos>"], ["deux", "<eos>"], "Where it looks")
     (axes,) = figure.axes

@@ -1,4 +1,4 @@
-"""Boxes are drawn where they are, each kind in its own way."""
+"""True and detected boxes are drawn at their coordinates, each kind in its own style."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ def rectangles(axes) -> list[tuple]:
 def test_each_picture_has_its_own_boxes_and_words() -> None:
     pictures = [np.zeros((20, 30, 1), np.uint8), np.zeros((20, 30, 3), np.uint8)]
     true = [Boxes(np.array([[1.0, 2, 11, 8]])), Boxes(np.zeros((0, 4)))]
-    found = [Boxes(np.array([[0.0, 2, 10, 8]]), ["7"]), Boxes(np.array([[5.0, 5, 6, 9], [1, 1, 2, 2]]), ["cat", "dog"])]
-    figure = draw_detections(pictures, true, found, "title")
+    detected = [
+        Boxes(np.array([[0.0, 2, 10, 8]]), ["7"]),
+        Boxes(np.array([[5.0, 5, 6, 9], [1, 1, 2, 2]]), ["cat", "dog"]),
+    ]
+    figure = draw_detections(pictures, true, detected, "title")
     first, second = figure.axes
     assert rectangles(first) == [(1, 2, 10, 6, TRUE), (0, 2, 10, 6, DETECTED)]
     assert rectangles(second) == [(5, 5, 1, 4, DETECTED), (1, 1, 1, 1, DETECTED)]
     assert [[t.get_text() for t in axes.texts] for axes in (first, second)] == [["7"], ["cat", "dog"]]
-    assert list(first.images[0].get_extent()) == [0, 30, 20, 0]  # pixels end where boxes end
+    assert list(first.images[0].get_extent()) == [0, 30, 20, 0]  # pixels and boxes share coordinates
 
 
-def test_it_is_saved_with_the_same_bytes(tmp_path) -> None:
+def test_the_same_boxes_give_the_same_bytes(tmp_path) -> None:
     def drawn(name: str) -> bytes:
         picture = np.arange(300, dtype=np.uint8).reshape(10, 30, 1)
         box = Boxes(np.array([[2.0, 2, 8, 8]]), ["1"])
@@ -40,5 +43,5 @@ def test_it_is_saved_with_the_same_bytes(tmp_path) -> None:
 
 def test_a_picture_without_its_boxes_is_refused() -> None:
     picture, boxes = np.zeros((4, 4, 1), np.uint8), Boxes(np.zeros((0, 4)))
-    with pytest.raises(Refusal, match="2 pictures, 2 true and 1 found"):
+    with pytest.raises(Refusal, match="2 pictures, 2 sets of true boxes and 1 of detected boxes"):
         draw_detections([picture] * 2, [boxes] * 2, [boxes], "")

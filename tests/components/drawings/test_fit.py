@@ -1,4 +1,4 @@
-"""The pictures of a regression show every example, and predictions in the order of x."""
+"""Figures of a regression show every example, and connect predictions in the order of x."""
 
 from __future__ import annotations
 

@@ -25,20 +25,20 @@ def store(tmp_path: Path) -> Store:
 
 
 def cells_of(shown: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
-    """The large pieces that white surrounds, line by line, each read at the middles of its pixels."""
+    """Return the pictures that white gaps surround, row by row, each reduced to `shape` [height, width]."""
     pieces = [box for box in find_objects(label((shown < 255).any(2))[0]) if box[0].stop - box[0].start > 40]
     pieces.sort(key=lambda box: (box[0].start // 20, box[1].start))
-    found = []
+    cells = []
     for rows, columns in pieces:
         y, x = (
             np.floor(side.start + (np.arange(n) + 0.5) * (side.stop - side.start) / n).astype(int)
             for side, n in zip((rows, columns), shape, strict=True)
         )
-        found.append(shown[np.ix_(y, x)])
-    return found
+        cells.append(shown[np.ix_(y, x)])
+    return cells
 
 
-def test_the_preview_shows_originals_beside_what_training_sees(store: Store, tmp_path: Path) -> None:
+def test_originals_are_beside_what_training_sees(store: Store, tmp_path: Path) -> None:
     paths = [tmp_path / "a" / "preview.png", tmp_path / "b.png"]
     for path in paths:
         draw_preview(path, store, [RandomHorizontalFlip(1.0)], seed=0)
@@ -55,13 +55,13 @@ def test_the_preview_shows_originals_beside_what_training_sees(store: Store, tmp
             assert np.array_equal(cells[10 * row + column], original[:, ::-1] if column else original)
 
 
-def test_the_preview_takes_crops_of_another_size(store: Store, tmp_path: Path) -> None:
+def test_a_transform_may_change_the_size(store: Store, tmp_path: Path) -> None:
     draw_preview(tmp_path / "a.png", store, [RandomResizedCrop(size=9)], seed=0)
     shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     assert len(cells_of(shown, (9, 9))) == 100
 
 
-def test_the_preview_spreads_over_many_classes() -> None:
+def test_ten_classes_are_spread_evenly() -> None:
     labels = np.repeat(np.arange(36), 4)[::-1]
     rows = preview._pick_one_per_class(labels)
     assert labels[rows].tolist() == [0, 4, 8, 12, 16, 19, 23, 27, 31, 35]

@@ -1,4 +1,4 @@
-"""A Zipf plot shows every count once, falling, on log scales."""
+"""A Zipf plot shows every count once, in descending order, on log scales."""
 
 from __future__ import annotations
 
