@@ -125,7 +125,7 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
     feed = Feed(Store(folder).split("train"))
     runs = iter(range(1000))
     if peers is None or peers.rank == 0:
-        mirror.Mirror(folder).thread.start()  # follows until the process ends
+        mirror.Mirror(folder).start()  # follows until the process ends
     options = {"epochs": 1, "batch": BATCH, "precision": precision, "shards": peers.size if peers else 1}
 
     def epoch() -> None:

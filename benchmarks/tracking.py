@@ -69,7 +69,7 @@ def contender(name: str, steps: int) -> None:
 
 def follow(folder: Path) -> None:
     """Sends what is new below `folder` until standard input ends."""
-    mirror.Mirror(folder).thread.start()
+    mirror.Mirror(folder).start()
     sys.stdin.read()
 
 

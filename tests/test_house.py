@@ -53,7 +53,8 @@ OWNERS = {
     },
     "mlflow": {
         "components.tracking.server",  # its server, its client
-        "components.tracking.mirror",  # records
+        "components.tracking.replay",  # records
+        "components.tracking.model_log",  # models
         "components.runs.system_metrics",  # GPUs
         "components.tracking.registry",  # versions
         "components.tracking.predictor",  # serving

@@ -5,7 +5,6 @@ PostgreSQL, MLflow with passwords, an S3 store (moto's server), a Ray cluster of
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from components.cluster.local import local_cluster
 from components.processes import BIN
 from components.runs import journal
 from components.tracking import mirror
+from components.tracking.replay import read_note, to_mlflow_metrics
 from pipelines.commands import schedule
 from tests.services import ADMIN, SECRETS, TRAINER, Team, start_team
 from tests.test_elastic import node
@@ -148,9 +148,9 @@ def test_postgres_has_every_point_once(
     mirror.Mirror(runs).send()  # what the server, on a busy machine, had not taken when the job ended
     points = []
     for file in runs.rglob(journal.RUN):
-        run = json.loads((file.parent / "mirror.json").read_text())["run"]
+        run = read_note(file.parent).run
         records = [record for log in file.parent.glob("*.log") for record in journal.read_records(log)]
-        points += [(run, m.key, m.step, m.value, m.timestamp) for record in records for m in mirror._metrics(record)]
+        points += [(run, m.key, m.step, m.value, m.timestamp) for record in records for m in to_mlflow_metrics(record)]
     kept = services.sql("SELECT run_uuid, key, step, value, timestamp FROM metrics")
     assert len(kept) > 500
     assert sorted(kept) == sorted(set(points))

@@ -1,14 +1,11 @@
-"""Versions of one registered model at MLflow, and the alias `champion`: which of them is served.
+"""Read and promote the versions of one registered model at MLflow; the alias `champion` names the version in service.
 
-Unlike the mirror (tracking.py), which nobody waits for, this is asked and must answer: whatever goes wrong there is
-raised as Later, and nothing has changed. A version's folder is fetched as it was exported, safetensors and JSON:
-nothing is unpickled.
+The mirror works in the background, but these calls must succeed: whatever fails at the tracker is raised as TryLater,
+and nothing has changed then. A version is downloaded as it was exported, safetensors and JSON: nothing is unpickled.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,135 +16,149 @@ import yaml
 
 from .. import network
 from ..errors import Refusal, TryLater, first_line
+from ..files import atomic_path, path_digest
 from . import server
 
 ALIAS = "champion"
-PATIENCE = 10.0  # seconds that a server may need to accept a connection
+PATIENCE = 10.0  # seconds in which a server must accept a connection
 FORBIDDEN = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 
 
 @dataclass(frozen=True)
 class Version:
+    """One registered version of the model."""
+
     number: str
-    digest: str  # SHA-256 of the exported folder
+    digest: str  # SHA-256 of the exported folder; empty if it was not recorded
     run: str  # MLflow's id of the run that registered it
     source: str
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What MLflow has of where a version comes from."""
+    """What MLflow records about the origin of a version."""
 
-    params: dict[str, str]  # of its pipeline, dotted; values as texts
+    params: dict[str, str]  # of its pipeline: dotted name -> value as text
     tags: dict[str, str]  # of the run that registered it
     inputs: dict[str, str]  # data of that run -> the first 32 digits of their digest
     metrics: dict[str, float]  # of its pipeline
 
 
 def model_name(params: dict[str, Any]) -> str:
-    """The model's name (and its experiment's) in the content of params.yaml."""
+    """Return the name of the model, and of its experiment, from the content of params.yaml."""
     name = params.get("name")
     if not isinstance(name, str) or not name:
-        raise Refusal("params.yaml: name: must be the registered model's name; it is missing or no text")
+        raise Refusal("params.yaml: name: must be the registered model's name; it is missing or not a text")
     return name
 
 
 class Registry:
-    """The versions of the model `name` at the tracker that `tracker.uri` names."""
+    """The versions of the model `name` at the tracker of the environment."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.uri = name, server.tracking_uri()
-        if self.uri.startswith("http") and not network.accepts_connections(network.host_and_port(self.uri), PATIENCE):
-            raise TryLater(
-                f"the tracker {server.hide_credentials(self.uri)} does not answer; the champion stays as it is"
-            )
-        with self._asked():
+        self.name = name
+        self.uri = server.tracking_uri()
+        is_server = self.uri.startswith("http")
+        if is_server and not network.accepts_connections(network.host_and_port(self.uri), PATIENCE):
+            place = server.hide_credentials(self.uri)
+            raise TryLater(f"the tracker {place} does not answer; the champion stays as it is")
+        with self._requests():
             self.client = server.make_client(self.uri)
 
     def champion(self) -> Version | None:
-        """The version behind the alias; None where there is no such model or alias yet."""
-        with self._asked():
+        """Return the version that the alias names, or None if there is no such model or alias yet."""
+        with self._requests():
             model = next(iter(self.client.search_registered_models(f"name = '{self.name}'", max_results=1)), None)
             if model is None or ALIAS not in model.aliases:
                 return None
             return self.version(str(model.aliases[ALIAS]))
 
     def version(self, number: str) -> Version:
-        with self._asked():
-            found = [one for one in self.versions() if one.number == number]
-        if not found:
-            known = ", ".join(one.number for one in self.versions()) or "none"
-            raise Refusal(f"{self.name} has no version {number}; it has: {known}")
-        return found[0]
+        """Return the version with this number; raise Refusal if there is none."""
+        with self._requests():
+            versions = self.versions()
+        for version in versions:
+            if version.number == number:
+                return version
+        numbers = ", ".join(version.number for version in versions) or "none"
+        raise Refusal(f"{self.name} has no version {number}; it has: {numbers}")
 
     def versions(self) -> list[Version]:
-        """All of them, oldest first."""
-        with self._asked():
-            found: list[Any] = []
+        """Return all versions, oldest first."""
+        with self._requests():
+            versions: list[Any] = []
             token = None
             while token != "":
                 page = self.client.search_model_versions(f"name = '{self.name}'", page_token=token)
-                found, token = found + list(page), page.token or ""
-            found.sort(key=lambda one: int(one.version))
-            return [Version(str(v.version), v.tags.get("digest", ""), v.run_id, v.source) for v in found]
+                versions += page
+                token = page.token or ""
+            versions.sort(key=lambda version: int(version.version))
+            return [Version(str(v.version), v.tags.get("digest", ""), v.run_id, v.source) for v in versions]
 
     def newest(self) -> Version:
-        if not (found := self.versions()):
+        """Return the version registered last; raise Refusal if there is none."""
+        versions = self.versions()
+        if not versions:
             raise Refusal(f"{self.name} has no version yet; `trainyard run` registers one")
-        return found[-1]
+        return versions[-1]
 
     def origin(self, version: Version) -> Origin:
-        with self._asked():
+        """Return parameters, tags, inputs and metrics of the run that registered a version and of its pipeline."""
+        with self._requests():
             run = self.client.get_run(version.run)
-            above = self.client.get_run(run.data.tags.get("mlflow.parentRunId", version.run))
-        inputs = {given.dataset.name: given.dataset.digest for given in run.inputs.dataset_inputs}
-        scores = {name: value for name, value in above.data.metrics.items() if not name.startswith("system/")}
-        return Origin(above.data.params, run.data.tags, inputs, scores)
+            pipeline = self.client.get_run(run.data.tags.get("mlflow.parentRunId", version.run))
+        inputs = {data.dataset.name: data.dataset.digest for data in run.inputs.dataset_inputs}
+        metrics = {name: value for name, value in pipeline.data.metrics.items() if not name.startswith("system/")}
+        return Origin(pipeline.data.params, run.data.tags, inputs, metrics)
 
     def find_by_digest(self, digest: str) -> Version | None:
-        """The first version that was registered with these bytes."""
-        return next((one for one in self.versions() if one.digest == digest), None)
+        """Return the first version that was registered with these bytes."""
+        return next((version for version in self.versions() if version.digest == digest), None)
 
     def set_champion(self, version: Version) -> None:
-        """Moves the alias: one transaction of the tracker's."""
-        with self._asked():
+        """Move the alias to a version, in one transaction of the tracker."""
+        with self._requests():
             self.client.set_registered_model_alias(self.name, ALIAS, version.number)
 
     def fetch(self, version: Version, folder: Path) -> Path:
-        """The exported model, below `folder`, downloaded unless it is there."""
+        """Return the version's exported folder below `folder`; download it if it is not there.
+
+        Raise Refusal if its bytes differ from those that were registered.
+        """
+        model = self._download(version, folder)
+        if version.digest and path_digest(model) != version.digest:
+            raise Refusal(
+                f"{self.name} version {version.number}: its stored bytes have changed; promote another version"
+            )
+        return model
+
+    def _download(self, version: Version, folder: Path) -> Path:
         place = folder / f"{self.name}-{version.number}"
         if not place.is_dir():
             import mlflow
 
-            folder.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(dir=folder, prefix=".fetch-"))
-            try:
-                with self._asked():
-                    mlflow.set_tracking_uri(self.uri)
-                    uri = self.client.get_model_version_download_uri(self.name, version.number)
-                    for part in ("MLmodel", "artifacts"):
-                        mlflow.artifacts.download_artifacts(f"{uri}/{part}", dst_path=str(draft))
-                draft.replace(place)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+            with atomic_path(place) as draft, self._requests():
+                draft.mkdir()
+                mlflow.set_tracking_uri(self.uri)
+                uri = self.client.get_model_version_download_uri(self.name, version.number)
+                for part in ("MLmodel", "artifacts"):
+                    mlflow.artifacts.download_artifacts(f"{uri}/{part}", dst_path=str(draft))
         record = yaml.safe_load((place / "MLmodel").read_text())
-        found = place / record["flavors"]["python_function"]["artifacts"]["model"]["path"]
-        if not found.resolve().is_relative_to(place.resolve()):
+        model = place / record["flavors"]["python_function"]["artifacts"]["model"]["path"]
+        if not model.resolve().is_relative_to(place.resolve()):
             raise Refusal(f"{place}/MLmodel: names a folder outside; register the version again")
-        return found
+        return model
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
+    def _requests(self) -> Iterator[None]:
+        """Translate errors of MLflow, the network or a database into TryLater, or into Refusal without permission."""
         try:
             yield
         except (Refusal, TryLater):
             raise
-        except Exception as error:  # MLflow's, of the network, of a database
+        except Exception as error:
+            place = server.hide_credentials(self.uri)
             reason = first_line(error)
             if getattr(error, "error_code", None) in FORBIDDEN:
-                raise Refusal(
-                    f"the tracker {server.hide_credentials(self.uri)} refuses: {reason}; check the account"
-                ) from None
-            raise TryLater(
-                f"the tracker {server.hide_credentials(self.uri)}: {reason}; the champion stays as it is"
-            ) from None
+                raise Refusal(f"the tracker {place} refuses: {reason}; check the account") from None
+            raise TryLater(f"the tracker {place}: {reason}; the champion stays as it is") from None

@@ -29,7 +29,6 @@ from pipelines.commands.dvc import repro, status
 from pipelines.commands.dvc.repro import run_on_local_cluster
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle
-from pipelines.commands.promotion.rollback import intact
 from pipelines.flagship import SOURCE_PREPARED, TARGET_AUGMENTED, TARGET_PREPARED, list_models, served_model
 from pipelines.stage.check import check_flagship
 from pipelines.stage.lock import hold_lock
@@ -70,7 +69,7 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
     registry = Registry(params["name"])
     champion = registry.champion()
     try:
-        known = intact(registry, champion) if champion else None
+        known = str(registry.fetch(champion, work_folder() / "champions")) if champion else None
         contest = run_on_local_cluster(lambda: contested(params, ledger, registry, champion, known))
         if not all(finding.fine for finding in contest.findings):
             return refuse(params, ledger, registry, champion, contest.findings, known)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from components.errors import Refusal
-from components.files import path_digest
 from components.recipes import recipe
 from components.tracking.registry import Registry, Version, model_name
 from components.workspace import work_folder
@@ -34,7 +33,7 @@ def move_alias(action: str, to: str | None, because: str) -> int:
         wanted = wanted or registry.version(previous_champion(ledger, name, now))
         if now is not None and now.number == wanted.number:
             raise Refusal(f"version {now.number} is the champion already; name another with --to")
-        intact(registry, wanted)
+        registry.fetch(wanted, work_folder() / "champions")
         decision: Decision = {
             "id": f"{timestamp()}-{action}",
             "action": action,
@@ -66,13 +65,3 @@ def previous_champion(ledger: Ledger, model: str, now: Version | None) -> str:
         if given:
             break
     raise Refusal(f"{ledger.path}: knows no champion before this one; name a version with --to")
-
-
-def intact(registry: Registry, wanted: Version) -> str:
-    """The fetched folder of a version, refused unless its bytes are those it was registered with."""
-    folder = registry.fetch(wanted, work_folder() / "champions")
-    if wanted.digest and path_digest(folder) != wanted.digest:
-        raise Refusal(
-            f"{registry.name} version {wanted.number}: its stored bytes have changed; promote another version"
-        )
-    return str(folder)

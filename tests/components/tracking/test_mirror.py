@@ -21,7 +21,7 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import Journal
-from components.tracking import mirror, pages, server
+from components.tracking import mirror, pages, replay, server
 from components.training import exported
 from components.training.task import Spec
 
@@ -222,7 +222,7 @@ def registered_models(folder: Path) -> tuple[int, int, list[str]]:
     return len(made), len(logged), [str(v.version) for v in client.search_model_versions("name = 'digits'")]
 
 
-@pytest.mark.parametrize("killed", ["create_model_version", "search_model_versions", "remember", "log_model"])
+@pytest.mark.parametrize("killed", ["create_model_version", "search_model_versions", "save_note", "log_model"])
 def test_a_mirror_killed_while_it_registers_a_model_leaves_one(
     killed: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +231,7 @@ def test_a_mirror_killed_while_it_registers_a_model_leaves_one(
 
     folder = tmp_path / "runs" / "evaluate-1"
     with_model(folder)
-    owner = {"remember": mirror._Run, "log_model": mlflow.pyfunc}.get(killed, mlflow.MlflowClient)
+    owner = {"save_note": replay.RunReplay, "log_model": mlflow.pyfunc}.get(killed, mlflow.MlflowClient)
     whole = getattr(owner, killed)
 
     def last(*arguments: Any, **options: Any) -> None:
@@ -336,13 +336,13 @@ def test_a_tracker_without_an_answer_is_not_asked_for_every_run(
 ) -> None:
     asked = []
 
-    def fail(run: mirror._Run) -> int:
+    def fail(run: replay.RunReplay) -> int:
         asked.append(run.folder.name)
         raise ConnectionError(run.folder.name)
 
     for name in ("a-1", "b-1"):
         make(tmp_path / "runs" / name)
-    monkeypatch.setattr(mirror._Run, "send", fail)
+    monkeypatch.setattr(replay.RunReplay, "send", fail)
     with pytest.raises(ConnectionError, match="a-1"):
         mirror.Mirror(tmp_path).send()
     assert asked == ["a-1", "b-1"]

@@ -1,0 +1,276 @@
+"""Replay one run folder to its MLflow run: parameters, metrics, tags, inputs, artifacts and models.
+
+Sending a record twice changes nothing: MLflow stores metrics of equal key, time, step and value once. A replay that is
+killed anywhere therefore resumes from its last note, `mirror.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..files import write_json
+from ..runs.journal import RUN, STAGE_LOG, Record, Tail, read_records
+from . import server
+from .model_log import ExportedModel, ModelLog
+
+NOTE = "mirror.json"
+LOCK = ".mirror"
+MAX_METRICS = 1000  # per request to MLflow
+MAX_PARAMS = 100  # per request to MLflow
+MAX_PARAM_LENGTH = 6000  # characters
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Note:
+    """The content of `mirror.json` in a run's folder: how much of the run was sent, and where to."""
+
+    uri: str = ""  # of the tracker, without credentials
+    id: str = ""  # of the run, as in run.json
+    offsets: dict[str, int] = field(default_factory=dict)  # name of a journal -> bytes of it that were sent
+    models: list[str] = field(default_factory=list)  # digests of the models that are registered
+    attempts: int = 0  # how many of the attempts in run.json were sent
+    run: str | None = None  # MLflow's id of the run
+    deleted: bool = False  # whether somebody deleted the run at MLflow
+
+    def write(self, folder: Path) -> None:
+        """Write the note to the run's folder, without the fields that are not set yet."""
+        write_json(folder / NOTE, {name: value for name, value in asdict(self).items() if value not in (None, False)})
+
+
+def read_note(folder: Path) -> Note | None:
+    """Return the note in a run's folder, or None if nothing of the run was sent yet."""
+    file = folder / NOTE
+    return Note(**json.loads(file.read_text())) if file.is_file() else None
+
+
+class RunReplay:
+    """One run folder and the MLflow run to which it is replayed."""
+
+    def __init__(self, client: Any, uri: str, folder: Path) -> None:
+        self.client = client
+        self.uri = uri
+        self.folder = folder
+        self.description: dict[str, Any] = json.loads((folder / RUN).read_text())
+        new, old = self._new_note(), read_note(folder)
+        self.note = old if old is not None and (old.uri, old.id) == (new.uri, new.id) else new
+
+    def send(self) -> int:
+        """Send what is new and return the number of records.
+
+        Return 0 as well if another process replays this folder now, or if somebody deleted the run at MLflow.
+        """
+        tails = [Tail(file, self.note.offsets.get(file.name, 0)) for file in self.folder.glob("*.log")]
+        if self.note.deleted or not self._has_news(tails):
+            return 0
+        with _lock(self.folder / LOCK) as is_locked:
+            if not is_locked:
+                return 0
+            run = self.find_or_create_run()
+            try:
+                return self._send_new(run, tails)
+            except Exception:
+                if not self._check_deleted(run):
+                    raise
+                return 0
+
+    def find_or_create_run(self) -> str:
+        """Return the id of the MLflow run: noted, found by the run's own id, or created after its parent's."""
+        if self.note.run is None:
+            run = self._identify()
+            self._log_params(run)
+            self._log_inputs(run, self.description["inputs"])
+            self.note.run = run
+            self.save_note()
+        return self.note.run
+
+    def save_note(self) -> None:
+        """Write the note to the run's folder."""
+        self.note.write(self.folder)
+
+    def _new_note(self) -> Note:
+        return Note(server.hide_credentials(self.uri), self.description["id"])
+
+    @property
+    def _attempts(self) -> list[dict[str, Any]]:
+        return list(self.description.get("attempts", []))
+
+    def _has_news(self, tails: list[Tail]) -> bool:
+        is_longer = any(tail.path.stat().st_size != tail.offset for tail in tails)
+        return is_longer or self.note.run is None or len(self._attempts) != self.note.attempts
+
+    def _send_new(self, run: str, tails: list[Tail]) -> int:
+        """Send new attempts and records, then save the note; return the number of records."""
+        for number, changes in list(enumerate(self._attempts, 2))[self.note.attempts :]:
+            for name, (old, new) in changes.items():
+                self.client.set_tag(run, f"attempt.{number}.{name}", f"{old} -> {new}")
+            self.client.set_tag(run, "attempt", str(number))
+        self.note.attempts = len(self._attempts)
+        count = 0
+        # The driver's journal comes last: its line `end` closes the run.
+        for tail in sorted(tails, key=lambda tail: tail.path.name == STAGE_LOG):
+            records = tail.read_new()
+            self._replay(run, records)
+            self.note.offsets[tail.path.name] = tail.offset
+            count += len(records)
+        self.save_note()
+        return count
+
+    def _check_deleted(self, run: str) -> bool:
+        """Return whether somebody deleted the run at MLflow, and note it: no more of it is sent then.
+
+        Forget a run that MLflow does not know (another database behind the same address): it is created again the
+        next time.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            is_deleted = bool(self.client.get_run(run).info.lifecycle_stage == "deleted")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                self.note = self._new_note()
+                self.save_note()
+            return False
+        if is_deleted:
+            self.note.deleted = True
+            self.save_note()
+            place, note = server.hide_credentials(self.uri), self.folder / NOTE
+            log.warning("%s: deleted at %s: no more of it is sent (to send all again: rm %s)", self.folder, place, note)
+        return is_deleted
+
+    def _identify(self) -> str:
+        """Return the id of the MLflow run that carries the run's own id as a tag; create it if there is none."""
+        experiment = server.get_or_create_experiment(self.client, self.description["experiment"], self.uri)
+        query = f"tags.\"trainyard.id\" = '{self.description['id']}'"
+        runs = self.client.search_runs([experiment], query)
+        if not runs:
+            tags = {"trainyard.id": self.description["id"]} | self.description["tags"] | self._parent_tag()
+            self.client.create_run(experiment, self.description["created"], tags, self.description["name"])
+            runs = self.client.search_runs([experiment], query)
+        # There are several if an answer was lost and the client repeated its request.
+        for duplicate in runs[1:]:
+            self.client.delete_run(duplicate.info.run_id)
+        return str(runs[0].info.run_id)
+
+    def _parent_tag(self) -> dict[str, str]:
+        if not self.description["parent"]:
+            return {}
+        folder = (self.folder / self.description["parent"]).resolve()
+        with _lock(folder / LOCK, wait=True):
+            return {"mlflow.parentRunId": RunReplay(self.client, self.uri, folder).find_or_create_run()}
+
+    # -------------------------------------------------------------------------------------------- records
+
+    def _replay(self, run: str, records: list[Record]) -> None:
+        metrics = [metric for record in records for metric in to_mlflow_metrics(record)]
+        for start in range(0, len(metrics), MAX_METRICS):
+            self.client.log_batch(run, metrics=metrics[start : start + MAX_METRICS])
+        if any(record.kind == "text" for record in records):
+            self._log_text(run)
+        handlers = {
+            "begin": self._begin,
+            "input": self._log_input,
+            "tag": self._set_tag,
+            "artifact": self._log_artifact,
+            "model": self._register_model,
+            "end": self._end,
+        }
+        for record in records:
+            if record.kind in handlers:
+                handlers[record.kind](run, record)
+
+    def _log_text(self, run: str) -> None:
+        lines = [record.payload["text"] for record in read_records(self.folder / STAGE_LOG, "text")]
+        self.client.log_text(run, "\n".join(lines) + "\n", "log.txt")
+
+    def _begin(self, run: str, record: Record) -> None:
+        self.client.update_run(run, status="RUNNING")
+
+    def _end(self, run: str, record: Record) -> None:
+        self.client.set_terminated(run, record.payload["status"], record.time)
+
+    def _set_tag(self, run: str, record: Record) -> None:
+        self.client.set_tag(run, record.payload["name"], record.payload["value"])
+
+    def _log_artifact(self, run: str, record: Record) -> None:
+        if Path(record.payload["path"]).is_file():
+            self.client.log_artifact(run, record.payload["path"], record.payload["folder"] or None)
+
+    def _register_model(self, run: str, record: Record) -> None:
+        model = ExportedModel(**record.payload)
+        if model.digest in self.note.models or not Path(model.path).is_dir():
+            return
+        ModelLog(self.client, self.uri, self.description["experiment"], run).register(model)
+        self.note.models.append(model.digest)
+        self.save_note()
+
+    def _log_input(self, run: str, record: Record) -> None:
+        self._log_inputs(run, [record.payload])
+
+    def _log_inputs(self, run: str, inputs: list[dict[str, Any]]) -> None:
+        """Log which data the run reads, {name, digest, profile} each; MLflow ignores repetitions."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        datasets = [
+            DatasetInput(
+                Dataset(
+                    name=data["name"],
+                    digest=data["digest"][:32],
+                    source_type="local",
+                    source=json.dumps({"uri": data["name"]}),
+                    profile=json.dumps(data.get("profile", {})),
+                ),
+                [InputTag("mlflow.data.context", data.get("context", "input"))],
+            )
+            for data in inputs
+        ]
+        if datasets:
+            self.client.log_inputs(run, datasets)
+
+    def _log_params(self, run: str) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in self.description["params"].items()]
+        for start in range(0, len(params), MAX_PARAMS):
+            self.client.log_batch(run, params=params[start : start + MAX_PARAMS])
+
+
+def to_mlflow_metrics(record: Record) -> list[Any]:
+    """Return a record's MLflow metrics by step; values of a complete epoch are repeated by epoch, below `epoch/`."""
+    from mlflow.entities import Metric
+
+    line = record.payload
+    if record.kind == "progress":
+        return [Metric("train/examples_per_second", line["speed"], record.time, line["step"])]
+    if record.kind != "metric":
+        return []
+    metrics = []
+    for name, value in line["values"].items():
+        group, _, rest = name.partition("/")
+        if group != "epoch":
+            metrics.append(Metric(name, value, record.time, line["step"]))
+        if group in ("epoch", "validation"):
+            by_epoch = f"epoch/{'train' if group == 'epoch' else group}/{rest}"
+            metrics.append(Metric(by_epoch, value, record.time, round(line["epoch"])))
+    if "epoch" in line:
+        metrics.append(Metric("epoch", line["epoch"], record.time, line["step"]))
+    return metrics
+
+
+@contextmanager
+def _lock(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Yield whether this process holds the lock at `path`; without `wait` another holder is not waited for."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            yield False
+            return
+        yield True
