@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import Refusal
+from ..files import atomic_path
 
 ATTEMPTS = 3
 TIMEOUT_S = 30.0
@@ -36,10 +37,8 @@ def fetch_file(folder: str | Path, file: str, url: str, digest: str, wait_s: flo
 
 
 def _download(url: str, path: Path, digest: str, wait_s: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part-{os.getpid()}")
     reason = ""
-    try:
+    with atomic_path(path, path.with_name(f"{path.name}.part-{os.getpid()}")) as draft:
         for attempt in range(ATTEMPTS):
             time.sleep(attempt * wait_s)
             try:
@@ -55,9 +54,6 @@ def _download(url: str, path: Path, digest: str, wait_s: float) -> None:
             raise Refusal(_missing(path, url, reason))
         if (found := file_digest(draft, digest)) != digest:
             raise Refusal(f"{url}: what came has digest {found}, expected {digest}; put the original file at {path}")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _missing(path: Path, url: str, reason: str) -> str:

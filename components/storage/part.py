@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Refusal, first_line, suggest_name
+from ..files import atomic_path
 
 BATCH_BYTES = 64 << 20  # a record batch is cut here even below its number of rows
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
@@ -100,16 +101,10 @@ class PartSummary:
 @contextmanager
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears under `path` whole and on disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with atomic_path(path) as draft, draft.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)  # the new name, too
     os.close(folder)

@@ -21,6 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import Refusal
+from ..files import atomic_path
 from .task import State
 
 MAX_CHECKPOINTS = 2
@@ -46,15 +47,14 @@ def write_checkpoint(
     draft = folder / f".draft-{os.getpid()}"
     for left in folder.glob(".draft-*"):
         shutil.rmtree(left, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        _write_through(draft / "state.safetensors", blob)
-        _write_through(draft / "state.json", sealed.encode())
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)  # leaves room for the last words, and the ones before as they are
-        raise OSError(error.errno, error.strerror, str(final)) from None
-    shutil.rmtree(final, ignore_errors=True)
-    draft.rename(final)
+    with atomic_path(final, draft):
+        draft.mkdir()
+        try:
+            _write_through(draft / "state.safetensors", blob)
+            _write_through(draft / "state.json", sealed.encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(final)) from None
+        shutil.rmtree(final, ignore_errors=True)
     _sync_folder(folder)
     for old in list_checkpoints(folder)[MAX_CHECKPOINTS:]:
         shutil.rmtree(old, ignore_errors=True)
