@@ -35,7 +35,7 @@ from components.runs import journal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 from components.verdicts.gate import Candidate, Gate, judge_challenger
-from pipelines.commands import chaos
+from pipelines.commands import chaos, sandbox
 
 SMALL = {
     "data.source.per_class": 40,
@@ -182,7 +182,7 @@ def one(schedule: Schedule, number: int, fault: str, chance: random.Random) -> R
 
 def scheduled(rounds: int, minutes: float, seed: int, keep: bool) -> int:
     folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-schedule-")), random.Random(seed)
-    schedule = Schedule(chaos.clone_repository(folder / "yard", {"params.yaml": SMALL}))
+    schedule = Schedule(sandbox.clone_repository(folder / "yard", {"params.yaml": SMALL}))
     bag: list[str] = []
     done: list[Round] = []
     try:

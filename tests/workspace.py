@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands import chaos
+from pipelines.commands import sandbox
 
 BIN = Path(sys.executable).parent
 
@@ -42,7 +42,7 @@ class Workspace:
 
 def clone(folder: Path, changes: dict[str, dict[str, Any]]) -> Workspace:
     """The repository's files in `folder`, recipes changed by {file: {dotted key: value}}, one commit."""
-    chaos.clone_repository(folder, changes)
+    sandbox.clone_repository(folder, changes)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "TRAINYARD", "DVC"))}
     environment |= {
         "PATH": f"{BIN}{os.pathsep}{environment['PATH']}",

@@ -1,40 +1,30 @@
-"""`trainyard chaos`: kills workers, nodes, stages, dvc, the tracker; compares with a run left alone.
+"""`trainyard chaos`: kill workers, nodes, stages, dvc and the tracking server, and check that nothing is lost.
 
-In a copy of the repository something is killed (SIGKILL) at random moments of pretrain, tune and finetune, and the same
-command repeated until it ends. It must end with the same bytes as one that is left in peace, a copy with the same small
-flagship or (`--here`) the repository itself; and the tracker must hold every point of the journals exactly once.
+In a copy of the repository, processes are killed (SIGKILL) at random moments of pretrain, tune and finetune, and the
+same command is repeated until it ends. Its results must have the same bytes as those of an undisturbed run: that of a
+second copy with the same small flagship, or (`--here`) that of the repository itself. The tracking server must hold
+every point of the journals exactly once.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import psutil
-import yaml
 
 from components.errors import Refusal, suggest_name
-from components.network import accepts_connections, free_port
-from components.recipes import recipe
-from components.runs import journal
-from components.search.trials import RECORD
-from components.tracking import mirror, server
+from components.network import accepts_connections
+from components.tracking import mirror
 from pipelines.commands.dvc import repro
+from pipelines.commands.sandbox import ROOT, STAGES, VICTIMS, Sandbox, clone_repository
 
-ROOT = Path(__file__).parents[2]
-GENERATED = ("metrics/", "plots/", "reports/", "results/", "models/", "dvc.lock")
 SMALL = {
     "data.source.per_class": 60,
     "pretrain.fit.epochs": 16,
@@ -46,223 +36,195 @@ SMALL = {
     "finetune.fit.checkpoint_seconds": 2.0,
     "evaluate.draws": 200,
 }
-STAGES = ("pretrain", "tune", "finetune")
-VICTIMS = {  # kind -> what its command line holds
-    "worker": ("RayTrainWorker", "ray::ResourceTrainable"),  # the second is Ray Tune's
-    "node": ("raylet/raylet",),
-    "stage": tuple(f"-m pipelines {stage}" for stage in STAGES),  # Ray Train's controller runs in it
-    "dvc": ("bin/dvc repro",),
-    "tracker": ("mlflow server",),
-}
 RESULTS = ("models", "tune", "metrics", "plots")
 PAUSE = (1.0, 5.0)  # seconds of work between a recovery and the next kill
-LAST_WORDS = 3.0  # seconds in which those that are dying may still write; no recovery is as quick
+LAST_WRITES = 3.0  # seconds in which dying processes may still write; no recovery is as quick
 PATIENCE = 300.0  # seconds without a step
 
 
 @dataclass
 class Kill:
+    """One killed process; `seconds` until the next step or trial, or None if the run ended without another."""
+
     kind: str
     stage: str
-    seconds: float | None = None  # until the next step or trial; None: nothing more came, the run had ended
-
-
-@dataclass
-class Yard:
-    """A copy of the repository with its own tracker, in which `trainyard run` is repeated."""
-
-    folder: Path
-    port: int = field(default_factory=free_port)
-    server: subprocess.Popen | None = None
-    starts: int = 0  # of the command
-
-    @property
-    def tracker(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def serve(self) -> None:
-        command = server.server_command(self.port, f"sqlite:///{self.folder}/tracker.db", self.folder / "artifacts")
-        log = (self.folder / "tracker.log").open("a")
-        self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
-
-    def start(self) -> subprocess.Popen:
-        self.starts += 1
-        foreign = ("RAY_ADDRESS", "DVC", "TRAINYARD")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign) or k == "TRAINYARD_WORKERS"}
-        environment |= {
-            "MLFLOW_TRACKING_URI": self.tracker,
-            "PYTHONPATH": str(self.folder),
-            "TRAINYARD_THREADS": "1",
-        }
-        log = (self.folder / "run.log").open("a")
-        command = [sys.executable, "-m", "pipelines", "run"]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-
-    def processes(self) -> list[tuple[psutil.Process, str]]:
-        """All of this yard's: those in its folder, or below one of them."""
-        found: dict[int, tuple[psutil.Process, str]] = {}
-        for process in psutil.process_iter(["cmdline", "name"]):
-            try:
-                text = " ".join(process.info["cmdline"] or [])
-                here = process.cwd() == str(self.folder) or str(self.folder) in text
-                if here or any(parent.pid in found for parent in process.parents()):
-                    found[process.pid] = process, text
-            except psutil.Error:
-                continue
-        return list(found.values())
-
-    def at(self) -> str | None:
-        """The stage among STAGES that is at work."""
-        texts = [text for _, text in self.processes()]
-        return next((stage for stage in STAGES if any(f"-m pipelines {stage}" in text for text in texts)), None)
-
-    def progress(self) -> float:
-        """When the last step or trial was written down."""
-        runs = self.folder / ".trainyard" / "runs"
-        files = [*journal.find_files(journal.LOG, runs), *journal.find_files(RECORD, runs)]
-        return max((file.stat().st_mtime for file in files), default=0.0)
-
-    def kill(self, kind: str, chance: random.Random) -> bool:
-        """SIGKILL to one process of that kind, if there is one."""
-        signs = VICTIMS[kind]
-        found = [process for process, text in self.processes() if any(sign in text for sign in signs)]
-        if not found:
-            return False
-        victim = chance.choice(sorted(found, key=lambda process: process.pid))
-        try:  # MLflow's server is two processes: without the first, the second would serve on
-            for process in [victim, *(victim.children(recursive=True) if kind == "tracker" else [])]:
-                process.kill()
-        except psutil.Error:
-            return False
-        return True
-
-    def end(self) -> None:
-        for process, _ in self.processes():
-            if process.pid != os.getpid():
-                process.kill()
+    seconds: float | None = None
 
 
 def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = False) -> int:
-    """Exit code 1 unless all bytes are equal and no point is lost or doubled."""
+    """Return exit code 0 if all bytes are equal and no point is lost or doubled, otherwise 1.
+
+    kills: number of processes to kill. seed: of the random moments. victims: kinds among VICTIMS, empty for all.
+    keep: leave the copies. here: use params.yaml unchanged and compare with the results in the repository.
+    """
     if unknown := set(victims) - set(VICTIMS):
-        raise Refusal(
-            f"chaos: no victim '{min(unknown)}'{suggest_name(min(unknown), VICTIMS)}; any of {', '.join(VICTIMS)}"
-        )
+        suggestion = suggest_name(min(unknown), VICTIMS)
+        raise Refusal(f"chaos: no victim '{min(unknown)}'{suggestion}; any of {', '.join(VICTIMS)}")
     if here and repro.has_work([]):
         raise Refusal("chaos --here: the results of params.yaml are not here; `trainyard run` makes them")
-    folder, chance = Path(tempfile.mkdtemp(prefix="trainyard-chaos-")), random.Random(seed)
+    folder = Path(tempfile.mkdtemp(prefix="trainyard-chaos-"))
+    generator = random.Random(seed)
     changes = {} if here else {"params.yaml": SMALL}
-    yards: list[Yard] = []
+    sandboxes: list[Sandbox] = []
     done: list[Kill] = []
-    torn: list[float] = []
+    durations: list[float] = []
+    undisturbed_seconds = None
     try:
-        calm, wanted = (
-            (None, digest_results(ROOT)) if here else run_undisturbed(Yard(clone_repository(folder / "calm", changes)))
-        )
+        if here:
+            expected = digest_results(ROOT)
+        else:
+            undisturbed_seconds, expected = run_undisturbed(Sandbox(clone_repository(folder / "calm", changes)))
         while len(done) < kills:
-            yards.append(Yard(clone_repository(folder / f"torn-{len(yards) + 1}", changes)))
-            print(f"up to {kills - len(done)} kills, in {yards[-1].folder}", flush=True)
-            known = len(done)
-            torn.append(run_disturbed(yards[-1], kills, victims or list(VICTIMS), chance, done))
-            if len(done) == known:
-                raise Refusal(f"chaos: nothing could be killed in {yards[-1].folder}; see its run.log (--keep)")
-        return print_report(wanted, yards, done, calm, torn)
+            sandbox = Sandbox(clone_repository(folder / f"torn-{len(sandboxes) + 1}", changes))
+            sandboxes.append(sandbox)
+            print(f"up to {kills - len(done)} kills, in {sandbox.folder}", flush=True)
+            before = len(done)
+            durations.append(Disturbance(sandbox, kills, victims or list(VICTIMS), generator, done).run())
+            if len(done) == before:
+                raise Refusal(f"chaos: nothing could be killed in {sandbox.folder}; see its run.log (--keep)")
+        return print_report(expected, sandboxes, done, undisturbed_seconds, durations)
     finally:
-        for yard in yards:
-            yard.end()
+        for sandbox in sandboxes:
+            sandbox.end()
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_undisturbed(yard: Yard) -> tuple[float, dict[str, str]]:
-    """Seconds of a run that nobody disturbs, and what it leaves."""
-    print(f"a run left alone, in {yard.folder}", flush=True)
+def run_undisturbed(sandbox: Sandbox) -> tuple[float, dict[str, str]]:
+    """Return the duration in seconds and the digests of the results of an undisturbed run."""
+    print(f"an undisturbed run, in {sandbox.folder}", flush=True)
     began = time.monotonic()
     try:
-        yard.serve()
-        if yard.start().wait() != 0:
-            raise Refusal(f"chaos: the run left alone failed; see {yard.folder}/run.log (trainyard chaos --keep)")
+        sandbox.start_tracker()
+        if sandbox.start_run().wait() != 0:
+            raise Refusal(f"chaos: the undisturbed run failed; see {sandbox.folder}/run.log (trainyard chaos --keep)")
     finally:
-        yard.end()
+        sandbox.end()
     print(f"  {time.monotonic() - began:.0f} s", flush=True)
-    return time.monotonic() - began, digest_results(yard.folder)
+    return time.monotonic() - began, digest_results(sandbox.folder)
 
 
 def digest_results(folder: Path) -> dict[str, str]:
-    """File -> SHA-256 of everything the stages left in the repository at `folder`."""
+    """Return {file: SHA-256} of all results of the stages in the repository at `folder`."""
     files = [file for name in RESULTS for file in (folder / name).rglob("[!.]*") if file.is_file()]
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
 
 
-def run_disturbed(yard: Yard, kills: int, kinds: list[str], chance: random.Random, done: list[Kill]) -> float:
-    """Kills until there are `kills` in `done`, repeats the command until a run has ended; seconds.
+class Disturbance:
+    """A run in which processes are killed until `kills` holds `limit` of them.
 
-    Each stage has its share of all kills: those that it ends too soon for are left for another run.
+    Each stage gets an equal share of all kills; those for which it ends too soon are left to the next run.
     """
-    bag: list[str] = []
-    left = Counter(dict.fromkeys(STAGES, -(-kills // len(STAGES)))) - Counter(kill.stage for kill in done)
-    began = time.monotonic()
-    killed_at = due = 0.0
-    yard.serve()
-    process = yard.start()
-    while True:
-        time.sleep(0.1)
-        if yard.server is not None and yard.server.poll() is not None:
-            yard.serve()
-        latest, now = yard.progress(), time.time()
-        if killed_at and latest > killed_at + (0 if done[-1].kind == "tracker" else LAST_WORDS):
-            done[-1].seconds = latest - killed_at
-            killed_at, due = 0.0, now + chance.uniform(*PAUSE)
-            told_of = f"{done[-1].kind} during {done[-1].stage}"
-            print(f"  {len(done)}: {told_of}, next step after {done[-1].seconds:.1f} s", flush=True)
-        if process.poll() is not None:
-            if process.returncode == 0:
-                return time.monotonic() - began
-            process = yard.start()
-        if killed_at and now - killed_at > PATIENCE:
-            raise Refusal(f"chaos: nothing for {PATIENCE:.0f} s after killing the {done[-1].kind}; see {yard.folder}")
-        if killed_at or len(done) >= kills:
-            continue
-        if (stage := yard.at()) is None or not left[stage]:
-            due = 0.0  # the next one is killed at a random moment of its own, not as it starts
-            continue
-        due = due or now + chance.uniform(*PAUSE)
-        if now >= due:
-            bag = bag or chance.sample(kinds, len(kinds))
-            killed = next((kind for kind in bag if yard.kill(kind, chance)), None)
-            if killed is None:  # those that are left have no process in this stage: they come first in the next
-                bag += [kind for kind in chance.sample(kinds, len(kinds)) if kind not in bag]
-                continue
-            bag.remove(killed)
-            left[stage] -= 1
-            done.append(Kill(killed, stage))
-            killed_at = now
+
+    def __init__(
+        self, sandbox: Sandbox, limit: int, kinds: list[str], generator: random.Random, kills: list[Kill]
+    ) -> None:
+        self.sandbox = sandbox
+        self.limit = limit
+        self.kinds = kinds
+        self.generator = generator
+        self.kills = kills
+        share = -(-limit // len(STAGES))  # rounded up
+        self.remaining = Counter(dict.fromkeys(STAGES, share)) - Counter(kill.stage for kill in kills)
+        self.bag: list[str] = []  # kinds to kill next, in random order
+        self.killed_at = 0.0  # time of the last kill until the run has recovered from it, otherwise 0
+        self.due = 0.0  # time of the next kill, 0 if it has not been drawn
+
+    def run(self) -> float:
+        """Repeat the command until it succeeds, and return the duration in seconds."""
+        began = time.monotonic()
+        self.sandbox.start_tracker()
+        process = self.sandbox.start_run()
+        while True:
+            time.sleep(0.1)
+            self.revive_tracker()
+            progress = self.sandbox.last_progress()
+            now = time.time()
+            self.note_recovery(progress, now)
+            if process.poll() is not None:
+                if process.returncode == 0:
+                    return time.monotonic() - began
+                process = self.sandbox.start_run()
+            self.check_patience(now)
+            if not self.killed_at and len(self.kills) < self.limit:
+                self.kill_if_due(now)
+
+    def revive_tracker(self) -> None:
+        """Restart the tracking server if it was killed."""
+        if self.sandbox.server is not None and self.sandbox.server.poll() is not None:
+            self.sandbox.start_tracker()
+
+    def note_recovery(self, progress: float, now: float) -> None:
+        """Record how long the run took to its next step after a kill, and draw the time of the next kill."""
+        if not self.killed_at:
+            return
+        kill = self.kills[-1]
+        margin = 0 if kill.kind == "tracker" else LAST_WRITES
+        if progress > self.killed_at + margin:
+            kill.seconds = progress - self.killed_at
+            self.killed_at = 0.0
+            self.due = now + self.generator.uniform(*PAUSE)
+            text = f"{kill.kind} during {kill.stage}, next step after {kill.seconds:.1f} s"
+            print(f"  {len(self.kills)}: {text}", flush=True)
+
+    def check_patience(self, now: float) -> None:
+        """Raise Refusal if the run does not recover from a kill."""
+        if self.killed_at and now - self.killed_at > PATIENCE:
+            kind = self.kills[-1].kind
+            raise Refusal(f"chaos: no step within {PATIENCE:.0f} s after killing the {kind}; see {self.sandbox.folder}")
+
+    def kill_if_due(self, now: float) -> None:
+        """Kill a process if the current stage still has a share of the kills and the time has come."""
+        stage = self.sandbox.current_stage()
+        if stage is None or not self.remaining[stage]:
+            self.due = 0.0  # kill the next stage at a random moment rather than at its start
+            return
+        self.due = self.due or now + self.generator.uniform(*PAUSE)
+        if now >= self.due and self.kill_next(stage):
+            self.killed_at = now
+
+    def kill_next(self, stage: str) -> bool:
+        """Kill a process of the first kind in the bag that has one; return whether there was one."""
+        self.bag = self.bag or self._shuffled_kinds()
+        killed = next((kind for kind in self.bag if self.sandbox.kill(kind, self.generator)), None)
+        if killed is None:  # the remaining kinds do not occur in this stage: add the others behind them
+            self.bag += [kind for kind in self._shuffled_kinds() if kind not in self.bag]
+            return False
+        self.bag.remove(killed)
+        self.remaining[stage] -= 1
+        self.kills.append(Kill(killed, stage))
+        return True
+
+    def _shuffled_kinds(self) -> list[str]:
+        return self.generator.sample(self.kinds, len(self.kinds))
 
 
 def print_report(
-    wanted: dict[str, str], yards: list[Yard], done: list[Kill], calm: float | None, torn: list[float]
+    expected: dict[str, str],
+    sandboxes: list[Sandbox],
+    kills: list[Kill],
+    undisturbed_seconds: float | None,
+    durations: list[float],
 ) -> int:
-    """Prints the table; 0 when nothing was lost. wanted, calm: digests and seconds (if known) of the run left alone."""
-    found = [digest_results(yard.folder) for yard in yards]
-    different = [name for one in found for name in wanted.keys() | one.keys() if wanted.get(name) != one.get(name)]
-    audits = []
-    for yard in yards:
-        if not accepts_connections(f"127.0.0.1:{yard.port}", 60):
-            raise Refusal(f"chaos: the tracker of {yard.folder} does not answer; see its tracker.log (--keep)")
-        runs = yard.folder / ".trainyard" / "runs"
-        mirror.Mirror(runs, address=yard.tracker).send()
-        audits.append(mirror.audit_metrics(runs, yard.tracker))
-    points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
+    """Print a table of what was killed and what was lost; return 0 if nothing was lost, otherwise 1.
+
+    expected: digests of the undisturbed results. undisturbed_seconds: duration of that run, if it is known.
+    durations: of the disturbed runs, in seconds.
+    """
+    results = [digest_results(sandbox.folder) for sandbox in sandboxes]
+    different = [
+        name for files in results for name in expected.keys() | files.keys() if expected.get(name) != files.get(name)
+    ]
+    points, lost, doubled = audit_trackers(sandboxes)
+    total = len(expected) * len(results)
     rows = {
-        "kills": f"{len(done)} ({format_counts(kill.kind for kill in done)})",
-        "during": format_counts(kill.stage for kill in done),
-        "command repeated": f"{sum(yard.starts - 1 for yard in yards)} times",
-        "files equal": f"{len(wanted) * len(found) - len(different)} of {len(wanted) * len(found)}",
+        "kills": f"{len(kills)} ({format_counts(kill.kind for kill in kills)})",
+        "during": format_counts(kill.stage for kill in kills),
+        "command repeated": f"{sum(sandbox.starts - 1 for sandbox in sandboxes)} times",
+        "files equal": f"{total - len(different)} of {total}",
         "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
     }
-    rows |= time_rows(done, calm, torn)
+    rows |= time_rows(kills, undisturbed_seconds, durations)
     for name, value in rows.items():
         print(f"{name:<36} {value}")
     for name in sorted(set(different)):
@@ -270,40 +232,39 @@ def print_report(
     return 1 if different or lost or doubled else 0
 
 
+def audit_trackers(sandboxes: list[Sandbox]) -> tuple[int, int, int]:
+    """Send what is left and return how many points all journals hold, and how many the servers lost and doubled."""
+    audits = []
+    for sandbox in sandboxes:
+        if not accepts_connections(f"127.0.0.1:{sandbox.port}", 60):
+            raise Refusal(f"chaos: the tracker of {sandbox.folder} does not answer; see its tracker.log (--keep)")
+        runs = sandbox.folder / ".trainyard" / "runs"
+        mirror.Mirror(runs, address=sandbox.tracker).send()
+        audits.append(mirror.audit_metrics(runs, sandbox.tracker))
+    points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
+    return points, lost, doubled
+
+
 def format_counts(names: Iterable[str]) -> str:
+    """Return how often each name occurs, such as "2 dvc, 3 worker"."""
     return ", ".join(f"{count} {name}" for name, count in sorted(Counter(names).items()))
 
 
-def time_rows(done: list[Kill], calm: float | None, torn: list[float]) -> dict[str, str]:
-    """Rows on the time that kills cost, over runs of `torn` seconds that take `calm` when left alone."""
+def time_rows(kills: list[Kill], undisturbed_seconds: float | None, durations: list[float]) -> dict[str, str]:
+    """Return the rows of the report about the time that kills cost."""
     rows = {}
-    if calm is not None:
-        cost = (sum(torn) - len(torn) * calm) / len(done)
+    if undisturbed_seconds is not None:
+        total = sum(durations)
+        useful = len(durations) * undisturbed_seconds
+        cost = (total - useful) / len(kills)
         rows = {
-            "seconds lost a kill": f"{cost:.1f} (work done again, starting anew)",
-            "effective time": f"{len(torn) * calm / sum(torn):.0%} at a kill every {sum(torn) / len(done):.0f} s,"
-            f" as here; by the seconds lost {60 / (60 + cost):.0%} at one every 60 s",
+            "seconds lost per kill": f"{cost:.1f} (repeated work, starting again)",
+            "effective time": f"{useful / total:.0%} with a kill every {total / len(kills):.0f} s,"
+            f" as here; from the seconds lost {60 / (60 + cost):.0%} with one every 60 s",
         }
-    for kind in sorted({kill.kind for kill in done}):
-        seconds = [kill.seconds for kill in done if kill.kind == kind and kill.seconds is not None]
-        middle = f"{median(seconds):.1f} (median of {len(seconds)})" if seconds else "-"
-        rows[f"seconds to the next step, {kind}"] = middle
+    for kind in sorted({kill.kind for kill in kills}):
+        seconds = [kill.seconds for kill in kills if kill.kind == kind and kill.seconds is not None]
+        rows[f"seconds to the next step, {kind}"] = (
+            f"{median(seconds):.1f} (median of {len(seconds)})" if seconds else "-"
+        )
     return rows
-
-
-def clone_repository(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
-    """The repository's files in `folder`, recipes changed by {file: {dotted key: value}}, one commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith(GENERATED):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for name, values in changes.items():
-        content = recipe.overlay(recipe.load(folder / name), values)
-        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        identity = ["-c", "user.name=trainyard", "-c", "user.email=trainyard@localhost"]
-        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
-    return folder

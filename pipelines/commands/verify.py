@@ -25,7 +25,7 @@ from components.files import path_digest
 from components.recipes import recipe
 from components.tracking.registry import Registry, model_name
 from components.workspace import RAW, link_missing_files, repository_root
-from pipelines.commands.chaos import GENERATED
+from pipelines.commands.sandbox import GENERATED
 from pipelines.flagship import METRICS_FILE, TARGET_PREPARED, served_model
 from pipelines.stage.provenance import LOCKS, PACKAGES, provenance
 

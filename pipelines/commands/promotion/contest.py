@@ -1,6 +1,6 @@
-"""What a worker does to compare models: each one's outcomes on the same held-out examples, its latency and its size.
+"""Compare models on a worker: outcomes on the same held-out examples, latency and size.
 
-The verbs name these functions by their dotted paths: torch is imported here, on the workers, and in no driver.
+`retrain` names `measure_models` by its dotted path, so that only the workers import torch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -18,48 +17,58 @@ from components.storage.store import Store
 from components.training import engine, exported
 from components.training.peers import Peers
 from components.training.task import Batch, State, Task
+from pipelines.commands.promotion.measurement import Measurement
 
-ROUNDS, WARM = 50, 5
+TIMED_ROUNDS = 50
+WARMUP_ROUNDS = 5
 
 
-def measure_models(peers: Peers, models: dict[str, str], prepared: str, split: str) -> dict[str, dict[str, Any]]:
-    """Of each model {role: folder}: outcomes [N] (greater is better), predicted [N] or None, scores, latency, size."""
+def measure_models(peers: Peers, models: dict[str, str], prepared: str, split: str) -> dict[str, Measurement]:
+    """Return {role: measurement} of `models` {role: folder} on a split of the prepared data.
+
+    Only rank 0 measures latency. Raise Refusal if a model was trained on other classes, or if its monitored score is
+    not a mean over examples.
+    """
     store = Store(prepared)
     feed = Feed(store.split(split), None, peers.device)
-    found, loaded = {}, {}
+    measurements: dict[str, Measurement] = {}
+    loaded = {}
     for role, folder in models.items():
-        if (classes := exported.class_names(folder)) != store.manifest["classes"]:
-            raise Refusal(f"the {role} tells {len(classes)} classes apart, {prepared} has others; prepare its classes")
+        classes = exported.class_names(folder)
+        if classes != store.manifest["classes"]:
+            raise Refusal(
+                f"the {role} was trained on {len(classes)} classes that differ from those in {prepared};"
+                " prepare the same classes"
+            )
         task, state = exported.read_model(folder, peers.device)
         scores, predictions = engine.evaluate(task, state, feed, peers)
         outcomes = task.outcomes(predictions, engine.target_columns(task, feed))
+        monitor, direction = task.monitor
         if outcomes is None:
-            raise Refusal(
-                f"{type(task).__name__}: its '{task.monitor[0]}' is no mean over examples; no gate for it yet"
-            )
-        found[role] = {
-            "outcomes": outcomes * (1 if task.monitor[1] == "max" else -1),
-            "predicted": predictions.get("label"),
-            "scores": scores,
-            "monitor": task.monitor[0],
-            "megabytes": (Path(folder) / exported.WEIGHTS_FILE).stat().st_size / 1e6,
-        }
+            raise Refusal(f"{type(task).__name__}: '{monitor}' is not a mean over examples; the gate cannot compare it")
+        measurements[role] = Measurement(
+            outcomes=outcomes * (1 if direction == "max" else -1),
+            predicted=predictions.get("label"),
+            scores=scores,
+            monitor=monitor,
+            megabytes=(Path(folder) / exported.WEIGHTS_FILE).stat().st_size / 1e6,
+        )
         loaded[role] = task, state
     if peers.rank == 0:
         batch = next(feed.batches(1))
         for role, milliseconds in measure_latencies(loaded, batch).items():
-            found[role]["latency_ms"] = milliseconds
-    return found
+            measurements[role].latency_ms = milliseconds
+    return measurements
 
 
 @torch.no_grad()
 def measure_latencies(models: dict[str, tuple[Task, State]], batch: Batch) -> dict[str, float]:
-    """Median milliseconds of one prediction of `batch`, the models taking turns."""
+    """Return {role: median milliseconds per prediction of `batch`}; the models take turns."""
     seconds: dict[str, list[float]] = {role: [] for role in models}
-    for _ in range(WARM + ROUNDS):
+    for _ in range(WARMUP_ROUNDS + TIMED_ROUNDS):
         for role, (task, state) in models.items():
             began = time.perf_counter()
             for values in task.predict(state, batch).values():
-                values.cpu()  # which waits for a GPU
+                values.cpu()  # waits for the GPU
             seconds[role].append(time.perf_counter() - began)
-    return {role: 1000 * median(found[WARM:]) for role, found in seconds.items()}
+    return {role: 1000 * median(samples[WARMUP_ROUNDS:]) for role, samples in seconds.items()}

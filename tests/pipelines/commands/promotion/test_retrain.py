@@ -213,7 +213,7 @@ def test_an_alias_that_somebody_else_moved_is_left_alone(yard: Yard, capsys) -> 
     changed()
     retrain.main()
     assert yard.champion() == other
-    assert "moved by somebody else" in capsys.readouterr().out
+    assert "somebody else moved the alias" in capsys.readouterr().out
     assert len(yard.records("overruled")) == 1
 
 
@@ -441,7 +441,7 @@ def test_alerts_that_fail_hurt_nothing(alerts: dict, says: str, ear, monkeypatch
 @pytest.mark.parametrize(
     ("section", "values", "says"),
     [
-        ("gate", {"levle": 0.9}, "retrain.gate.levle: promotion.Gate has no such argument (did you mean 'level'?)"),
+        ("gate", {"levle": 0.9}, "retrain.gate.levle: verdicts.gate.Gate has no such argument (did you mean 'level'?)"),
         ("gate", {"level": 1}, "retrain.gate.level: must be a number between 0 and 1"),
         ("gate", {"rule": "beter"}, "retrain.gate.rule: must be one of better, not_worse (did you mean 'better'?)"),
         ("data", {"psi": 0}, "retrain.data.psi: must be a number above 0"),
