@@ -1,7 +1,7 @@
 """Does the search pay? Epochs until it has what random search has in the end: `python -m benchmarks.search`.
 
 LeNet on Fashion-MNIST (the original files, in data/raw/fashion-mnist), learning rate and batch size. A trial is a fit
-of 9 epochs on 10,000 labels, scored on 10,000 validation pictures, by `pipelines.workers.rungs.epoch`:
+of 9 epochs on 10,000 labels, scored on 10,000 validation pictures, by `pipelines.workers.rungs.score_epoch`:
 
 random: as many trials as the search, their values drawn evenly, all of them to the end
 search: `components.search.proposals.Study`: TPE proposes, ASHA lets the best third go on after one and three epochs
@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from components.errors import Diverged, Refusal
 from components.recipes import recipe
+from components.search.objective import Rung, TrialSetup
 from components.search.proposals import Study
 from components.search.trials import Trial
 
@@ -100,13 +101,13 @@ def run_search(seed: int, trials: int, epoch: Epoch) -> list[Step]:
     while proposed := study.propose():
         trial = known.setdefault(proposed.number, Trial("s", proposed.number, proposed.values, cumulative=True))
         try:
-            while len(trial.parts) < proposed.until:
+            while len(trial.parts) < proposed.target_rungs:
                 spent += 1
                 trial.parts.append(epoch(trial.values, len(trial.parts), f"{seed}-{trial.number}"))
         except Diverged:
-            study.end(proposed, None)
+            study.record_score(proposed, None)
         else:
-            study.end(proposed, trial.scores[MONITOR[0]])
+            study.record_score(proposed, trial.scores[MONITOR[0]])
         whole = len(trial.parts) == EPOCHS
         steps.append(Step(spent, trial.scores[MONITOR[0]] if whole else -math.inf, trial.values))
     return steps
@@ -152,8 +153,8 @@ def prepared(folder: str) -> None:
 def epoch_of(folder: str, values: dict[str, Any], rung: int, name: str, seed: int = 0) -> dict[str, float]:
     from pipelines.workers import rungs
 
-    given = {"prepared": f"{folder}/prepared", "augmented": f"{folder}/augmented", "folder": f"{folder}/fits/{name}"}
-    return rungs.epoch(values, 1, rung, section=SECTION, seed=seed, epochs=EPOCHS, **given)
+    setup = TrialSetup(SECTION, f"{folder}/prepared", f"{folder}/augmented", seed)
+    return rungs.score_epoch(Rung(values, rung), setup, EPOCHS, f"{folder}/fits/{name}")
 
 
 def afresh(folder: str, values: dict[str, Any], fits: int) -> list[float]:

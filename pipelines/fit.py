@@ -26,8 +26,8 @@ from components.errors import Refusal
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
-from components.search import ray_tune
-from components.search.trials import Trial, best_trial, describe_trial
+from components.search.objective import Objective, TrialSetup
+from components.search.trials import Trial, describe_trial
 from components.storage.dataset import list_own_files
 from components.workspace import work_folder
 from pipelines.stage import diagnoses
@@ -35,9 +35,14 @@ from pipelines.stage.check import check_recipe
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
 from pipelines.stage.provenance import code_digest
+from pipelines.stage.search import run_search
 
 RESULTS = Path("results")
-RUNGS = {kind: f"pipelines.workers.rungs.{kind[:-1]}" for kind in ("folds", "seeds", "epochs")}
+RUNG_FUNCTIONS = {  # what the rungs of a search are, and the function that scores one
+    "folds": "pipelines.workers.rungs.score_fold",
+    "seeds": "pipelines.workers.rungs.score_seed",
+    "epochs": "pipelines.workers.rungs.score_epoch",
+}
 LEVEL = 0.95  # of the interval
 
 
@@ -53,7 +58,8 @@ def main(path: str) -> None:
         try:
             if "tune" in given:
                 ready = run.spread("pipelines.workers.training.prepare_data", given["data"], str(data), given["task"])
-                section = recipe.overlay(section, search_values(run, given["tune"], section, data, seed, ready, out))
+                setup = TrialSetup(section, f"{data}/prepared", f"{data}/augmented", seed)
+                section = recipe.overlay(section, search_values(run, given["tune"], setup, ready, out))
             fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
             trained = recipe.fill_defaults("training.engine.fit", section["fit"])
             shards = trained["shards"]
@@ -94,45 +100,43 @@ def referenced_paths(task: dict[str, Any]) -> list[str]:
 
 
 def search_values(
-    run: Stage,
-    tune: dict[str, Any],
-    section: dict[str, Any],
-    data: Path,
-    seed: int,
-    ready: dict[str, Any],
-    out: Path,
+    run: Stage, tune: dict[str, Any], setup: TrialSetup, ready: dict[str, Any], out: Path
 ) -> dict[str, Any]:
-    """The best values {dotted key: value} of the search that the section `tune` describes; its table and picture."""
-    by = next(kind for kind in RUNGS if kind in tune)
-    if by != "folds" and "validation" not in ready["splits"]:
-        raise Refusal(f"tune.{by}: the data have no validation split to score on; give the data one, or tune.folds")
-    trial = {"section": section, "prepared": f"{data}/prepared", "augmented": f"{data}/augmented", "seed": seed}
-    monitor, more = ready["monitor"], {"folds": {"count": tune[by]}, "epochs": {"epochs": tune[by]}}
-    trials = ray_tune.search(
-        RUNGS[by],
-        {"trials": trial | more.get(by, {})},
-        run.folder,
-        rungs=tune[by],
-        monitor=monitor,
-        cumulative=by == "epochs",
+    """Run the search of the section `tune`, write its table and picture to `out`, and return the best values.
+
+    ready: splits, monitor and trivial loss of the prepared data, as `prepare_data` returns them.
+    """
+    kind = next(kind for kind in RUNG_FUNCTIONS if kind in tune)
+    count = tune[kind]
+    if kind != "folds" and "validation" not in ready["splits"]:
+        raise Refusal(f"tune.{kind}: the data have no validation split to score on; give the data one, or tune.folds")
+    arguments = {"folds": {"count": count}, "seeds": {}, "epochs": {"epochs": count}}[kind]
+    objective = Objective(
+        RUNG_FUNCTIONS[kind],
+        {"trials": {"setup": setup, **arguments}},
+        rungs=count,
+        monitor=ready["monitor"],
+        cumulative=kind == "epochs",
         gpu=plan.plan_workers().gpu,
-        on_trial=lambda trial, at: run.add_trial(f"trial {trial.number:02d}", at, trial.values, out.name, trial.rungs),
-        **{"seed": seed} | tune["search"],
-    )["trials"]
-    verdicts = diagnoses.diagnose_trials(trials, monitor, ready["trivial"])
-    diagnoses.label_trials(run.folder, trials, verdicts)
-    rows = [trial_row(trial, by) | {"diagnosis": found.verdict} for trial, found in zip(trials, verdicts, strict=True)]
+    )
+
+    def report_trial(trial: Trial, folder: Path) -> None:
+        run.add_trial(f"trial {trial.number:02d}", folder, trial.values, out.name, trial.rung_scores)
+
+    options = {"seed": setup.seed} | tune["search"]
+    result = run_search(run, objective, options, ready["trivial"], report_trial)["trials"]
+    diagnosed = zip(result.trials, result.diagnoses, strict=True)
+    rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
     write_table(out / "search.csv", rows)
-    picture = figures.save_figure(draw_trials(trials, monitor[0], by), out / "pictures" / "search.png")
-    run.log_artifact(picture, "pictures")
-    winner = best_trial(trials, monitor)
-    run.log_text(f"best of {len(trials)} trials: {describe_trial(winner, rungs=by)}")
-    return winner.values
+    drawing = draw_trials(result.trials, objective.monitor[0], kind)
+    run.log_artifact(figures.save_figure(drawing, out / "pictures" / "search.png"), "pictures")
+    run.log_text(f"best of {len(result.trials)} trials: {describe_trial(result.best, rungs=kind)}")
+    return result.best.values
 
 
-def trial_row(trial: Trial, by: str = "folds") -> dict[str, Any]:
-    """A trial as a line of search.csv; its seconds are those of a rung, evaluation included."""
-    spread = {
+def trial_row(trial: Trial, kind: str = "folds") -> dict[str, Any]:
+    """Return a trial's line in search.csv; `seconds` are per rung, evaluation included. kind: what a rung is."""
+    deviations = {
         f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
         for name in trial.scores
         if len(trial.parts) > 1 and not trial.cumulative
@@ -141,28 +145,31 @@ def trial_row(trial: Trial, by: str = "folds") -> dict[str, Any]:
         "trial": trial.number,
         **recipe.flatten(trial.values),
         **trial.scores,
-        **spread,
-        by: len(trial.parts),
+        **deviations,
+        kind: len(trial.parts),
         "seconds": round(trial.seconds / max(1, len(trial.parts)), 3),
         "finished": trial.finished,
     }
 
 
-def draw_trials(trials: list[Trial], score: str, by: str = "folds") -> Any:
-    """The trials that finished: mean and standard deviation over the folds or seeds, these below; of epochs, all as
-    curves."""
-    if by == "epochs":
-        tried = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
-        return search.draw_trials(tried, f"{score} after each epoch", score)
-    rows = {}
-    for trial in (t for t in trials if t.finished):
-        points = tuple(part[score] for part in trial.parts)
-        mean, std = float(np.mean(points)), float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
-        rows[f"trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"] = figures.Interval(
-            mean, mean - std, mean + std, points
-        )
-    title = f"{score} over the {by}, mean ± standard deviation"
-    return figures.draw_intervals(rows, title, score, percent=score.endswith("accuracy"))
+def draw_trials(trials: list[Trial], score: str, kind: str = "folds") -> Any:
+    """Draw a search: the curve of every trial over epochs, or each finished trial's mean and standard deviation.
+
+    The points below a mean are its folds or seeds.
+    """
+    if kind == "epochs":
+        curves = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
+        return search.draw_trials(curves, f"{score} after each epoch", score)
+    intervals = {}
+    for trial in trials:
+        if trial.finished:
+            points = tuple(part[score] for part in trial.parts)
+            mean = float(np.mean(points))
+            deviation = float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
+            name = f"trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
+            intervals[name] = figures.Interval(mean, mean - deviation, mean + deviation, points)
+    title = f"{score} over the {kind}, mean ± standard deviation"
+    return figures.draw_intervals(intervals, title, score, percent=score.endswith("accuracy"))
 
 
 def summarise_scores(found: dict[str, Any]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""tune: learning rate and batch size of fine-tuning, for each arm by the same search over the same folds."""
+"""tune: learning rate and batch size of fine-tuning; each arm gets the same search over the same folds."""
 
 from __future__ import annotations
 
@@ -7,59 +7,62 @@ from typing import Any
 
 from components.cluster import plan
 from components.files import write_json
-from components.search import ray_tune
-from components.search.trials import Trial, best_trial, describe_trial
+from components.search.objective import Objective, TrialSetup
+from components.search.trials import Trial, describe_trial
 from components.storage.store import Store
 from components.verdicts import diagnosis
 from pipelines import flagship
 from pipelines.flagship import ARMS, TARGET_AUGMENTED, TARGET_PREPARED
-from pipelines.stage import diagnoses
-from pipelines.stage.context import stage
+from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_table
+from pipelines.stage.search import ArmResult, run_search
 
 MONITOR = ("accuracy", "max")
 
 
 def main(params: dict[str, Any]) -> None:
-    sections = {arm: flagship.arm_section(params, arm) for arm in ARMS}
+    """Run the stage: search each arm, then write the best values and the table of all trials."""
     folds, seed = params["tune"]["folds"], params["seed"]
+    sections = {arm: flagship.arm_section(params, arm) for arm in ARMS}
+    arms = {
+        arm: {"setup": TrialSetup(section, TARGET_PREPARED, TARGET_AUGMENTED, seed), "count": folds}
+        for arm, section in sections.items()
+    }
     tracked = {"tune": params["tune"], "finetune": sections, "seed": seed}
-    given = {"prepared": TARGET_PREPARED, "augmented": TARGET_AUGMENTED, "count": folds, "seed": seed}
     with stage("tune", params, tracked, [TARGET_PREPARED, TARGET_AUGMENTED, flagship.PRETRAINED]) as run:
-
-        def ended(trial: Trial, folder: Path) -> None:
-            name = f"{trial.arm} trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
-            run.add_trial(name, folder, trial.values, trial.arm, trial.rungs)
-            run.log_text(f"{trial.arm} trial {trial.number}: {describe_trial(trial)}")
-
-        found = ray_tune.search(
-            "pipelines.workers.rungs.fold",
-            {arm: {"section": section, **given} for arm, section in sections.items()},
-            run.folder,
+        objective = Objective(
+            "pipelines.workers.rungs.score_fold",
+            arms,
             rungs=folds,
             monitor=MONITOR,
             gpu=plan.plan_workers().gpu,
-            on_trial=ended,
-            seed=seed,
-            **params["tune"]["search"],
         )
-        winners = {arm: best_trial(trials, MONITOR) for arm, trials in found.items()}
-        trivial = diagnosis.trivial_loss(Store(TARGET_PREPARED).split("train"))
-        for trials in found.values():
-            diagnoses.label_trials(run.folder, trials, diagnoses.diagnose_trials(trials, MONITOR, trivial))
-        for arm, winner in winners.items():
-            run.log_text(f"{arm}: best {describe_trial(winner)}")
-        chosen = {
-            arm: {"values": winner.values, "scores": winner.scores, "trials": len(found[arm])}
-            for arm, winner in winners.items()
-        }
-        write_json(flagship.BEST_FILE, chosen)
-        rows = [
-            {
-                **{"arm": arm, "trial": trial.number, **trial.values, **trial.scores},
-                **{"rungs": len(trial.parts), "finished": trial.finished},
-            }
-            for arm, trials in found.items()
-            for trial in trials
-        ]
-        write_table(flagship.TRIALS_FILE, rows)
+        results = run_search(
+            run,
+            objective,
+            {"seed": seed} | params["tune"]["search"],
+            diagnosis.trivial_loss(Store(TARGET_PREPARED).split("train")),
+            lambda trial, folder: _report_trial(run, trial, folder),
+        )
+        for arm, result in results.items():
+            run.log_text(f"{arm}: best {describe_trial(result.best)}")
+        write_json(flagship.BEST_FILE, {arm: _summary(result) for arm, result in results.items()})
+        write_table(flagship.TRIALS_FILE, [_row(trial) for result in results.values() for trial in result.trials])
+
+
+def _report_trial(run: Stage, trial: Trial, folder: Path) -> None:
+    """Record a trial that ended or paused as a child of the stage's run, and print its scores."""
+    name = f"{trial.arm} trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
+    run.add_trial(name, folder, trial.values, trial.arm, trial.rung_scores)
+    run.log_text(f"{trial.arm} trial {trial.number}: {describe_trial(trial)}")
+
+
+def _summary(result: ArmResult) -> dict[str, Any]:
+    """Return an arm's entry in the file of best values."""
+    return {"values": result.best.values, "scores": result.best.scores, "trials": len(result.trials)}
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    """Return a trial's line in the table of all trials."""
+    row = {"arm": trial.arm, "trial": trial.number, **trial.values, **trial.scores}
+    return row | {"rungs": len(trial.parts), "finished": trial.finished}

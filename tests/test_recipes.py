@@ -106,9 +106,8 @@ NEUTRAL = {
 # At work where a recipe has a section `tune`.
 SEARCH = {
     "pipelines.workers.rungs",
-    "components.search.proposals",
-    "components.search.trials",
-    "components.search.ray_tune",
+    "components.search",
+    "pipelines.stage.search",
 }
 # Imported by a stage, but at work in an earlier one, whose outputs are dependencies.
 ELSEWHERE: dict[str, set[str]] = {

@@ -1,12 +1,11 @@
-"""Search over a recipe's values: Optuna's TPE proposes, ASHA says who goes on; the only importer of `ray.tune`.
+"""Search over a recipe's values on Ray Tune: TPE proposes trials, ASHA promotes them. Only this module uses `ray.tune`.
 
-Trials are light: they run on reused actors, each on one CPU (or GPU), no process group. A trial is a few rungs: folds,
-seeds, or epochs of one fit, which goes on from its checkpoint. The same rung is the same data for every trial, so like
-is compared with like. To Ray Tune, a trial that goes on after others had their turn is another trial, which finds the
-first rungs done.
+Trials are light: they run on reused actors with one CPU (or GPU) each, without a process group. A trial consists of a
+few rungs: folds, seeds, or epochs of one fit that resumes from its checkpoint. Each rung uses the same data for every
+trial, so scores can be compared. A promoted trial is a new trial for Ray Tune; it finds the first rungs done.
 
-What is tried, and for how long, is a pure function of what became of it before (proposals.py): so the trials' own files
-are all there is to save. A search killed and started again proposes the same and reads what is known.
+Proposals are a pure function of earlier results (proposals.py), so the trials' records are all the state there is. A
+search that was killed and is started again makes the same proposals and reads the scores it already has.
 """
 
 from __future__ import annotations
@@ -24,29 +23,28 @@ from typing import Any, Literal
 
 from ..cluster import connection, prestart, spread
 from ..errors import Refusal
-from ..files import write_json
 from ..recipes.ranges import Count, Natural
-from .proposals import GridStudy, Proposal, Study, grid_combinations, milestones
-from .trials import FIT, MARKER, MAX_LOST_WORKERS, RECORD, Attempt, Scores, Trial, read_trials, trial_name
+from .attempt import MAX_LOST_WORKERS, Attempt, mark_killed_for_memory
+from .objective import Objective
+from .proposals import GridStudy, Proposal, Study, milestones
+from .space import grid_combinations
+from .trials import FIT, Trial, read_trial, read_trials, trial_name
 
-QUIET = {
+TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the trials' files are the state
-    "TUNE_MAX_PENDING_TRIALS_PG": "8",  # not one after the other: what a trial tries hangs on no timing
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the trials' records are the state
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",  # start trials side by side: proposals do not depend on timing
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
+OnTrial = Callable[[Trial, Path], None]
+Proposals = dict[str, tuple[str, Proposal]]  # {Ray Tune's id of a trial: (arm, proposal)}
 
 
 def search(
-    trial: Callable[..., Scores] | str,
-    arms: dict[str, dict[str, Any]],
+    objective: Objective,
     folder: Path,
-    rungs: int,
-    monitor: tuple[str, str],
-    gpu: bool = False,
-    on_trial: Callable[[Trial, Path], None] | None = None,
-    cumulative: bool = False,
+    on_trial: OnTrial | None = None,
     *,
     space: dict,
     sampler: Literal["tpe", "grid"] = "tpe",
@@ -55,43 +53,70 @@ def search(
     parallel: Count = 1,
     reduction: Count = 3,
 ) -> dict[str, list[Trial]]:
-    """The same search for each of `arms` (name -> arguments), side by side: {arm: its trials by number}.
+    """Run the same search for each arm of the objective, side by side, and return {arm: its trials by number}.
 
-    `trial(values, accumulate, rung, **arguments)` runs on a worker and returns the scores of one of `rungs` rungs;
-    it may be given as a dotted path, as in `cluster.spread`.
-    cumulative: a rung goes on from the one before, with what that one left in the argument `folder`; a trial's scores
-    are then those of its last rung, not the mean over its rungs.
-    space: {dotted key: {low, high, log} or {choices: [...]}}; low and high as whole numbers (4, not 4.0) try these
-    alone. sampler: "grid" tries every combination of the choices,
-    all their rungs, however many `samples` says; a choice may then be a whole section. parallel: trials of an arm at a
-    time; reduction: of those that came to rung 1, r, r * r ... one in r goes on, and all where it is 1.
-    Trial n is the folder `folder`/<arm>/trial-n; `on_trial` hears of each that ends or pauses.
+    Trial n is in `folder`/<arm>/trial-n; `on_trial(trial, its folder)` is called whenever a trial ends or pauses.
+    An arm without a finished trial raises the trial's error or a Refusal.
+
+    space: {dotted key: {low, high, log} or {choices: [...]}}; with low and high as whole numbers (4, not 4.0) only
+    whole numbers are tried.
+    sampler: "grid" tries every combination of the choices with all rungs, whatever `samples` is; its choices may be
+    whole sections.
+    samples: trials per arm.
+    parallel: trials per arm at a time.
+    reduction: of the trials that reach rung 1, r, r^2 ... one in r is promoted; with 1, all are.
     """
-    os.environ.update(QUIET)
+    os.environ.update(TUNE_SETTINGS)
     connection.connect()
+    search_id = uuid.uuid4().hex[:8]
+    studies: dict[str, Study | GridStudy]
+    if sampler == "grid":
+        samples = len(grid_combinations(space))
+        studies = {arm: GridStudy(space, objective.rungs) for arm in objective.arms}
+    else:
+        options = (samples, parallel, objective.monitor, seed, objective.rungs, reduction)
+        studies = {arm: Study(space, *options) for arm in objective.arms}
+    max_proposals = samples * len(studies) * len(milestones(objective.rungs, reduction))
+    errors = _run_tune(objective, folder, search_id, studies, max_proposals, on_trial)
+    for fit in folder.glob(f"*/*/{FIT}"):
+        shutil.rmtree(fit)
+    trials = {arm: read_trials(folder / arm, samples) for arm in studies}
+    for arm, arm_trials in trials.items():
+        if not any(trial.finished for trial in arm_trials):
+            reason = next((trial.diverged for trial in arm_trials if trial.diverged), "give it more samples")
+            raise errors[0] if errors else Refusal(f"tune: no trial of '{arm}' finished: {reason}")
+    return trials
+
+
+def _run_tune(
+    objective: Objective,
+    folder: Path,
+    search_id: str,
+    studies: dict[str, Study | GridStudy],
+    max_proposals: int,
+    on_trial: OnTrial | None,
+) -> list[Exception]:
+    """Run all proposals of the studies on Ray Tune and return the errors of trials that were given up."""
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-    attempt = uuid.uuid4().hex[:8]
-    if sampler == "grid":
-        samples = len(grid_combinations(space))
-        studies: dict[str, Study | GridStudy] = {arm: GridStudy(space, rungs) for arm in arms}
-    else:
-        studies = {arm: Study(space, samples, parallel, monitor, seed, rungs, reduction) for arm in arms}
-    begin = partial(Attempt, trial, arms, folder.resolve(), rungs, monitor[0], attempt, cumulative)
-    searcher, follower = _ray_tune(studies, folder, monitor, on_trial)
+    proposals: Proposals = {}
+    searcher = _make_searcher(studies, proposals, objective.monitor)
+    follower = _make_follower(folder, proposals, on_trial)
     if prestart.is_kept_cluster():
-        _bring_no_environment()
-    results = Tuner(
-        tune.with_resources(_worker(begin, *spread.driver_settings()), {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}),
+        _use_waiting_workers()
+    begin = partial(Attempt, objective, folder.resolve(), search_id)
+    worker = _make_worker(begin, *spread.driver_settings())
+    tuner = Tuner(
+        tune.with_resources(worker, {"CPU": 1, "GPU": 1} if objective.gpu else {"CPU": 1}),
         tune_config=TuneConfig(
             search_alg=searcher,
-            num_samples=samples * len(arms) * len(milestones(rungs, reduction)),  # at most
+            num_samples=max_proposals,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=RunConfig(
-            name=attempt,
+            name=search_id,
             storage_path=str(folder.resolve() / "ray"),
             failure_config=FailureConfig(max_failures=MAX_LOST_WORKERS),
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
@@ -100,101 +125,99 @@ def search(
         ),
     )
     try:
-        errors = [error for error in results.fit().errors if error is not None]
+        return [error for error in tuner.fit().errors if error is not None]
     except Exception as error:
-        raise spread.root_cause(follower.mistake or error) from None
+        raise spread.root_cause(follower.error or error) from None
     finally:
         shutil.rmtree(folder / "ray", ignore_errors=True)
-    for left in folder.glob(f"*/*/{FIT}"):
-        shutil.rmtree(left)
-    found = {arm: read_trials(folder / arm, samples) for arm in arms}
-    for arm, trials in found.items():
-        if not any(t.finished for t in trials):
-            reason = next((t.diverged for t in trials if t.diverged), "give it more samples")
-            raise errors[0] if errors else Refusal(f"tune: no trial of '{arm}' finished: {reason}")
-    return found
 
 
-def _ray_tune(
-    studies: dict[str, Study | GridStudy],
-    folder: Path,
-    monitor: tuple[str, str],
-    on_trial: Callable[[Trial, Path], None] | None,
-) -> tuple[Any, Any]:
-    """Ray Tune's two parts on the driver's side: who proposes, who hears of it."""
-    from ray.exceptions import RayTaskError
-    from ray.tune import Callback
+def _make_searcher(studies: dict[str, Study | GridStudy], proposals: Proposals, monitor: tuple[str, str]) -> Any:
+    """Return Ray Tune's searcher that proposes for the arm with the fewest proposals so far and notes it."""
     from ray.tune.search import Searcher
 
-    proposals: dict[str, tuple[str, Proposal]] = {}  # Tune's name of a trial -> arm, what it is
-
-    class Proposals(Searcher):
+    class ProposingSearcher(Searcher):
         def suggest(self, trial_id: str) -> Any:
-            for arm in sorted(studies, key=lambda arm: len(studies[arm].asked)):
-                if found := studies[arm].propose():
-                    proposals[trial_id] = arm, found
-                    values = json.dumps(found.values)
-                    return {"arm": arm, "number": found.number, "values": values, "until": found.until}
-            return Searcher.FINISHED if all(study.over for study in studies.values()) else None
+            """Return the config of the next trial, None to wait for a running one, or FINISHED."""
+            for arm in sorted(studies, key=lambda arm: len(studies[arm].proposals)):
+                if proposal := studies[arm].propose():
+                    proposals[trial_id] = (arm, proposal)
+                    values = json.dumps(proposal.values)
+                    return {"arm": arm, "number": proposal.number, "values": values, "until": proposal.target_rungs}
+            return Searcher.FINISHED if all(study.finished for study in studies.values()) else None
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-            arm, proposed = proposals[trial_id]
+            arm, proposal = proposals[trial_id]
             score = result[monitor[0]] if result and not error else math.nan
-            studies[arm].end(proposed, None if math.isnan(score) else score)
+            studies[arm].record_score(proposal, None if math.isnan(score) else score)
 
         def save(self, checkpoint_path: str) -> None:
-            """Nothing: the trials' files are the state."""
+            """Save nothing: the trials' records are the state."""
+
+    return ProposingSearcher(metric=monitor[0], mode=monitor[1])
+
+
+def _make_follower(folder: Path, proposals: Proposals, on_trial: OnTrial | None) -> Any:
+    """Return Ray Tune's callback that reports trials to `on_trial` and stops the search on an error of our own code."""
+    from ray.exceptions import RayTaskError
+    from ray.tune import Callback
 
     class Follower(Callback):
-        mistake: Exception | None = None  # of our own, rather than a worker lost
+        error: Exception | None = None  # of our own code, not a lost worker
 
         def __reduce__(self) -> tuple[Any, tuple]:
-            """Tuner saves a copy of everything, for a way to go on that we don't use; `on_trial` holds open files."""
+            """Pickle without state: Ray Tune saves a copy that is never used, and `on_trial` holds open files."""
             return Callback, ()
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            arm, proposed = proposals[trial.trial_id]
-            file = folder / arm / trial_name(proposed.number) / RECORD
-            if on_trial is not None and file.is_file():
-                on_trial(Trial(**json.loads(file.read_text())), file.parent)
+            arm, proposal = proposals[trial.trial_id]
+            trial_folder = folder / arm / trial_name(proposal.number)
+            record = read_trial(trial_folder)
+            if on_trial is not None and record is not None:
+                on_trial(record, trial_folder)
 
         def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            arm, proposed = proposals[trial.trial_id]
-            error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # which Ray wrote just now
+            arm, proposal = proposals[trial.trial_id]
+            error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # just written by Ray
             if isinstance(error, RayTaskError):
-                self.mistake = error
+                self.error = error
                 raise error  # trying again would not help
             if "low on memory" in str(error):  # Ray itself ended the worker
-                marker = folder / arm / trial_name(proposed.number) / MARKER
-                write_json(marker, json.loads(marker.read_text()) | {"kills": -1})
+                mark_killed_for_memory(folder / arm / trial_name(proposal.number))
 
-    return Proposals(metric=monitor[0], mode=monitor[1]), Follower()
+    return Follower()
 
 
-def _bring_no_environment() -> None:
-    """A kept cluster's raylet has the settings that Tune would give each actor; a worker that waits has no others."""
+def _use_waiting_workers() -> None:
+    """Start Tune's actors without a runtime environment, so that they can use workers which wait on a kept cluster.
+
+    The raylet of a kept cluster already has the settings that Tune would give to each actor.
+    """
     import ray
     from ray.tune.execution import tune_controller
     from ray.tune.execution.class_cache import _ActorClassCache
 
-    class Plain(_ActorClassCache):
+    class PlainActorClassCache(_ActorClassCache):
         def get(self, trainable_cls: type) -> Any:
+            """Return the actor class without options."""
             if trainable_cls not in self._cache:
                 self._cache[trainable_cls] = ray.remote(trainable_cls)
             return self._cache[trainable_cls]
 
-    parts: Any = tune_controller
-    parts._ActorClassCache = Plain
+    controller_module: Any = tune_controller
+    controller_module._ActorClassCache = PlainActorClassCache
 
 
 # ------------------------------------------------------------------------------------------------ on the worker
 
 
-def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str, allowed: str) -> type:
+def _make_worker(begin: Callable[[dict[str, Any]], Attempt], folder: str, allowed: str) -> type:
+    """Return Ray Tune's actor class: each trial that it runs is one attempt."""
     from ray.tune import Trainable
 
     class Worker(Trainable):
         def setup(self, config: dict[str, Any]) -> None:
+            """Set up the process for its first trial."""
             import torch
 
             from ..cluster import allocator
@@ -210,6 +233,7 @@ def _worker(begin: Callable[[dict[str, Any]], Attempt], folder: str, allowed: st
             return True
 
         def step(self) -> dict[str, Any]:
+            """Run the next rung."""
             return self.attempt.step()
 
     return Worker

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.errors import Refusal
 from components.recipes import recipe
-from components.search import proposals
+from components.search.space import check_space
 from components.storage.dataset import list_own_files
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
@@ -134,7 +134,7 @@ def check_tune(
     if by == "epochs" and "fit.epochs" in space:
         raise Refusal(f"{where}.search.space: fit.epochs is what {where}.epochs says; search it by folds or seeds")
     sampler = tune["search"].get("sampler", "tpe")
-    proposals.check_space(space, recipe.flatten(section), f"{where}.search.space", sampler)
+    check_space(space, recipe.flatten(section), f"{where}.search.space", sampler)
     for key, given in space.items():
         for value in given.get("choices") or (given["low"], given["high"]):
             try:

@@ -1,12 +1,12 @@
-"""A rung of a search's trial, on its worker: a fold of the training split, another seed, or the next epoch of one fit.
+"""Score one rung of a search's trial on its worker: a fold of the training split, another seed, or the next epoch.
 
-Each function's first arguments are `values` {dotted key: value} in place of the recipe's, `accumulate` (a batch in so
-many pieces, which a lack of memory raises) and the rung's number; it gives {score: value}, those on examples it learned
-from as train_*, for the diagnosis.
+Each function trains with the rung's values in place of the recipe's and returns {score: value}. Scores on training
+examples, which the diagnosis needs, begin with `train_`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from components.recipes import recipe
+from components.search.objective import Rung, Scores, TrialSetup
 from components.storage.feed import Feed
 from components.storage.order import contiguous_folds, stratified_folds
 from components.storage.store import Store
@@ -23,117 +24,109 @@ from components.training.task import State, Task
 from pipelines.workers.training import TRAINING_EXAMPLES, parameter_count, read_spec, train_feed, training_scores
 
 
-def fold(
-    values: dict[str, Any],
-    accumulate: int,
-    rung: int,
-    section: dict[str, Any],
-    prepared: str,
-    augmented: str,
-    seed: int,
-    count: int,
-) -> dict[str, float]:
-    """On one of `count` folds of the training split: stratified by the label, or stretches where there is none."""
-    everything, device = train_feed(prepared, augmented), _alone().device
-    rows, held_out = split_folds(everything, count, seed)[rung]
-    train, judge = (train_feed(prepared, augmented, part, device) for part in (rows, held_out))
-    section, watched = recipe.overlay(section, values), judge
-    if _steered(section["fit"]) and "validation" in Store(prepared).manifest["splits"]:
-        watched = Feed(Store(prepared).split("validation"), None, device)  # what says when to stop does not judge, too
-    return _whole(section, accumulate, seed, prepared, augmented, train, judge, watched)
+@dataclass(frozen=True)
+class Feeds:
+    """The examples of one rung: to train on, to score on, and to watch for early stopping and `keep: best`."""
+
+    train: Feed
+    held_out: Feed
+    watched: Feed
 
 
-def seed(
-    values: dict[str, Any],
-    accumulate: int,
-    rung: int,
-    section: dict[str, Any],
-    prepared: str,
-    augmented: str,
-    seed: int,
-) -> dict[str, float]:
-    """With the seed `seed + rung`, trained on all of the training split and scored on the validation split."""
-    device = _alone().device
-    train = train_feed(prepared, augmented, None, device)
-    judge = Feed(Store(prepared).split("validation"), None, device)
-    return _whole(recipe.overlay(section, values), accumulate, seed + rung, prepared, augmented, train, judge, judge)
+def score_fold(rung: Rung, setup: TrialSetup, count: int) -> Scores:
+    """Train without fold `rung.number` of `count` folds of the training split and score on it.
 
-
-def epoch(
-    values: dict[str, Any],
-    accumulate: int,
-    rung: int,
-    section: dict[str, Any],
-    prepared: str,
-    augmented: str,
-    seed: int,
-    epochs: int,
-    folder: str,
-) -> dict[str, float]:
-    """On the validation split after the epochs 0 to `rung` of the `epochs` of one fit.
-
-    It goes on from what the rung before left in `folder`; where nothing is left, from the start, to the same scores.
+    Folds are stratified by the label; without a label they are contiguous. Where scores steer the training and there is
+    a validation split, that split steers it, so that the held-out fold only scores.
     """
-    section, peers, at = recipe.overlay(section, values), _alone(), Path(folder)
-    train = train_feed(prepared, augmented, None, peers.device)
-    judge = Feed(Store(prepared).split("validation"), None, peers.device)
-    changes = {"epochs": epochs, "evaluate_every": 1}
-    fit = _parted(section["fit"], accumulate, seed) | changes
-    until = (rung + 1) * train.order(fit["batch"], seed).steps_per_epoch
-    at.mkdir(parents=True, exist_ok=True)
+    device = _single_worker().device
+    folds = split_folds(train_feed(setup.prepared, setup.augmented), count, setup.seed)
+    train, held_out = (train_feed(setup.prepared, setup.augmented, rows, device) for rows in folds[rung.number])
+    watched = held_out
+    section = recipe.overlay(setup.section, rung.values)
+    if _is_steered(section["fit"]) and "validation" in Store(setup.prepared).manifest["splits"]:
+        watched = _validation_feed(setup, device)
+    return _fit_and_score(rung, setup, Feeds(train, held_out, watched))
+
+
+def score_seed(rung: Rung, setup: TrialSetup) -> Scores:
+    """Train on the whole training split with the seed `setup.seed + rung.number` and score on the validation split."""
+    device = _single_worker().device
+    train = train_feed(setup.prepared, setup.augmented, None, device)
+    validation = _validation_feed(setup, device)
+    reseeded = replace(setup, seed=setup.seed + rung.number)
+    return _fit_and_score(rung, reseeded, Feeds(train, validation, validation))
+
+
+def score_epoch(rung: Rung, setup: TrialSetup, epochs: int, folder: str) -> Scores:
+    """Train epochs 0 to `rung.number` of a fit of `epochs` epochs and score on the validation split.
+
+    Training resumes from the checkpoint that the previous rung left in `folder`. Without one it starts from the
+    beginning and comes to the same scores.
+    """
+    section = recipe.overlay(setup.section, rung.values)
+    peers = _single_worker()
+    train = train_feed(setup.prepared, setup.augmented, None, peers.device)
+    validation = _validation_feed(setup, peers.device)
+    fit = _fit_arguments(section["fit"], rung.accumulate, setup.seed) | {"epochs": epochs, "evaluate_every": 1}
+    last_step = (rung.number + 1) * train.order(fit["batch"], setup.seed).steps_per_epoch
+    Path(folder).mkdir(parents=True, exist_ok=True)
     task: Task = recipe.build(section["task"])
-    outcome = engine.fit(task, read_spec(prepared, augmented), train, judge, at, peers, until, **fit)
-    return outcome.scores | _learned(task, outcome.state, train, peers)
+    spec = read_spec(setup.prepared, setup.augmented)
+    outcome = engine.fit(task, spec, train, validation, Path(folder), peers, last_step, **fit)
+    return outcome.scores | _training_scores(task, outcome.state, train, peers)
 
 
-def split_folds(everything: Feed, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """[(rows to train on, rows held out)] of each of `count` folds."""
-    if "label" in everything.split.columns:
-        return stratified_folds(everything.column("label"), count, seed)
-    return contiguous_folds(len(everything), count)
+def split_folds(examples: Feed, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (rows to train on, held-out rows) for each of `count` folds."""
+    if "label" in examples.split.columns:
+        return stratified_folds(examples.column("label"), count, seed)
+    return contiguous_folds(len(examples), count)
 
 
-def _alone() -> Peers:
+def _single_worker() -> Peers:
     return Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _parted(fit: dict[str, Any], accumulate: int, seed: int) -> dict[str, Any]:
-    """All arguments of a section's fit, each batch in at least as many microbatches as were learned to be needed."""
-    found = recipe.fill_defaults("training.engine.fit", {"seed": seed} | recipe.resolve_arguments(fit))
-    return found | {"accumulate": max(accumulate, found["accumulate"])}
+def _validation_feed(setup: TrialSetup, device: torch.device) -> Feed:
+    return Feed(Store(setup.prepared).split("validation"), None, device)
 
 
-def _steered(fit: dict[str, Any]) -> bool:
-    """Whether scores say when training stops, or which weights are kept."""
+def _fit_arguments(fit: dict[str, Any], accumulate: int, seed: int) -> dict[str, Any]:
+    """Return all arguments of a section's fit, with at least `accumulate` microbatches per batch."""
+    arguments = recipe.fill_defaults("training.engine.fit", {"seed": seed} | recipe.resolve_arguments(fit))
+    return arguments | {"accumulate": max(accumulate, arguments["accumulate"])}
+
+
+def _is_steered(fit: dict[str, Any]) -> bool:
+    """Return whether scores decide when training stops or which weights are kept."""
     return fit.get("patience") is not None or fit.get("keep") == "best"
 
 
-def _whole(
-    section: dict[str, Any],
-    accumulate: int,
-    seed: int,
-    prepared: str,
-    augmented: str,
-    train: Feed,
-    judge: Feed,
-    watched: Feed,
-) -> dict[str, float]:
-    """One whole fit on `train`, scored on `judge`; `watched` says when to stop and what to keep, if that is asked."""
-    peers = _alone()
-    fit = _parted(section["fit"], accumulate, seed)
-    if not _steered(fit):
+def _fit_and_score(rung: Rung, setup: TrialSetup, feeds: Feeds) -> Scores:
+    """Train from start to end and return the scores on the held-out examples and on some training examples."""
+    section = recipe.overlay(setup.section, rung.values)
+    peers = _single_worker()
+    fit = _fit_arguments(section["fit"], rung.accumulate, setup.seed)
+    if not _is_steered(fit):
         fit |= {"evaluate_every": fit["epochs"]}
     task: Task = recipe.build(section["task"])
-    outcome = engine.fit(task, read_spec(prepared, augmented), train, watched, None, peers, **fit)
-    scores = outcome.scores if watched is judge else engine.evaluate(task, outcome.state, judge, peers)[0]
-    told = _learned(task, outcome.state, train, peers, len(judge))
+    spec = read_spec(setup.prepared, setup.augmented)
+    outcome = engine.fit(task, spec, feeds.train, feeds.watched, None, peers, **fit)
+    scores = outcome.scores
+    if feeds.watched is not feeds.held_out:
+        scores = engine.evaluate(task, outcome.state, feeds.held_out, peers)[0]
+    scores = scores | _training_scores(task, outcome.state, feeds.train, peers, len(feeds.held_out))
     if fit["patience"] is not None:
-        told["epochs"] = float(outcome.epochs)
+        scores["epochs"] = float(outcome.epochs)
     if outcome.noise_scale is not None:
-        told["noise_scale"] = outcome.noise_scale
-    return scores | told
+        scores["noise_scale"] = outcome.noise_scale
+    return scores
 
 
-def _learned(task: Task, state: State, train: Feed, peers: Peers, most: int = TRAINING_EXAMPLES) -> dict[str, float]:
-    told = {f"train_{name}": value for name, value in training_scores(task, state, train, peers, most).items()}
-    return told | {"parameters": float(parameter_count(state))}
+def _training_scores(
+    task: Task, state: State, train: Feed, peers: Peers, examples: int = TRAINING_EXAMPLES
+) -> dict[str, float]:
+    """Return the scores on evenly spread training examples as `train_*`, and the number of parameters."""
+    scores = training_scores(task, state, train, peers, examples)
+    return {f"train_{name}": value for name, value in scores.items()} | {"parameters": float(parameter_count(state))}

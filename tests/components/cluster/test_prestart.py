@@ -14,6 +14,7 @@ import pytest
 
 from components.cluster import connection, prestart, spread
 from components.search import ray_tune
+from components.search.objective import Objective, Rung
 from components.training.peers import Peers
 
 pytestmark = pytest.mark.cluster(lane=1)
@@ -96,7 +97,8 @@ def test_a_stage_leaves_some_for_the_next_one(
     assert asked == [2], "a worker for each processor; none after the last"
 
 
-def process(values: dict, accumulate: int, rung: int) -> dict[str, float]:
+def score_process(rung: Rung) -> dict[str, float]:
+    """Return this process' id as the score."""
     return {"accuracy": float(os.getpid())}
 
 
@@ -104,9 +106,9 @@ def test_they_serve_a_search(cluster_of_two: str, tmp_path: Path) -> None:
     connection.connect()
     prestart.prestart_workers(2)
     ready = waiting(cluster_of_two, 2)
-    space = {"lr": {"choices": [1, 2]}}
-    found = ray_tune.search(process, {"a": {}}, tmp_path, 1, ("accuracy", "max"), space=space, sampler="grid")
-    assert {int(trial.scores["accuracy"]) for trial in found["a"]} <= ready
+    objective = Objective(score_process, {"a": {}}, 1, ("accuracy", "max"))
+    trials = ray_tune.search(objective, tmp_path, space={"lr": {"choices": [1, 2]}}, sampler="grid")["a"]
+    assert {int(trial.scores["accuracy"]) for trial in trials} <= ready
 
 
 def test_no_other_cluster_is_asked(cluster_of_two: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 from components.cluster import connection, plan, prestart
 from components.recipes import recipe
 from components.search import ray_tune
+from components.search.objective import Objective
 from components.search.trials import Trial, trial_name
 from components.storage.store import Store
 from components.tracking import server
@@ -40,10 +41,10 @@ SCORES = {  # verdict -> what a trial of the search comes to
 }
 
 
-def search(function: str, arms: dict[str, Any], folder: Path, *_: Any, on_trial: Any, **given: Any) -> dict[str, Any]:
+def search(objective: Objective, folder: Path, on_trial: Any, **options: Any) -> dict[str, Any]:
     found = {
         arm: [Trial(arm, n, {"fit.batch": 8 + n}, [scores], True) for n, scores in enumerate(SCORES.values())]
-        for arm in arms
+        for arm in objective.arms
     }
     for trial in (trial for trials in found.values() for trial in trials):
         on_trial(trial, folder / trial.arm / trial_name(trial.number))

@@ -1,8 +1,9 @@
-"""A search's trial by itself: scored on a fold, with another seed or after an epoch on the validation split."""
+"""Test one rung of a trial: a fold, a seed or an epoch, scored on held-out examples."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from components.data.digits import Digits
 from components.recipes import recipe
 from components.runs import journal
+from components.search.objective import Rung, TrialSetup
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.moments import compute_moments
 from components.storage.store import Store
 from components.training import checkpoint, engine
 from pipelines.fit import referenced_paths
-from pipelines.workers import rungs
+from pipelines.workers.rungs import score_epoch, score_fold, score_seed
 from pipelines.workers.training import read_spec
 
 SECTION: dict[str, Any] = {
@@ -32,85 +34,83 @@ SECTION: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """100 digits to train on, 60 for validation."""
+def setup(tmp_path_factory: pytest.TempPathFactory) -> TrialSetup:
+    """Prepare 100 digits to train on and 60 for validation."""
     folder = tmp_path_factory.mktemp("trial")
     prepare_dataset(Digits(labels=100, validation=60), folder / "prepared")
     (folder / "augmented").mkdir()
     split = Store(folder / "prepared").split("train")
     (folder / "augmented" / "statistics.json").write_text(json.dumps(compute_moments(split, 0, 1).finish()))
-    return {"section": SECTION, "prepared": f"{folder}/prepared", "augmented": f"{folder}/augmented"}
+    return TrialSetup(SECTION, f"{folder}/prepared", f"{folder}/augmented", seed=3)
 
 
-def test_each_rung_is_a_seed_scored_on_the_validation_split(given: dict[str, Any]) -> None:
-    found = [rungs.seed({"task.optimizer.lr": 0.2}, 1, rung, seed=3, **given) for rung in range(2)]
-    section = recipe.overlay(SECTION, {"task.optimizer.lr": 0.2})
-    store = Store(given["prepared"])
-    for rung, scores in enumerate(found):
-        outcome = engine.fit(
-            recipe.build(section["task"]),
-            read_spec(given["prepared"], given["augmented"]),
-            Feed(store.split("train")),
-            Feed(store.split("validation")),
-            seed=3 + rung,
-            **recipe.resolve_arguments(section["fit"]),
-        )
-        assert outcome.scores.items() <= scores.items()
-    assert found[0]["loss"] != found[1]["loss"]
+def fit_directly(
+    setup: TrialSetup, section: dict[str, Any], seed: int, folder: Path | None = None, **changes: Any
+) -> engine.Outcome:
+    """Train once on the training split, scored on the validation split, without a search."""
+    store = Store(setup.prepared)
+    return engine.fit(
+        recipe.build(section["task"]),
+        read_spec(setup.prepared, setup.augmented),
+        Feed(store.split("train")),
+        Feed(store.split("validation")),
+        folder,
+        seed=seed,
+        **recipe.resolve_arguments(section["fit"] | changes),
+    )
 
 
-def test_with_folds_the_validation_split_is_not_looked_at(given: dict[str, Any], tmp_path: Path) -> None:
-    scores = rungs.fold({}, 1, 0, seed=3, count=4, **given)
-    for file in Path(given["prepared"]).glob("validation-*"):
+def test_each_rung_is_a_seed_scored_on_the_validation_split(setup: TrialSetup) -> None:
+    values = {"task.optimizer.lr": 0.2}
+    rungs = [score_seed(Rung(values, number), setup) for number in range(2)]
+    section = recipe.overlay(SECTION, values)
+    for number, scores in enumerate(rungs):
+        assert fit_directly(setup, section, seed=3 + number).scores.items() <= scores.items()
+    assert rungs[0]["loss"] != rungs[1]["loss"]
+
+
+def test_folds_do_not_read_the_validation_split(setup: TrialSetup, tmp_path: Path) -> None:
+    scores = score_fold(Rung({}, 0), setup, count=4)
+    for file in Path(setup.prepared).glob("validation-*"):
         file.rename(tmp_path / file.name)
-    assert rungs.fold({}, 1, 0, seed=3, count=4, **given) == scores
-    assert scores["accuracy"] * 25 == pytest.approx(round(scores["accuracy"] * 25)), "of 25 held out"
+    assert score_fold(Rung({}, 0), setup, count=4) == scores
+    assert scores["accuracy"] * 25 == pytest.approx(round(scores["accuracy"] * 25)), "of 25 held-out examples"
     for file in tmp_path.glob("validation-*"):
-        file.rename(Path(given["prepared"]) / file.name)
+        file.rename(Path(setup.prepared) / file.name)
 
 
-WILD = {"task.optimizer.lr": 3.0}  # accuracy falls, too
+HIGH_RATE = {"task.optimizer.lr": 3.0}  # accuracy also falls
 
 
-def epochs(given: dict[str, Any], folder: Path, rungs: list[int], **fit: Any) -> list[dict[str, float]]:
-    given = given | {"section": {**SECTION, "fit": SECTION["fit"] | fit}}
-    return [rungs.epoch(WILD, 1, rung, seed=3, epochs=4, folder=str(folder), **given) for rung in rungs]
+def score_epochs(setup: TrialSetup, folder: Path, numbers: list[int], **fit: Any) -> list[dict[str, float]]:
+    """Score epochs of a fit of four with a high learning rate."""
+    changed = replace(setup, section={**SECTION, "fit": SECTION["fit"] | fit})
+    return [score_epoch(Rung(HIGH_RATE, number), changed, epochs=4, folder=str(folder)) for number in numbers]
 
 
 @pytest.mark.parametrize("fit", [{}, {"keep": "best"}, {"schedule": {"use": "schedules.cosine", "warmup": 0.1}}])
-def test_epoch_after_epoch_is_one_fit(given: dict[str, Any], tmp_path: Path, fit: dict[str, Any]) -> None:
-    found = epochs(given, tmp_path / "trial", [0, 1, 2, 3], **fit)
-    store = Store(given["prepared"])
-    engine.fit(
-        recipe.build(recipe.overlay(SECTION, WILD)["task"]),
-        read_spec(given["prepared"], given["augmented"]),
-        Feed(store.split("train")),
-        Feed(store.split("validation")),
-        tmp_path / "whole",
-        seed=3,
-        **recipe.resolve_arguments(SECTION["fit"] | fit | {"epochs": 4}),
-    )
-    lines = [metrics.values for metrics in journal.read_metrics(tmp_path / "whole")]
-    seen = [line["validation/accuracy"] for line in lines if "validation/accuracy" in line]
-    best = [max(seen[: count + 1]) for count in range(4)]
-    assert [scores["accuracy"] for scores in found] == (best if "keep" in fit else seen)
-    assert best != seen
-    assert found[0].keys() > {"loss", "train_accuracy", "parameters"}
-    ends = [checkpoint.load_latest(tmp_path / name) for name in ("trial", "whole")]
-    assert all(torch.equal(value, ends[1][0][name]) for name, value in ends[0][0].items())
+def test_epoch_after_epoch_equals_one_fit(setup: TrialSetup, tmp_path: Path, fit: dict[str, Any]) -> None:
+    rungs = score_epochs(setup, tmp_path / "trial", [0, 1, 2, 3], **fit)
+    fit_directly(setup, recipe.overlay(SECTION, HIGH_RATE), 3, tmp_path / "direct", **fit, epochs=4)
+    values = [metrics.values for metrics in journal.read_metrics(tmp_path / "direct")]
+    accuracies = [line["validation/accuracy"] for line in values if "validation/accuracy" in line]
+    best = [max(accuracies[: count + 1]) for count in range(4)]
+    assert [scores["accuracy"] for scores in rungs] == (best if "keep" in fit else accuracies)
+    assert best != accuracies
+    assert rungs[0].keys() > {"loss", "train_accuracy", "parameters"}
+    weights, direct_weights = (checkpoint.load_latest(tmp_path / name)[0] for name in ("trial", "direct"))
+    assert all(torch.equal(value, direct_weights[name]) for name, value in weights.items())
 
 
-def test_an_epoch_whose_checkpoint_is_lost_or_noted_already_scores_the_same(
-    given: dict[str, Any], tmp_path: Path
-) -> None:
-    found = epochs(given, tmp_path / "one", [0, 1, 2])
-    assert epochs(given, tmp_path / "one", [2]) == found[2:], "killed after the epoch, before its scores were noted"
-    assert epochs(given, tmp_path / "another", [2]) == found[2:]
+def test_an_epoch_scores_the_same_with_and_without_checkpoint(setup: TrialSetup, tmp_path: Path) -> None:
+    rungs = score_epochs(setup, tmp_path / "trial", [0, 1, 2])
+    assert score_epochs(setup, tmp_path / "trial", [2]) == rungs[2:], "killed between the epoch and its record"
+    assert score_epochs(setup, tmp_path / "another", [2]) == rungs[2:]
 
 
-def test_patience_ends_a_trial_before_its_epochs(given: dict[str, Any], tmp_path: Path) -> None:
-    found = epochs(given, tmp_path, [0, 1, 2, 3], patience=1, ema=1.0)  # weights that never move
-    assert len({scores["accuracy"] for scores in found}) == 1
+def test_patience_ends_a_trial_before_its_last_epoch(setup: TrialSetup, tmp_path: Path) -> None:
+    rungs = score_epochs(setup, tmp_path, [0, 1, 2, 3], patience=1, ema=1.0)  # weights that never change
+    assert len({scores["accuracy"] for scores in rungs}) == 1
     assert checkpoint.load_latest(tmp_path)[1]["progress"]["stopped"]
 
 

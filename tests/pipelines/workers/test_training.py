@@ -14,6 +14,7 @@ from components import files
 from components.errors import Refusal, Stopped
 from components.recipes import recipe
 from components.runs.journal import STOP
+from components.search.objective import Rung, TrialSetup
 from components.storage.feed import Feed
 from components.storage.order import stratified_folds
 from components.storage.store import Store
@@ -22,7 +23,7 @@ from components.training.peers import Peers, fork_workers
 from pipelines import augment, fit
 from pipelines.stage import diagnoses
 from pipelines.workers import training
-from pipelines.workers.rungs import fold
+from pipelines.workers.rungs import score_fold
 
 SECTION: dict[str, Any] = {
     "task": {
@@ -42,7 +43,7 @@ def prepared(folder: Path, **data: Any) -> dict[str, str]:
 
 def trial(paths: dict[str, str], **fit: Any) -> dict[str, float]:
     section = {**SECTION, "fit": SECTION["fit"] | fit}
-    return fold({}, 1, rung=1, section=section, count=4, seed=0, **paths)
+    return score_fold(Rung({}, 1), TrialSetup(section, **paths, seed=0), count=4)
 
 
 def fits(folder: Path, count: int) -> list[dict[str, Any]]:

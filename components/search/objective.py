@@ -1,0 +1,47 @@
+"""What a search optimises: a function that runs one rung of a trial, and what it is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Scores = dict[str, float]  # {name: value}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung of a trial: a fold, a seed, or the next epoch of one fit."""
+
+    values: dict[str, Any]  # {dotted key: value} in place of the recipe's
+    number: int  # from 0
+    accumulate: int = 1  # microbatches per batch, more after running out of memory
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of an arm share: the recipe's section, the prepared data and the seed."""
+
+    section: dict[str, Any]  # {task, fit}
+    prepared: str  # folder
+    augmented: str  # folder
+    seed: int
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The function to optimise for each arm.
+
+    function: `function(rung, **arguments)` returns the scores of one rung; a dotted path is imported on the worker.
+    arms: {arm: arguments}. rungs: per trial. monitor: (score, "max" or "min").
+    cumulative: each rung goes on from the one before, with what that left in the additional argument `folder`. A
+    trial's scores are then those of its last rung, otherwise the mean over its rungs.
+    gpu: each trial gets a GPU.
+    """
+
+    function: Callable[..., Scores] | str
+    arms: dict[str, dict[str, Any]]
+    rungs: int
+    monitor: tuple[str, str]
+    cumulative: bool = False
+    gpu: bool = False
