@@ -1,1 +1,1 @@
-"""Runs: the journal of a run and the readings of the machine that it runs on."""
+"""Runs: the journal of a run, and the use of the machine on which it runs."""

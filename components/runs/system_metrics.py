@@ -1,6 +1,6 @@
-"""What the machine does meanwhile: processor, memory, disk, network, GPU, by the names that MLflow's pages know.
+"""Record the use of processor, memory, disk, network and GPU under the names that MLflow's pages expect.
 
-MLflow's own monitors read the same from psutil, but importing them takes 3 s of a stage's processor time.
+MLflow's own monitors read the same values from psutil, but importing them takes 3 s of processor time per stage.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from .journal import Journal
 if TYPE_CHECKING:
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
-SAMPLE, SAMPLES = 1.0, 3  # seconds between two looks at the machine; so many are averaged into one point
+INTERVAL = 1.0  # seconds between two readings
+READINGS = 3  # averaged into one point
 
 
 def record_machine_use(journal: Journal) -> AbstractContextManager[None]:
-    """Notes processor, memory, disk, network and GPU use of this machine while the block runs."""
-    return background_thread(partial(_sample, journal))
+    """Write the use of this machine to the journal while the block runs."""
+    return background_thread(partial(_record, journal))
 
 
 def read_machine_use() -> dict[str, float]:
-    """Percentages, and megabytes (10^6 bytes); the processor's since the last reading, the network's since boot."""
-    memory, disk, network = psutil.virtual_memory(), psutil.disk_usage(os.sep), psutil.net_io_counters()
+    """Return percentages and megabytes (10^6 bytes).
+
+    The processor's percentage covers the time since the last reading, network traffic the time since boot.
+    """
+    memory = psutil.virtual_memory()
+    disk = psutil.disk_usage(os.sep)
+    network = psutil.net_io_counters()
     return {
         "cpu_utilization_percentage": psutil.cpu_percent(),
         "system_memory_usage_megabytes": memory.used / 1e6,
@@ -42,28 +48,30 @@ def read_machine_use() -> dict[str, float]:
     }
 
 
-def _sample(journal: Journal, ended: threading.Event) -> None:
-    first, gpus, number = read_machine_use(), _gpus(), 0
+def _record(journal: Journal, ended: threading.Event) -> None:
+    first = read_machine_use()
+    gpu_monitor = _make_gpu_monitor()
+    step = 0
     while True:
         readings: list[dict[str, float]] = []
-        while len(readings) < SAMPLES:
-            if ended.wait(SAMPLE):
+        while len(readings) < READINGS:
+            if ended.wait(INTERVAL):
                 return
             readings.append(read_machine_use())
-            if gpus:
-                gpus.collect_metrics()
-        values = {name: sum(one[name] for one in readings) / SAMPLES for name in first}
+            if gpu_monitor:
+                gpu_monitor.collect_metrics()
+        values = {name: sum(reading[name] for reading in readings) / READINGS for name in first}
         values |= {name: value - first[name] for name, value in values.items() if name.startswith("network_")}
-        if gpus:
-            values |= gpus.aggregate_metrics()
-            gpus.clear_metrics()
-        number += 1
+        if gpu_monitor:
+            values |= gpu_monitor.aggregate_metrics()
+            gpu_monitor.clear_metrics()
+        step += 1
         rounded = {f"system/{name}": round(value, 1) for name, value in values.items()}
-        journal.write("metric", step=number, values=rounded)
+        journal.write("metric", step=step, values=rounded)
 
 
-def _gpus() -> GPUMonitor | None:
-    """MLflow's monitor, where there is a GPU and a driver."""
+def _make_gpu_monitor() -> GPUMonitor | None:
+    """Return MLflow's monitor of GPUs, or None if there is no GPU or no driver."""
     import pynvml
 
     try:
@@ -71,5 +79,5 @@ def _gpus() -> GPUMonitor | None:
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
         return GPUMonitor()
-    except Exception:  # whatever a driver says must not reach the work
+    except Exception:  # no error of a driver may reach the work
         return None

@@ -1,1 +1,1 @@
-"""Tracking: runs sent to MLflow in the background, and the models that it registers and serves."""
+"""Tracking: runs sent to MLflow in the background, and the models that are registered and served there."""

@@ -73,7 +73,7 @@ class ModelLog:
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
-        def schema(columns: dict[str, Any]) -> Any:
+        def make_schema(columns: dict[str, Any]) -> Any:
             specs: list[Any] = [
                 TensorSpec(np.dtype(dtype), (-1, *shape), name) for name, (dtype, shape) in columns.items()
             ]
@@ -88,7 +88,7 @@ class ModelLog:
                 python_model=str(components / "tracking" / "predictor.py"),
                 artifacts={"model": model.path},
                 code_paths=[str(components)],
-                signature=ModelSignature(schema(model.inputs), schema(model.outputs)),
+                signature=ModelSignature(make_schema(model.inputs), make_schema(model.outputs)),
                 input_example=dict(np.load(model.example)),
                 pip_requirements=model.requirements,
             )

@@ -1,4 +1,4 @@
-"""Addresses of MLflow's pages that open on what one wants to see."""
+"""Find the addresses of MLflow's pages that show the runs, the curves and the comparisons of an experiment."""
 
 from __future__ import annotations
 
@@ -10,54 +10,65 @@ from typing import Any
 from . import server
 
 PARENT = "mlflow.parentRunId"
-ALONE = "all fits"  # a page of runs that are below no pipeline
+FITS = "all fits"  # title of the page of fits that belong to no pipeline
 
 
 def find_pages(experiment: str, base: str, families: Iterable[str] = ()) -> dict[str, str]:
-    """Title -> address of MLflow pages at `base` that open on the runs (its front page shows another view).
+    """Return {title: address} of pages at the tracker's address `base`, since its front page does not show runs.
 
-    families: further experiments, whose fits stand alone; their titles begin with their name. Those without a fit are
-    left out.
+    families: further experiments, whose fits belong to no pipeline. The titles of their pages begin with their name;
+    experiments without such a fit are left out.
     """
     client = server.make_client(server.tracking_uri())
-    found = _pages(client, experiment, base) or {"MLflow": base}
+    addresses = _experiment_pages(client, experiment, base) or {"MLflow": base}
     for family in families:
-        pages = _pages(client, family, base)
-        found |= {f"{family}: {title}": address for title, address in pages.items() if ALONE in pages}
-    return found
+        pages = _experiment_pages(client, family, base)
+        if FITS in pages:
+            addresses |= {f"{family}: {title}": address for title, address in pages.items()}
+    return addresses
 
 
-def _pages(client: Any, experiment: str, base: str) -> dict[str, str]:
-    """Compared are two fits of each arm, or each system's newest; and the trials of the newest search.
+def _experiment_pages(client: Any, name: str, base: str) -> dict[str, str]:
+    """Return {title: address}; none if there is no such experiment.
 
-    The runs' page folds children away unless it is sorted by something else than time: so we sort by name.
+    The page of a comparison shows two fits per arm, or the newest fit per system; another one shows the trials of the
+    newest search.
     """
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         return {}
-    page = f"{base}/#/experiments/{found.experiment_id}/runs?orderByKey=tags.%60mlflow.runName%60&orderByAsc=true"
+    id = experiment.experiment_id
+    # Sorted by name, since MLflow folds child runs away if they are sorted by time.
+    page = f"{base}/#/experiments/{id}/runs?orderByKey=tags.%60mlflow.runName%60&orderByAsc=true"
 
-    def listed(kind: str, mode: str) -> str:
-        return f"{page}&compareRunsMode={mode}&searchFilter={_quoted(_of(kind))}"
+    def list_address(kind: str, mode: str) -> str:
+        return f"{page}&compareRunsMode={mode}&searchFilter={_quote(_kind_filter(kind))}"
 
-    def compared(runs: list[Any]) -> str:
-        ids = _quoted(json.dumps([run.info.run_id for run in runs]))
-        return f"{base}/#/compare-runs?runs={ids}&experiments={_quoted(json.dumps([found.experiment_id]))}"
+    def comparison_address(runs: list[Any]) -> str:
+        ids = _quote(json.dumps([run.info.run_id for run in runs]))
+        return f"{base}/#/compare-runs?runs={ids}&experiments={_quote(json.dumps([id]))}"
 
-    fits, trials = (_newest(client, found.experiment_id, kind) for kind in ("fit", "trial"))
-    alone = any(PARENT not in run.data.tags for runs in fits.values() for run in runs)
-    addresses = {ALONE: listed("fit", "TABLE")} if alone else {"all pipelines": listed("pipeline", "TABLE")}
-    addresses["curves of all fits"] = listed("fit", "CHART")
-    chosen = [run for runs in fits.values() for run in (runs[:1] if alone else runs[-2:])]
-    if len(chosen) > 1:
-        addresses["fits compared"] = compared(chosen)
-    return addresses | {f"search, {group}": compared(runs) for group, runs in trials.items() if len(runs) > 1}
+    fits = _newest_groups(client, id, "fit")
+    trials = _newest_groups(client, id, "trial")
+    without_pipeline = any(PARENT not in run.data.tags for runs in fits.values() for run in runs)
+    if without_pipeline:
+        addresses = {FITS: list_address("fit", "TABLE")}
+    else:
+        addresses = {"all pipelines": list_address("pipeline", "TABLE")}
+    addresses["curves of all fits"] = list_address("fit", "CHART")
+    compared = [run for runs in fits.values() for run in (runs[:1] if without_pipeline else runs[-2:])]
+    if len(compared) > 1:
+        addresses["fits compared"] = comparison_address(compared)
+    searches = {f"search, {group}": comparison_address(runs) for group, runs in trials.items() if len(runs) > 1}
+    return addresses | searches
 
 
-def _newest(client: Any, owner: str, kind: str) -> dict[str, list[Any]]:
-    """Group -> those of a kind that share the newest one's parent, the newest first; a run that stands alone is of the
-    group of its name."""
-    runs = client.search_runs([owner], _of(kind), order_by=["start_time DESC"], max_results=100)
+def _newest_groups(client: Any, experiment: str, kind: str) -> dict[str, list[Any]]:
+    """Return {group: runs, newest first} of the runs of a kind that have the same parent as the newest one.
+
+    A run without a group forms the group of its own name.
+    """
+    runs = client.search_runs([experiment], _kind_filter(kind), order_by=["start_time DESC"], max_results=100)
     groups: dict[str, list[Any]] = {}
     for run in runs:
         if run.data.tags.get(PARENT) == runs[0].data.tags.get(PARENT):
@@ -65,9 +76,9 @@ def _newest(client: Any, owner: str, kind: str) -> dict[str, list[Any]]:
     return groups
 
 
-def _of(kind: str) -> str:
+def _kind_filter(kind: str) -> str:
     return f"tags.\"trainyard.stage\" = '{kind}'"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return urllib.parse.quote(text, safe="")

@@ -1,7 +1,7 @@
-"""The registered model's code, run when MLflow loads one: `mlflow.pyfunc.load_model("models:/NAME/1")`.
+"""Serve a registered model: MLflow runs this file for `mlflow.pyfunc.load_model("models:/NAME/1")`.
 
-Columns in, as they are stored ({"image": uint8 [B, H, W, C]}), decoded predictions out. Weights are safetensors;
-nothing is pickled.
+The input are columns as they are stored ({"image": uint8 [B, H, W, C]}), the output decoded predictions. Weights are
+safetensors; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -13,19 +13,27 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from components.training import exported  # absolute: MLflow runs this file by itself
+# The import is absolute because MLflow runs this file by itself.
+from components.training import exported
 
 
 class Predictor(PythonModel):
-    _skip_type_hint_validation = True  # the signature says what fits; MLflow knows no hint for arrays by column
+    """MLflow's interface to an exported model."""
+
+    # The signature describes the input; MLflow has no type hint for arrays by column.
+    _skip_type_hint_validation = True
 
     def load_context(self, context: Any) -> None:
+        """Read the exported model."""
         self.task, self.state = exported.read_model(context.artifacts["model"])
         for module in self.state.modules.values():
             module.eval()
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """model_input: {column: array [B, ...]}, without a hint, which MLflow would read as a schema of its own."""
+        """Return {name: array [B, ...]} for `model_input`, {column: array [B, ...]}.
+
+        The arguments have no type hints: MLflow would read a hint as a schema.
+        """
         batch = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
         with torch.no_grad():
             return {name: values.numpy() for name, values in self.task.predict(self.state, batch).items()}

@@ -1,4 +1,4 @@
-"""The tracker: where it is, how its server is started, a client of it."""
+"""Locate the tracker, build the command of its server, and make clients of it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,42 @@ from .. import network
 from ..workspace import repository_root
 
 DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we try again ourselves
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the mirror repeats failed requests
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-PLAIN = r"(?:\[[^\]\s]*\]|[^:@/?#\s]*)(?::\d{1,5})?(?=[/?#\s]|$)"  # HOST or HOST:PORT, with no user before it
-CREDENTIALS = re.compile(rf"(\w+://)(?!{PLAIN})(\S*)@")  # up to the last @: a password may hold @ and /
-NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"  # five processes more, which judge language models' answers
+# HOST or HOST:PORT, with no user before it.
+PLAIN = r"(?:\[[^\]\s]*\]|[^:@/?#\s]*)(?::\d{1,5})?(?=[/?#\s]|$)"
+# Everything up to the last @, since a password may hold @ and /.
+CREDENTIALS = re.compile(rf"(\w+://)(?!{PLAIN})(\S*)@")
+# Job execution would start five more processes, which judge the answers of language models.
+NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in the repository; refuses a server's address without a host.
+    """Return MLFLOW_TRACKING_URI, or the address of a SQLite file in the repository if it is not set.
 
-    A user and password in the address move to MLFLOW_TRACKING_USERNAME and _PASSWORD: addresses are noted and shown.
+    Since addresses are stored and shown, a user and password in one are moved to MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD. Raise Refusal for a server's address without a host.
     """
-    given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root()}/mlflow.db"
-    if not given.startswith("http"):
-        return given
-    bare = hide_credentials(given)
+    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root()}/mlflow.db"
+    if not address.startswith("http"):
+        return address
+    bare = hide_credentials(address)
     network.host_and_port(bare)
-    if found := CREDENTIALS.match(given):
-        user, _, password = found[2].partition(":")
+    if match := CREDENTIALS.match(address):
+        user, _, password = match[2].partition(":")
         os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
         os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
         os.environ["MLFLOW_TRACKING_URI"] = bare
     return bare
+
+
+def hide_credentials(text: str) -> str:
+    """Return the text without the user and password of the addresses in it."""
+    return CREDENTIALS.sub(r"\1", text)
 
 
 def server_command(
@@ -51,19 +60,24 @@ def server_command(
     workers: int = 1,
     passwords: bool = False,
 ) -> list[str]:
-    """The command of MLflow's server: store, a database's address; artifacts, where it keeps files.
+    """Return the command of MLflow's server.
 
-    What is left out, the server reads from its environment (MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION).
+    store: address of its database. artifacts: where it stores files. Where these are None, the server reads them from
+    its environment (MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION). passwords: require authentication.
     """
     command = ["/usr/bin/env", NO_JOBS, sys.executable, "-m", "mlflow", "server"]
     command += [f"--host={host}", f"--port={port}", f"--workers={workers}"]
-    command += [f"--backend-store-uri={store}"] if store is not None else []
-    command += [f"--artifacts-destination={artifacts}"] if artifacts is not None else []
-    return [*command, *(["--app-name=basic-auth"] if passwords else [])]
+    if store is not None:
+        command.append(f"--backend-store-uri={store}")
+    if artifacts is not None:
+        command.append(f"--artifacts-destination={artifacts}")
+    if passwords:
+        command.append("--app-name=basic-auth")
+    return command
 
 
 def make_client(uri: str) -> Any:
-    """MLflow's client of the tracker at `uri`, which gives up soon: who calls tries again."""
+    """Return MLflow's client of the tracker at `uri`; it gives up soon, and its callers repeat what failed."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -73,34 +87,30 @@ def make_client(uri: str) -> Any:
     return MlflowClient(uri)
 
 
-def is_available(at: Any) -> bool:
-    """Whether the tracker answers its client `at`, with anything but an error."""
+def is_available(client: Any) -> bool:
+    """Return whether the client's tracker answers without an error."""
     try:
-        at.search_experiments(max_results=1)
-    except Exception:  # of the network, of a database, of the account
+        client.search_experiments(max_results=1)
+    except Exception:  # of the network, a database or the account
         return False
     return True
 
 
-def get_or_create_experiment(at: Any, name: str, uri: str) -> str:
-    """The experiment's id, made or brought back from the bin if need be; another process may be quicker."""
+def get_or_create_experiment(client: Any, name: str, uri: str) -> str:
+    """Return the id of an experiment; create it, or restore it if it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    local = not uri.startswith("http")
-    place = f"file://{repository_root()}/mlartifacts/{urllib.parse.quote(name)}" if local else None
-    found = at.get_experiment_by_name(name)
-    if found is None:
+    is_local = not uri.startswith("http")
+    artifacts = f"file://{repository_root()}/mlartifacts/{urllib.parse.quote(name)}" if is_local else None
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
-            return str(at.create_experiment(name, place))
+            return str(client.create_experiment(name, artifacts))
         except MlflowException:
-            found = at.get_experiment_by_name(name)
-            if found is None:
+            # Another process may have created it first.
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    elif found.lifecycle_stage == "deleted":
-        at.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def hide_credentials(text: str) -> str:
-    """A tracker's address, or words that hold one, without user and password."""
-    return CREDENTIALS.sub(r"\1", text)
+    elif experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)

@@ -1,4 +1,4 @@
-"""What an error says in one line, whatever it says."""
+"""The first line of an error, whatever its message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.reports import links
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "line"),
     [
         (OSError("no route\nat all"), "no route"),
         (OSError("\n no route"), "no route"),
@@ -20,25 +20,25 @@ from pipelines.reports import links
         (OSError("a" * 150 + " " + "b" * 100), "a" * 150 + " ..."),
     ],
 )
-def test_the_first_line_of_an_error(error: Exception, says: str) -> None:
-    assert first_line(error) == says
+def test_the_first_line_of_an_error(error: Exception, line: str) -> None:
+    assert first_line(error) == line
 
 
-def test_no_password_is_shown_by_half() -> None:
+def test_no_part_of_a_password_is_left() -> None:
     error = OSError("x" * 170 + " http://me:" + "secret" * 9 + "@host went away")
     assert "secret" not in server.hide_credentials(first_line(error))
 
 
-def silent(*given: object) -> None:
+def fail_without_message(*arguments: object) -> None:
     raise ConnectionResetError
 
 
-def test_an_error_without_a_word_hurts_neither_alert_nor_report(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Alerts, "_run_command", silent)
+def test_an_error_without_message_hurts_neither_alert_nor_report(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Alerts, "_run_command", fail_without_message)
     assert Alerts(command=["x"]).send("failed", {}) == [
         "alert by command failed: ConnectionResetError: ConnectionResetError"
     ]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(links.tracker_pages, "links", silent)
+    monkeypatch.setattr(links.pages, "find_pages", fail_without_message)
     monkeypatch.setattr(links, "_there", lambda: True)
     assert set(links.find_links("an-experiment")) == {"front page"}

@@ -30,7 +30,7 @@ def test_readings_are_those_of_mlflow() -> None:
 
 
 def test_a_block_is_sampled_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system_metrics, "SAMPLE", 0.1)
+    monkeypatch.setattr(system_metrics, "INTERVAL", 0.1)
     file = tmp_path / journal.STAGE_LOG
     with system_metrics.record_machine_use(Journal(file)):
         until = time.monotonic() + 30
