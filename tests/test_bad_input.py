@@ -236,7 +236,7 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
 PHOTOS, DIGITS = {"use": "data.photos.Photos"}, {"use": "data.digits.Digits"}
 FOLDER = {"use": "data.image_folder.ImageFolder"}
 TEXT = {"use": "data.text.Text", "of": {"use": "data.manual.Manual"}}
-BEGINS, HEADER = "begins like no idx file", b"\0\0\x08"
+BEGINS, HEADER = "not an idx file", b"\0\0\x08"
 METRICS, BEST, SECONDS = "metrics/evaluate.json", "tune/best.json", ".trainyard/seconds.json"
 
 
@@ -348,13 +348,13 @@ CASES = [
     Case("a range upside down", command("run", params=True, workers="4:2"), "such as 1:4"),
     Case("workers on the line", command("run", "--workers", "1.5", params=True), "TRAINYARD_WORKERS=1.5: must be"),
     # a user's own pictures
-    Case("no folder", data({**FOLDER, "folder": "nowhere"}), "folder: nowhere is no folder"),
-    Case("no classes", data({**FOLDER, "folder": "p"}, lambda f: (f / "p").mkdir()), "p: holds no folders"),
+    Case("no folder", data({**FOLDER, "folder": "nowhere"}), "folder: nowhere is not a folder"),
+    Case("no classes", data({**FOLDER, "folder": "p"}, lambda f: (f / "p").mkdir()), "p: contains no folders"),
     Case("a class without a picture", images(emptied), "pictures/dog: no picture in this class"),
-    Case("no picture inside", images(spoil("cat/x.png", b"no picture")), "pictures/cat/x.png: is no whole picture"),
-    Case("an empty file", images(spoil("cat/x.jpg", b"")), "pictures/cat/x.jpg: is no whole picture"),
-    Case("half a picture", images(half_a_picture), "pictures/cat/half.jpg: is no whole picture"),
-    Case("a decompression bomb", images(bomb), "pictures/cat/bomb.png: is no whole picture"),
+    Case("no picture inside", images(spoil("cat/x.png", b"no picture")), "cat/x.png: damaged or not a picture"),
+    Case("an empty file", images(spoil("cat/x.jpg", b"")), "pictures/cat/x.jpg: damaged or not a picture"),
+    Case("half a picture", images(half_a_picture), "pictures/cat/half.jpg: damaged or not a picture"),
+    Case("a decompression bomb", images(bomb), "pictures/cat/bomb.png: damaged or not a picture"),
     Case(
         "pixels without a range",
         images(lambda f: Image.new("F", (8, 8)).save(f / "cat" / "x.tiff")),
@@ -374,7 +374,7 @@ CASES = [
     ),
     # original files
     Case("a file that was changed", changed_original, "raw/a.txt: its digest is"),
-    Case("nobody to download from", fetched, "raw/a.gz: missing, and not to be downloaded"),
+    Case("nobody to download from", fetched, "raw/a.gz: missing, and the download failed"),
     Case("a missing archive", data({"use": "data.bccd.BCCD"}), "data/raw/bccd/BCCD.tar.gz: missing"),
     Case(
         "no archive",
@@ -382,7 +382,7 @@ CASES = [
             {"use": "data.bccd.BCCD"},
             lambda f: [(f / "data/raw/bccd").mkdir(parents=True), spoil("data/raw/bccd/BCCD.tar.gz", b"x")(f)],
         ),
-        "BCCD.tar.gz: is no whole archive",
+        "BCCD.tar.gz: damaged or not an archive",
     ),
     Case("a photo that is not there", data({**PHOTOS, "content": "me.jpg"}), "me.jpg: no such picture"),
     Case(
@@ -391,16 +391,16 @@ CASES = [
             {"use": "data.photos.Photos", "content": "me.jpg"},
             lambda f: [(f / "data/raw/photos").mkdir(parents=True), spoil("data/raw/photos/me.jpg", b"x")(f)],
         ),
-        "me.jpg: is no picture that can be read",
+        "me.jpg: damaged or not a picture",
     ),
     Case("an idx file of nothing", idx_file(b""), BEGINS),
     Case("another kind of file", idx_file(b"\x89PNG\r\n\x1a\n"), BEGINS),
     Case("no gzip", idx_file(HEADER, packed=False), "a.gz: damaged (Not a gzipped file"),
     Case("an idx header cut off", idx_file(HEADER + b"\2\0\0\0\1"), "a.gz: damaged (4 bytes short)"),
     Case("an idx file cut off", idx_file(HEADER + b"\1\0\0\0\3ab"), "a.gz: damaged (1 bytes short)"),
-    Case("more than announced", idx_file(HEADER + b"\1\0\0\0\2abc"), "a.gz: holds more than the 2 rows"),
+    Case("more than announced", idx_file(HEADER + b"\1\0\0\0\2abc"), "a.gz: has more than the 2 rows"),
     Case("rows of any size", idx_file(HEADER + b"\2\0\0\0\1\xff\xff\xff\xff"), "a.gz: announces rows of 4,294,967,295"),
-    Case("an array of nothing", idx_file(HEADER + b"\1\0\0\0\0"), "a.gz: announces an array of nothing"),
+    Case("an array of nothing", idx_file(HEADER + b"\1\0\0\0\0"), "a.gz: announces an empty array"),
     # what a data set may ask for
     Case("more labels than there are", data({**DIGITS, "labels": 5000}), "5000 of 1797 digits"),
     Case("none left to test on", data({**DIGITS, "labels": 900, "validation": 897}), "leave none to"),
@@ -416,8 +416,8 @@ CASES = [
     Case("a column too few", drawn(LABELLED, {"image": GREY}, ["a"]), "the data set declares image, label"),
     Case("a number for a string", drawn({"text": Column("utf8")}, {"text": 3}, []), "must be a string, not int"),
     # prepared data
-    Case("no manifest", prepared(lambda f: (f / "manifest.json").unlink()), "data: holds no manifest.json"),
-    Case("a manifest that is none", prepared(spoil("manifest.json", b"{")), "manifest.json: is no manifest"),
+    Case("no manifest", prepared(lambda f: (f / "manifest.json").unlink()), "data: contains no manifest.json"),
+    Case("a manifest that is none", prepared(spoil("manifest.json", b"{")), "manifest.json: not a valid manifest"),
     Case("a part cut off", prepared(cut("train-000.arrow")), "data/train-000.arrow: "),
     Case("a flipped bit", prepared(flip("train-000.arrow")), "data/train-000.arrow: SHA-256 is"),
     Case("a part taken away", prepared(lambda f: (f / "train-000.arrow").unlink()), "this part of split"),

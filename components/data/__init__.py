@@ -1,0 +1,1 @@
+"""Data sets, one per file, which recipes name by their dotted path."""

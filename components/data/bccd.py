@@ -1,12 +1,11 @@
 """BCCD: blood cells under the microscope, with a box around each red cell, white cell and platelet.
 
-364 JPEG pictures of 640 x 480 pixels with Pascal VOC annotations, from github.com/Shenggan/BCCD_Dataset. Its archive
-holds more than one folder, and GitHub packs it anew, so it is not downloaded here, and its *content* is what is
-checked. To get it:
+364 JPEG pictures of 640 x 480 pixels with Pascal VOC annotations, from github.com/Shenggan/BCCD_Dataset. GitHub packs
+the archive anew for each download, so it is not downloaded here, and the digest is that of its content. To get it:
 
     curl -L https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.tar.gz -o data/raw/bccd/BCCD.tar.gz
 
-The folder BCCD packed by oneself does as well: `tar czf BCCD.tar.gz BCCD`.
+An archive of the folder BCCD alone does as well: `tar czf BCCD.tar.gz BCCD`.
 """
 
 from __future__ import annotations
@@ -28,19 +27,23 @@ from ..originals.fetch import Originals
 from ..recipes.ranges import Count
 from ..storage.store import Column
 
-WIDTH, HEIGHT = 640, 480
-PART = 16  # pictures of a part file: few, for what is derived from them may be slow
-LARGEST, WHOLE = 4 << 20, 128 << 20  # bytes of a file, and of all: the originals have at most 35 kB, and 8 MB in all
-WANTED = re.compile(r"(?:.*/)?BCCD/(Annotations/\w+\.xml|JPEGImages/\w+\.jpg|ImageSets/Main/\w+\.txt)")
+WIDTH = 640
+HEIGHT = 480
+ROWS_PER_PART = 16  # few, because what is derived from pictures may be slow
+MAX_FILE = 4 << 20  # bytes; the original files have 35 kB at most
+MAX_TOTAL = 128 << 20  # bytes; the original files have 8 MB in all
+FILES = re.compile(r"(?:.*/)?BCCD/(Annotations/\w+\.xml|JPEGImages/\w+\.jpg|ImageSets/Main/\w+\.txt)")
 
 
 class BCCD:
-    """205 pictures to train on, 87 for validation, 72 to test, as ImageSets/Main says.
+    """205 training, 87 validation and 72 test pictures, as listed in ImageSets/Main.
 
     image uint8 [H, W, 3]; boxes float32 [cells, 4] (x1, y1, x2, y2 in pixels, the end exclusive); labels int64 [cells].
-    size: the longer side that pictures, and their boxes, are scaled to (None: 640). count: pictures of a split that are
-    kept, the first ones (None: all). Of 4,888 boxes, two of no area are dropped: red cells of BloodImage_00338 and
-    BloodImage_00343.
+
+    size: the longer side to which pictures and boxes are scaled (None: 640)
+    count: number of pictures to keep from the start of each split (None: all)
+
+    Of 4,888 boxes, two without area are dropped: red cells of BloodImage_00338 and BloodImage_00343.
     """
 
     name = "bccd"
@@ -68,30 +71,35 @@ class BCCD:
         }
 
     def parts(self) -> dict[str, int]:
-        return {split: -(-len(self._names(split)) // PART) for split in self.splits}
+        """Return {split: number of parts}."""
+        return {split: -(-len(self._picture_names(split)) // ROWS_PER_PART) for split in self.splits}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        for name in self._names(split)[part * PART : (part + 1) * PART]:
-            boxes, labels = self._annotated(f"Annotations/{name}.xml")
-            yield {"image": self._picture(f"JPEGImages/{name}.jpg"), "boxes": boxes, "labels": labels}
+        """Yield the pictures of one part with their boxes, in the order of the list."""
+        for name in self._picture_names(split)[part * ROWS_PER_PART : (part + 1) * ROWS_PER_PART]:
+            boxes, labels = self._read_annotation(f"Annotations/{name}.xml")
+            yield {"image": self._read_picture(f"JPEGImages/{name}.jpg"), "boxes": boxes, "labels": labels}
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """The archive's files by their path below BCCD/, 7 MB; nothing is unpacked onto the disk."""
+        """Return {path below BCCD/: content} of the archive, 7 MB; refuses another content than the original's."""
         if not self.file.is_file():
             raise Refusal(f"{self.file}: missing; save {self.address} under this name")
-        found = {match[1]: content for match, content in read_members(self.file, WANTED, LARGEST, WHOLE)}
-        if (digest := content_digest(found)) != self.sha256:
+        files = {match[1]: content for match, content in read_members(self.file, FILES, MAX_FILE, MAX_TOTAL)}
+        digest = content_digest(files)
+        if digest != self.sha256:
             raise Refusal(
-                f"{self.file}: the digest of its {len(found)} files is {digest}, expected {self.sha256};"
+                f"{self.file}: the digest of its {len(files)} files is {digest}, expected {self.sha256};"
                 f" save {self.address} under this name"
             )
-        return found
+        return files
 
-    def _names(self, split: str) -> list[str]:
+    def _picture_names(self, split: str) -> list[str]:
+        """Return the names of a split's pictures, without suffix."""
         return self.files[f"ImageSets/Main/{self.splits[split]}.txt"].decode().split()[: self.count]
 
-    def _picture(self, file: str) -> np.ndarray:
+    def _read_picture(self, file: str) -> np.ndarray:
+        """Return a picture, scaled: uint8 [height, width, 3]; refuses one of another size than the original's."""
         from PIL import Image
 
         with Image.open(io.BytesIO(self.files[file])) as image:
@@ -100,20 +108,21 @@ class BCCD:
             scaled = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BILINEAR)
             return np.asarray(scaled)
 
-    def _annotated(self, file: str) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes float32 [N, 4] and labels int64 [N]; VOC counts pixels from 1 and means the last one included."""
-        found, labels = [], []
+    def _read_annotation(self, file: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return scaled boxes float32 [N, 4] and labels int64 [N]; boxes without area are left out."""
+        boxes = []
+        labels = []
         for item in ElementTree.fromstring(self.files[file]).iter("object"):
             x1, y1, x2, y2 = (
                 float(item.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
             if x2 > x1 and y2 > y1:
-                found.append([x1 - 1, y1 - 1, x2, y2])
+                boxes.append([x1 - 1, y1 - 1, x2, y2])  # VOC counts pixels from 1 and includes the last one
                 labels.append(self.classes.index(item.findtext("name", "")))
         scale = np.tile([self.width / WIDTH, self.height / HEIGHT], 2)
-        return (np.array(found).reshape(-1, 4) * scale).astype(np.float32), np.array(labels, dtype=np.int64)
+        return (np.array(boxes).reshape(-1, 4) * scale).astype(np.float32), np.array(labels, dtype=np.int64)
 
 
 def content_digest(files: dict[str, bytes]) -> str:
-    """SHA-256 over names and contents, in the order of the names: however they were packed."""
+    """Return the SHA-256 over names and contents, sorted by name: the same however they were packed."""
     return combined_digest({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})

@@ -1,7 +1,4 @@
-"""Fashion-MNIST and MNIST from the original files: 28x28 grey pictures, 10 classes, 60,000 to train and 10,000 to test.
-
-Some of the classes, some of the labels and a validation split can be chosen; the test split is the official one.
-"""
+"""Fashion-MNIST and MNIST from the original files: 28x28 grey pictures of 10 classes, 60,000 and 10,000 for testing."""
 
 from __future__ import annotations
 
@@ -14,17 +11,20 @@ import numpy as np
 from ..originals import idx
 from ..originals.fetch import Originals, fetch_file
 from ..recipes.ranges import Count, Natural
-from ..storage.choice import Subset
 from ..storage.store import Column
+from ..storage.subset import Subset
 
 ROWS_PER_PART = 65536  # 51 MB
 
 
 class FashionMNIST:
-    """`classes` are relabelled 0, 1, ... in the order given.
+    """Pictures of clothes; the test split is the official one.
 
-    `validation` examples are held out of the training files; of the rest `labels` are kept (None: all). Both hold as
-    many of each class as of any other, drawn by `seed`.
+    classes: original labels to keep, relabelled 0, 1, ... in this order (None: all)
+    validation: training examples to hold out as the validation split
+    labels: number of the remaining training examples to keep (None: all)
+
+    Both draws are keyed by `seed` and take equally many examples of each class.
     """
 
     name = "fashion-mnist"
@@ -61,38 +61,38 @@ class FashionMNIST:
         seed: Natural = 0,
         validation: Natural = 0,
     ) -> None:
-        self.choice = Subset(self.names, classes, labels, seed, validation)
+        self.subset = Subset(self.names, classes, labels, seed, validation)
         self.folder = Path(raw) / self.name
-        self.classes = self.choice.names
+        self.classes = self.subset.class_names
         self.columns = {"image": Column("uint8", (28, 28, 1)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
-        for file in self.originals:  # all files at once, before any worker starts
+        """Return {split: number of parts}; downloads missing files, so that workers find all of them."""
+        for file in self.originals:
             self._fetch(file)
-        return self.choice.parts(self._labels, ROWS_PER_PART)
+        return self.subset.count_parts(self._original_labels, ROWS_PER_PART)
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        rows, labels = self.choice.part(self._labels(split), split, part, ROWS_PER_PART)
+        """Yield the pictures of one part, in the order of the original file."""
+        rows, labels = self.subset.select_part(self._original_labels(split), split, part, ROWS_PER_PART)
         first = 0
-        for block in idx.read_blocks(self._fetch(self._file(split, "images-idx3"))):
+        for block in idx.read_blocks(self._fetch(_file_name(split, "images-idx3"))):
             low, high = np.searchsorted(rows, [first, first + len(block)])
             for row, label in zip(rows[low:high], labels[low:high], strict=True):
                 yield {"image": block[row - first][..., None], "label": int(label)}
             first += len(block)
 
-    def _labels(self, split: str) -> np.ndarray:
-        """The original labels of the file that the split is drawn from, uint8 [N]."""
-        return idx.read_array(self._fetch(self._file(split, "labels-idx1")))
-
-    def _file(self, split: str, kind: str) -> str:
-        return f"{'t10k' if split == 'test' else 'train'}-{kind}-ubyte.gz"
+    def _original_labels(self, split: str) -> np.ndarray:
+        """Return the original labels of the file that the split is drawn from, uint8 [N]."""
+        return idx.read_array(self._fetch(_file_name(split, "labels-idx1")))
 
     def _fetch(self, file: str) -> Path:
+        """Return the path of an original file, downloaded if it is missing."""
         return fetch_file(self.folder, file, *self.originals[file])
 
 
 class MNIST(FashionMNIST):
-    """The handwritten digits of Y. LeCun, C. Cortes, C. Burges, with the same arguments."""
+    """Handwritten digits, with the same arguments."""
 
     name = "mnist"
     licence = "CC BY-SA 3.0"
@@ -116,3 +116,9 @@ class MNIST(FashionMNIST):
             "ec29112dd5afa0611ce80d1b7f02629c",
         ),
     }
+
+
+def _file_name(split: str, kind: str) -> str:
+    """Return the name of the original file that holds a split's images or labels."""
+    prefix = "t10k" if split == "test" else "train"
+    return f"{prefix}-{kind}-ubyte.gz"

@@ -1,4 +1,4 @@
-"""Points around a ring of Gaussians: the toy on which a GAN that drops modes is caught (Metz et al. 2017)."""
+"""Points around a ring of Gaussians: the toy data that reveal whether a GAN drops modes (Metz et al. 2017)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from ..recipes.ranges import Count, Natural, Positive
 from ..storage.store import Column
 
-PART = 8192  # points
+ROWS_PER_PART = 8192
 
 
 class Gaussians:
-    """`per_class` points to train on around each of `modes` centres on a circle; as classes they are labelled, too.
+    """Labelled points around `modes` centres on a circle; each mode is a class with `per_class` training examples.
 
-    radius, deviation: of the circle and of each Gaussian, in units of the plane. A quarter as many points are for
-    validation, and as many again for testing.
+    radius: of the circle; deviation: standard deviation of each Gaussian; both in units of the plane. Validation and
+    test split have a quarter as many points each, rounded up per class.
     """
 
     name = "gaussians"
@@ -32,17 +32,24 @@ class Gaussians:
         deviation: Positive = 0.05,
         seed: Natural = 0,
     ) -> None:
-        self.modes, self.radius, self.deviation, self.seed = modes, radius, deviation, seed
-        self.rows = {"train": per_class * modes} | dict.fromkeys(("validation", "test"), -(-per_class // 4) * modes)
+        self.modes = modes
+        self.radius = radius
+        self.deviation = deviation
+        self.seed = seed
+        held_out = -(-per_class // 4) * modes
+        self.rows = {"train": per_class * modes, "validation": held_out, "test": held_out}
         self.classes = [f"{360 * mode // modes}°" for mode in range(modes)]
         self.columns = {"point": Column("float32", (2,)), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
-        return {split: -(-rows // PART) for split, rows in self.rows.items()}
+        """Return {split: number of parts}."""
+        return {split: -(-rows // ROWS_PER_PART) for split, rows in self.rows.items()}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        """Yield the points of one part; the classes take turns."""
         random = np.random.default_rng([self.seed, list(self.rows).index(split), part])
-        first, last = part * PART, min((part + 1) * PART, self.rows[split])
+        first = part * ROWS_PER_PART
+        last = min((part + 1) * ROWS_PER_PART, self.rows[split])
         labels = np.arange(first, last) % self.modes
         angles = 2 * np.pi * labels / self.modes
         centres = self.radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)

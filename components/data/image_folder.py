@@ -1,10 +1,10 @@
-"""Your own pictures, a folder a class: PNG, JPEG and whatever else Pillow reads, cut to squares of one size.
+"""Your own pictures, one folder per class: PNG, JPEG and whatever else Pillow reads, cut to squares of one size.
 
     pictures/cat/*.jpg  pictures/dog/*.png                      test and validation splits are drawn by `seed`
-    pictures/train/cat/*.jpg  ...  pictures/test/cat/*.jpg      they are given (validation/, valid/ or val/ may be, too)
+    pictures/train/cat/*.jpg  ...  pictures/test/cat/*.jpg      splits are folders (also validation/, valid/ or val/)
 
-Other folders with names of splits are refused, lest they be taken for classes. A file with the suffix of a picture that
-is none, or not whole, is refused by name.
+Other folders whose names look like splits are refused, because they could be mistaken for classes. A damaged picture,
+or a file that only has the suffix of one, is refused by name.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from ..recipes.ranges import Count, Fraction, Natural, Open
 from ..storage.order import stratified_rows
 from ..storage.store import Column
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # others are passed over
-VALIDATION = ("validation", "valid", "val")
-SPLITS = {"train", "training", "test", "testing", *VALIDATION}  # names that are hardly meant as classes
-PART_BYTES, PART_ROWS = 64 << 20, 4096
-Files = list[tuple[Path, int]]  # file, label
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # others are ignored
+VALIDATION_NAMES = ("validation", "valid", "val")
+SPLIT_NAMES = {"train", "training", "test", "testing", *VALIDATION_NAMES}  # hardly meant as classes
+PART_BYTES = 64 << 20
+MAX_ROWS_PER_PART = 4096
+LabelledFiles = list[tuple[Path, int]]
 
 
 class ImageFolder:
-    """Each picture's middle square, resized to `size`; `test` and `validation` are shares of each class."""
+    """The middle square of each picture, resized to `size`; `test` and `validation` are shares of each class.
+
+    The two shares apply where the folder does not have these splits itself.
+    """
 
     licence = "the owner's"
 
@@ -42,108 +46,132 @@ class ImageFolder:
         validation: Fraction = 0.0,
         seed: Natural = 0,
     ) -> None:
-        self.folder, self.size, self.colour = Path(folder), size, colour
+        self.folder = Path(folder)
+        self.size = size
+        self.colour = colour
         self.own = [self.folder]
-        self.test, self.validation, self.seed = test, validation, seed
+        self.test = test
+        self.validation = validation
+        self.seed = seed
         if not self.folder.is_dir():
-            raise Refusal(f"folder: {folder} is no folder; put one sub-folder of pictures a class there")
-        self.name, self.source = self.folder.name, str(folder)
-        self.given = _given(self.folder)
-        self.classes = _subfolders(self.given.get("train", self.folder))
-        self.columns = {"image": Column("uint8", (size, size, 3 if colour else 1)), "label": Column("int64")}
-        self.part_rows = min(PART_ROWS, max(1, PART_BYTES // (size * size * (3 if colour else 1))))
+            raise Refusal(f"folder: {folder} is not a folder; put one sub-folder of pictures per class there")
+        self.name = self.folder.name
+        self.source = str(folder)
+        self.split_folders = _find_split_folders(self.folder)
+        self.classes = _list_subfolders(self.split_folders.get("train", self.folder))
+        channels = 3 if colour else 1
+        self.columns = {"image": Column("uint8", (size, size, channels)), "label": Column("int64")}
+        self.rows_per_part = min(MAX_ROWS_PER_PART, max(1, PART_BYTES // (size * size * channels)))
 
     def parts(self) -> dict[str, int]:
-        return {split: -(-len(files) // self.part_rows) for split, files in self.splits.items()}
+        """Return {split: number of parts}."""
+        return {split: -(-len(files) // self.rows_per_part) for split, files in self.splits.items()}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        for file, label in self.splits[split][part * self.part_rows : (part + 1) * self.part_rows]:
+        """Yield the pictures of one part, sorted by class and path."""
+        for file, label in self.splits[split][part * self.rows_per_part : (part + 1) * self.rows_per_part]:
             yield {"image": read_picture(file, self.size, self.colour), "label": label}
 
     @cached_property
-    def splits(self) -> dict[str, Files]:
-        if self.given:
-            found = {split: self._listed(folder) for split, folder in self.given.items()}
+    def splits(self) -> dict[str, LabelledFiles]:
+        """Return {split: its files and their labels}."""
+        if self.split_folders:
+            splits = {split: self._list_pictures(folder) for split, folder in self.split_folders.items()}
+            validation_share = self.validation
         else:
-            found = {"train": self._listed(self.folder)}
-            found["train"], found["test"] = self._divided(found["train"], self.test, "test")
-        if self.validation and "validation" not in found:
-            share = self.validation if self.given else self.validation / (1 - self.test)  # of what test has left
-            found["train"], found["validation"] = self._divided(found["train"], share, "validation")
-        return {name: found[name] for name in ("train", "validation", "test") if name in found}
+            train, test = self._hold_out(self._list_pictures(self.folder), self.test, "test")
+            splits = {"train": train, "test": test}
+            validation_share = self.validation / (1 - self.test)  # of what remains
+        if self.validation and "validation" not in splits:
+            splits["train"], splits["validation"] = self._hold_out(splits["train"], validation_share, "validation")
+        return {name: splits[name] for name in ("train", "validation", "test") if name in splits}
 
-    def _listed(self, folder: Path) -> Files:
-        """Every picture below the folders of the classes, in the order of their names."""
-        if strange := set(_subfolders(folder)) - set(self.classes):
-            raise Refusal(f"{folder / min(strange)}: train/ has no class of that name; add it there or remove this one")
-        files: Files = []
+    def _list_pictures(self, folder: Path) -> LabelledFiles:
+        """Return every picture below the class folders in `folder`, sorted by class and path."""
+        unknown = set(_list_subfolders(folder)) - set(self.classes)
+        if unknown:
+            raise Refusal(f"{folder / min(unknown)}: train/ has no class of that name; add it there or remove this one")
+        files: LabelledFiles = []
         for label, name in enumerate(self.classes):
-            found = [f for f in (folder / name).rglob("*") if f.suffix.lower() in SUFFIXES and f.name[0] != "."]
-            if not found and folder.name not in (*VALIDATION, "test"):
+            pictures = [
+                file for file in (folder / name).rglob("*") if file.suffix.lower() in SUFFIXES and file.name[0] != "."
+            ]
+            if not pictures and folder.name not in (*VALIDATION_NAMES, "test"):
                 raise Refusal(f"{folder / name}: no picture in this class; add some or remove the folder")
-            files += [(file, label) for file in sorted(found, key=lambda f: f.relative_to(folder).as_posix())]
+            files += [(file, label) for file in sorted(pictures, key=lambda file: file.relative_to(folder).as_posix())]
         return files
 
-    def _divided(self, files: Files, share: float, name: str) -> tuple[Files, Files]:
-        """What stays, and `share` of each class."""
+    def _hold_out(self, files: LabelledFiles, share: float, name: str) -> tuple[LabelledFiles, LabelledFiles]:
+        """Return (remaining files, held-out files): `share` of each class is held out for the split `name`."""
         if share >= 1:
             raise Refusal(f"{name}: with it nothing is left to train on; lower test and validation")
         chosen = set(stratified_rows(np.array([label for _, label in files]), share, self.seed).tolist())
         if not chosen:
             raise Refusal(f"{name}: {share:g} of {len(files)} pictures is none; raise it or add pictures")
-        stays = [file for row, file in enumerate(files) if row not in chosen]
-        return stays, [file for row, file in enumerate(files) if row in chosen]
+        remaining = [file for row, file in enumerate(files) if row not in chosen]
+        held_out = [file for row, file in enumerate(files) if row in chosen]
+        return remaining, held_out
 
 
-def _given(folder: Path) -> dict[str, Path]:
-    """The splits that are folders; none where the folders are classes. "train" may be one, beside other vehicles."""
-    names = _subfolders(folder)
-    like = [name for name in names if name.lower() in SPLITS]
-    validation = [name for name in like if name in VALIDATION]
-    if set(like) == {"train", "test", *validation} and len(validation) < 2:
-        found = zip(("train", "test", "validation"), ("train", "test", *validation), strict=False)
-        return {split: folder / name for split, name in found}
-    if like and (like == names or any(name.lower() != "train" for name in like)):
+def _find_split_folders(folder: Path) -> dict[str, Path]:
+    """Return {split: folder}, or {} where the folders are classes. A class may be called "train", the vehicle.
+
+    Refuses a mixture of folders that could be either.
+    """
+    names = _list_subfolders(folder)
+    split_names = [name for name in names if name.lower() in SPLIT_NAMES]
+    validation = [name for name in split_names if name in VALIDATION_NAMES]
+    if set(split_names) == {"train", "test", *validation} and len(validation) < 2:
+        folders = {"train": folder / "train", "test": folder / "test"}
+        if validation:
+            folders["validation"] = folder / validation[0]
+        return folders
+    if split_names and (split_names == names or any(name.lower() != "train" for name in split_names)):
         raise Refusal(
-            f"{folder}: {', '.join(like)}: folders of splits must be train and test, with at most one of"
-            f" {', '.join(VALIDATION)}; rename or remove them, or put the classes of all into {folder} itself"
+            f"{folder}: {', '.join(split_names)}: folders of splits must be train and test, with at most one of"
+            f" {', '.join(VALIDATION_NAMES)}; rename or remove them, or put the classes of all into {folder} itself"
         )
     return {}
 
 
-def _subfolders(folder: Path) -> list[str]:
+def _list_subfolders(folder: Path) -> list[str]:
+    """Return the names of the visible folders in `folder`, sorted; refuses a folder without any."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     if not names:
-        raise Refusal(f"{folder}: holds no folders; put the pictures of each class into a folder of its name")
+        raise Refusal(f"{folder}: contains no folders; put the pictures of each class into a folder of its name")
     return names
 
 
 def read_picture(file: Path, size: int, colour: bool) -> np.ndarray:
-    """The middle square of the picture in `file`: uint8 [size, size, 3 or 1], on white where it is transparent."""
+    """Return the middle square of a picture, uint8 [size, size, 3 or 1], on white where it is transparent."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:
             image.draft("RGB" if colour else "L", (2 * size, 2 * size))  # JPEG: decodes no more pixels than needed
-            upright = _plain(ImageOps.exif_transpose(image), file)
+            upright = _convert_to_plain(ImageOps.exif_transpose(image), file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Refusal(f"{file}: is no whole picture ({error}); replace or remove it") from None
+        raise Refusal(f"{file}: damaged or not a picture ({error}); replace or remove it") from None
     side = min(upright.size)
-    left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    square = upright.convert("RGB" if colour else "L").crop((left, top, left + side, top + side))
+    x = (upright.width - side) // 2
+    y = (upright.height - side) // 2
+    square = upright.convert("RGB" if colour else "L").crop((x, y, x + side, y + side))
     return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
 
 
-def _plain(image: Any, file: Path) -> Any:
-    """The picture in a mode that converts to RGB or L as one expects: without transparency, 8 bits a channel."""
+def _convert_to_plain(image: Any, file: Path) -> Any:
+    """Return the picture with 8 bits per channel and without transparency, so that it converts to RGB or L.
+
+    Refuses floating-point pixels.
+    """
     from PIL import Image
 
     if image.mode == "F":
-        raise Refusal(f"{file}: its pixels are floating-point numbers without a range; save it with 8 bits a channel")
+        raise Refusal(f"{file}: its pixels are floating-point numbers without a range; save it with 8 bits per channel")
     if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     image.load()
     return image

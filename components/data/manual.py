@@ -1,4 +1,4 @@
-"""Python's own manual, which every interpreter brings along: `help("topics")`. No download."""
+"""Python's own reference manual, which comes with every interpreter (`help("topics")`): no download."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .text import keep_letters
 class Manual:
     """Letters and spaces, about 290,000 characters: a source for `data.text.Text`.
 
-    Topics repeat whole sections of each other; each paragraph is kept once, where it comes first, so that none that is
-    tested was trained on. Another version of Python brings another text: figures move a little.
+    Topics repeat sections of each other. Each paragraph is kept once, where it comes first, so that no tested paragraph
+    was trained on. The text, and with it the results, differs a little between versions of Python.
     """
 
     name = "manual"
@@ -17,6 +17,7 @@ class Manual:
     source = "the reference manual of the running Python, its module pydoc_data.topics"
 
     def text(self) -> str:
+        """Return the paragraphs of all topics, sorted by topic."""
         from pydoc_data.topics import topics
 
         paragraphs = (keep_letters(part) for name in sorted(topics) for part in topics[name].split("\n\n"))

@@ -15,9 +15,9 @@ Language = Literal["de", "en", "es", "fr", "it", "nl", "pt"]
 class NumberWords:
     """Pairs such as ("eighty-one thousand", "quatre-vingt-un mille"): a source for `data.parallel.Parallel`.
 
-    Different numbers below `below`, drawn by `seed`, so many of them for each split: none that is tested was trained
-    on. Commas are left out. What to learn: words that move and multiply (quatre-vingt-dix-sept), an s that comes and
-    goes (deux cents, deux cent un).
+    train, validation, test: how many different numbers below `below` each split has, drawn by `seed`. No number is in
+    two splits. Commas are left out. The model has to learn words that move and multiply (quatre-vingt-dix-sept), and a
+    final s that depends on what follows (deux cents, deux cent un).
     """
 
     name = "number-words"
@@ -34,26 +34,35 @@ class NumberWords:
         test: Natural = 1000,
         seed: Natural = 0,
     ) -> None:
-        self.languages = source, target
-        self.below, self.seed = below, seed
+        self.languages = (source, target)
+        self.below = below
+        self.seed = seed
         self.counts = {"train": train, "validation": validation, "test": test}
-        if (wanted := sum(self.counts.values())) > below:
-            raise Refusal(f"below: there are {below} such numbers, too few for {wanted} examples; raise it")
+        total = sum(self.counts.values())
+        if total > below:
+            raise Refusal(f"below: there are {below} such numbers, too few for {total} examples; raise it")
 
     def numbers(self) -> dict[str, np.ndarray]:
-        """Split -> its numbers, in an order that is none: int64 [N]."""
-        drawn = np.random.default_rng(self.seed).permutation(self.below)
+        """Return {split: its numbers in random order, int64 [N]}, without empty splits."""
+        numbers = np.random.default_rng(self.seed).permutation(self.below)
         ends = np.cumsum([0, *self.counts.values()])
-        return {name: drawn[a:b] for name, a, b in zip(self.counts, ends[:-1], ends[1:], strict=True) if b > a}
+        return {
+            split: numbers[start:end]
+            for split, start, end in zip(self.counts, ends[:-1], ends[1:], strict=True)
+            if end > start
+        }
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
-        from num2words import num2words
-
-        def spelled(number: int, language: str) -> str:
-            return str(num2words(number, lang=language)).replace(",", "").replace("\u00ad", "")
-
+        """Return {split: (number in the source language, number in the target language) pairs}."""
         source, target = self.languages
         return {
-            split: [(spelled(number, source), spelled(number, target)) for number in numbers.tolist()]
+            split: [(_spell(number, source), _spell(number, target)) for number in numbers.tolist()]
             for split, numbers in self.numbers().items()
         }
+
+
+def _spell(number: int, language: str) -> str:
+    """Return the number in words, without commas and soft hyphens."""
+    from num2words import num2words
+
+    return str(num2words(number, lang=language)).replace(",", "").replace("\u00ad", "")

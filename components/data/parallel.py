@@ -1,9 +1,9 @@
-"""A parallel corpus as rows: numbers of tokens in two languages, each with a vocabulary from the training part alone.
+"""A parallel corpus as rows: token numbers in two languages, each with a vocabulary from the training split alone.
 
-A sentence is its tokens and then <eos>, cut or padded to `length` (notes: machine translation data): one cut short has
-no <eos>, for it does not end there. How long it is follows from its padding.
+A sentence is its tokens and <eos>, cut or padded to `length` (notes: machine translation data). A sentence that was cut
+has no <eos>, because it does not end there. Its length follows from the padding.
 
-Both vocabularies are the set's `classes`, the source's first; each begins with SPECIAL, by which they are told apart.
+The `classes` of the data set are both vocabularies, the source's first. Each begins with SPECIAL, which separates them.
 """
 
 from __future__ import annotations
@@ -11,123 +11,137 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ..errors import Refusal
 from ..recipes.ranges import Count
 from ..storage.store import Column
-from .text import UNKNOWN, build_vocabulary
+from .text import UNKNOWN, TokenKind, build_vocabulary
 
 PAD, UNK, BOS, EOS = range(4)
 SPECIAL = ("<pad>", UNKNOWN, "<bos>", "<eos>")  # numbers PAD, UNK, BOS, EOS of every vocabulary
-PART = 65536  # rows
-Kind = Literal["char", "word"]
+ROWS_PER_PART = 65536
 Tokens = TypeVar("Tokens", bound=Any)  # an array or a tensor
 
 
 class Source(Protocol):
-    """Where sentences come from."""
+    """A source of sentence pairs, such as `data.number_words.NumberWords`."""
 
     name: str
     licence: str
     source: str
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
-        """Split -> (sentence, its translation), cleaned; "train" among the splits."""
+        """Return {split: (sentence, translation) pairs}, cleaned, with a split "train"."""
 
 
 class Parallel:
-    """The pairs that `of` gives (a data set file's `pairs`, such as `data.number_words.NumberWords`).
+    """The pairs of the source `of`, as columns "source" and "target", int32 [length].
 
-    tokens: characters, or words: between spaces, and before a hyphen (quatre-vingt: `quatre`, `-vingt`). length: tokens
-    of a row, <eos> among them. min_count: tokens rarer than that in the training part are unknown.
+    tokens: characters, or words, which end at spaces and before hyphens (quatre-vingt: `quatre`, `-vingt`)
+    length: tokens per row, including <eos>
+    min_count: occurrences in the training split below which a token is unknown
     """
 
     def __init__(
-        self, of: Callable[..., Source], tokens: Kind = "word", length: Count = 20, min_count: Count = 1
+        self, of: Callable[..., Source], tokens: TokenKind = "word", length: Count = 20, min_count: Count = 1
     ) -> None:
         self.of = of()
-        self.name, self.licence, self.source = self.of.name, self.of.licence, self.of.source
-        self.kind, self.length, self.min_count = tokens, length, min_count
+        self.name = self.of.name
+        self.licence = self.of.licence
+        self.source = self.of.source
+        self.kind = tokens
+        self.length = length
+        self.min_count = min_count
         self.columns = {"source": Column("int32", (length,)), "target": Column("int32", (length,))}
 
     @cached_property
     def splits(self) -> dict[str, list[tuple[list[str], list[str]]]]:
-        """Split -> the tokens of its pairs."""
-        found = {
+        """Return {split: the tokens of its pairs}; refuses a corpus without training pairs."""
+        splits = {
             split: [(tokenize(source, self.kind), tokenize(target, self.kind)) for source, target in pairs]
             for split, pairs in self.of.pairs().items()
         }
-        if not found.get("train"):
+        if not splits.get("train"):
             raise Refusal(f"{self.name}: has no pairs to train on; give its split 'train' some")
-        return found
+        return splits
 
     @cached_property
     def vocabularies(self) -> tuple[list[str], list[str]]:
-        """The source's, the target's."""
+        """Return the vocabularies of the source and of the target."""
         source, target = zip(*self.splits["train"], strict=True)
-        return self._known(source), self._known(target)
+        return self._build_vocabulary(source), self._build_vocabulary(target)
 
     @property
     def classes(self) -> list[str]:
+        """Return both vocabularies, one after the other."""
         return [*self.vocabularies[0], *self.vocabularies[1]]
 
     def parts(self) -> dict[str, int]:
-        return {split: -(-len(pairs) // PART) for split, pairs in self.splits.items()}
+        """Return {split: number of parts}."""
+        return {split: -(-len(pairs) // ROWS_PER_PART) for split, pairs in self.splits.items()}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        numbers = [{token: n for n, token in enumerate(known) if token not in SPECIAL} for known in self.vocabularies]
-        for pair in self.splits[split][part * PART : (part + 1) * PART]:
-            rows = (encode_sentence(tokens, known, self.length) for tokens, known in zip(pair, numbers, strict=True))
-            yield dict(zip(self.columns, rows, strict=True))
-
-    def _known(self, sentences: Iterable[list[str]]) -> list[str]:
-        words = build_vocabulary(
-            [token for sentence in sentences for token in sentence if token not in SPECIAL], self.min_count
+        """Yield the pairs of one part in the source's order."""
+        source_numbers, target_numbers = (
+            {token: number for number, token in enumerate(vocabulary) if token not in SPECIAL}
+            for vocabulary in self.vocabularies
         )
+        for source, target in self.splits[split][part * ROWS_PER_PART : (part + 1) * ROWS_PER_PART]:
+            yield {
+                "source": encode_sentence(source, source_numbers, self.length),
+                "target": encode_sentence(target, target_numbers, self.length),
+            }
+
+    def _build_vocabulary(self, sentences: Iterable[list[str]]) -> list[str]:
+        """Return SPECIAL, then the tokens of the sentences by falling frequency."""
+        tokens = [token for sentence in sentences for token in sentence if token not in SPECIAL]
+        words = build_vocabulary(tokens, self.min_count)
         return [*SPECIAL, *words[1:]]
 
 
-def tokenize(text: str, kind: Kind) -> list[str]:
+def tokenize(text: str, kind: TokenKind) -> list[str]:
+    """Split a sentence into characters, or into words that end at spaces and before hyphens."""
     return list(text) if kind == "char" else re.findall(r"(?<=\S)-[^\s-]+|[^\s-]+|-", text)
 
 
-def encode_sentence(tokens: Sequence[str], number: dict[str, int], length: int) -> np.ndarray:
-    """Tokens and <eos>, cut or padded: int32 [length]."""
+def encode_sentence(tokens: Sequence[str], numbers: dict[str, int], length: int) -> np.ndarray:
+    """Return the numbers of the tokens and <eos>, cut or padded: int32 [length]."""
+    sentence = [*(numbers.get(token, UNK) for token in tokens), EOS][:length]
     row = np.full(length, PAD, dtype=np.int32)
-    known = [*(number.get(token, UNK) for token in tokens), EOS][:length]
-    row[: len(known)] = known
+    row[: len(sentence)] = sentence
     return row
 
 
 def sentence_lengths(rows: Tokens) -> Tokens:
-    """How many tokens of each row [B, length] are no padding, <eos> among them: [B]."""
+    """Return the number of tokens of each row [B, length] before the padding, including <eos>: [B]."""
     return (rows != PAD).sum(1)
 
 
 def split_vocabularies(classes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The source's and the target's, of a set's `classes`."""
-    begins = [at for at, token in enumerate(classes) if token == SPECIAL[0]]
+    """Return the source's and the target's vocabulary from a data set's `classes`."""
+    begins = [position for position, token in enumerate(classes) if token == SPECIAL[0]]
     if len(begins) != 2 or begins[0] != 0:
-        raise Refusal("data: no parallel corpus, which has two vocabularies; use data.parallel.Parallel")
+        raise Refusal("data: not a parallel corpus, which has two vocabularies; use data.parallel.Parallel")
     return list(classes[: begins[1]]), list(classes[begins[1] :])
 
 
 def decode_tokens(row: Iterable[int], vocabulary: Sequence[str]) -> list[str]:
-    """The tokens that a row stands for, up to its <eos> or padding."""
-    found = []
+    """Return the tokens of a row, up to its <eos> or padding."""
+    tokens = []
     for number in row:
         if number in (EOS, PAD):
             break
-        found.append(vocabulary[number])
-    return found
+        tokens.append(vocabulary[number])
+    return tokens
 
 
 def decode_text(row: Iterable[int], vocabulary: Sequence[str]) -> str:
-    """The text that a row stands for."""
+    """Return the text of a row."""
     tokens = decode_tokens(row, vocabulary)
-    if all(len(token) == 1 for token in vocabulary if token not in SPECIAL):  # characters
+    has_characters = all(len(token) == 1 for token in vocabulary if token not in SPECIAL)
+    if has_characters:
         return "".join(tokens)
     return re.sub(r" (?=-\S)", "", " ".join(tokens))

@@ -1,4 +1,4 @@
-"""A photo and the pictures whose style it is to take: one row each, all of one size (notes: style transfer)."""
+"""A photo and the pictures whose style it should take on, one row each, all of one size (notes: style transfer)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ EMBEDDED = ("china.jpg", "flower.jpg")  # scikit-learn's
 
 
 class Photos:
-    """Row 0 is `content`, each later row one of `styles`: scikit-learn's photos, or files in the folder `raw`/photos.
+    """Row 0 is `content`, and each later row one of `styles`.
 
-    `originals` are fetched from their public address where they are missing.
-
-    Every picture is cut to the shape of `size` (height, width), its middle kept, after shrinking it to fit.
+    Both name scikit-learn's photos or files in the folder `raw`/photos; missing `originals` are downloaded. The largest
+    middle part of each picture with the proportions of `size` (height, width) is resized to it.
     """
 
     name = "photos"
@@ -45,7 +44,7 @@ class Photos:
             "b79654ea1abf9b40b2b2d6d60f443ae4",
         ),
     }
-    by_name = True  # of these, the ones that a recipe names
+    by_name = True  # a recipe needs only the originals that it names
 
     def __init__(
         self,
@@ -58,21 +57,25 @@ class Photos:
             raise Refusal(f"size: {size} must be [height, width]")
         if not styles:
             raise Refusal("styles: name at least one picture")
-        self.pictures, self.size, self.raw = [content, *styles], tuple(size), Path(raw) / self.name
+        self.pictures = [content, *styles]
+        self.size = tuple(size)
+        self.raw = Path(raw) / self.name
         files = [self.raw / name for name in self.pictures if name not in self.originals]
-        self.own = [file for file in files if file.is_file()]  # scikit-learn's lie elsewhere
+        self.own = [file for file in files if file.is_file()]  # scikit-learn's photos are in its own folder
         self.classes = ["content", *(f"style: {Path(name).stem}" for name in styles)]
         self.columns = {"image": Column("uint8", (*self.size, 3)), "role": Column("int64")}
 
     def parts(self) -> dict[str, int]:
+        """Return one part of the only split, "train"."""
         return {"train": 1}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        """Yield the content, then each style."""
         for role, name in enumerate(self.pictures):
-            yield {"image": crop_to_fit(self.open(name), self.size), "role": role}
+            yield {"image": crop_to_fit(self._open_picture(name), self.size), "role": role}
 
-    def open(self, name: str) -> Any:
-        """The picture as Pillow opens it, upright, in three colours."""
+    def _open_picture(self, name: str) -> Any:
+        """Return the picture in Pillow's form, upright and in RGB; refuses one that is missing or damaged."""
         from PIL import Image, ImageOps, UnidentifiedImageError
 
         path = self.raw / name
@@ -89,11 +92,11 @@ class Photos:
         try:
             return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         except (UnidentifiedImageError, OSError) as error:
-            raise Refusal(f"{path}: is no picture that can be read ({error}); replace it") from None
+            raise Refusal(f"{path}: damaged or not a picture ({error}); replace it") from None
 
 
 def crop_to_fit(picture: Any, size: tuple[int, ...]) -> np.ndarray:
-    """uint8 [H, W, 3]: the largest middle part with the proportions of `size` (height, width), resized to it."""
+    """Return the largest middle part with the proportions of `size` (height, width), resized to it: uint8 [H, W, 3]."""
     from PIL import Image, ImageOps
 
     return np.asarray(ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Proposed regions by selective search: found once, offline, part by part, and stored as one more column.
+"""Region proposals by selective search: computed once, offline, and stored as one more column.
 
 Uijlings et al., "Selective Search for Object Recognition", IJCV 2013, in OpenCV's fast variant (notes: R-CNN).
 """
@@ -19,11 +19,14 @@ from ..storage.store import Column
 
 @dataclass(frozen=True)
 class Search:
-    """Picture -> boxes.
+    """A function from a picture to its proposed boxes.
 
-    most: boxes a picture; enlarge: factor on the picture's sides before, for small pictures have few regions; base,
-    step: how coarse the two segmentations are that regions are merged from; smooth: sigma of their Gaussian filter, in
-    enlarged pixels. Boxes with a side below `smallest` pixels or more than `largest` of the picture's area are dropped.
+    most: boxes per picture, at most
+    enlarge: factor by which the picture's sides grow before the search, because small pictures have few regions
+    base, step: coarseness of the two segmentations whose regions are merged
+    smooth: standard deviation of their Gaussian filter, in enlarged pixels
+    smallest: pixels that each side of a box must have
+    largest: share of the picture's area that a box may cover
     """
 
     most: Count = 100
@@ -35,51 +38,53 @@ class Search:
     largest: Proportion = 0.5
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 1 or 3] -> float32 [N, 4]: x1, y1, x2, y2 in pixels, the end exclusive; N <= most, or 0.
+        """Return the boxes of uint8 [H, W, 1 or 3]: float32 [N, 4], x1, y1, x2, y2 in pixels, the end exclusive.
 
-        OpenCV ranks its boxes by the C library's `rand()`. Their set alone is a function of the picture, so they are
-        sorted, and where there are too many a fixed shuffle says which ones stay.
+        N is at most `most` and may be 0.
         """
         import cv2
 
         cv2.setNumThreads(1)
         height, width = image.shape[:2]
         colour = cv2.COLOR_GRAY2BGR if image.shape[2] == 1 else cv2.COLOR_RGB2BGR
-        sides = (width * self.enlarge, height * self.enlarge)
-        large = cv2.resize(cv2.cvtColor(image, colour), sides, interpolation=cv2.INTER_CUBIC)
+        enlarged_size = (width * self.enlarge, height * self.enlarge)
+        enlarged = cv2.resize(cv2.cvtColor(image, colour), enlarged_size, interpolation=cv2.INTER_CUBIC)
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
-        search.setBaseImage(large)
+        search.setBaseImage(enlarged)
         search.switchToSelectiveSearchFast(self.base, self.step, self.smooth)
-        found = np.asarray(search.process(), dtype=np.float32).reshape(-1, 4)
-        found[:, 2:] += found[:, :2]
-        boxes = np.unique(found / self.enlarge, axis=0)
-        sides_of = boxes[:, 2:] - boxes[:, :2]
-        boxes = boxes[(sides_of.min(1) >= self.smallest) & (sides_of.prod(1) <= self.largest * height * width)]
+        boxes = np.asarray(search.process(), dtype=np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]  # x, y, width, height -> corners
+        # OpenCV ranks the boxes by the C library's rand(). Only their set is a function of the picture, so they are
+        # sorted, and a fixed shuffle selects among too many.
+        boxes = np.unique(boxes / self.enlarge, axis=0)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        boxes = boxes[(sides.min(1) >= self.smallest) & (sides.prod(1) <= self.largest * height * width)]
         if len(boxes) > self.most:
             boxes = boxes[np.sort(np.random.default_rng(0).permutation(len(boxes))[: self.most])]
         return boxes
 
 
 class SelectiveSearch:
-    """Another data set, with a column of proposals: float32 [N, 4]."""
+    """The data set `of` with one more column of proposals, float32 [N, 4]."""
 
     def __init__(self, of: Callable[[], Dataset], search: Callable[[], Search] = Search) -> None:
-        self.of, self.search = of(), search()
+        self.of = of()
+        self.search = search()
         column = self.of.columns.get("image")
-        if (
-            column is None
-            or column.dtype != "uint8"
-            or len(column.inner_shape) != 3
-            or column.inner_shape[2] not in (1, 3)
-        ):
+        shape = () if column is None else column.inner_shape
+        if column is None or column.dtype != "uint8" or len(shape) != 3 or shape[2] not in (1, 3):
             raise Refusal(f"of: {self.of.name} has no column 'image' of uint8 [height, width, 1 or 3] to search in")
-        self.name, self.licence, self.source = self.of.name, self.of.licence, self.of.source
+        self.name = self.of.name
+        self.licence = self.of.licence
+        self.source = self.of.source
         self.classes = self.of.classes
         self.columns = {**self.of.columns, "proposals": Column("float32", (None, 4))}
 
     def parts(self) -> dict[str, int]:
+        """Return the parts of the wrapped data set."""
         return self.of.parts()
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        """Yield the wrapped data set's examples with their proposals."""
         for example in self.of.examples(split, part):
             yield {**example, "proposals": self.search(example["image"])}

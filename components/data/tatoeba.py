@@ -1,4 +1,4 @@
-"""Sentence pairs of Tatoeba, English and French: the corpus of the notes' chapters on translation, from its file."""
+"""English and French sentence pairs of Tatoeba: the corpus of the notes' chapters on translation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from ..recipes.ranges import Count, Open, Seed
 class Tatoeba:
     """142,787 pairs, short ones first; a source for `data.parallel.Parallel`.
 
-    Lower case, a space before each mark (notes: machine translation data; as in d2l). validation, test: shares of the
-    English sentences, drawn by `seed`: one that has several translations is with all of them in one split. limit: so
-    many pairs from the start are all there is.
+    Sentences are in lower case with a space before each mark (notes: machine translation data; as in d2l).
+
+    validation, test: shares of the English sentences, drawn by `seed`; all translations of one are in the same split
+    limit: number of pairs to read from the start of the file (None: all)
     """
 
     name = "tatoeba-fra-eng"
@@ -43,25 +44,36 @@ class Tatoeba:
         if validation + test >= 1:
             raise Refusal(f"validation: {validation} and test: {test} leave nothing to train on; lower them")
         self.folder = Path(raw) / self.name
-        self.limit, self.validation, self.test, self.seed = limit, validation, test, seed
+        self.limit = limit
+        self.validation = validation
+        self.test = test
+        self.seed = seed
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
-        ((name, known),) = self.originals.items()
-        file = fetch_file(self.folder, name, *known)
+        """Return {split: (English, French) pairs in the file's order}, without empty splits."""
+        ((name, (address, digest)),) = self.originals.items()
+        file = fetch_file(self.folder, name, address, digest)
         with zipfile.ZipFile(file) as archive:
             lines = archive.read("fra.txt").decode("utf-8").splitlines()[: self.limit]
-        both = [tuple(clean_sentence(text) for text in line.split("\t")[:2]) for line in lines]
-        sentences = list(dict.fromkeys(source for source, _ in both))
+        pairs = [tuple(clean_sentence(text) for text in line.split("\t")[:2]) for line in lines]
+        splits = self._draw_splits(list(dict.fromkeys(source for source, _ in pairs)))
+        result: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
+        for source, target in pairs:
+            result[splits[source]].append((source, target))
+        return {split: split_pairs for split, split_pairs in result.items() if split_pairs}
+
+    def _draw_splits(self, sentences: list[str]) -> dict[str, str]:
+        """Return {sentence: split}, drawn by the seed."""
         ends = np.rint(np.cumsum([self.test, self.validation]) * len(sentences)).astype(int)
-        order = np.random.default_rng(self.seed).permutation(len(sentences))
-        places = np.searchsorted(ends, np.argsort(order), side="right")
-        split = dict(zip(sentences, (("test", "validation", "train")[place] for place in places), strict=True))
-        found: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
-        for source, target in both:
-            found[split[source]].append((source, target))
-        return {name: pairs for name, pairs in found.items() if pairs}
+        ranks = np.argsort(np.random.default_rng(self.seed).permutation(len(sentences)))
+        numbers = np.searchsorted(ends, ranks, side="right")
+        names = ("test", "validation", "train")
+        return {sentence: names[number] for sentence, number in zip(sentences, numbers, strict=True)}
 
 
 def clean_sentence(text: str) -> str:
-    """Lower case, one space (also where it is a narrow one) between words and before each of , . ! ?"""
+    """Return the text in lower case, with one space between words and before each of , . ! ?
+
+    Other spaces, such as narrow ones, become plain ones.
+    """
     return " ".join(re.sub(r"([,.!?])", r" \1 ", text.lower()).split())

@@ -29,6 +29,7 @@ class TimeMachine:
         self.folder = Path(raw) / self.name
 
     def text(self) -> str:
-        ((name, known),) = self.originals.items()
-        file = fetch_file(self.folder, name, *known)
+        """Return the text of the original file, reduced to letters and spaces."""
+        ((name, (address, digest)),) = self.originals.items()
+        file = fetch_file(self.folder, name, address, digest)
         return keep_letters(file.read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""Originals: the files that a data set is made of, fetched, unpacked and listed."""
+"""Originals: the files that data sets are made of, downloaded, unpacked and listed."""

@@ -1,6 +1,6 @@
-"""Files inside a tar archive, read in memory: nothing is unpacked onto the disk, so no name leads out of a folder.
+"""Read files from a tar archive in memory: nothing is unpacked onto the disk, so no name can leave a folder.
 
-What an archive may make of itself is bounded: a few kilobytes can announce, and expand to, any size.
+Sizes are bounded, because an archive of a few kilobytes can expand to any size.
 """
 
 from __future__ import annotations
@@ -19,55 +19,62 @@ from ..errors import Refusal
 
 
 def read_members(
-    path: Path, wanted: re.Pattern[str], largest: int, whole: int
+    path: Path, pattern: re.Pattern[str], max_file: int, max_total: int
 ) -> Iterator[tuple[re.Match[str], bytes]]:
-    """(match, content) of each plain file whose whole name matches `wanted`; links and devices are passed over.
+    """Yield (match, content) of each plain file whose full name matches `pattern`; links and devices are skipped.
 
-    largest, whole: bytes that one file, and the archive unpacked, may have. Refuses what is more, or damaged.
+    max_file, max_total: limits in bytes for one such file and for the unpacked archive. Refuses an archive that exceeds
+    them or is damaged.
     """
-    with _intact(path):
-        for match, inside in _opened(path, wanted, largest, whole):
-            yield match, inside.read()
+    with _refusing_damage(path):
+        for match, file in _open_members(path, pattern, max_file, max_total):
+            yield match, file.read()
 
 
 def read_pieces(
-    path: Path, wanted: re.Pattern[str], largest: int, whole: int, size: int
+    path: Path, pattern: re.Pattern[str], max_file: int, max_total: int, size: int
 ) -> Iterator[tuple[re.Match[str], bytes]]:
-    """As `members`, each file in pieces of `size` bytes, the last one shorter: one piece is in memory at a time."""
-    with _intact(path):
-        for match, inside in _opened(path, wanted, largest, whole):
-            while piece := inside.read(size):
+    """Yield each file of `read_members` in pieces of `size` bytes, the last one shorter; one piece is in memory."""
+    with _refusing_damage(path):
+        for match, file in _open_members(path, pattern, max_file, max_total):
+            while piece := file.read(size):
                 yield match, piece
 
 
 def combined_digest(digests: Mapping[str, str]) -> str:
-    """SHA-256 over files' names and SHA-256s, in the order of the names: however they were packed."""
-    whole = hashlib.sha256()
+    """Return the SHA-256 over file names and their SHA-256s, sorted by name: the same however they were packed."""
+    sha256 = hashlib.sha256()
     for name in sorted(digests):
-        whole.update(f"{name} {digests[name]}\n".encode())
-    return whole.hexdigest()
+        sha256.update(f"{name} {digests[name]}\n".encode())
+    return sha256.hexdigest()
 
 
-def _opened(path: Path, wanted: re.Pattern[str], largest: int, whole: int) -> Iterator[tuple[re.Match[str], IO[bytes]]]:
-    size = 0
+def _open_members(
+    path: Path, pattern: re.Pattern[str], max_file: int, max_total: int
+) -> Iterator[tuple[re.Match[str], IO[bytes]]]:
+    """Yield (match, open file) of each plain file whose full name matches `pattern`."""
+    total = 0
     with tarfile.open(path) as archive:
         for member in archive:
-            archive.members.clear()  # type: ignore[attr-defined]  # it would keep all, and they are passed once
-            size += member.size
-            if size > whole:
-                raise Refusal(f"{path}: unpacks to more than {whole >> 20} MB; take the original archive")
-            match = wanted.fullmatch(member.name)
+            # tarfile would keep every header in memory, but each is needed only once
+            archive.members.clear()  # type: ignore[attr-defined]
+            total += member.size
+            if total > max_total:
+                raise Refusal(f"{path}: unpacks to more than {max_total >> 20} MB; take the original archive")
+            match = pattern.fullmatch(member.name)
             if match is None or not member.isfile():
                 continue
-            if member.size > largest:
+            if member.size > max_file:
                 raise Refusal(f"{path}: {member.name} has {member.size:,} bytes; take the original archive")
-            if (inside := archive.extractfile(member)) is not None:
-                yield match, inside
+            file = archive.extractfile(member)
+            if file is not None:
+                yield match, file
 
 
 @contextmanager
-def _intact(path: Path) -> Iterator[None]:
+def _refusing_damage(path: Path) -> Iterator[None]:
+    """Turn the errors of a damaged archive into a refusal."""
     try:
         yield
     except (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError) as error:
-        raise Refusal(f"{path}: is no whole archive ({error}); take the original") from None
+        raise Refusal(f"{path}: damaged or not an archive ({error}); take the original archive") from None

@@ -1,4 +1,4 @@
-"""Original files: found in the raw folder, or fetched from their public address, and always checked by digest."""
+"""Original files: taken from the raw folder or downloaded from their public address, and checked by digest."""
 
 from __future__ import annotations
 
@@ -19,24 +19,30 @@ ATTEMPTS = 3
 TIMEOUT_S = 30.0
 CHUNK = 1 << 20
 
-Originals = dict[str, tuple[str, str]]  # file in the set's own raw folder -> (address, digest or "": not to be fetched)
+# File in the data set's raw folder -> (address, digest). Without a digest ("") the file is never downloaded.
+Originals = dict[str, tuple[str, str]]
 
 
 def fetch_file(folder: str | Path, file: str, url: str, digest: str, wait_s: float = 1.0) -> Path:
-    """The path of `folder/file`, downloaded from `url` if it is not there.
+    """Return the path `folder/file`; download the file from `url` first if it is missing.
 
-    `digest` is an MD5 (32 hexadecimal digits) or a SHA-256 (64). A file with another digest is refused and left alone.
-    A download appears whole or not at all; it is tried ATTEMPTS times, `wait_s`, 2 `wait_s`, ... seconds apart.
+    digest: an MD5 (32 hexadecimal digits) or a SHA-256 (64). A file with another digest is refused and left alone.
+    wait_s: a download is attempted ATTEMPTS times, with pauses of 1, 2, ... times this many seconds.
+
+    A download is atomic: the file appears complete or not at all.
     """
     path = Path(folder) / file
     if not path.exists():
         _download(url, path, digest, wait_s)
-    elif (found := file_digest(path, digest)) != digest:
-        raise Refusal(f"{path}: its digest is {found}, expected {digest}; replace it by the original from {url}")
+        return path
+    actual = file_digest(path, digest)
+    if actual != digest:
+        raise Refusal(f"{path}: its digest is {actual}, expected {digest}; replace it by the original from {url}")
     return path
 
 
 def _download(url: str, path: Path, digest: str, wait_s: float) -> None:
+    """Download `url` to `path`; refuses what cannot be downloaded or has another digest."""
     reason = ""
     with atomic_path(path, path.with_name(f"{path.name}.part-{os.getpid()}")) as draft:
         for attempt in range(ATTEMPTS):
@@ -46,22 +52,26 @@ def _download(url: str, path: Path, digest: str, wait_s: float) -> None:
                 break
             except urllib.error.HTTPError as error:
                 reason = f"HTTP {error.code} {error.reason}"
-                if error.code < 500 and error.code != 429:  # asking again won't help
+                if error.code < 500 and error.code != 429:  # another attempt would get the same answer
                     raise Refusal(_missing(path, url, reason)) from None
             except (OSError, HTTPException) as error:
                 reason = str(getattr(error, "reason", "") or error or type(error).__name__)
         else:
             raise Refusal(_missing(path, url, reason))
-        if (found := file_digest(draft, digest)) != digest:
-            raise Refusal(f"{url}: what came has digest {found}, expected {digest}; put the original file at {path}")
+        actual = file_digest(draft, digest)
+        if actual != digest:
+            raise Refusal(
+                f"{url}: the download has digest {actual}, expected {digest}; put the original file at {path}"
+            )
 
 
 def _missing(path: Path, url: str, reason: str) -> str:
-    return f"{path}: missing, and not to be downloaded ({reason}); put the file there, its address is {url}"
+    """Return the error line for a file that is neither there nor can be downloaded."""
+    return f"{path}: missing, and the download failed ({reason}); get the file from {url} and put it there"
 
 
 def _stream(url: str, path: Path) -> None:
-    """One attempt; raises OSError or HTTPException, also for an answer that ends early."""
+    """Make one attempt to download; raises OSError or HTTPException, also for an answer that ends early."""
     request = urllib.request.Request(url, headers={"User-Agent": "trainyard"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer, path.open("wb") as file:
         total = int(answer.headers.get("Content-Length") or 0)
@@ -77,9 +87,9 @@ def _stream(url: str, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def file_digest(path: Path, like: str) -> str:
-    """MD5 or SHA-256 of a file, whichever the digest `like` is."""
+def file_digest(path: Path, expected: str) -> str:
+    """Return the MD5 or SHA-256 of a file, whichever has the length of the digest `expected`."""
     with path.open("rb") as file:
-        if len(like) == 32:
+        if len(expected) == 32:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         return hashlib.file_digest(file, "sha256").hexdigest()

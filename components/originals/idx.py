@@ -1,4 +1,4 @@
-"""The idx format of MNIST and its kin: gzip, a big-endian header (type, sides), then the numbers.
+"""The idx format of MNIST and its relatives: gzip, a big-endian header (type, sides), then the numbers.
 
 Format: yann.lecun.com/exdb/mnist, "The IDX file format".
 """
@@ -17,39 +17,40 @@ import numpy as np
 from ..errors import Refusal
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-LARGEST = 1 << 20  # bytes of a row: a header can announce any size
+LARGEST_ROW = 1 << 20  # bytes: a damaged header can announce any size
 
 
 def read_blocks(path: str | Path, rows: int = 1024) -> Iterator[np.ndarray]:
-    """The array of the file in pieces [at most `rows`, ...], in native byte order; one piece is in memory at a time."""
+    """Yield the array of the file in blocks [at most `rows`, ...], in native byte order; one block is in memory."""
     try:
         with gzip.open(path) as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
-                raise Refusal(f"{path}: begins like no idx file; replace it by the original")
-            shape = struct.unpack(f">{magic[3]}I", _exactly(file, 4 * magic[3]))
+                raise Refusal(f"{path}: not an idx file; replace it by the original")
+            shape = struct.unpack(f">{magic[3]}I", _read_exactly(file, 4 * magic[3]))
             dtype = np.dtype(TYPES[magic[2]])
-            one = math.prod(shape[1:]) * dtype.itemsize
-            if one > LARGEST:
-                raise Refusal(f"{path}: announces rows of {one:,} bytes; replace it by the original")
+            row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            if row_bytes > LARGEST_ROW:
+                raise Refusal(f"{path}: announces rows of {row_bytes:,} bytes; replace it by the original")
             if 0 in shape:
-                raise Refusal(f"{path}: announces an array of nothing; replace it by the original")
+                raise Refusal(f"{path}: announces an empty array; replace it by the original")
             for start in range(0, shape[0], rows):
                 count = min(rows, shape[0] - start)
-                numbers = np.frombuffer(_exactly(file, count * one), dtype).astype(dtype.newbyteorder("="))
+                numbers = np.frombuffer(_read_exactly(file, count * row_bytes), dtype).astype(dtype.newbyteorder("="))
                 yield numbers.reshape(count, *shape[1:])
             if file.read(1):
-                raise Refusal(f"{path}: holds more than the {shape[0]} rows it announces; replace it by the original")
+                raise Refusal(f"{path}: has more than the {shape[0]} rows it announces; replace it by the original")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise Refusal(f"{path}: damaged ({error}); replace it by the original") from None
 
 
 def read_array(path: str | Path) -> np.ndarray:
-    """The whole array at once, for small files such as labels."""
+    """Return the array of a small file, such as one of labels, at once."""
     return np.concatenate(list(read_blocks(path, 1 << 16)))
 
 
-def _exactly(file: gzip.GzipFile, size: int) -> bytes:
+def _read_exactly(file: gzip.GzipFile, size: int) -> bytes:
+    """Return the next `size` bytes; raises EOFError if there are fewer."""
     data = file.read(size)
     if len(data) < size:
         raise EOFError(f"{size - len(data)} bytes short")

@@ -1,6 +1,6 @@
-"""The original files that data sets read: which there are, which are here, and which a recipe needs.
+"""List the original files that data sets read: which exist, which are missing or damaged, which a recipe needs.
 
-Read from the sources of components/data (`originals`, see its dataset.py), for the doctor: nothing is imported.
+Parses the sources in components/data for their `originals` (see storage/dataset.py); no data set is imported.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from .archive import read_members
 from .fetch import file_digest
 
 DATASET_FOLDER = Path(__file__).parent.parent / "data"
-READ = 64 << 20  # bytes of a file that are worth reading to check its digest
-UNPACKED = 16 << 20  # of an archive that is worth unpacking, where only its content has a digest ...
-CONTENT = 128 << 20  # ... and of what comes out
+MAX_HASHED = 64 << 20  # bytes: larger files are not hashed, so that the check stays quick
+# An archive without a digest is unpacked instead, up to this many bytes of file and of content
+MAX_ARCHIVE = 16 << 20
+MAX_CONTENT = 128 << 20
 
 
 @dataclass
 class OriginalsStatus:
-    """Of one data set, as its source and this folder say; `addresses` by path."""
+    """The original files of one data set in one raw folder."""
 
     folder: Path
     downloadable: bool
@@ -38,58 +39,75 @@ class OriginalsStatus:
 
 
 def list_originals(path: str) -> Iterator[OriginalsStatus]:
-    """Every set's; needed are those that the params or the recipe in `path` name."""
-    sections = list(_sections(recipe.load(path))) if Path(path).is_file() else []
+    """Yield the status of every data set with originals; needed are those that the recipe or params in `path` name."""
+    sections = list(_callable_sections(recipe.load(path))) if Path(path).is_file() else []
     for file in sorted(DATASET_FOLDER.glob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            facts = dict(_constants(node)) if isinstance(node, ast.ClassDef) else {}
-            if isinstance(node, ast.ClassDef) and "originals" in facts:
-                users = [section for section in sections if section["use"] == f"data.{file.stem}.{node.name}"]
-                for raw in dict.fromkeys(Path(str(section.get("raw", RAW))) for section in users or [{}]):
-                    yield _looked_at(raw / facts["name"], facts, users)
+            if not isinstance(node, ast.ClassDef):
+                continue
+            facts = dict(_class_constants(node))
+            if "originals" not in facts:
+                continue
+            users = [section for section in sections if section["use"] == f"data.{file.stem}.{node.name}"]
+            raw_folders = dict.fromkeys(Path(str(section.get("raw", RAW))) for section in users or [{}])
+            for raw in raw_folders:
+                yield _check_originals(raw / facts["name"], facts, users)
 
 
-def _looked_at(folder: Path, facts: dict[str, Any], users: list[dict[str, Any]]) -> OriginalsStatus:
-    seen = OriginalsStatus(folder, downloadable=all(digest for _, digest in facts["originals"].values()))
-    named = {str(value) for section in users for value in _texts(section)}
-    for name, (address, digest) in facts["originals"].items():
+def _check_originals(folder: Path, facts: dict[str, Any], users: list[dict[str, Any]]) -> OriginalsStatus:
+    """Return the status of one data set: `facts` are its class's constants, `users` the sections that name it."""
+    originals = facts["originals"]
+    status = OriginalsStatus(folder, downloadable=all(digest for _, digest in originals.values()))
+    arguments = {str(value) for section in users for value in _argument_values(section)}
+    for name, (address, digest) in originals.items():
         path = folder / name
-        seen.addresses[path] = address
-        seen.needed += [path] if users and (name in named or not facts.get("by_name")) else []
+        status.addresses[path] = address
+        if users and (name in arguments or not facts.get("by_name")):
+            status.needed.append(path)
         if path.is_file():
-            seen.damaged += [] if _whole(path, digest) else [path]
-        elif not any(any(folder.glob(other)) for other in facts.get("instead", [])):
-            seen.missing.append(path)
-    return seen
+            if not _is_intact(path, digest):
+                status.damaged.append(path)
+        elif not any(any(folder.glob(pattern)) for pattern in facts.get("instead", [])):
+            status.missing.append(path)
+    return status
 
 
-def _whole(path: Path, digest: str) -> bool:
-    """As far as it can be told in a moment."""
+def _is_intact(path: Path, digest: str) -> bool:
+    """Check a file by its digest, or an archive without one by unpacking it; large files pass unread."""
     if digest:
-        return path.stat().st_size > READ or file_digest(path, digest) == digest
+        return path.stat().st_size > MAX_HASHED or file_digest(path, digest) == digest
+    if path.stat().st_size > MAX_ARCHIVE:
+        return True
     try:
-        if path.stat().st_size <= UNPACKED:
-            list(read_members(path, re.compile("(?!)"), UNPACKED, CONTENT))
+        list(read_members(path, re.compile("(?!)"), MAX_ARCHIVE, MAX_CONTENT))
     except Refusal:
         return False
     return True
 
 
-def _sections(value: Any) -> Iterator[dict[str, Any]]:
-    """Those that name a callable."""
-    if isinstance(value, dict) and isinstance(value.get("use"), str):
-        yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _sections(item)
+def _callable_sections(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the sections that name a callable under `use`, at any depth."""
+    if isinstance(value, dict):
+        if isinstance(value.get("use"), str):
+            yield value
+        for item in value.values():
+            yield from _callable_sections(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _callable_sections(item)
 
 
-def _texts(section: dict[str, Any]) -> Iterator[Any]:
+def _argument_values(section: dict[str, Any]) -> Iterator[Any]:
+    """Yield the values of a section; those of a list one by one."""
     for value in section.values():
-        yield from value if isinstance(value, list) else [value]
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
 
 
-def _constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
-    """The class's attributes whose values can be read without running it."""
+def _class_constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of the class attributes whose values are literals."""
     for item in node.body:
         if isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
             target = item.targets[0] if isinstance(item, ast.Assign) else item.target

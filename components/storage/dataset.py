@@ -1,4 +1,4 @@
-"""The contract of a data set, and how one is written: a list of jobs that any workers may do in any order.
+"""The contract of a data set, and its preparation as jobs that any worker may run in any order.
 
     class Squares:
         name, licence, source = "squares", "CC0", "drawn here"
@@ -11,60 +11,69 @@
         def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
             yield {"image": picture, "label": 0}
 
-One class a file. The constructor takes plain arguments; a set read from original files takes `raw: str = "data/raw"`,
-and names them in `originals` (see `raw.Originals`), in plain constants: `trainyard doctor` reads the source alone.
-Files without a known digest may change: a set that reads such names them, as paths, in `own`.
+The constructor takes plain arguments. A data set that reads original files takes `raw: str = "data/raw"` and lists the
+files in `originals` (see `originals/fetch.py`). These must be literals: `trainyard doctor` parses the source without
+importing it. Files without a known digest may change; a data set lists the paths of such files in `own`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import Refusal
 from .store import DatasetDescription, PartSummary, write_manifest, write_part
 
 
 class Dataset(DatasetDescription, Protocol):
-    """`name`, `licence`, `source`, `columns`, `classes` ([] where there are none), and:"""
+    """A data set as users write it: its description, and its examples by split and part."""
 
     def parts(self) -> dict[str, int]:
-        """Split -> number of part files: a property of the data, never of how many workers there are."""
+        """Return {split: number of part files}, which never depends on the number of workers."""
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        """The examples of one part, one value a column: the same ones in the same order whenever it is asked."""
+        """Yield the examples of one part, {column: value}: on every call the same ones in the same order."""
 
 
-Job = tuple[str, int]  # split, part
+class Job(NamedTuple):
+    """One part file to write."""
+
+    split: str
+    part: int
 
 
 def list_own_files(dataset: Any) -> list[Path]:
-    """Files and folders that decide the data and may change, a user's own; also those of the set it wraps (`of`)."""
+    """Return the files and folders that hold a data set's content and may change, such as a user's pictures.
+
+    Includes those of the data set that it wraps as its attribute `of`.
+    """
+    files = list(getattr(dataset, "own", []))
     wrapped = getattr(dataset, "of", None)
-    return [*getattr(dataset, "own", []), *(list_own_files(wrapped) if wrapped is not None else [])]
+    return files if wrapped is None else files + list_own_files(wrapped)
 
 
 def list_jobs(dataset: Dataset) -> list[Job]:
-    return [(split, part) for split, parts in dataset.parts().items() for part in range(parts)]
+    """Return one job per part file, split by split."""
+    return [Job(split, part) for split, parts in dataset.parts().items() for part in range(parts)]
 
 
 def write_job(dataset: Dataset, folder: str | Path, split: str, part: int) -> PartSummary:
-    """Writes one part file, whole or not at all."""
+    """Write one part file atomically and return its summary."""
     return write_part(Path(folder) / f"{split}-{part:03d}.arrow", dataset.columns, dataset.examples(split, part))
 
 
 def finish_dataset(dataset: Dataset, folder: str | Path, done: Iterable[tuple[Job, PartSummary]]) -> dict[str, Any]:
-    """Writes the manifest once every job is done, and returns its content."""
+    """Write the manifest once every job is done, and return its content; refuses a split without examples."""
     parts: dict[str, list[PartSummary]] = {split: [] for split in dataset.parts()}
-    for (split, _), summary in done:
-        parts[split].append(summary)
-    for split, found in parts.items():
-        if not sum(part.rows for part in found):
+    for job, summary in done:
+        parts[job.split].append(summary)
+    for split, summaries in parts.items():
+        if not any(summary.rows for summary in summaries):
             raise Refusal(f"{dataset.name}: split '{split}' has no example; add some, or leave the split out")
     return write_manifest(folder, dataset, parts)
 
 
 def prepare_dataset(dataset: Dataset, folder: str | Path) -> dict[str, Any]:
-    """The whole set, in this process."""
+    """Write every part and the manifest in this process; return the manifest's content."""
     return finish_dataset(dataset, folder, [(job, write_job(dataset, folder, *job)) for job in list_jobs(dataset)])

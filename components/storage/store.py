@@ -1,10 +1,9 @@
-"""Prepared data: Arrow IPC files (uncompressed, memory-mapped) and a manifest that says what they hold.
+"""Folders of prepared data: Arrow IPC files (uncompressed, memory-mapped) and a manifest that describes them.
 
-    data/prepared/manifest.json      names, licence, columns, classes, and of each split its parts with their SHA-256
+    data/prepared/manifest.json      name, licence, columns, classes; for each split its parts with their SHA-256
     data/prepared/train-000.arrow    a part: record batches of a few MiB
 
-Reading copies nothing: pages of the files come and go with the system's cache, and a process's own memory does not grow
-with the data.
+Reading copies nothing: the system's page cache holds the files, so a process's own memory does not grow with the data.
 """
 
 from __future__ import annotations
@@ -20,24 +19,25 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import Refusal, suggest_name
-from .part import Column, Part, PartSummary, write_atomically, write_part
+from .column import Column
+from .part import Part, PartSummary, write_atomically, write_part
 
 __all__ = ["Column", "PartSummary", "Split", "Store", "write_manifest", "write_part"]
 MANIFEST = "manifest.json"
 
 
 class DatasetDescription(Protocol):
-    """What a manifest says of a data set beside its files."""
+    """The facts about a data set that its manifest records beside the part files."""
 
     name: str
     licence: str
     source: str
     columns: dict[str, Column]
-    classes: list[str]
+    classes: list[str]  # [] where there are none
 
 
 class Split:
-    """The rows of several parts, one behind the other, with the columns of the first part."""
+    """The rows of several parts, one part after the other, with the columns of the first part."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         if not paths:
@@ -61,32 +61,36 @@ class Split:
         return Split, (self.paths,)
 
     def take(self, indices: np.ndarray, columns: Sequence[str] | None = None) -> dict[str, Any]:
-        """The rows at `indices` [B], in that order, of all or the named columns.
+        """Return the rows at `indices` [B], in that order, as {column: values} for all columns or the named ones.
 
-        A fixed-shape column becomes one new array [B, ...]; a ragged one a list of B arrays; strings a list of B.
-        Raises IndexError for a row below 0 or past the end.
+        A fixed-shape column becomes a new array [B, ...], a ragged one a list of B arrays, strings a list of B.
+        Raises IndexError for a negative row or one past the end.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(f"rows {indices.min()} to {indices.max()} of a split of {len(self)}")
         if len(self.parts) == 1:
             return {name: self.parts[0].take(name, indices) for name in columns or self.columns}
-        owner = np.searchsorted(self.ends, indices, side="right")
-        taken = {name: self.columns[name].empty(len(indices)) for name in columns or self.columns}
+        part_numbers = np.searchsorted(self.ends, indices, side="right")
+        batch = {name: self.columns[name].allocate(len(indices)) for name in columns or self.columns}
         for number, (part, end) in enumerate(zip(self.parts, self.ends, strict=True)):
-            if not (at := np.flatnonzero(owner == number)).size:
+            positions = np.flatnonzero(part_numbers == number)
+            if not positions.size:
                 continue
-            rows = indices[at] - (end - part.rows)
-            for name, out in taken.items():
-                _put(out, at, part.take(name, rows))
-        return taken
+            rows = indices[positions] - (end - part.rows)
+            for name, values in batch.items():
+                _assign(values, positions, part.take(name, rows))
+        return batch
 
     def array(self, name: str) -> np.ndarray:
-        """A whole fixed-shape column [rows, ...]: a read-only view where it is one record batch, else a copy."""
+        """Return all rows of a fixed-shape column [rows, ...].
+
+        A read-only view if they are in one record batch, otherwise a copy.
+        """
         if not self.columns[name].has_fixed_shape:
-            raise Refusal(f"column '{name}' is {self.columns[name]}, of no fixed shape; read it with take()")
+            raise Refusal(f"column '{name}' is {self.columns[name]}, without a fixed shape; read it with take()")
         pieces = [piece for part in self.parts for piece in part.arrays(name)]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [self.columns[name].empty(0)])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [self.columns[name].allocate(0)])
 
 
 class Store:
@@ -97,39 +101,41 @@ class Store:
         if not self.folder.is_dir():
             raise Refusal(f"{folder}: no such folder of prepared data; run the prepare stage (dvc repro)")
         if not (self.folder / MANIFEST).is_file():
-            raise Refusal(f"{folder}: holds no {MANIFEST}; run the prepare stage again (dvc repro)")
+            raise Refusal(f"{folder}: contains no {MANIFEST}; run the prepare stage again (dvc repro)")
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
+        """Return the content of manifest.json; refuses a file that is not a manifest."""
+        path = self.folder / MANIFEST
         try:
-            manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads(path.read_text(encoding="utf-8"))
             return manifest if manifest["splits"] is not None else {}
         except (ValueError, KeyError, TypeError):
-            raise Refusal(
-                f"{self.folder / MANIFEST}: is no manifest; run the prepare stage again (dvc repro)"
-            ) from None
+            raise Refusal(f"{path}: not a valid manifest; run the prepare stage again (dvc repro)") from None
 
     def split(self, name: str, extra: Sequence[str | Path] = ()) -> Split:
-        """The split called `name`; behind it what the stores in the folders `extra` hold under that name."""
-        known = self.manifest["splits"]
-        if name not in known:
-            raise Refusal(f"{self.folder}: no split '{name}'{suggest_name(name, known)}; it has: {', '.join(known)}")
-        paths = self._paths(name)
+        """Return the split called `name`, followed by the splits of that name in the folders `extra`."""
+        names = self.manifest["splits"]
+        if name not in names:
+            raise Refusal(f"{self.folder}: no split '{name}'{suggest_name(name, names)}; it has: {', '.join(names)}")
+        paths = self._part_paths(name)
         for folder in extra:
             other = Store(folder)
-            paths += other._paths(name) if name in other.manifest["splits"] else []
+            if name in other.manifest["splits"]:
+                paths += other._part_paths(name)
         return Split(paths)
 
     def verify(self) -> None:
-        """Refuses unless every part has the bytes the manifest was written for (reads all of them)."""
+        """Read every part; refuses one whose SHA-256 differs from the manifest's."""
         for name, split in self.manifest["splits"].items():
-            for part, path in zip(split["parts"], self._paths(name), strict=True):
+            for part, path in zip(split["parts"], self._part_paths(name), strict=True):
                 with path.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != part["sha256"]:
-                    raise Refusal(f"{path}: SHA-256 is {found}, the manifest says {part['sha256']}; prepare it again")
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if digest != part["sha256"]:
+                    raise Refusal(f"{path}: SHA-256 is {digest}, the manifest says {part['sha256']}; prepare it again")
 
-    def _paths(self, name: str) -> list[Path]:
+    def _part_paths(self, name: str) -> list[Path]:
+        """Return the part files of a split; refuses one that is missing or has another size."""
         paths = []
         for part in self.manifest["splits"][name]["parts"]:
             path = self.folder / part["file"]
@@ -137,9 +143,12 @@ class Store:
                 raise Refusal(
                     f"{path}: this part of split '{name}' is missing; run the prepare stage again (dvc repro)"
                 )
-            if path.stat().st_size != part["bytes"]:
-                size = f"{path.stat().st_size} bytes, the manifest says {part['bytes']}"
-                raise Refusal(f"{path}: has {size}; run the prepare stage again (dvc repro)")
+            size = path.stat().st_size
+            if size != part["bytes"]:
+                raise Refusal(
+                    f"{path}: has {size} bytes, the manifest says {part['bytes']}; "
+                    "run the prepare stage again (dvc repro)"
+                )
             paths.append(path)
         return paths
 
@@ -147,30 +156,36 @@ class Store:
 def write_manifest(
     folder: str | Path, dataset: DatasetDescription, parts: Mapping[str, Iterable[PartSummary]]
 ) -> dict[str, Any]:
-    """Writes manifest.json for `parts` (split -> its parts, in any order) and returns its content.
+    """Write manifest.json for `parts` (split -> its parts, in any order) and return its content.
 
-    The same parts give the same bytes, whoever wrote them and when.
+    The same parts give the same bytes, whichever workers wrote them and in whatever order.
     """
-    columns = {name: {"dtype": c.dtype, "shape": list(c.shape)} for name, c in dataset.columns.items()}
-    splits = {name: _entry(sorted(found, key=lambda p: p.file), dataset.classes) for name, found in parts.items()}
+    columns = {name: {"dtype": column.dtype, "shape": list(column.shape)} for name, column in dataset.columns.items()}
+    classes = list(dataset.classes)
+    splits = {
+        name: _split_entry(sorted(summaries, key=lambda part: part.file), classes) for name, summaries in parts.items()
+    }
     manifest = {
         "name": dataset.name,
         "licence": dataset.licence,
         "source": dataset.source,
         "columns": columns,
-        "classes": list(dataset.classes),
+        "classes": classes,
         "splits": splits,
-        "digest": _digest(columns, list(dataset.classes), splits),
+        "digest": _content_digest(columns, classes, splits),
     }
     with write_atomically(Path(folder) / MANIFEST) as file:
         file.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
     return manifest
 
 
-def _entry(parts: list[PartSummary], classes: list[str]) -> dict[str, Any]:
-    """What the manifest says of one split."""
+def _split_entry(parts: list[PartSummary], classes: list[str]) -> dict[str, Any]:
+    """Return the manifest's entry for one split; refuses labels that are not numbers of `classes`."""
     entry: dict[str, Any] = {"rows": sum(part.rows for part in parts), "parts": []}
-    entry["parts"] = [{k: v for k, v in asdict(part).items() if k != "class_counts"} for part in parts]
+    for part in parts:
+        facts = asdict(part)
+        del facts["class_counts"]
+        entry["parts"].append(facts)
     counts: dict[int, int] = {}
     for part in parts:
         for label, count in (part.class_counts or {}).items():
@@ -184,14 +199,16 @@ def _entry(parts: list[PartSummary], classes: list[str]) -> dict[str, Any]:
     return entry
 
 
-def _digest(columns: dict[str, Any], classes: list[str], splits: dict[str, Any]) -> str:
+def _content_digest(columns: dict[str, Any], classes: list[str], splits: dict[str, Any]) -> str:
+    """Return the SHA-256 over columns, classes and the digests of all parts."""
     parts = sorted((name, part["sha256"]) for name, split in splits.items() for part in split["parts"])
     return hashlib.sha256(json.dumps([columns, classes, parts]).encode()).hexdigest()
 
 
-def _put(out: Any, at: np.ndarray, values: Any) -> None:
-    if isinstance(out, np.ndarray):
-        out[at] = values
+def _assign(target: Any, positions: np.ndarray, values: Any) -> None:
+    """Set target[positions] = values for an array or a list."""
+    if isinstance(target, np.ndarray):
+        target[positions] = values
     else:
-        for slot, value in zip(at, values, strict=True):
-            out[slot] = value
+        for position, value in zip(positions, values, strict=True):
+            target[position] = value

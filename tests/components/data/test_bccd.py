@@ -1,4 +1,4 @@
-"""BCCD: an archive of the test's own, packed in several ways, and the real one where it lies."""
+"""BCCD: a small archive packed in several ways, and the original one where it is available."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.errors import Refusal
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
-CELLS = {  # name -> (class, x1, y1, x2, y2 as VOC counts them)
+CELLS = {  # name -> (class, x1, y1, x2, y2, counted from 1 as in VOC)
     "a": [("RBC", 1, 1, 320, 240), ("Platelets", 601, 441, 640, 480), ("RBC", 504, 337, 504, 337)],
     "b": [("WBC", 101, 51, 300, 250)],
     "c": [],
@@ -24,10 +24,10 @@ CELLS = {  # name -> (class, x1, y1, x2, y2 as VOC counts them)
 SPLITS = {"train": "a\nd\n", "val": "b\n", "test": "c\n", "trainval": "a\nb\nd\n"}
 
 
-def jpeg(left: int, right: int) -> bytes:
-    """A left half of one grey level and a right half of another."""
-    pixels = np.full((480, 640, 3), left, np.uint8)
-    pixels[:, 320:] = right
+def jpeg(left_level: int, right_level: int) -> bytes:
+    """Return a picture whose halves have one grey level each."""
+    pixels = np.full((480, 640, 3), left_level, np.uint8)
+    pixels[:, 320:] = right_level
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     return file.getvalue()
@@ -101,7 +101,7 @@ def test_it_does_not_matter_how_it_is_packed(raw: Path, prefix: str, kind: str) 
 
 
 def test_nothing_is_written_and_nothing_else_is_read(raw: Path, tmp_path: Path) -> None:
-    """Members that lead out of the archive, or are links, are passed over."""
+    """Check that members whose names lead out of the folder, and links, are skipped."""
     file = raw / "bccd" / "BCCD.tar.gz"
     with tarfile.open(file, "w:gz") as archive:
         for name, content in originals().items():
@@ -128,26 +128,26 @@ def test_a_missing_broken_or_other_archive_is_refused(raw: Path, tmp_path: Path)
     with pytest.raises(Refusal, match="the digest of its 12 files is"):
         pack(raw, originals() | {"Annotations/a.xml": b"<annotation></annotation>"}).parts()
     file = raw / "bccd" / "BCCD.tar.gz"
-    whole = file.read_bytes()
-    half = len(whole) // 2
-    for broken in (whole[:half], whole[:half] + b"\xff" * 50 + whole[half + 50 :], b"no archive"):
+    intact = file.read_bytes()
+    half = len(intact) // 2
+    for broken in (intact[:half], intact[:half] + b"\xff" * 50 + intact[half + 50 :], b"no archive"):
         file.write_bytes(broken)
-        with pytest.raises(Refusal, match="is no whole archive"):
+        with pytest.raises(Refusal, match="damaged or not an archive"):
             BCCD(str(raw)).parts()
 
 
 @pytest.mark.skipif(not (REAL / "bccd").is_dir(), reason=f"the original archive is not in {REAL}")
 def test_the_real_one_has_the_published_counts_less_two() -> None:
     data = BCCD(str(REAL), size=64)
-    found = {split: all_of(data, split) for split in data.parts()}
-    assert {split: len(rows) for split, rows in found.items()} == {"train": 205, "validation": 87, "test": 72}
-    labels = np.concatenate([example["labels"] for rows in found.values() for example in rows])
+    examples = {split: all_of(data, split) for split in data.parts()}
+    assert {split: len(rows) for split, rows in examples.items()} == {"train": 205, "validation": 87, "test": 72}
+    labels = np.concatenate([example["labels"] for rows in examples.values() for example in rows])
     assert dict(zip(data.classes, np.bincount(labels).tolist(), strict=True)) == {
         "RBC": 4155 - 2,
         "WBC": 372,
         "Platelets": 361,
     }
-    boxes = np.concatenate([example["boxes"] for rows in found.values() for example in rows])
+    boxes = np.concatenate([example["boxes"] for rows in examples.values() for example in rows])
     assert (boxes >= 0).all()
     assert (boxes <= [64, 48, 64, 48]).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all()

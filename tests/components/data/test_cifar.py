@@ -1,4 +1,4 @@
-"""CIFAR from archives of the test's own in the true format; the JPEG tree packed in several ways, and the real one."""
+"""CIFAR from small archives in the original format; the JPEG tree packed in several ways, and the original one."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from components.data.cifar import CIFAR10, CIFAR100
 from components.data.cifar_jpeg import CIFAR10JPEG
 from components.errors import Refusal
 from components.originals.archive import combined_digest
-from components.storage.choice import Subset
 from components.storage.dataset import prepare_dataset
 from components.storage.moments import compute_moments
 from components.storage.store import Store
+from components.storage.subset import Subset
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
-ROWS = 30  # of each file
+ROWS = 30  # per file
 Files = dict[str, bytes]
 
 
 def pack(path: Path, files: Files, kind: str = "w:gz") -> str:
-    """The archive's MD5."""
+    """Write an archive and return its MD5."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, kind) as archive:
         for name, content in files.items():
@@ -38,22 +38,22 @@ def pack(path: Path, files: Files, kind: str = "w:gz") -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def drawn(data: type[CIFAR10], files: list[str]) -> dict[str, np.ndarray]:
-    """File -> rows of labels and pixels by chance: uint8 [ROWS, labels + 3072]."""
+def draw_rows(data: type[CIFAR10], files: list[str]) -> dict[str, np.ndarray]:
+    """Return {file: rows of random labels and pixels, uint8 [ROWS, labels + 3072]}."""
     generator = np.random.default_rng(len(files))
-    rows = {file: generator.integers(0, 256, (ROWS, data.labels_a_row + 3072), dtype=np.uint8) for file in files}
+    rows = {file: generator.integers(0, 256, (ROWS, data.labels_per_row + 3072), dtype=np.uint8) for file in files}
     for content in rows.values():
-        content[:, data.labels_a_row - 1] = generator.permutation(np.arange(ROWS) % 10)
-        content[:, : data.labels_a_row - 1] = 19
+        content[:, data.labels_per_row - 1] = generator.permutation(np.arange(ROWS) % 10)
+        content[:, : data.labels_per_row - 1] = 19
     return rows
 
 
 @pytest.fixture
 def ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """What tmp_path/cifar10 holds, in an order of the archive's own, among files that are none of ours."""
+    """Publish an archive in tmp_path/cifar10 with files in another order, and strangers; return the files' rows."""
     monkeypatch.setattr(cifar, "BLOCK", 7)
     monkeypatch.setattr(cifar, "ROWS_PER_PART", 64)
-    rows = drawn(CIFAR10, [*CIFAR10.files["train"], *CIFAR10.files["test"]])
+    rows = draw_rows(CIFAR10, [*CIFAR10.files["train"], *CIFAR10.files["test"]])
     packed = {f"cifar-10-batches-bin/{file}": content.tobytes() for file, content in reversed(rows.items())}
     strangers = {
         "cifar-10-batches-bin/batches.meta.txt": b"airplane\n",
@@ -67,16 +67,16 @@ def ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray
 
 
 def publish(raw: Path, monkeypatch: pytest.MonkeyPatch, files: Files, data: type[CIFAR10] = CIFAR10) -> None:
-    """Packs `files`, and makes their digest the published one."""
+    """Pack `files` and make their digest the published one."""
     ((name, (address, _)),) = data.originals.items()
     monkeypatch.setattr(data, "originals", {name: (address, pack(raw / data.name / name, files))})
 
 
 def all_of(data: CIFAR10 | CIFAR10JPEG, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures [N, 32, 32, 3] and labels [N]."""
-    found = [example for part in range(data.parts()[split]) for example in data.examples(split, part)]
-    assert all(example["image"].dtype == np.uint8 for example in found)
-    return np.stack([example["image"] for example in found]), np.array([example["label"] for example in found])
+    """Return the pictures [N, 32, 32, 3] and labels [N] of a split."""
+    examples = [example for part in range(data.parts()[split]) for example in data.examples(split, part)]
+    assert all(example["image"].dtype == np.uint8 for example in examples)
+    return np.stack([example["image"] for example in examples]), np.array([example["label"] for example in examples])
 
 
 def test_pictures_and_labels_are_the_bytes_written_in_the_files_order(ten: dict, tmp_path: Path) -> None:
@@ -92,22 +92,23 @@ def test_pictures_and_labels_are_the_bytes_written_in_the_files_order(ten: dict,
     assert not list(tmp_path.rglob("*.bin")), "nothing is unpacked"
 
 
-def test_classes_labels_and_validation_are_the_shared_choice(ten: dict, tmp_path: Path) -> None:
+def test_classes_labels_and_validation_are_the_shared_subset(ten: dict, tmp_path: Path) -> None:
     arguments = {"classes": [8, 0, 3], "labels": 12, "seed": 4, "validation": 6}
-    data, choice = CIFAR10(str(tmp_path), **arguments), Subset(CIFAR10.names, **arguments)
+    data = CIFAR10(str(tmp_path), **arguments)
+    subset = Subset(CIFAR10.names, **arguments)
     assert data.classes == ["ship", "airplane", "cat"]
-    whole = np.concatenate([ten[file] for file in CIFAR10.files["train"]])
+    training = np.concatenate([ten[file] for file in CIFAR10.files["train"]])
     for split, count in {"train": 12, "validation": 6}.items():
-        rows, expected = choice.rows(whole[:, 0], split)
+        rows, expected = subset.select_rows(training[:, 0], split)
         images, labels = all_of(data, split)
         assert labels.tolist() == expected.tolist()
         assert np.bincount(labels).tolist() == [count / 3] * 3
-        assert np.array_equal(images, whole[rows, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        assert np.array_equal(whole[rows, 0], np.array([8, 0, 3])[labels])
+        assert np.array_equal(images, training[rows, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        assert np.array_equal(training[rows, 0], np.array([8, 0, 3])[labels])
     assert len(all_of(data, "test")[1]) == ROWS * 3 / 10
 
 
-def test_the_manifest_says_where_it_comes_from(ten: dict, tmp_path: Path) -> None:
+def test_the_manifest_names_source_and_licence(ten: dict, tmp_path: Path) -> None:
     manifest = prepare_dataset(CIFAR10(str(tmp_path), labels=20), tmp_path / "out")
     assert manifest["name"] == "cifar10"
     assert "Krizhevsky" in manifest["source"]
@@ -120,7 +121,7 @@ def test_a_hundred_classes_or_twenty(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len({*cifar.FINE}) == 100
     assert sorted(cifar.FINE) == cifar.FINE
     assert len({*cifar.COARSE}) == 20
-    rows = drawn(CIFAR100, ["train.bin", "test.bin"])
+    rows = draw_rows(CIFAR100, ["train.bin", "test.bin"])
     rows["train.bin"][3, :2] = 19, 99
     files = {f"cifar-100-binary/{file}": content.tobytes() for file, content in rows.items()}
     publish(tmp_path, monkeypatch, files, CIFAR100)
@@ -134,34 +135,34 @@ def test_a_hundred_classes_or_twenty(tmp_path: Path, monkeypatch: pytest.MonkeyP
         CIFAR100(coarse=True, classes=[20])
 
 
-def cut(files: Files) -> Files:
+def truncate(files: Files) -> Files:
     return files | {"cifar-10-batches-bin/data_batch_2.bin": files["cifar-10-batches-bin/data_batch_2.bin"][:-1]}
 
 
-def mislabelled(files: Files) -> Files:
+def mislabel(files: Files) -> Files:
     content = bytearray(files["cifar-10-batches-bin/data_batch_2.bin"])
     content[17 * 3073] = 10
     return files | {"cifar-10-batches-bin/data_batch_2.bin": bytes(content)}
 
 
-def without(files: Files) -> Files:
+def drop_a_file(files: Files) -> Files:
     return {name: content for name, content in files.items() if "data_batch_5" not in name}
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
-        (cut, r"data_batch_2.bin is no whole number of rows of 3073 bytes; take the original"),
-        (mislabelled, r"data_batch_2.bin: row 17 has label 10, the last class is 9; take the original"),
-        (without, r"holds no cifar-10-batches-bin/data_batch_5.bin; take the original"),
+        (truncate, r"data_batch_2.bin does not consist of rows of 3073 bytes; take the original"),
+        (mislabel, r"data_batch_2.bin: row 17 has label 10, the last class is 9; take the original"),
+        (drop_a_file, r"contains no cifar-10-batches-bin/data_batch_5.bin; take the original"),
     ],
 )
-def test_files_that_are_none_are_refused(
-    ten: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Files], Files], says: str
+def test_damaged_files_are_refused(
+    ten: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Files], Files], message: str
 ) -> None:
     files = {f"cifar-10-batches-bin/{file}": content.tobytes() for file, content in ten.items()}
     publish(tmp_path, monkeypatch, change(files))
-    with pytest.raises(Refusal, match=says) as refusal:
+    with pytest.raises(Refusal, match=message) as refusal:
         CIFAR10(str(tmp_path)).parts()
     assert "\n" not in str(refusal.value)
 
@@ -174,14 +175,14 @@ def test_a_cut_off_or_another_archive_is_refused(ten: dict, tmp_path: Path, monk
         prepare_dataset(CIFAR10(str(tmp_path)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(CIFAR10, "originals", {file.name: ("", hashlib.md5(half).hexdigest())})
-    with pytest.raises(Refusal, match="is no whole archive"):
+    with pytest.raises(Refusal, match="damaged or not an archive"):
         CIFAR10(str(tmp_path)).parts()
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     ten: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cifar, "LARGEST", ROWS * 3073 - 1)
+    monkeypatch.setattr(cifar, "MAX_FILE", ROWS * 3073 - 1)
     with pytest.raises(Refusal, match=r"has 92,190 bytes; take the original"):
         CIFAR10(str(tmp_path)).parts()
 
@@ -196,7 +197,7 @@ def jpeg(level: int, side: int = 32) -> bytes:
 
 
 def tree() -> Files:
-    """Three pictures of each class to train on, two to test; the grey level tells class and number."""
+    """Return three training and two test pictures of each class; the grey level tells class and number."""
     return {
         f"{split}/{name}/{number:04}.jpg": jpeg(20 * label + 3 * number + 60 * (split == "test"))
         for split, count in (("train", 3), ("test", 2))
@@ -257,15 +258,17 @@ def test_a_tree_that_leads_elsewhere_or_lacks_a_picture(jpegs: Path) -> None:
         CIFAR10JPEG(str(jpegs)).parts()
 
 
-@pytest.mark.parametrize(("content", "says"), [(b"text", "is no whole picture"), (jpeg(9, 31), r"is \(31, 31\), not")])
-def test_what_is_no_picture_of_the_set_is_named(
-    jpegs: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"text", "is damaged or not a picture"), (jpeg(9, 31), r"is \(31, 31\), not")]
+)
+def test_a_file_that_is_not_a_picture_of_the_set_is_named(
+    jpegs: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
 ) -> None:
     files = tree() | {"train/bird/0001.jpg": content}
     pack(jpegs / "cifar10-jpeg" / "cifar10-jpeg.tar.xz", files, "w:xz")
-    digests = {name: hashlib.sha256(found).hexdigest() for name, found in files.items()}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     monkeypatch.setattr(CIFAR10JPEG, "sha256", combined_digest(digests))
-    with pytest.raises(Refusal, match=rf"train/bird/0001.jpg {says}"):
+    with pytest.raises(Refusal, match=rf"train/bird/0001.jpg {message}"):
         all_of(CIFAR10JPEG(str(jpegs)), "train")
 
 
@@ -273,10 +276,10 @@ def test_what_is_no_picture_of_the_set_is_named(
 def test_the_real_tree_has_the_published_counts_and_mean(tmp_path: Path) -> None:
     everything = CIFAR10JPEG(str(REAL))
     for split, count in {"train": 5000, "test": 1000}.items():
-        assert np.bincount(everything._labels(split)).tolist() == [count] * 10
+        assert np.bincount(everything._original_labels(split)).tolist() == [count] * 10
     some = CIFAR10JPEG(str(REAL), labels=5000)
     some.files = everything.files  # read once
     prepare_dataset(some, tmp_path)
-    found = compute_moments(Store(tmp_path).split("train"), 0, 1).finish()
-    assert found["mean"] == pytest.approx([0.491, 0.482, 0.447], abs=0.005)  # of all 50,000, as published
-    assert found["std"] == pytest.approx([0.245, 0.243, 0.261], abs=0.005)
+    statistics = compute_moments(Store(tmp_path).split("train"), 0, 1).finish()
+    assert statistics["mean"] == pytest.approx([0.491, 0.482, 0.447], abs=0.005)  # of all 50,000, as published
+    assert statistics["std"] == pytest.approx([0.245, 0.243, 0.261], abs=0.005)

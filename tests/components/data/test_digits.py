@@ -1,4 +1,4 @@
-"""scikit-learn's digits: the same pictures, enlarged as torch does it, split without overlap."""
+"""scikit-learn's digits: the same pictures, resized as torch does it, split without overlap."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def labels_of(data: Digits, split: str) -> np.ndarray:
 @pytest.mark.parametrize("size", [8, 16, 28, 31])
 def test_enlarging_is_bilinear_interpolation(size: int) -> None:
     levels = load_digits().images[:50]
-    wanted = torch.nn.functional.interpolate(
+    expected = torch.nn.functional.interpolate(
         torch.from_numpy(levels * 255 / 16)[:, None], (size, size), mode="bilinear", align_corners=False
     )
-    assert np.abs(resize_digits(levels, size)[..., 0] - wanted[:, 0].numpy()).max() <= 0.5 + 1e-3
+    assert np.abs(resize_digits(levels, size)[..., 0] - expected[:, 0].numpy()).max() <= 0.5 + 1e-3
     assert np.allclose(bilinear_matrix(8, size).sum(1), 1)
 
 
 def test_nothing_is_lost_and_nothing_is_in_both_splits() -> None:
     data = Digits(labels=100, size=8)
     levels, targets = load_digits(return_X_y=True)
-    found: dict[str, list] = {}
+    pairs: dict[str, list] = {}
     for split in data.parts():
-        found[split] = [(e["image"].tobytes(), e["label"]) for e in data.examples(split, 0)]
-    assert {split: len(pairs) for split, pairs in found.items()} == {"train": 100, "test": 1697}
+        pairs[split] = [(e["image"].tobytes(), e["label"]) for e in data.examples(split, 0)]
+    assert {split: len(rows) for split, rows in pairs.items()} == {"train": 100, "test": 1697}
     images = np.rint(levels * 255 / 16).astype(np.uint8)
     everything = [(image.tobytes(), int(label)) for image, label in zip(images, targets, strict=True)]
-    assert sorted(found["train"] + found["test"]) == sorted(everything)
+    assert sorted(pairs["train"] + pairs["test"]) == sorted(everything)
 
 
 def test_labels_are_balanced_nested_and_drawn_by_seed() -> None:
@@ -51,18 +51,18 @@ def test_impossible_numbers_of_labels_are_refused(labels: int) -> None:
         Digits(labels=labels)
 
 
-def test_on_a_canvas_each_digit_lies_whole_and_anywhere() -> None:
+def test_on_a_canvas_each_digit_is_complete_and_anywhere() -> None:
     plain, placed = Digits(labels=400, size=8), Digits(labels=400, size=8, canvas=11)
     for split in plain.parts():
         corners = set()
-        for one, other in zip(plain.examples(split, 0), placed.examples(split, 0), strict=True):
-            assert one["label"] == other["label"]
-            windows = np.lib.stride_tricks.sliding_window_view(other["image"][..., 0], (8, 8))
-            found = np.argwhere((windows == one["image"][..., 0]).all((2, 3)))
-            assert len(found) >= 1
-            assert other["image"].sum() == one["image"].sum()
-            if len(found) == 1:
-                corners.add(tuple(found[0]))
+        for digit, canvas in zip(plain.examples(split, 0), placed.examples(split, 0), strict=True):
+            assert digit["label"] == canvas["label"]
+            windows = np.lib.stride_tricks.sliding_window_view(canvas["image"][..., 0], (8, 8))
+            places = np.argwhere((windows == digit["image"][..., 0]).all((2, 3)))
+            assert len(places) >= 1
+            assert canvas["image"].sum() == digit["image"].sum()
+            if len(places) == 1:
+                corners.add(tuple(places[0]))
         assert corners == set(np.ndindex(4, 4))
     again = Digits(labels=400, size=8, canvas=11)
     assert all(

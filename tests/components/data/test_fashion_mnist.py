@@ -1,4 +1,4 @@
-"""Fashion-MNIST and MNIST: chosen classes and labels from small idx files, and the real files where they lie."""
+"""Fashion-MNIST and MNIST: chosen classes and labels from small idx files, and the original files if available."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ REAL = Path(__file__).parents[4] / "shared" / "data"
 
 @pytest.fixture
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """300 + 100 pictures, each of one grey level that tells its row; the digests are theirs."""
-    folder, known = tmp_path / "raw" / "fashion-mnist", {}
+    """Write 250 + 100 pictures, each of one grey level that tells its row, and publish their digests."""
+    folder = tmp_path / "raw" / "fashion-mnist"
+    originals = {}
     folder.mkdir(parents=True)
     for prefix, rows in (("train", 250), ("t10k", 100)):
         labels = np.random.default_rng(rows).permutation(np.arange(rows) % 10).astype(np.uint8)
@@ -32,8 +33,8 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
             file = folder / f"{prefix}-{kind}-ubyte.gz"
             file.write_bytes(gzip.compress(header + values.tobytes()))
-            known[file.name] = ("", hashlib.md5(file.read_bytes()).hexdigest())
-    monkeypatch.setattr(FashionMNIST, "originals", known)
+            originals[file.name] = ("", hashlib.md5(file.read_bytes()).hexdigest())
+    monkeypatch.setattr(FashionMNIST, "originals", originals)
     monkeypatch.setattr(module, "ROWS_PER_PART", 64)
     return tmp_path / "raw"
 
@@ -45,9 +46,9 @@ def labels_in(raw: Path, prefix: str) -> np.ndarray:
 
 def rows_and_labels(data: FashionMNIST, split: str) -> list[tuple[int, int]]:
     parts = data.parts()[split]
-    found = [example for part in range(parts) for example in data.examples(split, part)]
-    assert all((example["image"] == example["image"][0, 0]).all() for example in found)
-    return [(int(example["image"][0, 0, 0]), example["label"]) for example in found]
+    examples = [example for part in range(parts) for example in data.examples(split, part)]
+    assert all((example["image"] == example["image"][0, 0]).all() for example in examples)
+    return [(int(example["image"][0, 0, 0]), example["label"]) for example in examples]
 
 
 def test_everything_comes_in_the_files_order(raw: Path) -> None:
@@ -71,9 +72,9 @@ def test_labels_and_validation_are_balanced_and_apart(raw: Path) -> None:
     assert np.bincount([label for _, label in train]).tolist() == [2] * 10
     assert np.bincount([label for _, label in validation]).tolist() == [3] * 10
     assert not set(train) & set(validation)
-    whole = set(enumerate(labels_in(raw, "train").tolist()))
-    assert set(train) | set(validation) <= whole
-    assert set(rows_and_labels(FashionMNIST(str(raw), validation=30), "train")) == whole - set(validation)
+    everything = set(enumerate(labels_in(raw, "train").tolist()))
+    assert set(train) | set(validation) <= everything
+    assert set(rows_and_labels(FashionMNIST(str(raw), validation=30), "train")) == everything - set(validation)
     assert set(train) != set(rows_and_labels(FashionMNIST(str(raw), labels=20, validation=30, seed=1), "train"))
 
 
@@ -86,7 +87,7 @@ def test_source_and_target_of_the_flagship_share_nothing(raw: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"classes": [0, 10]}, "different numbers from 0 to 9"),
         ({"classes": [1, 1]}, "different numbers"),
@@ -94,8 +95,8 @@ def test_source_and_target_of_the_flagship_share_nothing(raw: Path) -> None:
         ({"labels": 3}, "3 are fewer than the 10 classes"),
     ],
 )
-def test_impossible_choices_are_refused(arguments: dict, says: str) -> None:
-    with pytest.raises(Refusal, match=says):
+def test_impossible_subsets_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
         FashionMNIST(**arguments)
 
 
@@ -118,9 +119,8 @@ def test_mnist_differs_in_its_files_and_names_alone() -> None:
     assert MNIST().classes == list("0123456789")
     assert MNIST().columns == FashionMNIST().columns
     assert MNIST.originals.keys() == FashionMNIST.originals.keys()
-    assert not {known for pair in MNIST.originals.values() for known in pair} & {
-        known for pair in FashionMNIST.originals.values() for known in pair
-    }
+    facts = [{fact for pair in data.originals.values() for fact in pair} for data in (MNIST, FashionMNIST)]
+    assert not facts[0] & facts[1]
 
 
 @pytest.mark.skipif(not (REAL / "fashion-mnist").is_dir(), reason=f"no original files in {REAL}/fashion-mnist")
@@ -128,6 +128,6 @@ def test_the_real_files(tmp_path: Path) -> None:
     manifest = prepare_dataset(FashionMNIST(str(REAL), labels=20_000), tmp_path)
     assert manifest["splits"]["train"]["class_counts"] == dict.fromkeys(FashionMNIST.names, 2000)
     assert manifest["splits"]["test"]["class_counts"] == dict.fromkeys(FashionMNIST.names, 1000)
-    found = compute_moments(Store(tmp_path).split("train"), 0, 1).finish()
-    assert found["mean"][0] == pytest.approx(0.2860, abs=0.002)  # of all 60,000, as published
-    assert found["std"][0] == pytest.approx(0.3530, abs=0.002)
+    statistics = compute_moments(Store(tmp_path).split("train"), 0, 1).finish()
+    assert statistics["mean"][0] == pytest.approx(0.2860, abs=0.002)  # of all 60,000, as published
+    assert statistics["std"][0] == pytest.approx(0.3530, abs=0.002)

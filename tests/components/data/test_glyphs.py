@@ -1,4 +1,4 @@
-"""Glyphs: the same whoever draws them, all different, and like the handwritten digits they stand in for."""
+"""Glyphs: reproducible part by part, all different, and similar to the handwritten digits they replace."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from components.data.glyphs import CLASSES, FONTS, Glyphs, build_atlas, draw_gly
 
 
 def part(data: Glyphs, split: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    found = list(data.examples(split, number))
-    return np.stack([e["image"] for e in found]), np.array([e["label"] for e in found])
+    examples = list(data.examples(split, number))
+    return np.stack([e["image"] for e in examples]), np.array([e["label"] for e in examples])
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Glyphs:
-    monkeypatch.setattr(glyphs, "PART", 150)
+    monkeypatch.setattr(glyphs, "ROWS_PER_PART", 150)
     monkeypatch.setattr(glyphs, "BLOCK", 64)
     return Glyphs(per_class=10, validation=2, size=16)
 
 
 @pytest.fixture(scope="module")
-def written() -> tuple[np.ndarray, np.ndarray]:
+def drawn_glyphs() -> tuple[np.ndarray, np.ndarray]:
     labels = np.arange(1800) % len(CLASSES)
     return draw_glyphs(labels, np.random.default_rng(0)), labels
 
@@ -62,13 +62,14 @@ def test_every_font_has_every_letter() -> None:
 
 
 def test_the_depth_is_a_distance() -> None:
-    """A step of one pixel changes a distance by at most one pixel (1/40 of a glyph's height)."""
+    """Check that neighbouring pixels differ by one pixel of distance at most (1/40 of a glyph's height)."""
     for axis in (1, 2):
-        assert np.abs(np.diff(build_atlas(), axis=axis)).max() <= 1.01 / glyphs.TALL
+        assert np.abs(np.diff(build_atlas(), axis=axis)).max() <= 1.01 / glyphs.GLYPH_HEIGHT
 
 
-def test_they_have_the_digits_ink_height_and_levels(written: tuple) -> None:
-    ours, digits = written[0], load_digits().images
+def test_glyphs_match_the_digits_ink_height_and_levels(drawn_glyphs: tuple) -> None:
+    ours = drawn_glyphs[0]
+    digits = load_digits().images
     assert ours.shape[1:] == digits.shape[1:]
     assert ours.min() == 0
     assert ours.max() == 16

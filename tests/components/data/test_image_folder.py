@@ -1,4 +1,4 @@
-"""A user's own pictures: real files of many kinds, split by seed or by folder, refused by name when they are broken."""
+"""A user's own pictures: files of many kinds, split by seed or by folder; damaged ones are refused by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def flat(level: int, side: int = 8) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """20 cats of levels 0..19, 10 dogs of levels 100..109, and what else lies about in folders."""
+    """Write 20 cats of levels 0..19, 10 dogs of levels 100..109, and files that folders tend to contain."""
     for i in range(20):
         save(tmp_path / "pets" / "cat" / f"deeper{i % 2}" / f"{i}.png", flat(i))
     for i in range(10):
@@ -41,47 +41,47 @@ def folder(tmp_path: Path) -> Path:
 
 
 def levels(data: ImageFolder, split: str) -> dict[int, int]:
-    found = [e for part in range(data.parts()[split]) for e in data.examples(split, part)]
-    return {int(e["image"][0, 0, 0]): e["label"] for e in found}
+    examples = [e for part in range(data.parts()[split]) for e in data.examples(split, part)]
+    return {int(e["image"][0, 0, 0]): e["label"] for e in examples}
 
 
 def test_shares_of_each_class_are_held_out(folder: Path) -> None:
     data = ImageFolder(str(folder), size=8, test=0.2, validation=0.1)
     assert data.classes == ["cat", "dog"]
-    found = {split: levels(data, split) for split in data.parts()}
-    assert list(found) == ["train", "validation", "test"]
-    assert {s: np.bincount(list(rows.values())).tolist() for s, rows in found.items()} == {
+    splits = {split: levels(data, split) for split in data.parts()}
+    assert list(splits) == ["train", "validation", "test"]
+    assert {s: np.bincount(list(rows.values())).tolist() for s, rows in splits.items()} == {
         "train": [14, 7],
         "validation": [2, 1],
         "test": [4, 2],
     }
-    together = {level: label for rows in found.values() for level, label in rows.items()}
+    together = {level: label for rows in splits.values() for level, label in rows.items()}
     assert together == {**dict.fromkeys(range(20), 0), **dict.fromkeys(range(100, 110), 1)}
-    assert levels(ImageFolder(str(folder), size=8, seed=1), "test").keys() != found["test"].keys()
-    assert levels(ImageFolder(str(folder), size=8), "test") == found["test"]  # validation does not move it
+    assert levels(ImageFolder(str(folder), size=8, seed=1), "test").keys() != splits["test"].keys()
+    assert levels(ImageFolder(str(folder), size=8), "test") == splits["test"]  # validation does not move it
 
 
-def test_given_splits_are_kept(folder: Path, tmp_path: Path) -> None:
-    whole = tmp_path / "given"
-    whole.mkdir()
-    folder.rename(whole / "train")
-    save(whole / "test" / "dog" / "a.png", flat(200))
-    data = ImageFolder(str(whole), size=8)
+def test_existing_splits_are_used(folder: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    folder.rename(pictures / "train")
+    save(pictures / "test" / "dog" / "a.png", flat(200))
+    data = ImageFolder(str(pictures), size=8)
     assert levels(data, "test") == {200: 1}
     assert len(levels(data, "train")) == 30
-    save(whole / "test" / "fox" / "a.png", flat(200))
+    save(pictures / "test" / "fox" / "a.png", flat(200))
     with pytest.raises(Refusal, match="test/fox: train/ has no class of that name"):
-        ImageFolder(str(whole), size=8).parts()
+        ImageFolder(str(pictures), size=8).parts()
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val"])
-def test_a_given_validation_split_has_three_names(folder: Path, name: str) -> None:
-    whole = folder.parent / "given"
-    whole.mkdir()
-    folder.rename(whole / "train")
-    save(whole / "test" / "dog" / "a.png", flat(200))
-    save(whole / name / "cat" / "a.png", flat(210))
-    data = ImageFolder(str(whole), size=8, validation=0.5)  # the share is not needed
+def test_a_validation_folder_has_three_names(folder: Path, name: str) -> None:
+    pictures = folder.parent / "pictures"
+    pictures.mkdir()
+    folder.rename(pictures / "train")
+    save(pictures / "test" / "dog" / "a.png", flat(200))
+    save(pictures / name / "cat" / "a.png", flat(210))
+    data = ImageFolder(str(pictures), size=8, validation=0.5)  # the share is not needed
     assert {split: len(levels(data, split)) for split in data.parts()} == {"train": 30, "validation": 1, "test": 1}
     assert levels(data, "validation") == {210: 0}
 
@@ -108,7 +108,7 @@ def test_a_train_may_be_a_class(tmp_path: Path) -> None:
 
 
 def test_it_can_be_prepared_in_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_ROWS", 7)
+    monkeypatch.setattr(module, "MAX_ROWS_PER_PART", 7)
     data = ImageFolder(str(folder), size=5, colour=False)
     assert data.parts() == {"train": 4, "test": 1}
     manifest = prepare_dataset(data, tmp_path / "out")
@@ -122,7 +122,7 @@ COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=2)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "ppm"])
-def test_whole_pixels_come_back(tmp_path: Path, suffix: str) -> None:
+def test_lossless_pictures_come_back(tmp_path: Path, suffix: str) -> None:
     path = save(tmp_path / f"a.{suffix}", COLOURS, **({"lossless": True} if suffix == "webp" else {}))
     assert np.array_equal(read_picture(path, 24, colour=True), COLOURS)
     assert np.array_equal(
@@ -137,7 +137,7 @@ def test_a_photo_comes_back_nearly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA", "I;16", "YCbCr"])
 def test_odd_modes_become_grey_levels(tmp_path: Path, mode: str) -> None:
-    """Left black, right white, in whatever mode a file may come."""
+    """Read a picture that is black on the left and white on the right, in each mode."""
     halves = np.repeat([0, 255], 8).astype(np.uint8) * np.ones((16, 1), np.uint8)
     pixels = halves.astype(np.uint16) * 257 if mode == "I;16" else halves
     suffix = {"CMYK": "tiff", "YCbCr": "jpg"}.get(mode, "png")
@@ -158,42 +158,42 @@ def test_transparency_is_white(tmp_path: Path) -> None:
 
 
 def test_the_middle_square_is_resized_smoothly(tmp_path: Path) -> None:
-    """Against torch's antialiased bilinear interpolation of the same square."""
+    """Compare with torch's antialiased bilinear interpolation of the same square."""
     wide = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
     path = save(tmp_path / "a.png", wide)
     square = torch.from_numpy(wide[:, 20:80]).permute(2, 0, 1)[None].float()
-    wanted = torch.nn.functional.interpolate(square, (16, 16), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-    assert np.abs(read_picture(path, 16, colour=True) - wanted.numpy()).max() <= 1.5
+    expected = torch.nn.functional.interpolate(square, (16, 16), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    assert np.abs(read_picture(path, 16, colour=True) - expected.numpy()).max() <= 1.5
 
 
 def test_a_large_photo_is_decoded_at_a_fraction_and_upright(tmp_path: Path) -> None:
     tall = np.zeros((640, 320, 3), np.uint8)
-    tall[:320] = 255  # white above, black below; stored lying, with a note to turn it
+    tall[:320] = 255  # white above, black below; stored turned, with the EXIF note to turn it back
     exif = Image.Exif()
     exif[274] = 6
     path = save(tmp_path / "a.jpg", np.rot90(tall).copy(), exif=exif)
-    found = read_picture(path, 16, colour=False)[..., 0]
-    assert found[:7].min() > 240
-    assert found[9:].max() < 15
+    pixels = read_picture(path, 16, colour=False)[..., 0]
+    assert pixels[:7].min() > 240
+    assert pixels[9:].max() < 15
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "float"])
-def test_a_file_that_is_no_picture_is_refused_by_name(folder: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_picture_is_refused_by_name(folder: Path, tmp_path: Path, damage: str) -> None:
     bad = folder / "dog" / ("3.BMP" if damage != "float" else "3.tiff")
     if damage == "float":
         Image.fromarray(np.zeros((4, 4), np.float32)).save(bad)
     else:
-        whole = bad.read_bytes()
-        bad.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
-    with pytest.raises(Refusal, match=r"dog/3\.(BMP|tiff): (is no whole picture|its pixels are floating-point)"):
+        intact = bad.read_bytes()
+        bad.write_bytes({"cut": intact[: len(intact) // 2], "empty": b"", "text": b"hello"}[damage])
+    with pytest.raises(Refusal, match=r"dog/3\.(BMP|tiff): (damaged or not a picture|its pixels are floating-point)"):
         prepare_dataset(ImageFolder(str(folder), size=8), tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_folders_that_hold_nothing_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="none is no folder"):
+def test_empty_folders_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="none is not a folder"):
         ImageFolder(str(tmp_path / "none"))
-    with pytest.raises(Refusal, match="holds no folders"):
+    with pytest.raises(Refusal, match="contains no folders"):
         ImageFolder(str(folder / "dog"))
     (folder / "fox").mkdir()
     with pytest.raises(Refusal, match="pets/fox: no picture in this class"):

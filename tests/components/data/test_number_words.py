@@ -1,4 +1,4 @@
-"""Numbers in words: spelled as they are in both languages, and none that is tested was trained on."""
+"""Numbers in words: correct spelling in both languages, and disjoint splits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_number_is_spelled_in_both_languages() -> None:
     assert not any("," in text for pairs in thousands.values() for pair in pairs for text in pair)
 
 
-def test_splits_are_disjoint_as_large_as_asked_and_always_the_same() -> None:
+def test_splits_are_disjoint_reproducible_and_of_the_requested_size() -> None:
     data = NumberWords(below=5000, train=300, validation=40, test=60)
     splits = {name: set(numbers.tolist()) for name, numbers in data.numbers().items()}
     assert {name: len(numbers) for name, numbers in splits.items()} == {"train": 300, "validation": 40, "test": 60}

@@ -1,4 +1,4 @@
-"""Parallel corpora as rows: tokens, vocabularies that know no future, padding."""
+"""Parallel corpora as rows: tokens, padding, vocabularies from the training split alone."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ PAIRS = {
 }
 
 
-class Said:
-    name, licence, source = "said", "CC0", "written here"
+class Written:
+    name, licence, source = "written", "CC0", "written here"
 
     def __init__(self, pairs: dict[str, list[tuple[str, str]]]) -> None:
-        self.given = pairs
+        self._pairs = pairs
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
-        return self.given
+        return self._pairs
 
 
 def corpus(**options) -> Parallel:
-    return Parallel(partial(Said, PAIRS), **options)
+    return Parallel(partial(Written, PAIRS), **options)
 
 
 def rows(data: Parallel, split: str) -> dict[str, list[list[int]]]:
@@ -57,7 +57,7 @@ def test_words_end_at_spaces_and_before_hyphens() -> None:
     assert tokenize("a-b", "char") == ["a", "-", "b"]
 
 
-def test_vocabularies_are_of_the_training_part_by_frequency_each_behind_the_special_ones() -> None:
+def test_vocabularies_hold_special_tokens_then_training_tokens_by_frequency() -> None:
     data = corpus()
     assert data.vocabularies == ([*SPECIAL, "a", "b", "c"], [*SPECIAL, "x", "-y", "-z", "y"])
     assert split_vocabularies(data.classes) == data.vocabularies
@@ -66,44 +66,51 @@ def test_vocabularies_are_of_the_training_part_by_frequency_each_behind_the_spec
 
 
 def test_rows_are_tokens_end_and_padding_or_cut() -> None:
-    found = rows(corpus(length=5), "test")
+    encoded = rows(corpus(length=5), "test")
     a, b, unknown, w = 4, 5, UNK, UNK
-    assert found["source"] == [[a, unknown, EOS, PAD, PAD], [a, b, a, b, a]]
+    assert encoded["source"] == [[a, unknown, EOS, PAD, PAD], [a, b, a, b, a]]
     x = 4
-    assert found["target"][0] == [x, w, UNK, UNK, EOS]  # "<pad>" in a text is none; `z` never stood alone
-    assert sentence_lengths(np.array(found["source"])).tolist() == [3, 5]
+    assert encoded["target"][0] == [
+        x,
+        w,
+        UNK,
+        UNK,
+        EOS,
+    ]  # "<pad>" in a text is not padding; `z` never was a word of its own
+    assert sentence_lengths(np.array(encoded["source"])).tolist() == [3, 5]
 
 
 def test_what_looks_special_in_a_text_is_unknown() -> None:
-    data = Parallel(partial(Said, {"train": [("<bos> <pad> a <eos>", "b")]}), length=6)
+    data = Parallel(partial(Written, {"train": [("<bos> <pad> a <eos>", "b")]}), length=6)
     assert rows(data, "train")["source"] == [[UNK, UNK, 4, UNK, EOS, PAD]]
     assert data.classes.count("<bos>") == 2
 
 
-def test_rows_stand_for_their_text() -> None:
+def test_rows_decode_to_their_text() -> None:
     pairs = [("eighty-one thousand", "quatre-vingt-un mille"), ("two - three", "deux - trois")]
     for kind in ("word", "char"):
-        data = Parallel(partial(Said, {"train": pairs}), kind, length=24)
-        for pair, *found in zip(pairs, *rows(data, "train").values(), strict=True):
-            assert tuple(decode_text(row, known) for row, known in zip(found, data.vocabularies, strict=True)) == pair
+        data = Parallel(partial(Written, {"train": pairs}), kind, length=24)
+        encoded = rows(data, "train")
+        for pair, source, target in zip(pairs, encoded["source"], encoded["target"], strict=True):
+            assert (decode_text(source, data.vocabularies[0]), decode_text(target, data.vocabularies[1])) == pair
     assert decode_tokens([4, EOS, 4], data.vocabularies[0]) == [data.vocabularies[0][4]]
     assert BOS not in np.concatenate([*rows(data, "train").values()])
 
 
 def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = corpus(length=4)
-    whole = rows(data, "train")
-    monkeypatch.setattr(module, "PART", 2)
+    expected = rows(data, "train")
+    monkeypatch.setattr(module, "ROWS_PER_PART", 2)
     assert data.parts() == {"train": 2, "test": 1}
-    assert rows(data, "train") == whole
+    assert rows(data, "train") == expected
     prepare_dataset(data, tmp_path)
     store = Store(tmp_path)
-    assert store.split("train").array("target").tolist() == whole["target"]
+    assert store.split("train").array("target").tolist() == expected["target"]
     assert store.manifest["classes"] == data.classes
 
 
-def test_what_can_not_be_is_refused() -> None:
-    with pytest.raises(Refusal, match="said: has no pairs to train on"):
-        Parallel(partial(Said, {"test": PAIRS["test"]})).parts()
-    with pytest.raises(Refusal, match="data: no parallel corpus"):
+def test_impossible_corpora_are_refused() -> None:
+    with pytest.raises(Refusal, match="written: has no pairs to train on"):
+        Parallel(partial(Written, {"test": PAIRS["test"]})).parts()
+    with pytest.raises(Refusal, match="data: not a parallel corpus"):
         split_vocabularies(["<unk>", "a"])

@@ -21,7 +21,7 @@ SMALL = partial(Scenes, count=50, test=3)
 
 
 def test_nearly_every_digit_is_proposed() -> None:
-    """Recall at an IoU of 0.5."""
+    """Check the recall at an IoU of 0.5."""
     best = []
     for example in SelectiveSearch(SMALL).examples("train", 0):
         boxes, proposals = (torch.from_numpy(example[name]) for name in ("boxes", "proposals"))
@@ -32,7 +32,7 @@ def test_nearly_every_digit_is_proposed() -> None:
 
 @pytest.mark.parametrize("most", [30, 1000])
 def test_the_same_picture_gets_the_same_boxes(most: int) -> None:
-    """Whatever the C library's random numbers, which OpenCV sorts by, have been used for."""
+    """Check that boxes do not depend on the state of the C library's rand(), by which OpenCV sorts."""
     image = next(iter(Scenes().examples("train", 0)))["image"]
     first = Search(most=most)(image)
     ctypes.CDLL(None).srand(12345)
@@ -43,7 +43,7 @@ def test_the_same_picture_gets_the_same_boxes(most: int) -> None:
 
 
 def test_boxes_are_in_the_pictures_own_pixels() -> None:
-    """A bright rectangle on a dark ground, in grey and in colour, in its own size and enlarged."""
+    """Search for a bright rectangle on a dark ground, in grey and in colour, in its own size and enlarged."""
     image = np.full((60, 80, 1), 30, np.uint8)
     image[20:45, 30:70] = 220
     for picture in (image, np.repeat(image, 3, 2)):
@@ -56,18 +56,18 @@ def test_boxes_are_in_the_pictures_own_pixels() -> None:
 
 
 def test_colours_reach_opencv_in_its_own_order() -> None:
-    """OpenCV wants blue, green, red; the other way round it finds other regions."""
+    """Check that OpenCV gets blue, green, red; with red, green, blue it finds other regions."""
     import cv2
 
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    found = Search(most=10**6, enlarge=1, smallest=1, largest=1.0)(image)
+    proposals = Search(most=10**6, enlarge=1, smallest=1, largest=1.0)(image)
     by_order = []
     for pixels in (image[..., ::-1], image):
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(np.ascontiguousarray(pixels))
         search.switchToSelectiveSearchFast(50, 100, 0.5)
         by_order.append({(x, y, x + w, y + h) for x, y, w, h in search.process().tolist()})
-    assert set(map(tuple, found.tolist())) == by_order[0] != by_order[1]
+    assert set(map(tuple, proposals.tolist())) == by_order[0] != by_order[1]
 
 
 def test_sides_and_areas_are_bounded_and_a_plain_picture_has_none() -> None:
@@ -80,17 +80,18 @@ def test_sides_and_areas_are_bounded_and_a_plain_picture_has_none() -> None:
     assert Search()(np.zeros((32, 32, 1), np.uint8)).shape == (0, 4)
 
 
-def test_the_other_data_set_is_kept_whole(tmp_path) -> None:
-    data, plain = SelectiveSearch(SMALL, partial(Search, most=20)), SMALL()
+def test_the_wrapped_data_set_is_unchanged(tmp_path) -> None:
+    data = SelectiveSearch(SMALL, partial(Search, most=20))
+    plain = SMALL()
     assert data.parts() == {"train": 1, "test": 1} == plain.parts()
     assert data.columns == plain.columns | {"proposals": Column("float32", (None, 4))}
     assert (data.name, data.classes, data.licence) == (plain.name, plain.classes, plain.licence)
     write_manifest(tmp_path, data, {"test": [write_job(data, tmp_path, "test", 0)]})
-    found = Store(tmp_path).split("test").take(np.arange(3))
+    stored = Store(tmp_path).split("test").take(np.arange(3))
     for row, example in enumerate(plain.examples("test", 0)):
-        assert np.array_equal(found["image"][row], example["image"])
-        assert np.array_equal(found["boxes"][row], example["boxes"])
-        assert np.array_equal(found["proposals"][row], Search(most=20)(example["image"]))
+        assert np.array_equal(stored["image"][row], example["image"])
+        assert np.array_equal(stored["boxes"][row], example["boxes"])
+        assert np.array_equal(stored["proposals"][row], Search(most=20)(example["image"]))
 
 
 def test_a_data_set_without_pictures_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Scenes: disjoint handwriting, tight boxes, the same scenes whenever they are asked for."""
+"""Scenes: disjoint handwriting, tight boxes, reproducible scenes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from components.data import scenes as module
-from components.data.scenes import OVERLAP, Scenes, compose_scene
+from components.data.scenes import MAX_OVERLAP, Scenes, compose_scene
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
@@ -17,13 +17,13 @@ def all_of(data: Scenes, split: str) -> list[dict]:
     return [example for part in range(data.parts()[split]) for example in data.examples(split, part)]
 
 
-def test_there_are_as_many_as_asked_for_with_one_to_five_digits() -> None:
+def test_splits_have_the_requested_sizes_and_one_to_five_digits_per_scene() -> None:
     data = Scenes(count=120, validation=10, test=60)
     assert data.parts() == {"train": 3, "validation": 1, "test": 2}
     assert Scenes(count=1).parts() == {"train": 1, "test": 4}
-    found = {split: all_of(data, split) for split in data.parts()}
-    assert {split: len(rows) for split, rows in found.items()} == {"train": 120, "validation": 10, "test": 60}
-    for example in found["train"]:
+    examples = {split: all_of(data, split) for split in data.parts()}
+    assert {split: len(rows) for split, rows in examples.items()} == {"train": 120, "validation": 10, "test": 60}
+    for example in examples["train"]:
         assert example["image"].shape == (64, 64, 1)
         assert example["image"].dtype == np.uint8
         assert 1 <= len(example["boxes"]) == len(example["labels"]) <= 5
@@ -31,8 +31,8 @@ def test_there_are_as_many_as_asked_for_with_one_to_five_digits() -> None:
         assert (boxes[:, :2] >= 0).all()
         assert (boxes[:, 2:] <= 64).all()
         assert ((boxes[:, 2:] - boxes[:, :2]).max(1) >= 6).all()
-    assert {len(example["boxes"]) for example in found["train"]} == {1, 2, 3, 4, 5}
-    assert set(np.concatenate([example["labels"] for example in found["train"]])) == set(range(10))
+    assert {len(example["boxes"]) for example in examples["train"]} == {1, 2, 3, 4, 5}
+    assert set(np.concatenate([example["labels"] for example in examples["train"]])) == set(range(10))
 
 
 def test_no_handwriting_is_in_two_splits() -> None:
@@ -45,26 +45,26 @@ def test_no_handwriting_is_in_two_splits() -> None:
 def test_scenes_are_composed_of_their_splits_own_handwriting(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = load_digits().images
     numbers = {digit.tobytes(): {row for row in range(1797) if (levels[row] == digit).all()} for digit in levels}
-    seen: list[set[int]] = []
+    used: list[set[int]] = []
 
-    def watched(digits: np.ndarray, size: int, random: np.random.Generator) -> tuple:
-        seen.extend(numbers[np.ascontiguousarray(digit).tobytes()] for digit in digits)
+    def record(digits: np.ndarray, size: int, random: np.random.Generator) -> tuple:
+        used.extend(numbers[np.ascontiguousarray(digit).tobytes()] for digit in digits)
         return compose_scene(digits, size, random)
 
-    monkeypatch.setattr(module, "compose_scene", watched)
+    monkeypatch.setattr(module, "compose_scene", record)
     data = Scenes(count=40, test=40)
     for split in data.parts():
-        seen.clear()
+        used.clear()
         all_of(data, split)
-        assert len(seen) > 60
-        assert all(rows & set(data.handwriting[split].tolist()) for rows in seen)
+        assert len(used) > 60
+        assert all(rows & set(data.handwriting[split].tolist()) for rows in used)
 
 
 def test_boxes_are_tight_around_the_ink() -> None:
-    """On a ground without texture or noise, brighter pixels are ink."""
+    """Check on a ground without texture or noise, where brighter pixels are ink."""
     digit, random = load_digits().images[:1], np.random.default_rng(1)
     flat = pytest.MonkeyPatch()
-    flat.setattr(module, "UNEVEN", 0.0)
+    flat.setattr(module, "UNEVENNESS", 0.0)
     flat.setattr(module, "NOISE", 0.0)
     image, boxes, placed = compose_scene(digit, 64, random)
     flat.undo()
@@ -82,25 +82,25 @@ def test_digits_hardly_overlap() -> None:
         ).prod(-1)
         area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
         share = shared / np.minimum(area[:, None], area[None])
-        assert (share[~np.eye(len(boxes), dtype=bool)] <= OVERLAP + 1e-6).all()
+        assert (share[~np.eye(len(boxes), dtype=bool)] <= MAX_OVERLAP + 1e-6).all()
 
 
 def test_a_scene_is_a_function_of_seed_and_row() -> None:
     short, long, other = Scenes(count=60), Scenes(count=160), Scenes(count=60, seed=1)
-    for mine, theirs in zip(all_of(short, "train"), all_of(long, "train"), strict=False):
-        assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    for first, second in zip(all_of(short, "train"), all_of(long, "train"), strict=False):
+        assert all(np.array_equal(first[name], second[name]) for name in first)
     assert not np.array_equal(all_of(short, "train")[0]["image"], all_of(other, "train")[0]["image"])
     assert not np.array_equal(all_of(short, "train")[0]["image"], all_of(short, "test")[0]["image"])
 
 
-def test_they_are_stored_and_read_back(tmp_path) -> None:
+def test_scenes_are_stored_and_read_back(tmp_path) -> None:
     data = Scenes(count=60, test=5, size=48)
     prepare_dataset(data, tmp_path)
-    found = Store(tmp_path).split("train").take(np.arange(60))
+    stored = Store(tmp_path).split("train").take(np.arange(60))
     for row, example in enumerate(all_of(data, "train")):
-        assert np.array_equal(found["image"][row], example["image"])
-        assert np.array_equal(found["boxes"][row], example["boxes"])
-        assert np.array_equal(found["labels"][row], example["labels"])
+        assert np.array_equal(stored["image"][row], example["image"])
+        assert np.array_equal(stored["boxes"][row], example["boxes"])
+        assert np.array_equal(stored["labels"][row], example["labels"])
 
 
 def test_scenes_too_small_to_read_are_refused() -> None:

@@ -1,6 +1,4 @@
-"""Tatoeba: read from a small file of the test's own, cleaned as the notes clean it, and counted where the real one
-lies.
-"""
+"""Tatoeba: a small file, cleaned as in the notes, and the original one where it is available."""
 
 from __future__ import annotations
 
@@ -27,8 +25,8 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         archive.writestr("fra.txt", "\n".join(lines) + "\n")
     with pytest.raises(Refusal, match="its digest is"):
         Tatoeba(str(tmp_path)).pairs()
-    known = {"fra-eng.zip": ("", hashlib.md5(file.read_bytes()).hexdigest())}
-    monkeypatch.setattr(Tatoeba, "originals", known)
+    originals = {"fra-eng.zip": ("", hashlib.md5(file.read_bytes()).hexdigest())}
+    monkeypatch.setattr(Tatoeba, "originals", originals)
     return str(tmp_path)
 
 
@@ -37,16 +35,16 @@ def test_marks_are_words_and_spaces_are_spaces() -> None:
 
 
 def test_a_sentence_is_in_one_split_with_all_its_translations(raw: str) -> None:
-    found = Tatoeba(raw, validation=0.1, test=0.2).pairs()
-    assert {name: len(pairs) for name, pairs in found.items()} == {"train": 56, "validation": 8, "test": 16}
-    sentences = [{source for source, _ in pairs} for pairs in found.values()]
+    splits = Tatoeba(raw, validation=0.1, test=0.2).pairs()
+    assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 56, "validation": 8, "test": 16}
+    sentences = [{source for source, _ in pairs} for pairs in splits.values()]
     assert [len(some) for some in sentences] == [28, 4, 8]
     assert len(set().union(*sentences)) == 40
-    assert sorted(pair for pairs in found.values() for pair in pairs) == sorted(
+    assert sorted(pair for pairs in splits.values() for pair in pairs) == sorted(
         (f"say {n // 2} !", f"dis {n} !") for n in range(80)
     )
-    assert found == Tatoeba(raw, validation=0.1, test=0.2).pairs()
-    assert found != Tatoeba(raw, validation=0.1, test=0.2, seed=1).pairs()
+    assert splits == Tatoeba(raw, validation=0.1, test=0.2).pairs()
+    assert splits != Tatoeba(raw, validation=0.1, test=0.2, seed=1).pairs()
     assert sum(map(len, Tatoeba(raw, limit=10, validation=0.2, test=0.2).pairs().values())) == 10
 
 

@@ -1,4 +1,4 @@
-"""Texts as rows: cleaned as the notes do it, cut by time, windows that adjoin, a vocabulary that knows no future."""
+"""Texts as rows: cleaned as in the notes, cut by time, adjoining windows, a vocabulary from the training split."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from components.storage.store import Store
 WORDS = "a rose is a rose is a rose said she but the end has other words than the start had"
 
 
-class Said:
-    name, licence, source = "said", "CC0", "written here"
+class Written:
+    name, licence, source = "written", "CC0", "written here"
 
-    def __init__(self, said: str) -> None:
-        self.said = said
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def text(self) -> str:
-        return self.said
+        return self._text
 
 
-def windows(said: str, tokens="word", steps=3, validation=0.0, test=0.5, **options) -> Text:
-    return Text(partial(Said, said), tokens, steps, validation=validation, test=test, **options)
+def windows(text: str, tokens="word", steps=3, validation=0.0, test=0.5, **options) -> Text:
+    return Text(partial(Written, text), tokens, steps, validation=validation, test=test, **options)
 
 
 def rows(data: Text, split: str) -> np.ndarray:
@@ -47,8 +47,8 @@ def rows(data: Text, split: str) -> np.ndarray:
 
 def test_letters_are_cleaned_as_the_notes_clean_lines() -> None:
     lines = ["  The Time-Machine,", "", "by H. G. Wells [1898]", "naïve: é"]
-    kept = ["the time machine", "by h g wells", "na ve"]  # of each line what [^A-Za-z]+ leaves
-    assert keep_letters("\n".join(lines)) == " ".join(kept)
+    letters = ["the time machine", "by h g wells", "na ve"]  # each line without [^A-Za-z]+
+    assert keep_letters("\n".join(lines)) == " ".join(letters)
 
 
 def test_the_vocabulary_is_unknown_then_by_frequency() -> None:
@@ -59,9 +59,10 @@ def test_the_vocabulary_is_unknown_then_by_frequency() -> None:
 
 
 @pytest.mark.parametrize("kind", ["char", "word"])
-def test_numbers_stand_for_the_text(kind: str) -> None:
-    known = build_vocabulary(tokenize(WORDS, kind))
-    assert decode_text(encode_tokens(tokenize(WORDS, kind), known).tolist(), known) == WORDS
+def test_numbers_decode_to_the_text(kind: str) -> None:
+    vocabulary = build_vocabulary(tokenize(WORDS, kind))
+    numbers = encode_tokens(tokenize(WORDS, kind), vocabulary).tolist()
+    assert decode_text(numbers, vocabulary) == WORDS
 
 
 def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
@@ -70,10 +71,10 @@ def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
     assert data.parts() == {"train": 1, "validation": 1, "test": 1}
     start = 0
     for split, share in (("train", 500), ("validation", 200), ("test", 300)):
-        found = rows(data, split)
-        assert found.shape == ((share - 1) // 7, 8)
-        assert all(a[-1] == b[0] for a, b in pairwise(found))
-        stretch = [*found[:, :-1].reshape(-1), found[-1, -1]]
+        encoded = rows(data, split)
+        assert encoded.shape == ((share - 1) // 7, 8)
+        assert all(a[-1] == b[0] for a, b in pairwise(encoded))
+        stretch = [*encoded[:, :-1].reshape(-1), encoded[-1, -1]]
         assert decode_text(stretch, data.classes) == text[start : start + len(stretch)]
         start += share
 
@@ -90,13 +91,13 @@ def test_what_the_training_part_lacks_is_unknown() -> None:
 
 def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = windows(WORDS, "char", steps=2)
-    whole = rows(data, "train")
-    monkeypatch.setattr(module, "PART", 5)
-    assert data.parts()["train"] == -(-len(whole) // 5) > 1
-    assert np.array_equal(rows(data, "train"), whole)
+    expected = rows(data, "train")
+    monkeypatch.setattr(module, "ROWS_PER_PART", 5)
+    assert data.parts()["train"] == -(-len(expected) // 5) > 1
+    assert np.array_equal(rows(data, "train"), expected)
     prepare_dataset(data, tmp_path)
     store = Store(tmp_path)
-    assert np.array_equal(store.split("train").array("token"), whole)
+    assert np.array_equal(store.split("train").array("token"), expected)
     assert store.manifest["classes"] == data.classes
 
 
@@ -105,7 +106,7 @@ def test_only_the_start_is_read_of_a_limited_text() -> None:
     assert [len(part) for part in data.splits.values()] == [6, 6]
 
 
-def test_which_rows_go_on() -> None:
+def test_which_rows_continue_the_previous_one() -> None:
     assert continues_previous(np.array([4, 5, 6, 8, 9, 3, 3])).tolist() == [
         False,
         True,
@@ -118,7 +119,7 @@ def test_which_rows_go_on() -> None:
     assert continues_previous(np.array([], dtype=np.int64)).tolist() == []
 
 
-def test_what_can_not_be_is_refused() -> None:
+def test_impossible_windows_are_refused() -> None:
     with pytest.raises(Refusal, match="leave no text to train on"):
         windows(WORDS, validation=0.5, test=0.5)
     with pytest.raises(Refusal, match="split 'train' has 10 tokens, too few for a window of 10 "):

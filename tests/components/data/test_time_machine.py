@@ -1,4 +1,4 @@
-"""The Time Machine: read from a small file of the test's own, and counted where the real one lies."""
+"""The Time Machine: a small file, and the counts of the original one where it is available."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_a_file_is_read_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(not (REAL / "timemachine").is_dir(), reason=f"the original file is not in {REAL}")
 def test_the_real_file_has_as_many_tokens_as_the_textbook_counts() -> None:
-    """d2l: 170,580 characters of 28 kinds, `<unk>` among them; 32,775 words of 4,580 kinds."""
+    """Check d2l's counts: 170,580 characters of 28 kinds, including `<unk>`; 32,775 words of 4,580 kinds."""
     source = partial(TimeMachine, str(REAL))
     characters = Text(source, validation=0.0, test=0.0)
     lines = (REAL / "timemachine" / "timemachine.txt").read_text().splitlines()
     breaks = sum(any(letter.isascii() and letter.isalpha() for letter in line) for line in lines) - 1
-    assert len(characters.splits["train"]) == 170_580 + breaks  # whose words at line ends run together
+    assert len(characters.splits["train"]) == 170_580 + breaks  # d2l joins the words at line ends
     assert len(characters.classes) == 28
     words = Text(source, "word", validation=0.0, test=0.0)
     assert (len(words.splits["train"]), len(words.classes)) == (32_775, 4_580)

@@ -1,4 +1,4 @@
-"""What an archive holds is read in memory, in bounds, and from plain files of wanted names alone."""
+"""Archives: plain files with matching names are read in memory, within limits; damage is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from components.errors import Refusal
 from components.originals.archive import read_members
 
-WANTED = re.compile(r"(?:.*/)?data/(\w+)\.txt")
+PATTERN = re.compile(r"(?:.*/)?data/(\w+)\.txt")
 
 
 def pack(path: Path, files: dict[str, bytes], kind: str = "w:gz") -> Path:
@@ -27,12 +27,12 @@ def pack(path: Path, files: dict[str, bytes], kind: str = "w:gz") -> Path:
     return path
 
 
-def read(path: Path, largest: int = 100, whole: int = 1 << 20) -> dict[str, bytes]:
-    return {match[1]: content for match, content in read_members(path, WANTED, largest, whole)}
+def read(path: Path, max_file: int = 100, max_total: int = 1 << 20) -> dict[str, bytes]:
+    return {match[1]: content for match, content in read_members(path, PATTERN, max_file, max_total)}
 
 
 @pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_wanted_files_alone_are_read(tmp_path: Path, kind: str) -> None:
+def test_only_matching_files_are_read(tmp_path: Path, kind: str) -> None:
     files = {"x/data/a.txt": b"A", "./data/b.txt": b"BB", "data/c.pkl": b"no", "data/../../d.txt": b"no"}
     assert read(pack(tmp_path / "a", files, kind)) == {"a": b"A", "b": b"BB"}
 
@@ -48,8 +48,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     path = pack(tmp_path / "a", {"data/a.txt": bytes(range(99))}, "w:xz")
-    whole = path.read_bytes()
-    for broken in (whole[: len(whole) // 2], whole[:40] + b"\xff" * 9 + whole[49:], b"nothing"):
+    intact = path.read_bytes()
+    half = intact[: len(intact) // 2]
+    for broken in (half, intact[:40] + b"\xff" * 9 + intact[49:], b"nothing"):
         path.write_bytes(broken)
-        with pytest.raises(Refusal, match="is no whole archive"):
+        with pytest.raises(Refusal, match="damaged or not an archive"):
             read(path)

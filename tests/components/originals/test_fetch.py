@@ -21,8 +21,8 @@ MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdiges
 class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: list[str] = []  # how to fail, one a request; then it answers well
-        self.asked = 0
+        self.answers: list[str] = []  # how to fail, one per request; afterwards it answers well
+        self.requests = 0
 
     @property
     def url(self) -> str:
@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        self.server.requests += 1
         answer = self.server.answers.pop(0) if self.server.answers else "200"
         if answer == "hangs up":
             return
@@ -61,47 +61,47 @@ def test_a_missing_file_is_downloaded_once(tmp_path: Path, server: Server, diges
         path = fetch_file(tmp_path / "new" / "folder", "file.bin", server.url, digest)
         assert path == tmp_path / "new" / "folder" / "file.bin"
         assert path.read_bytes() == CONTENT
-    assert server.asked == 1
+    assert server.requests == 1
 
 
 @pytest.mark.parametrize("answers", [["500"], ["503", "429"], ["stops early", "hangs up"]])
-def test_it_tries_again_after_what_may_pass(tmp_path: Path, server: Server, answers: list[str]) -> None:
+def test_temporary_failures_are_retried(tmp_path: Path, server: Server, answers: list[str]) -> None:
     server.answers = answers[:]
     assert fetch_file(tmp_path, "file.bin", server.url, MD5, wait_s=0.01).read_bytes() == CONTENT
-    assert server.asked == len(answers) + 1
+    assert server.requests == len(answers) + 1
     assert [file.name for file in tmp_path.iterdir()] == ["file.bin"]
 
 
 @pytest.mark.parametrize(
-    ("answers", "asked", "says"),
+    ("answers", "requests", "message"),
     [
         (["404"], 1, "HTTP 404"),
         (["stops early"] * ATTEMPTS, ATTEMPTS, "the answer ended after 426666 of 1280000 bytes"),
         (["500"] * ATTEMPTS, ATTEMPTS, "HTTP 500"),
     ],
 )
-def test_what_does_not_come_is_asked_of_the_user(
-    tmp_path: Path, server: Server, answers: list[str], asked: int, says: str
+def test_a_failed_download_tells_where_the_file_belongs(
+    tmp_path: Path, server: Server, answers: list[str], requests: int, message: str
 ) -> None:
     server.answers = answers[:]
     with pytest.raises(Refusal) as refusal:
         fetch_file(tmp_path, "file.bin", server.url, MD5, wait_s=0.01)
     text = str(refusal.value)
-    assert says in text
+    assert message in text
     assert f"{tmp_path / 'file.bin'}: missing" in text
-    assert f"put the file there, its address is {server.url}" in text
+    assert f"get the file from {server.url} and put it there" in text
     assert "\n" not in text
-    assert server.asked == asked
+    assert server.requests == requests
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_listening_is_told(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"file\.bin: missing, and not to be downloaded .*refused"):
+def test_a_refused_connection_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"file\.bin: missing, and the download failed .*refused"):
         fetch_file(tmp_path, "file.bin", f"http://127.0.0.1:{free_port()}/file.bin", MD5, wait_s=0.01)
 
 
-def test_another_file_than_expected_is_not_kept(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(Refusal, match=f"what came has digest {MD5}, expected {'0' * 32}"):
+def test_a_download_with_another_digest_is_deleted(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(Refusal, match=f"the download has digest {MD5}, expected {'0' * 32}"):
         fetch_file(tmp_path, "file.bin", server.url, "0" * 32)
     assert list(tmp_path.iterdir()) == []
 
@@ -111,4 +111,4 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, server: Server
     with pytest.raises(Refusal, match=r"file\.bin: its digest is .*; replace it by the original from http"):
         fetch_file(tmp_path, "file.bin", server.url, SHA256)
     assert (tmp_path / "file.bin").read_bytes() == b"mine"
-    assert server.asked == 0
+    assert server.requests == 0

@@ -13,7 +13,7 @@ from components.errors import Refusal
 from components.originals import idx
 
 
-def encoded(values: np.ndarray) -> bytes:
+def encode(values: np.ndarray) -> bytes:
     codes = {np.dtype(kind).newbyteorder("="): code for code, kind in idx.TYPES.items()}
     header = bytes([0, 0, codes[values.dtype], values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
@@ -28,7 +28,7 @@ def write(path: Path, content: bytes) -> Path:
 @pytest.mark.parametrize("shape", [(7,), (7, 2, 3)])
 def test_every_type_and_shape_comes_back(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
     values = (np.random.default_rng(0).random(shape) * 250 - 100 * (dtype != "uint8")).astype(dtype)
-    path = write(tmp_path / "a.gz", encoded(values))
+    path = write(tmp_path / "a.gz", encode(values))
     assert np.array_equal(idx.read_array(path), values)
     assert idx.read_array(path).dtype == dtype
     pieces = list(idx.read_blocks(path, rows=3))
@@ -37,29 +37,29 @@ def test_every_type_and_shape_comes_back(tmp_path: Path, dtype: str, shape: tupl
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        (b"", "begins like no idx file"),
-        (b"\0\0\x08", "begins like no idx file"),
-        (b"\1\0\x08\1\0\0\0\1a", "begins like no idx file"),
-        (b"\0\0\x07\1\0\0\0\1a", "begins like no idx file"),
-        (b"\0\0\x08\0", "begins like no idx file"),
+        (b"", "not an idx file"),
+        (b"\0\0\x08", "not an idx file"),
+        (b"\1\0\x08\1\0\0\0\1a", "not an idx file"),
+        (b"\0\0\x07\1\0\0\0\1a", "not an idx file"),
+        (b"\0\0\x08\0", "not an idx file"),
         (b"\0\0\x08\2\0\0\0\1", "damaged"),
         (b"\0\0\x08\1\0\0\0\3ab", "damaged.*1 bytes short"),
         (b"\0\0\x08\1\xff\xff\xff\xffab", "damaged"),
         (b"\0\0\x08\3\0\0\0\1\xff\xff\xff\xff\xff\xff\xff\xffab", "announces rows of"),
-        (b"\0\0\x08\1\0\0\0\0", "announces an array of nothing"),
-        (b"\0\0\x08\1\0\0\0\2abc", "holds more than the 2 rows"),
+        (b"\0\0\x08\1\0\0\0\0", "announces an empty array"),
+        (b"\0\0\x08\1\0\0\0\2abc", "has more than the 2 rows"),
     ],
 )
-def test_broken_files_are_refused_by_name(tmp_path: Path, content: bytes, says: str) -> None:
-    with pytest.raises(Refusal, match=f"a.gz: .*{says}"):
+def test_broken_files_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(Refusal, match=f"a.gz: .*{message}"):
         idx.read_array(write(tmp_path / "a.gz", content))
 
 
-def test_what_is_not_whole_gzip_is_refused(tmp_path: Path) -> None:
-    whole = gzip.compress(encoded(np.arange(2000, dtype=np.int32)))
-    for blob in (b"plain text", whole[:-9], whole[: len(whole) // 2], whole[:200] + b"\xff\xff" + whole[202:]):
+def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
+    intact = gzip.compress(encode(np.arange(2000, dtype=np.int32)))
+    for blob in (b"plain text", intact[:-9], intact[: len(intact) // 2], intact[:200] + b"\xff\xff" + intact[202:]):
         (tmp_path / "a.gz").write_bytes(blob)
         with pytest.raises(Refusal, match="damaged"):
             idx.read_array(tmp_path / "a.gz")

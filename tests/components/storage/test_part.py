@@ -1,4 +1,4 @@
-"""One Arrow file: what goes in comes out, of any shape; the rest is refused, and nothing half-written stays."""
+"""Part files: columns of any shape come back unchanged, misfits are refused, no partial file is left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hypothesis.extra import numpy as arrays
 
 from components.errors import Refusal
 from components.storage import part as module
-from components.storage.part import DTYPES, Column, Part, write_part
+from components.storage.column import DTYPES, Column
+from components.storage.part import Part, write_part
 
 COLUMNS = {
     "image": Column("uint8", (3, 4, 2)),
@@ -42,24 +43,24 @@ def examples(count: int, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def same(taken: Any, expected: list[Any]) -> bool:
-    return len(taken) == len(expected) and all(np.array_equal(a, b) for a, b in zip(taken, expected, strict=True))
+def same(values: Any, expected: list[Any]) -> bool:
+    return len(values) == len(expected) and all(np.array_equal(a, b) for a, b in zip(values, expected, strict=True))
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 7, 1024])
 def test_any_rows_of_any_column_come_back(tmp_path: Path, rows_per_batch: int) -> None:
-    given = examples(50)
-    write_part(tmp_path / "a.arrow", COLUMNS, given, rows_per_batch)
+    rows_in = examples(50)
+    write_part(tmp_path / "a.arrow", COLUMNS, rows_in, rows_per_batch)
     part = Part(tmp_path / "a.arrow")
     assert part.rows == 50
     assert part.columns == COLUMNS
     for rows in (np.arange(50), np.array([49, 0, 7, 7, 13]), np.array([], dtype=np.int64)):
         for name, column in COLUMNS.items():
-            taken = part.take(name, rows)
-            assert same(taken, [given[row][name] for row in rows]), name
+            values = part.take(name, rows)
+            assert same(values, [rows_in[row][name] for row in rows]), name
             if column.has_fixed_shape:
-                assert taken.dtype == column.dtype
-                assert taken.shape == (len(rows), *column.inner_shape)
+                assert values.dtype == column.dtype
+                assert values.shape == (len(rows), *column.inner_shape)
 
 
 @in_tmp_path
@@ -67,8 +68,8 @@ def test_any_rows_of_any_column_come_back(tmp_path: Path, rows_per_batch: int) -
 def test_every_number_type_keeps_its_bits(tmp_path: Path, data: st.DataObject, dtype: str, shape: tuple) -> None:
     stack = data.draw(arrays.arrays(dtype, (5, *shape)))
     write_part(tmp_path / "a.arrow", {"x": Column(dtype, shape)}, ({"x": row} for row in stack), rows_per_batch=2)
-    taken = Part(tmp_path / "a.arrow").take("x", np.array([4, 3, 2, 1, 0]))
-    assert taken.tobytes() == stack[::-1].tobytes()  # bits: NaN is not equal to itself
+    values = Part(tmp_path / "a.arrow").take("x", np.array([4, 3, 2, 1, 0]))
+    assert values.tobytes() == stack[::-1].tobytes()  # compares bits, because NaN is not equal to itself
 
 
 @in_tmp_path
@@ -79,22 +80,22 @@ def test_any_text_comes_back(tmp_path: Path, texts: list[str]) -> None:
 
 
 def test_any_arrow_reader_sees_the_same(tmp_path: Path) -> None:
-    given = examples(9)
-    write_part(tmp_path / "a.arrow", COLUMNS, given, rows_per_batch=4)
+    rows = examples(9)
+    write_part(tmp_path / "a.arrow", COLUMNS, rows, rows_per_batch=4)
     table = pa.ipc.open_file(tmp_path / "a.arrow").read_all().to_pydict()
-    assert table["text"] == [example["text"] for example in given]
-    assert table["label"] == [example["label"] for example in given]
-    assert table["image"] == [example["image"].reshape(-1).tolist() for example in given]
-    assert table["boxes"] == [example["boxes"].tolist() for example in given]
+    assert table["text"] == [example["text"] for example in rows]
+    assert table["label"] == [example["label"] for example in rows]
+    assert table["image"] == [example["image"].reshape(-1).tolist() for example in rows]
+    assert table["boxes"] == [example["boxes"].tolist() for example in rows]
 
 
-def test_the_summary_tells_what_was_written(tmp_path: Path) -> None:
-    given = examples(20)
-    summary = write_part(tmp_path / "a.arrow", COLUMNS, given)
+def test_the_summary_describes_the_file(tmp_path: Path) -> None:
+    rows = examples(20)
+    summary = write_part(tmp_path / "a.arrow", COLUMNS, rows)
     blob = (tmp_path / "a.arrow").read_bytes()
     assert (summary.file, summary.rows, summary.bytes) == ("a.arrow", 20, len(blob))
     assert summary.sha256 == hashlib.sha256(blob).hexdigest()
-    labels = [example["label"] for example in given]
+    labels = [example["label"] for example in rows]
     assert summary.class_counts == {label: labels.count(label) for label in set(labels)}
 
 
@@ -106,7 +107,7 @@ def test_the_file_is_mapped_and_not_copied(tmp_path: Path) -> None:
     assert all(np.shares_memory(view, part.bytes) and not view.flags.writeable for view in views)
 
 
-def test_big_examples_start_a_batch_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_examples_start_a_new_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH_BYTES", 100)
     rows = [{"x": np.full(60, i, np.uint8)} for i in range(5)]
     write_part(tmp_path / "a.arrow", {"x": Column("uint8", (60,))}, rows)
@@ -124,7 +125,7 @@ def test_no_examples_make_an_empty_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"image": np.zeros((3, 4), np.uint8)}, r"column 'image' must be uint8\[3, 4, 2\], not uint8\[3, 4\]"),
         ({"image": np.zeros((3, 4, 2))}, "not float64"),
@@ -135,16 +136,16 @@ def test_no_examples_make_an_empty_part(tmp_path: Path) -> None:
         ({"extra": 1}, "has image, .*, extra; the data set declares"),
     ],
 )
-def test_an_example_that_does_not_fit_is_refused_by_number(tmp_path: Path, change: dict, says: str) -> None:
-    given = [*examples(3), examples(1)[0] | change]
-    with pytest.raises(Refusal, match=says) as refusal:
-        write_part(tmp_path / "a.arrow", COLUMNS, given)
+def test_an_example_that_does_not_fit_is_refused_by_number(tmp_path: Path, change: dict, message: str) -> None:
+    rows = [*examples(3), examples(1)[0] | change]
+    with pytest.raises(Refusal, match=message) as refusal:
+        write_part(tmp_path / "a.arrow", COLUMNS, rows)
     assert "example 3" in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("bad", [("float99", ()), ("uint8", (0,)), ("uint8", (2, None)), ("utf8", (3,))])
-def test_columns_that_cannot_be_are_refused(bad: tuple) -> None:
+def test_impossible_columns_are_refused(bad: tuple) -> None:
     with pytest.raises(Refusal, match="column"):
         Column(*bad)
 
@@ -167,18 +168,18 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     blob = (tmp_path / "a.arrow").read_bytes()
     for size in [0, 1, 5, 7, 8, *range(9, len(blob), 97), len(blob) - 1]:
         (tmp_path / "cut.arrow").write_bytes(blob[:size])
-        with pytest.raises(Refusal, match=r"cut\.arrow: is no intact part \(.+\); run the prepare stage"):
+        with pytest.raises(Refusal, match=r"cut\.arrow: damaged, or not a part file \(.+\); run the prepare stage"):
             Part(tmp_path / "cut.arrow")
 
 
-def test_files_of_others_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="is missing"):
         Part(tmp_path / "none.arrow")
     (tmp_path / "text.arrow").write_text("hello " * 100)
-    with pytest.raises(Refusal, match="no intact part"):
+    with pytest.raises(Refusal, match="not a part file"):
         Part(tmp_path / "text.arrow")
     table = pa.table({"x": [1, 2]})
     with pa.ipc.new_file(tmp_path / "plain.arrow", table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(Refusal, match="no intact part"):
+    with pytest.raises(Refusal, match="not a part file"):
         Part(tmp_path / "plain.arrow")

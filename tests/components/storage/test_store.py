@@ -1,4 +1,4 @@
-"""A folder of prepared data: splits over several parts, the manifest, and what is refused."""
+"""Folders of prepared data: splits over several parts, the manifest, and damage that is refused."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Squares:
 TRAIN = [10 * part + i for part in range(5) for i in range(3 * part)]
 
 
-def test_a_split_is_its_parts_one_behind_the_other(tmp_path: Path) -> None:
+def test_a_split_is_its_parts_one_after_the_other(tmp_path: Path) -> None:
     datasets.prepare_dataset(Squares(), tmp_path)
     split = Store(tmp_path).split("train")
     assert len(split) == 30
     rows = np.array([29, 0, 5, 5, 14, 3])
-    taken = split.take(rows)
-    assert taken["text"] == [str(TRAIN[row]) for row in rows]
-    assert taken["image"][:, 0, 0, 0].tolist() == [TRAIN[row] for row in rows]
+    batch = split.take(rows)
+    assert batch["text"] == [str(TRAIN[row]) for row in rows]
+    assert batch["image"][:, 0, 0, 0].tolist() == [TRAIN[row] for row in rows]
     assert split.take(rows, ["label"]).keys() == {"label"}
     assert split.array("image").shape == (30, 2, 2, 1)
     assert split.array("image")[:, 0, 0, 0].tolist() == TRAIN
@@ -51,11 +51,11 @@ def test_a_split_is_its_parts_one_behind_the_other(tmp_path: Path) -> None:
     for wrong in ([30], [-1]):
         with pytest.raises(IndexError):
             split.take(np.array(wrong))
-    with pytest.raises(Refusal, match="of no fixed shape"):
+    with pytest.raises(Refusal, match="without a fixed shape"):
         split.array("text")
 
 
-def test_the_manifest_says_what_there_is(tmp_path: Path) -> None:
+def test_the_manifest_describes_the_parts(tmp_path: Path) -> None:
     manifest = datasets.prepare_dataset(Squares(), tmp_path)
     assert manifest == Store(tmp_path).manifest == json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["columns"]["image"] == {"dtype": "uint8", "shape": [2, 2, 1]}
@@ -68,15 +68,15 @@ def test_the_manifest_says_what_there_is(tmp_path: Path) -> None:
     Store(tmp_path).verify()
 
 
-def test_the_same_bytes_whoever_wrote_which_part_when(tmp_path: Path) -> None:
-    datasets.prepare_dataset(Squares(), tmp_path / "one")
+def test_the_bytes_do_not_depend_on_the_order_of_the_jobs(tmp_path: Path) -> None:
+    datasets.prepare_dataset(Squares(), tmp_path / "in-order")
     jobs = datasets.list_jobs(Squares())
-    done = [(job, datasets.write_job(Squares(), tmp_path / "two", *job)) for job in jobs[::-2] + jobs[-2::-2]]
-    datasets.finish_dataset(Squares(), tmp_path / "two", done)
-    files = sorted(file.name for file in (tmp_path / "one").iterdir())
+    done = [(job, datasets.write_job(Squares(), tmp_path / "shuffled", *job)) for job in jobs[::-2] + jobs[-2::-2]]
+    datasets.finish_dataset(Squares(), tmp_path / "shuffled", done)
+    files = sorted(file.name for file in (tmp_path / "in-order").iterdir())
     assert len(files) == 8
     for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "in-order" / name).read_bytes() == (tmp_path / "shuffled" / name).read_bytes()
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_labels_without_a_name_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "manifest.json").exists()
 
 
-def test_other_stores_follow_behind(tmp_path: Path) -> None:
+def test_extra_stores_follow(tmp_path: Path) -> None:
     for name in ("own", "extra"):
         datasets.prepare_dataset(Squares(), tmp_path / name)
     split = Store(tmp_path / "own").split("train", extra=[tmp_path / "extra"])
@@ -113,25 +113,25 @@ def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:
 def test_what_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no such folder of prepared data; run the prepare stage"):
         Store(tmp_path / "none")
-    with pytest.raises(Refusal, match=r"holds no manifest\.json"):
+    with pytest.raises(Refusal, match=r"contains no manifest\.json"):
         Store(tmp_path)
     datasets.prepare_dataset(Squares(), tmp_path)
     with pytest.raises(Refusal, match=r"no split 'tests' \(did you mean 'test'\?\); it has: train, test"):
         Store(tmp_path).split("tests")
 
     part = tmp_path / "train-003.arrow"
-    whole = part.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1
+    intact = part.read_bytes()
+    flipped = bytearray(intact)
+    flipped[len(intact) // 2] ^= 1
     part.write_bytes(flipped)
     with pytest.raises(Refusal, match=r"train-003\.arrow: SHA-256 is"):
         Store(tmp_path).verify()
-    part.write_bytes(whole[:-8])
+    part.write_bytes(intact[:-8])
     with pytest.raises(Refusal, match=r"train-003\.arrow: has \d+ bytes, the manifest says"):
         Store(tmp_path).split("train")
     part.unlink()
     with pytest.raises(Refusal, match=r"train-003\.arrow: this part of split 'train' is missing"):
         Store(tmp_path).split("train")
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(Refusal, match="is no manifest"):
+    with pytest.raises(Refusal, match="not a valid manifest"):
         Store(tmp_path).split("train")

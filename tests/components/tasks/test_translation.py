@@ -206,5 +206,5 @@ def test_a_trained_model_comes_back_from_disk(
 
 
 def test_other_data_are_refused() -> None:
-    with pytest.raises(Refusal, match="data: no parallel corpus"):
+    with pytest.raises(Refusal, match="data: not a parallel corpus"):
         Translation(MODELS["seq2seq"]).setup(Spec(SPEC.columns, ("<unk>", "a"), {}))
