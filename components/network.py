@@ -1,4 +1,4 @@
-"""TCP ports on this machine."""
+"""TCP ports and addresses of this machine, and the address at which the workers of a run meet."""
 
 from __future__ import annotations
 
@@ -9,51 +9,54 @@ from urllib.parse import urlsplit
 
 from .errors import Refusal
 
-RENDEZVOUS = "TRAINYARD_MEETING"
+RENDEZVOUS = "TRAINYARD_MEETING"  # environment variable of a worker: `host:port`
 
 
 def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port of `host` that nothing uses at the moment."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 def accepts_connections(address: str, patience: float = 0.0) -> bool:
-    """Whether something accepts connections at `host:port`, asked for up to `patience` seconds."""
+    """Return whether something accepts connections at `host:port`; try again for up to `patience` seconds."""
     host, _, port = address.rpartition(":")
-    until = time.monotonic() + patience
+    deadline = time.monotonic() + patience
     while True:
         try:
             socket.create_connection((host, int(port)), timeout=1).close()
             return True
         except (OSError, ValueError):
-            if time.monotonic() >= until:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(0.2)
 
 
 def host_and_port(url: str) -> str:
-    """`host:port` of an http(s) address; refuses one that has none."""
+    """Return `host:port` of an HTTP address, with the scheme's default port; refuse an address without a host."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:  # a port that is no number, half a bracket
+    except ValueError:  # the port is not a number, or a bracket is not closed
         host = None
     if not host:
-        raise Refusal(f"{url}: is no server's address; one such as http://HOST:5000 is needed")
+        raise Refusal(f"{url}: is not the address of a server; write one such as http://HOST:5000")
     return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface of this machine that has `address`, such as lo or eth0."""
+    """Return the network interface of this machine that has this address, such as lo or eth0, or None."""
     import psutil
 
-    having = [name for name, has in psutil.net_if_addrs().items() if any(one.address == address for one in has)]
-    return having[0] if having else None
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(entry.address == address for entry in addresses):
+            return name
+    return None
 
 
 def external_address() -> str:
-    """The address by which other machines reach this one; loopback where there is no way out. Nothing is sent."""
+    """Return the address at which other machines reach this one, or loopback without a network; sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -63,10 +66,10 @@ def external_address() -> str:
 
 
 def set_rendezvous(address: str) -> None:
-    """Notes, in this process, where the workers of its run meet."""
+    """Set, in this process, the address at which the workers of its run meet."""
     os.environ[RENDEZVOUS] = address
 
 
 def rendezvous_address() -> str:
-    """host:port that was noted."""
+    """Return the `host:port` that `set_rendezvous` has set."""
     return os.environ[RENDEZVOUS]

@@ -1,7 +1,8 @@
-"""Ray Train's controller in the driver's own process, which would wait for it anyway, and no process but the workers.
+"""Run Ray Train's controller in the driver's process, so that a run starts no process but its workers.
 
-Ray starts one for the controller, one in which the workers meet, one that clears away placement groups, one that shares
-the cluster out with Ray Data: each imports Ray Train, which takes seconds and hundreds of megabytes, at every run.
+Ray starts processes for the controller, for the workers' rendezvous, for the removal of placement groups and for
+sharing the cluster with Ray Data. Each imports Ray Train in every run, which takes seconds and hundreds of megabytes.
+The driver only waits for the controller, so it can run the controller itself.
 """
 
 from __future__ import annotations
@@ -24,70 +25,80 @@ from . import prestart
 
 
 class Trainer(DataParallelTrainer):
-    """Ray's, run here; an interrupt raises KeyboardInterrupt, where Ray's would end the process with exit code 0."""
+    """Ray's trainer with the controller in this process.
 
-    def _initialize_and_run_controller(self, **given: Any) -> Any:
-        policy = given["scaling_policy"]
+    An interrupt raises KeyboardInterrupt; Ray's trainer would end the process with exit code 0.
+    """
+
+    def _initialize_and_run_controller(self, **options: Any) -> Any:
+        policy = options["scaling_policy"]
         if isinstance(policy, FixedScalingPolicy):
-            given["scaling_policy"] = Fixed(policy.scaling_config)
-        _meet_without_actor()
-        controller = Controller(**given)
+            options["scaling_policy"] = FixedSizePolicy(policy.scaling_config)
+        _replace_synchronization_actor()
+        controller = Controller(**options)
         asyncio.run(controller.run())
         return controller.get_result()
 
     def _create_default_callbacks(self) -> list[Any]:
-        """Without two that start a process each: groups end with the job, and no Ray data set is ever given."""
+        """Leave out two callbacks that start a process: placement groups end with the job, and Ray Data is not used."""
         unneeded = ("PlacementGroupCleanerCallback", "DatasetsCallback")
-        return [one for one in super()._create_default_callbacks() if type(one).__name__ not in unneeded]
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in unneeded]
 
 
 class Workers(WorkerGroup):
+    """Ray's worker group; on a kept cluster it can use workers that were started in advance."""
+
     @staticmethod
     def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:
-        """Of a kept cluster, whose raylet has QUIET's settings itself: none, for one that waits has none."""
+        """Return no runtime environment on a kept cluster, otherwise Ray's.
+
+        The raylet of a kept cluster already has these settings, and waiting workers can only be used without one.
+        """
         return {} if prestart.is_kept_cluster() else WorkerGroup._get_worker_runtime_env(custom_runtime_env)
 
     def _init_train_context_on_workers(self, workers: list, sync_actor: Any, train_context_args: dict) -> None:
-        """As Ray's, but that no worker can ask the controller, which is no actor; none of ours does."""
-        given = {
+        """Set the workers' contexts as Ray does, but without the controller, which is not an actor here."""
+        shared = {
             "train_run_context": self._train_run_context,
             "synchronization_actor": None,
             "storage_context": self._storage_context,
             "worker_callbacks": self._worker_callbacks_to_propagate,
             "controller_actor": None,
         }
-        begun = []
+        calls = []
         for number, worker in enumerate(workers):
             own = {name: values[number] for name, values in train_context_args.items()}
             own["distributed_context"] = worker.distributed_context
-            begun.append(worker.actor.init_train_context.remote(**given, **own))
-        ray.get(begun)
+            calls.append(worker.actor.init_train_context.remote(**shared, **own))
+        ray.get(calls)
         self._decorate_worker_log_file_paths(workers)
 
 
 class Controller(TrainController):
+    """Ray's controller with `Workers`."""
+
     worker_group_cls = Workers
 
 
-class Fixed(FixedScalingPolicy):
-    """Without the actor that shares a cluster out between Ray Train and Ray Data, and is waited for."""
+class FixedSizePolicy(FixedScalingPolicy):
+    """Ray's policy without the actor that shares the cluster with Ray Data, for which the controller would wait."""
 
     def after_controller_start(self, train_run_context: Any) -> None:
-        """Nothing to ask for: the placement group tells an autoscaler what is missing."""
+        """Request nothing: the placement group already tells an autoscaler what is missing."""
 
     def _maybe_send_resource_request(self) -> None:
-        """Nor to repeat."""
+        """Send no request."""
 
 
 class Rendezvous(BackendConfig):
-    """Tells all workers, before they begin, where to meet: at the first of them (`ports.meeting`)."""
+    """Choose an address on the first worker, at which all workers meet, and tell it to all before they begin."""
 
     @property
     def backend_cls(self) -> type[Backend]:
-        return _Meeting
+        return _RendezvousBackend
 
 
-class _Meeting(Backend):
+class _RendezvousBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         host = worker_group.get_workers()[0].metadata.node_ip
         port = worker_group.execute_single(0, network.free_port, host)
@@ -95,26 +106,30 @@ class _Meeting(Backend):
 
 
 class RetryOnlyLostWorkers(UserCallback):
+    """End the run on any error but a lost worker, on which Ray Train starts the workers again."""
+
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for error in worker_exceptions.values():
-            if not isinstance(error, RayTrainError | PeerLost):  # the first is Ray's word for a worker that died
+            if not isinstance(error, RayTrainError | PeerLost):  # RayTrainError: the worker's process died
                 raise error
 
 
-class _Nobody:
-    """In the place of the actor through which Ray's workers meet; there is no other way to do without it."""
+class _NoActor:
+    """A stand-in for the actor class through which Ray's workers meet; Ray has no setting to run without it."""
 
     @classmethod
-    def options(cls, **given: Any) -> type[_Nobody]:
+    def options(cls, **options: Any) -> type[_NoActor]:
+        """Ignore the actor's options."""
         return cls
 
     @classmethod
-    def remote(cls, **given: Any) -> _Nobody:
+    def remote(cls, **arguments: Any) -> _NoActor:
+        """Return a stand-in and start no process."""
         return cls()
 
 
-def _meet_without_actor() -> None:
-    """Puts it there, in the process whose controller starts and ends groups of workers."""
+def _replace_synchronization_actor() -> None:
+    """Replace Ray's synchronization actor in this process, whose controller starts and ends groups of workers."""
     modules: tuple[Any, Any] = (worker_group, state)
-    modules[0].SynchronizationActor = _Nobody
-    modules[1]._shutdown_sync_actor = lambda nobody: None
+    modules[0].SynchronizationActor = _NoActor
+    modules[1]._shutdown_sync_actor = lambda actor: None

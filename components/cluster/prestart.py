@@ -1,8 +1,8 @@
-"""Workers that wait for the next stage: longest a stage waits for processes that import Ray Train and torch.
+"""Start workers before the next stage asks for them: waiting for them is the longest delay of a stage's start.
 
-Ray starts a worker when one is asked for, and ends it with its actor. A raylet can start some in advance, which then
-serve whoever comes next (of its RPCs, one for which Ray has no function). Done at the end of a stage, on a cluster that
-is kept on this machine for several: what they import is imported while the next stage's driver starts.
+A new worker imports Ray Train and torch. Ray starts a worker on request and ends it with its actor, but a raylet can
+also start workers in advance, which then serve the next request (by an RPC for which Ray has no function). At the end
+of a stage on a cluster that is kept for several stages, the imports run while the next stage's driver starts.
 """
 
 from __future__ import annotations
@@ -10,33 +10,34 @@ from __future__ import annotations
 import logging
 import os
 
-KEPT_CLUSTER = "TRAINYARD_KEPT_CLUSTER"  # its address, for the processes that it is kept for
-RAYLET_SETTINGS = {  # settings of a kept cluster
+KEPT_CLUSTER = "TRAINYARD_KEPT_CLUSTER"  # address of the kept cluster, for the processes for which it is kept
+RAYLET_SETTINGS = {  # of a kept cluster
     "RAY_preload_python_modules": "torch,ray.train.v2._internal.execution.worker_group.worker",
-    "GOMP_SPINCOUNT": "1000",  # of cluster.py's workers; read when torch is imported
+    "GOMP_SPINCOUNT": "1000",  # as in spread.py; torch reads it when it is imported
 }
-MAX_IDLE_WORKERS = 4  # at most so many wait for the next stage
-IDLE_SECONDS = 60  # seconds until those that nobody wanted end
-PATIENCE = 5.0  # seconds for the raylet's answers
+MAX_IDLE_WORKERS = 4  # that wait for the next stage
+IDLE_SECONDS = 60  # after which an unused worker ends
+RPC_TIMEOUT = 5.0  # seconds
 log = logging.getLogger(__name__)
 
 
 def is_kept_cluster() -> bool:
-    """Whether RAY_ADDRESS is a cluster whose raylet has the settings above."""
+    """Return whether RAY_ADDRESS is a cluster whose raylet has RAYLET_SETTINGS."""
     return os.environ.get("RAY_ADDRESS", "") == os.environ.get(KEPT_CLUSTER)
 
 
-def prestart_workers(wanted: int) -> None:
-    """Sees to it that `wanted` workers wait; on no other cluster than a kept one, and never worth an error."""
+def prestart_workers(count: int) -> None:
+    """Start workers until `count` of them wait, on a kept cluster only; a failure is only logged."""
     if not is_kept_cluster():
         return
     try:
-        _ask(wanted)
-    except Exception as error:  # the next stage starts its own
+        _request_workers(count)
+    except Exception as error:  # the next stage starts its own workers
         log.warning("no worker is started in advance: %s", error)
 
 
-def _ask(wanted: int) -> None:
+def _request_workers(count: int) -> None:
+    """Ask the raylet to start as many workers as are missing to `count` idle ones."""
     import psutil
     import ray
     from ray._private.grpc_utils import init_grpc_channel
@@ -46,15 +47,15 @@ def _ask(wanted: int) -> None:
     )
     from ray.core.generated.node_manager_pb2_grpc import NodeManagerServiceStub
 
-    (node,) = (one for one in ray.nodes() if one["Alive"])
+    (node,) = (node for node in ray.nodes() if node["Alive"])
     with init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}") as channel:
         raylet = NodeManagerServiceStub(channel)
-        known = raylet.GetWorkerPIDs(GetWorkerPIDsRequest(), timeout=PATIENCE).pids
+        pids = raylet.GetWorkerPIDs(GetWorkerPIDsRequest(), timeout=RPC_TIMEOUT).pids
         idle = [
-            p
-            for p in psutil.process_iter(["cmdline"])
-            if p.pid in known and (p.info["cmdline"] or [""])[0] == "ray::IDLE"
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if process.pid in pids and (process.info["cmdline"] or [""])[0] == "ray::IDLE"
         ]
-        request = PrestartWorkersRequest(keep_alive_duration_secs=IDLE_SECONDS, num_workers=max(0, wanted - len(idle)))
+        request = PrestartWorkersRequest(keep_alive_duration_secs=IDLE_SECONDS, num_workers=max(0, count - len(idle)))
         request.runtime_env_info.serialized_runtime_env = "{}"
-        raylet.PrestartWorkers(request, timeout=PATIENCE)
+        raylet.PrestartWorkers(request, timeout=RPC_TIMEOUT)

@@ -100,7 +100,7 @@ def watch_for_preemption(notice: Path | None) -> AbstractContextManager[None]:
 
     announced: set[str] = set()
 
-    def watch(ended: threading.Event) -> None:
+    def watch_nodes(ended: threading.Event) -> None:
         while not ended.wait(DRAIN_CHECK_SECONDS):
             with suppress(Exception):  # the head may be unreachable for a moment
                 draining = set(state.get_draining_nodes())
@@ -108,7 +108,7 @@ def watch_for_preemption(notice: Path | None) -> AbstractContextManager[None]:
                     notice.touch()
                 announced.update(draining)
 
-    return background_thread(watch)
+    return background_thread(watch_nodes)
 
 
 def _run_worker(config: dict[str, Any]) -> Any:

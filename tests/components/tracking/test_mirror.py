@@ -104,7 +104,7 @@ def test_a_password_of_any_letters_moves_out_of_the_address(monkeypatch: pytest.
 @pytest.mark.parametrize("address", ["http://h:notaport", "http://h:99999", "http://", "http://[::1", "https://bob:p@"])
 def test_an_address_without_a_host_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    with pytest.raises(Refusal, match="is no server's address; one such as http://HOST:5000 is needed") as refused:
+    with pytest.raises(Refusal, match="is not the address of a server; write one such as http://HOST:5000") as refused:
         server.tracking_uri()
     assert "bob" not in str(refused.value)
 

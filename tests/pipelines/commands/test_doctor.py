@@ -237,7 +237,7 @@ def test_trackers_that_answer_and_that_do_not(clinic: Path, listening: int) -> N
     assert "secret" not in told
     assert "sqlite" in only(consult(1, MLFLOW_TRACKING_URI="./mlruns"), "BAD")
     said = consult(1, MLFLOW_TRACKING_URI="http://me:sec/ret@h:notaport")
-    assert "http://h:notaport: is no server's address" in only(said, "BAD")
+    assert "http://h:notaport: is not the address of a server" in only(said, "BAD")
     assert not any("sec" in line for line in said)
     assert any("sqlite:///other.db" in line for line in consult(0, MLFLOW_TRACKING_URI="sqlite:///other.db"))
 
