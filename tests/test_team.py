@@ -24,7 +24,7 @@ from components.tracking import mirror
 from components.tracking.replay import read_note, to_mlflow_metrics
 from pipelines.commands import schedule
 from tests.services import ADMIN, SECRETS, TRAINER, Team, start_team
-from tests.test_elastic import node
+from tests.test_elastic import second_node
 from tests.workspace import Workspace, clone
 
 pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]
@@ -121,7 +121,7 @@ def retrained(workspace: Workspace, cluster: tuple[str, str], tmp_path_factory: 
     """The log of a retraining that lost one of its two nodes in the middle of pretraining."""
     folder = tmp_path_factory.mktemp("job")
     log = folder / "log"
-    with node(cluster[0], folder):
+    with second_node(cluster[0], folder):
         job = submit(workspace, cluster[1], *schedule.COMMAND, log=log, TRAINYARD_WORKERS="1:2")
         until = time.monotonic() + 600
         while steps(workspace, "pretrain") < 20:

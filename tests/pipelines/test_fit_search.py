@@ -1,4 +1,4 @@
-"""The verb `fit`, its workers replaced by what they would say; the real ones are in tests/test_families.py."""
+"""Test `fit` with a stub in place of its workers; tests/test_families.py has real ones."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ tune: {folds: 2, search: {samples: 1, space: {fit.batch: {choices: [16]}}}}
 """
 
 
-def test_seconds_are_those_of_the_batch_that_the_search_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_is_computed_with_the_batch_that_the_search_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("family/system.yaml")
     path.parent.mkdir()
     path.write_text(RECIPE)
     run = MagicMock(folder=tmp_path / "run")
-    said = {"cost": {}, "scores": {"accuracy": 0.9}, "outcomes": None, "tags": {}, "pictures": [], "example": None}
-    run.spread.return_value = said | {"digest": "", "hardware": "", "split": "test"}
-    monkeypatch.setattr(fit, "stage", lambda *given, **options: nullcontext(run))
-    monkeypatch.setattr(fit, "search_values", lambda *given: {"fit.batch": 16})
-    monkeypatch.setattr(diagnoses, "diagnose_fit", lambda *given: None)
+    result = {"cost": {}, "scores": {"accuracy": 0.9}, "outcomes": None, "tags": {}, "pictures": [], "example": None}
+    run.spread.return_value = result | {"digest": "", "hardware": "", "split": "test"}
+    monkeypatch.setattr(fit, "stage", lambda *_, **__: nullcontext(run))
+    monkeypatch.setattr(fit, "search_values", lambda *_: {"fit.batch": 16})
+    monkeypatch.setattr(diagnoses, "diagnose_fit", lambda *_: None)
     lines = Journal(run.folder / LOG)
     for step in range(10, 101, 10):
         lines.write("progress", step=step, steps=100, values={}, speed=160.0)
@@ -42,8 +44,8 @@ def test_seconds_are_those_of_the_batch_that_the_search_chose(tmp_path: Path, mo
     assert cost == {"train_seconds": pytest.approx(10), "samples_per_second": pytest.approx(160)}
 
 
-def test_trials_that_print_alike_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "draw_intervals", lambda rows, *given, **options: rows)
+def test_trials_with_the_same_rounded_values_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "draw_intervals", lambda rows, *_, **__: rows)
     rates = (0.012341, 0.012343, 0.1)
     trials = [Trial("trials", n, {"lr": rate}, [{"accuracy": n / 10}], True) for n, rate in enumerate(rates)]
     assert [row.value for row in fit.draw_trials(trials, "accuracy").values()] == [0.0, 0.1, 0.2]

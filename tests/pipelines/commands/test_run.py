@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.cluster.local import local_cluster
 from components.processes import BIN
 from pipelines import door
 from pipelines.commands import run
@@ -101,18 +100,6 @@ def test_clusters_that_are_lost_again_and_again_are_given_up(
     pipeline(tmp_path, LOSES_ITS_NODE)
     assert door.exit_code(lambda: run_on_local_cluster(reproduce)) == 75
     assert "not now: the local Ray cluster was lost" in capfd.readouterr().err
-
-
-def test_a_cluster_within_anothers_gives_its_settings_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_gcs_rpc_server_reconnect_timeout_s")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv(names[0], "outer")
-    monkeypatch.delenv(names[1], raising=False)
-    with local_cluster():
-        assert os.environ[names[0]] != "outer"
-        assert names[1] in os.environ
-    assert os.environ[names[0]] == "outer"
-    assert names[1] not in os.environ
 
 
 @pytest.mark.parametrize("reach", ["the group, as Ctrl-C does", "the command alone, in the background, as services do"])
