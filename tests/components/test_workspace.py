@@ -1,4 +1,4 @@
-"""Raw data, of which git knows nothing, are there in the copy in which DVC runs a queued experiment; real DVC, git."""
+"""A temporary copy in which DVC runs an experiment reads the repository's raw data (with real DVC and git)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ stages:
 READ = """
 import sys
 from pathlib import Path
-from components.workspace import lend_raw
-lend_raw()
+from components.workspace import link_raw_data
+link_raw_data()
 Path("out.txt").write_text(str(float(Path("data/raw/mine/number").read_text()) * int(sys.argv[1])))
 """
 
 
-def test_an_experiment_in_a_copy_reads_them(tmp_path: Path) -> None:
+def test_an_experiment_in_a_copy_reads_raw_data(tmp_path: Path) -> None:
     bin_folder = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", "PATH": bin_folder}
 
@@ -51,11 +51,11 @@ def test_an_experiment_in_a_copy_reads_them(tmp_path: Path) -> None:
     run(DVC, "exp", "run", "--temp", "-n", "tried", "-S", "scale=3")
     run(DVC, "exp", "apply", "tried")
     assert (tmp_path / "out.txt").read_text() == "63.0"
-    assert "up to date" in run(DVC, "status"), "what the copy had read is what lies here"
-    assert (tmp_path / "data/raw/mine/number").read_text() == "21", "the copy is gone, its links alone"
+    assert "up to date" in run(DVC, "status"), "the copy read the repository's raw data"
+    assert (tmp_path / "data/raw/mine/number").read_text() == "21", "deleting the copy deletes its links alone"
 
 
-def test_links_leave_alone_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_do_not_replace_existing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / ".dvc/tmp/exps/abc"
     for folder, name in ((tmp_path, "a"), (tmp_path, "b"), (copy, "b")):
         (folder / "data/raw" / name).mkdir(parents=True)

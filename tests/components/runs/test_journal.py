@@ -1,4 +1,4 @@
-"""The run's truth survives torn lines, and going on from a checkpoint writes nothing twice."""
+"""The journal survives torn lines, and a run resumed from a checkpoint writes no line twice."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def write(lines: Journal, first: int, last: int, shift: float = 0.0) -> None:
 def test_floats_keep_every_bit(tmp_path: Path) -> None:
     values = [0.1 + 0.2, 1e-310, math.inf, -math.inf, math.nan]
     Journal(tmp_path / "j").write("metric", values=values)
-    found = read_records(tmp_path / "j")[0].payload["values"]
-    assert [a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(values, found, strict=True)] == [True] * 5
+    restored = read_records(tmp_path / "j")[0].payload["values"]
+    assert [a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(values, restored, strict=True)] == [True] * 5
 
 
 @given(st.integers(0, 200))
-def test_a_torn_tail_is_dropped_and_written_over(tmp_path_factory, cut: int) -> None:
+def test_a_torn_end_is_dropped_and_overwritten(tmp_path_factory, cut: int) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
     write(Journal(path), 0, 3)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: max(0, len(whole) - cut)])
-    kept = len(read_records(path))
+    blob = path.read_bytes()
+    path.write_bytes(blob[: max(0, len(blob) - cut)])
+    count = len(read_records(path))
     write(Journal(path), 9, 10)
     steps = [record.payload["step"] for record in read_records(path)]
-    assert steps == [*[0, 0, 1, 1, 2, 2][:kept], 9, 9]
+    assert steps == [*[0, 0, 1, 1, 2, 2][:count], 9, 9]
 
 
-def test_a_flipped_bit_ends_what_is_read(tmp_path: Path) -> None:
+def test_reading_ends_at_a_flipped_bit(tmp_path: Path) -> None:
     write(Journal(tmp_path / "j"), 0, 3)
     blob = bytearray((tmp_path / "j").read_bytes())
     blob[blob.index(b'"step": 1') + 8] ^= 1
@@ -49,40 +49,40 @@ def test_a_flipped_bit_ends_what_is_read(tmp_path: Path) -> None:
     assert [record.payload["step"] for record in read_records(tmp_path / "j")] == [0, 0]
 
 
-def test_going_on_from_a_checkpoint_keeps_the_lines_that_say_the_same(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_lines_that_are_equal(tmp_path: Path) -> None:
     write(Journal(tmp_path / "j"), 0, 6)
     before = (tmp_path / "j").read_bytes()
     again = Journal(tmp_path / "j", position=4)
     write(again, 2, 5)
-    assert (tmp_path / "j").read_bytes() == before  # times and speeds of the first writing
+    assert (tmp_path / "j").read_bytes() == before  # with the times and speeds of the first attempt
     assert again.position == 10
     write(again, 5, 8)
-    assert [r.payload["step"] for r in read_records(tmp_path / "j") if r.kind == "metric"] == list(range(8))
+    assert [r.payload["step"] for r in read_records(tmp_path / "j", "metric")] == list(range(8))
 
 
-def test_going_on_with_other_values_replaces_what_came_after(tmp_path: Path) -> None:
+def test_a_resumed_run_with_other_values_replaces_what_came_after(tmp_path: Path) -> None:
     write(Journal(tmp_path / "j"), 0, 6)
     write(Journal(tmp_path / "j", position=4), 2, 4, shift=1.0)
-    metrics = [r.payload for r in read_records(tmp_path / "j") if r.kind == "metric"]
+    metrics = [r.payload for r in read_records(tmp_path / "j", "metric")]
     assert [m["step"] for m in metrics] == [0, 1, 2, 3]
     assert metrics[-1]["values"]["loss"] > 1
-    again = Journal(tmp_path / "j", position=6)  # and on from what stands now
+    again = Journal(tmp_path / "j", position=6)  # and resumed once more
     write(again, 3, 5, shift=1.0)
-    metrics = [r.payload for r in read_records(tmp_path / "j") if r.kind == "metric"]
+    metrics = [r.payload for r in read_records(tmp_path / "j", "metric")]
     assert [m["step"] for m in metrics] == [0, 1, 2, 3, 4]
     assert (tmp_path / "j").read_bytes().count(b'"rewind"') == 1
 
 
-def test_a_tail_hears_of_all_that_was_ever_written_once(tmp_path: Path) -> None:
+def test_a_tail_reads_revoked_lines_too_each_once(tmp_path: Path) -> None:
     tail = Tail(tmp_path / "j")
     write(Journal(tmp_path / "j"), 0, 6)
-    told = tail.read_new()
+    records = tail.read_new()
     write(Journal(tmp_path / "j", position=4), 2, 4, shift=1.0)
-    told += tail.read_new()
-    assert [r.payload["step"] for r in told if r.kind == "metric"] == [0, 1, 2, 3, 4, 5, 2, 3]
+    records += tail.read_new()
+    assert [r.payload["step"] for r in records if r.kind == "metric"] == [0, 1, 2, 3, 4, 5, 2, 3]
 
 
-def test_a_tail_beyond_a_damaged_end_that_was_cut_off_begins_anew(tmp_path: Path) -> None:
+def test_a_tail_beyond_a_damaged_end_that_was_cut_off_starts_again(tmp_path: Path) -> None:
     write(Journal(tmp_path / "j"), 0, 3)
     tail = Tail(tmp_path / "j")
     tail.read_new()
@@ -91,11 +91,11 @@ def test_a_tail_beyond_a_damaged_end_that_was_cut_off_begins_anew(tmp_path: Path
     (tmp_path / "j").write_bytes(blob)
     lines = Journal(tmp_path / "j")
     assert tail.read_new() == [*read_records(tmp_path / "j")]
-    lines.write("text", text="x" * 1000)  # longer than what was cut off: no line ends where the last one did
+    lines.write("text", text="x" * 1000)  # longer than what was cut off, so that no line ends at the tail's offset
     assert [r.kind for r in tail.read_new()] == ["text"]
 
 
-def test_a_tail_reads_each_line_once_and_waits_for_whole_ones(tmp_path: Path) -> None:
+def test_a_tail_reads_each_line_once_and_waits_for_complete_ones(tmp_path: Path) -> None:
     lines, tail = Journal(tmp_path / "j"), Tail(tmp_path / "j")
     assert tail.read_new() == []
     write(lines, 0, 2)
@@ -106,7 +106,7 @@ def test_a_tail_reads_each_line_once_and_waits_for_whole_ones(tmp_path: Path) ->
     assert tail.read_new() == []
 
 
-def test_a_run_begun_again_stays_the_same_run(tmp_path: Path) -> None:
+def test_a_run_that_starts_again_keeps_its_id(tmp_path: Path) -> None:
     for name in ("first", "second"):
         journal.describe_run(tmp_path / "run", name, "experiment", parent=tmp_path / "above", params={"lr": 0.1})
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -117,7 +117,7 @@ def test_a_run_begun_again_stays_the_same_run(tmp_path: Path) -> None:
     assert facts["id"] != json.loads((tmp_path / "other" / "run.json").read_text())["id"]
 
 
-def test_params_that_changed_are_noted_as_further_attempts(tmp_path: Path) -> None:
+def test_changed_params_are_recorded_as_further_attempts(tmp_path: Path) -> None:
     for rate in (0.1, 0.2, 0.2, 0.1):
         journal.describe_run(tmp_path / "run", "pretrain", "experiment", params={"lr": rate, "epochs": 3})
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -125,20 +125,20 @@ def test_params_that_changed_are_noted_as_further_attempts(tmp_path: Path) -> No
     assert facts["attempts"] == [{"lr": [0.1, 0.2]}, {}]
 
 
-def test_files_are_found_while_others_are_taken_away(tmp_path: Path) -> None:
-    """A search deletes Ray's own folders in its run while a thread looks there for journals."""
+def test_files_are_found_while_others_are_deleted(tmp_path: Path) -> None:
+    """As when a search deletes Ray's own folders in its run while a thread looks there for journals."""
     for name in ("b/c", "a", "."):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / LOG).touch()
-    wanted = sorted(tmp_path / name / LOG for name in ("b/c", "a", "."))
+    expected = sorted(tmp_path / name / LOG for name in ("b/c", "a", "."))
 
-    def come_and_go(ended: threading.Event) -> None:
+    def create_and_delete(ended: threading.Event) -> None:
         while not ended.is_set():
             for number in range(20):
                 (tmp_path / "b" / f"x{number}" / "y").mkdir(parents=True)
             for number in range(20):
                 shutil.rmtree(tmp_path / "b" / f"x{number}")
 
-    with background_thread(come_and_go):
+    with background_thread(create_and_delete):
         for _ in range(2000):
-            assert find_files(LOG, tmp_path, tmp_path / "a") == wanted
+            assert find_files(LOG, tmp_path, tmp_path / "a") == expected

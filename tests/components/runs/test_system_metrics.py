@@ -1,4 +1,4 @@
-"""MLflow's own monitors are the oracle: its pages know these names."""
+"""Machine use is compared with MLflow's own monitors, whose names its pages expect."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from components.runs import journal, system_metrics
 from components.runs.journal import Journal
 
 
-def test_readings_are_those_of_mlflow() -> None:
+def test_readings_equal_those_of_mlflow() -> None:
     monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     sent = psutil.net_io_counters()
-    found = system_metrics.read_machine_use()
+    values = system_metrics.read_machine_use()
     for monitor in monitors:
         monitor.collect_metrics()
-    wanted = {name: value for monitor in monitors for name, value in monitor.aggregate_metrics().items()}
-    assert list(found) == list(wanted)
+    expected = {name: value for monitor in monitors for name, value in monitor.aggregate_metrics().items()}
+    assert list(values) == list(expected)
     boot = {"network_receive_megabytes": sent.bytes_recv / 1e6, "network_transmit_megabytes": sent.bytes_sent / 1e6}
-    for name, value in wanted.items():
-        if name != "cpu_utilization_percentage":  # of another moment
-            assert found[name] == pytest.approx(value + boot.get(name, 0), rel=0.02, abs=1), name
+    for name, value in expected.items():
+        if name != "cpu_utilization_percentage":  # which changes between the two readings
+            assert values[name] == pytest.approx(value + boot.get(name, 0), rel=0.02, abs=1), name
 
 
-def test_a_block_is_sampled_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_is_recorded_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_metrics, "INTERVAL", 0.1)
     file = tmp_path / journal.STAGE_LOG
     with system_metrics.record_machine_use(Journal(file)):

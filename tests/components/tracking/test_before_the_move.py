@@ -1,4 +1,4 @@
-"""What was registered or named before the folders moved still loads: the archive was written by the code of then."""
+"""Models registered and dotted paths used before the folders moved still load; the archive is from that time."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ print(json.dumps({name: values.tolist() for name, values in predictions.items()}
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a model as MLflow kept it, with the predictions that it gave beside it."""
+    """Return the folder of a registered model, with its predictions of that time in expected.json."""
     folder = tmp_path_factory.mktemp("before") / "registered"
     with tarfile.open(DATA / "registered-before-the-move.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
 
 
-def test_mlflow_loads_it_with_the_code_it_brings_along(registered: Path) -> None:
+def test_mlflow_loads_it_with_the_code_stored_with_it(registered: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     answer = subprocess.run(
         [sys.executable, "-P", "-c", LOAD], cwd=registered.parent, env=environment, capture_output=True, text=True
@@ -44,7 +44,7 @@ def test_mlflow_loads_it_with_the_code_it_brings_along(registered: Path) -> None
     assert_equal_predictions(json.loads(answer.stdout.splitlines()[-1]), registered)
 
 
-def test_the_code_of_today_reads_its_export(registered: Path) -> None:
+def test_the_present_code_reads_its_export(registered: Path) -> None:
     task, state = exported.read_model(registered / "artifacts" / "model")
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 1), dtype=np.uint8)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_the_code_of_today_reads_its_export(registered: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_dotted_path_of_a_recipe_is_still_one(path: str) -> None:
+def test_a_dotted_path_of_an_old_recipe_still_resolves(path: str) -> None:
     recipe.signature(path)
 
 

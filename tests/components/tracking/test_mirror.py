@@ -1,4 +1,4 @@
-"""A real MLflow, in SQLite and behind its real server: every point arrives once, and nothing that fails there hurts."""
+"""Every point arrives once at a real MLflow (SQLite, or its own server), and its failures do not hurt the work."""
 
 from __future__ import annotations
 
@@ -36,12 +36,10 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def runs(experiment: str = "bench") -> list:
     client = server.make_client(server.tracking_uri())
-    found = client.get_experiment_by_name(experiment)
-    return (
-        client.search_runs([found.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"])
-        if found
-        else []
-    )
+    entity = client.get_experiment_by_name(experiment)
+    if entity is None:
+        return []
+    return client.search_runs([entity.experiment_id], order_by=["start_time ASC", "attributes.run_name ASC"])
 
 
 def points(run, name: str) -> list[tuple[int, float]]:
@@ -49,7 +47,7 @@ def points(run, name: str) -> list[tuple[int, float]]:
     return sorted((metric.step, metric.value) for metric in history)
 
 
-def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = "pretrain") -> Journal:
+def write_run(folder: Path, steps: int = 30, parent: Path | None = None, name: str = "pretrain") -> Journal:
     journal.describe_run(folder, name, "bench", parent, {"lr": 0.1}, {"trainyard.stage": name}, [
         {"name": "digits", "digest": "ab" * 32, "profile": {"train": 100}}
     ])  # fmt: skip
@@ -64,7 +62,7 @@ def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = 
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("address", "shown"),
     [
         ("http://bob:p@host:5000", "http://host:5000"),
         ("http://bob:p@ss@host:5000", "http://host:5000"),
@@ -73,7 +71,7 @@ def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = 
         ("http://bob@host", "http://host"),
         ("postgresql+psycopg2://bob:p/ss@host/db", "postgresql+psycopg2://host/db"),
         ("can't reach http://bob:p@s/s@host:5000, nor x@y", "can't reach http://host:5000, nor x@y"),
-        # an @ elsewhere is no password's end
+        # An @ elsewhere does not end a password.
         ("http://host:5000/a@b?c=d@e#f@g", "http://host:5000/a@b?c=d@e#f@g"),
         ("http://host?a@b", "http://host?a@b"),
         ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
@@ -82,13 +80,13 @@ def make(folder: Path, steps: int = 30, parent: Path | None = None, name: str = 
         ("ask me@example.org about http://host", "ask me@example.org about http://host"),
     ],
 )
-def test_no_part_of_a_password_is_shown(given: str, shown: str) -> None:
-    assert server.hide_credentials(given) == shown
+def test_no_part_of_a_password_is_shown(address: str, shown: str) -> None:
+    assert server.hide_credentials(address) == shown
 
 
-def test_a_password_of_any_letters_moves_out_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_of_any_characters_is_moved_out_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
-        monkeypatch.setenv(name, "")  # which is taken back
+        monkeypatch.setenv(name, "")  # and is restored after the test
     for password in ("p", "p@ss", "p/ss", "a:b@c/d?e#f", "%40"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:{password}@127.0.0.1:5000")
         assert (
@@ -109,9 +107,9 @@ def test_an_address_without_a_host_is_refused(address: str, monkeypatch: pytest.
     assert "bob" not in str(refused.value)
 
 
-def test_other_params_after_a_restart_are_an_attempt_and_every_point_arrives_once(store: str, tmp_path: Path) -> None:
+def test_params_changed_by_a_restart_are_an_attempt_and_every_point_arrives_once(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "pretrain-1"
-    for number, rate in enumerate((0.1, 0.2, 0.05)):  # as population-based training does: on from a checkpoint
+    for number, rate in enumerate((0.1, 0.2, 0.05)):  # as population-based training does when it resumes
         journal.describe_run(folder, "pretrain", "bench", params={"lr": rate})
         with mirror.Mirror(folder):
             lines = Journal(folder / journal.LOG, position=5 * number)
@@ -119,17 +117,17 @@ def test_other_params_after_a_restart_are_an_attempt_and_every_point_arrives_onc
                 lines.write("metric", step=step, epoch=step / 10, values={"train/loss": rate / step})
     (run,) = runs()
     assert run.data.params == {"lr": "0.1"}
-    told = {name: value for name, value in run.data.tags.items() if name.startswith("attempt")}
-    assert told == {"attempt": "3", "attempt.2.lr": "0.1 -> 0.2", "attempt.3.lr": "0.1 -> 0.05"}
-    wanted = [(s, r / s) for n, r in enumerate((0.1, 0.2, 0.05)) for s in range(5 * n + 1, 11 + 5 * n)]
-    assert points(run, "train/loss") == sorted(wanted)
+    tags = {name: value for name, value in run.data.tags.items() if name.startswith("attempt")}
+    assert tags == {"attempt": "3", "attempt.2.lr": "0.1 -> 0.2", "attempt.3.lr": "0.1 -> 0.05"}
+    expected = [(s, r / s) for n, r in enumerate((0.1, 0.2, 0.05)) for s in range(5 * n + 1, 11 + 5 * n)]
+    assert points(run, "train/loss") == sorted(expected)
     assert mirror.audit_metrics(tmp_path / "runs") == (60, 0, 0)
 
 
-def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
+def test_runs_nest_and_carry_every_kind_of_record(store: str, tmp_path: Path) -> None:
     above, below = tmp_path / "runs" / "pipeline-1", tmp_path / "runs" / "pretrain-2"
     journal.describe_run(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})
-    make(below, parent=above)
+    write_run(below, parent=above)
     (tmp_path / "picture.txt").write_text("picture")
     driver = Journal(below / journal.STAGE_LOG)
     driver.write("begin", stage="pretrain")
@@ -155,17 +153,17 @@ def test_runs_nest_and_carry_all_there_is(store: str, tmp_path: Path) -> None:
     assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"log.txt", "pictures"}
 
 
-def test_one_process_sends_for_all_stages_and_leaves_what_is_old_to_the_end(store: str, tmp_path: Path) -> None:
+def test_a_shared_mirror_sends_for_all_stages_and_old_runs_at_the_end(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
-    make(folder / "old-1", name="old")
+    write_run(folder / "old-1", name="old")
     os.utime(folder / "old-1" / journal.RUN, (0, 0))
     with mirror.shared_mirror(folder):
-        lines = make(folder / "new-1", name="new")
-        make(folder / "new-1" / "fits" / "1", parent=folder / "new-1", name="below")
-        with mirror.mirror_unless_shared(folder / "new-1") as nobody:
-            assert nobody is None
-        with mirror.mirror_unless_shared(tmp_path / "elsewhere") as somebody:
-            assert isinstance(somebody, mirror.Mirror)
+        lines = write_run(folder / "new-1", name="new")
+        write_run(folder / "new-1" / "fits" / "1", parent=folder / "new-1", name="below")
+        with mirror.mirror_unless_shared(folder / "new-1") as context:
+            assert context is None
+        with mirror.mirror_unless_shared(tmp_path / "elsewhere") as context:
+            assert isinstance(context, mirror.Mirror)
         until = time.monotonic() + 60
         while mirror.find_unsent_runs(folder / "new-1") and time.monotonic() < until:
             time.sleep(0.1)
@@ -173,14 +171,14 @@ def test_one_process_sends_for_all_stages_and_leaves_what_is_old_to_the_end(stor
         lines.write("metric", step=31, values={"train/loss": 0.5})
     assert {run.info.run_name for run in runs()} == {"new", "below", "old"}
     assert mirror.audit_metrics(folder)[1:] == (0, 0)
-    with mirror.mirror_unless_shared(folder / "new-1") as somebody:
-        assert isinstance(somebody, mirror.Mirror)
+    with mirror.mirror_unless_shared(folder / "new-1") as context:
+        assert isinstance(context, mirror.Mirror)
 
 
 def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) -> None:
-    """The note of how far it came is lost after everything was sent, and all is sent again."""
+    """The note is lost after everything was sent, and everything is sent again."""
     folder = tmp_path / "runs" / "pretrain-1"
-    make(folder).write("input", name="letters", digest="cd" * 32, profile={"train": 26})
+    write_run(folder).write("input", name="letters", digest="cd" * 32, profile={"train": 26})
     for _ in range(2):
         mirror.Mirror(folder).send()
         shutil.copy(folder / "mirror.json", tmp_path / "note")
@@ -188,14 +186,14 @@ def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) ->
     (run,) = runs()
     assert len(points(run, "train/loss")) == 30
     assert len(points(run, "train/examples_per_second")) == 30
-    data = {given.dataset.name: given.dataset.digest for given in run.inputs.dataset_inputs}
+    data = {data.dataset.name: data.dataset.digest for data in run.inputs.dataset_inputs}
     assert data == {"digits": "ab" * 16, "letters": "cd" * 16}
     assert len(run.inputs.dataset_inputs) == 2
 
 
-def with_model(folder: Path) -> None:
-    """A run with an exported model, handed to the registry as `digits`."""
-    lines, model, example = make(folder), folder.parent.parent / "model", folder / "example.npz"
+def write_run_with_model(folder: Path) -> None:
+    """Write a run that registers an exported model as `digits`."""
+    lines, model, example = write_run(folder), folder.parent.parent / "model", folder / "example.npz"
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
     spec = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b"), {"mean": [0.4], "std": [0.2]})
     exported.write_model(model, recipe.build(section).setup(spec), spec, section)
@@ -213,33 +211,33 @@ def with_model(folder: Path) -> None:
 
 
 def registered_models(folder: Path) -> tuple[int, int, list[str]]:
-    """(runs, logged models, versions of `digits`) the tracker has."""
+    """Return (number of runs, number of logged models, versions of `digits`) at the tracker."""
     client = server.make_client(server.tracking_uri())
-    owner = client.get_experiment_by_name("bench").experiment_id
-    ours = json.loads((folder / journal.RUN).read_text())["id"]
-    made = [run for run in client.search_runs([owner]) if run.data.tags["trainyard.id"] == ours]
-    logged = client.search_logged_models([owner], f"source_run_id = '{made[0].info.run_id}'")
-    return len(made), len(logged), [str(v.version) for v in client.search_model_versions("name = 'digits'")]
+    experiment = client.get_experiment_by_name("bench").experiment_id
+    id = json.loads((folder / journal.RUN).read_text())["id"]
+    same = [run for run in client.search_runs([experiment]) if run.data.tags["trainyard.id"] == id]
+    logged = client.search_logged_models([experiment], f"source_run_id = '{same[0].info.run_id}'")
+    return len(same), len(logged), [str(v.version) for v in client.search_model_versions("name = 'digits'")]
 
 
 @pytest.mark.parametrize("killed", ["create_model_version", "search_model_versions", "save_note", "log_model"])
-def test_a_mirror_killed_while_it_registers_a_model_leaves_one(
+def test_a_mirror_killed_while_it_registers_a_model_registers_one(
     killed: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of these is the last thing that a first mirror does: its work is done, but it comes to no note."""
-    import mlflow.pyfunc  # the module itself: MLflow's own attribute loads it late
+    """The first mirror dies right after the call `killed`, whose work is done but not noted."""
+    import mlflow.pyfunc  # the module itself: `mlflow.pyfunc` is a lazy proxy before
 
     folder = tmp_path / "runs" / "evaluate-1"
-    with_model(folder)
+    write_run_with_model(folder)
     owner = {"save_note": replay.RunReplay, "log_model": mlflow.pyfunc}.get(killed, mlflow.MlflowClient)
-    whole = getattr(owner, killed)
+    call = getattr(owner, killed)
 
-    def last(*arguments: Any, **options: Any) -> None:
-        whole(*arguments, **options)
+    def call_and_die(*arguments: Any, **options: Any) -> None:
+        call(*arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, killed, last)
+        patch.setattr(owner, killed, call_and_die)
         with pytest.raises(KeyboardInterrupt):
             mirror.Mirror(folder).send()
     mirror.Mirror(folder).send()
@@ -247,13 +245,13 @@ def test_a_mirror_killed_while_it_registers_a_model_leaves_one(
     assert len(points(runs()[0], "train/loss")) == 30
 
 
-def test_a_model_that_was_half_logged_is_logged_anew_and_the_half_is_removed(
+def test_a_model_that_was_half_logged_is_removed_and_logged_again(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     folder = tmp_path / "runs" / "evaluate-1"
-    with_model(folder)
+    write_run_with_model(folder)
 
     def stop(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
@@ -263,16 +261,16 @@ def test_a_model_that_was_half_logged_is_logged_anew_and_the_half_is_removed(
         with pytest.raises(KeyboardInterrupt):
             mirror.Mirror(folder).send()
     client = server.make_client(store)
-    owner = client.get_experiment_by_name("bench").experiment_id
-    assert [str(model.status) for model in client.search_logged_models([owner])] != ["READY"]
+    experiment = client.get_experiment_by_name("bench").experiment_id
+    assert [str(model.status) for model in client.search_logged_models([experiment])] != ["READY"]
     mirror.Mirror(folder).send()
-    assert [str(model.status) for model in client.search_logged_models([owner])] == ["READY"]
+    assert [str(model.status) for model in client.search_logged_models([experiment])] == ["READY"]
     assert registered_models(folder) == (1, 1, ["1"])
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_doubles_nothing(store: str, tmp_path: Path) -> None:
+def test_a_run_resumed_from_a_checkpoint_duplicates_no_point(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "pretrain-1"
-    make(folder)
+    write_run(folder)
     mirror.Mirror(folder).send()
     lines = Journal(folder / journal.LOG, position=24)
     for step in range(12, 30):
@@ -281,18 +279,18 @@ def test_a_run_that_goes_on_from_a_checkpoint_doubles_nothing(store: str, tmp_pa
     assert len({step for step, _ in points(runs()[0], "train/loss")}) == 30
 
 
-def test_a_run_that_was_deleted_there_stays_so_and_keeps_no_other_from_being_sent(
+def test_a_run_deleted_at_the_tracker_stays_deleted_and_others_are_sent(
     store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folders = [tmp_path / "runs" / name for name in ("a-1", "b-1", "c-1")]
-    journals = [make(folder, name=folder.name) for folder in folders[:2]]
+    journals = [write_run(folder, name=folder.name) for folder in folders[:2]]
     mirror.Mirror(tmp_path).send()
     client = server.make_client(store)
-    gone = json.loads((folders[0] / "mirror.json").read_text())["run"]
-    client.delete_run(gone)
+    deleted = json.loads((folders[0] / "mirror.json").read_text())["run"]
+    client.delete_run(deleted)
     for lines in journals:
         lines.write("metric", step=31, epoch=3.1, values={"train/loss": 0.5})
-    make(folders[2], name="c-1")
+    write_run(folders[2], name="c-1")
     assert mirror.Mirror(tmp_path).send() == 1 + 63
     for run, steps in zip(runs(), (31, 30), strict=True):
         assert len(points(run, "train/loss")) == steps
@@ -301,16 +299,16 @@ def test_a_run_that_was_deleted_there_stays_so_and_keeps_no_other_from_being_sen
     journals[0].write("metric", step=32, epoch=3.2, values={"train/loss": 0.4})
     assert mirror.Mirror(tmp_path).send() == 0
     assert len(caplog.records) == 1
-    client.restore_run(gone)
+    client.restore_run(deleted)
     (folders[0] / "mirror.json").unlink()  # as the warning says
     mirror.Mirror(tmp_path).send()
     assert [run.info.run_name for run in runs()] == ["a-1", "b-1", "c-1"]
     assert mirror.audit_metrics(tmp_path)[1:] == (0, 0)
 
 
-def test_a_run_the_tracker_does_not_know_is_sent_anew(store: str, empty_store: Path, tmp_path: Path) -> None:
-    """Its database was replaced by an empty one."""
-    lines = make(tmp_path / "runs" / "a-1")
+def test_a_run_that_the_tracker_does_not_know_is_sent_again(store: str, empty_store: Path, tmp_path: Path) -> None:
+    """The tracker's database was replaced by an empty one."""
+    lines = write_run(tmp_path / "runs" / "a-1")
     mirror.Mirror(tmp_path).send()
     shutil.copy(empty_store, store.removeprefix("sqlite:///"))
     lines.write("metric", step=31, epoch=3.1, values={"train/loss": 0.5})
@@ -321,9 +319,9 @@ def test_a_run_the_tracker_does_not_know_is_sent_anew(store: str, empty_store: P
     assert mirror.audit_metrics(tmp_path)[1:] == (0, 0)
 
 
-def test_a_record_that_is_refused_keeps_its_own_run_back_alone(store: str, tmp_path: Path) -> None:
-    make(tmp_path / "runs" / "a-1", name="a").write("metric", step=31, values={"what?": 1.0})
-    make(tmp_path / "runs" / "b-1", name="b")
+def test_a_rejected_record_holds_up_its_own_run_alone(store: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "a-1", name="a").write("metric", step=31, values={"what?": 1.0})
+    write_run(tmp_path / "runs" / "b-1", name="b")
     for _ in range(2):
         with pytest.raises(MlflowException, match=r"what\?"):
             mirror.Mirror(tmp_path).send()
@@ -331,7 +329,7 @@ def test_a_record_that_is_refused_keeps_its_own_run_back_alone(store: str, tmp_p
     assert len(points(runs()[1], "train/loss")) == 30
 
 
-def test_a_tracker_without_an_answer_is_not_asked_for_every_run(
+def test_a_tracker_that_does_not_answer_is_not_asked_for_every_run(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -341,7 +339,7 @@ def test_a_tracker_without_an_answer_is_not_asked_for_every_run(
         raise ConnectionError(run.folder.name)
 
     for name in ("a-1", "b-1"):
-        make(tmp_path / "runs" / name)
+        write_run(tmp_path / "runs" / name)
     monkeypatch.setattr(replay.RunReplay, "send", fail)
     with pytest.raises(ConnectionError, match="a-1"):
         mirror.Mirror(tmp_path).send()
@@ -352,42 +350,42 @@ def test_a_tracker_without_an_answer_is_not_asked_for_every_run(
     assert asked == ["a-1", "b-1", "a-1"]
 
 
-def test_nothing_new_asks_the_tracker_nothing(store: str, tmp_path: Path) -> None:
+def test_nothing_new_sends_nothing(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "pretrain-1"
-    make(folder)
+    write_run(folder)
     assert mirror.Mirror(folder).send() > 60
     assert mirror.Mirror(folder).send() == 0
 
 
 @pytest.fixture
 def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
-    """Starts and stops a real server on demand."""
-    port, held = network.free_port(), {}
+    """Return functions that start and stop a real server."""
+    port = network.free_port()
+    processes: list[subprocess.Popen] = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.chdir(tmp_path)
     command = server.server_command(port, f"sqlite:///{tmp_path}/server.db", tmp_path / "kept")
 
     def start() -> None:
-        held["process"] = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
         assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
 
     def stop() -> None:
-        os.killpg(held.pop("process").pid, signal.SIGKILL)
+        os.killpg(processes.pop().pid, signal.SIGKILL)
 
     yield {"start": start, "stop": stop}
-    if held:
+    if processes:
         stop()
 
 
-def test_a_dead_server_costs_nothing_and_loses_nothing(switch: dict, tmp_path: Path, caplog, monkeypatch) -> None:
+def test_a_dead_server_delays_nothing_and_loses_nothing(switch: dict, tmp_path: Path, caplog, monkeypatch) -> None:
     folder = tmp_path / "runs" / "pretrain-1"
     began = time.monotonic()
-    with monkeypatch.context() as hasty:
-        hasty.setattr(mirror, "PATIENCE", 3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "PATIENCE", 3.0)
         with mirror.Mirror(folder):
-            lines = make(folder)
+            lines = write_run(folder)
     assert time.monotonic() - began < 12
     assert "trainyard sync" in caplog.text
     assert mirror.find_unsent_runs(tmp_path) == [folder]

@@ -1,6 +1,6 @@
-"""A tracker that is slow, fails, hangs up, forgets to answer or is locked: work goes on, nothing is lost.
+"""Work continues and nothing is lost if a tracker is slow, fails, hangs up, does not answer or is locked.
 
-A proxy misbehaves in front of a real MLflow server.
+A proxy in front of a real MLflow server causes the faults.
 """
 
 from __future__ import annotations
@@ -24,52 +24,57 @@ from mlflow.exceptions import MlflowException
 
 from components import network
 from components.tracking import mirror, server
-from tests.components.tracking.test_mirror import make, registered_models, with_model
+from tests.components.tracking.test_mirror import registered_models, write_run, write_run_with_model
 
-SLOW = 1.5  # seconds an answer takes
+DELAY = 1.5  # seconds per answer of a slow tracker
 
 
 class Proxy(ThreadingHTTPServer):
+    """A proxy that handles requests as its mode says; in the mode `normal` it passes them on."""
+
     daemon_threads = True
 
     def __init__(self, upstream: int) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.upstream, self.mode, self.asked = upstream, "whole", 0
-        self.unheard: set[str] = set()  # paths whose answers were lost
+        self.upstream = upstream
+        self.mode = "normal"
+        self.requests = 0
+        self.unanswered: set[str] = set()  # paths whose answers were lost
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Proxy
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def answer(self) -> None:
-        self.server.asked += 1
+        self.server.requests += 1
         body = b"".join(self.body())
         if self.server.mode == "error":
             self.send_response(500)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        if self.server.mode == "hang up" or (self.server.mode == "half" and self.server.asked % 3 == 0):
+        if self.server.mode == "hang up" or (self.server.mode == "every third" and self.server.requests % 3 == 0):
             self.connection.close()
             return
         if self.server.mode == "slow":
-            time.sleep(SLOW)
+            time.sleep(DELAY)
         with closing(http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=30)) as upstream:
-            ours = ("host", "content-length", "transfer-encoding")
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in ours}
+            own = ("host", "content-length", "transfer-encoding")
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in own}
             upstream.request(self.command, self.path, body, headers)
-            found = upstream.getresponse()
-            content = found.read()
-        first = self.path.startswith("/api/2.0/mlflow/") and self.path not in self.server.unheard
+            response = upstream.getresponse()
+            content = response.read()
+        first = self.path.startswith("/api/2.0/mlflow/") and self.path not in self.server.unanswered
         if self.server.mode == "deaf" or (self.server.mode == "deaf once" and first):
-            self.server.unheard.add(self.path)  # done, but the answer is lost: sent again, it must not double
+            # The request was served, but its answer is lost: the client repeats it, and nothing may be duplicated.
+            self.server.unanswered.add(self.path)
             self.connection.close()
             return
-        self.send_response(found.status)
-        for name, value in found.getheaders():
+        self.send_response(response.status)
+        for name, value in response.getheaders():
             if name.lower() not in ("transfer-encoding", "content-length", "connection"):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
@@ -113,21 +118,25 @@ def proxy(upstream: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     proxy.server_close()
 
 
-def settled(runs: Path, folder: Path) -> None:
-    """All points arrive, each once; a mirror that gave up may still be at it meanwhile, and holds the folder's lock."""
+def assert_all_arrive(runs: Path, folder: Path) -> None:
+    """Wait until all points have arrived, and check that each did once.
+
+    A mirror that gave up may still run and hold the folder's lock.
+    """
     until = time.monotonic() + 60
     while True:
         mirror.Mirror(runs).send()
-        if (folder / "mirror.json").is_file() and not (found := mirror.audit_metrics(runs))[1]:
+        points, lost, duplicates = mirror.audit_metrics(runs)
+        if (folder / "mirror.json").is_file() and not lost:
             break
         assert time.monotonic() < until
         time.sleep(0.5)
-    assert found[0] > 50
-    assert found[2] == 0
+    assert points > 50
+    assert duplicates == 0
 
 
-@pytest.mark.parametrize("mode", ["slow", "error", "hang up", "deaf", "half"])
-def test_a_bad_tracker_delays_nothing_and_gets_every_point_once_it_is_well(
+@pytest.mark.parametrize("mode", ["slow", "error", "hang up", "deaf", "every third"])
+def test_a_faulty_tracker_delays_nothing_and_gets_every_point_later(
     mode: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror, "PATIENCE", 2.0)
@@ -136,25 +145,25 @@ def test_a_bad_tracker_delays_nothing_and_gets_every_point_once_it_is_well(
     began = time.monotonic()
     with mirror.Mirror(folder):
         proxy.mode = mode
-        make(folder, steps=40)
+        write_run(folder, steps=40)
         wrote = time.monotonic() - began
     assert wrote < 5, "writing does not wait for the tracker"
-    assert time.monotonic() - began < wrote + 2.0 + 5, "and a stage's end waits so long and no longer"
-    proxy.mode = "whole"
-    settled(runs, folder)
+    assert time.monotonic() - began < wrote + 2.0 + 5, "the end of a stage waits for PATIENCE and no longer"
+    proxy.mode = "normal"
+    assert_all_arrive(runs, folder)
 
 
-def test_what_a_client_asks_for_twice_since_an_answer_was_lost_is_there_once(proxy: Proxy, tmp_path: Path) -> None:
-    """The run, the logged model and its version are made at the server; the answers never come, and are asked for."""
+def test_a_request_repeated_because_its_answer_was_lost_duplicates_nothing(proxy: Proxy, tmp_path: Path) -> None:
+    """The server creates the run, the logged model and its version; every first answer is lost."""
     folder = tmp_path / "runs" / "evaluate-1"
-    with_model(folder)
+    write_run_with_model(folder)
     proxy.mode = "deaf once"
     for _ in range(3):
-        with contextlib.suppress(MlflowException):  # it refuses some of what comes twice; a mirror tries again
+        with contextlib.suppress(MlflowException):  # MLflow rejects some repeated requests; a mirror tries again
             mirror.Mirror(folder).send()
     mirror.Mirror(folder).send()
-    proxy.mode = "whole"
-    assert {"/api/2.0/mlflow/runs/create", "/api/2.0/mlflow/model-versions/create"} <= proxy.unheard
+    proxy.mode = "normal"
+    assert {"/api/2.0/mlflow/runs/create", "/api/2.0/mlflow/model-versions/create"} <= proxy.unanswered
     assert registered_models(folder) == (1, 1, ["1"])
 
 
@@ -163,7 +172,7 @@ def test_a_locked_database_is_waited_for(empty_store: Path, tmp_path: Path, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
     monkeypatch.setattr(mirror, "PATIENCE", 2.0)
     folder = tmp_path / "runs" / "pretrain"
-    lines = make(folder, steps=10)
+    lines = write_run(folder, steps=10)
     mirror.Mirror(folder).send()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -173,4 +182,4 @@ def test_a_locked_database_is_waited_for(empty_store: Path, tmp_path: Path, monk
                 lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
         assert time.monotonic() - began < 10
         other.rollback()
-    settled(tmp_path / "runs", folder)
+    assert_all_arrive(tmp_path / "runs", folder)
