@@ -1,4 +1,4 @@
-"""Outcomes of `retrain`, `rollback` and `promote` on their way to people, as params.yaml's `retrain.alerts` asks."""
+"""Report outcomes of `retrain`, `rollback` and `promote` to people, as `retrain.alerts` in params.yaml asks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.verdicts.alerts import Alerts
 
 
 def send_alert(outcome: str, facts: dict[str, Any]) -> None:
-    """Never raises: what has been done is done, whoever hears of it."""
+    """Send the outcome with its facts; print failures instead of raising, because the outcome stands anyway."""
     try:
         alerts = Alerts(**recipe.load("params.yaml").get("retrain", {}).get("alerts", {}))
         for line in alerts.send(outcome, facts):

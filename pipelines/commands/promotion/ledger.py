@@ -1,11 +1,11 @@
-"""Decisions about the served model, and carrying them out: written down first, then the alias moves, then the audit.
+"""Record decisions about the served model and carry them out: first the record, then the alias, then the audit.
 
-    promotions/ledger.log     one checksummed JSON line an event, only ever appended to (components/runs/journal.py):
-                              decided -> moved (or overruled) -> audited, tied together by `id`
+    promotions/ledger.log     one checksummed JSON line per event, only ever appended to (see runs/journal.py):
+                              decided -> moved (or overruled) -> audited, linked by `id`
     promotions/<id>/          the page of a decision
 
-A process killed between two lines leaves a decision that the next `retrain` carries on with: the alias moves once.
-A person who moves the alias instead overrules it.
+A process killed between two lines leaves a decision that the next `retrain` continues, so the alias moves exactly
+once. A person who moves the alias instead overrules the decision.
 """
 
 from __future__ import annotations
@@ -28,84 +28,93 @@ Decision = dict[str, Any]  # {id, action, model, promote, reasons, from, to, val
 
 
 class Ledger:
+    """The file of all decisions and of what became of them."""
+
     def __init__(self) -> None:
+        """Read the ledger; raise Refusal if a line is damaged."""
         self.folder = repository_root() / "promotions"
         self.path = self.folder / "ledger.log"
         self.records: list[Record] = journal.read_records(self.path)
-        whole = self.path.read_bytes().count(b"\n") if self.path.is_file() else 0
-        if whole != len(self.records):
+        complete_lines = self.path.read_bytes().count(b"\n") if self.path.is_file() else 0
+        if complete_lines != len(self.records):
             raise Refusal(f"{self.path}: line {len(self.records) + 1} is damaged; restore the file, or move it away")
 
     def write(self, kind: str, **payload: Any) -> None:
-        lines = Journal(self.path)  # cuts off the half line of a write that was killed
+        """Append a line and flush it to the disk."""
+        lines = Journal(self.path)  # drops an incomplete last line, left by a killed process
         lines.write(kind, **payload)
         lines.sync()
         lines.file.close()
         self.records = journal.read_records(self.path)
 
-    def decide(self, decision: Decision) -> Decision:
-        """Notes a decision, once: it is carried out, or overruled, whatever happens next."""
-        if not self.has("decided", decision["id"]):
+    def record_decision(self, decision: Decision) -> None:
+        """Record a decision once; from then on it is either carried out or overruled."""
+        if not self.has_record("decided", decision["id"]):
             self.write("decided", **decision, by=requester(), tags=provenance())
-        return decision
 
-    def has(self, kind: str, id: str) -> bool:
+    def has_record(self, kind: str, id: str) -> bool:
+        """Return whether the decision `id` has a line of this kind."""
         return any(record.kind == kind and record.payload["id"] == id for record in self.records)
 
     def decisions(self, moved: bool = False) -> list[Decision]:
-        """Oldest first; with `moved` those alone that moved the alias."""
-        found = [record.payload for record in self.records if record.kind == "decided"]
-        return [d for d in found if not moved or self.has("moved", d["id"])]
+        """Return all decisions, oldest first; with `moved` only those that moved the alias."""
+        decisions = [record.payload for record in self.records if record.kind == "decided"]
+        return [decision for decision in decisions if not moved or self.has_record("moved", decision["id"])]
 
-    def pending(self) -> list[Decision]:
-        return [decision for decision in self.decisions() if not self.has("audited", decision["id"])]
+    def pending_decisions(self) -> list[Decision]:
+        """Return the decisions that are not carried out and audited yet."""
+        return [decision for decision in self.decisions() if not self.has_record("audited", decision["id"])]
 
 
 def settle(ledger: Ledger, registry: Registry, decision: Decision, overrule: bool = False) -> bool:
-    """Carries a decision out, from wherever it was left; whether it moved the alias, or had no need to.
+    """Carry a decision out, from whatever point it had reached.
 
-    overrule: move nothing; a decision whose alias has not moved yet never will.
+    overrule: move nothing, so that a decision whose alias has not moved yet never moves it. Return False if the
+    decision promotes a version but somebody else moved the alias first.
     """
     id = decision["id"]
-    if decision["promote"] and not ledger.has("moved", id) and not ledger.has("overruled", id):
-        now = registry.champion()
-        if now is not None and now.number == decision["to"]["version"]:
-            ledger.write("moved", id=id)  # the alias had moved, and nobody was left to say so
-        elif not overrule and (now.number if now else None) == (decision["from"] or {}).get("version"):
+    if decision["promote"] and not ledger.has_record("moved", id) and not ledger.has_record("overruled", id):
+        champion = registry.champion()
+        champion_number = champion.number if champion else None
+        expected_number = (decision["from"] or {}).get("version")
+        if champion_number == decision["to"]["version"]:
+            ledger.write("moved", id=id)  # the process was killed after it had moved the alias
+        elif not overrule and champion_number == expected_number:
             registry.set_champion(registry.version(decision["to"]["version"]))
             ledger.write("moved", id=id)
         else:
-            ledger.write("overruled", id=id, champion=now.number if now else None)
-    audit(ledger, decision)
-    return not decision["promote"] or ledger.has("moved", id)
+            ledger.write("overruled", id=id, champion=champion_number)
+    audit_decision(ledger, decision)
+    return not decision["promote"] or ledger.has_record("moved", id)
 
 
-def audit(ledger: Ledger, decision: Decision) -> None:
-    """The decision as a run at MLflow; raises Later while the tracker is away, and is repeated then."""
+def audit_decision(ledger: Ledger, decision: Decision) -> None:
+    """Send the decision as a run to MLflow, once; raise TryLater if the tracking server does not take it."""
     id = decision["id"]
-    if ledger.has("audited", id):
+    if ledger.has_record("audited", id):
         return
-    written = next(r.payload for r in ledger.records if r.kind == "decided" and r.payload["id"] == id)
-    result = "overruled" if ledger.has("overruled", id) else "promoted" if decision["promote"] else "kept"
-    result = "refused" if decision["action"] == "data" else result
+    record = next(r.payload for r in ledger.records if r.kind == "decided" and r.payload["id"] == id)
+    result = _result(ledger, decision)
     folder = runs_folder() / f"promotion-{id}"
     tags = {
         "trainyard.stage": "promotion",
         "trainyard.key": id,
         "mlflow.source.name": "pipelines/commands/promotion/retrain.py",
+        "action": decision["action"],
+        "result": result,
+        "by": record["by"],
+        **record["tags"],
     }
-    tags |= {"action": decision["action"], "result": result, "by": written["by"], **written["tags"]}
     for end in ("from", "to"):
         if decision[end]:
             tags |= {f"{end}.version": decision[end]["version"], f"{end}.digest": decision[end]["digest"]}
     tags |= {f"sha256.{name}": value for name, value in decision["hashes"].items()}
     inputs = [{"name": name, "digest": digest} for name, digest in decision["hashes"].items() if "/" in name]
-    journal.describe_run(
-        folder, f"{decision['action']} {id}", decision["model"], None, decision["params"], tags, inputs
-    )
+    name = f"{decision['action']} {id}"
+    journal.describe_run(folder, name, decision["model"], None, decision["params"], tags, inputs)
     lines = Journal(folder / STAGE_LOG, position=0)
     lines.write("begin", stage="promotion")
-    lines.write("metric", step=0, values={k: v for k, v in decision["values"].items() if v is not None})
+    lines.write("metric", step=0, values={name: v for name, v in decision["values"].items() if v is not None})
     lines.write("text", text="\n".join([f"{decision['action']}: {result}", *decision["reasons"]]))
     for file in sorted((ledger.folder / id).glob("*")):
         lines.write("artifact", path=str(file.resolve()), folder="")
@@ -120,18 +129,29 @@ def audit(ledger: Ledger, decision: Decision) -> None:
     ledger.write("audited", id=id)
 
 
-def describe_version(found: Version | None) -> dict[str, str] | None:
-    return {"version": found.number, "digest": found.digest} if found else None
+def _result(ledger: Ledger, decision: Decision) -> str:
+    """Return what became of a decision: refused, overruled, promoted or kept."""
+    if decision["action"] == "data":
+        return "refused"
+    if ledger.has_record("overruled", decision["id"]):
+        return "overruled"
+    return "promoted" if decision["promote"] else "kept"
+
+
+def describe_version(version: Version | None) -> dict[str, str] | None:
+    """Return the fields that identify a version in a decision."""
+    return {"version": version.number, "digest": version.digest} if version else None
 
 
 def requester() -> str:
-    """TRAINYARD_BY, or who runs this, and where."""
+    """Return TRAINYARD_BY, otherwise USER@HOST of this process."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's number without a name
+    except (KeyError, OSError):  # in a container the user id may have no name
         user = str(os.getuid())
     return os.environ.get("TRAINYARD_BY") or f"{user}@{socket.gethostname()}"
 
 
 def timestamp() -> str:
+    """Return the current time in UTC, such as 20260131T030000."""
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime())

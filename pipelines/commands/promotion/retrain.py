@@ -68,13 +68,13 @@ def main(update: bool = False, wait: bool = False) -> int:
 
 def retrain(params: Params, ledger: Ledger, update: bool) -> int:
     """Complete unfinished decisions; then train and decide, if anything changed since the last decision."""
-    for unfinished in ledger.pending():
+    for unfinished in ledger.pending_decisions():
         conclude(ledger, Registry(unfinished["model"]), unfinished)
     if update:
         updated = ", ".join(status.update_imports()) or "nothing: no source is imported"
         print(f"retrain: updated {updated}", flush=True)
     changes = status.list_changes()
-    if not changes and ledger.has("decided", decision_key(params)):
+    if not changes and ledger.has_record("decided", decision_key(params)):
         print("retrain: nothing changed since the last decision: nothing to do")
         return 0
     for change in changes:
@@ -130,7 +130,7 @@ class Retraining:
             decision = self.judge(contest.findings, contest.challenger, contest.measurements)
         finally:
             shutil.rmtree(work_folder() / "champions", ignore_errors=True)
-        self.ledger.decide(decision)
+        self.ledger.record_decision(decision)
         conclude(self.ledger, self.registry, decision)
         return 0
 
@@ -143,7 +143,7 @@ class Retraining:
         if not contest.is_data_fine:
             return contest
         repro.reproduce_or_refuse()
-        if self.ledger.has("decided", decision_key(self.params)):
+        if self.ledger.has_record("decided", decision_key(self.params)):
             return contest
         challenger = wait_for_version(self.registry, path_digest(served_model()))
         return Contest(contest.findings, challenger, self.measure(challenger))
@@ -186,9 +186,9 @@ class Retraining:
         id = f"data-{recipe.digest([Store(TARGET_PREPARED).manifest['digest'], failed])[:12]}"
         decision = self.describe(id, "data", self.champion, findings)
         decision |= {"promote": False, "reasons": failed}
-        if not self.ledger.has("decided", id):
+        if not self.ledger.has_record("decided", id):
             self.write_page(decision, {})
-        self.ledger.decide(decision)
+        self.ledger.record_decision(decision)
         reasons = "; ".join(failed)
         print(f"retrain: refused to train on these data: {reasons}; the champion stays (limits: retrain.data)")
         settle(self.ledger, self.registry, decision)

@@ -1,4 +1,4 @@
-"""`trainyard rollback` and `trainyard promote`: a person moves the alias, and says why; recorded as the gate's are."""
+"""`trainyard rollback` and `trainyard promote`: a person moves the alias; recorded like the gate's decisions."""
 
 from __future__ import annotations
 
@@ -12,56 +12,70 @@ from pipelines.stage.lock import hold_lock
 
 
 def main(to: str | None, because: str | None) -> int:
-    """Back to the champion before, or to version `to`."""
+    """Make the previous champion, or version `to`, the champion; return an exit code."""
     return move_alias("rollback", to, because or "no reason given")
 
 
 def promote(to: str, because: str) -> int:
+    """Make version `to` the champion without the gate; return an exit code."""
     return move_alias("promote", to, because)
 
 
 def move_alias(action: str, to: str | None, because: str) -> int:
+    """Overrule pending decisions, then move the alias to version `to` (None: the previous champion)."""
     name = model_name(recipe.load("params.yaml"))
     with hold_lock("retrain", wait=False):
-        ledger, registry = Ledger(), Registry(name)
-        wanted = registry.version(to) if to is not None else None
-        for unfinished in [decision for decision in ledger.pending() if decision["model"] == name]:
-            if not settle(ledger, registry, unfinished, overrule=True):
-                number = unfinished["to"]["version"]
-                print(f"{action}: version {number} had won, but was not made the champion yet: now it will not be")
-        now = registry.champion()
-        wanted = wanted or registry.version(previous_champion(ledger, name, now))
-        if now is not None and now.number == wanted.number:
-            raise Refusal(f"version {now.number} is the champion already; name another with --to")
-        registry.fetch(wanted, work_folder() / "champions")
+        ledger = Ledger()
+        registry = Registry(name)
+        version = registry.version(to) if to is not None else None
+        overrule_pending(ledger, registry, action)
+        champion = registry.champion()
+        if version is None:
+            version = registry.version(previous_champion(ledger, name, champion))
+        if champion is not None and champion.number == version.number:
+            raise Refusal(f"version {champion.number} is the champion already; name another with --to")
+        registry.fetch(version, work_folder() / "champions")  # checks that its bytes are intact
         decision: Decision = {
             "id": f"{timestamp()}-{action}",
             "action": action,
             "model": name,
             "promote": True,
             "reasons": [because],
-            "from": describe_version(now),
-            "to": describe_version(wanted),
+            "from": describe_version(champion),
+            "to": describe_version(version),
             "values": {},
             "params": {},
             "hashes": {},
         }
-        ledger.decide(decision)
+        ledger.record_decision(decision)
         if not settle(ledger, registry, decision):
-            raise Refusal(f"{action}: the alias was moved by somebody else meanwhile; look, and try again")
-    told = f"{action}: version {wanted.number} is the champion{f', before it was {now.number}' if now else ''}"
-    print(told)
+            raise Refusal(f"{action}: somebody else moved the alias in the meantime; check it, and try again")
+    before = f", before it was {champion.number}" if champion else ""
+    print(f"{action}: version {version.number} is the champion{before}")
     send_alert("rolled back" if action == "rollback" else "promoted", decision)
     return 0
 
 
-def previous_champion(ledger: Ledger, model: str, now: Version | None) -> str:
-    """The number of the model's version that held the alias before the present champion got it."""
+def overrule_pending(ledger: Ledger, registry: Registry, action: str) -> None:
+    """Complete the model's unfinished decisions without moving the alias."""
+    for decision in ledger.pending_decisions():
+        if decision["model"] == registry.name and not settle(ledger, registry, decision, overrule=True):
+            number = decision["to"]["version"]
+            print(f"{action}: version {number} had won, but was not the champion yet; it will not be promoted")
+
+
+def previous_champion(ledger: Ledger, model: str, champion: Version | None) -> str:
+    """Return the number of the version that was replaced when the present champion was promoted.
+
+    A rollback to the champion does not count as its promotion. Raise Refusal if the ledger knows no such version.
+    """
     moves = [decision for decision in ledger.decisions(moved=True) if decision["model"] == model]
     for decision in reversed(moves):
-        given = now is not None and decision["to"]["version"] == now.number and decision["action"] != "rollback"
-        if given and decision["from"]:
+        is_promotion = (
+            champion is not None and decision["to"]["version"] == champion.number and decision["action"] != "rollback"
+        )
+        if is_promotion and decision["from"]:
             return str(decision["from"]["version"])
-        if given:
+        if is_promotion:
             break
     raise Refusal(f"{ledger.path}: knows no champion before this one; name a version with --to")

@@ -235,12 +235,12 @@ def test_a_person_overrules_what_was_decided_and_not_done(yard: Yard, monkeypatc
     assert rollback.main(None, "it smells") == 0
     told = capsys.readouterr().out
     assert crowned == ["1"]
-    assert "rollback: version 3 had won, but was not made the champion yet: now it will not be" in told
+    assert "rollback: version 3 had won, but was not the champion yet; it will not be promoted" in told
     assert "version 1 is the champion, before it was 2" in told
     assert [line["champion"] for line in yard.records("overruled")] == ["2"]
     changed()
     assert retrain.main() == 0
-    assert (yard.champion(), crowned, len(Ledger().pending())) == ("1", ["1"], 0)
+    assert (yard.champion(), crowned, len(Ledger().pending_decisions())) == ("1", ["1"], 0)
 
 
 def test_a_rollback_finishes_what_was_done_and_not_noted(yard: Yard) -> None:
@@ -339,7 +339,7 @@ def test_a_tracker_lost_after_the_decision_gets_it_later(yard: Yard, monkeypatch
 
 
 def _away(registry) -> None:
-    with registry._asked():
+    with registry._requests():
         raise ConnectionError("gone")
 
 
