@@ -342,7 +342,7 @@ def test_every_variable_is_read_by_somebody() -> None:
     packages = Path(mlflow.__file__).parent, Path(ray.__file__).parent
     sources = [*(packages[0] / name for name in ("environment_variables.py", "cli/__init__.py", "utils/cli_args.py"))]
     sources += [packages[0] / "server/auth/__init__.py", *(packages[1] / "_private/authentication").glob("*.py")]
-    sources += [*ROOT.glob("components/*.py"), *ROOT.glob("pipelines/*.py")]
+    sources += [*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py")]
     text = "\n".join(file.read_text() for file in sources)
     names = {
         name for name in names if name.startswith(("MLFLOW_", "RAY_", "TRAINYARD_")) and name != "TRAINYARD_VERSION"

@@ -1,4 +1,4 @@
-"""Times in cron's five fields: checked, and said in systemd's words."""
+"""Parse and check times in cron's five fields, and translate them into systemd's notation."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ MACROS = {
 }
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-LONGEST = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}  # days of a month, where not 31
+DAYS_IN_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}  # all others have 31
 
 
 @dataclass(frozen=True)
 class Field:
+    """One of cron's fields: its name, its limits, and names of its values in their order."""
+
     name: str
     low: int
     high: int
     names: tuple[str, ...] = ()
 
-    def number(self, text: str) -> int:
-        """A value, or the name of a month or day."""
+    def parse_number(self, text: str) -> int:
+        """Return a value from its digits or its name."""
         if text.lower() in self.names:
             return self.names.index(text.lower()) + self.low
         if text.isascii() and text.isdigit() and self.low <= int(text) <= self.high:
@@ -36,19 +38,27 @@ class Field:
         hint = suggest_name(text.lower(), self.names) if text.isalpha() else ""
         raise Refusal(f"{self.name}: '{text}' is not within {self.low} to {self.high}{hint}")
 
-    def values(self, text: str) -> set[int]:
-        """All values that a field such as `*/15` or `1-5,9` stands for."""
-        found: set[int] = set()
+    def parse_values(self, text: str) -> set[int]:
+        """Return all values of a field such as `*/15` or `1-5,9`."""
+        values: set[int] = set()
         for part in text.split(","):
-            shape = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
-            if shape is None or (shape[3] and shape[1] and not shape[2]) or shape[3] in ("0", "00"):
+            match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
+            if match is None:
                 raise Refusal(f"{self.name}: '{part}' is none of *, 5, 1-5, */15, 1-5/2")
-            first = self.number(shape[1]) if shape[1] else self.low
-            last = self.number(shape[2]) if shape[2] else first if shape[1] else self.high
+            start, end, step = match.groups()
+            is_single_number = start is not None and end is None
+            if step in ("0", "00") or (step and is_single_number):
+                raise Refusal(f"{self.name}: '{part}' is none of *, 5, 1-5, */15, 1-5/2")
+            first = self.low if start is None else self.parse_number(start)
+            last = self.high if start is None else self.parse_number(end or start)
             if last < first:
                 raise Refusal(f"{self.name}: '{part}' runs backwards")
-            found |= set(range(first, last + 1, int(shape[3] or 1)))
-        return found
+            values |= set(range(first, last + 1, int(step or 1)))
+        return values
+
+    @property
+    def is_weekday(self) -> bool:
+        return self.names == DAYS
 
 
 FIELDS = (
@@ -62,7 +72,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Times:
-    """When something is due: sets of numbers; None: always. Days of the week: 0 is Sunday."""
+    """When something is due: one set of numbers per field, or None for every value. Weekday 0 is Sunday."""
 
     minutes: frozenset[int] | None
     hours: frozenset[int] | None
@@ -71,43 +81,50 @@ class Times:
     weekdays: frozenset[int] | None
 
     def cron(self) -> str:
-        """The five fields in plain numbers, which every cron understands alike."""
+        """Return the five fields in plain numbers, which every cron reads in the same way."""
         fields = (self.minutes, self.hours, self.days, self.months, self.weekdays)
-        return " ".join("*" if some is None else ",".join(map(str, sorted(some))) for some in fields)
+        return " ".join("*" if values is None else ",".join(map(str, sorted(values))) for values in fields)
 
     def calendar(self) -> str:
-        """systemd's OnCalendar."""
-        day, date, time = self.weekdays, (self.months, self.days), (self.hours, self.minutes)
-        words = [",".join(DAYS[number].capitalize() for number in sorted(day))] if day is not None else []
-        return " ".join([*words, "*-" + "-".join(map(_padded, date)), ":".join(map(_padded, time)) + ":00"])
+        """Return the times as systemd's OnCalendar."""
+        date = f"*-{_pad(self.months)}-{_pad(self.days)}"
+        time = f"{_pad(self.hours)}:{_pad(self.minutes)}:00"
+        if self.weekdays is None:
+            return f"{date} {time}"
+        days = ",".join(DAYS[number].capitalize() for number in sorted(self.weekdays))
+        return f"{days} {date} {time}"
 
 
 def parse_times(text: str) -> Times:
-    """Five fields or a macro such as @daily. Refuses what never comes, and a day of the month beside one of the week,
-    which cron takes for 'either' and everybody for 'both'."""
+    """Return the times of five fields, or of a macro such as @daily.
+
+    Raise Refusal for a date that never comes. Also raise it for a day of the month together with a day of the week:
+    cron takes that for "either", but people mean "both".
+    """
     text = " ".join(text.split())
     if text.startswith("@") and text not in MACROS:
         raise Refusal(f"--at '{text}': not one of {', '.join(MACROS)}{suggest_name(text, MACROS)}")
-    fields = MACROS.get(text, text).split(" ")
-    if len(fields) != len(FIELDS):
+    parts = MACROS.get(text, text).split(" ")
+    if len(parts) != len(FIELDS):
         raise Refusal(f"--at '{text}': cron has five fields: minute hour day month weekday, such as '0 3 * * *'")
     sets: list[frozenset[int] | None] = []
-    for field, given in zip(FIELDS, fields, strict=True):
+    for field, part in zip(FIELDS, parts, strict=True):
         try:
-            found = frozenset(field.values(given))
+            values = frozenset(field.parse_values(part))
         except Refusal as refusal:
             raise Refusal(f"--at '{text}': {refusal}") from None
-        if field.name.endswith("week"):
-            found = frozenset(number % 7 for number in found)
-        everything = len(found) == (7 if field.name.endswith("week") else field.high - field.low + 1)
-        sets.append(None if everything else found)
+        count = field.high - field.low + 1
+        if field.is_weekday:
+            values = frozenset(number % 7 for number in values)  # 0 and 7 are both Sunday
+            count = 7
+        sets.append(None if len(values) == count else values)
     days, months, weekdays = sets[2:]
     if days is not None and weekdays is not None:
         raise Refusal(f"--at '{text}': a day of the month and of the week at once: cron takes either; give one of them")
-    if days is not None and all(min(days) > LONGEST.get(month, 31) for month in months or range(1, 13)):
+    if days is not None and all(min(days) > DAYS_IN_MONTH.get(month, 31) for month in months or range(1, 13)):
         raise Refusal(f"--at '{text}': that day never comes")
     return Times(*sets)
 
 
-def _padded(some: frozenset[int] | None) -> str:
-    return "*" if some is None else ",".join(f"{number:02}" for number in sorted(some))
+def _pad(values: frozenset[int] | None) -> str:
+    return "*" if values is None else ",".join(f"{number:02}" for number in sorted(values))

@@ -1,7 +1,7 @@
-"""`trainyard schedule --to cron|systemd|kuberay|kubernetes`: prints what makes a schedule call `trainyard retrain`.
+"""`trainyard schedule --to cron|systemd|kuberay|kubernetes`: print the files that make a schedule call `retrain`.
 
-The texts are files of infra/; what is filled in is checked first. Printed: one file after the other, each below a
-comment with the place it belongs to; `--write FOLDER` writes them instead.
+The files are templates in infra/, filled with checked values. They are printed one after another, each below a comment
+that says where it belongs. `--write FOLDER` writes them there instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from pipelines.commands.crontime import Times, parse_times
 INFRA = Path(__file__).parents[2] / "infra"
 COMMAND = ("retrain", "--update")  # what every schedule calls
 SECRETS = Path("/etc/trainyard/environment")
-YARD, DASHBOARD, IMAGE = "/yard", "http://trainyard-head-svc:8265", "trainyard:0.1.0"  # as the manifests have them
+# Defaults in the manifests of infra/:
+SHARED_CHECKOUT = "/yard"
+DASHBOARD = "http://trainyard-head-svc:8265"
+IMAGE = "trainyard:0.1.0"
 PLACES = {  # --to -> {template: where it belongs}
     "cron": {"cron/trainyard": "crontab"},
     "systemd": {
@@ -33,7 +36,7 @@ PLACES = {  # --to -> {template: where it belongs}
     "kuberay": {"kuberay/raycronjob.yaml": "kubectl apply -f"},
     "kubernetes": {"kuberay/cronjob.yaml": "kubectl apply -f"},
 }
-TAKES = {  # option -> the targets that it means something to
+APPLIES_TO = {  # option -> values of --to that it applies to
     "user": ("cron", "systemd"),
     "address": ("cron", "systemd", "kubernetes"),
     "image": ("kuberay", "kubernetes"),
@@ -42,6 +45,11 @@ TAKES = {  # option -> the targets that it means something to
 
 @dataclass(frozen=True)
 class Job:
+    """When and where a schedule runs COMMAND.
+
+    user: None for a crontab of one's own. address: dashboard of the cluster that runs it; None runs it directly.
+    """
+
     times: Times
     folder: str
     python: str
@@ -60,17 +68,20 @@ def main(
     image: str | None,
     write: str | None,
 ) -> int:
+    """Check the options and print or write the files; return an exit code."""
     if to not in PLACES:
         raise Refusal(f"schedule: --to {to}{suggest_name(to, PLACES)}: any of {', '.join(PLACES)}")
     for option, value in (("user", user), ("address", address), ("image", image)):
-        if value is not None and to not in TAKES[option]:
-            raise Refusal(f"schedule: --{option} means nothing to {to}; it is for {' and '.join(TAKES[option])}")
+        if value is not None and to not in APPLIES_TO[option]:
+            targets = " and ".join(APPLIES_TO[option])
+            raise Refusal(f"schedule: --{option} means nothing to {to}; it is for {targets}")
     if address is not None and not address.startswith(("http://", "https://")):
-        raise Refusal(f"schedule: --address {address}: the cluster's dashboard, such as http://HOST:8265, is needed")
-    here = to in ("cron", "systemd")
-    if here:
+        raise Refusal(
+            f"schedule: --address {address}: is not the address of a cluster's dashboard, such as http://HOST:8265"
+        )
+    if to in ("cron", "systemd"):
         folder, python, user = check_this_machine(to, folder, python, user)
-    job = Job(parse_times(at), folder or YARD, python or "python", user, address, image or IMAGE)
+    job = Job(parse_times(at), folder or SHARED_CHECKOUT, python or "python", user, address, image or IMAGE)
     for value in (job.folder, job.python, job.image, job.address or "", job.user or ""):
         if any(ord(letter) < 32 for letter in value):
             raise Refusal(f"schedule: {value!r} holds a control character")
@@ -83,7 +94,7 @@ def main(
 
 
 def write_files(folder: Path, texts: dict[str, str]) -> None:
-    """Writes each template's text below its own name."""
+    """Write the text of each template into `folder` under the template's name, and print the paths."""
     if not folder.is_dir():
         raise Refusal(f"schedule: --write {folder}: no such folder")
     for name, text in texts.items():
@@ -98,25 +109,26 @@ def write_files(folder: Path, texts: dict[str, str]) -> None:
 def check_this_machine(
     to: str, folder: str | None, python: str | None, user: str | None
 ) -> tuple[str, str, str | None]:
-    """Folder, environment and user, which must be there. A crontab of one's own names no user."""
-    where = Path(folder or ".").resolve()
-    if not (where / "params.yaml").is_file() or not (where / ".dvc").is_dir():
-        raise Refusal(f"schedule: --folder {where}: no checkout with params.yaml and .dvc there")
+    """Return checkout, Python and user of a schedule on this machine; raise Refusal if one does not exist."""
+    checkout = Path(folder or ".").resolve()
+    if not (checkout / "params.yaml").is_file() or not (checkout / ".dvc").is_dir():
+        raise Refusal(f"schedule: --folder {checkout}: no checkout with params.yaml and .dvc there")
     program = python or sys.executable
     if not os.access(program, os.X_OK):
         raise Refusal(f"schedule: --python {program}: no such program; name the environment's, .venv/bin/python")
     if to == "systemd" and set(program) & set("\"'\\$"):
         raise Refusal(f"schedule: --python {program}: systemd takes no quotes, backslash or $ in a program's name")
-    if user is None:
-        user = getpass.getuser() if to == "systemd" else None
-    known = [entry.pw_name for entry in pwd.getpwall()]
-    if user is not None and user not in known:
-        raise Refusal(f"schedule: --user {user}{suggest_name(user, known)}: no such user on this machine")
-    return str(where), str(Path(program).absolute()), user  # not resolved: it is a link out of its environment
+    if user is None and to == "systemd":
+        user = getpass.getuser()
+    users = [entry.pw_name for entry in pwd.getpwall()]
+    if user is not None and user not in users:
+        raise Refusal(f"schedule: --user {user}{suggest_name(user, users)}: no such user on this machine")
+    # Not resolved: an environment's Python is a link to a program outside of it.
+    return str(checkout), str(Path(program).absolute()), user
 
 
 def render_files(to: str, job: Job) -> list[tuple[str, str]]:
-    """(place, text) of each file."""
+    """Return (place, text) of each file."""
     command = [job.python, "-m", "pipelines", *COMMAND]
     if job.address is not None:
         command = [job.python, "-m", "pipelines", "submit", f"--address={job.address}", *COMMAND]

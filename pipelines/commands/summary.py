@@ -1,4 +1,4 @@
-"""`trainyard summary`: what a person wants to know after a run, from the files it wrote."""
+"""`trainyard summary`: print the result of the last run from the files that it wrote."""
 
 from __future__ import annotations
 
@@ -12,61 +12,69 @@ from pipelines.reports.links import noted_links
 from pipelines.stage.outputs import INTERVAL_SUFFIXES, display_name, format_value, read_json, read_metrics, read_seconds
 
 REPORT = Path("reports/index.html")
-Row = tuple[str, str]  # what it is, what it says
+Row = tuple[str, str]  # (heading, text)
 
 
 def main() -> int:
+    """Print accuracies, best values, durations and links; raise Refusal before the first complete run."""
     params = recipe.load("params.yaml")
-    metrics, best = read_metrics(), read_json(BEST_FILE)
+    metrics = read_metrics()
+    best = read_json(BEST_FILE)
     for path, content in ((METRICS_FILE, metrics), (BEST_FILE, best)):
         if content is None:
             raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
-    rows = [*_accuracies(metrics, params), *_search(best), *_seconds(), *_doors()]
-    width = max(len(name) for name, _ in rows)
-    print("\n".join(["", params["name"], *(f"  {name:{width}}  {text}" for name, text in rows)]))
+    rows = [*_accuracy_rows(metrics, params), *_search_rows(best), *_duration_rows(), *_link_rows()]
+    width = max(len(heading) for heading, _ in rows)
+    print("\n".join(["", params["name"], *(f"  {heading:{width}}  {text}" for heading, text in rows)]))
     return 0
 
 
-def _accuracies(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
+def _accuracy_rows(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
+    """Return the rows of both arms' accuracies and of the gain, each with its interval."""
     seeds = metrics["seeds"]
-
-    def row(label: str, name: str, behind: str, sign: str = "") -> str:
-        value, low, high = (f"{metrics[f'{name}{end}']:{sign}.4f}" for end in INTERVAL_SUFFIXES)
-        return f"{label:12}  {value:>7}  {f'[{low}, {high}]':18}  {behind}"
-
-    def arm(key: str, name: str) -> str:
-        return row(ARM_NAMES[key], name, f"± {metrics[f'{name}_std']:.4f} over {seeds} seeds")
-
+    gain_note = f"won on {metrics['seeds_won']} of {seeds} seeds"
     return [
-        ("test accuracy", arm("finetuned", "accuracy")),
-        (f"{params['evaluate']['level']:.0%} intervals", arm("scratch", "scratch_accuracy")),
-        ("", row("gain", "gain", f"won on {metrics['seeds_won']} of {seeds} seeds", "+")),
+        ("test accuracy", _arm_text(metrics, "finetuned", "accuracy")),
+        (f"{params['evaluate']['level']:.0%} intervals", _arm_text(metrics, "scratch", "scratch_accuracy")),
+        ("", _interval_text(metrics, "gain", "gain", gain_note, sign="+")),
     ]
 
 
-def _search(best: dict[str, Any]) -> list[Row]:
-    def row(arm: str) -> str:
-        values = "  ".join(f"{display_name(key)} {format_value(value):6}" for key, value in best[arm]["values"].items())
-        return f"{ARM_NAMES.get(arm, arm):12}  {values}  of {best[arm]['trials']} trials"
-
-    return [("best values" if index == 0 else "", row(arm)) for index, arm in enumerate(best)]
+def _arm_text(metrics: dict[str, Any], arm: str, name: str) -> str:
+    note = f"± {metrics[f'{name}_std']:.4f} over {metrics['seeds']} seeds"
+    return _interval_text(metrics, ARM_NAMES[arm], name, note)
 
 
-def _seconds() -> list[Row]:
+def _interval_text(metrics: dict[str, Any], label: str, name: str, note: str, sign: str = "") -> str:
+    """Return "LABEL VALUE [LOW, HIGH] NOTE" of one metric, in columns."""
+    value, low, high = (f"{metrics[f'{name}{suffix}']:{sign}.4f}" for suffix in INTERVAL_SUFFIXES)
+    return f"{label:12}  {value:>7}  {f'[{low}, {high}]':18}  {note}"
+
+
+def _search_rows(best: dict[str, Any]) -> list[Row]:
+    """Return one row per arm with the values that its search chose."""
+    rows = []
+    for index, (arm, choice) in enumerate(best.items()):
+        values = "  ".join(f"{display_name(key)} {format_value(v):6}" for key, v in choice["values"].items())
+        text = f"{ARM_NAMES.get(arm, arm):12}  {values}  of {choice['trials']} trials"
+        rows.append(("best values" if index == 0 else "", text))
+    return rows
+
+
+def _duration_rows() -> list[Row]:
     stages = read_seconds()
     total = sum(parts["total"] for parts in stages.values())
     each = "  ".join(f"{name} {parts['total']:.0f}" for name, parts in stages.items())
     return [("seconds", f"{each}  in all {total:.0f}")] if stages else []
 
 
-def _doors() -> list[Row]:
-    """Where to look further; without the file the command that writes it."""
+def _link_rows() -> list[Row]:
+    """Return where to look further; a missing file is replaced by the command that writes it."""
     report = REPORT.resolve().as_uri() if REPORT.is_file() else "make report  (trainyard report)"
-    pages = [
-        (title, address) for title, address in noted_links().items() if not title.startswith("search")
-    ]  # of many ids
+    # Links to searches are left out: each holds the ids of many runs.
+    links = [(title, address) for title, address in noted_links().items() if not title.startswith("search")]
     return [
         ("report", report),
         ("MLflow", "make ui  (trainyard ui) prints links to the searches and the families, too"),
-        *(("", f"{title}: {address}") for title, address in pages),
+        *(("", f"{title}: {address}") for title, address in links),
     ]

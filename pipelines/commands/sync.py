@@ -1,4 +1,4 @@
-"""`trainyard sync`: sends what a tracking server did not take while it was away."""
+"""`trainyard sync`: send the records that a tracking server missed while it was unavailable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from components.workspace import runs_folder
 
 
 def main() -> int:
+    """Send all unsent records; raise Refusal if the tracking server does not take them."""
     runs = runs_folder()
     if not runs.is_dir():
         print("no runs yet: nothing to send")
@@ -15,8 +16,7 @@ def main() -> int:
     try:
         count = mirror.Mirror(runs).send()
     except Exception as error:
-        raise Refusal(
-            f"tracking: {server.hide_credentials(first_line(error))}; nothing is lost, try again later"
-        ) from None
+        reason = server.hide_credentials(first_line(error))
+        raise Refusal(f"tracking: {reason}; nothing is lost, try again later") from None
     print(f"sent {count} records" if count else "the tracker has everything")
     return 0

@@ -1,14 +1,14 @@
-"""`trainyard tracker`: the team's MLflow server. Runs in PostgreSQL, files in an object store, passwords.
+"""`trainyard tracker`: run the team's MLflow server, with runs in PostgreSQL, files in an object store, and passwords.
 
-Its settings are environment variables, most of them MLflow's own; secrets are nowhere else, least of all among the
-arguments, which every process of the machine can read:
+All settings are environment variables, most of them MLflow's own. Secrets are never arguments, because every process
+of the machine can read those:
 
     MLFLOW_BACKEND_STORE_URI        postgresql://USER@HOST/DATABASE; the password in PGPASSWORD (or PGPASSFILE)
-    MLFLOW_ARTIFACTS_DESTINATION    s3://BUCKET/PREFIX; the bucket is made where there is none
-    MLFLOW_S3_ENDPOINT_URL          where the store is no Amazon; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY as usual
+    MLFLOW_ARTIFACTS_DESTINATION    s3://BUCKET/PREFIX; a missing bucket is created
+    MLFLOW_S3_ENDPOINT_URL          of a store other than Amazon's; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY as usual
     MLFLOW_FLASK_SERVER_SECRET_KEY  signs the forms of its pages
-    MLFLOW_AUTH_ADMIN_PASSWORD      of the user `admin`, who is made at the first start
-    MLFLOW_SERVER_ALLOWED_HOSTS     the names it is called by, where they are not loopback or private addresses
+    MLFLOW_AUTH_ADMIN_PASSWORD      of the user `admin`, who is created at the first start
+    MLFLOW_SERVER_ALLOWED_HOSTS     names of the server other than loopback and private addresses
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from components import network
 from components.errors import Refusal
 from components.tracking import server
 
-STORE, FILES = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"
-SECRETS = {"MLFLOW_FLASK_SERVER_SECRET_KEY": 16, "MLFLOW_AUTH_ADMIN_PASSWORD": 12}  # least lengths; 12 is MLflow's own
-PERMISSION = "READ"  # of everybody on what others made
-REMEMBERED = (
-    60  # seconds that a worker takes a password it has checked for good: hashing it costs more than most requests
-)
+STORE = "MLFLOW_BACKEND_STORE_URI"
+FILES = "MLFLOW_ARTIFACTS_DESTINATION"
+SECRETS = {"MLFLOW_FLASK_SERVER_SECRET_KEY": 16, "MLFLOW_AUTH_ADMIN_PASSWORD": 12}  # minimum lengths; 12 is MLflow's
+PERMISSION = "READ"  # of every user on other users' experiments and models
+PASSWORD_CACHE_SECONDS = 60  # checking a password's hash again costs more than most requests
 
 
 def main(host: str, port: int, workers: int) -> int:
+    """Check the settings, then replace this process by the server, which receives its signals."""
     settings = write_settings(os.environ)
     os.environ[STORE] = name_driver(os.environ[STORE])
     if network.accepts_connections(f"{host}:{port}"):
@@ -39,33 +39,40 @@ def main(host: str, port: int, workers: int) -> int:
     make_bucket(os.environ[FILES])
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
     command = server.server_command(port, host=host, workers=workers, passwords=True)
-    os.execv(command[0], command)  # the server takes this process's place, and its signals
+    os.execv(command[0], command)
 
 
 def write_settings(environment: Mapping[str, str]) -> Path:
-    """The file of MLflow's settings for passwords, which names the database; refuses what would not start, or leak."""
+    """Write MLflow's settings for passwords, which name the database, and return the file.
+
+    Raise Refusal if a variable is missing, a secret is too short, or an address contains a password.
+    """
     for name, example in ((STORE, "postgresql://mlflow@postgres/mlflow"), (FILES, "s3://trainyard/mlflow")):
         if "://" not in environment.get(name, ""):
             raise Refusal(f"tracker: {name}={environment.get(name, '')}: set it to an address such as {example}")
     if urllib.parse.urlsplit(environment[STORE]).password:
         raise Refusal(f"tracker: {STORE} holds a password; put it into PGPASSWORD: addresses are logged")
-    for name, least in SECRETS.items():
-        if len(environment.get(name, "")) < least:
-            raise Refusal(f"tracker: {name}: set it to {least} random characters at least (openssl rand -hex 24)")
+    for name, length in SECRETS.items():
+        if len(environment.get(name, "")) < length:
+            raise Refusal(f"tracker: {name}: set it to {length} random characters at least (openssl rand -hex 24)")
     file = Path(tempfile.mkdtemp(prefix="trainyard-tracker-"), "auth.ini")
-    store = name_driver(environment[STORE]).replace("%", "%%")
-    settings = {"default_permission": PERMISSION, "database_uri": store, "admin_username": "admin"}
-    settings["auth_cache_ttl_seconds"] = str(REMEMBERED)
+    settings = {
+        "default_permission": PERMISSION,
+        "database_uri": name_driver(environment[STORE]).replace("%", "%%"),
+        "admin_username": "admin",
+        "auth_cache_ttl_seconds": str(PASSWORD_CACHE_SECONDS),
+    }
     file.write_text("[mlflow]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
     return file
 
 
 def name_driver(address: str) -> str:
-    """SQLAlchemy 2.1 takes postgresql:// for psycopg 3; what the lock file installs is psycopg2."""
+    """Return the database address with psycopg2, which the lock file installs; SQLAlchemy 2.1 prefers psycopg 3."""
     return address.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def make_bucket(address: str) -> None:
+    """Create the bucket of an s3:// address if it does not exist."""
     parts = urllib.parse.urlsplit(address)
     if parts.scheme != "s3":
         return

@@ -1,4 +1,4 @@
-"""`trainyard ui`: MLflow's server on loopback, and links that open the charts (its front page shows another view)."""
+"""`trainyard ui`: serve MLflow on loopback and print links to its charts, which its front page does not show."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from components.tracking.registry import model_name
 
 
 def main(port: int) -> int:
-    name, store = model_name(recipe.load("params.yaml")), server.tracking_uri()
-    base = f"http://127.0.0.1:{port}"
-    if store.startswith("http"):
-        base = server.hide_credentials(store).rstrip("/")
-    elif network.accepts_connections(f"127.0.0.1:{port}"):
+    """Print the links and serve until interrupted; if runs go to a server elsewhere, only print links to it."""
+    name = model_name(recipe.load("params.yaml"))
+    store = server.tracking_uri()
+    is_remote = store.startswith("http")
+    base = server.hide_credentials(store).rstrip("/") if is_remote else f"http://127.0.0.1:{port}"
+    if not is_remote and network.accepts_connections(f"127.0.0.1:{port}"):
         raise Refusal(f"port {port} is taken: stop what uses it, or choose another: trainyard ui --port {port + 1}")
     families = sorted(file.parent.name for file in Path("pipelines").glob("*/dvc.yaml"))
     for title, address in pages.find_pages(name, base, families).items():
         print(f"{title:34} {address}", flush=True)
-    if store.startswith("http"):
+    if is_remote:
         return 0
     print("Ctrl-C stops the server", flush=True)
     return subprocess.run(server.server_command(port, store), check=False).returncode

@@ -61,7 +61,7 @@ def test_table_and_picture_come_from_the_results(family: Path, capsys: pytest.Ca
 
 
 def test_nothing_to_compare_is_said(family: Path) -> None:
-    with pytest.raises(Refusal, match="no family of recipes"):
+    with pytest.raises(Refusal, match="is not a family of recipes"):
         compare.main("pipelines/visions")
     for file in Path("results").rglob("metrics.json"):
         file.unlink()

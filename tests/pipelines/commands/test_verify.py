@@ -44,7 +44,7 @@ def test_a_commit_is_enough_where_its_code_was_not_changed(commit: str, changed:
             "changes that no commit has \\(components/training/engine.py\\)",
         ),
         ({"mlflow.source.git.commit": "0" * 40}, "its commit 0{40} is not in this repository"),
-        ({"mlflow.source.git.commit": ""}, "its commit \\(none noted\\)"),
+        ({"mlflow.source.git.commit": ""}, "its commit \\(none recorded\\)"),
     ],
 )
 def test_what_can_not_be_made_again_is_refused(commit: str, tags: dict[str, str], says: str) -> None:
