@@ -1,1 +1,1 @@
-"""Search: what a search tries next, its trials, and Ray Tune, which runs them."""
+"""Search: which values a search tries, the trials that score them, and Ray Tune, which runs the trials."""

@@ -78,7 +78,7 @@ def test_a_new_token_is_readable_by_its_owner_only(tmp_path: Path, monkeypatch: 
 
 
 def test_a_cluster_on_loopback_can_be_joined_by_its_address(cluster_of_two: str) -> None:
-    """As from another shell, which has no other settings of the cluster."""
+    """Join it as from another shell, which has no other settings of the cluster."""
     code = "from components.cluster import connection; connection.connect()\n"
     code += "import ray; print(ray.cluster_resources()['CPU'])"
     environment = {name: value for name, value in os.environ.items() if name not in connection.LOOPBACK}
