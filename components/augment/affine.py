@@ -1,4 +1,4 @@
-"""Pictures turned, shifted, scaled and slanted about their middle, each by its own amounts, in one resampling."""
+"""Rotate, shift, scale and shear pictures about their centre in one resampling, each picture by its own amounts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from .draws import check_interval, draw_uniform
 
 
 class Amounts(NamedTuple):
-    angle: Tensor  # degrees, clockwise [B]
-    right: Tensor  # pixels [B]
-    down: Tensor  # pixels [B]
-    scale: Tensor  # factor [B]
-    shear: Tensor  # degrees along x [B]
+    """The parameters of an affine transform, one per picture: [B] each."""
+
+    angle: Tensor  # degrees, clockwise
+    right: Tensor  # pixels
+    down: Tensor  # pixels
+    scale: Tensor  # factor
+    shear: Tensor  # degrees, along x
 
 
 class RandomAffine:
-    """[B, C, H, W] -> the same shape; what comes in from outside is black.
+    """A random affine transform of pictures [B, C, H, W], which keeps their shape; the border is black.
 
-    degrees, shear: the greatest turn and slant either way; translate: the greatest shift as a share of the side;
-    scale: [smallest, largest] factor.
+    degrees, shear: rotation and shear are drawn from -x .. x degrees. translate: the largest shift as a share of the
+    side. scale: [smallest, largest] factor.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class RandomAffine:
         return warp_affine(images, *self.draw(images, generator))
 
     def draw(self, images: Tensor, generator: torch.Generator) -> Amounts:
+        """Draw the amounts for each of `images` [B, C, H, W], uniformly from their ranges."""
         count, _, height, width = images.shape
         return Amounts(
             angle=draw_uniform(-self.degrees, self.degrees, count, generator),
@@ -53,19 +56,20 @@ class RandomAffine:
 
 
 def warp_affine(images: Tensor, angle: Tensor, right: Tensor, down: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
-    """torchvision's `affine`, bilinear, with an amount [B] for each picture."""
+    """Transform images [B, C, H, W] as torchvision's `affine` does (bilinear), but with amounts [B] per picture."""
     height, width = images.shape[2:]
-    turn, slant = angle * (math.pi / 180), (shear * (math.pi / 180)).tan()
-    cos, sin = turn.cos() / scale, turn.sin() / scale
-    # Where each output pixel comes from, in pixels from the middle. No matmul: under autocast it would lose the digits.
+    radians = angle * (math.pi / 180)
+    slope = (shear * (math.pi / 180)).tan()
+    cos, sin = radians.cos() / scale, radians.sin() / scale
+    # The source of each output pixel, in pixels from the centre. Not a matrix product: autocast would round it.
     x = torch.arange(width, device=images.device) - (width - 1) / 2 - right[:, None]
     y = torch.arange(height, device=images.device) - (height - 1) / 2 - down[:, None]
-    from_x = _outer(cos - sin * slant, x, sin + cos * slant, y)
-    from_y = _outer(-sin, x, cos, y)
+    from_x = _weighted_sum(cos - sin * slope, x, sin + cos * slope, y)
+    from_y = _weighted_sum(-sin, x, cos, y)
     grid = torch.stack([from_x * (2 / width), from_y * (2 / height)], dim=3)
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def _outer(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
-    """a x + b y at every pixel: [B, H, W]."""
+def _weighted_sum(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """Return a x + b y at every pixel [B, H, W], from a, b [B], x [B, W] and y [B, H]."""
     return (a[:, None] * x)[:, None, :] + (b[:, None] * y)[:, :, None]

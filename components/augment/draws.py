@@ -1,4 +1,4 @@
-"""What the transforms draw, one number a picture, from the shard's own stream and on its device."""
+"""Draw the random numbers of transforms, one per picture, from the random stream of a shard and on its device."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..errors import Refusal
 
 
 def draw_uniform(low: float, high: float, count: int, generator: torch.Generator) -> Tensor:
-    """float32 [count] between `low` and `high`."""
+    """Draw numbers between `low` and `high`: float32 [count]."""
     return torch.rand(count, generator=generator, device=generator.device).mul_(high - low).add_(low)
 
 
 def draw_below(limit: Tensor, generator: torch.Generator) -> Tensor:
-    """Whole numbers (as float32) from 0 to each of `limit` - 1, all equally likely: [B]."""
+    """Draw whole numbers from 0 to `limit` - 1 [B], all equally likely: float32 [B]."""
     return (torch.rand(len(limit), generator=generator, device=generator.device) * limit).floor().minimum(limit - 1)
 
 
 def host_random(generator: torch.Generator) -> random.Random:
-    """Random numbers on the host that follow from where the stream stands, for a caller that draws from it, too.
+    """Return a generator on the host, seeded by the state of the stream, whose caller must also draw from the stream.
 
-    A number drawn on a GPU would have to be waited for; its stream's seed, and how far that has come, lie on the host.
+    Reading a number that was drawn on a GPU would stall it. The state of its stream is on the host.
     """
     if generator.device.type == "cpu":
         return random.Random(int(torch.randint(1 << 62, (), generator=generator)))
@@ -32,12 +32,14 @@ def host_random(generator: torch.Generator) -> random.Random:
 
 
 def per_picture(amount: Tensor) -> Tensor:
-    """[B] -> [B, 1, 1, 1], to go with pictures."""
+    """Reshape [B] to [B, 1, 1, 1], which broadcasts over pictures [B, C, H, W]."""
     return amount.view(-1, 1, 1, 1)
 
 
 def check_interval(name: str, values: Sequence[float]) -> tuple[float, float]:
-    """`values` as (low, high), refused unless it is that."""
+    """Return `values` as (low, high); raise Refusal unless it holds two ascending numbers above 0."""
     if len(values) != 2 or not 0 < values[0] <= values[1]:
-        raise Refusal(f"{name}: {list(values)} is no [low, high] of numbers above 0; write for example [0.9, 1.1]")
+        raise Refusal(
+            f"{name}: {list(values)} is not a valid [low, high] with 0 < low <= high; write, for example, [0.9, 1.1]"
+        )
     return float(values[0]), float(values[1])

@@ -1,7 +1,7 @@
-"""Automatic augmentation: one of fourteen changes a picture, each picture its own (RandAugment, TrivialAugment).
+"""Apply one of fourteen changes to each picture of a batch, drawn per picture: RandAugment and TrivialAugment.
 
-Every change is torchvision's (v2, pictures as floats, bilinear), with an amount for each picture. The pictures that
-share a change go through it together, and those that are moved in any way share one resampling.
+Every change matches torchvision's (v2, float pictures, bilinear), with its own amount per picture. Pictures with the
+same change are processed together, and all geometric changes share one resampling.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..recipes.ranges import Natural
 from .draws import draw_uniform, host_random, per_picture
 from .jitter import change_brightness, change_contrast, change_saturation
 
-BINS = 31  # of a magnitude: 0 to 30
+BINS = 31  # magnitudes are 0 to 30
 MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-UNSIGNED = ("identity", "posterize", "solarize", "autocontrast", "equalize")  # have no sign
+UNSIGNED = ("identity", "posterize", "solarize", "autocontrast", "equalize")
 CHANGES = (*MOVES, "brightness", "color", "contrast", "sharpness", *UNSIGNED)
-Levels = dict[str, float]  # change -> its amount at the greatest magnitude
+Levels = dict[str, float]  # {change: its amount at the largest magnitude}
 
-# Translations in shares of the side (rand) or pixels of 32 (trivial: 32, whatever the picture's size).
+# RandAugment translates by shares of the side, TrivialAugment by up to 32 pixels, whatever the size of the picture.
 RAND_LEVELS: Levels = {
     "shear_x": 0.3,
     "shear_y": 0.3,
@@ -38,11 +38,11 @@ TRIVIAL_LEVELS |= dict.fromkeys(("brightness", "color", "contrast", "sharpness")
 
 
 class RandAugment:
-    """`changes` random changes one after the other, all at `magnitude` of 30 (Cubuk et al. 2020): [B, C, H, W] kept."""
+    """Several random changes of pictures [B, C, H, W], all at one magnitude of 0 to 30 (Cubuk et al. 2020)."""
 
     def __init__(self, changes: Natural = 2, magnitude: Natural = 9) -> None:
         if magnitude >= BINS:
-            raise Refusal(f"magnitude: {magnitude} is above {BINS - 1}; give 0 to {BINS - 1}")
+            raise Refusal(f"magnitude: {magnitude} is above {BINS - 1}; set 0 to {BINS - 1}")
         self.changes, self.magnitude = changes, magnitude
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -53,45 +53,51 @@ class RandAugment:
         }
         for _ in range(self.changes):
             bins = torch.full((len(images),), float(self.magnitude), device=images.device)
-            images = _changed(images, bins, top, generator)
+            images = _change_each(images, bins, top, generator)
         return images
 
 
 class TrivialAugment:
-    """One random change at a random magnitude, from wide ranges (Müller & Hutter 2021): [B, C, H, W] kept."""
+    """One random change of pictures [B, C, H, W] at a random magnitude per picture (Müller & Hutter 2021)."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         bins = draw_uniform(0, BINS, len(images), generator).floor_().clamp_(max=BINS - 1)
-        return _changed(images, bins, TRIVIAL_LEVELS, generator)
+        return _change_each(images, bins, TRIVIAL_LEVELS, generator)
 
 
-def _changed(images: Tensor, bins: Tensor, top: Levels, generator: torch.Generator) -> Tensor:
-    """Each picture through one change."""
+def _change_each(images: Tensor, bins: Tensor, top: Levels, generator: torch.Generator) -> Tensor:
+    """Apply one random change to each of images [B, C, H, W], at its magnitude bins [B]; `top` is that of bin 30."""
     signs = draw_uniform(-1, 1, len(images), generator).sign_()
     kinds = host_random(generator).choices(CHANGES, k=len(images))
-    groups = {kind: [row for row, chosen in enumerate(kinds) if chosen == kind] for kind in CHANGES}
-    order = list(chain.from_iterable(groups.values()))
-    rows = torch.tensor(order, device=images.device)
-    images, amounts = images[rows], bins[rows] / (BINS - 1)
-    amounts = torch.stack([amounts, amounts * signs[rows]])
-    moved, start = sum(len(groups[kind]) for kind in MOVES), 0
-    parts, moves = [], []
+    # Sort the pictures by their change, so that each change is one call. MOVES are first, and share one resampling.
+    groups = {kind: [row for row, drawn in enumerate(kinds) if drawn == kind] for kind in CHANGES}
+    rows = torch.tensor(list(chain.from_iterable(groups.values())), device=images.device)
+    images = images[rows]
+    unsigned = bins[rows] / (BINS - 1)
+    signed = unsigned * signs[rows]
+    parts, matrices = [], []
+    start = 0
     for kind in CHANGES:
         stop = start + len(groups[kind])
-        piece, amount = images[start:stop], amounts[int(kind not in UNSIGNED), start:stop] * top.get(kind, 1.0)
-        if start < stop and kind in MOVES:
-            moves.append(sampling_matrix(kind, amount, images.shape[2], images.shape[3]))
-        elif start < stop:
-            parts.append(apply_change(kind, piece, amount))
+        if start < stop:
+            amount = (unsigned if kind in UNSIGNED else signed)[start:stop] * top.get(kind, 1.0)
+            if kind in MOVES:
+                matrices.append(sampling_matrix(kind, amount, images.shape[2], images.shape[3]))
+            else:
+                parts.append(apply_change(kind, images[start:stop], amount))
         start = stop
-    if moves:
-        parts.insert(0, resample(images[:moved], torch.cat(moves)))
-    back = torch.empty_like(rows).scatter_(0, rows, torch.arange(len(rows), device=rows.device))
-    return torch.cat(parts)[back]
+    if matrices:
+        moves = torch.cat(matrices)
+        parts.insert(0, resample(images[: len(moves)], moves))
+    original_order = torch.empty_like(rows).scatter_(0, rows, torch.arange(len(rows), device=rows.device))
+    return torch.cat(parts)[original_order]
 
 
 def apply_change(kind: str, images: Tensor, amount: Tensor) -> Tensor:
-    """One change of all `images` [B, C, H, W] in 0..1, each by its `amount` [B] (shares of the value for colours)."""
+    """Apply the change `kind` to images [B, C, H, W] in 0..1, each by its `amount` [B].
+
+    Units of the amount: degrees (rotate), pixels (translate), bits (posterize), otherwise shares.
+    """
     if kind in MOVES:
         return resample(images, sampling_matrix(kind, amount, images.shape[2], images.shape[3]))
     return COLOURS[kind](images, amount)
@@ -101,28 +107,29 @@ def apply_change(kind: str, images: Tensor, amount: Tensor) -> Tensor:
 
 
 def sampling_matrix(kind: str, amount: Tensor, height: int, width: int) -> Tensor:
-    """Where an output pixel comes from, [B, 2, 3] applied to (x, y, 1) in pixels from the middle.
+    """Return matrices [B, 2, 3] that map (x, y, 1) of an output pixel to its source, in pixels from the centre.
 
-    Shears hold the upper left corner, as in the papers' code; a positive turn goes against the clock.
+    Shears keep the upper left corner in place, as in the code of the papers. Positive angles are counterclockwise.
     """
-    one, zero = torch.ones_like(amount), torch.zeros_like(amount)
-    turn = amount.deg2rad()
+    ones, zeros = torch.ones_like(amount), torch.zeros_like(amount)
+    angle = amount.deg2rad()
     rows = {
-        "shear_x": (one, amount, amount * height / 2, zero, one, zero),
-        "shear_y": (one, zero, zero, amount, one, amount * width / 2),
-        "translate_x": (one, zero, -amount.trunc(), zero, one, zero),
-        "translate_y": (one, zero, zero, zero, one, -amount.trunc()),
-        "rotate": (turn.cos(), -turn.sin(), zero, turn.sin(), turn.cos(), zero),
+        "shear_x": (ones, amount, amount * height / 2, zeros, ones, zeros),
+        "shear_y": (ones, zeros, zeros, amount, ones, amount * width / 2),
+        "translate_x": (ones, zeros, -amount.trunc(), zeros, ones, zeros),
+        "translate_y": (ones, zeros, zeros, zeros, ones, -amount.trunc()),
+        "rotate": (angle.cos(), -angle.sin(), zeros, angle.sin(), angle.cos(), zeros),
     }
     return torch.stack(rows[kind], 1).view(-1, 2, 3)
 
 
 def resample(images: Tensor, matrices: Tensor) -> Tensor:
-    """Bilinear, black outside. No matmul: under autocast it would lose the digits."""
+    """Sample images [B, C, H, W] at matrices [B, 2, 3] times the output pixels: bilinear, black outside."""
     height, width = images.shape[2:]
     x = (torch.arange(width, device=images.device) - (width - 1) / 2).view(1, 1, -1)
     y = (torch.arange(height, device=images.device) - (height - 1) / 2).view(1, -1, 1)
     a, b, c, d, e, f = matrices.view(-1, 6, 1, 1).unbind(1)
+    # Not a matrix product: autocast would round it.
     grid = torch.stack([(a * x + b * y + c) * (2 / width), (d * x + e * y + f) * (2 / height)], dim=3)
     return F.grid_sample(images, grid, align_corners=False)
 
@@ -131,46 +138,49 @@ def resample(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def sharpen(images: Tensor, amount: Tensor) -> Tensor:
-    """Away from (amount > 0) or towards the picture blurred by (1 1 1, 1 5 1, 1 1 1) / 13, but for its edge."""
+    """Move images [B, C, H, W] away from (amount [B] > 0) or towards their blurred versions, except at the edge.
+
+    The kernel of the blur is (1 1 1, 1 5 1, 1 1 1) / 13.
+    """
     if min(images.shape[2:]) <= 2:
         return images
     inner = images[:, :, 1:-1, 1:-1]
     blurred = (F.avg_pool2d(images, 3, stride=1) * 9 + 4 * inner) / 13
-    out = images.clone()
-    out[:, :, 1:-1, 1:-1] = inner - (blurred - inner) * per_picture(amount)
-    return out.clamp_(0, 1)
+    result = images.clone()
+    result[:, :, 1:-1, 1:-1] = inner - (blurred - inner) * per_picture(amount)
+    return result.clamp_(0, 1)
 
 
-def posterize(images: Tensor, lost: Tensor) -> Tensor:
-    """All but the upper 8 - `lost` bits of a value are dropped."""
-    levels = per_picture(2 ** (8 - lost).round())
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Set the lowest `bits` [B] of the 8 bits of each value to 0."""
+    levels = per_picture(2 ** (8 - bits).round())
     return (images * levels).floor_().minimum(levels - 1) / levels
 
 
 def solarize(images: Tensor, amount: Tensor) -> Tensor:
-    """Values from 1 - `amount` on are inverted."""
+    """Invert the values that are at least 1 - amount [B]."""
     return torch.where(images >= per_picture(1 - amount), 1 - images, images)
 
 
 def autocontrast(images: Tensor, amount: Tensor) -> Tensor:
-    """Each channel stretched from 0 to 1, unless it has one value."""
+    """Stretch each channel to 0..1, unless it has only one value; `amount` is ignored."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     flat = high == low
     return ((images - low.masked_fill(flat, 0)) / (high - low).masked_fill(flat, 1)).clamp_(0, 1)
 
 
 def equalize(images: Tensor, amount: Tensor) -> Tensor:
-    """Each channel's 256 grey levels made about equally frequent, by Pillow's rule (whole numbers)."""
+    """Equalize the histogram of each channel by Pillow's rule for 256 grey levels; `amount` is ignored."""
     levels = (images * 255.999).long().flatten(2)
     counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.long, device=images.device)
     counts.scatter_add_(2, levels, torch.ones_like(levels))
     total = counts.cumsum(2)
-    last = counts.gather(2, total.argmax(2, keepdim=True))  # of the brightest level there is
+    last = counts.gather(2, total.argmax(2, keepdim=True))  # count of the brightest level
     step = (levels.shape[2] - last) // 255
     table = ((total[:, :, :-1] + step // 2) // step.clamp(min=1)).clamp_(0, 255)
     table = F.pad(table, (1, 0))
-    found = torch.where(step != 0, table.gather(2, levels), levels)
-    return (found / 255).view_as(images)
+    equalized = torch.where(step != 0, table.gather(2, levels), levels)
+    return (equalized / 255).view_as(images)
 
 
 COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -1,4 +1,4 @@
-"""Affine changes, picture by picture against torchvision, and the ranges they are drawn from."""
+"""Affine transforms match torchvision's, picture by picture, and their amounts cover the configured ranges."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from components.errors import Refusal
 
 
 @pytest.mark.parametrize("shape", [(60, 3, 16, 16), (40, 1, 11, 24), (40, 3, 21, 8)], ids=str)
-def test_it_is_torchvisions_affine(shape: tuple[int, ...]) -> None:
+def test_it_matches_torchvision(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(shape, generator=generator)
     amounts = RandomAffine(degrees=180, translate=0.3, scale=[0.5, 2.0], shear=40).draw(images, generator)
-    found = warp_affine(images, *amounts)
-    for image, ours, angle, right, down, scale, shear in zip(images, found, *amounts, strict=True):
-        wanted = V.affine(
+    transformed = warp_affine(images, *amounts)
+    for image, ours, angle, right, down, scale, shear in zip(images, transformed, *amounts, strict=True):
+        expected = V.affine(
             image,
             angle=float(angle),
             translate=[float(right), float(down)],
@@ -28,7 +28,7 @@ def test_it_is_torchvisions_affine(shape: tuple[int, ...]) -> None:
             shear=[float(shear), 0.0],
             interpolation=InterpolationMode.BILINEAR,
         )
-        assert torch.allclose(ours, wanted, atol=2e-4)
+        assert torch.allclose(ours, expected, atol=2e-4)
 
 
 def test_a_shift_by_whole_pixels_moves_pixels() -> None:
@@ -51,6 +51,6 @@ def test_amounts_are_uniform_over_their_ranges() -> None:
 
 
 @pytest.mark.parametrize("scale", [[1.2, 0.8], [0.0, 1.0], [1.0], [0.5, 1.0, 2.0]])
-def test_a_scale_that_is_no_range_is_refused(scale: list[float]) -> None:
-    with pytest.raises(Refusal, match=r"scale: .* is no \[low, high\]"):
+def test_an_invalid_scale_is_refused(scale: list[float]) -> None:
+    with pytest.raises(Refusal, match=r"scale: .* is not a valid \[low, high\]"):
         RandomAffine(scale=scale)

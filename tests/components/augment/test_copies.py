@@ -22,7 +22,7 @@ from components.storage.store import Column, Store
 
 
 class Pictures:
-    """Three parts of random colour pictures, their text in a column of its own."""
+    """A data set with three parts of random colour pictures, and a column of text."""
 
     name, licence, source, classes = "pictures", "CC0", "drawn here", [f"class {i}" for i in range(12)]
     columns = {"image": Column("uint8", (6, 5, 3)), "label": Column("int64"), "text": Column("utf8")}  # noqa: RUF012
@@ -50,7 +50,7 @@ def transforms() -> list[copies.Transform]:
     return [RandomAffine(degrees=20), ColorJitter(brightness=0.3)]
 
 
-def test_copies_are_changed_pictures_with_all_else_kept(store: Store, tmp_path: Path) -> None:
+def test_copies_change_pictures_and_no_other_column(store: Store, tmp_path: Path) -> None:
     split = store.split("train")
     derived_set = Copies(store, transforms(), copies=2, seed=0)
     assert derived_set.parts() == {"train": 6}
@@ -76,7 +76,7 @@ def test_a_part_of_copies_is_a_pure_function_of_seed_and_number(store: Store) ->
     assert not np.array_equal(images(0, 0), images(1, 0))
 
 
-def test_no_transforms_copy_bytes(store: Store) -> None:
+def test_an_empty_list_of_transforms_copies_bytes(store: Store) -> None:
     images = store.split("train").array("image")
     assert np.array_equal(apply_transforms(images, [], torch.Generator()), images)
     always = apply_transforms(images, [RandomHorizontalFlip(1.0)], torch.Generator())

@@ -1,4 +1,4 @@
-"""Colour changes against torchvision, picture by picture, with the same factors and the same order."""
+"""Colour changes match torchvision's, picture by picture, with the same factors in the same order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORACLES = {
 
 
 def pictures(channels: int = 3, count: int = 30) -> Tensor:
-    """Random ones, and all that is special to a colour circle: greys, primaries, black, white, two channels alike."""
+    """Return random pictures, and the special cases of hue: greys, primaries, black, white, two equal channels."""
     images = torch.rand(count, channels, 8, 9, generator=torch.Generator().manual_seed(0))
     levels = torch.tensor([0.0, 0.25, 1.0])
     corners = torch.cartesian_prod(*[levels] * channels).reshape(-1, channels).T[:, : 8 * 9]
@@ -34,25 +34,25 @@ def pictures(channels: int = 3, count: int = 30) -> Tensor:
 
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("change", ORACLES, ids=lambda change: change.__name__)
-def test_one_change_is_torchvisions(change, channels: int) -> None:
+def test_each_change_matches_torchvision(change, channels: int) -> None:
     images = pictures(channels)
     factors = torch.linspace(-0.5, 0.5, 30) if change is change_hue else torch.linspace(0, 2, 30)
-    found = change(images, factors)
-    for image, ours, factor in zip(images, found, factors.tolist(), strict=True):
+    changed = change(images, factors)
+    for image, ours, factor in zip(images, changed, factors.tolist(), strict=True):
         assert torch.allclose(ours, ORACLES[change](image, factor), atol=1e-5)
 
 
-def test_all_four_are_torchvisions_in_the_order_drawn() -> None:
-    """Whatever the order, each picture is what torchvision makes of it with the same factors."""
+def test_all_changes_match_torchvision_in_some_order() -> None:
+    """With the same factors, torchvision gives the same pictures in exactly one order of the changes."""
     images, transform = pictures(), ColorJitter(0.6, 0.5, 0.9, 0.3)
     orders = set()
     for seed in range(8):
-        found = transform(images, torch.Generator().manual_seed(seed))
+        changed = transform(images, torch.Generator().manual_seed(seed))
         generator = torch.Generator().manual_seed(seed)
         factors = {
             change: jitter.draw_uniform(*span, len(images), generator) for change, span in transform.ranges.items()
         }
-        fits = [order for order in itertools.permutations(ORACLES) if close(found, oracle(images, order, factors))]
+        fits = [order for order in itertools.permutations(ORACLES) if close(changed, oracle(images, order, factors))]
         assert len(fits) == 1
         orders.add(fits[0])
     assert len(orders) > 4
@@ -68,7 +68,7 @@ def oracle(images: Tensor, order: tuple, factors: dict) -> Tensor:
 
 
 def close(a: Tensor, b: Tensor) -> bool:
-    """Hue jumps where a colour is nearly grey: there a rounding error shows, in fewer than one number of 1,000."""
+    """Compare all but one value of 1,000: the hue of a nearly grey colour amplifies rounding errors."""
     return bool(((a - b).abs() > 1e-4).float().mean() < 1e-3)
 
 
@@ -76,11 +76,11 @@ def test_factors_are_uniform_around_one() -> None:
     transform = ColorJitter(brightness=0.4, contrast=1.5, hue=0.1)
     assert transform.ranges == {change_brightness: (0.6, 1.4), change_contrast: (0.0, 2.5), change_hue: (-0.1, 0.1)}
     grey = torch.full((4000, 1, 1, 1), 0.5)
-    found = ColorJitter(brightness=0.4)(grey, torch.Generator().manual_seed(0)).flatten().numpy() / 0.5
-    assert kstest((found - 0.6) / 0.8, "uniform").pvalue > 1e-3
+    changed = ColorJitter(brightness=0.4)(grey, torch.Generator().manual_seed(0)).flatten().numpy() / 0.5
+    assert kstest((changed - 0.6) / 0.8, "uniform").pvalue > 1e-3
 
 
-def test_grey_pictures_have_no_colour_to_change() -> None:
+def test_grey_pictures_keep_their_colour() -> None:
     images = pictures(channels=1)
     assert torch.equal(ColorJitter(saturation=0.9, hue=0.5)(images, torch.Generator().manual_seed(0)), images)
 

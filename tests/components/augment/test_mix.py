@@ -1,4 +1,4 @@
-"""mixup and CutMix against torchvision's, with its own share and box; Beta against scipy's; soft labels in the loss."""
+"""mixup and CutMix match torchvision's, their shares follow SciPy's Beta distribution, and the loss mixes labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pictures(count: int = 12) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mixup_is_torchvisions_with_the_same_share(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mixup_matches_torchvision_with_the_same_share(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels, oracle = pictures(), torch.arange(12) % 5, v2.MixUp(alpha=0.4, num_classes=5)
     share = torch.rand(1, generator=torch.Generator().manual_seed(seed))
     monkeypatch.setattr(oracle, "make_params", lambda flat: {"lam": float(share)})
@@ -33,8 +33,8 @@ def test_mixup_is_torchvisions_with_the_same_share(seed: int, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_cutmix_is_torchvisions_with_the_same_box(seed: int) -> None:
-    """Its draws are told by its stream: the share, then the middle's column and row."""
+def test_cutmix_matches_torchvision_with_the_same_box(seed: int) -> None:
+    """Repeat torchvision's draws from its stream: the share, then column and row of the centre."""
     images, labels, oracle = pictures(), torch.arange(12) % 5, v2.CutMix(alpha=1.0, num_classes=5)
     torch.manual_seed(seed)
     expected, soft = oracle(images.clone(), labels)
@@ -42,12 +42,12 @@ def test_cutmix_is_torchvisions_with_the_same_box(seed: int) -> None:
     share = float(oracle._dist.sample(()))
     column, row = int(torch.randint(14, size=(1,))), int(torch.randint(10, size=(1,)))
     area = torch.full((12,), 1 - share)
-    found, left = mix.paste_boxes(
+    pasted, remaining = mix.paste_boxes(
         images, area, torch.full((12,), (row + 0.5) / 10), torch.full((12,), (column + 0.5) / 14)
     )
-    assert torch.equal(found, expected)
+    assert torch.equal(pasted, expected)
     ours = F.one_hot(labels, 5).float()
-    assert torch.allclose(torch.lerp(ours.roll(1, 0), ours, left[:, None]), soft, atol=1e-6)
+    assert torch.allclose(torch.lerp(ours.roll(1, 0), ours, remaining[:, None]), soft, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
@@ -56,19 +56,19 @@ def test_shares_follow_the_beta_distribution(alpha: float) -> None:
     assert stats.kstest(drawn.clip(1e-9, 1 - 1e-9), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("one", [MixUp(0.4), CutMix()], ids=["mixup", "cutmix"])
-def test_the_stream_decides_each_picture_its_own(one) -> None:
+@pytest.mark.parametrize("transform", [MixUp(0.4), CutMix()], ids=["mixup", "cutmix"])
+def test_the_stream_decides_per_picture(transform) -> None:
     images = pictures(40)
-    (first, share), (again, _) = (one(images, torch.Generator().manual_seed(5)) for _ in range(2))
+    (first, share), (again, _) = (transform(images, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, one(images, torch.Generator().manual_seed(6))[0])
+    assert not torch.equal(first, transform(images, torch.Generator().manual_seed(6))[0])
     assert len(set(share.tolist())) > 10
     assert torch.equal(images, pictures(40))
 
 
 @pytest.mark.parametrize("criterion", ["cross_entropy", "mse"])
 @pytest.mark.parametrize("use", [MixUp, CutMix])
-def test_the_loss_is_that_of_mixed_labels(use: type, criterion: str) -> None:
+def test_the_loss_mixes_labels(use: type, criterion: str) -> None:
     task = Classification(Softmax, mix=use, criterion=criterion, label_smoothing=0.1 if criterion != "mse" else 0.0)
     images = torch.randint(0, 256, (16, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = {"image": images, "label": torch.arange(16) % 4}
@@ -82,18 +82,18 @@ def test_the_loss_is_that_of_mixed_labels(use: type, criterion: str) -> None:
         truth = share[:, None] * F.one_hot(batch["label"], 4) + (1 - share[:, None]) * F.one_hot(others, 4)
         expected = (logits.softmax(1) - truth).square().sum(1).mean()
     else:
-        own, theirs = (
+        own, other = (
             F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
             for labels in (batch["label"], others)
         )
-        expected = (share * own + (1 - share) * theirs).mean()
+        expected = (share * own + (1 - share) * other).mean()
     assert math.isclose(loss.item(), expected.item(), rel_tol=1e-5)
-    said = logits.argmax(1)
-    right = share * (said == batch["label"]) + (1 - share) * (said == others)
+    predicted = logits.argmax(1)
+    right = share * (predicted == batch["label"]) + (1 - share) * (predicted == others)
     assert metrics["accuracy"].item() == pytest.approx(right.mean().item(), rel=1e-5)
 
 
-def test_evaluation_knows_nothing_of_it() -> None:
+def test_evaluation_does_not_mix() -> None:
     plain, mixing = Classification(Softmax), Classification(Softmax, mix=MixUp)
     spec = Spec({"image": (8, 8, 3), "label": ()}, tuple("abcd"), {"mean": [0.5] * 3, "std": [0.2] * 3})
     torch.manual_seed(0)

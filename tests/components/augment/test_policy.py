@@ -27,13 +27,13 @@ ORACLES = {"rand": v2.RandAugment(interpolation=2), "wide": v2.TrivialAugmentWid
 
 
 def pictures(count: int, channels: int = 3) -> Tensor:
-    """As training has them: whole grey levels of 255; one is flat, one nearly so."""
+    """Return pictures with whole grey levels, as in training; the first is flat, the second nearly flat."""
     images = torch.randint(0, 256, (count, channels, 14, 11), generator=torch.Generator().manual_seed(0)) / 255
     images[0], images[1] = 0.4, images[1] * 0.1 + 0.3
     return images
 
 
-def test_the_changes_are_torchvisions() -> None:
+def test_the_changes_are_those_of_torchvision() -> None:
     for oracle in ORACLES.values():
         assert set(NAMES.values()) == set(oracle._AUGMENTATION_SPACE)
 
@@ -41,7 +41,7 @@ def test_the_changes_are_torchvisions() -> None:
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("space", ORACLES)
 @pytest.mark.parametrize("kind", CHANGES)
-def test_each_change_is_torchvisions_at_the_same_magnitude(kind: str, space: str, channels: int) -> None:
+def test_each_change_matches_torchvision_at_the_same_magnitude(kind: str, space: str, channels: int) -> None:
     oracle, top = ORACLES[space], {"rand": RAND_LEVELS, "wide": TRIVIAL_LEVELS}[space]
     images = pictures(BINS, channels)
     table, signed = oracle._AUGMENTATION_SPACE[NAMES[kind]]
@@ -52,33 +52,33 @@ def test_each_change_is_torchvisions_at_the_same_magnitude(kind: str, space: str
     assert signed == (kind not in UNSIGNED)
     for sign in (1, -1) if signed else (1,):
         amount = sign * torch.arange(BINS) / (BINS - 1) * scale
-        found = policy.apply_change(kind, images, amount)
+        changed = policy.apply_change(kind, images, amount)
         for row, image in enumerate(images):
             magnitude = 0.0 if magnitudes is None else sign * float(magnitudes[row])
             expected = oracle._apply_image_or_video_transform(image, NAMES[kind], magnitude, oracle.interpolation, {})
-            off = (found[row] - expected).abs() > 1e-4
+            off = (changed[row] - expected).abs() > 1e-4
             assert off.float().mean() < (5e-3 if kind == "solarize" else 1e-3), (row, magnitude)
 
 
-def test_pictures_go_through_the_change_drawn_for_them_and_come_back_in_order(monkeypatch) -> None:
-    """Every picture of a batch equals that change applied to it alone."""
+def test_each_picture_gets_its_own_change_and_keeps_its_place(monkeypatch) -> None:
+    """Every picture of a batch equals the result of its change on it alone."""
     drawn: list[list[str]] = []
 
-    class Known(draws.random.Random):
+    class RecordedRandom(draws.random.Random):
         def choices(self, population, k):  # type: ignore[no-untyped-def]
             drawn.append(super().choices(population, k=k))
             return drawn[-1]
 
-    monkeypatch.setattr(draws.random, "Random", Known)
+    monkeypatch.setattr(draws.random, "Random", RecordedRandom)
     images = pictures(300)
-    found = RandAugment(changes=1, magnitude=20)(images, torch.Generator().manual_seed(3))
+    changed = RandAugment(changes=1, magnitude=20)(images, torch.Generator().manual_seed(3))
     counts = Counter(drawn[0])
     assert set(counts) == set(CHANGES)
     for row, kind in enumerate(drawn[0]):
         scale = RAND_LEVELS.get(kind, 1.0) * {"translate_x": 11, "translate_y": 14}.get(kind, 1)
         alone = [policy.apply_change(kind, images[row : row + 1], torch.tensor([s * 20 / 30 * scale])) for s in (1, -1)]
         options = alone[:1] if kind in UNSIGNED else alone
-        assert any(torch.allclose(found[row], option[0], atol=1e-5) for option in options), (row, kind)
+        assert any(torch.allclose(changed[row], option[0], atol=1e-5) for option in options), (row, kind)
 
 
 def test_both_signs_and_all_magnitudes_are_drawn() -> None:
@@ -90,6 +90,6 @@ def test_both_signs_and_all_magnitudes_are_drawn() -> None:
     assert kinds <= 2 * signed * BINS + 2 * BINS + 8 * len(MOVES)
 
 
-def test_a_magnitude_that_is_not_on_the_scale_is_refused() -> None:
+def test_a_magnitude_above_the_scale_is_refused() -> None:
     with pytest.raises(Refusal, match="magnitude: 31 is above 30"):
         RandAugment(magnitude=31)

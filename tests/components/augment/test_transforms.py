@@ -1,4 +1,4 @@
-"""What every batch transform promises, checked over all of them: a pure function of the pictures and the stream."""
+"""Every batch transform is a pure function of the pictures and the random stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def stream(seed: int = 0) -> torch.Generator:
 
 @every
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_shape_range_and_input_are_kept(name: str, shape: tuple[int, ...]) -> None:
+def test_shape_range_and_input_stay_the_same(name: str, shape: tuple[int, ...]) -> None:
     images = pictures(shape)
     before = images.clone()
     out = TRANSFORMS[name](images, stream())
@@ -59,25 +59,25 @@ def test_shape_range_and_input_are_kept(name: str, shape: tuple[int, ...]) -> No
 
 
 @every
-def test_the_stream_decides_and_nothing_else(name: str) -> None:
+def test_only_the_stream_decides(name: str) -> None:
     images, transform = pictures(SHAPES[0]), TRANSFORMS[name]
     torch.manual_seed(1)
     first = transform(images, stream(5))
     torch.manual_seed(2)
     assert torch.equal(transform(images, stream(5)), first)
     assert not torch.equal(transform(images, stream(6)), first)
-    one = stream(5)
-    transform(images, one)
-    assert not torch.equal(transform(images, one), first)  # the stream went on
+    generator = stream(5)
+    transform(images, generator)
+    assert not torch.equal(transform(images, generator), first)  # the stream has advanced
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 @pytest.mark.parametrize("name", ["jitter", "rand augment", "trivial augment"])
-def test_what_is_drawn_on_the_host_goes_on_with_the_stream(name: str, device: str, monkeypatch) -> None:
-    """Which changes there are, and their order: others for the next microbatch, or the next transform of a list."""
+def test_draws_on_the_host_advance_with_the_stream(name: str, device: str, monkeypatch) -> None:
+    """The next microbatch, and the next transform of a list, draw other changes in another order."""
     drawn: list[list] = []
 
-    class Known(random.Random):
+    class RecordedRandom(random.Random):
         def choices(self, population, k):  # type: ignore[no-untyped-def]
             drawn.append(super().choices(population, k=k))
             return drawn[-1]
@@ -86,12 +86,12 @@ def test_what_is_drawn_on_the_host_goes_on_with_the_stream(name: str, device: st
             drawn.append(super().sample(population, k=k))
             return drawn[-1]
 
-    monkeypatch.setattr(random, "Random", Known)
+    monkeypatch.setattr(random, "Random", RecordedRandom)
     images = pictures(SHAPES[0]).to(device)
     for _ in range(2):
-        one = torch.Generator(device).manual_seed(5)
+        generator = torch.Generator(device).manual_seed(5)
         for _ in range(8):
-            TRANSFORMS[name](images, one)
+            TRANSFORMS[name](images, generator)
     first, again = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
     assert first == again, "a pure function of the stream"
     assert len({str(kinds) for kinds in first}) > len(first) // 2
@@ -106,8 +106,8 @@ def test_each_picture_has_its_own_draw(name: str) -> None:
 
 
 @every
-def test_memory_format_and_autocast_change_nothing(name: str) -> None:
-    """A task's pictures come channels last, and inside bfloat16 autocast."""
+def test_memory_format_and_autocast_have_no_effect(name: str) -> None:
+    """Tasks transform channels-last pictures inside bfloat16 autocast."""
     images, transform = pictures(SHAPES[0]), TRANSFORMS[name]
     expected = transform(images, stream())
     last = transform(images.to(memory_format=torch.channels_last), stream())
@@ -120,14 +120,14 @@ def test_memory_format_and_autocast_change_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", IDLE)
 @pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
-def test_a_transform_told_to_do_nothing_does_nothing(name: str, shape: tuple[int, ...]) -> None:
+def test_an_idle_transform_changes_nothing(name: str, shape: tuple[int, ...]) -> None:
     images = pictures(shape)
     assert torch.allclose(IDLE[name](images, stream()), images, atol=1e-5)
 
 
 @every
 @needs_gpu
-def test_on_a_gpu_the_stream_decides_too(name: str) -> None:
+def test_the_stream_decides_on_a_gpu(name: str) -> None:
     images = pictures(SHAPES[0]).cuda()
     outs = [TRANSFORMS[name](images, torch.Generator("cuda").manual_seed(seed)) for seed in (0, 0, 1)]
     assert outs[0].device.type == "cuda"
