@@ -1,4 +1,4 @@
-"""Beam search: the most probable sequence, as far as a few candidates find it (notes: greedy, exhaustive, beam)."""
+"""Search for the most probable sequence among a few candidates per step (notes: greedy, exhaustive, beam search)."""
 
 from __future__ import annotations
 
@@ -15,51 +15,53 @@ Step = Callable[[Tensor, States], tuple[Tensor, States]]
 def beam_search(
     step: Step, states: States, *, begin: int, end: int, pad: int, length: int, beam: int = 1, penalty: float = 0.75
 ) -> tuple[Tensor, Tensor]:
-    """(tokens int64 [B, length], ended by `end`, then `pad`; their scores float32 [B]).
+    """Return (tokens int64 [B, length], which end with `end` and are padded with `pad`; their scores float32 [B]).
 
-    step: (tokens [N, 1], states [N, ...] by name) -> (logits [N, 1, K], states); states: of B rows, before `begin`.
+    step: maps (tokens [N, 1], states [N, ...] by name) to (logits [N, 1, K], new states).
+    states: [B, ...] by name, before the first token, `begin`.
 
-    Each step keeps the `beam` most probable of all continuations of the candidates; one that has ended stays as it is
-    and holds its place. In the end the best score wins: log p / L^penalty (notes), L tokens with `end`. A beam of 1 is
-    greedy search, one as large as there are sequences exhaustive. `begin` and `pad` are never said.
+    Each step keeps the `beam` most probable continuations of all candidates. A candidate that has ended keeps its place
+    and its probability. The result is the candidate of the best score, log p / L^penalty (notes), where L counts the
+    tokens including `end`. A beam of 1 is greedy search; a beam as large as the number of sequences is exhaustive
+    search. `begin` and `pad` are never generated.
     """
     count = len(next(iter(states.values())))
     device = next(iter(states.values())).device
     states = {name: state.repeat_interleave(beam, 0) for name, state in states.items()}
-    said = torch.full((count, beam, length), pad, device=device)
+    tokens = torch.full((count, beam, length), pad, device=device)
     log_p = torch.full((count, beam), -math.inf, device=device)
-    log_p[:, 0] = 0.0  # all candidates are the same one at first: it counts once
+    log_p[:, 0] = 0.0  # the candidates are equal at first, so that only the first may count
     ended = torch.zeros(count, beam, dtype=torch.bool, device=device)
     first = torch.arange(count, device=device)[:, None] * beam
     newest = torch.full((count * beam, 1), begin, device=device)
     for at in range(length):
         logits, states = step(newest, states)
-        of_next = _allowed(logits[:, -1].float(), begin, pad).unflatten(0, (count, beam))
-        of_next = torch.where(ended[..., None], _stays(of_next[0, 0], pad), of_next)
-        log_p, chosen = (log_p[..., None] + of_next).flatten(1).topk(beam)
-        parent, token = chosen // of_next.shape[2], chosen % of_next.shape[2]
+        next_log_p = _mask_special(logits[:, -1].float(), begin, pad).unflatten(0, (count, beam))
+        next_log_p = torch.where(ended[..., None], _only_padding(next_log_p[0, 0], pad), next_log_p)
+        log_p, best_next = (log_p[..., None] + next_log_p).flatten(1).topk(beam)
+        parent, token = best_next // next_log_p.shape[2], best_next % next_log_p.shape[2]
         rows = (first + parent).flatten()
         states = {name: state[rows] for name, state in states.items()}
-        said = said.flatten(0, 1)[rows].unflatten(0, (count, beam))
-        said[:, :, at] = token
+        tokens = tokens.flatten(0, 1)[rows].unflatten(0, (count, beam))
+        tokens[:, :, at] = token
         ended = ended.gather(1, parent) | (token == end)
         newest = token.reshape(-1, 1)
         if bool(ended.all()):
             break
-    scores = log_p / (said != pad).sum(2) ** penalty
+    scores = log_p / (tokens != pad).sum(2) ** penalty
     best = scores.argmax(1, keepdim=True)
-    return said.take_along_dim(best[..., None], 1)[:, 0], scores.gather(1, best)[:, 0]
+    return tokens.take_along_dim(best[..., None], 1)[:, 0], scores.gather(1, best)[:, 0]
 
 
-def _allowed(logits: Tensor, begin: int, pad: int) -> Tensor:
-    """log p [N, K] of what may be said."""
-    never = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-    never[[begin, pad]] = True
-    return logits.masked_fill(never, -math.inf).log_softmax(1)
+def _mask_special(logits: Tensor, begin: int, pad: int) -> Tensor:
+    """Return the log probabilities [N, K] of logits [N, K], where `begin` and `pad` are impossible."""
+    special = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+    special[[begin, pad]] = True
+    return logits.masked_fill(special, -math.inf).log_softmax(1)
 
 
-def _stays(like: Tensor, pad: int) -> Tensor:
-    """log p [K] after the end: nothing but padding, for certain."""
-    stays = torch.full_like(like, -math.inf)
-    stays[pad] = 0.0
-    return stays
+def _only_padding(like: Tensor, pad: int) -> Tensor:
+    """Return the log probabilities [K] after the end of a sequence, where `pad` is certain."""
+    log_p = torch.full_like(like, -math.inf)
+    log_p[pad] = 0.0
+    return log_p

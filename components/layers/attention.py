@@ -1,7 +1,7 @@
-"""Attention: what a query finds among keys (notes: attention scores, multi-head attention).
+"""Compute attention of queries on keys (notes: attention scores, multi-head attention).
 
-Shapes: queries [B, Q, ...], keys and values [B, K, ...]; valid bool [B, 1 or Q, K] says which keys a query may see, at
-least one. Each layer gives (the mean of the values by their weights [B, Q, ...], the weights [B, Q, K]).
+Shapes: queries [B, Q, ...], keys and values [B, K, ...]. valid, bool [B, 1 or Q, K], marks the keys that a query may
+attend to, at least one. Each layer returns (weighted mean of the values [B, Q, ...], weights [B, Q, K]).
 """
 
 from __future__ import annotations
@@ -14,25 +14,32 @@ from torch.nn import functional as F
 
 
 def masked_softmax(scores: Tensor, valid: Tensor) -> Tensor:
-    """Over the last dimension; where `valid` (of a shape that fits) is False, exactly 0."""
+    """Return the softmax of scores [..., K] over K, exactly 0 where `valid` (broadcast to scores) is False."""
     return scores.masked_fill(~valid, -math.inf).softmax(-1)
 
 
 class DotProduct(nn.Module):
-    """softmax(q k / sqrt(d)) v: queries and keys of one width d (Vaswani et al. 2017). dropout: of the weights."""
+    """Scaled dot-product attention, softmax(q k / sqrt(d)) v (Vaswani et al. 2017).
+
+    Takes queries [B, Q, d], keys [B, K, d] and values [B, K, v]. dropout: of the weights.
+    """
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = dropout
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (weighted mean of the values [B, Q, v], weights [B, Q, K])."""
         scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])
         weights = masked_softmax(scores, valid)
         return F.dropout(weights, self.dropout, self.training) @ values, weights
 
 
 class Additive(nn.Module):
-    """softmax(v tanh(W q + U k)) v: an MLP with one hidden layer of `hidden` units (Bahdanau et al. 2015)."""
+    """Additive attention, whose score is an MLP, w tanh(W q + U k), with `hidden` units (Bahdanau et al. 2015).
+
+    Takes queries [B, Q, queries], keys [B, K, keys] and values [B, K, v]. dropout: of the weights.
+    """
 
     def __init__(self, queries: int, keys: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -42,15 +49,16 @@ class Additive(nn.Module):
         self.dropout = dropout
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (weighted mean of the values [B, Q, v], weights [B, Q, K])."""
         hidden = torch.tanh(self.query(queries)[:, :, None] + self.key(keys)[:, None])  # [B, Q, K, hidden]
         weights = masked_softmax(self.score(hidden)[..., 0], valid)
         return F.dropout(weights, self.dropout, self.training) @ values, weights
 
 
 class MultiHead(nn.Module):
-    """`heads` dot-product attentions side by side, each on its own projection to width / heads (Vaswani et al. 2017).
+    """`heads` parallel dot-product attentions, each on its own projection to width / heads (Vaswani et al. 2017).
 
-    Keys and values are projected by `read`, apart from the call, so that a decoder can keep them from step to step.
+    `project` is separate from the call, so that a decoder can cache keys and values from step to step.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -59,14 +67,18 @@ class MultiHead(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.attention = DotProduct(dropout)
 
-    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What to look at [B, K, width] -> keys, values: [B, heads, K, width / heads] each."""
-        return self.split(self.key(x)), self.split(self.value(x))
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of x [B, K, width]: [B, heads, K, width / heads] each."""
+        return self._split_heads(self.key(x)), self._split_heads(self.value(x))
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """queries [B, Q, width]; keys and values as `read` gives them -> ([B, Q, width], weights, the heads' mean)."""
-        found, weights = self.attention(self.split(self.query(queries)), keys, values, valid[:, None])
-        return self.out(found.transpose(1, 2).flatten(2)), weights.mean(1)
+        """Return (result [B, Q, width], weights [B, Q, K]) of queries [B, Q, width].
 
-    def split(self, x: Tensor) -> Tensor:
+        keys, values: from `project`. The weights are the mean over the heads.
+        """
+        context, weights = self.attention(self._split_heads(self.query(queries)), keys, values, valid[:, None])
+        return self.out(context.transpose(1, 2).flatten(2)), weights.mean(1)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """Reshape [B, T, width] to [B, heads, T, width / heads]."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

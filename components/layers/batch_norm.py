@@ -1,10 +1,10 @@
-"""Batch normalisation by its equations (Ioffe and Szegedy 2015; notes: batch normalisation).
+"""Normalise batches by the equations of the paper (Ioffe and Szegedy 2015; notes: batch normalisation).
 
-    training:   y = gamma (x - mean) / sqrt(variance + eps) + beta     over the batch, and over all places of a picture
+    training:   y = gamma (x - mean) / sqrt(variance + eps) + beta     over the batch, and over all positions of a map
                 moving <- (1 - momentum) moving + momentum (mean, variance)
     evaluation: the same with the moving mean and variance
 
-Each virtual shard has its own statistics, and the mean of the shards' moving averages is kept, as with torch's layer.
+Each virtual shard has its own statistics. The engine averages the moving averages of the shards, as for torch's layer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from ..recipes.ranges import Count, Positive, Proportion
 
 
 class BatchNorm(nn.Module):
-    """Features [B, features] or maps [B, features, H, W] -> the same shape, before the activation.
+    """Batch normalisation of features [B, features] or maps [B, features, H, W], which keep their shape.
 
-    momentum: weight of the new statistics, as torch counts it; the notes give that of the old ones, 0.9. unbiased:
-    whether the moving variance is of n - 1, as torch has it; in the notes it is of n. Weights and statistics have
-    torch's names.
+    momentum: the weight of the new statistics, as in torch; the notes state that of the old ones, 0.9. unbiased: the
+    moving variance divides by n - 1, as in torch; the notes divide by n. Parameters and buffers have torch's names.
     """
 
     running_mean: Tensor
@@ -37,21 +36,27 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        values = x.to(self.weight.dtype)  # also under autocast: statistics of bfloat16 would be coarse
-        mean, variance = self._statistics(values) if self.training else (self.running_mean, self.running_var)
+        """Normalise x [B, features, ...]; in training, update the moving averages."""
+        # Under autocast too: statistics in bfloat16 would be too coarse.
+        values = x.to(self.weight.dtype)
+        if self.training:
+            mean, variance = self._update_statistics(values)
+        else:
+            mean, variance = self.running_mean, self.running_var
         shape = (1, -1) + (1,) * (x.dim() - 2)
         scale = self.weight / (variance + self.eps).sqrt()
         return ((values - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of this batch [features] each; the moving averages follow, in place."""
-        places = [0, *range(2, x.dim())]
+    def _update_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the batch, [features] each, and update the moving averages in place."""
+        dims = [0, *range(2, x.dim())]
         count = x.numel() // x.shape[1]
         if count < 2:
             raise Refusal("fit: batch normalisation needs at least 2 examples in a shard; raise fit.batch")
-        mean = x.mean(places)
-        variance = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().mean(places)
+        mean = x.mean(dims)
+        variance = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().mean(dims)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)) if self.unbiased else variance, self.momentum)
+            moving = variance * (count / (count - 1)) if self.unbiased else variance
+            self.running_var.lerp_(moving, self.momentum)
         return mean, variance

@@ -1,6 +1,6 @@
-"""Boxes (notes: object detection): two ways to write them, their overlap, suppression, offsets, and what they show.
+"""Convert, compare, suppress, encode and crop boxes (notes: object detection).
 
-A box is x1, y1, x2, y2 in pixels, the end exclusive: its sides are x2 - x1 and y2 - y1.
+A box is x1, y1, x2, y2 in pixels, the ends exclusive: its sides are x2 - x1 and y2 - y1.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-OFFSET_STD = (0.1, 0.1, 0.2, 0.2)  # of the notes: offsets of centre and log sides, divided by these, are about 1
-LONGEST = 4.0  # the greatest log of a ratio of sides that is decoded: a wild offset gives no infinite box
+# Typical offsets of the centre and of the log sides, by which encoded offsets are divided (notes).
+OFFSET_STD = (0.1, 0.1, 0.2, 0.2)
+# The largest log ratio of sides that is decoded, so that an extreme offset does not give an infinite box.
+MAX_LOG_RATIO = 4.0
 
 
 def to_centres(boxes: Tensor) -> Tensor:
-    """Corners [..., 4] -> centre x, centre y, width, height [..., 4]."""
+    """Convert corners [..., 4] to centre x, centre y, width, height [..., 4]."""
     first, last = boxes[..., :2], boxes[..., 2:]
     return torch.cat([(first + last) / 2, last - first], -1)
 
 
 def to_corners(boxes: Tensor) -> Tensor:
-    """Centre x, centre y, width, height [..., 4] -> corners [..., 4]."""
+    """Convert centre x, centre y, width, height [..., 4] to corners [..., 4]."""
     centre, sides = boxes[..., :2], boxes[..., 2:]
     return torch.cat([centre - sides / 2, centre + sides / 2], -1)
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """[..., 4] -> [...]."""
+    """Return the area [...] of boxes [..., 4]."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of each pair: [N, 4], [M, 4] -> [N, M]; 0 where both are empty."""
+    """Return the intersection over union [N, M] of boxes a [N, 4] and b [M, 4]; 0 where both are empty."""
     first = torch.maximum(a[:, None, :2], b[None, :, :2])
     last = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = (last - first).clamp(min=0).prod(-1)
@@ -41,24 +43,25 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | None = None) -> Tensor:
-    """Non-maximum suppression: from the best score down, what overlaps a kept box by more than `threshold` goes.
+    """Return the rows, int64 [K], of boxes [N, 4] that remain after non-maximum suppression, best score first.
 
-    [N, 4], [N] -> the kept rows int64 [K], best first. With `labels` [N], boxes of another class are no rivals.
+    From the best of scores [N] down, a box is dropped if its IoU with a better one that remains is above `threshold`.
+    With `labels` [N], only boxes of the same class suppress each other.
     """
     order = scores.argsort(descending=True, stable=True)
-    rivals = iou(boxes[order], boxes[order]) > threshold
+    overlaps = iou(boxes[order], boxes[order]) > threshold
     if labels is not None:
-        rivals &= labels[order, None] == labels[order]
-    later = rivals.triu(1).cpu().numpy()
-    kept = np.ones(len(order), dtype=bool)
+        overlaps &= labels[order, None] == labels[order]
+    suppresses = overlaps.triu(1).cpu().numpy()  # only boxes of lower scores
+    remaining = np.ones(len(order), dtype=bool)
     for row in range(len(order)):
-        if kept[row]:
-            kept &= ~later[row]
-    return order[torch.from_numpy(kept).to(order.device)]
+        if remaining[row]:
+            remaining &= ~suppresses[row]
+    return order[torch.from_numpy(remaining).to(order.device)]
 
 
 def encode_offsets(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Offsets [..., 4] that lead from `anchors` to `boxes` (both corners, sides above 0), divided by OFFSET_STD."""
+    """Return the offsets [..., 4] from anchors to boxes (corners [..., 4], sides above 0), divided by OFFSET_STD."""
     box, anchor = to_centres(boxes), to_centres(anchors)
     shift = (box[..., :2] - anchor[..., :2]) / anchor[..., 2:]
     scale = (box[..., 2:] / anchor[..., 2:]).log()
@@ -66,30 +69,30 @@ def encode_offsets(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode_offsets(offsets: Tensor, anchors: Tensor) -> Tensor:
-    """The boxes [..., 4] (corners) that `offsets` lead to from `anchors`: the inverse of `encode`."""
+    """Return the boxes (corners [..., 4]) at offsets from anchors [..., 4] each: the inverse of `encode_offsets`."""
     offsets, anchor = offsets * offsets.new_tensor(OFFSET_STD), to_centres(anchors)
     centre = anchor[..., :2] + offsets[..., :2] * anchor[..., 2:]
-    sides = anchor[..., 2:] * offsets[..., 2:].clamp(max=LONGEST).exp()
+    sides = anchor[..., 2:] * offsets[..., 2:].clamp(max=MAX_LOG_RATIO).exp()
     return to_corners(torch.cat([centre, sides], -1))
 
 
 def clip_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The boxes [..., 4] inside a picture."""
+    """Clip boxes [..., 4] to a picture of `height` x `width` pixels."""
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
 def crop_boxes(image: Tensor, boxes: Tensor, size: int, context: float = 0.0) -> Tensor:
-    """What each box shows, warped to a square: [C, H, W], [N, 4] -> [N, C, size, size], bilinear.
+    """Crop boxes [N, 4] from image [C, H, W] and warp them to squares [N, C, size, size], bilinear.
 
-    context: by how much of its sides a box grows at each end before; outside the picture all is 0.
+    context: the share of its sides by which a box first grows at each end. Pixels outside the picture are 0.
     """
     if not len(boxes):
         return image.new_zeros(0, len(image), size, size)
     height, width = image.shape[1:]
-    middle, sides = to_centres(boxes).split(2, -1)
+    centres, sides = to_centres(boxes).split(2, -1)
     steps = ((torch.arange(size, device=image.device) + 0.5) / size - 0.5) * (1 + 2 * context)
-    x = middle[:, :1] + sides[:, :1] * steps
-    y = middle[:, 1:] + sides[:, 1:] * steps
+    x = centres[:, :1] + sides[:, :1] * steps
+    y = centres[:, 1:] + sides[:, 1:] * steps
     shape = (len(boxes), size, size)
     grid = torch.stack(
         [(2 * x / width - 1)[:, None, :].expand(shape), (2 * y / height - 1)[..., None].expand(shape)], -1

@@ -1,4 +1,4 @@
-"""How weights are drawn before the first step."""
+"""Initialise weights for rectified units, and scale the widths of networks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import nn
 
 
 def init_for_relu(net: nn.Module) -> None:
-    """Weights of all convolutions and dense layers in `net` for rectified units, biases zero (He et al. 2015).
+    """Initialise all convolutions and dense layers of `net` for ReLU, biases with zero (He et al. 2015).
 
-    Deep networks without batch normalisation do not start to learn from torch's default.
+    With torch's default, deep networks without batch normalisation do not start to learn.
     """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -18,5 +18,5 @@ def init_for_relu(net: nn.Module) -> None:
 
 
 def scale_widths(widths: list[int], width: float) -> list[int]:
-    """Channels times `width`, rounded, never below 1."""
+    """Return the numbers of channels times `width`, rounded, at least 1."""
     return [max(1, round(channels * width)) for channels in widths]

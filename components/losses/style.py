@@ -1,4 +1,4 @@
-"""The three losses of style transfer (Gatys et al. 2016; notes: style transfer), each averaged over its elements."""
+"""Compute the terms of the style transfer loss (Gatys et al. 2016; notes: style transfer)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from torch import Tensor
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C, C]: how channels go together, whatever the place, divided by C * H * W."""
+    """Return the Gram matrices [B, C, C] of features [B, C, H, W].
+
+    They are the products of channels, summed over all positions and divided by C * H * W.
+    """
     batch, channels, height, width = features.shape
     flat = features.reshape(batch, channels, height * width)
     return flat @ flat.transpose(1, 2) / (channels * height * width)
 
 
 def total_variation(pictures: Tensor) -> Tensor:
-    """[B, C, H, W] -> 0-d: mean absolute difference of neighbours, half of it down, half of it across."""
-    down, across = pictures.diff(dim=2).abs().mean(), pictures.diff(dim=3).abs().mean()
-    return (down + across) / 2
+    """Return the total variation (0-d) of pictures [B, C, H, W].
+
+    It is the mean absolute difference of neighbours, averaged over the vertical and the horizontal direction.
+    """
+    vertical = pictures.diff(dim=2).abs().mean()
+    horizontal = pictures.diff(dim=3).abs().mean()
+    return (vertical + horizontal) / 2

@@ -1,4 +1,4 @@
-"""Scores of a classifier over a whole split, and their uncertainty."""
+"""Score a classifier on a split, and estimate the uncertainty of a mean."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def classification_scores(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """probability [N, K], label [N] -> accuracy and cross-entropy loss."""
-    picked = probability[np.arange(len(label)), label].astype(np.float64)
+    """Return accuracy and cross-entropy loss of probability [N, K] for the true label [N]."""
+    of_label = probability[np.arange(len(label)), label].astype(np.float64)
     return {
         "accuracy": float((probability.argmax(1) == label).mean()),
-        "loss": float(-np.log(np.maximum(picked, 1e-12)).mean()),
+        "loss": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
     }
 
 
 def confusion_counts(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Counts [truth, predicted]."""
+    """Return the counts int64 [classes, classes] of label [N] (rows) and predicted [N] (columns)."""
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (label, predicted), 1)
     return counts
@@ -24,7 +24,7 @@ def confusion_counts(predicted: np.ndarray, label: np.ndarray, classes: int) -> 
 def bootstrap_interval(
     values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` [N] over `draws` resamplings (Efron 1979)."""
+    """Return the percentile interval of the mean of values [N] over `draws` resamplings (Efron 1979)."""
     random = np.random.default_rng(seed)
     values = np.asarray(values, dtype=np.float64)
     means = np.array([values[random.integers(0, len(values), len(values))].mean() for _ in range(draws)])

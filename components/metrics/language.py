@@ -1,4 +1,4 @@
-"""How well a text is predicted."""
+"""Score the prediction of text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 
 def language_scores(nll: np.ndarray) -> dict[str, float]:
-    """Negative log-likelihood of each token (nats, any shape) -> perplexity, loss (nats a token), bits (a token).
+    """Return perplexity, loss (nats per token) and bits (per token) of the negative log-likelihood of each token.
 
-    Perplexity is the exponential of the mean: the harmonic mean of how many tokens there were to choose from (notes).
+    nll: in nats, of any shape. Perplexity is the exponential of its mean: the harmonic mean of the number of tokens to
+    choose from (notes).
     """
     loss = float(nll.mean(dtype=np.float64))
     return {"perplexity": math.exp(min(loss, 700.0)), "loss": loss, "bits": loss / math.log(2)}

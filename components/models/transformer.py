@@ -64,7 +64,7 @@ class Transformer(nn.Module):
         states = {"valid": valid}
         decoder: Any = self.decoder
         for n, layer in enumerate(decoder):
-            keys, values = layer.cross.read(x)
+            keys, values = layer.cross.project(x)
             states |= {f"cross_keys.{n}": keys, f"cross_values.{n}": values}
             states |= {f"keys.{n}": keys[:, :, :0], f"values.{n}": values[:, :, :0]}
         return states
@@ -96,7 +96,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        x = self.norms[0](x + self.dropout(self.own(x, *self.own.read(x), valid)[0]))
+        x = self.norms[0](x + self.dropout(self.own(x, *self.own.project(x), valid)[0]))
         return self.norms[1](x + self.dropout(self.network(x)))
 
 
@@ -112,7 +112,7 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, n: int, states: States, earlier: Tensor) -> tuple[Tensor, Tensor]:
         """Appends the keys and values of `x` to this layer's, the nth, in `states`; earlier bool [1, T, past + T]."""
-        for name, new in zip((f"keys.{n}", f"values.{n}"), self.own.read(x), strict=True):
+        for name, new in zip((f"keys.{n}", f"values.{n}"), self.own.project(x), strict=True):
             states[name] = torch.cat([states[name], new], dim=2)
         x = self.norms[0](x + self.dropout(self.own(x, states[f"keys.{n}"], states[f"values.{n}"], earlier)[0]))
         source = states[f"cross_keys.{n}"], states[f"cross_values.{n}"], states["valid"][:, None]

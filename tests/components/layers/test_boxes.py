@@ -1,4 +1,4 @@
-"""Boxes against torchvision.ops, offsets against the notes' formula, crops against plain slices and Pillow."""
+"""Boxes match torchvision.ops, offsets the formula of the notes, crops plain slices and Pillow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ seeds = st.integers(0, 2**31)
 
 
 def drawn(seed: int, count: int, step: float = 0.0) -> Tensor:
-    """Boxes with sides from 1 to 41 on a canvas of 100; with a `step` on its lattice, where many are equal."""
+    """Draw boxes with sides of 1 to 41 on a canvas of 100; a `step` rounds them to a lattice, where boxes coincide."""
     random = torch.Generator().manual_seed(seed)
     first, sides = 100 * torch.rand(count, 2, generator=random), 1 + 40 * torch.rand(count, 2, generator=random)
     boxes = torch.cat([first, first + sides], 1)
@@ -36,7 +36,7 @@ def drawn(seed: int, count: int, step: float = 0.0) -> Tensor:
 
 @given(seeds, st.integers(0, 30))
 @settings(deadline=None, max_examples=50)
-def test_both_ways_to_write_a_box_are_torchvisions(seed: int, count: int) -> None:
+def test_conversions_and_areas_match_torchvision(seed: int, count: int) -> None:
     boxes = drawn(seed, count)
     torch.testing.assert_close(to_centres(boxes), ops.box_convert(boxes, "xyxy", "cxcywh"))
     torch.testing.assert_close(to_corners(boxes), ops.box_convert(boxes, "cxcywh", "xyxy"))
@@ -47,12 +47,12 @@ def test_both_ways_to_write_a_box_are_torchvisions(seed: int, count: int) -> Non
 
 @given(seeds, st.integers(0, 30), st.integers(0, 30))
 @settings(deadline=None, max_examples=50)
-def test_overlap_is_torchvisions(seed: int, n: int, m: int) -> None:
+def test_overlap_matches_torchvision(seed: int, n: int, m: int) -> None:
     a, b = drawn(seed, n), drawn(seed + 1, m)
     torch.testing.assert_close(iou(a, b), ops.box_iou(a, b))
 
 
-def test_overlap_by_hand_and_of_nothing() -> None:
+def test_overlap_by_hand_and_of_empty_boxes() -> None:
     a = torch.tensor([[0.0, 0, 2, 2], [5, 5, 5, 5]])
     b = torch.tensor([[1.0, 1, 3, 3], [2, 0, 4, 2], [5, 5, 5, 5]])
     torch.testing.assert_close(iou(a, b), torch.tensor([[1 / 7, 0, 0], [0, 0, 0]]))
@@ -60,10 +60,8 @@ def test_overlap_by_hand_and_of_nothing() -> None:
 
 @given(seeds, st.integers(0, 60), st.sampled_from([0.0, 20.0]), st.sampled_from([0.0, 0.3, 0.5, 0.9]))
 @settings(deadline=None, max_examples=100)
-def test_suppression_keeps_the_rows_that_torchvision_keeps(
-    seed: int, count: int, step: float, threshold: float
-) -> None:
-    """Also where boxes are equal, and scores tie."""
+def test_suppression_keeps_the_same_rows_as_torchvision(seed: int, count: int, step: float, threshold: float) -> None:
+    """Cover equal boxes and tied scores too."""
     boxes, random = drawn(seed, count, step), torch.Generator().manual_seed(seed)
     scores = torch.randint(0, 20, (count,), generator=random) / 20
     labels = torch.randint(0, 3, (count,), generator=random)
@@ -73,7 +71,7 @@ def test_suppression_keeps_the_rows_that_torchvision_keeps(
     assert scores[within].tolist() == sorted(scores[within].tolist(), reverse=True)
 
 
-def test_suppression_by_class_keeps_torchvisions_order() -> None:
+def test_suppression_by_class_keeps_the_order_of_torchvision() -> None:
     boxes, scores = drawn(0, 80), torch.rand(80, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(80) % 4
     within = nms(boxes, scores, 0.2, labels)
@@ -81,14 +79,14 @@ def test_suppression_by_class_keeps_torchvisions_order() -> None:
     assert len(within) > len(nms(boxes, scores, 0.2))
 
 
-def test_offsets_are_the_notes() -> None:
+def test_offsets_follow_the_notes() -> None:
     box, anchor = np.array([13.0, 21, 33, 51]), np.array([10.0, 20, 20, 40])
     (xb, yb, wb, hb), (xa, ya, wa, ha) = (
         ((b[0] + b[2]) / 2, (b[1] + b[3]) / 2, *(b[2:] - b[:2])) for b in (box, anchor)
     )
-    wanted = [(xb - xa) / wa / 0.1, (yb - ya) / ha / 0.1, np.log(wb / wa) / 0.2, np.log(hb / ha) / 0.2]
-    found = encode_offsets(torch.from_numpy(box), torch.from_numpy(anchor))
-    np.testing.assert_allclose(found.numpy(), wanted)
+    expected = [(xb - xa) / wa / 0.1, (yb - ya) / ha / 0.1, np.log(wb / wa) / 0.2, np.log(hb / ha) / 0.2]
+    result = encode_offsets(torch.from_numpy(box), torch.from_numpy(anchor))
+    np.testing.assert_allclose(result.numpy(), expected)
 
 
 @given(seeds)
@@ -99,28 +97,28 @@ def test_decoding_undoes_encoding(seed: int) -> None:
     torch.testing.assert_close(decode_offsets(torch.zeros(20, 4, dtype=torch.float64), anchors), anchors)
 
 
-def test_a_wild_offset_gives_a_finite_box() -> None:
+def test_an_extreme_offset_gives_a_finite_box() -> None:
     assert decode_offsets(torch.full((1, 4), 1e6), drawn(0, 1)).isfinite().all()
 
 
 def test_a_crop_of_its_own_size_is_a_slice() -> None:
     image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
-    found = crop_boxes(image, torch.tensor([[5.0, 7, 21, 23], [30, 20, 46, 36]]), 16)
-    torch.testing.assert_close(found[0], image[:, 7:23, 5:21], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found[1], image[:, 20:36, 30:46], rtol=1e-4, atol=1e-5)
+    result = crop_boxes(image, torch.tensor([[5.0, 7, 21, 23], [30, 20, 46, 36]]), 16)
+    torch.testing.assert_close(result[0], image[:, 7:23, 5:21], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result[1], image[:, 20:36, 30:46], rtol=1e-4, atol=1e-5)
 
 
-def test_an_enlarged_crop_is_pillows() -> None:
+def test_an_enlarged_crop_matches_pillow() -> None:
     random = np.random.default_rng(0)
     pixels = random.random((30, 40), dtype=np.float32)
     box = (10.0, 8.0, 20.0, 14.0)
-    wanted = np.asarray(Image.fromarray(pixels).resize((24, 24), Image.Resampling.BILINEAR, box=box))
-    found = crop_boxes(torch.from_numpy(pixels)[None], torch.tensor([box]), 24)[0, 0].numpy()
-    inside = slice(2, -2)  # Pillow repeats the box's border, a crop reads on outside it
-    np.testing.assert_allclose(found[inside, inside], wanted[inside, inside], atol=1e-4)
+    expected = np.asarray(Image.fromarray(pixels).resize((24, 24), Image.Resampling.BILINEAR, box=box))
+    result = crop_boxes(torch.from_numpy(pixels)[None], torch.tensor([box]), 24)[0, 0].numpy()
+    inside = slice(2, -2)  # Pillow repeats the border of the box, a crop reads the pixels beyond it
+    np.testing.assert_allclose(result[inside, inside], expected[inside, inside], atol=1e-4)
 
 
-def test_context_is_read_around_the_box_and_is_nothing_outside_the_picture() -> None:
+def test_context_surrounds_the_box_and_is_zero_outside_the_picture() -> None:
     image = torch.ones(1, 20, 20)
     (middle,) = crop_boxes(image, torch.tensor([[5.0, 5, 15, 15]]), 20, context=0.5)
     torch.testing.assert_close(middle, image)
@@ -133,9 +131,9 @@ def test_context_is_read_around_the_box_and_is_nothing_outside_the_picture() -> 
 
 @pytest.mark.parametrize("context", [0.0, 0.25])
 def test_crops_are_where_the_boxes_are(context: float) -> None:
-    """A ramp is warped to a ramp: its ends tell where the crop began and ended."""
+    """A ramp is warped to a ramp, whose ends show where the crop begins and ends."""
     ramp = (torch.arange(100) + 0.5).expand(1, 60, 100)
-    (found,) = crop_boxes(ramp, torch.tensor([[30.0, 10, 50, 40]]), 8, context)
+    (result,) = crop_boxes(ramp, torch.tensor([[30.0, 10, 50, 40]]), 8, context)
     ends = torch.tensor([30 - 20 * context, 50 + 20 * context])
     step = (ends[1] - ends[0]) / 8
-    torch.testing.assert_close(found[0, 3], ends[0] + (torch.arange(8) + 0.5) * step, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(result[0, 3], ends[0] + (torch.arange(8) + 0.5) * step, rtol=1e-4, atol=1e-3)

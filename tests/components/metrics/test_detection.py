@@ -1,4 +1,4 @@
-"""Average precision from padded arrays: by hand, against pycocotools itself, and silent."""
+"""Average precision from padded arrays matches pycocotools and a count by hand, and prints nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.metrics.detection import average_precision
 
 
 def drawn(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-    """Truth and padded detections of 12 pictures: some hit, some are moved, some are wrong, some are missing."""
+    """Draw truth and padded detections of 12 pictures: some are right, moved, of the wrong class, or missing."""
     random = np.random.default_rng(seed)
     boxes, scores, labels = np.zeros((12, 10, 4), np.float32), np.zeros((12, 10), np.float32), np.full((12, 10), -1)
     true_boxes, true_labels = [], []
@@ -34,9 +34,9 @@ def drawn(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np
 
 
 def reference(true_boxes, true_labels, boxes, scores, labels) -> tuple[float, float]:
-    """pycocotools fed by hand with [x, y, width, height]."""
+    """Compute the scores by pycocotools, from boxes as [x, y, width, height]."""
     sized = lambda box: [float(v) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])]  # noqa: E731
-    annotations, found = [], []
+    annotations, detections = [], []
     for row in range(len(boxes)):
         for box, label in zip(true_boxes[row], true_labels[row], strict=True):
             area = float((box[2] - box[0]) * (box[3] - box[1]))
@@ -46,7 +46,9 @@ def reference(true_boxes, true_labels, boxes, scores, labels) -> tuple[float, fl
             )
         for box, score, label in zip(boxes[row], scores[row], labels[row], strict=True):
             if label >= 0:
-                found.append({"image_id": row, "category_id": int(label), "bbox": sized(box), "score": float(score)})
+                detections.append(
+                    {"image_id": row, "category_id": int(label), "bbox": sized(box), "score": float(score)}
+                )
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {
@@ -55,7 +57,7 @@ def reference(true_boxes, true_labels, boxes, scores, labels) -> tuple[float, fl
             "annotations": annotations,
         }
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
+        evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -63,24 +65,24 @@ def reference(true_boxes, true_labels, boxes, scores, labels) -> tuple[float, fl
 
 
 @pytest.mark.parametrize("seed", [0, 2, 8])
-def test_it_is_pycocotools_without_the_padding(seed: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_matches_pycocotools_without_the_padding(seed: int, capfd: pytest.CaptureFixture[str]) -> None:
     true_boxes, true_labels, boxes, scores, labels = drawn(seed)
-    found = average_precision(boxes, scores, labels, true_boxes, true_labels)
+    result = average_precision(boxes, scores, labels, true_boxes, true_labels)
     assert capfd.readouterr().out == ""
-    wanted = reference(true_boxes, true_labels, boxes, scores, labels)
-    assert (found["map"], found["map50"]) == pytest.approx(wanted, abs=1e-6)
-    assert 0.1 < found["map"] < found["map50"] < 1
+    expected = reference(true_boxes, true_labels, boxes, scores, labels)
+    assert (result["map"], result["map50"]) == pytest.approx(expected, abs=1e-6)
+    assert 0.1 < result["map"] < result["map50"] < 1
 
 
 def test_by_hand() -> None:
-    """Two objects; one is found at an IoU of 0.81 and outranks a box of nothing: precision 1 up to a recall of 0.5."""
+    """Of two objects, one is detected at an IoU of 0.81, above a false one: precision 1 up to a recall of 0.5."""
     true = [np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)]
     boxes = np.array([[[0, 0, 9, 9], [50, 50, 60, 60], [0, 0, 0, 0]]], np.float32)
     scores, labels = np.array([[0.9, 0.5, 0]], np.float32), np.array([[0, 0, -1]])
-    found = average_precision(boxes, scores, labels, true, [np.array([0, 0])])
+    result = average_precision(boxes, scores, labels, true, [np.array([0, 0])])
     half = 51 / 101  # COCO reads precision at recalls 0, 0.01, ... 1
-    assert found["map50"] == pytest.approx(half)
-    assert found["map"] == pytest.approx(half * 0.7)  # thresholds 0.5 ... 0.8
+    assert result["map50"] == pytest.approx(half)
+    assert result["map"] == pytest.approx(half * 0.7)  # thresholds 0.5 ... 0.8
 
 
 def test_perfect_and_empty() -> None:

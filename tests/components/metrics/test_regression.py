@@ -1,4 +1,4 @@
-"""Errors and R^2 are scikit-learn's."""
+"""Errors and R^2 match scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from components.metrics.regression import regression_scores
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3, 5.0])
-def test_scores_are_those_of_scikit_learn(noise: float) -> None:
-    """With much noise R^2 is below 0, and is told so."""
+def test_scores_match_scikit_learn(noise: float) -> None:
+    """With much noise R^2 is below 0."""
     random = np.random.default_rng(0)
     truth = random.normal(100, 2, 50).astype(np.float32)
     predicted = (truth + noise * random.standard_normal(50)).astype(np.float32)
-    found = regression_scores(predicted, truth)
-    theirs = metrics.mean_squared_error, metrics.mean_absolute_error, metrics.r2_score
+    result = regression_scores(predicted, truth)
+    oracles = metrics.mean_squared_error, metrics.mean_absolute_error, metrics.r2_score
     wide = truth.astype(np.float64), predicted.astype(np.float64)
-    assert found == pytest.approx(dict(zip(("mse", "mae", "r2"), (one(*wide) for one in theirs), strict=True)))
+    assert result == pytest.approx(dict(zip(("mse", "mae", "r2"), (oracle(*wide) for oracle in oracles), strict=True)))
 
 
-@pytest.mark.parametrize("said", [3.0, 4.0])
-def test_a_truth_without_variance(said: float) -> None:
-    truth, predicted = np.full(5, 3.0), np.full(5, said)
+@pytest.mark.parametrize("value", [3.0, 4.0])
+def test_a_truth_without_variance(value: float) -> None:
+    truth, predicted = np.full(5, 3.0), np.full(5, value)
     assert regression_scores(predicted, truth)["r2"] == metrics.r2_score(truth, predicted)

@@ -1,4 +1,4 @@
-"""BLEU is sacrebleu's, and that of a worked example."""
+"""BLEU matches sacrebleu and a worked example."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from sacrebleu.metrics import BLEU
 from components.metrics.translation import bleu, exact_match
 
 
-def corpus(seed: int, said: tuple[int, int]) -> tuple[list[list[str]], list[list[str]]]:
-    """References of up to 12 words, and what is said of them: some words lost or exchanged, `said` words long."""
+def corpus(seed: int, extra: tuple[int, int]) -> tuple[list[list[str]], list[list[str]]]:
+    """Draw references of up to 12 words and outputs with some words exchanged, longer by `extra` (range) words."""
     draw = random.Random(seed)
-    truth = [draw.choices("abcdef", k=draw.randint(1, 12)) for _ in range(40)]
-    ours = [[word if draw.random() < 0.8 else draw.choice("abcdef") for word in row] for row in truth]
-    return [(row * 3)[: max(0, len(row) + draw.randint(*said))] for row in ours], truth
+    references = [draw.choices("abcdef", k=draw.randint(1, 12)) for _ in range(40)]
+    outputs = [[word if draw.random() < 0.8 else draw.choice("abcdef") for word in row] for row in references]
+    return [(row * 3)[: max(0, len(row) + draw.randint(*extra))] for row in outputs], references
 
 
-@pytest.mark.parametrize("said", [(-2, 0), (0, 0), (0, 3)])
+@pytest.mark.parametrize("extra", [(-2, 0), (0, 0), (0, 3)])
 @pytest.mark.parametrize("seed", range(4))
-def test_it_is_sacrebleus(seed: int, said: tuple[int, int]) -> None:
-    ours, truth = corpus(seed, said)
-    theirs = BLEU(tokenize="none", smooth_method="none", force=True)
-    wanted = theirs.corpus_score([" ".join(row) for row in ours], [[" ".join(row) for row in truth]])
-    assert bleu(ours, truth) == pytest.approx(wanted.score / 100, rel=1e-9)
-    assert (wanted.bp < 1) == (said == (-2, 0))
+def test_bleu_matches_sacrebleu(seed: int, extra: tuple[int, int]) -> None:
+    outputs, references = corpus(seed, extra)
+    oracle = BLEU(tokenize="none", smooth_method="none", force=True)
+    expected = oracle.corpus_score([" ".join(row) for row in outputs], [[" ".join(row) for row in references]])
+    assert bleu(outputs, references) == pytest.approx(expected.score / 100, rel=1e-9)
+    assert (expected.bp < 1) == (extra == (-2, 0))
 
 
-def test_counts_are_clipped_and_shortness_costs() -> None:
-    """The paper's example: `the` seven times counts twice. Two words less than eight: exp(1 - 8 / 6)."""
+def test_counts_are_clipped_and_short_outputs_are_penalised() -> None:
+    """In the example of the paper, seven `the` count twice. Two words fewer than eight cost exp(1 - 8 / 6)."""
     words = ["the", "cat", "is", "on", "the", "mat"]
     assert bleu([["the"] * 7], [words]) == 0.0  # no bigram is right
     assert bleu([["a", "b", "c", "d", "e", "f"]], [["a", "b", "c", "d", "e", "f", "g", "h"]]) == pytest.approx(
         math.exp(1 - 8 / 6)
     )
     assert bleu([words], [words]) == 1.0
-    said = ["the", "the", "cat", "is", "on", "the", "mat", "the"]  # right: 6 of 8, 5 of 7, 4 of 6, 3 of 5
-    assert bleu([said], [words]) == pytest.approx((6 / 8 * 5 / 7 * 4 / 6 * 3 / 5) ** 0.25)
+    repeated = ["the", "the", "cat", "is", "on", "the", "mat", "the"]  # right: 6 of 8, 5 of 7, 4 of 6, 3 of 5
+    assert bleu([repeated], [words]) == pytest.approx((6 / 8 * 5 / 7 * 4 / 6 * 3 / 5) ** 0.25)
     assert bleu([[]], [words]) == 0.0
 
 
-def test_exact_match_is_the_share_of_whole_sentences() -> None:
+def test_exact_match_is_the_share_of_equal_sentences() -> None:
     assert exact_match([["a", "b"], ["a"], []], [["a", "b"], ["a", "b"], ["c"]]) == pytest.approx(1 / 3)
