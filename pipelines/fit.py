@@ -36,6 +36,7 @@ from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
 from pipelines.stage.provenance import code_digest
 from pipelines.stage.search import run_search
+from pipelines.workers.records import DataFacts, FitJob, FitResult
 
 RESULTS = Path("results")
 RUNG_FUNCTIONS = {  # what the rungs of a search are, and the function that scores one
@@ -43,79 +44,89 @@ RUNG_FUNCTIONS = {  # what the rungs of a search are, and the function that scor
     "seeds": "pipelines.workers.rungs.score_seed",
     "epochs": "pipelines.workers.rungs.score_epoch",
 }
-LEVEL = 0.95  # of the interval
+LEVEL = 0.95  # confidence level of the intervals
 
 
 def main(path: str) -> None:
-    given = recipe.load(path)
-    check_recipe(given, path)
+    """Run the recipe at `path`: prepare its data, search if it says so, fit, score and record the results."""
+    content = recipe.load(path)
+    check_recipe(content, path)
     family, system = Path(path).parent.name, Path(path).stem
-    out, seed = RESULTS / family / system, given.get("seed", 0)
-    data, own = locate_prepared(given["data"])
-    inputs, lock = [*referenced_paths(given["task"]), *own], Path(path).with_name("dvc.lock")
-    with stage("fit", {"name": family, **given}, given, inputs, title=system, lock=lock) as run:
-        section = {"task": given["task"], "fit": given["fit"]}
+    out, seed = RESULTS / family / system, content.get("seed", 0)
+    data, own_files = locate_prepared(content["data"])
+    inputs, lock = [*referenced_paths(content["task"]), *own_files], Path(path).with_name("dvc.lock")
+    with stage("fit", {"name": family, **content}, content, inputs, title=system, lock=lock) as run:
+        section = {"task": content["task"], "fit": content["fit"]}
         try:
-            if "tune" in given:
-                ready = run.spread("pipelines.workers.training.prepare_data", given["data"], str(data), given["task"])
+            if "tune" in content:
+                arguments = (content["data"], str(data), content["task"])
+                facts = run.spread("pipelines.workers.training.prepare_data", *arguments)
                 setup = TrialSetup(section, f"{data}/prepared", f"{data}/augmented", seed)
-                section = recipe.overlay(section, search_values(run, given["tune"], setup, ready, out))
-            fit = {"section": section, "run": str(run.folder), "out": str(out / "model"), "seed": seed}
-            trained = recipe.fill_defaults("training.engine.fit", section["fit"])
-            shards = trained["shards"]
-            found = run.spread("pipelines.workers.training.fit_and_score", given["data"], str(data), fit, parts=shards)
+                section = recipe.overlay(section, search_values(run, content["tune"], setup, facts, out))
+            job = FitJob(section, run=str(run.folder), out=str(out / "model"), seed=seed)
+            fit = recipe.fill_defaults("training.engine.fit", section["fit"])
+            arguments = (content["data"], str(data), job)
+            result = run.spread("pipelines.workers.training.fit_and_score", *arguments, parts=fit["shards"])
         finally:
             run.log_input(data / "prepared")  # of a fit that fails, too
-        metrics = summarise_scores(found)
-        write_history(out / "history.csv", {system: run.folder})
-        write_json(out / "metrics.json", metrics)
-        cost = found["cost"] | training_speed(run.folder, trained["batch"])
-        write_json(out / "cost.json", cost)
-        run.journal.write("metric", step=0, values={f"test/{name}": value for name, value in metrics.items()})
-        run.journal.write("metric", step=0, values={f"cost/{name}": value for name, value in cost.items()})
-        for name, value in {"data.digest": found["digest"], "hardware": found["hardware"], **found["tags"]}.items():
-            run.journal.write("tag", name=name, value=value)
-        for file in [*draw_curves(run.folder, out / "pictures" / "curves.png"), *found["pictures"]]:
-            run.log_artifact(file, "pictures")
-        if found["example"]:
-            run.log_model(f"{family}-{system}", out / "model", **found["example"], requires=found["requires"])
-        diagnoses.diagnose_fit(run, system, found, f"{family}/{system}")
-        told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        run.log_text(f"{found['split']} {told}")
-        for name, value in found["tags"].items():
-            run.log_text(f"{name}: {value}")
+        _record_result(run, family, system, out, result, fit["batch"])
+
+
+def _record_result(run: Stage, family: str, system: str, out: Path, result: FitResult, batch: int) -> None:
+    """Write the files of results/, and record scores, tags, pictures, model and diagnosis with the run."""
+    metrics = summarise_scores(result)
+    write_history(out / "history.csv", {system: run.folder})
+    write_json(out / "metrics.json", metrics)
+    cost = result.cost | training_speed(run.folder, batch)
+    write_json(out / "cost.json", cost)
+    run.journal.write("metric", step=0, values={f"test/{name}": value for name, value in metrics.items()})
+    run.journal.write("metric", step=0, values={f"cost/{name}": value for name, value in cost.items()})
+    tags = {"data.digest": result.measurements.data, "hardware": result.hardware, **result.tags}
+    for name, value in tags.items():
+        run.journal.write("tag", name=name, value=value)
+    for file in [*draw_curves(run.folder, out / "pictures" / "curves.png"), *result.pictures]:
+        run.log_artifact(file, "pictures")
+    if result.example:
+        run.log_model(f"{family}-{system}", out / "model", **result.example, requires=result.requires)
+    diagnoses.diagnose_fit(run, system, result.measurements, f"{family}/{system}")
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    run.log_text(f"{result.split} {scores}")
+    for name, value in result.tags.items():
+        run.log_text(f"{name}: {value}")
 
 
 def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
-    """Where the section `data` is prepared, and files and code of a user's own for it: their bytes decide it."""
+    """Return the folder for the prepared data of the section `data`, and the user's own files and code in it.
+
+    The folder's name is a digest of the section, of the bytes of these files, and of the code.
+    """
     paths = [*list_own_files(recipe.build(data)), *allowed.foreign_sources(data)]
-    own = {str(path): bytes_digest(path) for path in paths}
-    return work_folder() / "prepared" / recipe.digest([data, own, code_digest()])[:16], list(own)
+    own_files = {str(path): bytes_digest(path) for path in paths}
+    key = recipe.digest([data, own_files, code_digest()])[:16]
+    return work_folder() / "prepared" / key, list(own_files)
 
 
 def referenced_paths(task: dict[str, Any]) -> list[str]:
-    """The files and folders that a section `task` names, such as another recipe's model: the result depends on them."""
+    """Return the files and folders that a section `task` names, such as another recipe's model."""
     texts = [value for value in recipe.flatten(task).values() if isinstance(value, str)]
     return [text for text in texts if "/" in text and Path(text).exists()]
 
 
-def search_values(
-    run: Stage, tune: dict[str, Any], setup: TrialSetup, ready: dict[str, Any], out: Path
-) -> dict[str, Any]:
+def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: DataFacts, out: Path) -> dict[str, Any]:
     """Run the search of the section `tune`, write its table and picture to `out`, and return the best values.
 
-    ready: splits, monitor and trivial loss of the prepared data, as `prepare_data` returns them.
+    facts: what `prepare_data` returned of the prepared data.
     """
     kind = next(kind for kind in RUNG_FUNCTIONS if kind in tune)
     count = tune[kind]
-    if kind != "folds" and "validation" not in ready["splits"]:
+    if kind != "folds" and "validation" not in facts.splits:
         raise Refusal(f"tune.{kind}: the data have no validation split to score on; give the data one, or tune.folds")
     arguments = {"folds": {"count": count}, "seeds": {}, "epochs": {"epochs": count}}[kind]
     objective = Objective(
         RUNG_FUNCTIONS[kind],
         {"trials": {"setup": setup, **arguments}},
         rungs=count,
-        monitor=ready["monitor"],
+        monitor=facts.monitor,
         cumulative=kind == "epochs",
         gpu=plan.plan_workers().gpu,
     )
@@ -124,7 +135,7 @@ def search_values(
         run.add_trial(f"trial {trial.number:02d}", folder, trial.values, out.name, trial.rung_scores)
 
     options = {"seed": setup.seed} | tune["search"]
-    result = run_search(run, objective, options, ready["trivial"], report_trial)["trials"]
+    result = run_search(run, objective, options, facts.trivial, report_trial)["trials"]
     diagnosed = zip(result.trials, result.diagnoses, strict=True)
     rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
     write_table(out / "search.csv", rows)
@@ -172,41 +183,46 @@ def draw_trials(trials: list[Trial], score: str, kind: str = "folds") -> Any:
     return figures.draw_intervals(intervals, title, score, percent=score.endswith("accuracy"))
 
 
-def summarise_scores(found: dict[str, Any]) -> dict[str, float]:
-    """The scores, and of the monitored one its interval over the examples where it is a mean."""
-    scores: dict[str, float] = dict(found["scores"])
-    if found["outcomes"] is None:
-        return scores
+def summarise_scores(result: FitResult) -> dict[str, float]:
+    """Return the scores; add the interval of the monitored one over the examples, where it is a mean of them."""
+    if result.outcomes is None:
+        return result.scores
     from components.metrics.classification import bootstrap_interval
 
-    name = found["monitor"][0]
-    low, high = bootstrap_interval(found["outcomes"], LEVEL)
-    return {**scores, f"{name}_low": low, f"{name}_high": high}
+    name = result.measurements.monitor[0]
+    low, high = bootstrap_interval(result.outcomes, LEVEL)
+    return {**result.scores, f"{name}_low": low, f"{name}_high": high}
 
 
 def training_speed(folder: Path, batch: int) -> dict[str, float]:
-    """Seconds spent on steps, and examples a second, by a run's journal: whatever else was done between the steps, and
-    however often the run was begun again."""
-    lines = {r.payload["step"]: r.payload["speed"] for r in journal.read_records(folder / journal.LOG, "progress")}
-    if not lines:
+    """Return the seconds spent on steps, and the examples per second, of the run in `folder`.
+
+    They come from its journal: what is done between steps does not count, nor do steps that were run again.
+    """
+    payloads = [record.payload for record in journal.read_records(folder / journal.LOG, "progress")]
+    speeds = {payload["step"]: payload["speed"] for payload in payloads}
+    if not speeds:
         return {}
-    examples = batch * np.diff([0, *sorted(lines)])
-    seconds = float(sum(count / lines[step] for count, step in zip(examples, sorted(lines), strict=True)))
+    steps = sorted(speeds)
+    examples = batch * np.diff([0, *steps])
+    seconds = float(sum(count / speeds[step] for count, step in zip(examples, steps, strict=True)))
     return {"train_seconds": seconds, "samples_per_second": float(examples.sum()) / seconds}
 
 
 def draw_curves(folder: Path, path: Path) -> list[Path]:
-    """The picture of the losses in a run's journal, in training and on the split it is watched on; none without a
-    curve (counts have one value, a search for saddle points has no loss)."""
-    lines: dict[str, list[tuple[float, float]]] = {}
+    """Draw the losses in a run's journal, on training and on the watched split, into `path`; return [path].
+
+    Return [] where no loss has two values: counting has one epoch, a search for saddle points has no loss.
+    """
+    points: dict[str, list[tuple[float, float]]] = {}
     for metrics in journal.read_metrics(folder):
         for name, value in metrics.values.items():
             group, _, metric = name.partition("/")
             if group in ("epoch", "validation") and metric.endswith("loss"):
                 title = f"{metric.replace('_', ' ')}, {'training' if group == 'epoch' else group}"
-                lines.setdefault(title, []).append((metrics.epoch, value))
-    groups = {name: [tuple(np.array(points).T)] for name, points in lines.items()}
-    if not any(len(points) > 1 for points in lines.values()):
+                points.setdefault(title, []).append((metrics.epoch, value))
+    if not any(len(curve) > 1 for curve in points.values()):
         return []
+    groups = {name: [tuple(np.array(curve).T)] for name, curve in points.items()}
     title = "Losses" if len(groups) > 1 else next(iter(groups)).capitalize()
     return [figures.save_figure(figures.draw_curves(groups, title), path)]

@@ -10,6 +10,7 @@ from pipelines import flagship
 from pipelines.stage import diagnoses
 from pipelines.stage.context import stage
 from pipelines.stage.outputs import write_history
+from pipelines.workers.records import FitJob
 
 
 def main(params: dict[str, Any]) -> None:
@@ -17,11 +18,11 @@ def main(params: dict[str, Any]) -> None:
     section = flagship.pretrain_section(params)
     inputs = [flagship.SOURCE_PREPARED, flagship.SOURCE_AUGMENTED]
     with stage("pretrain", params, section | {"seed": params["seed"]}, inputs) as run:
-        fit = {"section": section, "run": str(run.folder), "out": flagship.PRETRAINED, "seed": params["seed"]}
+        job = FitJob(section, run=str(run.folder), out=flagship.PRETRAINED, seed=params["seed"])
         shards = recipe.fill_defaults("training.engine.fit", section["fit"])["shards"]
-        found = run.spread("pipelines.workers.training.train_and_examine", fit, *inputs, parts=shards)
-        scores = found["scores"]
+        measurements = run.spread("pipelines.workers.training.train_and_examine", job, *inputs, parts=shards)
+        scores = measurements.scores.get("validation", {})
         write_json(flagship.PRETRAIN_METRICS_FILE, scores)
         write_history(flagship.PRETRAIN_CURVES_FILE, {"pretrain": run.folder})
         run.log_text("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        diagnoses.diagnose_fit(run, "pretrain", found)
+        diagnoses.diagnose_fit(run, "pretrain", measurements)

@@ -37,10 +37,10 @@ from components.tasks.classification import Classification
 from components.training import checkpoint, engine, exported
 from components.training.peers import Peers
 from components.training.task import State
-from pipelines import finetune, prepare
+from pipelines import finetune
 from pipelines.commands.cli import call_command
 from pipelines.door import exit_code
-from pipelines.workers import training
+from pipelines.workers import preparation, training
 
 ROOT = Path(__file__).parent.parent
 Door = Callable[[], Any]
@@ -102,7 +102,7 @@ def data(section: dict[str, Any], make: Callable[[Path], Any] = lambda folder: N
 
     def scene(folder: Path) -> Door:
         make(folder)
-        return lambda: prepare.write_data_sets(Peers(), {"out": section}) and 0
+        return lambda: preparation.write_data_sets(Peers(), {"out": section}) and 0
 
     return scene
 
@@ -554,7 +554,7 @@ def test_a_run_whose_disk_fills_up_goes_on_when_there_is_room(tmp_path: Path, ca
 def test_a_read_only_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with mounted(tmp_path / "out", "ro"):
         section = {"use": "data.digits.Digits", "labels": 100, "size": 8}
-        assert exit_code(lambda: prepare.write_data_sets(Peers(), {"out": section}) and 0) == 2
+        assert exit_code(lambda: preparation.write_data_sets(Peers(), {"out": section}) and 0) == 2
         told = capsys.readouterr().err
         assert "the disk is read-only; work in a folder that can be written" in told
         assert told.count("\n") == 1
@@ -566,10 +566,10 @@ def test_a_file_that_may_not_grow_is_refused_and_leaves_nothing_half_written(tmp
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        "from pipelines.door import exit_code; from pipelines import prepare\n"
+        "from pipelines.door import exit_code; from pipelines.workers import preparation\n"
         "from components.training.peers import Peers\n"
         "section = {'use': 'data.digits.Digits', 'labels': 100, 'size': 8}\n"
-        "sys.exit(exit_code(lambda: prepare.write(Peers(), {'out': section}) and 0))"
+        "sys.exit(exit_code(lambda: preparation.write_data_sets(Peers(), {'out': section}) and 0))"
     )
     command, environment = [sys.executable, "-B", "-c", code], os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)

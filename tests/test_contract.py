@@ -22,7 +22,8 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import checkpoint, engine, exported
 from components.training.peers import Peers, fork_workers
-from pipelines import augment, flagship, prepare
+from pipelines import flagship
+from pipelines.workers import augmentation, preparation
 from pipelines.workers.training import read_spec
 
 ROOT = Path(__file__).parent.parent
@@ -97,8 +98,8 @@ class Prepared(dict[str, Path]):
         data = small(system["data"])
         folder = self[name] = self.root / recipe.digest(data)[:12]
         if not folder.is_dir():
-            prepare.write_data_set(Peers(), recipe.build(data), folder / "prepared")
-            augment.write_statistics(Peers(), Store(folder / "prepared"), folder / "augmented")
+            preparation.write_data_set(Peers(), recipe.build(data), folder / "prepared")
+            augmentation.write_statistics(Peers(), Store(folder / "prepared"), folder / "augmented")
         for key, value in system["task"].items():
             if str(value).startswith("results/"):
                 other = value.removeprefix("results/").removesuffix("/model")

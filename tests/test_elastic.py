@@ -22,6 +22,7 @@ from components.cluster.local import local_cluster
 from components.processes import BIN
 from components.runs import journal
 from components.training.peers import Peers
+from pipelines.workers.records import FitJob
 from pipelines.workers.training import train_all
 
 pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]
@@ -30,11 +31,12 @@ DRIVER = """
     import json, sys
     from pathlib import Path
     from components.cluster import spread
+    from pipelines.workers.records import FitJob
     section, digits, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-    fit = {"section": section, "run": str(out / "run"), "out": str(out / "model"), "seed": 0}
+    job = FitJob(section, run=str(out / "run"), out=str(out / "model"), seed=0)
     prepared = [f"{digits}/prepared", f"{digits}/augmented"]
     places = {"folder": out / "ray", "notice": out / "run" / "save"}
-    spread.run_on_workers("pipelines.workers.training.train_all", [fit], *prepared, name="elastic", **places)
+    spread.run_on_workers("pipelines.workers.training.train_all", [job], *prepared, name="elastic", **places)
 """
 
 
@@ -122,8 +124,8 @@ def test_a_lost_node_costs_time_and_changes_nothing(
         "fit": FIT,
     }
     alone, out = tmp_path / "alone", tmp_path / "elastic"
-    fit = {"section": section, "run": str(alone / "run"), "out": str(alone / "model"), "seed": 0}
-    train_all(Peers(), [fit], str(digits / "prepared"), str(digits / "augmented"))
+    job = FitJob(section, run=str(alone / "run"), out=str(alone / "model"), seed=0)
+    train_all(Peers(), [job], str(digits / "prepared"), str(digits / "augmented"))
     total = last_step(alone)
     with local_cluster(cpus=1, loopback=False) as address:
         with second_node(address, tmp_path) as second:

@@ -111,10 +111,9 @@ SEARCH = {
 }
 # Imported by a stage, but at work in an earlier one, whose outputs are dependencies.
 ELSEWHERE: dict[str, set[str]] = {
-    "pretrain": {"pipelines.prepare", "pipelines.augment"},
-    "tune": {"pipelines.prepare", "pipelines.augment", "pipelines.pretrain"},
-    "finetune": {"pipelines.prepare", "pipelines.augment", "pipelines.pretrain"},
-    "evaluate": {"pipelines.prepare", "pipelines.augment", "pipelines.finetune"},
+    "pretrain": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
+    "tune": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
+    "finetune": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
 }
 EXPORTED = ("model", "finetune.task")  # what `evaluate` builds again, though its parameters do not name it
 MODULES = {name_of(file): file for file in FILES if file.name != "__init__.py"}
@@ -126,7 +125,7 @@ def imported(module: str) -> frozenset[str]:
     names = [name for name, _ in imports(MODULES[module])]
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names += re.findall(r"^(pipelines\.\w+\.)\w*$", node.value)
+            names += re.findall(r"^(pipelines\.[\w.]+\.)\w*$", node.value)
     return frozenset(MODULES.keys() & {part for name in names for part in (name, name.rpartition(".")[0])})
 
 

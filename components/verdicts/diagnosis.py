@@ -89,6 +89,21 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Measurements:
+    """What is measured of a trained model for its diagnosis, beside the curves of its training."""
+
+    # Split -> the model's scores on it, in evaluation mode.
+    scores: Mapping[str, Mapping[str, float]]
+    # The monitored score, and "max" or "min".
+    monitor: tuple[str, str]
+    parameters: int
+    # Digest of the prepared data.
+    data: str
+    # Loss of the best constant prediction, if the data have labels.
+    trivial: float | None
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """A verdict with its reasons."""
 

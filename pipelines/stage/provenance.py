@@ -21,7 +21,7 @@ CODE_FOLDERS = (
 CODE_PATTERNS = (  # sources that can change a result, not those that only run, track or show it
     *("components/optimizers.py", "components/schedules.py"),
     *(f"components/{folder}/**/*.py" for folder in CODE_FOLDERS),
-    *("pipelines/workers/*.py", "pipelines/prepare.py", "pipelines/augment.py"),
+    "pipelines/workers/*.py",
 )
 
 

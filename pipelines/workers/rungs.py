@@ -21,7 +21,8 @@ from components.storage.store import Store
 from components.training import engine
 from components.training.peers import Peers
 from components.training.task import State, Task
-from pipelines.workers.training import TRAINING_EXAMPLES, parameter_count, read_spec, train_feed, training_scores
+from pipelines.workers.scoring import TRAINING_EXAMPLES, parameter_count, training_scores
+from pipelines.workers.training import read_spec, train_feed
 
 
 @dataclass(frozen=True)

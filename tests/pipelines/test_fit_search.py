@@ -12,8 +12,10 @@ import pytest
 from components.drawings import figures
 from components.runs.journal import LOG, Journal
 from components.search.trials import Trial
+from components.verdicts.diagnosis import Measurements
 from pipelines import fit
 from pipelines.stage import diagnoses
+from pipelines.workers.records import FitResult
 
 RECIPE = """
 data: {use: data.digits.Digits}
@@ -31,8 +33,8 @@ def test_speed_is_computed_with_the_batch_that_the_search_chose(
     path.parent.mkdir()
     path.write_text(RECIPE)
     run = MagicMock(folder=tmp_path / "run")
-    result = {"cost": {}, "scores": {"accuracy": 0.9}, "outcomes": None, "tags": {}, "pictures": [], "example": None}
-    run.spread.return_value = result | {"digest": "", "hardware": "", "split": "test"}
+    measurements = Measurements({}, ("accuracy", "max"), parameters=1, data="", trivial=None)
+    run.spread.return_value = FitResult("test", {"accuracy": 0.9}, None, measurements, {}, (), None, {}, "", ())
     monkeypatch.setattr(fit, "stage", lambda *_, **__: nullcontext(run))
     monkeypatch.setattr(fit, "search_values", lambda *_: {"fit.batch": 16})
     monkeypatch.setattr(diagnoses, "diagnose_fit", lambda *_: None)

@@ -13,8 +13,7 @@ from components.data.glyphs import build_atlas
 from components.errors import Refusal
 from components.storage.store import Store
 from components.training.peers import Peers, fork_workers
-from pipelines import augment, prepare
-from pipelines.workers import training
+from pipelines.workers import augmentation, preparation, training
 
 SECTIONS = {
     "source": {"use": "data.glyphs.Glyphs", "per_class": 8, "validation": 2, "size": 8},
@@ -27,12 +26,12 @@ ONLINE: dict[str, list[dict[str, Any]]] = {"source": TURNED, "target": []}
 
 def stages(peers: Peers, folder: Path, offline: dict[str, Any] = OFFLINE) -> None:
     prepared = str(folder / "prepared")
-    rows = prepare.write_data_sets(peers, {f"{prepared}/{role}": section for role, section in SECTIONS.items()})
+    rows = preparation.write_data_sets(peers, {f"{prepared}/{role}": section for role, section in SECTIONS.items()})
     assert rows == {
         f"{prepared}/source": {"train": 288, "validation": 72},
         f"{prepared}/target": {"train": 30, "test": 1767},
     }
-    done = augment.write_augmented(peers, prepared, str(folder / "augmented"), offline, ONLINE, 0)
+    done = augmentation.write_augmented(peers, prepared, str(folder / "augmented"), offline, ONLINE, 0)
     assert done == {
         "source": {"examples": 288, "derived": 288 * offline["copies"]},
         "target": {"examples": 30, "derived": 0},
@@ -84,4 +83,4 @@ def test_no_copies_leave_no_manifest(tmp_path: Path) -> None:
 def test_transforms_that_change_the_size_are_refused_as_copies(house: Path) -> None:
     cropped = {"copies": 1, "transforms": [{"use": "augment.crop.RandomResizedCrop", "size": 5}]}
     with pytest.raises(Refusal, match=r"column 'image' must be uint8\[8, 8, 1\], not uint8\[5, 5, 1\]"):
-        augment.write_augmented(Peers(), f"{house}/prepared", f"{house}/refused", cropped, ONLINE, 0)
+        augmentation.write_augmented(Peers(), f"{house}/prepared", f"{house}/refused", cropped, ONLINE, 0)

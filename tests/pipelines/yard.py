@@ -30,11 +30,10 @@ from components.tracking import server
 from components.tracking.registry import Registry
 from components.training import engine, exported
 from components.training.peers import Peers
-from pipelines import augment
 from pipelines.commands.dvc import repro, status
 from pipelines.commands.promotion.ledger import Ledger
 from pipelines.stage.context import Stage
-from pipelines.workers import training
+from pipelines.workers import augmentation, training
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = "glyphs-to-digits"
@@ -49,7 +48,7 @@ class Yard:
         """Both roles hold the digits."""
         for role in ("source", "target"):
             prepare_dataset(Dark(labels) if darker else Digits(labels, size=8), f"data/prepared/{role}")
-        augment.write_statistics(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
+        augmentation.write_statistics(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
 
     def train(self, epochs: int = 1, shuffled: bool = False, seed: int = 0) -> str:
         """A new models/finetuned/0, and what the stage `evaluate` leaves for the registry; its digest."""

@@ -33,9 +33,8 @@ from components.verdicts.diagnosis import (
     entropy,
     trivial_loss,
 )
-from pipelines import augment, prepare
 from pipelines.stage.diagnoses import diagnose_trials
-from pipelines.workers import training
+from pipelines.workers import augmentation, preparation, scoring, training
 
 LN10 = math.log(10)
 CASES = {
@@ -106,8 +105,8 @@ def test_losses_and_scores_up_to_one_can_be_split() -> None:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("diagnosis")
     for name, labels in (("many", 1000), ("few", 40)):
-        prepare.write_data_set(Peers(), Digits(labels=labels, validation=300, size=8), root / name / "prepared")
-        augment.write_statistics(Peers(), Store(root / name / "prepared"), root / name / "augmented")
+        preparation.write_data_set(Peers(), Digits(labels=labels, validation=300, size=8), root / name / "prepared")
+        augmentation.write_statistics(Peers(), Store(root / name / "prepared"), root / name / "augmented")
     return {name: root / name for name in ("many", "few")}
 
 
@@ -117,7 +116,7 @@ def train_model(folder: Path, model: Any, epochs: int = 15, lr: float = 0.1, **m
     spec = training.read_spec(str(folder / "prepared"), str(folder / "augmented"))
     train, validation = Feed(store.split("train")), Feed(store.split("validation"))
     outcome = engine.fit(task, spec, train, validation, epochs=epochs, batch=20, evaluate_every=epochs)
-    train_loss = training.training_scores(task, outcome.state, train, Peers())["loss"]
+    train_loss = scoring.training_scores(task, outcome.state, train, Peers())["loss"]
     test = engine.evaluate(task, outcome.state, Feed(store.split("test")))[0]["loss"]
     return Evidence(train_loss, outcome.scores["loss"], test, trivial_loss(store.split("train")) or 0.0, **more)
 
@@ -156,8 +155,8 @@ class ShiftedTest(Digits):
 
 
 def test_shifted_test_pictures_are_a_mismatch(tmp_path: Path) -> None:
-    prepare.write_data_set(Peers(), ShiftedTest(labels=1000, validation=300, size=8), tmp_path / "prepared")
-    augment.write_statistics(Peers(), Store(tmp_path / "prepared"), tmp_path / "augmented")
+    preparation.write_data_set(Peers(), ShiftedTest(labels=1000, validation=300, size=8), tmp_path / "prepared")
+    augmentation.write_statistics(Peers(), Store(tmp_path / "prepared"), tmp_path / "augmented")
     assert diagnose(train_model(tmp_path, Softmax, lr=0.02)).verdict == "mismatch"
 
 

@@ -20,9 +20,10 @@ from components.search.trials import Trial, trial_name
 from components.storage.store import Store
 from components.tracking import server
 from components.training.peers import Peers
-from pipelines import augment, evaluate, finetune, pretrain, tune
+from pipelines import evaluate, finetune, pretrain, tune
 from pipelines.reports import report
 from pipelines.stage import context
+from pipelines.workers import augmentation
 from tests.pipelines.yard import NAME, ROOT, Yard, in_this_process
 
 CHANGES: dict[str, Any] = {
@@ -67,7 +68,7 @@ def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
     ):
         monkeypatch.setattr(owner, name, value)
     Yard(tmp_path).prepare(labels=100)
-    augment.write_statistics(Peers(), Store("data/prepared/source"), Path("data/augmented/source"))
+    augmentation.write_statistics(Peers(), Store("data/prepared/source"), Path("data/augmented/source"))
     params = recipe.overlay(recipe.load(ROOT / "params.yaml"), CHANGES)
     for verb in (pretrain, tune, finetune, evaluate):
         verb.main(params)

@@ -1,0 +1,56 @@
+"""Define what the stages and their workers hand each other. Drivers import it: no torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from components.verdicts.diagnosis import Measurements
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """One fit for the workers: what to train, and where to write it."""
+
+    section: dict[str, Any]  # {task, fit} of a recipe
+    run: str  # folder of the journal and the checkpoints
+    out: str  # folder of the exported model
+    seed: int
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the driver needs of a recipe's prepared data."""
+
+    digest: str
+    splits: tuple[str, ...]
+    monitor: tuple[str, str]  # the task's monitored score, and "max" or "min"
+    trivial: float | None  # loss of the best constant prediction, if there are labels
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came of one recipe: scores of the exported model on the split that was kept for the end."""
+
+    split: str
+    scores: dict[str, float]
+    outcomes: np.ndarray | None  # [N], per-example values whose mean is the monitored score; None if it is not a mean
+    measurements: Measurements
+    tags: dict[str, str]
+    requires: tuple[str, ...]  # packages that a served model needs
+    example: dict[str, dict[str, np.ndarray]] | None  # {inputs, outputs} of two rows; None where nothing is served
+    cost: dict[str, float]
+    hardware: str
+    pictures: tuple[str, ...]  # paths
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """An exported model on one split."""
+
+    scores: dict[str, float]
+    predictions: dict[str, np.ndarray]  # [N, ...]
+    measurements: Measurements

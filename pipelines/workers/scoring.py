@@ -1,0 +1,108 @@
+"""Measure trained models on the workers: scores, evidence for the diagnosis, cost, and an example for serving."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from components.errors import Refusal
+from components.storage.feed import Feed
+from components.storage.store import Store
+from components.training import engine, exported
+from components.training.peers import Peers
+from components.training.task import State, Task
+from components.verdicts.diagnosis import Measurements, trivial_loss
+from pipelines.workers.records import ScoredModel
+
+TRAINING_EXAMPLES = 2000  # most training examples that a model is scored on for its diagnosis
+
+
+def score_models(peers: Peers, models: list[str], prepared: str, split: str) -> list[ScoredModel]:
+    """Score the exported models in the folders `models` on `split`.
+
+    Raise Refusal for a model whose classes are not those of the prepared data.
+    """
+    results = []
+    store = Store(prepared)
+    feed = Feed(store.split(split), None, peers.device)
+    train = Feed(store.split("train"), None, peers.device)
+    for folder in models:
+        classes = exported.class_names(folder)
+        if classes != store.manifest["classes"]:
+            raise Refusal(
+                f"{folder}: the model was trained on {len(classes)} classes ({', '.join(classes[:3])}, ...), but"
+                f" {prepared} has {len(store.manifest['classes'])}; train it on these data"
+            )
+        task, state = exported.read_model(folder, peers.device)
+        scores, predictions = engine.evaluate(task, state, feed, peers)
+        measurements = measure_model(peers, task, state, store, train, {split: scores})
+        results.append(ScoredModel(scores, predictions, measurements))
+    return results
+
+
+def measure_model(
+    peers: Peers, task: Task, state: State, store: Store, train: Feed, scores: dict[str, dict[str, float]]
+) -> Measurements:
+    """Return what the diagnosis needs of a model; `scores` {split: scores} are joined by those on the feed `train`."""
+    return Measurements(
+        scores=scores | {"train": training_scores(task, state, train, peers)},
+        monitor=task.monitor,
+        parameters=parameter_count(state),
+        data=str(store.manifest["digest"]),
+        trivial=trivial_loss(store.split("train")),
+    )
+
+
+def training_scores(
+    task: Task, state: State, train: Feed, peers: Peers, most: int = TRAINING_EXAMPLES
+) -> dict[str, float]:
+    """Return the scores on at most `most` evenly spaced training examples, without augmentation or dropout."""
+    rows = train.rows[np.linspace(0, len(train) - 1, min(most, len(train))).astype(int)]
+    return engine.evaluate(task, state, Feed(train.split, rows, peers.device), peers)[0]
+
+
+def parameter_count(state: State) -> int:
+    """Return the number of parameters of all modules."""
+    return sum(p.numel() for module in state.modules.values() for p in module.parameters())
+
+
+@torch.no_grad()
+def model_cost(task: Task, state: State, feed: Feed) -> dict[str, float]:
+    """Return the number of parameters, and the floating-point operations of predicting one example.
+
+    A multiplication and an addition count as two operations; there is no count for a task that is not served.
+    """
+    cost = {"parameters": float(parameter_count(state))}
+    if task.inputs and cost["parameters"]:
+        batch = next(feed.batches(1))
+        with FlopCounterMode(display=False) as counter:
+            task.predict(state, {name: batch[name] for name in task.inputs})
+        cost["flops"] = float(counter.get_total_flops())
+    return cost
+
+
+@torch.no_grad()
+def serving_example(task: Task, state: State, feed: Feed) -> dict[str, dict[str, np.ndarray]] | None:
+    """Return {"inputs", "outputs"}, the columns [2, ...] of a served model for two rows; None if nothing is served."""
+    if not task.inputs:
+        return None
+    batch = next(feed.batches(min(2, len(feed))))
+    inputs = {name: batch[name] for name in task.inputs}
+    outputs = task.predict(state, inputs)
+    return {
+        "inputs": {name: values.cpu().numpy() for name, values in inputs.items()},
+        "outputs": {name: values.cpu().numpy() for name, values in outputs.items()},
+    }
+
+
+def describe_hardware(peers: Peers) -> str:
+    """Return what a fit ran on, for example `1 worker on NVIDIA H200` or `2 workers on x86_64, 1 thread each`."""
+    if peers.device.type == "cuda":
+        device = torch.cuda.get_device_name(peers.device)
+    else:
+        threads = torch.get_num_threads()
+        device = f"{platform.machine()}, {threads} thread{'s' if threads > 1 else ''} each"
+    return f"{peers.size} worker{'s' if peers.size > 1 else ''} on {device}"
