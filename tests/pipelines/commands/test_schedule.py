@@ -1,0 +1,106 @@
+"""`trainyard schedule` prints files that cron, systemd and Kubernetes accept, and rejects bad input in one line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import door
+from pipelines.commands import crontime, schedule
+from tests.infra.manifests import INFRA, ROOT, TEMPLATES, analyze_units, fill_templates
+
+
+@pytest.mark.parametrize("address", [None, "http://127.0.0.1:8265"])
+def test_systemd_accepts_the_units(tmp_path: Path, address: str | None) -> None:
+    texts = fill_templates("systemd", folder=str(ROOT), python=sys.executable, user="root", address=address)
+    for name, text in texts.items():
+        (tmp_path / Path(name).name).write_text(text)
+    assert analyze_units("verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))) == ""
+
+
+def test_systemd_rejects_a_mistake(tmp_path: Path) -> None:
+    """The check above can fail."""
+    text = fill_templates("systemd", folder=str(ROOT), python=sys.executable, user="root")[
+        "systemd/trainyard-retrain.service"
+    ]
+    (tmp_path / "bad.service").write_text(text.replace("Type=oneshot", "Type=onceshot"))
+    with pytest.raises(AssertionError):
+        assert analyze_units("verify", "--man=no", str(tmp_path / "bad.service")) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--to=kubernets"], "did you mean 'kubernetes'"),
+        (["--to=cron", "--at=0 25 * * *"], "hour: '25'"),
+        (["--to=cron", "--folder=/nowhere"], "no checkout"),
+        (["--to=systemd", "--python=/nowhere/python"], "no such program"),
+        (["--to=systemd", "--user=rot"], "no such user"),
+        (["--to=cron", "--image=x"], "--image means nothing to cron"),
+        (["--to=kubernetes", "--user=root"], "--user means nothing to kubernetes"),
+        (["--to=kubernetes", "--address=ray:8265"], "http://HOST:8265"),
+        (["--to=kubernetes", "--image=a\nb"], "control character"),
+        (["--to=kuberay", "--write=/nowhere"], "no such folder"),
+        (["--to=kuberay", "--write=/proc"], "schedule: /proc/raycronjob.yaml: "),
+    ],
+)
+def test_bad_input_gets_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert door.main(["schedule", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_unusual_folder_survives_every_quoting(tmp_path: Path) -> None:
+    """A shell runs cron's line in the folder; systemd and YAML read the same name."""
+    folder = tmp_path / '50% of $HOME\'s "data"'
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / "params.yaml").touch()
+    output = folder / "output"
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nprintf \'%s|\' "$PWD" "$@" > {shlex.quote(str(output))}\n')
+    python.chmod(0o700)
+    line = fill_templates("cron", folder=str(folder), python=str(python))["cron/trainyard"].splitlines()[-1]
+    fields = line.split(" ", 5)
+    assert crontime.parse_times(" ".join(fields[:5])) == crontime.parse_times("30 2 * * 1-5")
+    assert not re.search(r"(?<!\\)%", fields[5]), "cron ends the command at a bare %"
+    subprocess.run(["/bin/sh", "-c", fields[5].replace(r"\%", "%")], check=True, cwd="/")
+    assert output.read_text().split("|")[:-1] == [str(folder), "-m", "pipelines", *schedule.COMMAND]
+    job = yaml.safe_load(fill_templates("kuberay", folder=str(folder))["kuberay/raycronjob.yaml"])["spec"][
+        "jobTemplate"
+    ]
+    assert shlex.split(job["entrypoint"])[1] == str(folder)
+    (folder / ".." / "50% python").resolve().symlink_to(python)
+    options = {"folder": str(folder), "python": str(tmp_path / "50% python"), "user": "root"}
+    unit = fill_templates("systemd", **options)["systemd/trainyard-retrain.service"]
+    (tmp_path / "odd.service").write_text(unit)
+    assert analyze_units("verify", "--man=no", str(tmp_path / "odd.service")) == ""
+
+
+def test_a_system_crontab_names_the_user() -> None:
+    line = fill_templates("cron", user="nobody")["cron/trainyard"].splitlines()[-1]
+    assert line.split(" ")[5:7] == ["nobody", "cd"]
+
+
+def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(ROOT)
+    assert door.main(["schedule", "--to=systemd", f"--write={tmp_path}"]) == 0
+    assert capsys.readouterr().out.split() == [str(file) for file in sorted(tmp_path.iterdir())]
+    assert analyze_units("verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))) == ""
+
+
+def test_every_placeholder_is_fill_templates() -> None:
+    for to in schedule.PLACES:
+        for text in fill_templates(to, user="root" if to in ("cron", "systemd") else None).values():
+            assert not re.search(r"(?<!\$)\$[a-z_]+\b", text)
+    assert sorted(TEMPLATES) == sorted(name for name in TEMPLATES if "$" in (INFRA / name).read_text())
