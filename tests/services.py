@@ -1,4 +1,4 @@
-"""What a team shares, started for a test on loopback: PostgreSQL, an S3 store (moto), MLflow with passwords."""
+"""The services that a team shares, started on loopback: PostgreSQL, an S3 store (moto), MLflow with passwords."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ import pytest
 from components import network
 from tests.workspace import BIN
 
-ADMIN, TRAINER = "admin-secret-9f2c", "trainer-secret-7a1d"  # passwords that must be seen nowhere
+# Passwords that may appear nowhere.
+ADMIN = "admin-secret-9f2c"
+TRAINER = "trainer-secret-7a1d"
 DATABASE = "database-secret-3e8b"
 STORE = "store-secret-5b6f"
 SECRETS = (ADMIN, TRAINER, DATABASE, STORE)
 
 
 @contextmanager
-def running(
+def run_process(
     command: list[str], log: Path, environment: dict[str, str], user: str | None = None
 ) -> Iterator[subprocess.Popen]:
-    """A process of its own group while the block runs."""
-    who = {"user": user, "group": user, "extra_groups": []} if user else {}
+    """Run a process in its own process group while the block runs."""
+    identity = {"user": user, "group": user, "extra_groups": []} if user else {}
     with log.open("a") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=file, env=environment, cwd=log.parent, start_new_session=True, **who
+            command, stdout=file, stderr=file, env=environment, cwd=log.parent, start_new_session=True, **identity
         )
     try:
         yield process
@@ -44,6 +46,7 @@ def running(
 
 
 def wait_for(process: subprocess.Popen, port: int, log: Path, patience: float = 120) -> None:
+    """Wait until the process accepts connections; fail if it ends or `patience` seconds pass."""
     until = time.monotonic() + patience
     while not network.accepts_connections(f"127.0.0.1:{port}"):
         assert process.poll() is None, log.read_text()
@@ -53,9 +56,9 @@ def wait_for(process: subprocess.Popen, port: int, log: Path, patience: float = 
 
 @contextmanager
 def postgres(port: int) -> Iterator[None]:
-    """A cluster with the one database `mlflow` of the user `mlflow`, who needs DATABASE; never run as root."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda file: int(file.parts[-3]))
-    if not found:
+    """Run PostgreSQL with a database `mlflow` of the user `mlflow`, whose password is DATABASE; never as root."""
+    servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda file: int(file.parts[-3]))
+    if not servers:
         pytest.skip("no PostgreSQL on this machine (apt-get install postgresql)")
     user = "postgres" if os.getuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="trainyard-postgres-") as name:
@@ -65,36 +68,41 @@ def postgres(port: int) -> Iterator[None]:
         if user:
             for path in (folder, secret):
                 shutil.chown(path, user, user)
-        make = [str(found[-1].with_name("initdb")), f"--pgdata={folder}/data", "--username=mlflow", "--no-sync"]
-        make += ["--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8", "--locale=C"]
-        who = {"user": user, "group": user, "extra_groups": []} if user else {}
-        subprocess.run(make, check=True, capture_output=True, cwd=folder, **who)
-        command = [str(found[-1]), "-D", f"{folder}/data", "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
+        initdb = [str(servers[-1].with_name("initdb")), f"--pgdata={folder}/data", "--username=mlflow", "--no-sync"]
+        initdb += ["--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8", "--locale=C"]
+        identity = {"user": user, "group": user, "extra_groups": []} if user else {}
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **identity)
+        command = [str(servers[-1]), "-D", f"{folder}/data", "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
         command += ["-c", "unix_socket_directories=", "-c", "fsync=off"]
-        with running(command, folder / "log", dict(os.environ), user) as process:
+        with run_process(command, folder / "log", dict(os.environ), user) as process:
             wait_for(process, port, folder / "log")
             create_database(port)
             yield
 
 
 def create_database(port: int, patience: float = 30) -> None:
+    """Create the database `mlflow` as soon as the server accepts a login."""
     import psycopg2
 
     until = time.monotonic() + patience
     while True:
         try:
-            link = psycopg2.connect(host="127.0.0.1", port=port, user="mlflow", password=DATABASE, dbname="postgres")
+            connection = psycopg2.connect(
+                host="127.0.0.1", port=port, user="mlflow", password=DATABASE, dbname="postgres"
+            )
             break
-        except psycopg2.OperationalError:  # it is still starting
+        except psycopg2.OperationalError:  # the server is still starting
             assert time.monotonic() < until
             time.sleep(0.2)
-    link.autocommit = True
-    link.cursor().execute("CREATE DATABASE mlflow")
-    link.close()
+    connection.autocommit = True
+    connection.cursor().execute("CREATE DATABASE mlflow")
+    connection.close()
 
 
 @dataclass
 class Team:
+    """The ports and settings of a team's services."""
+
     folder: Path
     database: int = field(default_factory=network.free_port)
     store: int = field(default_factory=network.free_port)
@@ -103,6 +111,7 @@ class Team:
 
     @property
     def s3(self) -> dict[str, str]:
+        """Return the environment that gives access to the store."""
         return {
             "AWS_ACCESS_KEY_ID": "trainyard",
             "AWS_SECRET_ACCESS_KEY": STORE,
@@ -113,7 +122,7 @@ class Team:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Of `trainyard tracker`."""
+        """Return the environment of `trainyard tracker`."""
         return self.s3 | {
             "MLFLOW_BACKEND_STORE_URI": f"postgresql://mlflow@127.0.0.1:{self.database}/mlflow",
             "PGPASSWORD": DATABASE,
@@ -124,33 +133,39 @@ class Team:
 
     @property
     def address(self) -> str:
+        """Return the tracker's address."""
         return f"http://127.0.0.1:{self.tracker}"
 
     @property
     def client(self) -> dict[str, str]:
-        """Of who trains."""
+        """Return the environment of a user who trains."""
         return {
             "MLFLOW_TRACKING_URI": self.address,
             "MLFLOW_TRACKING_USERNAME": "trainer",
             "MLFLOW_TRACKING_PASSWORD": TRAINER,
         }
 
-    def sql(self, query: str) -> list[tuple]:
+    def query(self, sql: str) -> list[tuple]:
+        """Return the rows of a query of the database."""
         import psycopg2
 
-        link = psycopg2.connect(host="127.0.0.1", port=self.database, user="mlflow", password=DATABASE, dbname="mlflow")
+        connection = psycopg2.connect(
+            host="127.0.0.1", port=self.database, user="mlflow", password=DATABASE, dbname="mlflow"
+        )
         try:
-            with link.cursor() as cursor:
-                cursor.execute(query)
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
                 return cursor.fetchall()
         finally:
-            link.close()
+            connection.close()
 
-    def keys(self, prefix: str) -> list[str]:
-        pages = self.boto().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+    def list_keys(self, prefix: str) -> list[str]:
+        """Return the keys of the objects in the store that begin with `prefix`."""
+        pages = self.make_s3_client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
-    def boto(self):  # type: ignore[no-untyped-def]
+    def make_s3_client(self):  # type: ignore[no-untyped-def]
+        """Return boto3's client of the store."""
         import boto3
 
         return boto3.client(
@@ -164,18 +179,18 @@ class Team:
 
 @contextmanager
 def start_team(folder: Path) -> Iterator[Team]:
-    """All of it; `trainyard tracker` serves MLflow."""
-    made = Team(folder)
+    """Start all services; `trainyard tracker` serves MLflow."""
+    services = Team(folder)
     with ExitStack() as stack:
-        stack.enter_context(postgres(made.database))
+        stack.enter_context(postgres(services.database))
         for name, port, command in (
-            ("moto", made.store, [str(BIN / "moto_server"), "--host=127.0.0.1", f"--port={made.store}"]),
+            ("moto", services.store, [str(BIN / "moto_server"), "--host=127.0.0.1", f"--port={services.store}"]),
             (
                 "tracker",
-                made.tracker,
-                [sys.executable, "-m", "pipelines", "tracker", f"--port={made.tracker}", "--workers=1"],
+                services.tracker,
+                [sys.executable, "-m", "pipelines", "tracker", f"--port={services.tracker}", "--workers=1"],
             ),
         ):
             log = folder / f"{name}.log"
-            wait_for(stack.enter_context(running(command, log, os.environ | made.settings)), port, log)
-        yield made
+            wait_for(stack.enter_context(run_process(command, log, os.environ | services.settings)), port, log)
+        yield services

@@ -1,6 +1,7 @@
-"""A team's services, all of them real: retraining through the Ray Jobs API loses a node and ends as if nothing was.
+"""A retraining through the Ray Jobs API loses a node, and its results are complete at a team's real services.
 
-PostgreSQL, MLflow with passwords, an S3 store (moto's server), a Ray cluster of two raylets with tokens, on loopback.
+The services run on loopback: PostgreSQL, MLflow with passwords, an S3 store (moto's server), and a Ray cluster of two
+raylets with tokens.
 """
 
 from __future__ import annotations
@@ -44,27 +45,27 @@ SMALL = {
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     import requests
 
-    with start_team(tmp_path_factory.mktemp("team")) as made:
+    with start_team(tmp_path_factory.mktemp("team")) as team:
         answer = requests.post(
-            f"{made.address}/api/2.0/mlflow/users/create",
+            f"{team.address}/api/2.0/mlflow/users/create",
             json={"username": "trainer", "password": TRAINER},
             auth=("admin", ADMIN),
             timeout=30,
         )
         assert answer.status_code == 200, answer.text
-        yield made
+        yield team
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory, services: Team) -> Workspace:
-    made = clone(tmp_path_factory.mktemp("yard") / "yard", {"params.yaml": SMALL})
-    made.environment |= services.s3
-    return made
+    workspace = clone(tmp_path_factory.mktemp("yard") / "yard", {"params.yaml": SMALL})
+    workspace.environment |= services.s3
+    return workspace
 
 
 @pytest.fixture(scope="module")
 def cluster(services: Team, workspace: Workspace) -> Iterator[tuple[str, str]]:
-    """(address of the head, address of its Jobs API): a head of one CPU that others may join, and knows the tracker."""
+    """Start a head of one CPU that other nodes may join; yield its address and that of its Jobs API."""
     port = network.free_port()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_ADDRESS", *LOOPBACK):
@@ -77,24 +78,28 @@ def cluster(services: Team, workspace: Workspace) -> Iterator[tuple[str, str]]:
 
 
 def submit(workspace: Workspace, jobs: str, *command: str, log: Path, **environment: str) -> subprocess.Popen:
-    line = [sys.executable, "-m", "pipelines", "submit", f"--address={jobs}", *command]
+    arguments = [sys.executable, "-m", "pipelines", "submit", f"--address={jobs}", *command]
     with log.open("w") as file:
         return subprocess.Popen(
-            line, cwd=workspace.folder, env=workspace.environment | environment, stdout=file, stderr=subprocess.STDOUT
+            arguments,
+            cwd=workspace.folder,
+            env=workspace.environment | environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
         )
 
 
-def steps(workspace: Workspace, stage: str) -> int:
-    """The last step in the journal of a stage's run."""
-    found = [
+def last_step(workspace: Workspace, stage: str) -> int:
+    """Return the last step in the journals of a stage's runs."""
+    steps = [
         record.payload["step"]
         for file in (workspace.folder / ".trainyard" / "runs").glob(f"{stage}-*/{journal.LOG}")
         for record in journal.read_records(file, "progress")
     ]
-    return max(found, default=0)
+    return max(steps, default=0)
 
 
-def test_who_has_no_password_is_refused(services: Team) -> None:
+def test_a_user_without_password_is_rejected(services: Team) -> None:
     import requests
 
     page = f"{services.address}/api/2.0/mlflow/experiments/search?max_results=1"
@@ -105,36 +110,36 @@ def test_who_has_no_password_is_refused(services: Team) -> None:
     assert requests.get(f"{services.address}/health", timeout=30).status_code == 200, "probes need no password"
 
 
-def test_a_wrong_token_is_refused(workspace: Workspace, cluster: tuple[str, str]) -> None:
-    said = workspace.trainyard("submit", f"--address={cluster[1]}", "summary", code=2, RAY_AUTH_TOKEN="0" * 64)
-    assert re.fullmatch(r"trainyard: http\S+ refuses our token: .*\n", said)
+def test_a_wrong_token_is_rejected(workspace: Workspace, cluster: tuple[str, str]) -> None:
+    output = workspace.trainyard("submit", f"--address={cluster[1]}", "summary", code=2, RAY_AUTH_TOKEN="0" * 64)
+    assert re.fullmatch(r"trainyard: http\S+ refuses our token: .*\n", output)
 
 
 def test_the_exit_code_of_a_job_is_that_of_its_command(workspace: Workspace, cluster: tuple[str, str]) -> None:
-    elsewhere = {"RAY_ADDRESS": "127.0.0.1:1"}  # which Ray's client would prefer to the address it is given
-    said = workspace.trainyard("submit", f"--address={cluster[1]}", "plan", "nowhere.yaml", code=2, **elsewhere)
-    assert "nowhere.yaml" in said
+    elsewhere = {"RAY_ADDRESS": "127.0.0.1:1"}  # Ray's client would prefer it to the address of the argument
+    output = workspace.trainyard("submit", f"--address={cluster[1]}", "plan", "nowhere.yaml", code=2, **elsewhere)
+    assert "nowhere.yaml" in output
 
 
 @pytest.fixture(scope="module")
 def retrained(workspace: Workspace, cluster: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The log of a retraining that lost one of its two nodes in the middle of pretraining."""
+    """Return the log of a retraining that lost one of its two nodes during pretraining."""
     folder = tmp_path_factory.mktemp("job")
     log = folder / "log"
     with second_node(cluster[0], folder):
         job = submit(workspace, cluster[1], *schedule.COMMAND, log=log, TRAINYARD_WORKERS="1:2")
         until = time.monotonic() + 600
-        while steps(workspace, "pretrain") < 20:
+        while last_step(workspace, "pretrain") < 20:
             assert job.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.2)
-    lost_at = steps(workspace, "pretrain")
+    lost_at = last_step(workspace, "pretrain")
     assert job.wait(900) == 0, log.read_text()
-    assert not (workspace.folder / "models/pretrain").is_dir() or steps(workspace, "pretrain") > lost_at, "too late"
+    assert not (workspace.folder / "models/pretrain").is_dir() or last_step(workspace, "pretrain") > lost_at, "too late"
     return log.read_text()
 
 
-def test_a_lost_node_costs_the_job_nothing_but_time(workspace: Workspace, retrained: str) -> None:
+def test_the_job_survives_a_lost_node(workspace: Workspace, retrained: str) -> None:
     assert "job raysubmit" in retrained
     assert 0.3 < workspace.json("metrics/evaluate.json")["accuracy"] <= 1
 
@@ -145,42 +150,42 @@ def test_postgres_has_every_point_once(
     for name, value in services.client.items():
         monkeypatch.setenv(name, value)
     runs = workspace.folder / ".trainyard" / "runs"
-    mirror.Mirror(runs).send()  # what the server, on a busy machine, had not taken when the job ended
+    mirror.Mirror(runs).send()  # what a busy server had not taken when the job ended
     points = []
     for file in runs.rglob(journal.RUN):
         run = read_note(file.parent).run
         records = [record for log in file.parent.glob("*.log") for record in journal.read_records(log)]
         points += [(run, m.key, m.step, m.value, m.timestamp) for record in records for m in to_mlflow_metrics(record)]
-    kept = services.sql("SELECT run_uuid, key, step, value, timestamp FROM metrics")
-    assert len(kept) > 500
-    assert sorted(kept) == sorted(set(points))
-    stages = {row[0] for row in services.sql("SELECT value FROM tags WHERE key = 'trainyard.stage'")}
+    stored = services.query("SELECT run_uuid, key, step, value, timestamp FROM metrics")
+    assert len(stored) > 500
+    assert sorted(stored) == sorted(set(points))
+    stages = {row[0] for row in services.query("SELECT value FROM tags WHERE key = 'trainyard.stage'")}
     assert {"pipeline", "pretrain", "tune", "finetune", "evaluate"} <= stages
-    assert services.sql("SELECT name, version FROM model_versions") == [("glyphs-to-digits", 1)]
+    assert services.query("SELECT name, version FROM model_versions") == [("glyphs-to-digits", 1)]
 
 
 def test_the_alias_moved_once(services: Team, workspace: Workspace, retrained: str) -> None:
-    assert services.sql("SELECT alias, version FROM registered_model_aliases") == [("champion", 1)]
+    assert services.query("SELECT alias, version FROM registered_model_aliases") == [("champion", 1)]
     kinds = [record.kind for record in journal.read_records(workspace.folder / "promotions" / "ledger.log")]
     assert kinds == ["decided", "moved", "audited"]
 
 
-def test_files_lie_in_the_store(services: Team, retrained: str) -> None:
-    keys = services.keys("mlflow/")
+def test_the_store_has_the_files(services: Team, retrained: str) -> None:
+    keys = services.list_keys("mlflow/")
     assert any(key.endswith("/index.html") for key in keys)
     assert any(key.endswith("/weights.safetensors") for key in keys)
 
 
 def test_no_password_is_written_anywhere(services: Team, workspace: Workspace, retrained: str) -> None:
-    """Not to the database (the server keeps hashes), the store, the work folder, the report, a log or an argument."""
-    tables = services.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    """No password is in the database (it has hashes), the store, the work folder, the report, a log or an argument."""
+    tables = services.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     assert len(tables) > 20
     texts = {
-        table: "\n".join(row[0] for row in services.sql(f'SELECT t::text FROM "{table}" t')) for (table,) in tables
+        table: "\n".join(row[0] for row in services.query(f'SELECT t::text FROM "{table}" t')) for (table,) in tables
     }
     texts["job"] = retrained
-    client = services.boto()
-    for key in services.keys("mlflow/"):
+    client = services.make_s3_client()
+    for key in services.list_keys("mlflow/"):
         texts[key] = client.get_object(Bucket=services.bucket, Key=key)["Body"].read().decode(errors="replace")
     for file in [*workspace.folder.rglob("*"), services.folder / "tracker.log"]:
         if file.is_file() and not file.is_symlink() and not {".git", "tests"} & set(file.parts):
@@ -200,24 +205,24 @@ def test_the_cache_comes_back_from_the_store(services: Team, workspace: Workspac
     workspace.run(dvc, "remote", "modify", "store", "endpointurl", services.s3["AWS_ENDPOINT_URL"])
     before = workspace.bytes("models", "data/prepared")
     workspace.run(dvc, "push")
-    assert len(services.keys("dvc/")) > 10
+    assert len(services.list_keys("dvc/")) > 10
     for folder in (".dvc/cache", "models", "data/prepared"):
         shutil.rmtree(workspace.folder / folder)
-    workspace.run(dvc, "pull", "--allow-missing")  # what other pipelines never made is missing
+    workspace.run(dvc, "pull", "--allow-missing")  # the outputs of other pipelines, which never ran, are missing
     assert workspace.bytes("models", "data/prepared") == before
     assert "Running stage" not in workspace.run(dvc, "repro", "--dry")
 
 
 def test_a_new_object_below_a_prefix_is_new_data(services: Team, workspace: Workspace, retrained: str) -> None:
-    """`dvc update`, which `retrain --update` calls, brings it into data/raw; DVC then wants `prepare` to run again."""
-    client, dvc = services.boto(), str(BIN / "dvc")
+    """`dvc update`, which `retrain --update` calls, fetches it into data/raw; DVC then runs `prepare` again."""
+    client, dvc = services.make_s3_client(), str(BIN / "dvc")
     client.put_object(Bucket=services.bucket, Key="incoming/a/1.txt", Body=b"a")
     workspace.run(dvc, "import-url", f"s3://{services.bucket}/incoming", "data/raw/incoming")
-    workspace.run(dvc, "commit", "--force", "prepare")  # as a run with this much of it would leave things
+    workspace.run(dvc, "commit", "--force", "prepare")  # as after a run with the first object alone
     assert "up to date" in workspace.run(dvc, "status", "data/raw/incoming.dvc", "prepare")
     client.put_object(Bucket=services.bucket, Key="incoming/b/2.txt", Body=b"b")
     assert "incoming" in workspace.run(dvc, "status", "data/raw/incoming.dvc")
-    assert "Running stage" not in workspace.run(dvc, "repro", "--dry", "prepare"), "not before it is fetched"
+    assert "Running stage" not in workspace.run(dvc, "repro", "--dry", "prepare"), "the object is not fetched yet"
     workspace.run(dvc, "update", "data/raw/incoming.dvc")
     assert (workspace.folder / "data/raw/incoming/b/2.txt").read_bytes() == b"b"
     assert "Running stage 'prepare'" in workspace.run(dvc, "repro", "--dry", "prepare")
