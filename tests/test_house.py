@@ -67,9 +67,12 @@ def name_of(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(file: Path) -> list[tuple[str, bool]]:
-    """Return (dotted name, whether at top level) of all that a file imports, type-checking imports included."""
+def imports(file: Path, typing: bool = True) -> list[tuple[str, bool]]:
+    """Return (dotted name, whether at top level) of all that a file imports; typing: for type checking alone, too."""
     tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
     top = {id(node) for node in tree.body}
     names = []
     for node in ast.walk(tree):
