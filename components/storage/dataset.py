@@ -11,9 +11,14 @@
         def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
             yield {"image": picture, "label": 0}
 
-The constructor takes plain arguments. A data set that reads original files takes `raw: str = "data/raw"` and lists the
-files in `originals` (see `originals/fetch.py`). These must be literals: `trainyard doctor` parses the source without
-importing it. Files without a known digest may change; a data set lists the paths of such files in `own`.
+The constructor takes plain arguments. A data set that reads original files takes `raw: str = "data/raw"` and has
+
+    originals   the files, each with address and digest (see originals/fetch.py)
+    by_name     True where a recipe needs only the originals that it names
+    instead     patterns of files that do as well as the originals
+    own         paths of files without a known digest, which may change
+
+The first three must be literals, because `trainyard doctor` parses the source without importing it.
 """
 
 from __future__ import annotations

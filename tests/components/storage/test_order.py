@@ -1,6 +1,8 @@
-"""Which sample comes when: permutations, batches, shards, and the draws of balanced and stratified rows."""
+"""The order of examples: permutations, batches, shards, balanced and stratified draws, folds."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -31,21 +33,20 @@ labelled = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 def test_every_key_names_a_permutation(n: int, seed: int, epoch: int) -> None:
     out = permute(np.arange(n), n, seed, epoch)
     assert np.array_equal(np.sort(out), np.arange(n))
-    some = np.random.default_rng(seed).integers(0, n, 9)  # asked for singly, in any order
+    some = np.random.default_rng(seed).integers(0, n, 9)  # computed alone, in any order
     assert np.array_equal(permute(some, n, seed, epoch), out[some])
 
 
 @pytest.mark.parametrize("n", [1000, 20_000])
 def test_seed_and_epoch_both_matter(n: int) -> None:
     outs = [permute(np.arange(n), n, *key) for key in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]]
-    for i, one in enumerate(outs):
-        for other in outs[:i]:
-            assert (one == other).mean() < 0.01
+    for first, second in combinations(outs, 2):
+        assert (first == second).mean() < 0.01
 
 
 @pytest.mark.parametrize("n", [12, TABLE_LIMIT + 500])
-def test_an_example_is_as_likely_to_come_early_as_late(n: int) -> None:
-    """Chi-square over 12 equal ranges of the place that one example gets, 1,200 keys; 31.3 is passed once in 1,000."""
+def test_an_example_is_as_likely_early_as_late(n: int) -> None:
+    """Test chi-squared over 12 ranges of the place of one example, 1,200 keys; 31.3 is exceeded once in 1,000."""
     counts = np.zeros(12)
     for seed in range(1200):
         counts[permute(np.array([n // 3]), n, seed, 5)[0] * 12 // n] += 1
@@ -78,11 +79,11 @@ def test_an_epoch_shows_nothing_twice(n: int, batch: int, seed: int) -> None:
     assert order.steps_per_epoch == n // batch
     for epoch in (0, 3):
         steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
-        seen = np.concatenate([order.indices(step) for step in steps])
-        assert len(np.unique(seen)) == len(seen) == len(steps) * batch
+        examples = np.concatenate([order.indices(step) for step in steps])
+        assert len(np.unique(examples)) == len(examples) == len(steps) * batch
 
 
-def test_epochs_differ_and_repeat_when_asked_again() -> None:
+def test_epochs_differ_and_are_reproducible() -> None:
     order = Order(100, 10, 0)
     assert not np.array_equal(order.indices(0), order.indices(10))
     assert np.array_equal(order.indices(7), Order(100, 10, 0).indices(7))
@@ -102,14 +103,15 @@ def test_shards_cut_a_batch_evenly(batch: int, count: int) -> None:
 
 
 @given(labels=labelled, seed=st.integers(0, 99), data=st.data())
-def test_balanced_takes_as_many_of_each_class_as_there_are(labels: np.ndarray, seed: int, data: st.DataObject) -> None:
+def test_balanced_rows_draw_equally_from_each_class(labels: np.ndarray, seed: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(labels)))
     rows = balanced_rows(labels, count, seed)
     assert len(np.unique(rows)) == len(rows) == count
     assert np.array_equal(rows, np.sort(rows))
-    have, taken = np.bincount(labels, minlength=5), np.bincount(labels[rows], minlength=5)
-    left = have > taken  # a class that is not used up has as many as any other, or one less
-    assert not left.any() or taken[left].min() >= taken.max() - 1
+    available = np.bincount(labels, minlength=5)
+    drawn = np.bincount(labels[rows], minlength=5)
+    unfinished = available > drawn  # a class that is not used up has as many as any other, or one less
+    assert not unfinished.any() or drawn[unfinished].min() >= drawn.max() - 1
     assert set(balanced_rows(labels, count // 2, seed)) <= set(rows)
 
 
@@ -151,7 +153,7 @@ def test_folds_are_stratified_and_cover_everything_once(labels: np.ndarray, k: i
 
 @pytest.mark.parametrize(("n", "batch"), [(12, 3), (14, 4), (7, 7)])
 def test_a_sequential_batch_walks_through_equal_stretches(n: int, batch: int) -> None:
-    """The notes' sequential partitioning: what follows an element in the next batch follows it in the data."""
+    """Check the notes' sequential partitioning: what follows in the next batch follows in the data."""
     order = Order(n, batch, seed=5, sequential=True)
     steps = np.stack([order.indices(step) for step in range(order.steps_per_epoch)])
     assert np.array_equal(np.diff(steps, axis=0), np.ones((len(steps) - 1, batch)))
@@ -160,7 +162,7 @@ def test_a_sequential_batch_walks_through_equal_stretches(n: int, batch: int) ->
 
 
 @pytest.mark.parametrize(("n", "k"), [(10, 3), (7, 7), (100, 2)])
-def test_stretches_are_folds_of_neighbours(n: int, k: int) -> None:
+def test_contiguous_folds_are_stretches(n: int, k: int) -> None:
     pairs = contiguous_folds(n, k)
     assert np.array_equal(np.concatenate([held_out for _, held_out in pairs]), np.arange(n))
     for rows, held_out in pairs:
