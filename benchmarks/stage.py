@@ -33,14 +33,15 @@ def entered(peers: object) -> float:
 
 def one() -> None:
     """In a process of its own: prints the seconds of each part."""
-    from pipelines.stage.context import stage, stage_seconds
+    from pipelines.stage.context import stage
+    from pipelines.stage.outputs import read_seconds
 
     with stage("bench", {"name": "bench"}, {"started": time.time()}, []) as run:
         called = time.time()
         start = run.spread(entered) - called
         done = time.time()
         finish = done - called - start
-    parts = stage_seconds()["bench"]
+    parts = read_seconds()["bench"]
     track = parts["total"] - parts["import"] - parts["connect"] - start - finish
     print(json.dumps({**parts, "start": start, "finish": finish, "track": track}))
 

@@ -332,7 +332,7 @@ CASES = [
     Case("no such recipe", command("plan", "resnet.yaml"), "resnet.yaml: no such recipe"),
     Case("not in the repository", command("prepare"), "params.yaml: no such recipe; run trainyard in the root of"),
     Case("no repository of dvc's", command("run", params=True, versioned=False), ".dvc: no such folder; run trainyard"),
-    Case("no repository of git's", ungit("run"), ".git: dvc wants a git repository here; git init"),
+    Case("no repository of git's", ungit("run"), ".git: dvc needs a git repository here; git init"),
     Case("a stage misspelt", command("run", "pretain", params=True), "no stage 'pretain' (did you mean 'pretrain'?)"),
     Case("a recipe misspelt", command("run", f"{LENET}t", params=True), "'fit@lenett' (did you mean 'fit@lenet'?); it"),
     Case("no such family", command("run", "vision/dvc.yaml:fit", params=True), "no file vision/dvc.yaml (did you mean"),

@@ -23,7 +23,7 @@ import psutil
 
 from components.cluster import connection, plan, prestart, spread
 from components.errors import Stopped
-from components.files import bytes_digest, path_digest, write_json
+from components.files import bytes_digest, path_digest
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import LOG, SAVE, STAGE_LOG, Journal
@@ -32,6 +32,7 @@ from components.tracking.mirror import mirror_unless_shared
 from components.workspace import link_raw_data, runs_folder, work_folder
 from pipelines.stage.interrupts import stop_gracefully
 from pipelines.stage.lock import hold_lock
+from pipelines.stage.outputs import write_seconds
 from pipelines.stage.progress import Progress
 from pipelines.stage.provenance import code_digest, provenance
 from pipelines.stage.tidy import remove_old_checkpoints
@@ -103,7 +104,7 @@ class Stage:
         digest = path_digest(folder)
         np.savez(example, **inputs)  # type: ignore[arg-type]
 
-        def specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
+        def column_specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
             return {name: (str(values.dtype), list(values.shape[1:])) for name, values in columns.items()}
 
         self.journal.write(
@@ -111,8 +112,8 @@ class Stage:
             name=name,
             path=str(journal.copy_to_run(self.folder, Path(folder), digest).resolve()),
             digest=digest,
-            inputs=specs(inputs),
-            outputs=specs(outputs),
+            inputs=column_specs(inputs),
+            outputs=column_specs(outputs),
             example=str(example),
             requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*REQUIREMENTS, *requires)],
         )
@@ -177,9 +178,7 @@ def stage(
             prestart.prestart_workers(plan.plan_workers(prestart.MAX_IDLE_WORKERS).workers)
     remove_old_checkpoints(runs_folder(), title or name, params["name"])
     total = importing + time.monotonic() - started
-    parts = {"import": importing, **current.seconds, "total": total}
-    rounded = {part: round(value, 2) for part, value in parts.items()}
-    write_json(work_folder() / "seconds.json", stage_seconds() | {name: rounded})
+    write_seconds(name, {"import": importing, **current.seconds, "total": total})
 
 
 def _describe_runs(
@@ -225,15 +224,6 @@ def _record_outcome(current: Stage) -> Iterator[None]:
         ends_pipeline = status != "FINISHED" or current.name == LAST_STAGE
         for lines in both if ends_pipeline else {current.journal}:
             lines.write("end", status=status)
-
-
-def stage_seconds() -> dict[str, dict[str, float]]:
-    """Return {stage: {part: seconds of its last run}}; empty where the file is missing or damaged."""
-    try:
-        seconds: dict[str, dict[str, float]] = json.loads((work_folder() / "seconds.json").read_text())
-        return seconds
-    except (FileNotFoundError, ValueError):  # no result depends on them, and the next stage writes the file again
-        return {}
 
 
 def _data_profile(path: str | Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ STOP_TIMEOUT = 20  # seconds that the workers have to save and stop
 
 @contextmanager
 def stop_gracefully(folder: Path) -> Iterator[None]:
-    """On SIGINT or SIGTERM, ask the workers of the run in `folder` to save and stop.
+    """Ask the workers of the run in `folder` to save and stop when SIGINT or SIGTERM arrives.
 
     Raise KeyboardInterrupt at a second signal, or when the workers have not stopped within STOP_TIMEOUT.
     """

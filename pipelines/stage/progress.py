@@ -1,4 +1,4 @@
-"""Progress of a stage, read from the journals its workers write: bars on a terminal, plain lines in a log."""
+"""Show the progress of a stage from the journals that its workers write: bars on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 
 from components.runs.journal import LOG, Tail, find_files
 
-EVERY = 5.0  # seconds between two plain lines
-SILENT = 10.0  # seconds without a step after which a bar makes room for another
+LINE_INTERVAL = 5.0  # seconds between two plain lines
+BAR_INTERVAL = 0.5  # seconds between two updates of the bars
+IDLE_TIMEOUT = 10.0  # seconds without a step after which a bar makes room for another
 
 
 class Progress:
-    """Follows `folder`/**/journal.log in a thread until the block ends."""
+    """A background thread that follows every journal.log below a folder while the `with` block runs."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.tails: dict[Path, Tail] = {}
-        self.bars: dict[str, Any] = {}
+        self.bars: dict[str, Any] = {}  # title -> tqdm bar
+        self.updated: dict[str, float] = {}  # title -> time of the bar's last step
 
     def __enter__(self) -> Progress:
         self.thread.start()
@@ -35,32 +37,40 @@ class Progress:
             bar.close()
 
     def _follow(self) -> None:
-        while not self.ended.wait(0.5 if sys.stderr.isatty() else EVERY):
+        while not self.ended.wait(BAR_INTERVAL if sys.stderr.isatty() else LINE_INTERVAL):
             self._show()
         self._show()
 
     def _show(self) -> None:
+        """Show the newest progress record of each journal that has one."""
         for file in find_files(LOG, self.folder):
             tail = self.tails.setdefault(file, Tail(file))
-            latest = [record for record in tail.read_new() if record.kind == "progress"]
-            if latest:
+            records = [record for record in tail.read_new() if record.kind == "progress"]
+            if records:
                 title = " ".join([self.name, *file.parent.relative_to(self.folder).parts])
-                self._line(title, latest[-1].payload)
+                self._show_record(title, records[-1].payload)
 
-    def _line(self, title: str, now: dict[str, Any]) -> None:
-        values = "  ".join(f"{name} {value:.4g}" for name, value in now["values"].items())
-        speed = f"{now['speed']:,.0f} examples/s"
-        if not sys.stderr.isatty():
-            print(f"{title}: step {now['step']}/{now['steps']}  {values}  {speed}", file=sys.stderr, flush=True)
-            return
+    def _show_record(self, title: str, progress: dict[str, Any]) -> None:
+        values = "  ".join(f"{name} {value:.4g}" for name, value in progress["values"].items())
+        speed = f"{progress['speed']:,.0f} examples/s"
+        if sys.stderr.isatty():
+            self._update_bar(title, progress["step"], progress["steps"], f"{values}  {speed}")
+        else:
+            line = f"{title}: step {progress['step']}/{progress['steps']}  {values}  {speed}"
+            print(line, file=sys.stderr, flush=True)
+
+    def _update_bar(self, title: str, step: int, steps: int, text: str) -> None:
         from tqdm import tqdm
 
-        if title not in self.bars:  # some are worked at side by side; those that stopped early say nothing any more
-            for other in [name for name, bar in self.bars.items() if time.monotonic() - bar.heard > SILENT]:
-                self.bars.pop(other).close()
-            self.bars[title] = tqdm(total=now["steps"], desc=title, unit="step", leave=True)
+        if title not in self.bars:
+            # Several fits run at the same time, and one that stops early never reaches its last step.
+            for other in list(self.bars):
+                if time.monotonic() - self.updated[other] > IDLE_TIMEOUT:
+                    self.bars.pop(other).close()
+            self.bars[title] = tqdm(total=steps, desc=title, unit="step", leave=True)
         bar = self.bars[title]
-        bar.n, bar.heard = now["step"], time.monotonic()
-        bar.set_postfix_str(f"{values}  {speed}", refresh=True)
-        if now["step"] >= now["steps"]:
+        bar.n = step
+        self.updated[title] = time.monotonic()
+        bar.set_postfix_str(text, refresh=True)
+        if step >= steps:
             self.bars.pop(title).close()

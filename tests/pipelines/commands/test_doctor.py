@@ -119,7 +119,7 @@ def test_outside_a_repository(clinic: Path) -> None:
     assert ".dvc: no such folder; run trainyard in the root" in only(consult(1), "BAD")
     Path(".dvc").mkdir()
     Path(".git").rmdir()
-    assert "dvc wants a git repository here; git init" in only(consult(1), "BAD")
+    assert "dvc needs a git repository here; git init" in only(consult(1), "BAD")
 
 
 def test_without_git(clinic: Path) -> None:
