@@ -35,9 +35,10 @@ from tqdm import tqdm
 
 from components.errors import Diverged, Refusal
 from components.recipes import recipe
-from components.search.objective import Rung, TrialSetup
+from components.search.objective import Rung
 from components.search.proposals import Study
 from components.search.trials import Trial
+from pipelines.workers.records import TrialSetup
 
 EPOCHS, AIM = 9, 1 / 3
 FRESH = 1000  # first of the seeds that judge afresh

@@ -26,7 +26,7 @@ from components.errors import Refusal
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
-from components.search.objective import Objective, TrialSetup
+from components.search.objective import Objective
 from components.search.trials import Trial, describe_trial
 from components.storage.dataset import list_own_files
 from components.workspace import work_folder
@@ -36,7 +36,7 @@ from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
 from pipelines.stage.provenance import code_digest
 from pipelines.stage.search import run_search
-from pipelines.workers.records import DataFacts, FitJob, FitResult
+from pipelines.workers.records import DataFacts, FitJob, FitResult, TrialSetup
 
 RESULTS = Path("results")
 RUNG_FUNCTIONS = {  # what the rungs of a search are, and the function that scores one

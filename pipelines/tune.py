@@ -7,7 +7,7 @@ from typing import Any
 
 from components.cluster import plan
 from components.files import write_json
-from components.search.objective import Objective, TrialSetup
+from components.search.objective import Objective
 from components.search.trials import Trial, describe_trial
 from components.storage.store import Store
 from components.verdicts import diagnosis
@@ -16,6 +16,7 @@ from pipelines.flagship import ARMS, TARGET_AUGMENTED, TARGET_PREPARED
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_table
 from pipelines.stage.search import ArmResult, run_search
+from pipelines.workers.records import TrialSetup
 
 MONITOR = ("accuracy", "max")
 

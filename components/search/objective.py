@@ -19,16 +19,6 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class TrialSetup:
-    """What all trials of an arm share: the recipe's section, the prepared data and the seed."""
-
-    section: dict[str, Any]  # {task, fit}
-    prepared: str  # folder
-    augmented: str  # folder
-    seed: int
-
-
-@dataclass(frozen=True)
 class Objective:
     """The function to optimise for each arm.
 

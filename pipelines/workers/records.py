@@ -54,3 +54,13 @@ class ScoredModel:
     scores: dict[str, float]
     predictions: dict[str, np.ndarray]  # [N, ...]
     measurements: Measurements
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of an arm share: the recipe's section, the prepared data and the seed."""
+
+    section: dict[str, Any]  # {task, fit}
+    prepared: str  # folder
+    augmented: str  # folder
+    seed: int

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from components.recipes import recipe
-from components.search.objective import Rung, Scores, TrialSetup
+from components.search.objective import Rung, Scores
 from components.storage.feed import Feed
 from components.storage.order import contiguous_folds, stratified_folds
 from components.storage.store import Store
 from components.training import engine
 from components.training.peers import Peers
 from components.training.task import State, Task
+from pipelines.workers.records import TrialSetup
 from pipelines.workers.scoring import TRAINING_EXAMPLES, parameter_count, training_scores
 from pipelines.workers.training import read_spec, train_feed
 

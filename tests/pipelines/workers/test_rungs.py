@@ -13,13 +13,14 @@ import torch
 from components.data.digits import Digits
 from components.recipes import recipe
 from components.runs import journal
-from components.search.objective import Rung, TrialSetup
+from components.search.objective import Rung
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.moments import compute_moments
 from components.storage.store import Store
 from components.training import checkpoint, engine
 from pipelines.fit import referenced_paths
+from pipelines.workers.records import TrialSetup
 from pipelines.workers.rungs import score_epoch, score_fold, score_seed
 from pipelines.workers.training import read_spec
 

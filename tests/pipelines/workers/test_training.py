@@ -14,7 +14,7 @@ from components.errors import Refusal, Stopped
 from components.files import path_digest
 from components.recipes import recipe
 from components.runs.journal import STOP
-from components.search.objective import Rung, TrialSetup
+from components.search.objective import Rung
 from components.storage.feed import Feed
 from components.storage.order import stratified_folds
 from components.storage.store import Store
@@ -23,7 +23,7 @@ from components.training.peers import Peers, fork_workers
 from pipelines import fit
 from pipelines.stage import diagnoses
 from pipelines.workers import augmentation, scoring, training
-from pipelines.workers.records import FitJob
+from pipelines.workers.records import FitJob, TrialSetup
 from pipelines.workers.rungs import score_fold
 
 SECTION: dict[str, Any] = {
