@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark, one after the other, in processes of its own; leave the machine alone meanwhile."""
+"""Run every benchmark in turn, each in its own process (`make bench`); nothing else should run meanwhile."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ BENCHMARKS = ("engine", "gpu", "augmentation", "stage", "repro", "memory", "trac
 
 
 def main() -> int:
-    chosen = sys.argv[1:] or BENCHMARKS
+    """Run the benchmarks named on the command line, or all; return the exit code."""
+    names = sys.argv[1:] or BENCHMARKS
     failed = []
-    for name in chosen:
+    for name in names:
         started = time.monotonic()
         print(f"\n## {name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:

@@ -1,11 +1,11 @@
-"""Throughput of the engine, tracking on, beside bare loops and peers: `python -m benchmarks.engine`.
+"""Compare the throughput of the engine, with tracking, and of other training loops: `python -m benchmarks.engine`.
 
-In each round every contender trains for the same number of samples in a process of its own (the allocator's settings
-can't be undone), in turn; ratios are taken within a round, and the median over rounds is printed with the range.
+In each round every contender trains on the same number of samples in its own process (the allocator's settings
+can't be undone), in turn. Ratios are taken within a round; median and range over the rounds are printed.
 
 (a) bare:      the eager loop as people write it, tensors in memory, shuffled by index
-(b) limit:     the same loop given the engine's settings: allocator, channels-last, foreach optimiser
-engine:        engine.fit on the Arrow file, journal and checkpoints on, replayed to MLflow by a second thread
+(b) limit:     the same loop with the engine's settings: allocator, channels-last, foreach optimiser
+engine:        engine.fit on the Arrow file, with journal and checkpoints, mirrored to MLflow by a second thread
 pair:          the same on two workers of one thread each, which exchange their gradients through shared memory
 sockets:       the same over loopback, as between machines
 lightning, accelerate: their loops over a TensorDataset DataLoader; textbook: a Dataset with per-sample transforms
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
 BATCH, CLASSES, SIDE = 128, 10, 28
 SYSTEMS = ("lenet", "resnet")
 CONTENDERS = ("bare", "limit", "engine", "pair", "sockets", "lightning", "accelerate", "textbook")
-
-OURS = CONTENDERS[:5]  # whose precision can be chosen
+WITH_PRECISION = CONTENDERS[:5]  # contenders whose precision can be chosen
 
 
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random uint8 pictures [N, 28, 28, 1] with labels a network can learn."""
+    """Return random uint8 pictures [N, 28, 28, 1] and labels [N] that a network can learn."""
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, count)
     images = random.integers(0, 128, (count, SIDE, SIDE, 1), dtype=np.uint8)
@@ -46,6 +45,7 @@ def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def network(system: str) -> Any:
+    """Return the system's network, initialised from seed 0."""
     import torch
 
     from components.models.lenet import LeNet
@@ -57,6 +57,7 @@ def network(system: str) -> Any:
 
 
 def tensors(count: int) -> tuple[Any, Any]:
+    """Return the pictures as float tensors [N, 1, 28, 28] and the labels [N]."""
     import torch
 
     images, labels = pictures(count)
@@ -66,7 +67,8 @@ def tensors(count: int) -> tuple[Any, Any]:
 # ------------------------------------------------------------------------------------------------ contenders
 
 
-def bare(system: str, count: int, precision: str, ours: bool = False) -> Callable[[], None]:
+def bare(system: str, count: int, precision: str, tuned: bool = False) -> Callable[[], None]:
+    """Return an epoch of the plain loop; tuned: with the engine's settings."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -74,17 +76,17 @@ def bare(system: str, count: int, precision: str, ours: bool = False) -> Callabl
 
     x, y = tensors(count)
     net = network(system)
-    if ours:
+    if tuned:
         allocator.keep_freed_memory()
         net = net.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, foreach=ours or None)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, foreach=tuned or None)
 
-    def epoch() -> None:
+    def run_epoch() -> None:
         net.train()
         order = torch.randperm(count)
         for start in range(0, count - BATCH + 1, BATCH):
             index = order[start : start + BATCH]
-            with torch.autocast("cpu", torch.bfloat16, enabled=ours and precision == "bfloat16"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=tuned and precision == "bfloat16"):
                 loss = cross_entropy(net(x[index]), y[index])
             optimizer.zero_grad()
             loss.backward()
@@ -92,10 +94,11 @@ def bare(system: str, count: int, precision: str, ours: bool = False) -> Callabl
             if (start // BATCH) % 10 == 0:
                 loss.item()
 
-    return epoch
+    return run_epoch
 
 
 def engine(system: str, count: int, precision: str, peers: Peers | None = None) -> Callable[[], None]:
+    """Return an epoch of this project's engine."""
     import torch
 
     from components import optimizers
@@ -125,33 +128,36 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
     feed = Feed(Store(folder).split("train"))
     runs = iter(range(1000))
     if peers is None or peers.rank == 0:
-        mirror.Mirror(folder).start()  # follows until the process ends
+        mirror.Mirror(folder).start()
     options = {"epochs": 1, "batch": BATCH, "precision": precision, "shards": peers.size if peers else 1}
 
-    def epoch() -> None:
+    def run_epoch() -> None:
         run = folder / f"run-{next(runs)}"
         journal.describe_run(run, run.name, "bench", params={"system": system})
         fit(task, spec, feed, folder=run, peers=peers, **options)
 
     torch.manual_seed(0)
-    return epoch
+    return run_epoch
 
 
 def pair(peers: Peers, system: str, count: int, precision: str, stdin: int, shares: bool) -> None:
-    """One of two workers; the first is told when to run an epoch (a forked process has no standard input)."""
-    peers.shares_memory = shares
-    epoch = engine(system, count, precision, peers)
+    """Serve as one of two workers; the first reads from `stdin` when to run an epoch.
 
-    def together() -> None:
+    stdin: a file descriptor, since a forked process has no standard input.
+    """
+    peers.shares_memory = shares
+    run_epoch = engine(system, count, precision, peers)
+
+    def run_together() -> None:
         peers.broadcast(True)
-        epoch()
+        run_epoch()
 
     if peers.rank == 0:
-        race.serve(together, os.fdopen(stdin))
+        race.serve(run_together, os.fdopen(stdin))
         peers.broadcast(False)
     else:
         while peers.broadcast(None):
-            epoch()
+            run_epoch()
 
 
 def _prebuilt(system: str, **shape: Any) -> Any:
@@ -159,6 +165,7 @@ def _prebuilt(system: str, **shape: Any) -> Any:
 
 
 def lightning(system: str, count: int, precision: str) -> Callable[[], None]:
+    """Return an epoch of Lightning's trainer."""
     import logging
     import warnings
 
@@ -187,7 +194,7 @@ def lightning(system: str, count: int, precision: str) -> Callable[[], None]:
     folder = tempfile.mkdtemp(prefix="trainyard-bench-")
     module = Module()
 
-    def epoch() -> None:
+    def run_epoch() -> None:
         trainer = pl.Trainer(
             max_epochs=1,
             accelerator="cpu",
@@ -198,10 +205,11 @@ def lightning(system: str, count: int, precision: str) -> Callable[[], None]:
         )
         trainer.fit(module, loader)
 
-    return epoch
+    return run_epoch
 
 
 def accelerate(system: str, count: int, precision: str) -> Callable[[], None]:
+    """Return an epoch of a loop with Accelerate."""
     import torch
     from accelerate import Accelerator
     from torch.nn.functional import cross_entropy
@@ -213,7 +221,7 @@ def accelerate(system: str, count: int, precision: str) -> Callable[[], None]:
     loader = DataLoader(TensorDataset(*tensors(count)), BATCH, shuffle=True, drop_last=True)
     net, optimizer, loader = accelerator.prepare(net, optimizer, loader)
 
-    def epoch() -> None:
+    def run_epoch() -> None:
         net.train()
         for x, y in loader:
             loss = cross_entropy(net(x), y)
@@ -221,10 +229,11 @@ def accelerate(system: str, count: int, precision: str) -> Callable[[], None]:
             accelerator.backward(loss)
             optimizer.step()
 
-    return epoch
+    return run_epoch
 
 
 def textbook(system: str, count: int, precision: str) -> Callable[[], None]:
+    """Return an epoch of the loop of textbooks, which transforms each sample by itself."""
     import torch
     from torch.nn.functional import cross_entropy
     from torch.utils.data import DataLoader, Dataset
@@ -244,7 +253,7 @@ def textbook(system: str, count: int, precision: str) -> Callable[[], None]:
     optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9)
     loader = DataLoader(Pictures(), BATCH, shuffle=True, drop_last=True)
 
-    def epoch() -> None:
+    def run_epoch() -> None:
         net.train()
         for x, y in loader:
             loss = cross_entropy(net(x), y)
@@ -252,12 +261,12 @@ def textbook(system: str, count: int, precision: str) -> Callable[[], None]:
             loss.backward()
             optimizer.step()
 
-    return epoch
+    return run_epoch
 
 
 MAKERS: dict[str, Callable[..., Callable[[], None]]] = {
     "bare": bare,
-    "limit": partial(bare, ours=True),
+    "limit": partial(bare, tuned=True),
     "engine": engine,
     "lightning": lightning,
     "accelerate": accelerate,
@@ -269,6 +278,7 @@ MAKERS: dict[str, Callable[..., Callable[[], None]]] = {
 
 
 def serve(contender: str, system: str, count: int, precision: str) -> None:
+    """Build a contender and run its epochs on demand, in its own process."""
     if contender in ("pair", "sockets"):
         from components.training import peers
 
@@ -276,42 +286,46 @@ def serve(contender: str, system: str, count: int, precision: str) -> None:
     return race.serve(MAKERS[contender](system, count, precision))
 
 
-def speeds_of(system: str, precision: str, names: tuple[str, ...], rounds: int, count: int) -> dict[str, list[float]]:
-    """Samples a second of each contender in each round."""
+def measure_speeds(
+    system: str, precision: str, names: tuple[str, ...], rounds: int, count: int
+) -> dict[str, list[float]]:
+    """Return {contender: samples per second in each round}."""
     commands = {n: ["benchmarks.engine", "--serve", n, system, str(count), precision] for n in names}
     samples = count // BATCH * BATCH
-    return {n: [samples / seconds for seconds in found] for n, found in race.race(commands, rounds).items()}
+    return {n: [samples / seconds for seconds in times] for n, times in race.race(commands, rounds).items()}
 
 
-def table(system: str, precision: str, speeds: dict[str, list[float]]) -> None:
+def print_table(system: str, precision: str, speeds: dict[str, list[float]]) -> None:
+    """Print the speeds and their ratios to the two plain loops."""
     print(f"\n{system}, {precision}, batch {BATCH}\n")
     print("| contender | samples/s | of (a) bare | of (b) limit |\n|---|---|---|---|")
     for name, values in speeds.items():
         cells = [f"{statistics.median(values):,.0f}"]
         for base in ("bare", "limit"):
             ratios = [v / b for v, b in zip(values, speeds[base], strict=True)]
-            cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+            cells.append(race.median_and_range(ratios, 2))
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
+    """Print a table per system and precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="beside bare and limit")
-    parser.add_argument("--seconds", type=float, default=4.0, help="about how long one epoch takes")
-    given = parser.parse_args()
-    if given.serve:
-        contender, system, count, precision = given.serve
+    parser.add_argument("--seconds", type=float, default=4.0, help="approximate duration of one epoch")
+    arguments = parser.parse_args()
+    if arguments.serve:
+        contender, system, count, precision = arguments.serve
         return serve(contender, system, int(count), precision)
     bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else False
-    names = tuple(name for name in CONTENDERS if name in {"bare", "limit", *given.contenders})
+    names = tuple(name for name in CONTENDERS if name in {"bare", "limit", *arguments.contenders})
     for system, speed in (("lenet", 9000), ("resnet", 900)):
-        count = int(speed * given.seconds) // BATCH * BATCH
-        table(system, "float32", speeds_of(system, "float32", names, given.rounds, count))
+        count = int(speed * arguments.seconds) // BATCH * BATCH
+        print_table(system, "float32", measure_speeds(system, "float32", names, arguments.rounds, count))
         if system == "resnet" and bfloat16:
-            ours = tuple(name for name in names if name in OURS)
-            table(system, "bfloat16", speeds_of(system, "bfloat16", ours, given.rounds, count))
+            chosen = tuple(name for name in names if name in WITH_PRECISION)
+            print_table(system, "bfloat16", measure_speeds(system, "bfloat16", chosen, arguments.rounds, count))
     return None
 
 

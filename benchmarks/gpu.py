@@ -1,16 +1,15 @@
-"""Throughput on a GPU, the engine beside bare loops: `python -m benchmarks.gpu` (an H100 takes about 10 minutes).
+"""Compare the throughput of the engine and of bare loops on a GPU: `python -m benchmarks.gpu` (10 minutes on an H100).
 
-Each network trains at its textbook's size, in turn with its rivals and in one process; a figure is the median over
-stretches of eight steps (an epoch), each ended by reading the loss, and ratios are taken within a round.
+Each network trains at its textbook's size; all contenders take turns in one process. A figure is the median over
+stretches of eight steps (an epoch), each of which ends by reading the loss. Ratios are taken within a round.
 
-bare:      the eager loop as people write it, float pictures on the device, already enlarged and normalised
-limit:     the same, channels-last, and cuDNN searches for its fastest kernels (which may sum otherwise next time)
-engine:    engine.fit with its journal; bytes on the device, enlarged and normalised there; kernels that give the same
-           sums every time
+bare:      the eager loop as people write it: float pictures on the device, already enlarged and normalised
+limit:     the same, channels-last, and cuDNN searches for its fastest kernels (which may not be deterministic)
+engine:    engine.fit with its journal: bytes on the device, enlarged and normalised there, deterministic kernels
   4 shards: each batch in four, so that up to four workers could share it;  streamed: from the memory-mapped file
   augmented: random resized crops and flips, on the device
 reference: the loader of torchvision's references/classification/train.py: each processor decodes, crops and flips
-           picture by picture; in bfloat16 (its --amp) and with the batch of the others
+           picture by picture; in bfloat16 (its --amp) and with the same batch size
 """
 
 from __future__ import annotations
@@ -28,13 +27,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the engine asks for, before any contender starts
+# The engine needs this setting, and it must be made before any contender starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks import race
 from components import optimizers
 from components.augment.crop import RandomResizedCrop
 from components.augment.flip import RandomHorizontalFlip
@@ -53,13 +54,14 @@ from components.training import engine
 from components.training.peers import Peers
 from components.training.task import Spec
 
-STRETCH, DROPPED = 8, 1  # steps between two readings of the loss, an epoch; stretches that warm up
+STRETCH = 8  # steps per epoch, after which the loss is read
+WARM_UP = 1  # stretches that are not measured
 DEVICE = torch.device("cuda", 0)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, the side of its stored pictures and the side it sees, channels, classes and batch."""
+    """A network with its data: the side of a stored picture and of an input, channels, classes and batch size."""
 
     model: Callable[..., nn.Module]
     stored: int
@@ -70,6 +72,7 @@ class Setting:
     augment: tuple[Callable, ...] = ()
 
     def network(self) -> nn.Module:
+        """Return the network, initialised from seed 0."""
         torch.manual_seed(0)
         return self.model(channels=self.channels, size=(self.side, self.side), classes=self.classes)
 
@@ -92,7 +95,7 @@ COMPILED = ("alexnet", "resnet18-cifar", "resnet18-224")
 
 @dataclass
 class Arena:
-    """One setting's data in all the forms that its contenders want, and how long each of them trains."""
+    """The data of one setting, in all forms that its contenders read, and the steps for which each of them trains."""
 
     setting: Setting
     steps: int
@@ -109,15 +112,16 @@ class Arena:
 
     @property
     def statistics(self) -> dict[str, list[float]]:
+        """Return mean and standard deviation per channel."""
         return {"mean": [0.5] * self.setting.channels, "std": [0.29] * self.setting.channels}
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Float pictures [N, C, side, side] and labels [N], on the device."""
+        """Return float pictures [N, C, side, side] and labels [N], on the device."""
         x = torch.from_numpy(self.images).to(DEVICE).permute(0, 3, 1, 2).float().div_(255).sub_(0.5).div_(0.29)
         return F.interpolate(x, (self.setting.side,) * 2).contiguous(), torch.from_numpy(self.labels).to(DEVICE)
 
     def flops(self) -> float:
-        """Of a training step on one picture, by torch's counter: the backward pass costs twice the forward pass."""
+        """Return the operations of a training step per picture; the backward pass counts twice the forward pass."""
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -135,9 +139,11 @@ class _Random:
         self.columns = {"image": Column("uint8", images.shape[1:]), "label": Column("int64")}
 
     def parts(self) -> dict[str, int]:
+        """Return the number of parts per split."""
         return {"train": 1}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+        """Yield the examples of a part."""
         for image, label in zip(self.images, self.labels, strict=True):
             yield {"image": image, "label": int(label)}
 
@@ -146,7 +152,7 @@ class _Random:
 
 
 def bare(arena: Arena, precision: str, tuned: bool = False) -> list[float]:
-    """Samples a second of each stretch."""
+    """Return the samples per second of each stretch of the plain loop."""
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = tuned
     x, y = arena.tensors()
@@ -155,13 +161,13 @@ def bare(arena: Arena, precision: str, tuned: bool = False) -> list[float]:
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
     batch = arena.setting.batch
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled_batches() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             order = torch.randperm(len(x), device=DEVICE)
             for start in range(0, len(x) - batch + 1, batch):
                 yield x[order[start : start + batch]], y[order[start : start + batch]]
 
-    speeds = _loop(net, batches(), arena.steps, batch, precision)
+    speeds = _loop(net, shuffled_batches(), arena.steps, batch, precision)
     torch.backends.cudnn.benchmark = False
     return speeds
 
@@ -186,7 +192,7 @@ def _loop(
 
 
 def ours(arena: Arena, precision: str, augment: tuple[Callable, ...] = (), resident: int = 8 << 30, **fit: Any) -> list:
-    """Samples a second of each stretch, by the journal of `engine.fit`."""
+    """Return the samples per second of each stretch, from the journal of `engine.fit`."""
     s = arena.setting
     resize = s.side if s.side != s.stored else None
     optimizer = partial(optimizers.sgd, lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -200,7 +206,10 @@ def ours(arena: Arena, precision: str, augment: tuple[Callable, ...] = (), resid
 
 
 def reference(arena: Arena, precision: str) -> list[float]:
-    """By torchvision's references/classification/train.py, on JPEG files in memory (of noise: dear to decode)."""
+    """Return the samples per second of torchvision's reference, which reads JPEG files in memory.
+
+    The pictures are noise, which is slow to decode.
+    """
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import v2
@@ -228,28 +237,29 @@ def reference(arena: Arena, precision: str) -> list[float]:
 
 
 def contenders(name: str, setting: Setting) -> dict[tuple[str, str], Callable[[Arena], list[float]]]:
-    """(what, precision) -> how it is run; the first of a precision is what the others are compared with."""
-    found: dict[tuple[str, str], Callable[[Arena], list[float]]] = {}
+    """Return {(contender, precision): its function}; the others are compared with `bare` of their precision."""
+    functions: dict[tuple[str, str], Callable[[Arena], list[float]]] = {}
     for precision in ("bfloat16",) if setting.augment else ("float32", "bfloat16"):
-        found["bare", precision] = partial(bare, precision=precision)
-        found["limit", precision] = partial(bare, precision=precision, tuned=True)
-        found["engine", precision] = partial(ours, precision=precision)
+        functions["bare", precision] = partial(bare, precision=precision)
+        functions["limit", precision] = partial(bare, precision=precision, tuned=True)
+        functions["engine", precision] = partial(ours, precision=precision)
     bf16 = "bfloat16"
-    found["engine, 4 shards", bf16] = partial(ours, precision=bf16, shards=4)
+    functions["engine, 4 shards", bf16] = partial(ours, precision=bf16, shards=4)
     if setting.augment:
         augmented = partial(ours, precision=bf16, augment=setting.augment)
-        found["engine, augmented", bf16] = augmented
-        found["engine, augmented, streamed", bf16] = partial(augmented, resident=0)
-        found["reference", bf16] = partial(reference, precision=bf16)
+        functions["engine, augmented", bf16] = augmented
+        functions["engine, augmented, streamed", bf16] = partial(augmented, resident=0)
+        functions["reference", bf16] = partial(reference, precision=bf16)
     if name in COMPILED:
-        found["engine, compiled", bf16] = partial(ours, precision=bf16, compile=True)
-    return found
+        functions["engine, compiled", bf16] = partial(ours, precision=bf16, compile=True)
+    return functions
 
 
 # ------------------------------------------------------------------------------------------------ rounds
 
 
 def measure(name: str, rounds: int, steps: int) -> None:
+    """Print a table of the contenders of one setting."""
     setting = SETTINGS[name]
     speeds: dict[tuple[str, str], list[float]] = {}
     memory: dict[tuple[str, str], float] = {}
@@ -259,37 +269,38 @@ def measure(name: str, rounds: int, steps: int) -> None:
         for number in range(rounds):
             for key, run in racers.items():
                 if number and ("compiled" in key[0] or key[0] == "reference"):
-                    continue  # dear to start: once
+                    continue  # slow to start, so measured once
                 torch.cuda.reset_peak_memory_stats()
-                speeds.setdefault(key, []).append(statistics.median(run(arena)[DROPPED:]))
+                speeds.setdefault(key, []).append(statistics.median(run(arena)[WARM_UP:]))
                 print(f"{name}: {', '.join(key)}: {speeds[key][-1]:,.0f} samples/s", file=sys.stderr, flush=True)
                 memory[key] = torch.cuda.max_memory_allocated() / 2**30
                 torch.cuda.empty_cache()
     print(f"\n{name}: {setting.channels} x {setting.side} x {setting.side}, batch {setting.batch}\n")
     print("| contender | precision | samples/s | of bare | TFLOP/s | GiB |\n|---|---|---|---|---|---|")
-    for (what, precision), values in speeds.items():
+    for (contender, precision), values in speeds.items():
         ratios = [v / b for v, b in zip(values, speeds["bare", precision], strict=False)]
         middle = statistics.median(values)
-        told = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        rate, peak = f"{middle * flops / 1e12:.0f}", f"{memory[what, precision]:.1f}"
-        print(f"| {what} | {precision} | {middle:,.0f} | {told} | {rate} | {peak} |")
+        ratio = race.median_and_range(ratios, 2)
+        rate, peak = f"{middle * flops / 1e12:.0f}", f"{memory[contender, precision]:.1f}"
+        print(f"| {contender} | {precision} | {middle:,.0f} | {ratio} | {rate} | {peak} |")
     print(flush=True)
 
 
 def main() -> None:
+    """Measure the networks named on the command line, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(SETTINGS), help=", ".join(SETTINGS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
-    given = parser.parse_args()
-    if unknown := set(given.networks) - set(SETTINGS):
+    arguments = parser.parse_args()
+    if unknown := set(arguments.networks) - set(SETTINGS):
         parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(SETTINGS)}")
     if not torch.cuda.is_available():
         print("torch sees no GPU here: nothing to measure")
         return
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {os.cpu_count()} processors", flush=True)
-    for name in given.networks:
-        measure(name, given.rounds, given.steps)
+    for name in arguments.networks:
+        measure(name, arguments.rounds, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Peak memory at once and ten times the data: `python -m benchmarks.memory`.
+"""Measure peak memory with one and with ten times the data: `python -m benchmarks.memory`.
 
-prepare: every glyph drawn and written, in one process; train: one epoch of the engine over the Arrow files. Each is
-measured in a process of its own (`getrusage`, which also counts the file's pages that the system keeps mapped, and may
-drop whenever it likes). Exits with 1 where ten times the data takes more than a tenth more memory.
+prepare: draw and write every glyph in one process. train: one epoch of the engine over the Arrow files. Each is
+measured in its own process with `getrusage`, which also counts mapped pages of files that the system may drop at any
+time. The exit code is 1 if ten times the data takes over a tenth more memory.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-PER_CLASS, TIMES, ALLOWED = 400, 10, 1.10
+PER_CLASS = 400  # examples
+TIMES = 10
+MAX_RATIO = 1.10
 
 
 def prepare(folder: Path, per_class: int) -> int:
+    """Prepare the glyphs; return the number of training examples."""
     from components.data.glyphs import Glyphs
     from components.storage.dataset import prepare_dataset
 
@@ -28,6 +31,7 @@ def prepare(folder: Path, per_class: int) -> int:
 
 
 def train(folder: Path, per_class: int) -> int:
+    """Train for one epoch on the prepared glyphs; return the number of training examples."""
     from functools import partial
 
     from components import optimizers
@@ -53,8 +57,8 @@ MEASURED = {"prepare": prepare, "train": train}
 
 
 def measure(name: str, folder: Path, per_class: int) -> dict[str, Any]:
-    """{examples, peak (MiB)} of a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--one", name, str(folder), str(per_class)]
+    """Return {examples, peak (MiB)} of a new process."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--measure", name, str(folder), str(per_class)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -62,11 +66,12 @@ def measure(name: str, folder: Path, per_class: int) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Print a table of peaks; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        examples = MEASURED[given.one[0]](Path(given.one[1]), int(given.one[2]))
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        examples = MEASURED[arguments.measure[0]](Path(arguments.measure[1]), int(arguments.measure[2]))
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
         print(json.dumps({"examples": examples, "peak": peak}))
@@ -75,12 +80,12 @@ def main() -> int:
     print("| process | examples | peak MiB | ten times the examples | peak MiB | ratio |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="trainyard-memory-") as folder:
         for name in MEASURED:
-            one, ten = (measure(name, Path(folder) / str(n), n * PER_CLASS) for n in (1, TIMES))
-            ratio = ten["peak"] / one["peak"]
-            cells = [f"{m['examples']:,} | {m['peak']:.0f}" for m in (one, ten)]
+            small, large = (measure(name, Path(folder) / str(n), n * PER_CLASS) for n in (1, TIMES))
+            ratio = large["peak"] / small["peak"]
+            cells = [f"{m['examples']:,} | {m['peak']:.0f}" for m in (small, large)]
             print(f"| {name} | {cells[0]} | {cells[1]} | {ratio:.3f} |", flush=True)
             worst = max(worst, ratio)
-    return 1 if worst > ALLOWED else 0
+    return 1 if worst > MAX_RATIO else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Seconds of a run that has nothing to do: `dvc repro` alone, and `trainyard run` with its summary."""
+"""Measure a run that has nothing to do: `dvc repro`, and `trainyard run` with its summary."""
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from benchmarks import race
 
 ROUNDS = 5
 BIN = Path(sys.executable).parent
@@ -14,6 +15,7 @@ COMMANDS = {"dvc repro": [BIN / "dvc", "repro"], "trainyard run": [BIN / "trainy
 
 
 def main() -> int:
+    """Print a table of seconds; return 2 if a stage would run."""
     dry = subprocess.run([BIN / "dvc", "repro", "--dry"], capture_output=True, text=True, check=False)
     if dry.returncode or "Running stage" in dry.stdout:
         print("something has changed since the last run: make run first", file=sys.stderr)
@@ -25,7 +27,7 @@ def main() -> int:
             started = time.perf_counter()
             subprocess.run(command, capture_output=True, check=True)
             seconds.append(time.perf_counter() - started)
-        print(f"| {name} | {statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f}) |")
+        print(f"| {name} | {race.median_and_range(seconds, 2)} |")
     return 0
 
 

@@ -1,17 +1,17 @@
-"""Does the search pay? Epochs until it has what random search has in the end: `python -m benchmarks.search`.
+"""Measure how many epochs the search needs to match random search: `python -m benchmarks.search`.
 
-LeNet on Fashion-MNIST (the original files, in data/raw/fashion-mnist), learning rate and batch size. A trial is a fit
-of 9 epochs on 10,000 labels, scored on 10,000 validation pictures, by `pipelines.workers.rungs.score_epoch`:
+LeNet on Fashion-MNIST (the original files, in data/raw/fashion-mnist); learning rate and batch size are searched. A
+trial is a fit of 9 epochs on 10,000 labels, scored on 10,000 validation pictures, by `pipelines.workers.rungs`:
 
-random: as many trials as the search, their values drawn evenly, all of them to the end
-search: `components.search.proposals.Study`: TPE proposes, ASHA lets the best third go on after one and three epochs
+random: as many trials as the search, with values drawn uniformly; all of them are complete
+search: `components.search.proposals.Study`: TPE proposes, ASHA continues the best third after one and three epochs
 
-For each seed of the search: its epochs up to the end of the first trial that went all the way and scored at least what
-random search's best did, over all epochs of random search. The random trials are shared: each seed takes some of them.
-Exits with 1 where the median is above a third.
+The ratio of a seed is the number of epochs until a complete trial of the search reaches the best score of random
+search, divided by all epochs of random search. The random trials are shared: each seed draws some of them. The exit
+code is 1 if the median ratio is above a third.
 
-The best score of many trials is a lucky one, and the more so the more of them go all the way. So what either chooses in
-the end is judged afresh, too: by fits from other seeds.
+The best score of many trials is partly luck, and more so with more complete trials. The final choices of both are
+therefore also scored by fits from other seeds.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from components.search.proposals import Study
 from components.search.trials import Trial
 from pipelines.workers.records import TrialSetup
 
-EPOCHS, AIM = 9, 1 / 3
-FRESH = 1000  # first of the seeds that judge afresh
+EPOCHS = 9
+MAX_RATIO = 1 / 3
+FRESH_SEED = 1000  # first of the seeds that no search uses
 MONITOR = ("accuracy", "max")
 DATA = {"use": "data.fashion_mnist.FashionMNIST", "labels": 10_000, "validation": 10_000}
 SECTION: dict[str, Any] = {
@@ -61,25 +62,25 @@ Epoch = Callable[[dict[str, Any], int, str], dict[str, float]]  # values, rung, 
 
 @dataclass(frozen=True)
 class Step:
-    """One trial of a search, as it ended or paused."""
+    """A trial of a search when it ended or paused."""
 
-    epochs: int  # spent by then, all steps before it included
-    score: float  # -inf where it has not gone all the way
-    values: dict[str, Any] = field(default_factory=dict)  # what it tried
+    epochs: int  # spent so far, including those of all earlier steps
+    score: float  # -inf if the trial is not complete
+    values: dict[str, Any] = field(default_factory=dict)  # the values tried
 
 
 @dataclass(frozen=True)
 class Seed:
-    """One search beside its random one."""
+    """A search and the random search with which it is compared."""
 
-    target: float  # random's best score
+    target: float  # best score of random search
     steps: list[Step]
-    rival: list[float]  # random's best, judged afresh
-    choice: list[float]  # the search's
+    rival: list[float]  # scores of random search's choice from other seeds
+    choice: list[float]  # scores of the search's choice from other seeds
 
 
 def draw_values(count: int) -> list[dict[str, Any]]:
-    """Values of the random trials: evenly, on the logarithm where the space says so."""
+    """Return the values of the random trials, drawn uniformly, the learning rate in its logarithm."""
     random = np.random.default_rng(0)
     low, high = (math.log(SPACE["task.optimizer.lr"][end]) for end in ("low", "high"))
     rates = np.exp(random.uniform(low, high, count))
@@ -88,7 +89,7 @@ def draw_values(count: int) -> list[dict[str, Any]]:
 
 
 def train_fully(values: dict[str, Any], epoch: Epoch, name: str) -> float:
-    """The score of a trial that nobody stops."""
+    """Return the score of a complete trial, or -inf if it diverges."""
     try:
         return [epoch(values, rung, name)[MONITOR[0]] for rung in range(EPOCHS)][-1]
     except Diverged:
@@ -96,46 +97,50 @@ def train_fully(values: dict[str, Any], epoch: Epoch, name: str) -> float:
 
 
 def run_search(seed: int, trials: int, epoch: Epoch) -> list[Step]:
-    """What the search did, one proposal after the other."""
-    study, steps, spent = Study(SPACE, trials, 1, MONITOR, seed, rungs=EPOCHS), [], 0
-    known: dict[int, Trial] = {}
+    """Return the steps of a search, one proposal after the other."""
+    study = Study(SPACE, trials, 1, MONITOR, seed, rungs=EPOCHS)
+    steps: list[Step] = []
+    epochs = 0
+    started: dict[int, Trial] = {}
     while proposed := study.propose():
-        trial = known.setdefault(proposed.number, Trial("s", proposed.number, proposed.values, cumulative=True))
+        trial = started.setdefault(proposed.number, Trial("s", proposed.number, proposed.values, cumulative=True))
         try:
             while len(trial.parts) < proposed.target_rungs:
-                spent += 1
+                epochs += 1
                 trial.parts.append(epoch(trial.values, len(trial.parts), f"{seed}-{trial.number}"))
         except Diverged:
             study.record_score(proposed, None)
         else:
             study.record_score(proposed, trial.scores[MONITOR[0]])
-        whole = len(trial.parts) == EPOCHS
-        steps.append(Step(spent, trial.scores[MONITOR[0]] if whole else -math.inf, trial.values))
+        is_complete = len(trial.parts) == EPOCHS
+        steps.append(Step(epochs, trial.scores[MONITOR[0]] if is_complete else -math.inf, trial.values))
     return steps
 
 
 def epochs_until(steps: Sequence[Step], target: float) -> float:
-    """Epochs spent until `target` was there; infinite where it never was."""
+    """Return the epochs spent until the score `target` was reached; infinity if it never was."""
     return next((float(step.epochs) for step in steps if step.score >= target), math.inf)
 
 
 def best_step(steps: Sequence[Step]) -> Step:
-    """The first of the best."""
+    """Return the step with the best score, the first of several."""
     return max(steps, key=lambda step: step.score)
 
 
 def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
-    """95 % bootstrap interval of the median over seeds; a ratio may be infinite."""
+    """Return the 95 % bootstrap interval of the median over seeds; ratios may be infinite."""
     picks = np.random.default_rng(0).integers(len(ratios), size=(draws, len(ratios)))
-    medians = np.sort(np.sort(np.array(ratios)[picks], 1)[:, len(ratios) // 2])  # one that occurred, as below
+    medians = np.sort(
+        np.sort(np.array(ratios)[picks], 1)[:, len(ratios) // 2]
+    )  # high median, which is always one of the ratios
     return float(medians[int(0.025 * draws)]), float(medians[int(0.975 * draws)])
 
 
 # ------------------------------------------------------------------------------------------------ the processes
 
 
-def alone() -> None:
-    """In a process of its own: one thread."""
+def use_one_thread() -> None:
+    """Prepare a process of the pool."""
     import torch
 
     from components.cluster import allocator
@@ -144,86 +149,93 @@ def alone() -> None:
     allocator.keep_freed_memory()
 
 
-def prepared(folder: str) -> None:
+def prepare(folder: str) -> None:
+    """Prepare and augment the data below `folder`."""
     from components.training.peers import Peers
     from pipelines.workers import training
 
     training.prepare_data(Peers(), DATA, folder, SECTION["task"])
 
 
-def epoch_of(folder: str, values: dict[str, Any], rung: int, name: str, seed: int = 0) -> dict[str, float]:
+def train_epoch(folder: str, values: dict[str, Any], rung: int, name: str, seed: int = 0) -> dict[str, float]:
+    """Train the fit `name` for one more epoch and return its scores."""
     from pipelines.workers import rungs
 
     setup = TrialSetup(SECTION, f"{folder}/prepared", f"{folder}/augmented", seed)
     return rungs.score_epoch(Rung(values, rung), setup, EPOCHS, f"{folder}/fits/{name}")
 
 
-def afresh(folder: str, values: dict[str, Any], fits: int) -> list[float]:
-    """Scores of fits from seeds that no search saw."""
-    seeds = range(FRESH, FRESH + fits)
-    names = [f"afresh-{seed}-{recipe.digest(values)}" for seed in seeds]
-    return [train_fully(values, partial(epoch_of, folder, seed=s), name) for s, name in zip(seeds, names, strict=True)]
+def score_from_other_seeds(folder: str, values: dict[str, Any], fits: int) -> list[float]:
+    """Return the scores of fits from seeds that no search used."""
+    seeds = range(FRESH_SEED, FRESH_SEED + fits)
+    names = [f"fresh-{seed}-{recipe.digest(values)}" for seed in seeds]
+    return [
+        train_fully(values, partial(train_epoch, folder, seed=s), name) for s, name in zip(seeds, names, strict=True)
+    ]
 
 
 def main() -> int:
+    """Run all searches and print their ratios; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--trials", type=int, default=24, help="of each search")
+    parser.add_argument("--trials", type=int, default=24, help="trials per search")
     parser.add_argument("--pool", type=int, default=48, help="random trials to share")
-    parser.add_argument("--fits", type=int, default=3, help="that judge a choice afresh")
-    given = parser.parse_args()
-    started, spawn = time.monotonic(), multiprocessing.get_context("spawn")
+    parser.add_argument("--fits", type=int, default=3, help="fits from other seeds per choice")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    spawn = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix="trainyard-search-") as folder,
-        ProcessPoolExecutor(min(2, os.cpu_count() or 1), spawn, alone) as pool,
+        ProcessPoolExecutor(min(2, os.cpu_count() or 1), spawn, use_one_thread) as pool,
     ):
         try:
-            pool.submit(prepared, folder).result()
+            pool.submit(prepare, folder).result()
         except Refusal as refusal:
             print(f"skipped: {refusal}")
             return 0
-        epoch = partial(epoch_of, folder)
-        searches = [pool.submit(run_search, seed, given.trials, epoch) for seed in range(given.seeds)]
-        random = draw_values(given.pool)
-        trials = [pool.submit(train_fully, values, epoch, f"random-{n}") for n, values in enumerate(random)]
-        found = [search.result() for search in tqdm(searches, "searches")]
+        run_epoch = partial(train_epoch, folder)
+        searches = [pool.submit(run_search, seed, arguments.trials, run_epoch) for seed in range(arguments.seeds)]
+        random = draw_values(arguments.pool)
+        trials = [pool.submit(train_fully, values, run_epoch, f"random-{n}") for n, values in enumerate(random)]
+        results = [search.result() for search in tqdm(searches, "searches")]
         scores = [trial.result() for trial in tqdm(trials, "random trials")]
-        chances = [np.random.default_rng(seed) for seed in range(given.seeds)]
-        lots = [chance.choice(given.pool, given.trials, replace=False) for chance in chances]
-        rivals = [max(lot, key=lambda number: scores[number]) for lot in lots]
-        wanted = [random[rival] for rival in rivals] + [best_step(steps).values for steps in found]
-        tried = {str(values): pool.submit(afresh, folder, values, given.fits) for values in wanted}
-        again = {name: fits.result() for name, fits in tqdm(tried.items(), "afresh")}
+        chances = [np.random.default_rng(seed) for seed in range(arguments.seeds)]
+        draws = [chance.choice(arguments.pool, arguments.trials, replace=False) for chance in chances]
+        rivals = [max(draw, key=lambda number: scores[number]) for draw in draws]
+        choices = [random[rival] for rival in rivals] + [best_step(steps).values for steps in results]
+        fits = {str(values): pool.submit(score_from_other_seeds, folder, values, arguments.fits) for values in choices}
+        fresh_scores = {name: scored.result() for name, scored in tqdm(fits.items(), "other seeds")}
     seeds = [
-        Seed(scores[rival], steps, again[str(random[rival])], again[str(best_step(steps).values)])
-        for rival, steps in zip(rivals, found, strict=True)
+        Seed(scores[rival], steps, fresh_scores[str(random[rival])], fresh_scores[str(best_step(steps).values)])
+        for rival, steps in zip(rivals, results, strict=True)
     ]
-    return told(seeds, given.trials, given.pool, time.monotonic() - started)
+    return print_table(seeds, arguments.trials, arguments.pool, time.monotonic() - started)
 
 
-def told(seeds: list[Seed], trials: int, pool: int, seconds: float) -> int:
-    """Prints the table; the exit code."""
-    whole = trials * EPOCHS
-    ratios = [epochs_until(seed.steps, seed.target) / whole for seed in seeds]
+def print_table(seeds: list[Seed], trials: int, pool: int, seconds: float) -> int:
+    """Print a row per seed and the summary; return the exit code."""
+    total = trials * EPOCHS
+    ratios = [epochs_until(seed.steps, seed.target) / total for seed in seeds]
     gains = []
-    print("| seed | random's best | search's | reached after | all | afresh: random's | search's |")
+    print("| seed | random's best | search's | reached after | all | other seeds: random's | search's |")
     print("|---|---|---|---|---|---|---|")
     for number, (seed, ratio) in enumerate(zip(seeds, ratios, strict=True)):
-        theirs, mine = statistics.mean(seed.rival), statistics.mean(seed.choice)
-        gains.append(mine - theirs)
+        rival, choice = statistics.mean(seed.rival), statistics.mean(seed.choice)
+        gains.append(choice - rival)
         cells = [f"{seed.target:.4f}", f"{best_step(seed.steps).score:.4f}", _share(ratio)]
-        cells += [_share(seed.steps[-1].epochs / whole), f"{theirs:.4f}", f"{mine:.4f}"]
+        cells += [_share(seed.steps[-1].epochs / total), f"{rival:.4f}", f"{choice:.4f}"]
         print(f"| {number} | {' | '.join(cells)} |")
-    print(f"\nshares of random search's {whole} epochs, aim {AIM:.2f}; 95 % bootstrap over seeds;")
+    print(f"\nshares of random search's {total} epochs, limit {MAX_RATIO:.2f}; 95 % bootstrap over seeds;")
     print(f"{pool} random trials shared; {seconds:.0f} s")
     low, high = interval(ratios)
-    won, middle = sum(map(math.isfinite, ratios)), statistics.median_high(ratios)
-    spread = f"{_share(middle)} [{_share(low)}, {_share(high)}]"
-    print(f"random search's best reached by {won} of {len(ratios)} seeds; median {spread}")
+    count = sum(map(math.isfinite, ratios))
+    median = statistics.median_high(ratios)
+    spread = f"{_share(median)} [{_share(low)}, {_share(high)}]"
+    print(f"random search's best reached by {count} of {len(ratios)} seeds; median {spread}")
     means = np.random.default_rng(0).choice(gains, (10_000, len(gains))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
-    print(f"its choice over random search's, afresh: {statistics.mean(gains):+.4f} [{low:+.4f}, {high:+.4f}]")
-    return 1 if middle > AIM else 0
+    print(f"its choice minus random search's, other seeds: {statistics.mean(gains):+.4f} [{low:+.4f}, {high:+.4f}]")
+    return 1 if median > MAX_RATIO else 0
 
 
 def _share(ratio: float) -> str:

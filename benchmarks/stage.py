@@ -1,12 +1,12 @@
-"""What a stage costs beside its work, on a kept cluster: `python -m benchmarks.stage`.
+"""Measure the overhead of a stage on a cluster that is already running: `python -m benchmarks.stage`.
 
-A stage whose workers do nothing, through the `stage` of every real one (tracking on), in a fresh process each time:
+The stage's workers do nothing. It runs through the same `stage` as every real one, with tracking, in a new process:
 
 import    from the process's start to the stage's first line: Python, our modules
 connect   keys, run folders, joining the Ray cluster
 start     Ray Train: its import, placement, a worker process that imports torch
 finish    from the worker's return to the driver's
-track     sending what is left to MLflow (SQLite): the command's mirror does, after the stage
+track     sending the last records to MLflow (SQLite): the command's mirror does it after the stage
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ ROOT = Path(__file__).parent.parent
 PARTS = ("import", "connect", "start", "finish", "track", "total")
 
 
-def entered(peers: object) -> float:
-    """On the worker."""
+def note_start(peers: object) -> float:
+    """Return the time at which the worker starts."""
     return time.time()
 
 
-def one() -> None:
-    """In a process of its own: prints the seconds of each part."""
+def run_stage() -> None:
+    """Run the stage and print the seconds of each part; called in a new process."""
     from pipelines.stage.context import stage
     from pipelines.stage.outputs import read_seconds
 
     with stage("bench", {"name": "bench"}, {"started": time.time()}, []) as run:
         called = time.time()
-        start = run.spread(entered) - called
+        start = run.spread(note_start) - called
         done = time.time()
         finish = done - called - start
     parts = read_seconds()["bench"]
@@ -47,12 +47,13 @@ def one() -> None:
 
 
 def main() -> None:
+    """Print the seconds of the first stage and the medians of the later ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        return one()
+    arguments = parser.parse_args()
+    if arguments.one:
+        return run_stage()
     from components.cluster.local import local_cluster
     from components.tracking import mirror
     from components.workspace import runs_folder
@@ -66,14 +67,16 @@ def main() -> None:
         local_cluster(),
         mirror.shared_mirror(runs_folder()),
     ):
-        found = []
-        for _ in range(given.rounds + 1):
-            asked = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found.append(json.loads(asked.stdout.splitlines()[-1]))
-    print(f"\nfixed cost of a stage, seconds, median of {given.rounds} (the first, which starts the cluster, apart)\n")
+        seconds = []
+        for _ in range(arguments.rounds + 1):
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            seconds.append(json.loads(done.stdout.splitlines()[-1]))
+    print(
+        f"\noverhead of a stage, seconds, median of {arguments.rounds} (without the first, which starts the cluster)\n"
+    )
     print(f"| {' | '.join(['', *PARTS])} |\n|---|{'---|' * len(PARTS)}")
-    print(f"| first | {' | '.join(f'{found[0][part]:.1f}' for part in PARTS)} |")
-    medians = [statistics.median(parts[part] for parts in found[1:]) for part in PARTS]
+    print(f"| first | {' | '.join(f'{seconds[0][part]:.1f}' for part in PARTS)} |")
+    medians = [statistics.median(parts[part] for parts in seconds[1:]) for part in PARTS]
     print(f"| later | {' | '.join(f'{value:.1f}' for value in medians)} |")
     return None
 

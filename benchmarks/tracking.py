@@ -1,9 +1,9 @@
-"""What tracking costs training, however the tracker is: `python -m benchmarks.tracking`.
+"""Measure how much tracking slows down training, in four states of the tracker: `python -m benchmarks.tracking`.
 
-In each round LeNet trains for the same number of steps in a process of its own, in turn: without a mirror, and
-mirrored by another process, as a stage's driver does for its workers, to a real MLflow server, to a port where nobody
-listens, and to one that takes connections and never answers. Ratios of seconds to the first are taken within a round;
-median and range over the rounds are printed.
+In each round LeNet trains for the same number of steps in its own process, without a mirror (`none`) and with one. The
+mirror is another process, as a stage's driver is for its workers. It sends to a real MLflow server (`alive`), to a port
+without a listener (`down`), and to one that accepts connections and never answers (`mute`). Ratios to `none` are taken
+within a round; median and range over the rounds are printed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from components.tracking import mirror, server
 CONTENDERS = ("none", "alive", "down", "mute")
 
 
-def contender(name: str, steps: int) -> None:
+def serve(name: str, steps: int) -> None:
+    """Build a contender and run its epochs on demand, in its own process."""
     import torch
 
     from benchmarks.engine import CLASSES, SIDE, network, pictures
@@ -50,7 +51,7 @@ def contender(name: str, steps: int) -> None:
     feed = Feed(Split([folder / "train.arrow"]))
     count = 0
 
-    def epoch() -> None:
+    def run_epoch() -> None:
         nonlocal count
         count += 1
         run = folder / f"run-{count}"
@@ -60,44 +61,45 @@ def contender(name: str, steps: int) -> None:
         engine.fit(task, spec, feed, None, run, **options)
 
     if name == "none":
-        race.serve(epoch)
+        race.serve(run_epoch)
         return
     command = [sys.executable, "-m", "benchmarks.tracking", "--follow", str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE):  # it ends with its standard input
-        race.serve(epoch)
+    with subprocess.Popen(command, stdin=subprocess.PIPE):  # ends with its standard input
+        race.serve(run_epoch)
 
 
 def follow(folder: Path) -> None:
-    """Sends what is new below `folder` until standard input ends."""
+    """Mirror the runs below `folder` until standard input ends."""
     mirror.Mirror(folder).start()
     sys.stdin.read()
 
 
 def main() -> None:
+    """Print a table of seconds per state of the tracker."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=640)
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--follow", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.follow:
-        follow(given.follow)
+    arguments = parser.parse_args()
+    if arguments.follow:
+        follow(arguments.follow)
         return
-    if given.contender:
-        contender(given.contender, given.steps)
+    if arguments.contender:
+        serve(arguments.contender, arguments.steps)
         return
     folder, port = tempfile.mkdtemp(), network.free_port()
-    command = server.server_command(port, f"sqlite:///{folder}/server.db", f"{folder}/kept")
+    command = server.server_command(port, f"sqlite:///{folder}/server.db", f"{folder}/artifacts")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     process = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
     mute = socket.create_server(("127.0.0.1", 0))
     places = {"alive": port, "down": network.free_port(), "mute": mute.getsockname()[1]}
     try:
         network.answers(f"127.0.0.1:{port}", patience=90)
-        arguments = ["--steps", str(given.steps), "--contender"]
-        commands = {name: ["benchmarks.tracking", *arguments, name] for name in CONTENDERS}
+        options = ["--steps", str(arguments.steps), "--contender"]
+        commands = {name: ["benchmarks.tracking", *options, name] for name in CONTENDERS}
         uris = {name: {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{place}"} for name, place in places.items()}
-        seconds = race.race(commands, given.rounds, {name: os.environ | uri for name, uri in uris.items()})
+        seconds = race.race(commands, arguments.rounds, {name: os.environ | uri for name, uri in uris.items()})
         with closing(sqlite3.connect(f"{folder}/server.db")) as database:
             (arrived,) = database.execute("SELECT COUNT(*) FROM metrics").fetchone()
     finally:
@@ -106,9 +108,8 @@ def main() -> None:
     print("| tracker | seconds | of none |\n|---|---|---|")
     for name in CONTENDERS:
         ratios = [ours / none for ours, none in zip(seconds[name], seconds["none"], strict=True)]
-        spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
-        print(f"| {name} | {statistics.median(seconds[name]):.2f} | {spread} |")
-    print(f"points at the server that was alive: {arrived:,}")
+        print(f"| {name} | {statistics.median(seconds[name]):.2f} | {race.median_and_range(ratios, 3)} |")
+    print(f"points at the server `alive`: {arrived:,}")
 
 
 if __name__ == "__main__":
