@@ -1,7 +1,7 @@
-"""Examples on their way to the device: which rows, gathered, moved, cut into shards.
+"""Examples on their way to the device: rows are gathered, moved and cut into shards.
 
-On a CPU a batch is one gather from the memory-mapped file. On a GPU the columns live on the device when they fit into
-`resident` bytes (one copy at the start); else a thread gathers the next step into pinned memory meanwhile.
+On a CPU a batch is one gather from the memory-mapped file. On a GPU the columns are copied to the device at the start
+if they fit into `resident` bytes. Otherwise a background thread gathers the next step into pinned memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Feed:
-    """A split (or the rows of it named by `rows`) as device batches: {column: Tensor [B, ...]}."""
+    """A split, or its rows numbered by `rows`, as batches on a device: {column: Tensor [B, ...]}."""
 
     def __init__(
         self,
@@ -32,67 +32,99 @@ class Feed:
     ) -> None:
         self.split, self.device = split, device or torch.device("cpu")
         self.rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
-        self.columns: dict[str, Tensor] | None = None
-        self.ahead: tuple[tuple[int, int, range], Future] | None = None  # (step, number of shards, mine), its columns
-        self.pool = ThreadPoolExecutor(1) if self.device.type == "cuda" else None
-        if self.device.type == "cuda" and _bytes(split, len(self.rows)) <= resident:
-            self.columns = {name: self._moved(values) for name, values in self._taken(slice(None)).items()}
+        self.columns: dict[str, Tensor] | None = None  # on the device, where they fit
+        if self.device.type == "cuda" and _column_bytes(split, len(self.rows)) <= resident:
+            self.columns = {name: self._to_device(values) for name, values in self._read(slice(None)).items()}
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def order(self, batch: int, seed: int, sequential: bool = False) -> Order:
+        """Return the order of examples in training, as positions in this feed."""
         return Order(len(self), batch, seed, sequential)
 
-    def shards(self, order: Order, step: int, count: int, mine: range) -> tuple[list[dict[str, Any]], list[int]]:
-        """This worker's shards of one step, and the sizes of all of them [count]."""
-        slices = shard_slices(order.batch, count)
-        if self.pool is None or self.columns is not None:
-            whole = self._gathered(self._wanted(order, step, slices, mine))
-        else:
-            known = self.ahead is not None and self.ahead[0] == (step, count, mine)
-            host = self.ahead[1].result() if known and self.ahead else self._host(order, step, slices, mine)
-            self.ahead = ((step + 1, count, mine), self.pool.submit(self._host, order, step + 1, slices, mine))
-            whole = {name: self._moved(values) for name, values in host.items()}
-        first = slices[mine[0]].start
-        cuts = [slice(slices[i].start - first, slices[i].stop - first) for i in mine]
-        return [{n: v[cut] for n, v in whole.items()} for cut in cuts], [s.stop - s.start for s in slices]
+    def walk(self, batch: int, seed: int, shards: int, own_shards: range, sequential: bool = False) -> Walk:
+        """Return this worker's `own_shards` of the `shards` of every training step."""
+        return Walk(self, self.order(batch, seed, sequential), shards, own_shards)
 
     def batches(self, size: int, start: int = 0, stride: int = 1) -> Iterator[dict[str, Any]]:
-        """All rows in their order, `size` at a time; a worker takes every `stride`-th batch from `start`."""
+        """Yield all rows in their order, `size` at a time; a worker takes every `stride`-th batch from `start`."""
         for number in range(start, -(-len(self) // size), stride):
-            yield self._gathered(np.arange(number * size, min((number + 1) * size, len(self))))
+            yield self.gather(np.arange(number * size, min((number + 1) * size, len(self))))
 
     def column(self, name: str) -> Any:
-        """One column of all rows, on the host: an array [N, ...], or a list where rows differ."""
+        """Return a column of all rows on the host: an array [N, ...], or a list where the rows' shapes differ."""
         return self.split.take(self.rows, [name])[name]
 
-    def _taken(self, positions: Any) -> dict[str, Any]:
-        """Columns at `positions` of this feed, and with them the rows' numbers."""
-        rows = self.rows[positions]
-        return {"row": rows, **self.split.take(rows)}
-
-    def _wanted(self, order: Order, step: int, slices: list[slice], mine: range) -> np.ndarray:
-        return order.indices(step)[slices[mine[0]].start : slices[mine[-1]].stop]
-
-    def _gathered(self, positions: np.ndarray) -> dict[str, Any]:
+    def gather(self, positions: np.ndarray) -> dict[str, Any]:
+        """Return the columns at `positions` of this feed, on the device."""
         if self.columns is not None:
             index = torch.from_numpy(positions).to(self.device, non_blocking=True)
             return {name: values[index] for name, values in self.columns.items()}
-        return {n: self._moved(values) for n, values in self._taken(positions).items()}
+        return self.move(self._read(positions))
 
-    def _host(self, order: Order, step: int, slices: list[slice], mine: range) -> dict[str, Any]:
-        taken = self._taken(self._wanted(order, step, slices, mine))
-        return {n: torch.from_numpy(v).pin_memory() if isinstance(v, np.ndarray) else v for n, v in taken.items()}
+    def pin(self, positions: np.ndarray) -> dict[str, Any]:
+        """Return the columns at `positions` of this feed in pinned memory of the host."""
+        columns = self._read(positions)
+        return {n: torch.from_numpy(v).pin_memory() if isinstance(v, np.ndarray) else v for n, v in columns.items()}
 
-    def _moved(self, values: Any) -> Any:
+    def move(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return columns of the host on the device; ragged ones stay on the host."""
+        return {name: self._to_device(values) for name, values in columns.items()}
+
+    def _read(self, positions: Any) -> dict[str, Any]:
+        """Return the columns at `positions` of this feed on the host, and the numbers of their rows as "row"."""
+        rows = self.rows[positions]
+        return {"row": rows, **self.split.take(rows)}
+
+    def _to_device(self, values: Any) -> Any:
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(values)
         return values.to(self.device, non_blocking=True) if isinstance(values, Tensor) else values
 
 
-def _bytes(split: Split, rows: int) -> int:
-    one = split.take(np.zeros(1, dtype=np.int64))
-    if not all(isinstance(values, np.ndarray) for values in one.values()):
+class Walk:
+    """One worker's shards of each training step, in an order of examples that every worker shares."""
+
+    def __init__(self, feed: Feed, order: Order, shards: int, own_shards: range) -> None:
+        self.feed, self.order, self.own_shards = feed, order, own_shards
+        self.slices = shard_slices(order.batch, shards)
+        self.sizes = [cut.stop - cut.start for cut in self.slices]
+        prefetches = feed.device.type == "cuda" and feed.columns is None
+        self.pool = ThreadPoolExecutor(1) if prefetches else None
+        self.ahead: tuple[int, Future[dict[str, Any]]] | None = None  # a step, and its pinned columns
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the number of full batches in the feed."""
+        return self.order.steps_per_epoch
+
+    def at(self, step: int) -> tuple[list[dict[str, Any]], list[int]]:
+        """Return this worker's shards of a step, and the sizes of all shards [shards]."""
+        columns = self.feed.gather(self._positions(step)) if self.pool is None else self._prefetched(step, self.pool)
+        first = self.slices[self.own_shards[0]].start
+        own_slices = [slice(self.slices[i].start - first, self.slices[i].stop - first) for i in self.own_shards]
+        return [{name: values[cut] for name, values in columns.items()} for cut in own_slices], self.sizes
+
+    def rows(self, step: int) -> np.ndarray:
+        """Return the numbers of the rows in a step's global batch: int64 [batch]."""
+        return self.feed.rows[self.order.indices(step)]
+
+    def _positions(self, step: int) -> np.ndarray:
+        return self.order.indices(step)[self.slices[self.own_shards[0]].start : self.slices[self.own_shards[-1]].stop]
+
+    def _prefetched(self, step: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
+        """Return the columns of a step on the device, and start to gather those of the next step."""
+        if self.ahead is not None and self.ahead[0] == step:
+            pinned = self.ahead[1].result()
+        else:
+            pinned = self.feed.pin(self._positions(step))
+        self.ahead = (step + 1, pool.submit(lambda: self.feed.pin(self._positions(step + 1))))
+        return self.feed.move(pinned)
+
+
+def _column_bytes(split: Split, rows: int) -> int:
+    example = split.take(np.zeros(1, dtype=np.int64))
+    if not all(isinstance(values, np.ndarray) for values in example.values()):
         return 1 << 62  # ragged columns stay on the host
-    return rows * sum(values.nbytes for values in one.values())
+    return rows * sum(values.nbytes for values in example.values())

@@ -1,6 +1,6 @@
-"""What a training run has seen so far: running means, scores, the best state, and how long it waits for better ones.
+"""The progress of a training run: running means, scores, the best state, and the patience of early stopping.
 
-All of it is saved with every checkpoint: a run that goes on writes the very lines an undisturbed one writes.
+All of it is saved with every checkpoint, so that a resumed run writes the same lines as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -14,112 +14,132 @@ import torch
 from torch import Tensor
 
 from ..errors import Diverged, Refusal
-from ..runs.journal import Journal
 from . import checkpoint
+from .metric_names import NOISE_SCALE
 from .noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, NoiseScale
 from .task import State
 
 Scores = dict[str, float]
-SAVED = ("count", "totals", "seen", "scores", "best", "waited", "stopped", "done", "position")
 
 
 @dataclass
 class Meter:
-    """monitor: the score to watch and its direction; patience: evaluations without a better one before it stops."""
+    """The progress of one run.
+
+    monitor: the score to watch and its direction, "min" or "max"; patience: evaluations without progress before the run
+    stops.
+    """
 
     monitor: tuple[str, str]
     keep_best: bool = False
     patience: int | None = None
     noise: NoiseScale | None = None
     sums: dict[str, Tensor] = field(default_factory=dict)  # since the last line, on the device
-    recent: list[dict[str, Tensor]] = field(default_factory=list)  # each step's since then: where a loss went wrong
-    count: int = 0
-    totals: dict[str, float] = field(default_factory=dict)  # of the epoch, up to the last line
-    seen: int = 0
+    recent: list[dict[str, Tensor]] = field(default_factory=list)  # metrics of each step since the last line
+    steps: int = 0  # since the last line
+    epoch_sums: dict[str, float] = field(default_factory=dict)  # of the epoch up to the last line
+    epoch_steps: int = 0
     scores: Scores = field(default_factory=dict)
-    best: Scores = field(default_factory=dict)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)  # and tables, by their names in a checkpoint
-    waited: int = 0
-    stopped: bool = False  # no more steps: patience ran out
-    done: bool = False  # finished, the best weights in place
-    position: int = 0  # of the journal
-    started: float = field(default_factory=time.monotonic)
+    best_scores: Scores = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # and tables, under their names in a checkpoint
+    waited: int = 0  # evaluations since the best one
+    stopped: bool = False  # patience ran out
+    finished: bool = False  # `Task.finish` was called and the best weights are restored
+    lap_start: float = field(default_factory=time.monotonic)
 
     def add(self, metrics: dict[str, Tensor]) -> None:
+        """Add the metrics of a step."""
         for name, value in metrics.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
         self.recent.append(metrics)
-        self.count += 1
+        self.steps += 1
 
-    def means(self, step: int) -> Scores:
-        """Since the last call; a loss that is no number any more ends the run."""
+    def take_means(self, step: int) -> Scores:
+        """Return the means since the last call, which ended at `step`; raise Diverged if a loss is not finite."""
         sums = {name: float(value) for name, value in self.sums.items()}
-        means = {name: value / self.count for name, value in sums.items()}
+        means = {name: value / self.steps for name, value in sums.items()}
         if self.noise is not None and SHARD_GRADIENT in means:
-            self.noise.add(means.pop(SHARD_GRADIENT), means.pop(BATCH_GRADIENT), self.count)
+            self.noise.add(means.pop(SHARD_GRADIENT), means.pop(BATCH_GRADIENT), self.steps)
             sums = {name: sums[name] for name in means}
             if math.isfinite(self.noise.value):
-                means["noise_scale"] = self.noise.value
+                means[NOISE_SCALE] = self.noise.value
         for name, value in sums.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value
-        self.seen, self.sums, self.count = self.seen + self.count, {}, 0
+            self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + value
+        self.epoch_steps += self.steps
+        self.sums, self.steps = {}, 0
         recent, self.recent = self.recent, []
         for name, value in means.items():
             if name.endswith("loss") and not math.isfinite(value):
-                back = next((n for n, one in enumerate(recent) if not math.isfinite(float(one[name]))), 0)
-                raise Diverged(f"the {name} became {value}", step - len(recent) + 1 + back)
+                finite = [math.isfinite(float(metrics[name])) for metrics in recent]
+                first = finite.index(False) if False in finite else 0
+                raise Diverged(f"the {name} became {value}", step - len(recent) + 1 + first)
         return means
 
-    def epoch_means(self) -> Scores:
-        """Over the epoch that ends here."""
-        means = {name: value / self.seen for name, value in self.totals.items()}
-        self.totals, self.seen = {}, 0
+    def take_epoch_means(self) -> Scores:
+        """Return the means over the epoch that ends here, and begin the next one."""
+        means = {name: value / self.epoch_steps for name, value in self.epoch_sums.items()}
+        self.epoch_sums, self.epoch_steps = {}, 0
         return means
 
-    def seconds(self) -> float:
-        """Since the last call."""
-        seconds, self.started = time.monotonic() - self.started, time.monotonic()
+    def lap_seconds(self) -> float:
+        """Return the seconds since the last call."""
+        now = time.monotonic()
+        seconds = now - self.lap_start
+        self.lap_start = now
         return seconds
 
-    def judge(self, scores: Scores, state: State, epoch: float, journal: Journal | None) -> None:
-        """Notes the scores of an evaluation; keeps weights and tables if they are the best so far."""
+    def judge(self, scores: Scores, state: State) -> None:
+        """Record the scores of an evaluation, with weights and tables if they are the best so far."""
         name, direction = self.monitor
         if name not in scores:
             raise Refusal(f"monitor: the task gives no score '{name}'; it gives: {', '.join(scores)}")
-        self.note(scores, state, epoch, journal)
-        sign, new, old = 1 if direction == "max" else -1, scores[name], self.best.get(name, math.nan)
-        if not self.best or (not math.isnan(new) and (math.isnan(old) or sign * new > sign * old)):
-            self.best, self.waited = scores, 0
+        self.scores = scores
+        if self._is_best(scores[name], self.best_scores.get(name, math.nan), direction):
+            self.best_scores, self.waited = scores, 0
             if self.keep_best:
                 tables = {f"tables/{key}": torch.from_numpy(table) for key, table in state.tables.items()}
-                kept = checkpoint.module_tensors(state) | tables
-                self.best_weights = {key: value.clone() for key, value in kept.items()}
+                tensors = checkpoint.module_tensors(state) | tables
+                self.best_weights = {key: value.clone() for key, value in tensors.items()}
         else:
             self.waited += 1
         self.stopped = self.patience is not None and self.waited >= self.patience
 
-    def note(self, scores: Scores, state: State, epoch: float, journal: Journal | None) -> None:
-        """The scores that count from now on."""
-        self.scores = scores
-        if journal is not None:
-            values = {f"validation/{key}": value for key, value in scores.items()}
-            journal.write("metric", step=state.step, epoch=epoch, values=values)
+    def _is_best(self, new: float, old: float, direction: str) -> bool:
+        if not self.best_scores:
+            return True
+        if math.isnan(new) or math.isnan(old):
+            return not math.isnan(new)
+        return new > old if direction == "max" else new < old
 
     def restore_best(self, state: State) -> None:
+        """Put the best weights and tables into `state`, where they were kept."""
         if self.best_weights:
             checkpoint.load_modules(state, self.best_weights)
-            state.tables = {key: t.numpy() for key, t in checkpoint.select_prefix(self.best_weights, "tables/").items()}
-            self.scores, self.best_weights = self.best, {}
+            tables = checkpoint.select_prefix(self.best_weights, "tables/")
+            state.tables = {key: tensor.numpy() for key, tensor in tables.items()}
+            self.scores, self.best_weights = self.best_scores, {}
 
-    def save(self) -> dict[str, Any]:
-        noise = [] if self.noise is None else [self.noise.signal, self.noise.noise]
-        sums = {name: float(value) for name, value in self.sums.items()}
-        return {name: getattr(self, name) for name in SAVED} | {"sums": sums, "noise": noise}
+    def progress(self, position: int) -> dict[str, Any]:
+        """Return what a checkpoint stores of the run's progress; position: of the journal."""
+        return {
+            "count": self.steps,
+            "totals": self.epoch_sums,
+            "seen": self.epoch_steps,
+            "scores": self.scores,
+            "best": self.best_scores,
+            "waited": self.waited,
+            "stopped": self.stopped,
+            "done": self.finished,
+            "position": position,
+            "sums": {name: float(value) for name, value in self.sums.items()},
+            "noise": [] if self.noise is None else [self.noise.signal, self.noise.noise],
+        }
 
-    def load(self, saved: dict[str, Any], best_weights: dict[str, Tensor], device: torch.device) -> None:
-        for name in SAVED:
-            setattr(self, name, saved[name])
-        self.sums = {name: torch.tensor(value, device=device) for name, value in saved["sums"].items()}
-        if self.noise is not None and saved["noise"]:
-            self.noise.signal, self.noise.noise = saved["noise"]
-        self.best_weights = best_weights
+    def load(self, progress: dict[str, Any], best_weights: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from the `progress` and the best weights of a checkpoint."""
+        self.steps, self.epoch_sums, self.epoch_steps = progress["count"], progress["totals"], progress["seen"]
+        self.scores, self.best_scores, self.best_weights = progress["scores"], progress["best"], best_weights
+        self.waited, self.stopped, self.finished = progress["waited"], progress["stopped"], progress["done"]
+        self.sums = {name: torch.tensor(value, device=device) for name, value in progress["sums"].items()}
+        if self.noise is not None and progress["noise"]:
+            self.noise.signal, self.noise.noise = progress["noise"]

@@ -9,6 +9,7 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.search.space import check_space
 from components.storage.dataset import list_own_files
+from components.training.options import check_options
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
 from pipelines import flagship
@@ -126,11 +127,7 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
         if name in factory:
             raise Refusal(f"{prefix}task.{key}: {factory[name]!r} can't be set in a recipe; {instead}")
     fit = recipe.fill_defaults("training.engine.fit", section["fit"])
-    batch, shards = fit["batch"], fit["shards"]
-    if batch < shards:
-        raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
-    if fit["noise_scale"] and shards < 2:
-        raise Refusal(f"{prefix}fit.noise_scale: compares the gradients of shards; set fit.shards to 2 or more")
+    check_options(fit["batch"], fit["shards"], fit["noise_scale"], prefix)
 
 
 def check_tune(

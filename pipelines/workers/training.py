@@ -16,6 +16,7 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import engine, exported
 from components.training.peers import Peers
+from components.training.recorder import draw_pictures
 from components.training.task import Spec, Task
 from components.verdicts.diagnosis import Measurements, comparable_loss, trivial_loss
 from pipelines.workers.augmentation import draw_augmented, write_statistics
@@ -137,7 +138,8 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     # The exported task no longer names where its weights started; the recipe's does.
     trained: Task = recipe.build(job.section["task"])
     tags = trained.tags(state, scores)
-    outcomes = task.outcomes(predictions, engine.target_columns(task, feed))
+    targets = engine.target_columns(task, feed)
+    outcomes = task.outcomes(predictions, targets)
     by_split = {"validation": watched, "test": scores} if split == "test" and watched else {split: scores}
     if split != "train" and comparable_loss(scores, task.monitor) is not None:
         train = train_feed(prepared, augmented, None, peers.device)
@@ -146,7 +148,7 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
         return None
     example, cost = serving_example(task, state, feed), model_cost(task, state, feed)
     pictures = Path(job.out).parent / "pictures"
-    files = engine.draw_pictures(task, state, predictions, feed, pictures)
+    files = draw_pictures(task, state, predictions, targets, pictures)
     files += draw_augmented(store, job.section["task"], pictures / "augmented.png", job.seed)
     return FitResult(
         split=split,

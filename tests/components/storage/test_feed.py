@@ -31,20 +31,21 @@ def test_shards_are_the_batch_in_order(split: Split, device: str, resident: int)
     rows = np.arange(5, 75)
     feed = Feed(split, rows, torch.device(device), resident)
     order = feed.order(batch=20, seed=3)
-    for step in (0, 1, 2, 7):
-        expected = rows[order.indices(step)].tolist()
-        for workers in ([range(0, 3)], [range(0, 1), range(1, 3)]):
-            seen: list[int] = []
-            for mine in workers:
-                batches, sizes = feed.shards(order, step, 3, mine)
+    for workers in ([range(0, 3)], [range(0, 1), range(1, 3)]):
+        walks = [feed.walk(batch=20, seed=3, shards=3, own_shards=own_shards) for own_shards in workers]
+        for step in (0, 1, 2, 7):
+            expected = rows[order.indices(step)].tolist()
+            labels: list[int] = []
+            for walk in walks:
+                batches, sizes = walk.at(step)
                 assert sizes == [7, 7, 6]
-                assert [len(batch["label"]) for batch in batches] == [sizes[i] for i in mine]
+                assert [len(batch["label"]) for batch in batches] == [sizes[i] for i in walk.own_shards]
                 for batch in batches:
                     assert batch["x"].device.type == device
                     assert batch["x"][:, 0].tolist() == batch["label"].tolist()
                     assert list(batch["text"]) == [f"row {row}" for row in batch["label"].tolist()]
-                    seen += batch["label"].tolist()
-            assert seen == expected
+                    labels += batch["label"].tolist()
+            assert labels == walks[0].rows(step).tolist() == expected
 
 
 @pytest.mark.parametrize("device", devices)
@@ -69,7 +70,7 @@ def test_a_batch_larger_than_the_split_is_refused(split: Split) -> None:
 def test_each_example_brings_its_rows_number(split: Split, device: str, resident: int) -> None:
     rows = np.arange(79, 4, -1)
     feed = Feed(split, rows, torch.device(device), resident)
-    (batch, _), _ = feed.shards(feed.order(batch=20, seed=3), 1, 2, range(0, 2))
+    (batch, _), _ = feed.walk(batch=20, seed=3, shards=2, own_shards=range(0, 2)).at(1)
     assert batch["row"].tolist() == batch["label"].tolist()
     assert [row for part in feed.batches(7) for row in part["row"].tolist()] == rows.tolist()
     assert feed.column("text")[0] == "row 79"

@@ -25,7 +25,7 @@ from components.runs import journal
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.classification import Classification
-from components.training import checkpoint, engine, meter
+from components.training import checkpoint, engine, meter, recorder
 from components.training.peers import Peers, fork_workers
 from components.training.task import Shard, Spec, State, Task
 from pipelines.workers.training import read_spec
@@ -223,7 +223,7 @@ def test_the_speed_is_that_of_steps_alone(digits: Path, tmp_path: Path, monkeypa
         Drawing(Softmax, partial(optimizers.sgd, lr=0.1)),
     )
     monkeypatch.setattr(meter, "time", task.clock)
-    monkeypatch.setattr(engine, "time", task.clock)
+    monkeypatch.setattr(recorder, "time", task.clock)
     monkeypatch.setattr(checkpoint, "write_checkpoint", lambda *given: (task.spend(1000), write(*given)))
     monkeypatch.setattr(checkpoint, "check_free_space", lambda *given: (task.spend(10000), room(*given)))
     train, test = feeds(digits)
@@ -456,12 +456,13 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(digits: Path, tmp_path: P
 def test_asked_to_save_it_does_so_once(tmp_path: Path) -> None:
     """Also where it goes on from the checkpoint before a damaged one, which keeps the greatest number."""
     (tmp_path / journal.SAVE).touch()
-    assert engine.is_requested(tmp_path, journal.SAVE)
+    run = recorder.RunRecorder(tmp_path, Peers(), checkpoint_seconds=1e9)
+    assert run.requests() == (True, False)
     for step, age in ((120, 100), (110, -100)):
         path = checkpoint.write_checkpoint(tmp_path, State(step=step), {})
         asked_at = (tmp_path / journal.SAVE).stat().st_mtime
         os.utime(path, (asked_at - age, asked_at - age))
-        assert engine.is_requested(tmp_path, journal.SAVE) == (step == 120)
+        assert run.requests() == (step == 120, False)
 
 
 class Crowned(Classification):

@@ -284,10 +284,10 @@ def test_the_noise_scale_is_that_of_a_linear_model(sizes: list[int]) -> None:
     mean, error = np.mean(estimates, 0), np.std(estimates, 0) / len(estimates) ** 0.5
     assert abs(mean[0] - signal) < 4 * error[0] < 0.2 * signal
     assert abs(mean[1] - noise) < 4 * error[1] < 0.1 * noise
-    told = meter.means(4000)
+    told = meter.take_means(4000)
     assert told["noise_scale"] == pytest.approx(noise / signal, rel=0.15)
     assert set(told) == {"loss", "noise_scale"}
-    assert set(meter.epoch_means()) == {"loss"}
+    assert set(meter.take_epoch_means()) == {"loss"}
 
 
 def test_the_norms_are_those_of_whole_shards() -> None:

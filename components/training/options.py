@@ -1,0 +1,13 @@
+"""Checks of a recipe's `fit` section that need no data and no torch: a command line and the engine share them."""
+
+from __future__ import annotations
+
+from ..errors import Refusal
+
+
+def check_options(batch: int, shards: int, noise_scale: bool, prefix: str = "") -> None:
+    """Refuse options of `engine.fit` that cannot go together; `prefix` comes before their names."""
+    if batch < shards:
+        raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
+    if noise_scale and shards < 2:
+        raise Refusal(f"{prefix}fit.noise_scale: compares the gradients of shards; set fit.shards to 2 or more")
