@@ -1,10 +1,11 @@
-"""Callables of a user's own, outside `components`: none, unless TRAINYARD_ALLOW names their top-level package.
+"""Find and import the callables that recipes name: below `components`, or in packages that TRAINYARD_ALLOW names.
 
-    TRAINYARD_ALLOW=mylab,theirs trainyard fit mine.yaml     # task: {model: {use: mylab.models.Wide}}
+    TRAINYARD_ALLOW=mylab,lab2 trainyard fit mine.yaml       # task: {model: {use: mylab.models.Wide}}
 
-Whoever sets it lets a recipe, and a model that was trained with one, import these packages and so run whatever code is
-in them; a check of arguments only reads their sources. They must be importable on every machine: installed, or on
-PYTHONPATH. DVC knows nothing of them: for a stage to run again when such code changes, name its files in its `deps`.
+By default no other package is allowed. Whoever sets the variable lets recipes, and models trained with them, import
+these packages and so run any code in them; a check of arguments only reads their sources. The packages must be
+importable on every machine: installed, or on PYTHONPATH. DVC does not know them: for a stage to run again when such
+code changes, name its files in the stage's `deps`.
 """
 
 from __future__ import annotations
@@ -22,58 +23,62 @@ from ..errors import Refusal, suggest_name
 
 ALLOW = "TRAINYARD_ALLOW"
 ROOT = Path(__file__).parent.parent
-PACKAGE = __name__.removesuffix(".recipes.allowed")  # it may travel under another name
+PACKAGE = __name__.removesuffix(".recipes.allowed")  # with a registered model it travels under another name
 
 
 def find_source(module: str) -> Path:
-    """The file of a module below `components`, or else of an allowed one; nothing is imported."""
+    """Return the file of a module below `components`, or otherwise of an allowed one; nothing is imported."""
     file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     if file.is_file():
         return file
-    if not _foreign(module):
-        known = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in ROOT.rglob("[!_]*.py")]
-        hint = "" if _ours(module) else f"; code elsewhere must be allowed by {ALLOW}={_top(module)}"
-        raise Refusal(f"use: no file components/{'/'.join(module.split('.'))}.py{suggest_name(module, known)}{hint}")
-    found = _found(module)
-    if found is None:
+    if not _is_foreign(module):
+        modules = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in ROOT.rglob("[!_]*.py")]
+        hint = "" if _is_ours(module) else f"; code elsewhere must be allowed by {ALLOW}={_top(module)}"
+        raise Refusal(f"use: no file components/{'/'.join(module.split('.'))}.py{suggest_name(module, modules)}{hint}")
+    source = _find_foreign(module)
+    if source is None:
         raise Refusal(f"use: Python finds no source of {module}; install it, or put its folder into PYTHONPATH")
-    return found
+    return source
 
 
 def import_module(name: str) -> ModuleType:
-    """The same, imported."""
+    """Import a module below `components`, or otherwise an allowed one."""
     find_source(name)
-    return importlib.import_module(name if _foreign(name) else f"{PACKAGE}.{name}")
+    return importlib.import_module(name if _is_foreign(name) else f"{PACKAGE}.{name}")
 
 
 def foreign_sources(section: Any) -> Iterator[Path]:
-    """The files of the modules outside `components` that a section and what is in it name by `use`."""
-    used = section.get("use") if isinstance(section, dict) else None
-    if isinstance(used, str) and _foreign(used):
-        yield find_source(used.rpartition(".")[0])
-    for value in section.values() if isinstance(section, dict) else section if isinstance(section, list) else ():
-        yield from foreign_sources(value)
+    """Yield the files of the modules outside `components` that a section, at any depth, names by `use`."""
+    items: list[Any] = []
+    if isinstance(section, dict):
+        used = section.get("use")
+        if isinstance(used, str) and _is_foreign(used):
+            yield find_source(used.rpartition(".")[0])
+        items = list(section.values())
+    elif isinstance(section, list):
+        items = section
+    for item in items:
+        yield from foreign_sources(item)
 
 
 def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _ours(module: str) -> bool:
+def _is_ours(module: str) -> bool:
     return (ROOT / _top(module)).is_dir() or (ROOT / f"{_top(module)}.py").is_file()
 
 
-def _foreign(module: str) -> bool:
-    """Allowed, and not the name of ours, which nothing can stand in for."""
-    allowed = {name.strip() for name in os.environ.get(ALLOW, "").split(",")}
-    return _top(module) in allowed and not _ours(module)
+def _is_foreign(module: str) -> bool:
+    """Return whether a module is allowed and outside `components`, whose names take precedence."""
+    packages = {name.strip() for name in os.environ.get(ALLOW, "").split(",")}
+    return _top(module) in packages and not _is_ours(module)
 
 
-def _found(module: str) -> Path | None:
-    """As Python would find it, but that no package on the way to it is imported."""
-    top, *parts = module.split(".")
-    spec = importlib.util.find_spec(top)
-    for depth, _ in enumerate(parts, 2):
+def _find_foreign(module: str) -> Path | None:
+    """Return the file that Python would import as `module`, without importing its parent packages."""
+    spec = importlib.util.find_spec(_top(module))
+    for depth in range(2, module.count(".") + 2):
         places = spec.submodule_search_locations if spec else None
         spec = PathFinder.find_spec(".".join(module.split(".")[:depth]), list(places)) if places else None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None

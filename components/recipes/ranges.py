@@ -1,6 +1,6 @@
-"""Types that carry a range: an argument annotated with one is checked when a recipe names it (see `recipe.py`).
+"""Types that carry a range: an argument annotated with one is checked when a recipe sets it (see `signature.py`).
 
-To a type checker they are plain `int` and `float`; the recipe reads the annotation's name from the source.
+To a type checker they are plain `int` and `float`; the name of the annotation is read from the source.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from math import inf
 
 Count = int  # 1, 2, 3, ...
 Natural = int  # 0, 1, 2, ...
-Seed = int  # what every generator of random numbers takes, NumPy's old ones (32 bits) among them
+Seed = int  # for every generator of random numbers, including NumPy's old ones (32 bits)
 Positive = float  # > 0
 NonNegative = float  # >= 0
 Fraction = float  # 0 <= x <= 1
 Proportion = float  # 0 < x <= 1
 Open = float  # 0 < x < 1
 
-# name -> (python types, the test, what the message says)
+# name -> (Python types, test, text of the error line)
 RANGES = {
     "Count": ((int,), lambda x: x >= 1, "a whole number of at least 1"),
     "Natural": ((int,), lambda x: x >= 0, "a whole number of at least 0"),

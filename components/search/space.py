@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from ..errors import Refusal, suggest_name
-from ..recipes import recipe
+from ..recipes import signature
 from ..recipes.ranges import RANGES
 
 # Names in annotations of arguments that take fractions.
@@ -82,7 +82,7 @@ def _takes_fractions(key: str, values: dict[str, Any]) -> bool:
     """Return whether the argument that `key` names is annotated as a number with fractions."""
     owner, _, name = key.rpartition(".")
     path = "training.engine.fit" if owner == "fit" else values.get(f"{owner}.use")
-    argument = recipe.signature(path).get(name) if path else None
+    argument = signature.read_signature(path).get(name) if path else None
     if argument is None or argument.annotation is None:
         return False
     return any(isinstance(node, ast.Name) and node.id in FRACTIONS for node in ast.walk(argument.annotation))

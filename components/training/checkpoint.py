@@ -1,9 +1,9 @@
-"""Checkpoints: safetensors and JSON in one folder, written whole or not at all, each file's SHA-256 beside it.
+"""Checkpoints: safetensors and JSON in one folder, written atomically with the SHA-256 of each file.
 
     checkpoint-00000120/state.safetensors   every tensor of State (modules, averages, optimisers, tables)
                         state.json          step, optimiser scalars, the engine's progress, the SHA-256
 
-The newest that passes its checksum is used; the one before it is kept as the fallback. Nothing is pickled.
+The newest checkpoint that passes its checksum is used; the one before it is kept as a fallback. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def write_checkpoint(
     folder: Path, state: State, progress: dict[str, Any], extra: dict[str, Tensor] | None = None
 ) -> Path:
-    """Writes `checkpoint-STEP` below `folder`, then removes all but the newest two."""
+    """Write `checkpoint-STEP` below `folder` and remove all but the newest two; return its path."""
     tensors, scalars = pack_state(state)
     blob = save(tensors | {f"extra/{name}": value for name, value in serializable_tensors(extra or {}).items()})
     record = {
@@ -42,11 +42,12 @@ def write_checkpoint(
     }
     text = json.dumps(record, sort_keys=True)
     seal = hashlib.sha256(text.encode()).hexdigest()
-    sealed = json.dumps({"record": record, "sha256": seal})  # in the record's own order, that of tables' columns
+    # not sorted: the order of keys is that of the tables' columns
+    sealed = json.dumps({"record": record, "sha256": seal})
     final = folder / f"checkpoint-{state.step:08d}"
     draft = folder / f".draft-{os.getpid()}"
-    for left in folder.glob(".draft-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for old_draft in folder.glob(".draft-*"):
+        shutil.rmtree(old_draft, ignore_errors=True)
     with atomic_path(final, draft):
         draft.mkdir()
         try:
@@ -62,13 +63,12 @@ def write_checkpoint(
 
 
 def check_free_space(folder: Path, state: State) -> None:
-    """Refuses to begin where the disk has no room for the checkpoints of `state` (before its optimisers have slots)."""
-    tensors, slots = (
-        module_tensors(state),
-        2 if state.optimizers else 0,
-    )  # Adam's; two checkpoints are kept, one is written
+    """Refuse to begin where the disk has no space for checkpoints of `state`, whose optimisers are still empty."""
+    slots = 2 if state.optimizers else 0  # Adam has the most
     folder.mkdir(parents=True, exist_ok=True)
-    need = (MAX_CHECKPOINTS + 1) * (1 + slots) * sum(value.nbytes for value in tensors.values())
+    # one more than is kept: the oldest is removed after the newest is written
+    copies = (MAX_CHECKPOINTS + 1) * (1 + slots)
+    need = copies * sum(value.nbytes for value in module_tensors(state).values())
     free = shutil.disk_usage(folder).free
     if free < need:
         raise Refusal(
@@ -78,12 +78,12 @@ def check_free_space(folder: Path, state: State) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint folders, newest first."""
+    """Return the checkpoint folders, newest first."""
     return sorted(folder.glob("checkpoint-*"), reverse=True)
 
 
 def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """(tensors, record) of the newest whole checkpoint; damaged ones are passed over with a warning."""
+    """Return (tensors, record) of the newest valid checkpoint; warn of damaged ones and skip them."""
     for path in list_checkpoints(folder):
         try:
             return read_checkpoint(path)
@@ -93,7 +93,7 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Raises ValueError or OSError unless both files are whole."""
+    """Return (tensors, record) of a checkpoint; raise ValueError or OSError if one of its files is damaged."""
     sealed = json.loads((path / "state.json").read_bytes())
     text = json.dumps(sealed["record"], sort_keys=True)
     if hashlib.sha256(text.encode()).hexdigest() != sealed["sha256"]:
@@ -108,41 +108,38 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def pack_state(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Every tensor of `state` by a path-like name, and the optimisers' scalars as JSON."""
+    """Return every tensor of `state` under a path-like name, and the optimisers' scalars as JSON."""
     tensors, scalars = module_tensors(state), {}
     for name, optimizer in state.optimizers.items():
-        saved = optimizer.state_dict()
-        scalars[name] = {"groups": saved["param_groups"], "state": {}}
-        for index, slots in saved["state"].items():
+        packed = optimizer.state_dict()
+        scalars[name] = {"groups": packed["param_groups"], "state": {}}
+        for index, slots in packed["state"].items():
             for slot, value in slots.items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizers/{name}/{index}/{slot}"] = value
                 else:
                     scalars[name]["state"].setdefault(str(index), {})[slot] = value
     tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
-    tensors |= {f"carry/{index}/{name}": t for index, kept in state.carry.items() for name, t in kept.items()}
+    tensors |= {f"carry/{index}/{name}": t for index, carry in state.carry.items() for name, t in carry.items()}
     return serializable_tensors(tensors), scalars
 
 
 def unpack_state(
     state: State, tensors: dict[str, Tensor], record: dict[str, Any], device: torch.device | None = None
 ) -> None:
-    """Fills a freshly set-up `state` in place; memory formats and devices are kept."""
+    """Fill a freshly set-up `state` in place; its memory formats and devices stay as they are."""
     load_modules(state, tensors)
     for name, optimizer in state.optimizers.items():
-        saved = record["scalars"][name]
-        slots: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in saved["state"].items()}
-        moved = [p for group in optimizer.param_groups for p in group["params"]]
+        packed = record["scalars"][name]
+        slots: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in packed["state"].items()}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for key, value in select_prefix(tensors, f"optimizers/{name}/").items():
             index, slot = key.split("/")
-            like = moved[int(index)]
-            if value.shape == like.shape:
-                value = torch.empty_like(like, device="cpu", dtype=value.dtype).copy_(value)
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:
+                value = torch.empty_like(parameter, device="cpu", dtype=value.dtype).copy_(value)
             slots.setdefault(int(index), {})[slot] = value
-        groups = [  # JSON knows no tuples (betas)
-            {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
-            for group in saved["groups"]
-        ]
+        groups = [_with_tuples(group) for group in packed["groups"]]
         optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tables = {name: t.numpy() for name, t in select_prefix(tensors, "tables/").items()}
     state.carry = {}
@@ -152,8 +149,13 @@ def unpack_state(
     state.step = record["step"]
 
 
+def _with_tuples(group: dict[str, Any]) -> dict[str, Any]:
+    """Return an optimiser's parameter group with tuples (betas) in place of JSON's lists."""
+    return {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
+
+
 def module_tensors(state: State) -> dict[str, Tensor]:
-    """Parameters and buffers of all modules and their averages: `modules/net/head.weight`, on the host."""
+    """Return parameters and buffers of all modules and averages on the host: `modules/net/head.weight`."""
     kinds = (("modules", state.modules), ("averages", state.averages))
     return {
         f"{kind}/{name}/{key}": value.detach().cpu()
@@ -164,25 +166,26 @@ def module_tensors(state: State) -> dict[str, Tensor]:
 
 
 def load_modules(state: State, tensors: dict[str, Tensor]) -> None:
-    """Copies what `weights` gave back into the modules."""
+    """Copy what `module_tensors` returned back into the modules."""
     for kind, modules in (("modules", state.modules), ("averages", state.averages)):
         for name, module in modules.items():
             module.load_state_dict(select_prefix(tensors, f"{kind}/{name}/"))
 
 
 def serializable_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous, on the host, and no two in one memory (tied weights): as safetensors wants them."""
-    seen: set[int] = set()
-    apart = {}
+    """Return the tensors as safetensors needs them: contiguous, on the host, none sharing memory (tied weights)."""
+    addresses: set[int] = set()
+    separate = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
-        memory = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone() if memory in seen else tensor
-        seen.add(memory)
-    return apart
+        address = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if address in addresses else tensor
+        addresses.add(address)
+    return separate
 
 
 def select_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, under the rest of their names."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 

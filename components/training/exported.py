@@ -1,4 +1,4 @@
-"""A finished model as a folder: weights.safetensors and model.json, which holds all there is to rebuild it."""
+"""A trained model as a folder: weights.safetensors, and model.json with everything needed to rebuild it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ..recipes import recipe
 from . import checkpoint
 from .task import Spec, State, Task
 
-ORIGIN_ARGUMENTS = ("start", "weights")  # arguments that name where weights came from: they are in the file now
+# arguments of a task that name where its weights came from; an exported model brings its own
+ORIGIN_ARGUMENTS = ("start", "weights")
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "model.json"
 
 
 def write_model(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) -> None:
-    """Writes `state` (moving averages in place of the modules that have one) and the recipe's section `task`."""
+    """Write the modules (or their moving averages) and tables of `state`, and the recipe's section `task`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     modules = state.modules | state.averages
@@ -39,8 +40,9 @@ def write_model(folder: str | Path, state: State, spec: Spec, task: dict[str, An
 
 
 def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:
-    """The task and its state, ready to predict on `device`."""
-    folder, record = Path(folder), _record(folder)
+    """Return the task and its state, ready to predict on `device`."""
+    folder = Path(folder)
+    record = _read_record(folder)
     task: Task = recipe.build(record["task"])
     columns = {name: tuple(shape) for name, shape in record["columns"].items()}
     state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"]))
@@ -48,19 +50,17 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
     for name, module in state.modules.items():
         module.load_state_dict(checkpoint.select_prefix(weights, f"{name}."))
         module.to(device or torch.device("cpu"), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    state.tables, state.step = (
-        {n: t.numpy() for n, t in checkpoint.select_prefix(weights, "tables/").items()},
-        record["step"],
-    )
+    state.tables = {name: tensor.numpy() for name, tensor in checkpoint.select_prefix(weights, "tables/").items()}
+    state.step = record["step"]
     return task, state
 
 
 def class_names(folder: str | Path) -> list[str]:
-    """The names of the classes it was trained to tell apart."""
-    return list(_record(folder)["classes"])
+    """Return the names of the classes that the model in `folder` predicts."""
+    return list(_read_record(folder)["classes"])
 
 
-def _record(folder: str | Path) -> dict[str, Any]:
+def _read_record(folder: str | Path) -> dict[str, Any]:
     file = Path(folder) / RECORD_FILE
     if not file.is_file():
         raise Refusal(f"{folder}: holds no exported model; run the stage that writes it (dvc repro)")

@@ -54,7 +54,7 @@ class Tree:
         return value
 
 
-def add_vectors_(left: Vector, right: Vector) -> Vector:
-    """Add `right` to `left` in place, tensor by tensor, and return `left`."""
-    torch._foreach_add_(left, right)
-    return left
+def add_vectors_(target: Vector, terms: Vector) -> Vector:
+    """Add `terms` to `target` in place, tensor by tensor, and return `target`."""
+    torch._foreach_add_(target, terms)
+    return target

@@ -109,7 +109,7 @@ def check_data(section: Any, where: str) -> Any:
 
     Building a data set reads no files.
     """
-    recipe.check_use(section, where, whole=True)
+    recipe.check_use(section, where, complete=True)
     try:
         return recipe.build(section)
     except Refusal as refusal:
@@ -118,8 +118,8 @@ def check_data(section: Any, where: str) -> Any:
 
 def check_fit(section: dict[str, Any], prefix: str) -> None:
     """Check a section {task, fit}: its signatures, and values that exclude each other."""
-    recipe.check_use(section["task"], f"{prefix}task", whole=True)
-    recipe.check_arguments("training.engine.fit", section["fit"], f"{prefix}fit", whole=True)
+    recipe.check_use(section["task"], f"{prefix}task", complete=True)
+    recipe.check_arguments("training.engine.fit", section["fit"], f"{prefix}fit", complete=True)
     recipe.check_values(section["fit"], {"seed": "Seed"}, f"{prefix}fit")
     for key, instead in SET_BY_TASK.items():
         part, name = key.split(".")
@@ -145,7 +145,7 @@ def check_tune(
     recipe.check_values(tune, {kind: "Count"}, where)
     if kind == "folds" and tune["folds"] < 2:
         raise Refusal(f"{where}.folds: must be at least 2: with one fold nothing is held out")
-    recipe.check_arguments("search.ray_tune.search", tune["search"], f"{where}.search", whole=True)
+    recipe.check_arguments("search.ray_tune.search", tune["search"], f"{where}.search", complete=True)
     recipe.check_values(tune["search"], {"seed": "Seed"}, f"{where}.search")
     space = tune["search"]["space"]
     if kind == "epochs" and "fit.epochs" in space:

@@ -1,4 +1,4 @@
-"""Code of a user's own: named by a recipe only where TRAINYARD_ALLOW says so (on workers: test_cluster.py)."""
+"""A recipe may name a user's own code only where TRAINYARD_ALLOW allows it (on workers: test_spread.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import Refusal
-from components.recipes import allowed, recipe
+from components.recipes import allowed, recipe, signature
 from pipelines import fit
 
 WIDE = """
@@ -27,16 +27,16 @@ SECTION = {"use": "mylab.deep.models.Wide", "width": 3}
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file of the class, in a package that Python finds."""
+    """Write the class into a package on the path; return its file."""
     file = tmp_path / "mylab/deep/models.py"
     file.parent.mkdir(parents=True)
     for package in (file.parent, file.parent.parent):
         (package / "__init__.py").touch()
     file.write_text(WIDE.replace("raise_at_import = 1 / 0\n\n", ""))
     monkeypatch.syspath_prepend(str(tmp_path))
-    recipe.signature.cache_clear()
+    signature.read_signature.cache_clear()
     yield file
-    recipe.signature.cache_clear()
+    signature.read_signature.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         del sys.modules[name]
 
@@ -52,27 +52,27 @@ def test_nothing_is_allowed_by_default(lab: Path, monkeypatch: pytest.MonkeyPatc
     assert "mylab" not in sys.modules
 
 
-def test_what_is_allowed_is_checked_without_its_import_and_built(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allowed_code_is_checked_without_importing_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(allowed.ALLOW, "other, mylab")
-    whole = lab.read_text()
-    lab.write_text(WIDE)  # which fails when it is imported
+    source = lab.read_text()
+    lab.write_text(WIDE)  # fails when it is imported
     recipe.check_use(SECTION, "model")
-    for wrong, says in (({"widht": 3}, "did you mean 'width'"), ({"width": 0}, "at least 1")):
-        with pytest.raises(Refusal, match=says):
+    for wrong, message in (({"widht": 3}, "did you mean 'width'"), ({"width": 0}, "at least 1")):
+        with pytest.raises(Refusal, match=message):
             recipe.check_use({"use": SECTION["use"], **wrong}, "model")
-    for use, says in (
+    for use, message in (
         ("mylab.deep.modles.Wide", "finds no source of mylab.deep.modles; install it"),
         ("mylab.deep.models.Wild", "did you mean 'Wide'"),
         ("other.models.Wide", "finds no source of other.models"),
     ):
-        with pytest.raises(Refusal, match=says):
+        with pytest.raises(Refusal, match=message):
             recipe.check_use({"use": use}, "model")
     assert "mylab" not in sys.modules
-    lab.write_text(whole)
+    lab.write_text(source)
     assert recipe.build(SECTION).width == 3
 
 
-def test_nothing_stands_in_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_names_of_components_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models/lenet.py").write_text("class LeNet: pass")
     (tmp_path / "models/other.py").write_text("class Other: pass")
@@ -83,7 +83,7 @@ def test_nothing_stands_in_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         allowed.find_source("models.other")
 
 
-def test_data_of_a_changed_class_are_prepared_anew(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_of_a_changed_class_are_prepared_again(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(allowed.ALLOW, "mylab")
     places = []
     for comment in ("", "# changed"):
@@ -93,12 +93,12 @@ def test_data_of_a_changed_class_are_prepared_anew(lab: Path, monkeypatch: pytes
     assert places[0][0] != places[1][0]
 
 
-def test_a_command_says_what_to_set(tmp_path: Path) -> None:
+def test_the_error_line_names_the_variable_to_set(tmp_path: Path) -> None:
     content = "data: {use: data.digits.Digits}\ntask: {use: mylab.deep.models.Wide}\nfit: {epochs: 1}\n"
     (tmp_path / "recipe.yaml").write_text(content)
     command = [sys.executable, "-c", "from pipelines.door import run; run()", "plan", "recipe.yaml"]
     root = Path(__file__).parents[3]
-    said = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
-    assert said.returncode == 2
-    assert said.stderr.count("\n") == 1
-    assert "code elsewhere must be allowed by TRAINYARD_ALLOW=mylab" in said.stderr
+    plan = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
+    assert plan.returncode == 2
+    assert plan.stderr.count("\n") == 1
+    assert "code elsewhere must be allowed by TRAINYARD_ALLOW=mylab" in plan.stderr

@@ -1,10 +1,11 @@
-"""Recipes: read, overlaid, checked against the source of what they name, built."""
+"""Recipes are read, changed, checked against the sources of the callables they name, and built."""
 
 from __future__ import annotations
 
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("a: 1\na: 2", "'a' is given twice"),
         ("a: [1, 2", "line"),
@@ -37,12 +38,12 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path) -> None:
         ("", "mapping"),
     ],
 )
-def test_broken_files_are_refused_with_their_place(tmp_path, text: str, says: str) -> None:
-    with pytest.raises(Refusal, match=says):
+def test_broken_files_are_refused_with_the_line(tmp_path, text: str, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
         recipe.load(write(tmp_path, text))
 
 
-def test_not_utf8_is_refused(tmp_path) -> None:
+def test_a_file_that_is_not_utf8_is_refused(tmp_path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(b"name: caf\xe9")
     with pytest.raises(Refusal, match="UTF-8"):
@@ -50,7 +51,7 @@ def test_not_utf8_is_refused(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "says"),
+    ("section", "message"),
     [
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": "ten"}, "whole number of at least 1, not 'ten'"),
@@ -68,15 +69,15 @@ def test_not_utf8_is_refused(tmp_path) -> None:
         ([], "mapping"),
     ],
 )
-def test_a_wrong_fit_section_is_refused(section, says: str) -> None:
+def test_a_wrong_fit_section_is_refused(section, message: str) -> None:
     with pytest.raises(Refusal, match="fit") as refused:
-        recipe.check_arguments("training.engine.fit", section, "fit", whole=True)
-    assert says in str(refused.value)
+        recipe.check_arguments("training.engine.fit", section, "fit", complete=True)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("section", "says"),
+    ("section", "message"),
     [
         ({"use": "models.resnet.ResNt"}, "did you mean 'ResNet'"),
         ({"use": "models.resnet.ResNet", "width": [8]}, "did you mean 'widths'"),
@@ -85,19 +86,19 @@ def test_a_wrong_fit_section_is_refused(section, says: str) -> None:
         ({"use": "models.resnet.ResNet", "stem": "cifra"}, "did you mean 'cifar'"),
         ({"use": "optimizers.sgd", "parameters": []}, "optimizers.sgd has no such argument; it has: lr, "),
         ({"use": "os.system"}, "no file components/os.py"),
-        ({"use": "../../etc/passwd"}, "no dotted path"),
+        ({"use": "../../etc/passwd"}, "not a dotted path"),
         ({"use": "models.resnet._hidden"}, "defines no"),
         ({"uses": "models.resnet.ResNet"}, "needs 'use"),
         ("models.resnet.ResNet", "needs 'use"),
     ],
 )
-def test_a_wrong_use_is_refused(section, says: str) -> None:
+def test_a_wrong_use_is_refused(section, message: str) -> None:
     with pytest.raises(Refusal) as refused:
         recipe.check_use(section, "model")
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_nested_sections_are_checked_where_they_stand() -> None:
+def test_errors_in_nested_sections_name_their_place() -> None:
     task = {
         "use": "tasks.classification.Classification",
         "model": {"use": "models.lenet.LeNet"},
@@ -107,7 +108,7 @@ def test_nested_sections_are_checked_where_they_stand() -> None:
         recipe.check_use(task, "task")
 
 
-def test_overlay_replaces_and_leaves_the_original() -> None:
+def test_overlay_does_not_change_the_original() -> None:
     original = {"task": {"optimizer": {"lr": 0.1}}}
     assert recipe.overlay(original, {"task.optimizer.lr": 0.2}) == {"task": {"optimizer": {"lr": 0.2}}}
     assert original["task"]["optimizer"]["lr"] == 0.1
@@ -115,18 +116,18 @@ def test_overlay_replaces_and_leaves_the_original() -> None:
         recipe.overlay(original, {"task.optimiser.lr": 0.2})
 
 
-def test_build_calls_what_is_named_with_factories_inside() -> None:
+def test_nested_sections_are_built_as_factories() -> None:
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
     task = recipe.build(section)
     assert task.model(channels=1, size=(4, 4), classes=3).head.weight.shape == (3, 16)
 
 
-def test_what_a_section_leaves_out_is_filled_in_as_python_would() -> None:
+def test_missing_arguments_get_the_defaults_of_the_signature() -> None:
     python = {n: p.default for n, p in inspect.signature(engine.fit).parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert len(python) >= 17
     assert recipe.fill_defaults("training.engine.fit", {}) == python
-    given = {"batch": 16, "schedule": {"use": "schedules.cosine"}}
-    assert recipe.fill_defaults("training.engine.fit", given) == python | given
+    changed = {"batch": 16, "schedule": {"use": "schedules.cosine"}}
+    assert recipe.fill_defaults("training.engine.fit", changed) == python | changed
 
 
 def test_digest_and_flatten() -> None:
@@ -134,11 +135,11 @@ def test_digest_and_flatten() -> None:
     assert recipe.flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": 3}) == {"a.b": 1, "a.c.d": [2], "e": 3}
 
 
-def test_checking_imports_nothing_heavy() -> None:
+def test_a_check_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from components import recipe; "
+        "import sys; from components.recipes import recipe; "
         "recipe.check_use({'use': 'models.resnet.ResNet'}, 'model'); "
-        "recipe.check('engine.fit', {}, 'fit', whole=True); "
+        "recipe.check_arguments('training.engine.fit', {}, 'fit', complete=True); "
         "assert not {'torch', 'numpy', 'ray', 'mlflow'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

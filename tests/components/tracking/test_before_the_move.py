@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.recipes import recipe
+from components.recipes import signature
 from components.training import exported
 
 DATA = Path(__file__).parents[2] / "data"
@@ -54,7 +54,7 @@ def test_the_present_code_reads_its_export(registered: Path) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_dotted_path_of_an_old_recipe_still_resolves(path: str) -> None:
-    recipe.signature(path)
+    signature.read_signature(path)
 
 
 def assert_equal_predictions(predictions: dict, registered: Path) -> None:

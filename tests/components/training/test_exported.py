@@ -1,4 +1,4 @@
-"""A model written to a folder comes back as it was."""
+"""A model read from a folder predicts as the one that was written."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ SPEC = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b", "c"), {"mean": [0.4], 
 def state(seed: int) -> tuple[State, dict]:
     torch.manual_seed(seed)
     task = recipe.build({key: value for key, value in SECTION.items() if key != "start"})
-    made = task.setup(SPEC)
+    built = task.setup(SPEC)
     images = torch.randint(0, 256, (6, 8, 8, 1), dtype=torch.uint8)
-    made.modules["net"](task.pixels({"image": images}))  # moves the batch statistics
-    made.modules["net"].eval()
-    return made, task.predict(made, {"image": images}) | {"image": images}
+    built.modules["net"](task.pixels({"image": images}))  # moves the batch statistics
+    built.modules["net"].eval()
+    return built, task.predict(built, {"image": images}) | {"image": images}
 
 
-def test_it_predicts_as_before_and_needs_no_other_folder(tmp_path: Path) -> None:
-    made, said = state(0)
-    exported.write_model(tmp_path, made, SPEC, SECTION)
+def test_a_model_predicts_as_before_and_needs_no_other_folder(tmp_path: Path) -> None:
+    original, expected = state(0)
+    exported.write_model(tmp_path, original, SPEC, SECTION)
     task, restored = exported.read_model(tmp_path)
-    again = task.predict(restored, {"image": said["image"]})
-    assert torch.equal(again["probability"], said["probability"])
+    restored_predictions = task.predict(restored, {"image": expected["image"]})
+    assert torch.equal(restored_predictions["probability"], expected["probability"])
     assert exported.class_names(tmp_path) == ["a", "b", "c"]
     record = json.loads((tmp_path / "model.json").read_text())
     assert "start" not in record["task"]
-    assert record["parameters"] == sum(p.numel() for p in made.modules["net"].parameters())
+    assert record["parameters"] == sum(p.numel() for p in original.modules["net"].parameters())
 
 
-def test_the_moving_average_takes_the_place_of_the_weights(tmp_path: Path) -> None:
-    made, _ = state(0)
-    other, said = state(1)
-    made.averages = other.modules
-    exported.write_model(tmp_path, made, SPEC, SECTION)
+def test_the_moving_average_replaces_the_weights(tmp_path: Path) -> None:
+    original, _ = state(0)
+    other, expected = state(1)
+    original.averages = other.modules
+    exported.write_model(tmp_path, original, SPEC, SECTION)
     task, restored = exported.read_model(tmp_path)
-    assert torch.equal(task.predict(restored, {"image": said["image"]})["probability"], said["probability"])
+    assert torch.equal(task.predict(restored, {"image": expected["image"]})["probability"], expected["probability"])
 
 
-def test_tied_weights_are_written_once_each(tmp_path: Path) -> None:
+def test_tied_weights_are_written_separately(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight
     exported.write_model(tmp_path, State({"net": net}), SPEC, {"use": "x"})
     from safetensors.torch import load_file
 
-    saved = load_file(tmp_path / "weights.safetensors")
-    assert torch.equal(saved["net.0.weight"], saved["net.1.weight"])
+    tensors = load_file(tmp_path / "weights.safetensors")
+    assert torch.equal(tensors["net.0.weight"], tensors["net.1.weight"])
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
@@ -71,12 +71,12 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
             read(tmp_path)
 
 
-def test_tables_come_back_too(tmp_path: Path) -> None:
-    made, _ = state(0)
-    made.tables = {"counts": np.arange(6).reshape(2, 3), "weights": np.array([0.5, -1.0])}
-    made.step = 7
-    exported.write_model(tmp_path, made, SPEC, SECTION)
+def test_tables_and_the_step_are_restored(tmp_path: Path) -> None:
+    original, _ = state(0)
+    original.tables = {"counts": np.arange(6).reshape(2, 3), "weights": np.array([0.5, -1.0])}
+    original.step = 7
+    exported.write_model(tmp_path, original, SPEC, SECTION)
     restored = exported.read_model(tmp_path)[1]
     assert restored.step == 7
-    assert all(np.array_equal(restored.tables[name], table) for name, table in made.tables.items())
+    assert all(np.array_equal(restored.tables[name], table) for name, table in original.tables.items())
     assert restored.tables["counts"].dtype == np.int64
