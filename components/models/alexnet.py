@@ -1,7 +1,7 @@
-"""AlexNet by the notes: a deeper LeNet with rectified units, max pooling and dropout (Krizhevsky et al. 2012).
+"""AlexNet: a deeper LeNet with ReLU, max pooling and dropout (Krizhevsky et al. 2012; notes: AlexNet).
 
-In one piece, not in two halves for two small GPUs, and without local response normalisation. For one channel, 224x224
-and 10 classes: 46,764,746 parameters, 6,400 features before the dense layers.
+As in the notes it is one network, not two halves for two GPUs, and has no local response normalisation. For one
+channel, 224x224 pixels and 10 classes it has 46,764,746 parameters, and 6,400 features before the dense layers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from ..errors import Refusal
 from ..layers.initial import init_for_relu, scale_widths
 from ..recipes.ranges import Count, Fraction, Positive
 
-SMALLEST = 65  # pixels a side: what leaves the last pooling its 3
+SMALLEST = 65  # pixels per side, of which the last pooling gets the 3 it needs
 
 
 class AlexNet(nn.Module):
-    """Images [B, channels, *size] -> logits [B, classes]; sides of at least 65.
+    """Maps images [B, channels, *size], with sides of at least 65, to logits [B, classes].
 
-    width: what all channels and hidden units are multiplied by; hidden: units of both dense layers before that.
+    width: factor of the numbers of channels and hidden units. hidden: units of both dense layers, before that factor.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class AlexNet(nn.Module):
             nn.MaxPool2d(3, stride=2),
             nn.Flatten(),
         )
-        height, width_ = (_after_pooling(side) for side in size)
+        map_height, map_width = (_last_map_side(side) for side in size)
         self.dense = nn.Sequential(
-            nn.Linear(b * height * width_, dense),
+            nn.Linear(b * map_height * map_width, dense),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(dense, dense),
@@ -63,11 +63,12 @@ class AlexNet(nn.Module):
         init_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of images [B, channels, *size]."""
         return self.head(self.dense(self.body(x)))
 
 
-def _after_pooling(side: int) -> int:
-    """The side of the last map: a convolution by fours, then three poolings of 3 by twos."""
+def _last_map_side(side: int) -> int:
+    """Return the side of the last map: after a convolution of stride 4, and three poolings of 3 and stride 2."""
     side = (side + 2 - 11) // 4 + 1
     for _ in range(3):
         side = (side - 3) // 2 + 1

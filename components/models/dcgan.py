@@ -1,8 +1,7 @@
-"""DCGAN: a generator and a discriminator of strided convolutions (Radford et al. 2016; notes: generative adversarial
-networks).
+"""DCGAN: a generator and a discriminator of strided convolutions (Radford et al. 2016).
 
-No pooling, batch normalisation everywhere but at the generator's output and the discriminator's input, ReLU in the
-generator and leaky ReLU in the discriminator, weights drawn with a standard deviation of 0.02.
+As in the paper: no pooling; batch normalisation except at the generator's output and the discriminator's input; ReLU
+in the generator, leaky ReLU in the discriminator; initial weights with a standard deviation of 0.02.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from ..recipes.ranges import Count
 
 
 class Generator(nn.Module):
-    """Latent vectors [B, latent] -> pictures in -1..1 [B, *shape], shape (C, H, W).
+    """Maps latent vectors [B, latent] to pictures [B, *shape] in -1..1, shape being (C, H, W).
 
-    widths: channels from the smallest map to the largest one; each step after the first doubles the sides, so that they
-    must be multiples of 2 ** len(widths).
+    widths: channels from the smallest map to the largest. Each of them doubles the sides, which must be multiples of
+    2 ** len(widths).
     """
 
     def __init__(self, latent: int, shape: tuple[int, ...], widths: list[Count] = [128, 64]) -> None:  # noqa: B006
@@ -33,14 +32,18 @@ class Generator(nn.Module):
             layers += [nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers)
         self.head = nn.ConvTranspose2d(widths[-1], shape[0], kernel_size=4, stride=2, padding=1)
-        self.apply(_drawn)
+        self.apply(_init_weights)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return pictures [B, *shape] of latent vectors z [B, latent]."""
         return self.head(self.body(self.start(z).view(-1, *self.first))).tanh()
 
 
 class Discriminator(nn.Module):
-    """Pictures [B, *shape], shape (C, H, W) -> logits of being real [B]. widths: channels, each at half the sides."""
+    """Maps pictures [B, *shape], shape being (C, H, W), to logits of being real [B].
+
+    widths: channels of the convolutions, each of which halves the sides.
+    """
 
     def __init__(self, shape: tuple[int, ...], widths: list[Count] = [64, 128]) -> None:  # noqa: B006
         super().__init__()
@@ -48,17 +51,20 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = []
         for index, (fan_in, fan_out) in enumerate(zip([shape[0], *widths], widths, strict=False)):
             layers += [nn.Conv2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1, bias=index == 0)]
-            layers += [nn.BatchNorm2d(fan_out)] if index else []
+            if index:
+                layers += [nn.BatchNorm2d(fan_out)]
             layers += [nn.LeakyReLU(0.2, inplace=True)]
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(widths[-1] * height * width, 1)
-        self.apply(_drawn)
+        self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B] of pictures [B, *shape]."""
         return self.head(self.body(x)).squeeze(1)
 
 
 def _sides(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
+    """Return height and width of a picture after `halvings` halvings; raise Refusal if they are not divisible."""
     height, width = shape[1:]
     if height % 2**halvings or width % 2**halvings:
         raise Refusal(
@@ -67,6 +73,6 @@ def _sides(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
     return height // 2**halvings, width // 2**halvings
 
 
-def _drawn(layer: nn.Module) -> None:
+def _init_weights(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(layer.weight, std=0.02)

@@ -1,4 +1,4 @@
-"""Multilayer perceptron: hidden layers and dropout (notes: dropout, 'often on the hidden layers' output')."""
+"""The multilayer perceptron, with dropout on the outputs of its hidden layers (notes: dropout)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
 class MLP(nn.Module):
-    """Images [B, channels, *size] -> logits [B, classes]."""
+    """Maps images [B, channels, *size] to logits [B, classes]. hidden: widths of the hidden layers."""
 
     def __init__(
         self,
@@ -32,4 +32,5 @@ class MLP(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of images [B, channels, *size]."""
         return self.head(self.body(x))

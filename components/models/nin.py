@@ -1,6 +1,6 @@
-"""Network in Network by the notes: a dense network at every pixel, and no dense layer at the end (Lin et al. 2014).
+"""Network in Network: a dense network at every pixel, and no dense layer at the end (Lin et al. 2014; notes: NiN).
 
-For one channel and 10 classes: 1,992,166 parameters, whatever the size.
+For one channel and 10 classes it has 1,992,166 parameters, whatever the size of the images.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from ..errors import Refusal
 from ..layers.initial import scale_widths
 from ..recipes.ranges import Fraction, Positive
 
-SMALLEST = 67  # pixels a side: what leaves one for the last pooling
+SMALLEST = 67  # pixels per side, of which one is left after the last pooling
 
 
 class NiN(nn.Module):
-    """Images [B, channels, *size] -> logits [B, classes]; sides of at least 67.
+    """Maps images [B, channels, *size], with sides of at least 67, to logits [B, classes].
 
-    The output layer is a block with one channel a class, averaged over all places. Like every block it ends rectified,
-    so that no logit is below 0. width: what the channels of the others are multiplied by.
+    The output layer is a block with one channel per class, averaged over all positions. Like every block it ends with
+    a ReLU, so that no logit is below 0. width: factor of the numbers of channels of the other blocks.
     """
 
     def __init__(
@@ -42,14 +42,16 @@ class NiN(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-        nn.init.ones_(output[-2].bias)  # type: ignore[arg-type]  # a class that is off everywhere would never learn
+        # A class whose last ReLU is 0 everywhere would never learn.
+        nn.init.ones_(output[-2].bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of images [B, channels, *size]."""
         return self.head(self.body(x)).mean((2, 3))
 
 
 def _block(fan_in: int, fan_out: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
-    """A convolution, then two of 1x1: [B, fan_in, H, W] -> [B, fan_out, H', W']."""
+    """Return a convolution and two of 1x1, each with a ReLU: [B, fan_in, H, W] -> [B, fan_out, H', W']."""
     return [
         nn.Conv2d(fan_in, fan_out, kernel, stride, padding),
         nn.ReLU(inplace=True),

@@ -1,8 +1,8 @@
-"""Weights from a local file, copied into a model's body as far as names and shapes allow.
+"""Copy weights from a local file into the body of a model, as far as names and shapes match.
 
-A .safetensors file by our names (also those of an exported model, `net.stem.0.weight`) or by torchvision's, where a
-model has `from_torchvision`. A layer is copied whole or not at all, the output layer never. Nothing is unpickled: a
-.pth file is refused with the line that converts it.
+The .safetensors file uses the names of this project (also with the prefix of an exported model, `net.stem.0.weight`),
+or those of torchvision if the model has `from_torchvision`. A layer is copied completely or not at all, the output
+layer never. Nothing is unpickled: a .pth file is refused with the command that converts it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import Refusal
 
 HEAD = "head."
-SHOWN = 4  # tensors that a line names
+SHOWN = 4  # names of tensors in a message
 CONVERSION = (
     "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{0}', weights_only=True), '{1}')\""
 )
@@ -27,65 +27,70 @@ CONVERSION = (
 
 @dataclass(frozen=True)
 class Match:
-    """What of a file fits a model."""
+    """The tensors of a file that fit a model, by the names of the model, and the others of its body with a reason."""
 
     file: Path
-    found: dict[str, Tensor]  # by the model's names
-    left: dict[str, str]  # the body's tensors that stay as they were -> why
+    tensors: dict[str, Tensor]
+    unmatched: dict[str, str]
 
     def __str__(self) -> str:
-        """`60 of 62 tensors of the body from resnet18.safetensors; as they were: stem.0.weight ([64, 3, 7, 7] ...`."""
-        told = f"{len(self.found)} of {len(self.found) + len(self.left)} tensors of the body from {self.file.name}"
-        some = ", ".join(f"{name} ({why})" for name, why in list(self.left.items())[:SHOWN])
-        more = f" and {len(self.left) - SHOWN} more" if len(self.left) > SHOWN else ""
-        return f"{told}; as they were: {some}{more}" if self.left else told
+        """Describe the match: `60 of 62 tensors of the body from resnet18.safetensors; as they were: stem.0...`."""
+        total = len(self.tensors) + len(self.unmatched)
+        text = f"{len(self.tensors)} of {total} tensors of the body from {self.file.name}"
+        if not self.unmatched:
+            return text
+        shown = ", ".join(f"{name} ({reason})" for name, reason in list(self.unmatched.items())[:SHOWN])
+        more = f" and {len(self.unmatched) - SHOWN} more" if len(self.unmatched) > SHOWN else ""
+        return f"{text}; as they were: {shown}{more}"
 
 
 def load_tensors(file: Path, where: str) -> dict[str, Tensor]:
-    """All of a .safetensors file. `where`: the recipe's key, for what is refused."""
+    """Read all tensors of a .safetensors file; a Refusal begins with `where`, the key of the recipe."""
     if file.suffix != ".safetensors":
         command = CONVERSION.format(file, file.with_suffix(".safetensors"))
-        raise Refusal(f"{where}: {file} is no .safetensors file, and nothing is unpickled here; convert it: {command}")
+        raise Refusal(
+            f"{where}: {file} is not a .safetensors file, and nothing is unpickled here; convert it: {command}"
+        )
     if not file.is_file():
-        raise Refusal(f"{where}: {file}: no such .safetensors file; put it there, or name another")
+        raise Refusal(f"{where}: {file} does not exist; put the file there, or set another one")
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise Refusal(f"{where}: {file} is no whole .safetensors file ({error}); take the original") from None
+        raise Refusal(f"{where}: {file} is not a valid .safetensors file ({error}); get the original again") from None
 
 
 def match_weights(net: nn.Module, file: Path, where: str) -> Match:
-    """What the file has for the body of `net`; refuses a file that has nothing."""
+    """Return what the file holds for the body of `net`; raise Refusal if nothing fits."""
     saved = {name.removeprefix("net."): tensor for name, tensor in load_tensors(file, where).items()}
-    own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(HEAD)}
-    translated: Callable[..., dict[str, Tensor]] | None = getattr(net, "from_torchvision", None)
-    if translated and not own.keys() & saved.keys():
-        saved = translated(saved)
-    left = dict.fromkeys(own.keys() - saved.keys(), "not in the file")
-    for name in own.keys() & saved.keys():
-        if saved[name].shape != own[name].shape:
-            left[name] = f"{list(saved[name].shape)} there, {list(own[name].shape)} here"
-    odd = {_layer(name) for name in left if name in saved}
-    for name in own.keys() - left.keys():
-        if _layer(name) in odd:
-            left[name] = "its layer differs"
-    found = {name: saved[name] for name in own if name not in left}
-    if not found:
-        known = ", ".join(list(saved)[:SHOWN]) or "nothing"
+    body = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(HEAD)}
+    translate: Callable[..., dict[str, Tensor]] | None = getattr(net, "from_torchvision", None)
+    if translate and not body.keys() & saved.keys():
+        saved = translate(saved)
+    unmatched = dict.fromkeys(body.keys() - saved.keys(), "not in the file")
+    for name in body.keys() & saved.keys():
+        if saved[name].shape != body[name].shape:
+            unmatched[name] = f"{list(saved[name].shape)} there, {list(body[name].shape)} here"
+    different_layers = {_layer(name) for name in unmatched if name in saved}
+    for name in body.keys() - unmatched.keys():
+        if _layer(name) in different_layers:
+            unmatched[name] = "its layer differs"
+    tensors = {name: saved[name] for name in body if name not in unmatched}
+    if not tensors:
         raise Refusal(
-            f"{where}: of {file} nothing fits the model, whose tensors are called {', '.join(list(own)[:SHOWN])}, ...;"
-            f" it holds {known}, ...; name weights of this network"
+            f"{where}: nothing in {file} fits the model, whose tensors are {', '.join(list(body)[:SHOWN])}, ...;"
+            f" the file holds {', '.join(list(saved)[:SHOWN]) or 'nothing'}, ...; set weights of this network"
         )
-    return Match(file, found, {name: left[name] for name in own if name in left})
+    return Match(file, tensors, {name: unmatched[name] for name in body if name in unmatched})
 
 
 @torch.no_grad()
 def copy_weights(net: nn.Module, file: Path, where: str) -> Match:
-    """Copies what fits, and says what that was."""
-    fits = match_weights(net, file, where)
-    net.load_state_dict(fits.found, strict=False)
-    return fits
+    """Copy the tensors of the file that fit into `net`, and return the match."""
+    match = match_weights(net, file, where)
+    net.load_state_dict(match.tensors, strict=False)
+    return match
 
 
 def _layer(name: str) -> str:
+    """Return the name of the layer that the tensor `name` belongs to."""
     return name.rpartition(".")[0]

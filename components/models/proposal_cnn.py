@@ -1,6 +1,6 @@
-"""The network of R-CNN in small: convolutions, then a hidden layer, then one logit a class.
+"""A small network for the proposals of R-CNN: convolutions, a hidden layer, and one logit per class.
 
-Girshick et al. 2014 fine-tune AlexNet (five convolutions, two hidden layers); this one learns from nothing.
+Girshick et al. 2014 fine-tune AlexNet (five convolutions, two hidden layers); this one is trained from scratch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ..recipes.ranges import Count, Fraction
 
 
 class ProposalCNN(nn.Module):
-    """Squares [B, channels, size, size] -> logits [B, classes]; `size` is halved once a width.
+    """Maps pictures [B, channels, *size] to logits [B, classes]; each of `widths` halves the sides.
 
-    `body` gives the last convolution's map [B, P], which boxes are regressed from; `hidden` the features [B, D] of a
-    map, which are classified.
+    `body` returns the flattened last map [B, P], from which boxes are regressed; `hidden` turns it into the features
+    [B, features] that are classified.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ProposalCNN(nn.Module):
         super().__init__()
         if not min(size) >> len(widths):
             raise Refusal(
-                f"task.side: {min(size)} is halved away by {len(widths)} widths; give at least {1 << len(widths)}"
+                f"task.side: {min(size)} cannot be halved {len(widths)} times; set it to at least {1 << len(widths)}"
             )
         self.body = nn.Sequential()
         for fan_in, width in zip([channels, *widths], widths, strict=False):
@@ -49,4 +49,5 @@ class ProposalCNN(nn.Module):
         self.head = nn.Linear(features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of pictures [B, channels, *size]."""
         return self.head(self.dropout(self.hidden(self.body(x))))

@@ -1,4 +1,4 @@
-"""RNN, GRU, LSTM, in one or several layers (notes: RNN, gated units, deep and bidirectional recurrent networks)."""
+"""RNN, GRU and LSTM of one or several layers (notes: RNN, GRU, LSTM, deep and bidirectional recurrent networks)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.nn import functional as F
 from ..recipes.ranges import Count, Fraction, Natural
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-STATES = ("hidden", "cell")  # what is kept from step to step; "cell" by an LSTM alone
-States = dict[str, Tensor]  # each [B, layers (twice as many both ways), hidden]
+STATES = ("hidden", "cell")  # only an LSTM has a "cell"
+States = dict[str, Tensor]  # {name: [B, layers, hidden]}, with twice the layers if bidirectional
 
 
 class Recurrent(nn.Module):
-    """Tokens [B, T] -> logits [B, T, classes] of what each step's hidden state says, and the states after the last.
+    """Maps tokens [B, T] to logits [B, T, classes] and the states after the last token.
 
-    embedding: width of the learned vectors that stand for the tokens; 0: one-hot vectors (as in the notes). dropout: on
-    those, between layers, and before the output layer. bidirectional: each step sees what comes after it, too: for
-    features and for filling blanks, not for predicting what comes next.
+    embedding: width of the learned token vectors; 0 uses one-hot vectors, as in the notes. dropout: on the token
+    vectors, between layers, and before the output layer. bidirectional: each step also sees later tokens, which suits
+    features and filling blanks, but not the prediction of the next token.
 
-    As everywhere in torch, the GRU's reset gate acts on the product U h (the form of cuDNN), in the notes on h itself.
+    As everywhere in torch, the reset gate of a GRU acts on the product U h (as in cuDNN); in the notes it acts on h.
     """
 
     def __init__(
@@ -50,15 +50,22 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(hidden * (1 + bidirectional), classes)
 
     def forward(self, tokens: Tensor, states: States | None = None) -> tuple[Tensor, States]:
-        """states: what an earlier call gave, for the same texts; None or {}: each text begins here."""
+        """Return (logits [B, T, classes], states) of tokens [B, T].
+
+        states: those of an earlier call, to continue the same texts; None or {} starts new texts.
+        """
         if self.embedding is None:
             vectors = F.one_hot(tokens, self.classes).to(self.head.weight.dtype)
         else:
             vectors = self.embedding(tokens)
-        states = states or {}
-        given = [states[name].transpose(0, 1).contiguous() for name in STATES if name in states]
-        started = None if not given else tuple(given) if isinstance(self.body, nn.LSTM) else given[0]
-        features, after = self.body(self.dropout(vectors), started)
-        kept = after if isinstance(after, tuple) else (after,)
-        found = {name: state.transpose(0, 1) for name, state in zip(STATES, kept, strict=False)}
-        return self.head(self.dropout(features)), found
+        features, last = self.body(self.dropout(vectors), self._first_states(states or {}))
+        last = last if isinstance(last, tuple) else (last,)
+        new_states = {name: state.transpose(0, 1) for name, state in zip(STATES, last, strict=False)}
+        return self.head(self.dropout(features)), new_states
+
+    def _first_states(self, states: States) -> Tensor | tuple[Tensor, ...] | None:
+        """Return `states` in the layout of torch's recurrent layers: [layers, B, hidden] each, a pair for an LSTM."""
+        tensors = tuple(states[name].transpose(0, 1).contiguous() for name in STATES if name in states)
+        if not tensors:
+            return None
+        return tensors if isinstance(self.body, nn.LSTM) else tensors[0]

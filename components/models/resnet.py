@@ -1,6 +1,7 @@
-"""ResNet by the notes: residual blocks with an optional 1x1 shortcut; convolution biases kept (He et al. 2016).
+"""ResNet: residual blocks with an optional 1x1 convolution as shortcut (He et al. 2016; notes: ResNet).
 
-The defaults are the notes' ResNet-18: 11,178,378 parameters for one channel and 10 classes.
+The defaults are the ResNet-18 of the notes, whose convolutions have biases. For one channel and 10 classes it has
+11,178,378 parameters.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ from torch.nn import functional as F
 from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction
 
-SAFE_CHANNELS = 16  # input channels
+SAFE_CHANNELS = 16  # input channels from which on torch's strided 1x1 convolution is safe (see Shortcut)
 
 
 class Shortcut(nn.Conv2d):
-    """A convolution of 1x1 at every `stride`-th place: [B, C_in, H, W] -> [B, C_out, H/stride, W/stride].
+    """A 1x1 convolution of every `stride`-th position: [B, C_in, H, W] -> [B, C_out, H/stride, W/stride].
 
-    For fewer than 16 input channels the places are picked before the convolution. On a processor oneDNN's gradient of
-    a strided 1x1 convolution of channels-last pictures writes behind its memory there (its issue 6035, open in
-    September 2026; torch 2.11 to 2.15 have it): the process aborts, at once or much later.
+    With fewer than 16 input channels the positions are selected before the convolution. Otherwise oneDNN's gradient
+    of a strided 1x1 convolution of channels-last pictures writes beyond its memory on a CPU, and the process aborts,
+    at once or much later (oneDNN issue 6035, open in September 2026; torch 2.11 to 2.15 are affected).
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__(channels_in, channels_out, kernel_size=1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps [B, C_out, H/stride, W/stride] of x [B, C_in, H, W]."""
         step = self.stride[0]
         if step == 1 or self.in_channels >= SAFE_CHANNELS:
             return super().forward(x)
@@ -37,7 +39,7 @@ class Shortcut(nn.Conv2d):
 
 
 class Residual(nn.Module):
-    """f(x) = relu(x + g(x)): [B, C_in, H, W] -> [B, C_out, H/stride, W/stride]."""
+    """A residual block, f(x) = relu(x + g(x)): [B, C_in, H, W] -> [B, C_out, H/stride, W/stride]."""
 
     def __init__(
         self, channels_in: int, channels_out: int, stride: int = 1, norm: Callable[..., nn.Module] = nn.BatchNorm2d
@@ -50,18 +52,22 @@ class Residual(nn.Module):
         self.shortcut = Shortcut(channels_in, channels_out, stride) if reshapes else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps [B, C_out, H/stride, W/stride] of x [B, C_in, H, W]."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
-        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)), inplace=True)
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        return F.relu(y + x, inplace=True)
 
 
 class ResNet(nn.Module):
-    """Images [B, channels, H, W] -> logits [B, classes].
+    """Maps images [B, channels, H, W] to logits [B, classes].
 
-    widths: channels of each stage; blocks: residual blocks in each stage; the first stage keeps the size, each later
-    one halves it. stem: "imagenet" is the notes' 7x7 stride 2 and 3x3 max pooling; "cifar" a 3x3 convolution that
-    keeps small pictures whole. dropout acts before the output layer. norm: the layer behind each convolution (None: no
-    such thing; layers.batch_norm.BatchNorm: by its equations).
+    widths: channels of each stage. blocks: residual blocks per stage; the first stage keeps the sides, each later one
+    halves them. stem: "imagenet" is a 7x7 convolution of stride 2 and a 3x3 max pooling, as in the notes; "cifar" is a
+    3x3 convolution that keeps the sides of small pictures. dropout: before the output layer. norm: makes the layer
+    behind each convolution from its number of channels (None: no such layer; layers.batch_norm.BatchNorm: by the
+    equations of the notes).
     """
 
     def __init__(
@@ -77,59 +83,59 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if not widths:
-            raise Refusal("model.widths: names no stage; give at least one width")
+            raise Refusal("model.widths: is empty, but a ResNet needs at least one stage; add a width")
         norm = norm or nn.Identity
-        first = (
-            [nn.Conv2d(channels, widths[0], kernel_size=7, stride=2, padding=3)]
-            if stem == "imagenet"
-            else [nn.Conv2d(channels, widths[0], kernel_size=3, padding=1)]
-        )
-        self.stem = nn.Sequential(*first, norm(widths[0]), nn.ReLU(inplace=True))
+        if stem == "imagenet":
+            first = nn.Conv2d(channels, widths[0], kernel_size=7, stride=2, padding=3)
+        else:
+            first = nn.Conv2d(channels, widths[0], kernel_size=3, padding=1)
+        self.stem = nn.Sequential(first, norm(widths[0]), nn.ReLU(inplace=True))
         if stem == "imagenet":
             self.stem.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
         self.stages, self.blocks = len(widths), blocks
-        stages = zip([widths[0], *widths], widths, strict=False)
-        self.body = nn.Sequential(
-            *(
-                Residual(fan_in if block == 0 else width, width, 2 if stage and block == 0 else 1, norm)
-                for stage, (fan_in, width) in enumerate(stages)
-                for block in range(blocks)
-            )
-        )
+        self.body = nn.Sequential()
+        for stage, (fan_in, width) in enumerate(zip([widths[0], *widths], widths, strict=False)):
+            for block in range(blocks):
+                first_of_stage = block == 0
+                stride = 2 if stage > 0 and first_of_stage else 1
+                self.body.append(Residual(fan_in if first_of_stage else width, width, stride, norm))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of images [B, channels, H, W]."""
         x = self.body(self.stem(x))
         return self.head(self.dropout(x.mean((2, 3))))
 
     def from_torchvision(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of torchvision's ResNet-18 by our names, all but the output layer.
+        """Return the tensors of torchvision's ResNet-18 by the names of this network, without the output layer.
 
-        Its convolutions have no bias: zero. Batch normalisation behind its shortcuts, which the notes' lack, is folded
-        into them, so that in evaluation both networks give the same.
+        torchvision's convolutions have no biases, which become 0. Its shortcuts have batch normalisation, which is
+        folded into the convolution, so that in evaluation both networks compute the same.
         """
         places = {"conv1": "stem.0", "bn1": "stem.1"}
         for index in range(self.stages * self.blocks):
-            theirs, ours = f"layer{index // self.blocks + 1}.{index % self.blocks}", f"body.{index}"
-            places |= {f"{theirs}.{layer}": f"{ours}.{layer}" for layer in ("conv1", "bn1", "conv2", "bn2")}
-            places[f"{theirs}.downsample.0"] = f"{ours}.shortcut"
-        found: dict[str, Tensor] = {}
-        for theirs, ours in places.items():
-            layer = _layer(weights, theirs)
-            if theirs.endswith("downsample.0") and layer:
-                layer = fold_batch_norm(layer["weight"], _layer(weights, f"{theirs[:-1]}1"))
-            elif "conv" in theirs and layer:
+            source, target = f"layer{index // self.blocks + 1}.{index % self.blocks}", f"body.{index}"
+            places |= {f"{source}.{layer}": f"{target}.{layer}" for layer in ("conv1", "bn1", "conv2", "bn2")}
+            places[f"{source}.downsample.0"] = f"{target}.shortcut"
+        tensors: dict[str, Tensor] = {}
+        for source, target in places.items():
+            layer = _tensors_of_layer(weights, source)
+            if source.endswith("downsample.0") and layer:
+                norm = _tensors_of_layer(weights, source.replace("downsample.0", "downsample.1"))
+                layer = fold_batch_norm(layer["weight"], norm)
+            elif "conv" in source and layer:
                 layer["bias"] = torch.zeros(len(layer["weight"]))
-            found |= {f"{ours}.{name}": tensor for name, tensor in layer.items()}
-        return found
+            tensors |= {f"{target}.{name}": tensor for name, tensor in layer.items()}
+        return tensors
 
 
 def fold_batch_norm(weight: Tensor, norm: dict[str, Tensor], eps: float = 1e-5) -> dict[str, Tensor]:
-    """{weight, bias} of one convolution that does what one without a bias and its batch normalisation do."""
+    """Return {weight, bias} of a convolution that equals one without a bias, followed by batch normalisation."""
     scale = norm["weight"] / (norm["running_var"] + eps).sqrt()
     return {"weight": weight * scale.view(-1, 1, 1, 1), "bias": norm["bias"] - norm["running_mean"] * scale}
 
 
-def _layer(weights: dict[str, Tensor], place: str) -> dict[str, Tensor]:
-    return {name.rpartition(".")[2]: tensor for name, tensor in weights.items() if name.rpartition(".")[0] == place}
+def _tensors_of_layer(weights: dict[str, Tensor], layer: str) -> dict[str, Tensor]:
+    """Return {name within the layer: tensor} of the tensors that belong to `layer`."""
+    return {name.rpartition(".")[2]: tensor for name, tensor in weights.items() if name.rpartition(".")[0] == layer}

@@ -1,12 +1,12 @@
-"""Two recurrent networks: one reads the source, the other writes the target (notes: encoder-decoder, seq2seq).
+"""A recurrent encoder and decoder for translation (Sutskever et al. 2014; notes: encoder-decoder, seq2seq).
 
-Both translators (this one, `models/transformer.py`) have the same three methods:
+All translators (this one and `models/transformer.py`) have the same three methods:
 
-    start(source)          the source, read once: what a decoder goes on from, tensors [B, ...] by name
-    decode(tokens, states) logits of what follows each of `tokens`, and the states after them
-    net(source, tokens)    both: the whole target at once, as teacher forcing needs it
+    start(source)           encode the source; return the states of the decoder before the first token, by name [B, ...]
+    decode(tokens, states)  return the logits of the token after each of `tokens`, and the states after them
+    net(source, tokens)     do both for the complete target, as teacher forcing needs it
 
-`decode` takes one token or many: a text in pieces gives what the whole text gives.
+`decode` takes one token or several: a text in pieces gives the same logits as the complete text.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from ..layers.attention import Additive, DotProduct
 from ..recipes.ranges import Count, Fraction
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
-STATES = ("hidden", "cell")  # "cell" of an LSTM alone
+STATES = ("hidden", "cell")  # only an LSTM has a "cell"
 States = dict[str, Tensor]
 
 
 class Seq2Seq(nn.Module):
-    """The decoder begins with the encoder's last states, those of each layer and, of an LSTM, the cells' too.
+    """A translator whose decoder starts with the last states of the encoder, layer by layer.
 
-    sources, targets: sizes of the two vocabularies. bidirectional: the encoder reads both ways, each with hidden / 2
-    units. attention: none (Sutskever et al. 2014), or the decoder's state looks at all states of the encoder, scored by
-    an MLP (additive) or by the scaled dot product, and what it finds is mixed in before the output layer. As in Luong
-    et al. 2015 it asks with the state of the step itself, so that all steps are one call; in Bahdanau et al. 2015 with
-    the state before it. dropout: on embeddings, between layers, before the output layer.
+    sources, targets: sizes of the two vocabularies. bidirectional: the encoder reads in both directions, each with
+    hidden / 2 units. dropout: on embeddings, between layers, and before the output layer.
+
+    attention: "none" (Sutskever et al. 2014), or attention of the decoder on all states of the encoder, scored by an
+    MLP ("additive") or by the scaled dot product ("dot"). Its result is mixed in before the output layer. The query is
+    the state of the current step, as in Luong et al. 2015, so that all steps are one call; in Bahdanau et al. 2015 it
+    is the previous state.
     """
 
     def __init__(
@@ -51,14 +53,17 @@ class Seq2Seq(nn.Module):
     ) -> None:
         super().__init__()
         if bidirectional and hidden % 2:
-            raise Refusal(f"task.model.hidden: {hidden} is odd; each way of a bidirectional encoder has half of it")
+            raise Refusal(
+                f"task.model.hidden: {hidden} is odd, but each direction of a bidirectional encoder gets half of it;"
+                " make it even"
+            )
         self.source, self.target = nn.Embedding(sources, embedding), nn.Embedding(targets, embedding)
-        between = dropout if layers > 1 else 0.0
-        one_way = hidden // (1 + bidirectional)
+        layer_dropout = dropout if layers > 1 else 0.0
+        encoder_hidden = hidden // (1 + bidirectional)
         self.encoder: nn.RNNBase = CELLS[cell](
-            embedding, one_way, layers, batch_first=True, dropout=between, bidirectional=bidirectional
+            embedding, encoder_hidden, layers, batch_first=True, dropout=layer_dropout, bidirectional=bidirectional
         )
-        self.decoder: nn.RNNBase = CELLS[cell](embedding, hidden, layers, batch_first=True, dropout=between)
+        self.decoder: nn.RNNBase = CELLS[cell](embedding, hidden, layers, batch_first=True, dropout=layer_dropout)
         self.attention: nn.Module | None = None
         if attention != "none":
             self.attention = DotProduct() if attention == "dot" else Additive(hidden, hidden, hidden)
@@ -67,39 +72,42 @@ class Seq2Seq(nn.Module):
         self.head = nn.Linear(hidden, targets)
 
     def forward(self, source: Tensor, tokens: Tensor) -> Tensor:
-        """source [B, S], tokens [B, T] (the target from <bos> on) -> logits [B, T, targets]."""
+        """Return logits [B, T, targets] of source [B, S] and tokens [B, T], the target from <bos> on."""
         return self.decode(tokens, self.start(source))[0]
 
     def start(self, source: Tensor) -> States:
-        """source [B, S] -> {"hidden", "cell" [B, layers, hidden]};
-        with attention also {"memory" [B, S, hidden], "valid" [B, S]}.
+        """Encode source [B, S] and return the first states of the decoder.
 
-        Padding is never read: the last state is that of the last token.
+        They are {"hidden", "cell": [B, layers, hidden]}; with attention also {"memory": [B, S, hidden], "valid":
+        [B, S]}. Padding is skipped: the last state is that of the last token.
         """
         vectors = self.dropout(self.source(source))
         packed = pack_padded_sequence(vectors, sentence_lengths(source).cpu(), batch_first=True, enforce_sorted=False)
-        read, after = self.encoder(packed)
-        kept = after if isinstance(after, tuple) else (after,)
-        states = {name: self._both_ways(state) for name, state in zip(STATES, kept, strict=False)}
+        outputs, last = self.encoder(packed)
+        last = last if isinstance(last, tuple) else (last,)
+        states = {name: self._join_directions(state) for name, state in zip(STATES, last, strict=False)}
         if self.attention is not None:
-            memory, _ = pad_packed_sequence(read, batch_first=True, total_length=source.shape[1])
+            memory, _ = pad_packed_sequence(outputs, batch_first=True, total_length=source.shape[1])
             states |= {"memory": memory, "valid": source != PAD}
         return states
 
     def decode(self, tokens: Tensor, states: States) -> tuple[Tensor, States]:
-        """tokens [B, T] -> (logits [B, T, targets], states); with attention its weights too, "attention" [B, T, S]."""
-        given = tuple(states[name].transpose(0, 1).contiguous() for name in STATES if name in states)
-        begin = given if isinstance(self.decoder, nn.LSTM) else given[0]
-        features, after = self.decoder(self.dropout(self.target(tokens)), begin)
-        kept = after if isinstance(after, tuple) else (after,)
-        states = states | {name: state.transpose(0, 1) for name, state in zip(STATES, kept, strict=False)}
+        """Return (logits [B, T, targets], states after the last token) of tokens [B, T].
+
+        With attention, the states include its weights, "attention" [B, T, S].
+        """
+        tensors = tuple(states[name].transpose(0, 1).contiguous() for name in STATES if name in states)
+        first = tensors if isinstance(self.decoder, nn.LSTM) else tensors[0]
+        features, last = self.decoder(self.dropout(self.target(tokens)), first)
+        last = last if isinstance(last, tuple) else (last,)
+        states = states | {name: state.transpose(0, 1) for name, state in zip(STATES, last, strict=False)}
         if self.attention is not None:
             memory = states["memory"]
-            found, weights = self.attention(features, memory, memory, states["valid"][:, None])
-            features = torch.tanh(self.mix(torch.cat([features, found], dim=2)))
+            context, weights = self.attention(features, memory, memory, states["valid"][:, None])
+            features = torch.tanh(self.mix(torch.cat([features, context], dim=2)))
             states["attention"] = weights
         return self.head(self.dropout(features)), states
 
-    def _both_ways(self, state: Tensor) -> Tensor:
-        """[layers * ways, B, H] -> [B, layers, ways * H]."""
+    def _join_directions(self, state: Tensor) -> Tensor:
+        """Reshape [layers * directions, B, H] to [B, layers, directions * H]."""
         return state.unflatten(0, (self.decoder.num_layers, -1)).permute(2, 0, 1, 3).flatten(2)

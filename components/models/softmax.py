@@ -1,4 +1,4 @@
-"""Softmax regression: the linear baseline."""
+"""Softmax regression, the linear baseline (notes: softmax)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 
 class Softmax(nn.Module):
-    """Flatten -> linear. Images [B, channels, *size] -> logits [B, classes]."""
+    """Maps images [B, channels, *size] to logits [B, classes] by one dense layer."""
 
     def __init__(self, channels: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
         self.head = nn.Linear(channels * size[0] * size[1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of images [B, channels, *size]."""
         return self.head(x.flatten(1))

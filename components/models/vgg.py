@@ -1,8 +1,7 @@
-"""VGG by the notes: blocks of 3x3 convolutions that halve the picture, then three dense layers (Simonyan & Zisserman
-2015).
+"""VGG: blocks of 3x3 convolutions, then three dense layers (Simonyan & Zisserman 2015; notes: VGGNet).
 
-The defaults are VGG-11; for one channel, 224x224 and 10 classes: 128,806,154 parameters. VGG-16 (134,300,362) has
-`convolutions: [2, 2, 3, 3, 3]`, VGG-19 (139,610,058) `[2, 2, 4, 4, 4]`.
+The defaults are VGG-11. For one channel, 224x224 pixels and 10 classes it has 128,806,154 parameters. VGG-16
+(134,300,362) has `convolutions: [2, 2, 3, 3, 3]`, VGG-19 (139,610,058) `[2, 2, 4, 4, 4]`.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from ..recipes.ranges import Count, Fraction
 
 
 class VGG(nn.Module):
-    """Images [B, channels, *size] -> logits [B, classes].
+    """Maps images [B, channels, *size] to logits [B, classes].
 
-    convolutions, widths: how many in each block, and their channels; hidden: width of both dense layers before the
-    output; norm: a layer behind each convolution, such as layers.batch_norm.BatchNorm. Pictures must be at least
-    2 ** (number of blocks) a side.
+    convolutions, widths: number of convolutions in each block, and their channels. Each block halves the sides, which
+    must be at least 2 ** (number of blocks). hidden: units of both dense layers before the output. norm: makes the
+    layer behind each convolution from its number of channels, such as layers.batch_norm.BatchNorm.
     """
 
     def __init__(
@@ -40,7 +39,10 @@ class VGG(nn.Module):
         self.body = Convolutions(channels, convolutions, widths, norm)
         height, width = (side // 2 ** len(widths) for side in size)
         if not height * width:
-            raise Refusal(f"task.model: {len(widths)} blocks halve pictures of {size} away; give fewer, or larger ones")
+            raise Refusal(
+                f"task.model: pictures of {size} are too small for {len(widths)} blocks that halve the sides;"
+                " use fewer blocks or larger pictures"
+            )
         self.dense = nn.Sequential(
             nn.Flatten(),
             nn.Linear(widths[-1] * height * width, hidden),
@@ -53,24 +55,30 @@ class VGG(nn.Module):
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of images [B, channels, *size]."""
         return self.head(self.dense(self.body(x)))
 
     def from_torchvision(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of torchvision's VGG of the same depth by our names, all but the output layer.
+        """Return the tensors of torchvision's VGG of the same depth by the names of this network, without the output.
 
-        Its features are counted through, activations and pooling too; those with weights follow each other as ours.
+        torchvision numbers all layers of its features, including activations and poolings. The layers with weights
+        have the same order in both networks.
         """
         kinds = (nn.Conv2d, nn.BatchNorm2d, BatchNorm)
-        ours = [f"body.{name}" for name, layer in self.body.named_modules() if isinstance(layer, kinds)]
+        targets = [f"body.{name}" for name, layer in self.body.named_modules() if isinstance(layer, kinds)]
         numbers = {int(name.split(".")[1]) for name in weights if name.startswith("features.")}
-        places = {f"features.{number}": place for number, place in zip(sorted(numbers), ours, strict=False)}
+        places = {f"features.{number}": target for number, target in zip(sorted(numbers), targets, strict=False)}
         places |= {"classifier.0": "dense.1", "classifier.3": "dense.4"}
-        parts = {name: name.rpartition(".") for name in weights}
-        return {f"{places[p]}.{kind}": weights[name] for name, (p, _, kind) in parts.items() if p in places}
+        tensors = {}
+        for name, tensor in weights.items():
+            layer, _, kind = name.rpartition(".")
+            if layer in places:
+                tensors[f"{places[layer]}.{kind}"] = tensor
+        return tensors
 
 
 class Convolutions(nn.Module):
-    """The body of a VGG by itself: [B, channels, H, W] -> [B, widths[-1], H / 2^blocks, W / 2^blocks]."""
+    """The convolutions of a VGG: [B, channels, H, W] -> [B, widths[-1], H / 2^blocks, W / 2^blocks]."""
 
     def __init__(
         self,
@@ -81,16 +89,22 @@ class Convolutions(nn.Module):
     ) -> None:
         super().__init__()
         if len(convolutions) != len(widths):
-            raise Refusal(f"convolutions, widths: {len(convolutions)} and {len(widths)} blocks; give both the same")
+            raise Refusal(
+                f"convolutions, widths: have {len(convolutions)} and {len(widths)} blocks; list the same number in both"
+            )
         self.blocks = nn.ModuleList()
         for count, fan_in, fan_out in zip(convolutions, [channels, *widths], widths, strict=False):
             fans = [fan_in] + [fan_out] * (count - 1)
             layers = [nn.Conv2d(fan, fan_out, kernel_size=3, padding=1) for fan in fans]
-            normed = layers if norm is None else [nn.Sequential(layer, norm(fan_out)) for layer in layers]
-            self.blocks.append(nn.ModuleList(normed))
-        init_for_relu(self)  # 16 and 19 layers don't start to learn from torch's default
+            if norm is None:
+                self.blocks.append(nn.ModuleList(layers))
+            else:
+                self.blocks.append(nn.ModuleList(nn.Sequential(layer, norm(fan_out)) for layer in layers))
+        # With torch's default, networks of 16 and 19 layers do not start to learn.
+        init_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps [B, widths[-1], H / 2^blocks, W / 2^blocks] of x [B, channels, H, W]."""
         for block in self.blocks:
             for layer in block:  # type: ignore[attr-defined]
                 x = layer(x).relu_()
@@ -98,18 +112,21 @@ class Convolutions(nn.Module):
         return x
 
     def names(self) -> list[str]:
-        """Of the convolutions in their order: block and place in it, from 1: `1_1`, `2_1`, ..."""
-        return [f"{i}_{j}" for i, block in enumerate(self.blocks, 1) for j in range(1, len(block) + 1)]  # type: ignore[arg-type]
+        """Return the names of the convolutions in order, by block and place in it from 1: `1_1`, `2_1`, ..."""
+        sizes: list[int] = [len(block) for block in self.blocks]  # type: ignore[arg-type]
+        return [f"{block}_{place}" for block, size in enumerate(sizes, 1) for place in range(1, size + 1)]
 
-    def taps(self, x: Tensor, wanted: set[str]) -> Iterator[tuple[str, Tensor]]:
-        """(name, the rectified output) of the wanted convolutions, computed no further than the last of them."""
-        last = max(self.names().index(name) for name in wanted)
+    def taps(self, x: Tensor, selected: set[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yield (name, output after the ReLU) of the selected convolutions, and compute no later ones."""
+        remaining = set(selected)
         names = iter(self.names())
         for block in self.blocks:
             for layer in block:  # type: ignore[attr-defined]
-                name, x = next(names), layer(x).relu()
-                if name in wanted:
+                name = next(names)
+                x = layer(x).relu()
+                if name in remaining:
                     yield name, x
-                if self.names().index(name) == last:
+                    remaining.remove(name)
+                if not remaining:
                     return
             x = nn.functional.max_pool2d(x, kernel_size=2)

@@ -1,4 +1,4 @@
-"""What makes a convolution: a dense layer that is constrained, and a view that widens with depth (notes: CNN)."""
+"""A convolution is a constrained dense layer, and its receptive field grows with depth (notes: CNN)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from components.models.vgg import Convolutions
 
 
 def equivalent(layer: nn.Conv2d, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(matrix [outputs, inputs], bias [outputs]) of the dense layer that `layer` is on pictures of this size.
+    """Return (matrix [outputs, inputs], bias [outputs]) of the dense layer that equals `layer` on pictures of a size.
 
-    Weight by weight: a unit sees its receptive field alone (the rest is 0), and all units of a channel share theirs.
+    Weights outside the receptive field of a unit are 0, and all units of a channel share their weights.
     """
     weight, (stride, _), (padding, _) = layer.weight.detach().numpy(), layer.stride, layer.padding
     fan_out, fan_in, kernel, _ = weight.shape
@@ -48,13 +48,13 @@ def test_a_convolution_is_a_constrained_dense_layer(
     layer = nn.Conv2d(fan_in, fan_out, kernel, stride, padding)
     x = torch.randn(3, fan_in, height, width)
     matrix, bias = equivalent(layer, height, width)
-    assert np.count_nonzero(matrix) <= len(matrix) * fan_in * kernel**2, "its receptive field alone"
+    assert np.count_nonzero(matrix) <= len(matrix) * fan_in * kernel**2, "only the receptive field"
     assert len(np.unique(matrix)) <= layer.weight.numel() + 1, "the weights are shared"
     dense = x.flatten(1).numpy() @ matrix.T + bias
     np.testing.assert_allclose(dense, layer(x).detach().flatten(1).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_lenets_convolutions_as_dense_layers_give_the_same_logits() -> None:
+def test_lenet_with_dense_layers_for_convolutions_has_the_same_logits() -> None:
     torch.manual_seed(0)
     net, x = LeNet(1, (16, 16), 10), torch.randn(4, 1, 16, 16)
     expected = net(x)
@@ -69,32 +69,32 @@ def test_lenets_convolutions_as_dense_layers_give_the_same_logits() -> None:
 
 
 def field(body: nn.Module, side: int) -> tuple[int, int]:
-    """Height and width of what the middle output depends on, over many pictures and all channels."""
+    """Return height and width of the pixels that the central output depends on, over many pictures and all channels."""
     x = torch.rand(64, 1, side, side, requires_grad=True)
     out = body(x)
     middle = out.shape[-1] // 2
     (gradient,) = torch.autograd.grad(out[:, :, middle, middle].sum(), x)
-    seen = gradient.abs().sum((0, 1)) > 0
-    return int(seen.any(1).sum()), int(seen.any(0).sum())
+    depends = gradient.abs().sum((0, 1)) > 0
+    return int(depends.any(1).sum()), int(depends.any(0).sum())
 
 
 def test_the_receptive_field_grows_with_depth() -> None:
-    """A 3x3 convolution adds twice the step between its places, a pooling that step once, and doubles it."""
+    """A 3x3 convolution adds two steps between neighbouring outputs, a pooling one; a pooling doubles the step."""
     torch.manual_seed(0)
-    found = {}
+    fields = {}
     for convolutions in ([1], [2], [3], [1, 1], [1, 1, 1], [2, 2]):
-        size, step = 1, 1  # of the field, and between neighbouring places
+        size, step = 1, 1  # of the field, and between neighbouring outputs
         for count in convolutions:
             size, step = size + 2 * count * step + step, 2 * step
         body = Convolutions(1, convolutions, [8] * len(convolutions)).eval()
-        found[tuple(convolutions)] = field(body, 48)
-        assert found[tuple(convolutions)] == (size, size)
-    assert found[(1,)] < found[(2,)] < found[(3,)]
-    assert found[(1,)] < found[(1, 1)] < found[(1, 1, 1)]
+        fields[tuple(convolutions)] = field(body, 48)
+        assert fields[tuple(convolutions)] == (size, size)
+    assert fields[(1,)] < fields[(2,)] < fields[(3,)]
+    assert fields[(1,)] < fields[(1, 1)] < fields[(1, 1, 1)]
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
-def test_lenet_pools_as_it_is_told(pool: str) -> None:
+def test_lenet_pools_by_mean_or_maximum(pool: str) -> None:
     torch.manual_seed(0)
     net, x = LeNet(1, (16, 16), 10, pool=pool), torch.rand(2, 1, 16, 16)
     before = net.body[:2](x).detach().numpy().reshape(2, 6, 8, 2, 8, 2)

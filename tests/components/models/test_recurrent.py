@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM against the notes' equations, written out; both directions; nothing sees the future."""
+"""RNN, GRU and LSTM follow the equations of the notes; only bidirectional ones see the future."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def weights(body: nn.Module, layer: int, way: str = "") -> list[Tensor]:
 
 
 def unrolled(cell: str, body: nn.Module, layer: int, x: Tensor, reset: str = "after", way: str = "") -> Tensor:
-    """x [T, F] -> hidden states [T, H] of one layer, by the equations of the notes' chapters.
+    """Return the hidden states [T, H] of one layer for x [T, F], by the equations of the notes.
 
-    reset: where the GRU's reset gate acts, on the state ("before", the notes) or on its product ("after", cuDNN).
+    reset: where the reset gate of a GRU acts, on the state ("before", the notes) or on its product ("after", cuDNN).
     """
     w, u, b, c = weights(body, layer, way)
     h = memory = torch.zeros(HIDDEN)
@@ -50,7 +50,7 @@ def tokens() -> Tensor:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("layers", "embedding"), [(1, 0), (2, 4)])
 @torch.no_grad()
-def test_it_computes_the_equations_of_the_notes(cell: str, layers: int, embedding: int, tokens: Tensor) -> None:
+def test_it_follows_the_equations_of_the_notes(cell: str, layers: int, embedding: int, tokens: Tensor) -> None:
     net = Recurrent(CLASSES, cell, embedding, HIDDEN, layers).eval()
     logits, states = net(tokens)
     table = net.embedding.weight if net.embedding is not None else torch.eye(CLASSES)
@@ -65,8 +65,8 @@ def test_it_computes_the_equations_of_the_notes(cell: str, layers: int, embeddin
 
 
 @torch.no_grad()
-def test_where_the_reset_gate_acts_makes_no_difference_to_a_diagonal_product(tokens: Tensor) -> None:
-    """torch's GRU resets U h, the notes' resets h: the same thing for a diagonal U without bias, not for another."""
+def test_both_reset_gates_agree_for_a_diagonal_product(tokens: Tensor) -> None:
+    """torch's GRU resets U h, that of the notes resets h, which is the same only for a diagonal U without bias."""
     net = Recurrent(CLASSES, "gru", 0, HIDDEN).eval()
     x = torch.eye(CLASSES)[tokens[0]]
     assert not torch.allclose(net(tokens)[0][0], net.head(unrolled("gru", net.body, 0, x, "before")), atol=1e-3)
@@ -78,18 +78,18 @@ def test_where_the_reset_gate_acts_makes_no_difference_to_a_diagonal_product(tok
 
 @pytest.mark.parametrize("cell", CELLS)
 @torch.no_grad()
-def test_a_text_in_pieces_is_the_whole_text(cell: str, tokens: Tensor) -> None:
+def test_a_text_in_pieces_gives_the_same_logits(cell: str, tokens: Tensor) -> None:
     net = Recurrent(CLASSES, cell, 4, HIDDEN, layers=2, dropout=0.5).eval()
-    whole, end = net(tokens)
+    complete, end = net(tokens)
     first, states = net(tokens[:, :4])
     second, states = net(tokens[:, 4:], states)
-    assert torch.allclose(torch.cat([first, second], dim=1), whole, atol=1e-6)
+    assert torch.allclose(torch.cat([first, second], dim=1), complete, atol=1e-6)
     assert all(torch.allclose(states[name], end[name], atol=1e-6) for name in end)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @torch.no_grad()
-def test_only_one_that_reads_both_ways_sees_the_future(bidirectional: bool, tokens: Tensor) -> None:
+def test_only_a_bidirectional_network_sees_the_future(bidirectional: bool, tokens: Tensor) -> None:
     net = Recurrent(CLASSES, "gru", 0, HIDDEN, bidirectional=bidirectional).eval()
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % CLASSES
@@ -99,7 +99,7 @@ def test_only_one_that_reads_both_ways_sees_the_future(bidirectional: bool, toke
 
 
 @torch.no_grad()
-def test_both_ways_are_two_networks_side_by_side(tokens: Tensor) -> None:
+def test_both_directions_are_two_parallel_networks(tokens: Tensor) -> None:
     net = Recurrent(CLASSES, "lstm", 0, HIDDEN, bidirectional=True).eval()
     x = torch.eye(CLASSES)[tokens[0]]
     there = unrolled("lstm", net.body, 0, x)
@@ -113,7 +113,7 @@ def test_the_number_of_parameters(cell: str, gates: int) -> None:
     assert sum(p.numel() for p in net.parameters()) == gates * 256 * (28 + 256 + 2) + 257 * 28
 
 
-def test_dropout_acts_in_training_alone(tokens: Tensor) -> None:
+def test_dropout_acts_only_in_training(tokens: Tensor) -> None:
     net = Recurrent(CLASSES, "gru", 0, HIDDEN, dropout=0.5)
     assert not torch.equal(net(tokens)[0], net(tokens)[0])
     net.eval()

@@ -1,4 +1,4 @@
-"""ResNet's shortcut equals torch's strided convolution, without its writes behind the memory it owns."""
+"""The shortcut of ResNet equals torch's strided convolution, but does not write beyond its memory."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ for width in range(1, 17):
 
 @pytest.mark.parametrize("width", [1, 4, 15, 16, 40])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_it_is_torchs_convolution(width: int, stride: int) -> None:
-    """In values and gradients; torch's in the layout in which it is right."""
+def test_it_matches_torchs_convolution(width: int, stride: int) -> None:
+    """Compare values and gradients with those of torch, in the memory layout in which torch is correct."""
     torch.manual_seed(0)
-    ours, theirs = Shortcut(width, 6, stride), nn.Conv2d(width, 6, 1, stride)
-    theirs.load_state_dict(ours.state_dict())
+    ours, oracle = Shortcut(width, 6, stride), nn.Conv2d(width, 6, 1, stride)
+    oracle.load_state_dict(ours.state_dict())
     x = torch.randn(3, width, 7, 8, requires_grad=True)
     near = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    found, expected = ours(near), theirs(x)
-    torch.testing.assert_close(found, expected)
-    gradients = torch.autograd.grad(found.square().sum(), [near, *ours.parameters()])
-    known = torch.autograd.grad(expected.square().sum(), [x, *theirs.parameters()])
-    for mine, right in zip(gradients, known, strict=True):
+    result, expected = ours(near), oracle(x)
+    torch.testing.assert_close(result, expected)
+    gradients = torch.autograd.grad(result.square().sum(), [near, *ours.parameters()])
+    oracle_gradients = torch.autograd.grad(expected.square().sum(), [x, *oracle.parameters()])
+    for mine, right in zip(gradients, oracle_gradients, strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc checks the memory")
 def test_its_gradient_stays_within_its_memory() -> None:
-    """glibc's checked allocator aborts where something was written behind a block, as nn.Conv2d's gradient does."""
+    """The checking allocator of glibc aborts if something writes beyond a block, as the gradient of nn.Conv2d does."""
     command = [sys.executable, "-c", TRAINED]
     done = subprocess.run(command, env=CHECKED, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

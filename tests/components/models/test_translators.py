@@ -1,5 +1,6 @@
-"""Both translators: a text in pieces is the whole text, padding says nothing, nothing sees the future; the Transformer
-is torch's with copied weights.
+"""Translators give the same logits for a text in pieces, ignore padding, and do not see the future.
+
+The Transformer matches torch's with the same weights.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ MODELS = {**RECURRENT, "transformer": partial(Transformer, width=8, heads=2, inn
 every = pytest.mark.parametrize("name", MODELS)
 
 
-def made(name: str) -> nn.Module:
+def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     return MODELS[name](sources=SOURCES, targets=TARGETS).eval()
 
 
 @pytest.fixture
 def rows() -> tuple[Tensor, Tensor]:
-    """source [4, S] of 7, 4, 1 and 5 tokens, tokens [4, T]."""
+    """Return source [4, S] of 7, 4, 1 and 5 tokens, and tokens [4, T]."""
     torch.manual_seed(1)
     source = torch.randint(4, SOURCES, (4, S))
     return source.masked_fill(torch.arange(S) >= torch.tensor([7, 4, 1, 5])[:, None], PAD), torch.randint(
@@ -55,17 +56,17 @@ def rows() -> tuple[Tensor, Tensor]:
 
 @every
 @torch.no_grad()
-def test_a_target_in_pieces_is_the_whole_target(name: str, rows: tuple[Tensor, Tensor]) -> None:
-    """What a decoder keeps from step to step changes no result."""
-    net = made(name)
-    whole = net(*rows)
-    assert whole.shape == (4, T, TARGETS)
+def test_a_target_in_pieces_gives_the_same_logits(name: str, rows: tuple[Tensor, Tensor]) -> None:
+    """The cached states of a decoder change no result."""
+    net = build(name)
+    complete = net(*rows)
+    assert complete.shape == (4, T, TARGETS)
     states, source_weights, pieces = net.start(rows[0]), [], []
     for piece in rows[1].split([1, 1, 3, 1], dim=1):
         logits, states = net.decode(piece, states)
         pieces.append(logits)
         source_weights.append(states.get("attention"))
-    assert torch.allclose(torch.cat(pieces, dim=1), whole, atol=1e-5)
+    assert torch.allclose(torch.cat(pieces, dim=1), complete, atol=1e-5)
     if source_weights[0] is not None:
         weights = torch.cat(source_weights, dim=1)
         assert torch.allclose(weights, net.decode(rows[1], net.start(rows[0]))[1]["attention"], atol=1e-5)
@@ -74,8 +75,8 @@ def test_a_target_in_pieces_is_the_whole_target(name: str, rows: tuple[Tensor, T
 
 @every
 @torch.no_grad()
-def test_a_row_is_the_same_alone_and_without_its_padding(name: str, rows: tuple[Tensor, Tensor]) -> None:
-    net, (source, tokens) = made(name), rows
+def test_a_row_does_not_depend_on_other_rows_or_padding(name: str, rows: tuple[Tensor, Tensor]) -> None:
+    net, (source, tokens) = build(name), rows
     together = net(source, tokens)
     for row, length in enumerate((7, 4, 1, 5)):
         alone = net(source[row : row + 1, :length], tokens[row : row + 1])
@@ -85,7 +86,7 @@ def test_a_row_is_the_same_alone_and_without_its_padding(name: str, rows: tuple[
 @every
 @torch.no_grad()
 def test_no_step_sees_a_later_token_and_each_sees_the_source(name: str, rows: tuple[Tensor, Tensor]) -> None:
-    net, (source, tokens) = made(name), rows
+    net, (source, tokens) = build(name), rows
     later, other = tokens.clone(), source.clone()
     later[:, 3] = later[:, 3] % (TARGETS - 1) + 1
     other[:, 0] = (other[:, 0] - 3) % (SOURCES - 4) + 4
@@ -97,14 +98,14 @@ def test_no_step_sees_a_later_token_and_each_sees_the_source(name: str, rows: tu
 
 @pytest.mark.parametrize("name", RECURRENT)
 @torch.no_grad()
-def test_the_decoder_begins_with_the_encoders_last_states(name: str, rows: tuple[Tensor, Tensor]) -> None:
-    """A decoder that is a copy of a one-way encoder goes on as if the target stood behind the source."""
-    net = made(name)
+def test_the_decoder_starts_with_the_last_states_of_the_encoder(name: str, rows: tuple[Tensor, Tensor]) -> None:
+    """A decoder with the weights of a one-way encoder continues as if the target followed the source."""
+    net = build(name)
     if net.encoder.bidirectional:
         there = net.encoder(net.source(rows[0][:1]))[1]
         there = there[0] if isinstance(there, tuple) else there  # layer 1 there, back; layer 2 there, back
-        wanted = torch.cat([torch.cat([there[0], there[1]], dim=1), torch.cat([there[2], there[3]], dim=1)])
-        assert torch.allclose(net.start(rows[0])["hidden"][0], wanted, atol=1e-6)
+        expected = torch.cat([torch.cat([there[0], there[1]], dim=1), torch.cat([there[2], there[3]], dim=1)])
+        assert torch.allclose(net.start(rows[0])["hidden"][0], expected, atol=1e-6)
         return
     net.decoder.load_state_dict(net.encoder.state_dict())
     for row, length in enumerate((7, 4, 1, 5)):
@@ -114,40 +115,40 @@ def test_the_decoder_begins_with_the_encoders_last_states(name: str, rows: tuple
         assert torch.allclose(net.decode(rows[1], net.start(rows[0]))[1]["hidden"][row], hidden[:, 0], atol=1e-5)
 
 
-def copied(ours: nn.Module, theirs: nn.MultiheadAttention) -> None:
-    """Our attention's weights into torch's."""
-    theirs.in_proj_weight.copy_(torch.cat([layer.weight for layer in (ours.query, ours.key, ours.value)]))
-    theirs.in_proj_bias.copy_(torch.cat([layer.bias for layer in (ours.query, ours.key, ours.value)]))
-    theirs.out_proj.load_state_dict(ours.out.state_dict())
+def copy_attention(ours: nn.Module, oracle: nn.MultiheadAttention) -> None:
+    """Copy the weights of our attention into torch's."""
+    oracle.in_proj_weight.copy_(torch.cat([layer.weight for layer in (ours.query, ours.key, ours.value)]))
+    oracle.in_proj_bias.copy_(torch.cat([layer.bias for layer in (ours.query, ours.key, ours.value)]))
+    oracle.out_proj.load_state_dict(ours.out.state_dict())
 
 
 @torch.no_grad()
-def test_the_transformer_is_torchs_with_copied_weights(rows: tuple[Tensor, Tensor]) -> None:
-    net, (source, tokens) = made("transformer"), rows
+def test_the_transformer_matches_torchs_with_the_same_weights(rows: tuple[Tensor, Tensor]) -> None:
+    net, (source, tokens) = build("transformer"), rows
     for parameter in net.parameters():
         if parameter.dim() == 1:  # biases and norms that are no longer 0 and 1
             nn.init.normal_(parameter)
-    theirs = nn.Transformer(8, 2, 2, 2, 12, batch_first=True).eval()
-    theirs.encoder.use_nested_tensor = theirs.encoder.enable_nested_tensor = False
-    theirs.encoder.norm = theirs.decoder.norm = None  # which torch has behind its last layers, the paper not
-    for ours, layer in zip([*net.encoder, *net.decoder], [*theirs.encoder.layers, *theirs.decoder.layers], strict=True):
-        copied(ours.own, layer.self_attn)
+    oracle = nn.Transformer(8, 2, 2, 2, 12, batch_first=True).eval()
+    oracle.encoder.use_nested_tensor = oracle.encoder.enable_nested_tensor = False
+    oracle.encoder.norm = oracle.decoder.norm = None  # torch has norms behind the last layers, the paper does not
+    for ours, layer in zip([*net.encoder, *net.decoder], [*oracle.encoder.layers, *oracle.decoder.layers], strict=True):
+        copy_attention(ours.own, layer.self_attn)
         if hasattr(ours, "cross"):
-            copied(ours.cross, layer.multihead_attn)
+            copy_attention(ours.cross, layer.multihead_attn)
         for number, norm in enumerate(ours.norms, 1):
             getattr(layer, f"norm{number}").load_state_dict(norm.state_dict())
         layer.linear1.load_state_dict(ours.network[0].state_dict())
         layer.linear2.load_state_dict(ours.network[2].state_dict())
     padding = source == PAD
     causal = nn.Transformer.generate_square_subsequent_mask(T)
-    x, y = net._placed(net.source(source), 0), net._placed(net.target(tokens), 0)
-    found = theirs(x, y, tgt_mask=causal, src_key_padding_mask=padding, memory_key_padding_mask=padding)
-    assert torch.allclose(net(source, tokens), net.head(found), atol=1e-5)
+    x, y = net._embed(net.source(source), 0), net._embed(net.target(tokens), 0)
+    decoded = oracle(x, y, tgt_mask=causal, src_key_padding_mask=padding, memory_key_padding_mask=padding)
+    assert torch.allclose(net(source, tokens), net.head(decoded), atol=1e-5)
 
 
-def test_dropout_acts_in_training_alone(rows: tuple[Tensor, Tensor]) -> None:
+def test_dropout_acts_only_in_training(rows: tuple[Tensor, Tensor]) -> None:
     for name in MODELS:
-        net = made(name)
+        net = build(name)
         assert torch.equal(net(*rows), net(*rows))
         net.train()
         assert not torch.equal(net(*rows), net(*rows))

@@ -1,4 +1,4 @@
-"""The picture models: sizes as the notes count them, shapes, and layers against their equations."""
+"""Networks for pictures have the sizes and shapes of the notes, and follow their equations."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_number_of_parameters(net: nn.Module, count: int) -> None:
         (lambda *a: VGG(*a, convolutions=[2, 2, 4, 4, 4]), 139_610_058),
     ],
 )
-def test_the_number_of_parameters_of_the_large_ones(make, count: int) -> None:
+def test_the_number_of_parameters_of_large_networks(make, count: int) -> None:
     with torch.device("meta"):
         assert parameters(make(1, (224, 224), 10)) == count
 
@@ -72,7 +72,7 @@ def test_the_number_of_parameters_of_the_large_ones(make, count: int) -> None:
         (lambda *a: GoogLeNet(*a, width=1 / 8), (32, 48)),
     ],
 )
-def test_pictures_in_logits_out_and_every_parameter_is_used(make, size: tuple[int, int]) -> None:
+def test_logits_have_the_right_shape_and_every_parameter_a_gradient(make, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     net = make(3, size, 6)
     logits = net(torch.randn(2, 3, *size).to(memory_format=torch.channels_last))
@@ -83,13 +83,13 @@ def test_pictures_in_logits_out_and_every_parameter_is_used(make, size: tuple[in
     assert isinstance(head, nn.Linear) or isinstance(net, NiN)
 
 
-def test_pictures_too_small_are_refused() -> None:
+def test_pictures_too_small_for_lenet_are_refused() -> None:
     assert LeNet(1, (12, 13), 3)(torch.randn(2, 1, 12, 13)).shape == (2, 3)
     with pytest.raises(Refusal, match=r"LeNet needs sides of at least 12, not \(12, 11\); set task.resize"):
         LeNet(1, (12, 11), 3)
 
 
-def test_the_shapes_of_the_notes_resnet() -> None:
+def test_the_maps_of_resnet() -> None:
     net = ResNet(1, (96, 96), 10)
     x = net.stem(torch.randn(1, 1, 96, 96))
     shapes = [tuple(x.shape[1:])]
@@ -116,7 +116,7 @@ def test_a_residual_block_adds_its_input() -> None:
 
 
 def test_batch_norm_follows_the_equations() -> None:
-    """Training: (x - mean) / sqrt(variance + eps) * gamma + beta; evaluation: the same with the running statistics."""
+    """In training y = (x - mean) / sqrt(variance + eps) * gamma + beta, in evaluation with running statistics."""
     torch.manual_seed(0)
     layer, x = Residual(2, 2).bn1, torch.randn(8, 2, 3, 3) * 2 + 1
     nn.init.uniform_(layer.weight)
@@ -135,13 +135,13 @@ def test_batch_norm_follows_the_equations() -> None:
 
 
 def maps(body: nn.Module, x: torch.Tensor, of: type[nn.Module] | tuple) -> list[tuple[int, ...]]:
-    """Channels and sides after each layer of a kind, without computing anything."""
-    found = []
+    """Return channels and sides after each layer of the types `of`."""
+    shapes = []
     for layer in body:
         x = layer(x)
         if isinstance(layer, of):
-            found.append(tuple(x.shape[1:]))
-    return found
+            shapes.append(tuple(x.shape[1:]))
+    return shapes
 
 
 def test_the_maps_of_alexnet() -> None:
@@ -181,13 +181,13 @@ def test_the_maps_of_vgg() -> None:
 
 
 @pytest.mark.parametrize(("net", "least"), [(AlexNet, 65), (NiN, 67)])
-def test_too_small_a_picture_is_refused(net, least: int) -> None:
+def test_pictures_too_small_are_refused(net, least: int) -> None:
     with pytest.raises(Refusal, match=f"at least {least}"):
         net(1, (224, least - 1), 10)
 
 
-def copied(mine: nn.Module, other: nn.Module) -> None:
-    """The weights of `other`, layer by layer in their order, into `mine`; both have the same kinds of layers."""
+def copy_weights(mine: nn.Module, other: nn.Module) -> None:
+    """Copy the weights of `other` into `mine`, layer by layer; both have the same types of layers in the same order."""
     kinds = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
     pairs = [[layer for layer in net.modules() if isinstance(layer, kinds)] for net in (mine, other)]
     for target, source in zip(*pairs, strict=True):
@@ -196,21 +196,21 @@ def copied(mine: nn.Module, other: nn.Module) -> None:
 
 @pytest.mark.parametrize(("name", "convolutions"), [("vgg11", [1, 1, 2, 2, 2]), ("vgg16", [2, 2, 3, 3, 3])])
 @torch.no_grad()
-def test_vgg_is_torchvisions(name: str, convolutions: list[int]) -> None:
-    """torchvision pools to 7x7 before its dense layers, which is nothing at 224x224: features and head are compared."""
+def test_vgg_matches_torchvision(name: str, convolutions: list[int]) -> None:
+    """Compare the features; before its dense layers torchvision pools to 7x7, which has no effect at 224x224."""
     from torchvision import models
 
     torch.manual_seed(0)
     other = getattr(models, name)(num_classes=4, init_weights=False).eval()
     mine = VGG(3, (64, 64), 4, convolutions=convolutions, hidden=8).eval()
-    copied(mine.body, other.features)
+    copy_weights(mine.body, other.features)
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(mine.body(x), other.features(x))
 
 
 @torch.no_grad()
-def test_an_inception_block_is_torchvisions() -> None:
-    """Its convolutions carry batch normalisation and no bias, and the third path is 3x3 there: 5x5 is put in."""
+def test_an_inception_block_matches_torchvision() -> None:
+    """torchvision uses batch normalisation instead of biases, and 3x3 in the third path, which is replaced by 5x5."""
     from torchvision.models.googlenet import BasicConv2d
     from torchvision.models.googlenet import Inception as Other
 
@@ -221,7 +221,7 @@ def test_an_inception_block_is_torchvisions() -> None:
     mine = Inception(12, 4, (3, 6), (2, 4), 5)
     mine_convs = [layer for layer in mine.modules() if isinstance(layer, nn.Conv2d)]
     for target, source in zip(mine_convs, (b for b in other.modules() if isinstance(b, BasicConv2d)), strict=True):
-        target.weight.copy_(source.conv.weight / (1 + source.bn.eps) ** 0.5)  # of fresh statistics
+        target.weight.copy_(source.conv.weight / (1 + source.bn.eps) ** 0.5)  # initial statistics
         target.bias.zero_()
     x = torch.randn(2, 12, 9, 7)
     torch.testing.assert_close(mine(x), other(x))
@@ -229,18 +229,18 @@ def test_an_inception_block_is_torchvisions() -> None:
 
 @torch.no_grad()
 def test_nin_is_a_dense_network_at_every_pixel() -> None:
-    """The first block by hand: a window's 11x11 pixels through three dense layers."""
+    """In the first block by hand, the 11x11 pixels of a window go through three dense layers."""
     torch.manual_seed(0)
     net, x = NiN(2, (67, 67), 3, width=1 / 16).eval(), torch.randn(1, 2, 67, 67)
     first = net.body[:6]
-    window = x[0, :, 8:19, 12:23].flatten()  # the place (2, 3) by strides of 4
+    window = x[0, :, 8:19, 12:23].flatten()  # of the output (2, 3), with a stride of 4
     for layer in first[::2]:
         window = (layer.weight.flatten(1) @ window + layer.bias).relu()
     torch.testing.assert_close(first(x)[0, :, 2, 3], window, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_alexnet_is_its_equations() -> None:
+def test_alexnet_follows_its_equations() -> None:
     torch.manual_seed(0)
     net, x = AlexNet(2, (99, 67), 3, width=1 / 32).eval(), torch.randn(2, 2, 99, 67)
     a, b, c, d, e, f, g, h = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
