@@ -1,4 +1,4 @@
-"""One thread a process, whatever the test: results must not depend on the machine's cores."""
+"""Share fixtures, and use one thread per process, so that results do not depend on the number of cores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of two processes (`pytest -n 2`) each takes a lane of what starts stages on a cluster, most of which is waiting
-    for processes to start; who is done goes through the other files.
+    """Group tests by lane, or otherwise by file, for `pytest -n 2`.
+
+    Tests that start stages on a cluster mostly wait for processes. With one lane per process, both wait at once.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -40,15 +41,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_driver_is_forked():
-    """Leaves Ray's cluster with the file that joined it: others fork, and a child that frees what Ray's threads hold,
-    which it has not got, may end in SIGABRT."""
+    """Disconnect from the Ray cluster after each file.
+
+    Other files fork. A child has no copy of Ray's threads, and may abort when it frees their resources.
+    """
     yield
     connection.disconnect()
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory):
-    """A file to copy, MLflow's database without a run: to make one takes 2 s of a processor."""
+    """Return an MLflow database without runs, for tests to copy, because creating one takes 2 s."""
     from components.tracking import server
 
     folder = tmp_path_factory.mktemp("store")
@@ -58,7 +61,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory):
-    """A folder of prepared digits (500 for training, the rest for testing), with its statistics beside it."""
+    """Prepare digits (500 for training, the rest for testing) and their statistics; return the folder."""
     import json
 
     from components.data.digits import Digits
@@ -76,7 +79,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def cluster_of_two():
-    """The address of the test run's one Ray cluster (two CPUs, loopback); RAY_ADDRESS names it meanwhile."""
+    """Start the only Ray cluster of the test run (two CPUs, loopback) and yield its address.
+
+    RAY_ADDRESS holds the address while the cluster runs.
+    """
     from components.cluster.local import local_cluster
 
     with local_cluster(cpus=2) as address:
