@@ -126,7 +126,7 @@ def test_changed_params_are_recorded_as_further_attempts(tmp_path: Path) -> None
 
 
 def test_files_are_found_while_others_are_deleted(tmp_path: Path) -> None:
-    """As when a search deletes Ray's own folders in its run while a thread looks there for journals."""
+    """A search deletes Ray's own folders in its run while a thread looks there for journals."""
     for name in ("b/c", "a", "."):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / LOG).touch()
