@@ -1,11 +1,13 @@
 """Retrain on a schedule despite faults, and measure the gate's error rates: `python -m benchmarks.retrain --rounds 20`.
 
 The schedule runs in a copy of the repository with a small flagship on pictures in data/raw, a real MLflow server and
-one Ray cluster. Each round changes a parameter and calls `trainyard retrain` until it succeeds. The fault of a round
-is none, SIGKILL to the retrain at a random moment, an MLflow server that is down at the start, or training pictures
-with wrong labels. The table shows whether the champion was ever worse on the held-out examples, alias moves and
-decisions, versions registered twice, processes left over, memory, and disk: temporary, and kept on purpose (models,
-pages, cache).
+one Ray cluster. Each round changes a parameter and calls `trainyard retrain` until it succeeds. A round has one of
+these faults: none; SIGKILL to the retrain at a random moment; an MLflow server that is down at the start; training
+pictures with wrong labels.
+
+The table shows whether the champion was ever worse on the held-out examples, and compares alias moves with decisions.
+It counts versions registered twice and processes left over. It gives the server's memory and the disk space, both of
+temporary files and of what is kept on purpose (models, pages, cache).
 """
 
 from __future__ import annotations

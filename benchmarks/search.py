@@ -6,9 +6,9 @@ trial is a fit of 9 epochs on 10,000 labels, scored on 10,000 validation picture
 random: as many trials as the search, with values drawn uniformly; all of them are complete
 search: `components.search.proposals.Study`: TPE proposes, ASHA continues the best third after one and three epochs
 
-The ratio of a seed is the number of epochs until a complete trial of the search reaches the best score of random
-search, divided by all epochs of random search. The random trials are shared: each seed draws some of them. The exit
-code is 1 if the median ratio is above a third.
+For each seed, count the epochs until a complete trial of the search reaches the best score of random search. The ratio
+of the seed is this count divided by all epochs of random search. The random trials are shared: each seed draws some of
+them. The exit code is 1 if the median ratio is above a third.
 
 The best score of many trials is partly luck, and more so with more complete trials. The final choices of both are
 therefore also scored by fits from other seeds.
