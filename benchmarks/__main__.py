@@ -1,4 +1,4 @@
-"""Run every benchmark in turn, each in its own process (`make bench`); nothing else should run meanwhile."""
+"""Run every benchmark in turn, each in its own process (`make bench`); nothing else should run on the machine."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def read_metrics(folder: Path) -> list[Metrics]:
 
 
 def find_files(name: str, *folders: Path) -> list[Path]:
-    """Return the sorted paths of the files `name` in and below the folders; skip folders that vanish meanwhile."""
+    """Return the sorted paths of the files `name` in and below the folders; skip folders that vanish."""
     return sorted({Path(at) / name for folder in folders for at, _, names in os.walk(folder) if name in names})
 
 

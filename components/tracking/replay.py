@@ -38,7 +38,7 @@ class Note:
     models: list[str] = field(default_factory=list)  # digests of the models that are registered
     attempts: int = 0  # how many of the attempts in run.json were sent
     run: str | None = None  # MLflow's id of the run
-    deleted: bool = False  # whether somebody deleted the run at MLflow
+    deleted: bool = False  # whether the run was deleted at MLflow
 
     def write(self, folder: Path) -> None:
         """Write the note to the run's folder, without the fields that are not set yet."""
@@ -65,7 +65,7 @@ class RunReplay:
     def send(self) -> int:
         """Send what is new and return the number of records.
 
-        Return 0 as well if another process replays this folder now, or if somebody deleted the run at MLflow.
+        Return 0 as well if another process replays this folder now, or if the run was deleted at MLflow.
         """
         tails = [Tail(file, self.note.offsets.get(file.name, 0)) for file in self.folder.glob("*.log")]
         if self.note.deleted or not self._has_news(tails):
@@ -124,7 +124,7 @@ class RunReplay:
         return count
 
     def _check_deleted(self, run: str) -> bool:
-        """Return whether somebody deleted the run at MLflow, and note it: no more of it is sent then.
+        """Return whether the run was deleted at MLflow, and note it: no more of it is sent then.
 
         Forget a run that MLflow does not know (another database behind the same address): it is created again the
         next time.
