@@ -17,7 +17,7 @@ env: .venv/ready ## the environment, from the lock file (other targets call it)
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	$(BIN)/python -m compileall -q components pipelines
-	$(BIN)/python -c 'from pipelines import plots; plots.template()'
+	$(BIN)/python -c 'from pipelines.reports import plots; plots.write_template()'
 	@touch $@
 
 run: env ## the flagship: what has changed runs on a local Ray cluster, then a summary

@@ -1,4 +1,7 @@
-"""What training found, as sections of the report: the curves, the search, the mistakes."""
+"""Show what training found as sections of the report: curves, search, diagnoses and mistakes.
+
+Each section is a function (params, folder) that yields its blocks and saves its pictures in the folder.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,28 @@ from pipelines.flagship import (
 from pipelines.stage.diagnoses import read_verdicts
 from pipelines.stage.outputs import Rows, display_name, format_value, parse_number, read_csv, read_json, read_manifest
 
-WORST = (Path(MISTAKES_FILE), Path(MISTAKES_FILE).with_suffix(".png"))
-PANELS = {  # title: columns; one of them is drawn
+MISTAKES_FILES = (Path(MISTAKES_FILE), Path(MISTAKES_FILE).with_suffix(".png"))
+PANELS = {  # title: columns, of which the one with the most points is drawn
     "Training loss": ("epoch/loss", "train/loss"),
     "Training accuracy": ("epoch/accuracy", "train/accuracy"),
     "Validation accuracy": ("validation/accuracy",),
     "Learning rate": ("learning_rate",),
 }
+ENOUGH_POINTS = 12  # a curve of so many points shows its shape; more only add noise
+MANY_CLASSES = 12  # a larger confusion matrix takes the page's width
+MOST_MISTAKES = 8  # rows of the table of mistakes
+
+
+# ------------------------------------------------------------------------------------------------ curves
 
 
 def finetuning(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    """Yield the curves of fine-tuning."""
     yield from _curves(FINETUNE_CURVES_FILE, "finetune", folder, "Thin: one seed. Bold: the mean over the seeds.")
 
 
 def pretraining(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    """Yield the curves of pretraining."""
     yield from _curves(PRETRAIN_CURVES_FILE, "pretrain", folder, "")
 
 
@@ -51,7 +62,7 @@ def _curves(path: str, stage: str, folder: Path, note: str) -> Iterator[Block]:
         return
     pictures = []
     for title, columns in PANELS.items():
-        groups = max((_groups(path, rows, column) for column in columns), key=_shape)
+        groups = max((_groups(path, rows, column) for column in columns), key=_point_count)
         if groups:
             file = folder / f"{stage}-{title.lower().replace(' ', '-')}.svg"
             drawing = figures.draw_curves(groups, title)
@@ -62,107 +73,115 @@ def _curves(path: str, stage: str, folder: Path, note: str) -> Iterator[Block]:
 
 
 def _groups(path: str, rows: Rows, column: str) -> dict[str, list[Curve]]:
-    """{arm: curves of its runs} of what a column holds; a run is called 'scratch 3', or by one word."""
+    """Return {arm: curves of its runs} in a column; a run is named by arm and seed ('scratch 3'), or by one word."""
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row.get(column):
-            points.setdefault(row["run"], []).append(
-                (parse_number(row, "epoch", path), parse_number(row, column, path))
-            )
+            point = (parse_number(row, "epoch", path), parse_number(row, column, path))
+            points.setdefault(row["run"], []).append(point)
     groups: dict[str, list[Curve]] = {}
-    for run, found in points.items():
+    for run, pairs in points.items():
         arm = run.rpartition(" ")[0] or run
-        x, y = np.array(found).T
+        x, y = np.array(pairs).T
         groups.setdefault(ARM_NAMES.get(arm, arm), []).append((x, y))
     return groups
 
 
-def _shape(groups: dict[str, list[Curve]]) -> int:
-    """How well the points show a curve; a dozen do as well as a thousand, with less noise."""
-    return min([12, *(len(x) for runs in groups.values() for x, _ in runs)]) if groups else 0
+def _point_count(groups: dict[str, list[Curve]]) -> int:
+    """Return the number of points of the shortest curve, at most ENOUGH_POINTS; 0 without curves."""
+    if not groups:
+        return 0
+    return min([ENOUGH_POINTS, *(len(x) for curves in groups.values() for x, _ in curves)])
 
 
 # ------------------------------------------------------------------------------------------------ search
 
 
 def search(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    """Yield the picture of all trials, and the best values of each arm."""
     rows, best = read_csv(TRIALS_FILE, ("arm", "trial", "accuracy")), read_json(BEST_FILE)
     if not rows or not best:
         yield Missing("the search", "dvc repro tune")
         return
-    searched = list(next(iter(best.values()))["values"])
-    x, others = _axis(rows, searched)
+    keys = list(next(iter(best.values()))["values"])
+    x, others = _choose_axis(rows, keys)
     if x is not None:
-        trials = [_trial(row, x, others, best) for row in rows if row["accuracy"]]
+        points = [_trial_point(row, x, others, best) for row in rows if row["accuracy"]]
         log = bool(params["tune"]["search"]["space"].get(x, {}).get("log"))
-        drawing = draw_search(trials, "Trials of the search", display_name(x), "validation accuracy", log)
+        drawing = draw_search(points, "Trials of the search", display_name(x), "validation accuracy", log)
         yield Picture(
             figures.save_figure(drawing, folder / "search.svg"),
             "Validation accuracy of every trial",
-            f"Mean over the folds of the training split seen so far ({params['tune']['folds']} when not stopped).",
+            "Mean over the folds of the training split that a trial was scored on "
+            f"({params['tune']['folds']} when not stopped).",
         )
     yield Table(
-        ["best values", *map(display_name, searched), "validation accuracy", "trials", "stopped early"],
-        [
-            [
-                ARM_NAMES.get(arm, arm),
-                *(format_value(found["values"][key]) for key in searched),
-                f"{found['scores']['accuracy']:.4f}",
-                str(found["trials"]),
-                str(sum(row["arm"] == arm and not _whole(row) for row in rows)),
-            ]
-            for arm, found in best.items()
-        ],
+        ["best values", *map(display_name, keys), "validation accuracy", "trials", "stopped early"],
+        [_best_row(arm, result, keys, rows) for arm, result in best.items()],
     )
 
 
-def _axis(rows: Rows, searched: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The searched number with the most values, and the others."""
-    numbers = [key for key in searched if all(_is_number(row[key]) for row in rows)]
-    x = max(numbers, key=lambda key: len({row[key] for row in rows}), default=None)
-    return x, [key for key in searched if key != x]
+def _best_row(arm: str, result: dict[str, Any], keys: Sequence[str], rows: Rows) -> list[str]:
+    stopped = sum(row["arm"] == arm and not _is_finished(row) for row in rows)
+    return [
+        ARM_NAMES.get(arm, arm),
+        *(format_value(result["values"][key]) for key in keys),
+        f"{result['scores']['accuracy']:.4f}",
+        str(result["trials"]),
+        str(stopped),
+    ]
 
 
-def _trial(row: dict[str, str], x: str, others: Sequence[str], best: dict[str, Any]) -> TrialPoint:
+def _choose_axis(rows: Rows, keys: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the numeric key with the most different values, if there is one, and the other keys."""
+    numeric = [key for key in keys if all(_is_number(row[key]) for row in rows)]
+    x = max(numeric, key=lambda key: len({row[key] for row in rows}), default=None)
+    return x, [key for key in keys if key != x]
+
+
+def _trial_point(row: dict[str, str], x: str, others: Sequence[str], best: dict[str, Any]) -> TrialPoint:
     values = best[row["arm"]]["values"]
-    chosen = all(str(values[key]) == row[key] for key in (x, *others))
-    kind = ", ".join(f"{display_name(key)} {row[key]}" for key in others)
     return TrialPoint(
         ARM_NAMES.get(row["arm"], row["arm"]),
         parse_number(row, x, TRIALS_FILE),
         parse_number(row, "accuracy", TRIALS_FILE),
-        kind,
-        _whole(row),
-        chosen,
+        ", ".join(f"{display_name(key)} {row[key]}" for key in others),
+        _is_finished(row),
+        all(str(values[key]) == row[key] for key in (x, *others)),
     )
 
 
-def _whole(row: dict[str, str]) -> bool:
+def _is_finished(row: dict[str, str]) -> bool:
     return row.get("finished", "True") == "True"
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text) is not None
 
 
 # ------------------------------------------------------------------------------------------------ diagnosis
 
 
 def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    """What ails each run, and what the notes would do about it; the seeds of an arm with one verdict share a row."""
+    """Yield the verdict on each run with its remedies; seeds of an arm with the same verdict share a row."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for found in read_verdicts():
-        arm, _, seed = found["run"].rpartition(" ")
-        run = ARM_NAMES.get(arm, arm) if seed.isdigit() else found["run"]
-        groups.setdefault((run, found["verdict"]), []).append(found)
+    for verdict in read_verdicts():
+        arm, _, seed = verdict["run"].rpartition(" ")
+        run = ARM_NAMES.get(arm, arm) if seed.isdigit() else verdict["run"]
+        groups.setdefault((run, verdict["verdict"]), []).append(verdict)
     if not groups:
         yield Missing("the runs' diagnoses", "dvc repro")
         return
     rows = []
-    for (run, verdict), alike in groups.items():
-        seeds = f", {len(alike)} seed{'s' if len(alike) > 1 else ''}" if run in ARM_NAMES.values() else ""
-        remedies = "; ".join(REMEDIES[verdict]) or ("none needed" if verdict == "fine" else "-")
-        rows.append([run + seeds, verdict, "; ".join(alike[0]["reasons"]), remedies])
+    for (run, name), verdicts in groups.items():
+        seeds = f", {len(verdicts)} seed{'s' if len(verdicts) > 1 else ''}" if run in ARM_NAMES.values() else ""
+        remedies = "; ".join(REMEDIES[name]) or ("none needed" if name == "fine" else "-")
+        rows.append([run + seeds, name, "; ".join(verdicts[0]["reasons"]), remedies])
     yield Table(["run", "verdict", "why", "remedies"], rows, text_columns=(1, 2, 3))
     yield Text(
-        "The losses are split into what the model can't express, what the optimisation leaves, over-fitting and"
-        " mismatch; the greatest part names the verdict. Of several seeds, the first one's losses are shown.",
+        "The loss is split into four parts: what the model can't express, what the optimisation has not reached,"
+        " over-fitting, and mismatch of the splits. The largest part names the verdict. For several seeds, the losses"
+        " of the first one are shown.",
         quiet=True,
     )
 
@@ -171,42 +190,36 @@ def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
 
 
 def mistakes(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    """Yield the confusion matrix, the most frequent mistakes, and the most confident ones as pictures."""
     rows = read_csv(CONFUSION_FILE, ("truth", "predicted"))
     if not rows:
         yield Missing("the confusion matrix", "dvc repro evaluate")
     else:
         yield from _confusion(rows, folder)
-    worst = next((path for path in WORST if path.is_file()), None)
+    worst = next((path for path in MISTAKES_FILES if path.is_file()), None)
     if worst is None:
         yield Missing("the worst mistakes as pictures", "dvc repro evaluate")
     else:
-        text = "Truth → prediction, and how sure of it the model was: the most confident mistakes come first."
+        text = "Truth → prediction, and the probability that the model gave it: the most confident mistakes come first."
         yield Picture(worst, "The worst mistakes", text, wide=True)
 
 
 def _confusion(rows: Rows, folder: Path) -> Iterator[Block]:
     manifest = read_manifest("target")
-    seen = {row[side] for row in rows for side in ("truth", "predicted")}
-    classes = list(manifest["classes"]) if manifest and seen <= {*manifest["classes"]} else sorted(seen)
-    place = {name: index for index, name in enumerate(classes)}
+    present = {row[side] for row in rows for side in ("truth", "predicted")}
+    classes = list(manifest["classes"]) if manifest and present <= {*manifest["classes"]} else sorted(present)
+    index = {name: position for position, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), int)
     for row in rows:
-        counts[place[row["truth"]], place[row["predicted"]]] += 1
+        counts[index[row["truth"]], index[row["predicted"]]] += 1
     drawing = figures.draw_confusion(counts, classes, "Confusion, fine-tuned")
-    right = int(counts.trace())
     matrix = Picture(
         figures.save_figure(drawing, folder / "confusion.svg"),
         "Confusion matrix",
-        f"{right:,} of {len(rows):,} predictions of the first seed are right.",
-        wide=len(classes) > 12,
+        f"{int(counts.trace()):,} of {len(rows):,} predictions of the first seed are right.",
+        wide=len(classes) > MANY_CLASSES,
     )
-    pairs = Counter((row["truth"], row["predicted"]) for row in rows if row["truth"] != row["predicted"])
-    frequent = Table(
-        ["truth", "predicted", "times", "share"],
-        [[a, b, str(n), f"{n / pairs.total():.0%}"] for (a, b), n in sorted(pairs.items(), key=_often)[:8]],
-        caption="The most frequent mistakes",
-        text_columns=(1,),
-    )
+    frequent = _frequent_mistakes(rows)
     if matrix.wide:
         yield matrix
         yield frequent
@@ -214,9 +227,12 @@ def _confusion(rows: Rows, folder: Path) -> Iterator[Block]:
         yield Row([matrix, frequent])
 
 
-def _often(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
-    return -item[1], item[0]
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text) is not None
+def _frequent_mistakes(rows: Rows) -> Table:
+    pairs = Counter((row["truth"], row["predicted"]) for row in rows if row["truth"] != row["predicted"])
+    by_frequency = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return Table(
+        ["truth", "predicted", "times", "share"],
+        [[a, b, str(n), f"{n / pairs.total():.0%}"] for (a, b), n in by_frequency[:MOST_MISTAKES]],
+        caption="The most frequent mistakes",
+        text_columns=(1,),
+    )

@@ -1,4 +1,4 @@
-"""Addresses of the MLflow pages that open on the runs. They are noted in a file: a summary needs no MLflow."""
+"""Find the MLflow pages that show the runs, and note their addresses in a file: a summary then needs no MLflow."""
 
 from __future__ import annotations
 
@@ -15,38 +15,44 @@ NOTE = "links.json"
 
 
 def find_links(experiment: str) -> dict[str, str]:
-    """Title -> address, asked of the tracker; its front page alone when it has no answer.
+    """Return {title: address} of the experiment's pages, and note them; the front page alone if MLflow does not answer.
 
-    In a stage whose runs a parent process sends: those noted before. That process asks, once all has been sent.
+    Where a parent process sends the runs to MLflow, return the noted links: it asks again once all runs are sent.
     """
     if mirror.has_shared_mirror(runs_folder()):
         return noted_links()
-    found = {"front page": _base()}
-    if _there():
+    links = _front_page()
+    if _is_reachable():
         try:
-            found = pages.find_pages(experiment, _base())
-        except Exception as error:  # whatever the tracker does must not cost the report
+            links = pages.find_pages(experiment, _base())
+        except Exception as error:  # a fault of the tracker must not fail the report
             print(f"MLflow did not answer ({server.hide_credentials(first_line(error))}): no links to its runs")
-    write_json(work_folder() / NOTE, found)
-    return found
+    write_json(work_folder() / NOTE, links)
+    return links
 
 
 def noted_links() -> dict[str, str]:
-    """What `links` found last."""
+    """Return what `find_links` found last; the front page alone before that."""
     note = work_folder() / NOTE
-    known: dict[str, str] = json.loads(note.read_text()) if note.is_file() else {"front page": _base()}
-    return known
+    if not note.is_file():
+        return _front_page()
+    links: dict[str, str] = json.loads(note.read_text())
+    return links
+
+
+def _front_page() -> dict[str, str]:
+    return {"front page": _base()}
 
 
 def _base() -> str:
-    return (
-        server.hide_credentials(server.tracking_uri()).rstrip("/")
-        if server.tracking_uri().startswith("http")
-        else LOCAL
-    )
+    """Return the address of MLflow's pages, without credentials."""
+    uri = server.tracking_uri()
+    return server.hide_credentials(uri).rstrip("/") if uri.startswith("http") else LOCAL
 
 
-def _there() -> bool:
-    if server.tracking_uri().startswith("http"):
-        return network.accepts_connections(network.host_and_port(server.tracking_uri()))
+def _is_reachable() -> bool:
+    """Return whether the tracking server accepts connections, or the local store exists."""
+    uri = server.tracking_uri()
+    if uri.startswith("http"):
+        return network.accepts_connections(network.host_and_port(uri))
     return (repository_root() / "mlflow.db").is_file()

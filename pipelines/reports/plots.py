@@ -1,6 +1,6 @@
-"""DVC's plots without a network: the page that `dvc plots show` fills, with Vega's scripts in it instead of links.
+"""Write the page that `dvc plots show` fills, with Vega's scripts inside it, so that plots need no network.
 
-dvc config plots.html_template plots.html      (below .dvc/)
+DVC uses the page after `dvc config plots.html_template plots.html` (a path below .dvc/).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 PATH = Path(".dvc/plots.html")
 VEGA_LITE = "5.21"  # DVC's plot templates are written for version 5
-SNIPPET = "window.vegaEmbed = vegaEmbed;"  # what the drawings in DVC's page call
+SNIPPET = "window.vegaEmbed = vegaEmbed;"  # the function that the drawings in DVC's page call
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -33,7 +33,7 @@ table { border-spacing: 1rem; }
 
 
 def write_template(path: Path = PATH) -> Path:
-    """Writes the page to `path`, unless it is there already from the same versions: making it takes seconds."""
+    """Write the page to `path` and return the path; skip a page of the same versions, for bundling takes seconds."""
     origin = f'content="vl-convert {importlib.metadata.version("vl-convert-python")}, Vega-Lite {VEGA_LITE}"'
     if not (path.is_file() and origin in path.read_text(encoding="utf-8")[:400]):
         import vl_convert

@@ -1,6 +1,6 @@
-"""`trainyard report`: the flagship's page, reports/index.html, composed from the files that the stages wrote.
+"""Compose the flagship's report, reports/index.html, from the files that the stages wrote.
 
-A view and nothing more: it computes no result, and what is missing is named with the command that makes it.
+The report computes no result. Where a file is missing, it names the command that writes it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ FOLDER = Path("reports")
 
 
 def main() -> int:
+    """Write the report, and the template of DVC's plots in a DVC repository; return the exit code."""
     index = write_report()[0]
     print(f"{index}: open {index.resolve().as_uri()}")
     if plots.PATH.parent.is_dir():
@@ -43,7 +44,7 @@ def main() -> int:
 
 
 def write_report(folder: Path = FOLDER) -> list[Path]:
-    """Writes index.html and its pictures into `folder`; their paths, the page's first."""
+    """Write index.html and its pictures into `folder`; return their paths, the page first."""
     params = recipe.load("params.yaml")
     metrics = read_metrics()
     chapters: dict[str, Callable[[dict[str, Any], Path], Iterator[Block]]] = {
@@ -55,7 +56,7 @@ def write_report(folder: Path = FOLDER) -> list[Path]:
         "Data": _data,
         "Time": _time,
         "Recipe": _recipe,
-        "Look further": _doors,
+        "Look further": _further,
     }
     sections = [Section("Result", list(_result(metrics, params)))]
     sections += [Section(title, list(blocks(params, folder))) for title, blocks in chapters.items()]
@@ -72,12 +73,13 @@ def write_report(folder: Path = FOLDER) -> list[Path]:
 
 
 def _lead(metrics: Any) -> str:
+    """Return the sentence that states the result, and claims no more than the interval of the gain."""
     if metrics is None:
-        return "No result yet: `dvc repro` makes it."
+        return "No result yet: run `dvc repro`."
     target = read_manifest("target")
     test = f" of {target['splits']['test']['rows']:,} test examples right" if target else " test accuracy"
     labels = f" on the same {target['splits']['train']['rows']:,} labels" if target else ""
-    gain, low, high = (100 * metrics[f"gain{end}"] for end in INTERVAL_SUFFIXES)
+    gain, low, high = (100 * metrics[f"gain{suffix}"] for suffix in INTERVAL_SUFFIXES)
     change = f"a {'gain' if gain > 0 else 'loss'} of {abs(gain):.1f} points"
     if low <= 0 <= high:
         change = f"{change}, but no clear difference"
@@ -90,7 +92,7 @@ def _lead(metrics: Any) -> str:
 def _accuracies(metrics: Any, params: dict[str, Any], folder: Path) -> Picture:
     rows = {}
     for arm, prefix in (("finetuned", ""), ("scratch", "scratch_")):
-        value, low, high = (metrics[f"{prefix}accuracy{end}"] for end in INTERVAL_SUFFIXES)
+        value, low, high = (metrics[f"{prefix}accuracy{suffix}"] for suffix in INTERVAL_SUFFIXES)
         rows[ARM_NAMES[arm]] = Interval(value, low, high, tuple(metrics.get(f"{prefix}accuracy_by_seed", ())))
     drawing = figures.draw_intervals(rows, "Test accuracy", "accuracy")
     return Picture(
@@ -105,18 +107,18 @@ def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
         yield Missing("the test accuracies", "dvc repro evaluate")
         return
 
-    def row(label: str, name: str, loss: str) -> list[str]:
-        spread = f"± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
-        value, low, high = (metrics[f"{name}{end}"] for end in INTERVAL_SUFFIXES)
+    def make_row(label: str, name: str, loss: str) -> list[str]:
+        deviation = f"± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
+        value, low, high = (metrics[f"{name}{suffix}"] for suffix in INTERVAL_SUFFIXES)
         sign = "+" if name == "gain" else ""
-        return [label, f"{value:{sign}.4f}", f"{low:{sign}.4f} to {high:{sign}.4f}", spread, loss]
+        return [label, f"{value:{sign}.4f}", f"{low:{sign}.4f} to {high:{sign}.4f}", deviation, loss]
 
     yield Table(
         ["", "accuracy", f"{_level(params)} interval", f"over {metrics['seeds']} seeds", "loss"],
         [
-            row("fine-tuned", "accuracy", f"{metrics['loss']:.4f}"),
-            row("from scratch", "scratch_accuracy", f"{metrics['scratch_loss']:.4f}"),
-            row("gain", "gain", f"{metrics['loss'] - metrics['scratch_loss']:+.4f}"),
+            make_row("fine-tuned", "accuracy", f"{metrics['loss']:.4f}"),
+            make_row("from scratch", "scratch_accuracy", f"{metrics['scratch_loss']:.4f}"),
+            make_row("gain", "gain", f"{metrics['loss'] - metrics['scratch_loss']:+.4f}"),
         ],
     )
     yield Text(
@@ -130,25 +132,26 @@ def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
 
 
 def _data(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    manifests = {role: found for role in flagship.ROLES if (found := read_manifest(role))}
+    manifests = {role: manifest for role in flagship.ROLES if (manifest := read_manifest(role))}
     if not manifests:
         yield Missing("the prepared data", "dvc repro prepare")
         return
     facts: dict[str, Callable[[Any], str]] = {
         "data set": lambda m: m["name"],
         "examples": lambda m: ", ".join(f"{split['rows']:,} {name}" for name, split in m["splits"].items()),
-        "classes": lambda m: f"{len(m['classes'])}: {_brief(m['classes'])}",
+        "classes": lambda m: f"{len(m['classes'])}: {_abbreviate(m['classes'])}",
         "licence": lambda m: m["licence"],
         "origin": lambda m: m["source"],
         "digest": lambda m: f"`{m['digest'][:12]}`",
     }
     rows = [[name, *(fact(m) for m in manifests.values())] for name, fact in facts.items()]
     yield Table(["", *manifests], rows, text_columns=(1, 2))
-    previews = {role: Path(flagship.preview_file(role)) for role in flagship.ROLES}
-    found = [
-        Picture(p, f"Examples of the {r}", f"{r}, as training sees it") for r, p in previews.items() if p.is_file()
+    previews = [
+        Picture(file, f"Examples of the {role}", f"{role}, as training sees it")
+        for role in flagship.ROLES
+        if (file := Path(flagship.preview_file(role))).is_file()
     ]
-    yield Row(found) if found else Missing("the previews", "dvc repro augment")
+    yield Row(previews) if previews else Missing("the previews", "dvc repro augment")
 
 
 def _time(params: dict[str, Any], folder: Path) -> Iterator[Block]:
@@ -159,31 +162,39 @@ def _time(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     rows = {name: {"workers": parts.get("workers", 0.0)} for name, parts in stages.items()}
     for name, row in rows.items():
         row |= {part: value for part, value in stages[name].items() if part not in ("workers", "total")}
-        row["else"] = max(0.0, stages[name]["total"] - sum(row.values()))
-    drawing = figures.draw_bars(rows, "Seconds a stage", "seconds")
+        row["other"] = max(0.0, stages[name]["total"] - sum(row.values()))
+    drawing = figures.draw_bars(rows, "Seconds per stage", "seconds")
     total = sum(parts["total"] for parts in stages.values())
     yield Picture(
         figures.save_figure(drawing, folder / "seconds.svg"),
         "Seconds each stage took",
-        f"{total:,.0f} seconds in all, each stage as it ran last.",
+        f"{total:,.0f} seconds in all, from the last run of each stage.",
     )
 
 
 def _recipe(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    yield Text("Everything that decides the result. One change, one experiment: `dvc exp run -S finetune.seeds=10`.")
+    yield Text(
+        "These values decide the result. Run an experiment with another value: `dvc exp run -S finetune.seeds=10`."
+    )
     yield Folded("params.yaml", Path("params.yaml").read_text(encoding="utf-8"))
 
 
-def _doors(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    doors = " · ".join(f"[{title}]({address})" for title, address in find_links(params["name"]).items())
-    yield Text("Every run, trial and curve is in MLflow: `trainyard ui` starts its pages on this machine. Then open:")
-    yield Text(doors)
-    yield Text("`dvc plots show` draws the same curves from DVC's side, and `dvc metrics diff` compares two commits.")
+def _further(params: dict[str, Any], folder: Path) -> Iterator[Block]:
+    links = " · ".join(f"[{title}]({address})" for title, address in find_links(params["name"]).items())
+    yield Text(
+        "Every run, trial and curve is in MLflow. Start its pages on this machine with `trainyard ui`, then open:"
+    )
+    yield Text(links)
+    yield Text("`dvc plots show` draws the same curves with DVC, and `dvc metrics diff` compares two commits.")
 
 
 def _level(params: dict[str, Any]) -> str:
+    """Return the confidence level of the intervals in percent."""
     return f"{params['evaluate']['level']:.0%}"
 
 
-def _brief(names: Sequence[str], most: int = 12) -> str:
-    return ", ".join(names) if len(names) <= most else f"{', '.join(names[: most // 2])} ... {names[-1]}"
+def _abbreviate(names: Sequence[str], most: int = 12) -> str:
+    """Return the names as text, without the middle ones if there are more than `most`."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most // 2])} ... {names[-1]}"

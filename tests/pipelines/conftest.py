@@ -1,4 +1,4 @@
-"""A folder with everything the stages write, small, made of numbers that are easy to find again."""
+"""Provide a folder with small versions of all files that the stages write, with numbers that are easy to recognise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.files import write_json
 from pipelines.stage.outputs import write_table
 
 ROOT = Path(__file__).parent.parent.parent
-TRIALS = [  # arm, learning rate, batch, accuracy, folds seen
+TRIALS = [  # arm, learning rate, batch, accuracy, folds
     ("finetuned", 0.0123, 8, 0.91, 4),
     ("finetuned", 0.0822, 16, 0.95, 4),
     ("finetuned", 0.45, 16, 0.97, 1),
@@ -26,6 +26,7 @@ TRIALS = [  # arm, learning rate, batch, accuracy, folds seen
 
 
 def metrics() -> dict[str, Any]:
+    """Return the content of metrics/evaluate.json."""
     return {
         **{"accuracy": 0.9514, "accuracy_low": 0.9433, "accuracy_high": 0.9588, "accuracy_std": 0.0029},
         **{"scratch_accuracy": 0.8832, "scratch_accuracy_low": 0.8705, "scratch_accuracy_high": 0.8955},
@@ -36,7 +37,7 @@ def metrics() -> dict[str, Any]:
 
 
 def answers() -> tuple[np.ndarray, np.ndarray]:
-    """Truth and prediction of 400 digits, 40 of them wrong; a third of those are an 8 read as a 1."""
+    """Return truth and prediction of 400 digits; in addition to 40 wrong ones, 13 digits 8 are read as 1."""
     truth = np.arange(400) % 10
     predicted = truth.copy()
     predicted[::10] = (truth[::10] + np.arange(40) % 9 + 1) % 10
@@ -46,6 +47,7 @@ def answers() -> tuple[np.ndarray, np.ndarray]:
 
 
 def history(run: str, epochs: int, steps: int, rate: float, validated: bool = False) -> list[dict[str, Any]]:
+    """Return the rows of a table of curves; steps: per epoch."""
     rows = []
     for step in range(1, epochs * steps + 1):
         loss = 2.3 * float(np.exp(-step / steps / 5))
@@ -66,7 +68,7 @@ def history(run: str, epochs: int, steps: int, rate: float, validated: bool = Fa
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory of the test."""
+    """Make a temporary folder with the files of a run the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(ROOT / "params.yaml", tmp_path)
@@ -104,19 +106,20 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parts = {"import": 1.0, "connect": 0.5, "workers": 10.0, "total": 13.0}
     write_json(".trainyard/seconds.json", {"prepare": parts, "evaluate": parts | {"workers": 2.0, "total": 5.0}})
     for run, verdict in {"pretrain": "model bias", "finetuned 0": "fine", "finetuned 1": "fine"}.items():
-        found = {"run": run, "verdict": verdict, "reasons": [f"loss training 0.5 of {run}"]}
-        write_json(f".trainyard/runs/evaluate-1/fits/{run.replace(' ', '-')}/verdict.json", found)
+        content = {"run": run, "verdict": verdict, "reasons": [f"loss training 0.5 of {run}"]}
+        write_json(f".trainyard/runs/evaluate-1/fits/{run.replace(' ', '-')}/verdict.json", content)
     figures.save_figure(figures.draw_grid([np.eye(4)], ["8 → 1  p=0.98"]), "plots/mistakes.svg")
     return tmp_path
 
 
 def read(path: str | Path) -> Any:
+    """Return the content of a JSON file."""
     return json.loads(Path(path).read_text())
 
 
 @pytest.fixture
 def yard(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch):
-    """Where retrains compare real models: see yard.py."""
+    """Provide a folder in which retrains compare real models (see yard.py)."""
     from tests.pipelines import yard
 
-    return yard.made(tmp_path, empty_store, monkeypatch)
+    return yard.make_yard(tmp_path, empty_store, monkeypatch)

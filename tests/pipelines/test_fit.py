@@ -1,4 +1,4 @@
-"""Recipes of a family, small, through the real `fit` in this process and a real MLflow: what it has of their runs."""
+"""Run small recipes of a family through `fit`, in this process, and check their runs in a real MLflow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.pipelines.yard import in_this_process
 MODELS = {"softmax": "models.softmax.Softmax", "mlp": "models.mlp.MLP"}
 
 
-def recipe_of(model: str, rate: float) -> dict[str, Any]:
+def make_recipe(model: str, rate: float) -> dict[str, Any]:
     task = {"use": "tasks.classification.Classification", "model": {"use": model}}
     task |= {"optimizer": {"use": "optimizers.sgd", "lr": rate}}
     data = {"use": "data.digits.Digits", "labels": 100, "size": 8, "validation": 200}
@@ -38,7 +38,7 @@ def recipe_of(model: str, rate: float) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
-    """The current directory of these tests: an MLP diverged, then one did not, then softmax was fitted."""
+    """Provide a directory in which an MLP diverged, then another did not, then softmax was fitted."""
     folder = tmp_path_factory.mktemp("family")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -47,7 +47,7 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         in_this_process(patch.setattr)
         for owner, name in ((connection, "connect"), (prestart, "prestart_workers")):
             patch.setattr(owner, name, lambda *_: None)
-        patch.setattr(context.Stage, "log_model", lambda *_, **__: None)  # registered, which takes seconds
+        patch.setattr(context.Stage, "log_model", lambda *_, **__: None)  # registering takes seconds
         patch.setattr(plan, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False))
         (folder / "pipelines/small").mkdir(parents=True)
         Path("params.yaml").write_text("name: flagship\n")
@@ -55,22 +55,22 @@ def family(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         Path("pipelines/small/dvc.lock").write_text("locked")
         for name, rate in (("mlp", 1e30), ("mlp", 0.1), ("softmax", 0.1)):
             path = Path(f"pipelines/small/{name}.yaml")
-            path.write_text(yaml.safe_dump(recipe_of(MODELS[name], rate)))
+            path.write_text(yaml.safe_dump(make_recipe(MODELS[name], rate)))
             with pytest.raises(Refusal, match="became") if rate > 1 else nullcontext():
                 fit.main(str(path))
         yield folder
 
 
-def runs() -> list[Any]:
-    """Of the family, the newest first."""
+def list_runs() -> list[Any]:
+    """Return the runs of the family, the newest first."""
     client = server.make_client(server.tracking_uri())
     return list(client.search_runs([client.get_experiment_by_name("small").experiment_id]))
 
 
-def test_ui_opens_the_curves_and_the_comparison_of_a_family(
+def test_ui_links_to_the_curves_and_the_comparison_of_a_family(
     family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Of each system the newest run, as the tracker has it; the flagship, which never ran, is left to MLflow."""
+    """The pages show the newest run of each system; the flagship never ran and has no page."""
     started = SimpleNamespace(returncode=0)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: started)
     assert ui.main(network.free_port()) == 0
@@ -78,22 +78,22 @@ def test_ui_opens_the_curves_and_the_comparison_of_a_family(
     pages = {title.strip(): address for title, _, address in (line.rpartition(" ") for line in lines[:-1])}
     assert list(pages) == ["MLflow", "small: all fits", "small: curves of all fits", "small: fits compared"]
     assert "compareRunsMode=CHART" in pages["small: curves of all fits"]
-    softmax, mlp, failed = runs()
+    softmax, mlp, failed = list_runs()
     assert [run.info.run_name for run in (softmax, mlp, failed)] == ["softmax", "mlp", "mlp"]
     ids = urllib.parse.parse_qs(pages["small: fits compared"].partition("?")[2])["runs"][0]
     assert json.loads(ids) == [softmax.info.run_id, mlp.info.run_id]
 
 
-def test_every_run_names_the_data_it_read_and_where_it_comes_from(family: Path) -> None:
-    """The one that diverged, too."""
+def test_every_run_names_its_data_and_its_provenance(family: Path) -> None:
+    """So does the run that diverged."""
     (manifest,) = map(json.loads, (file.read_text() for file in family.glob(".trainyard/prepared/*/*/manifest.json")))
-    for run in runs():
-        (given,) = [found.dataset for found in run.inputs.dataset_inputs]
-        assert (given.name, given.digest) == (manifest["name"], manifest["digest"][:32])
-        assert json.loads(given.profile) == {"set": manifest["name"], "train": 100, "validation": 200, "test": 1497}
+    for run in list_runs():
+        (dataset,) = [record.dataset for record in run.inputs.dataset_inputs]
+        assert (dataset.name, dataset.digest) == (manifest["name"], manifest["digest"][:32])
+        assert json.loads(dataset.profile) == {"set": manifest["name"], "train": 100, "validation": 200, "test": 1497}
         assert run.data.tags["sha256.code"] == provenance.code_digest()
         assert run.data.tags["sha256.dvc.lock"] == hashlib.sha256(b"locked").hexdigest()
-    assert [run.info.status for run in runs()] == ["FINISHED", "FINISHED", "FAILED"]
+    assert [run.info.status for run in list_runs()] == ["FINISHED", "FINISHED", "FAILED"]
 
 
 @pytest.mark.parametrize(("epochs", "drawn"), [(1, False), (2, True)])

@@ -1,7 +1,6 @@
-"""A folder in which `trainyard retrain` compares real small models at a real MLflow, in SQLite.
+"""Build a folder in which `trainyard retrain` compares real small models with a real MLflow store in SQLite.
 
-DVC and Ray are what tests/test_retrain.py is for; here the pipeline's stages are these functions, and the comparison
-runs in this process.
+Functions stand in for the stages of the pipeline, and the comparison runs in this process, without DVC and Ray.
 """
 
 from __future__ import annotations
@@ -41,17 +40,19 @@ TASK = {"use": "tasks.classification.Classification", "model": {"use": "models.s
 
 
 class Yard:
+    """A folder with prepared digits, and models that were trained on them."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def prepare(self, labels: int = 500, darker: bool = False) -> None:
-        """Both roles hold the digits."""
+        """Prepare the digits as source and target."""
         for role in ("source", "target"):
             prepare_dataset(Dark(labels) if darker else Digits(labels, size=8), f"data/prepared/{role}")
         augmentation.write_statistics(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
 
     def train(self, epochs: int = 1, shuffled: bool = False, seed: int = 0) -> str:
-        """A new models/finetuned/0, and what the stage `evaluate` leaves for the registry; its digest."""
+        """Train models/finetuned/0 and record what the stage `evaluate` records for the registry; return its digest."""
         spec = training.read_spec("data/prepared/target", "data/augmented/target")
         split = Store("data/prepared/target").split("train")
         feed = Shuffled(split) if shuffled else Feed(split)
@@ -63,28 +64,30 @@ class Yard:
         exported.write_model(folder, state, spec, TASK)
         images = split.take(np.arange(2), ["image"])["image"]
         with torch.no_grad():
-            said = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}
+            outputs = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}
         run = Path(f".trainyard/runs/evaluate-{path_digest(folder)[:16]}")
         journal.describe_run(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
         stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
-        stage.log_model(NAME, folder, {"image": images}, said)
+        stage.log_model(NAME, folder, {"image": images}, outputs)
         Path("report.html").write_text(path_digest(folder))
         stage.log_artifact("report.html")
         stage.journal.write("end", status="FINISHED")
         return path_digest(folder)
 
     def champion(self) -> str | None:
-        found = Registry(NAME).champion()
-        return found.number if found else None
+        """Return the number of the champion's version."""
+        champion = Registry(NAME).champion()
+        return champion.number if champion else None
 
     def records(self, kind: str) -> list[dict[str, Any]]:
+        """Return the ledger's records of one kind."""
         return [record.payload for record in Ledger().records if record.kind == kind]
 
     def audits(self) -> list[Any]:
-        """The runs of decisions at MLflow."""
+        """Return the runs of decisions in MLflow."""
         client = server.make_client(server.tracking_uri())
-        found = client.get_experiment_by_name(NAME)
-        return client.search_runs([found.experiment_id], "tags.\"trainyard.stage\" = 'promotion'")
+        experiment = client.get_experiment_by_name(NAME)
+        return client.search_runs([experiment.experiment_id], "tags.\"trainyard.stage\" = 'promotion'")
 
 
 class Dark(Digits):
@@ -102,24 +105,30 @@ class Shuffled(Feed):
     """The same pictures with each other's labels."""
 
     def _taken(self, positions: Any) -> dict[str, Any]:
-        taken = super()._taken(positions)
-        return taken | {"label": np.random.default_rng(0).integers(0, 10, len(self.split))[taken["row"]]}
+        columns = super()._taken(positions)
+        labels = np.random.default_rng(0).integers(0, 10, len(self.split))
+        return columns | {"label": labels[columns["row"]]}
 
 
 def in_this_process(set_: Callable[..., None]) -> None:
-    """The cluster's and DVC's parts of a retrain done here; set_(owner, name, value)."""
-    set_(spread, "run_on_workers", lambda function, *given, **_: spread.resolve_function(function)(Peers(), *given))
+    """Replace the cluster's and DVC's parts of a retrain by calls in this process; set_(owner, name, value)."""
+    set_(
+        spread,
+        "run_on_workers",
+        lambda function, *arguments, **_: spread.resolve_function(function)(Peers(), *arguments),
+    )
     set_(repro, "local_cluster", nullcontext)
     set_(repro, "reproduce_or_refuse", lambda *targets: None)
     set_(status, "list_changes", lambda: json.loads(Path("changed.json").read_text()))
 
 
 def changed(*lines: str) -> None:
+    """Set what `dvc status` reports as changed."""
     Path("changed.json").write_text(json.dumps(lines))
 
 
-def made(folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
-    """The current directory of the test: prepared digits, no model yet, a copy of the database `store`."""
+def make_yard(folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """Make `folder` the current directory, with prepared digits, no model yet, and a copy of the database `store`."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(store, folder)}")
     monkeypatch.setenv("TRAINYARD_BY", "a test")
@@ -133,7 +142,7 @@ def made(folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
 
 
 def settings(**sections: dict[str, Any]) -> None:
-    """Changes params.yaml's section `retrain`."""
+    """Change values in the section `retrain` of params.yaml."""
     import yaml
 
     params = recipe.load("params.yaml")

@@ -1,4 +1,4 @@
-"""The flagship's report, and DVC's plots, made for real from the files of a run."""
+"""Check the flagship's report and DVC's plots, both written from the files of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipelines.reports import plots, report
 from pipelines.reports.links import find_links, noted_links
 from tests.pipelines.conftest import ROOT, TRIALS, answers, metrics, read
 
-INPUTS = {  # a file, and the command that the page must name where it is missing
+INPUTS = {  # file: the command that the page must name where the file is missing
     "metrics/evaluate.json": "dvc repro evaluate",
     "tune/best.json": "dvc repro tune",
     "plots/tune.csv": "dvc repro tune",
@@ -36,7 +36,7 @@ INPUTS = {  # a file, and the command that the page must name where it is missin
 
 
 def words(page: str) -> str:
-    """What a reader sees, drawings included."""
+    """Return the text of a page, drawings included."""
     body = page.split("<body>")[1]
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
 
@@ -48,10 +48,10 @@ def drawn(path: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------------ the page
 
 
-def test_the_page_says_what_the_files_say(results: Path) -> None:
+def test_page_shows_the_content_of_the_files(results: Path) -> None:
     written, right = report.write_report(), int(np.equal(*answers()).sum())
-    seen = words(written[0].read_text())
-    for said in (
+    text = words(written[0].read_text())
+    for sentence in (
         "Fine-tuned, the model gets 95.1% of 1,697 test examples right; from scratch on the same 100 labels, 88.3%: "
         "a gain of 6.8 points.",
         "fine-tuned 0.9514 0.9433 to 0.9588 ± 0.0029 0.1710",
@@ -65,29 +65,29 @@ def test_the_page_says_what_the_files_say(results: Path) -> None:
         "data set source-set target-set",
         "100 train, 1,697 test",
         "36: 0, 1, 2, 3, 4, 5 ... 35",
-        "18 seconds in all",
+        "18 seconds in all, from the last run of each stage",
         "use: tasks.classification.Classification",
         "8 → 1 p=0.98",
         "fine-tuned, 2 seeds fine loss training 0.5 of finetuned 0 none needed",
-        "pretrain model bias loss training 0.5 of pretrain a model that can express more: more layers",
+        "pretrain model bias loss training 0.5 of pretrain use a more expressive model: more layers",
     ):
-        assert said in seen
-    assert "Not there yet" not in seen
+        assert sentence in text
+    assert "Not there yet" not in text
     assert all(path.is_file() for path in written)
     assert len({path.name for path in written}) == len(written) >= 11
 
 
-def test_the_newest_verdict_of_a_run_is_shown_with_its_remedies(results: Path) -> None:
-    found = {"run": "finetuned 1", "verdict": "over-fitting", "reasons": ["loss training 0, test 1"]}
-    write_json(".trainyard/runs/evaluate-2/fits/finetuned-1/verdict.json", found)
-    write_json(".trainyard/runs/lenet-1/verdict.json", found | {"run": "fashion/lenet"})
-    seen = words(report.write_report()[0].read_text())
-    assert "fine-tuned, 1 seed fine" in seen
-    assert "fine-tuned, 1 seed over-fitting loss training 0, test 1 more training data, or augmentation" in seen
-    assert "fashion/lenet over-fitting" in seen
+def test_newest_verdict_of_a_run_is_shown_with_its_remedies(results: Path) -> None:
+    verdict = {"run": "finetuned 1", "verdict": "over-fitting", "reasons": ["loss training 0, test 1"]}
+    write_json(".trainyard/runs/evaluate-2/fits/finetuned-1/verdict.json", verdict)
+    write_json(".trainyard/runs/lenet-1/verdict.json", verdict | {"run": "fashion/lenet"})
+    text = words(report.write_report()[0].read_text())
+    assert "fine-tuned, 1 seed fine" in text
+    assert "fine-tuned, 1 seed over-fitting loss training 0, test 1 use more training data, or augmentation" in text
+    assert "fashion/lenet over-fitting" in text
 
 
-def test_the_confusion_matrix_is_scikit_learns(results: Path) -> None:
+def test_confusion_matrix_is_that_of_scikit_learn(results: Path) -> None:
     report.write_report()
     truth, predicted = answers()
     expected = confusion_matrix(truth, predicted)
@@ -99,47 +99,47 @@ def test_the_confusion_matrix_is_scikit_learns(results: Path) -> None:
 
 
 def test_curves_are_drawn_from_enough_points(results: Path) -> None:
-    """14 epochs: the epochs' means. 3 epochs: what was logged between, or there is no curve to see."""
+    """14 epochs: the mean of each. 3 epochs: the values of single steps, for three points show no curve."""
     report.write_report()
     tuned = (results / "reports/finetune-training-loss.svg").read_text()
     lines = re.findall(r'<path d="([^"]+)"[^>]*style="fill: none; stroke: #(?:1f6feb|d9651a)', tuned)
     assert [line.count("L") + 1 for line in lines[:2]] == [14, 14]
-    assert len(lines) == 2 * (2 + 1) + 2  # of each arm two seeds, the mean, and the legend's sample
+    assert len(lines) == 2 * (2 + 1) + 2  # per arm: two seeds, the mean, and the sample in the legend
     early = (results / "reports/pretrain-training-loss.svg").read_text()
     assert max(line.count("L") + 1 for line in re.findall(r'<path d="([^"]+)"', early)) > 20
     assert (results / "reports/pretrain-validation-accuracy.svg").is_file()
     assert not (results / "reports/finetune-validation-accuracy.svg").exists()  # nothing was held out there
 
 
-def test_the_same_files_give_the_same_page(results: Path) -> None:
+def test_same_files_give_the_same_page(results: Path) -> None:
     first = {path.name: path.read_bytes() for path in report.write_report()}
     assert {path.name: path.read_bytes() for path in report.write_report()} == first
 
 
-def test_the_page_fetches_nothing(results: Path) -> None:
+def test_page_fetches_nothing(results: Path) -> None:
     page = report.write_report()[0].read_text()
     assert not re.search(r"<(script|link|iframe)\b|@import|url\(['\"]?https?:", page)
     assert not re.search(r"src=['\"](?!data:)", page)
 
 
 @pytest.mark.parametrize(("path", "command"), INPUTS.items())
-def test_what_is_missing_is_named_with_its_command(results: Path, path: str, command: str) -> None:
+def test_missing_files_are_named_with_their_command(results: Path, path: str, command: str) -> None:
     (results / path).unlink()
     page = report.write_report()[0].read_text()
     assert "Not there yet" in page
     assert f"<code>{command}</code>" in page
 
 
-def test_before_anything_has_run_there_is_a_page_of_commands(results: Path) -> None:
+def test_page_before_the_first_run_lists_commands(results: Path) -> None:
     for path in ("metrics", "tune", "plots", "data", "reports", ".trainyard"):
         shutil.rmtree(results / path, ignore_errors=True)
-    said = words(report.write_report()[0].read_text())
-    assert "No result yet: dvc repro makes it." in said
-    assert said.count("Not there yet") == 9
+    text = words(report.write_report()[0].read_text())
+    assert "No result yet: run dvc repro" in text
+    assert text.count("Not there yet") == 9
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "says"),
+    ("path", "content", "message"),
     [
         ("metrics/evaluate.json", "{", "metrics/evaluate.json: can't be read"),
         ("metrics/evaluate.json", '{"accuracy": 1}', "evaluate.json: has no 'accuracy_low'"),
@@ -147,28 +147,28 @@ def test_before_anything_has_run_there_is_a_page_of_commands(results: Path) -> N
         ("plots/finetune.csv", "run,epoch,train/loss\nscratch 0,1,0.2.3\n", "'0.2.3' in column 'train/loss'"),
     ],
 )
-def test_broken_files_are_refused_in_one_line(results: Path, path: str, content: str, says: str) -> None:
+def test_broken_files_are_refused_in_one_line(results: Path, path: str, content: str, message: str) -> None:
     (results / path).write_text(content)
     with pytest.raises(Refusal) as refused:
         report.write_report()
-    assert says in str(refused.value)
+    assert message in str(refused.value)
     assert "run its stage again" in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "sentence"),
     [
         ({"gain": 0.01, "gain_low": -0.02, "gain_high": 0.04}, "a gain of 1.0 points, but no clear difference."),
         ({"gain": -0.03, "gain_low": -0.04, "gain_high": -0.02}, "a loss of 3.0 points."),
     ],
 )
-def test_the_sentence_claims_no_more_than_the_interval(results: Path, change: dict, says: str) -> None:
+def test_first_sentence_claims_no_more_than_the_interval(results: Path, change: dict, sentence: str) -> None:
     write_json("metrics/evaluate.json", metrics() | change)
-    assert says in words(report.write_report()[0].read_text())
+    assert sentence in words(report.write_report()[0].read_text())
 
 
 def test_any_searched_values_are_shown(results: Path) -> None:
-    """Another search space: a number without a log scale, and a choice of words."""
+    """The space has a number without a log scale, and a choice of texts."""
     rows = ["arm,trial,task.optimizer.momentum,fit.precision,accuracy,finished"]
     rows += [f"scratch,{n},0.{n},{'bfloat16' if n % 2 else 'float32'},0.8{n},True" for n in range(1, 5)]
     (results / "plots/tune.csv").write_text("\n".join(rows))
@@ -180,12 +180,12 @@ def test_any_searched_values_are_shown(results: Path) -> None:
     }
     params = recipe.overlay(recipe.load("params.yaml"), {"tune.search.space": space})
     (results / "params.yaml").write_text(json.dumps(params))
-    seen = words(report.write_report()[0].read_text())
-    assert "from scratch float32 0.4 0.8400 4 0" in seen
+    text = words(report.write_report()[0].read_text())
+    assert "from scratch float32 0.4 0.8400 4 0" in text
     assert {"momentum", "precision float32", "precision bfloat16", "best"} <= set(drawn(results / "reports/search.svg"))
 
 
-def test_the_command_writes_it(results: Path) -> None:
+def test_command_writes_the_report(results: Path) -> None:
     (results / ".dvc").mkdir()
     command = [sys.executable, "-m", "pipelines", "report"]
     done = subprocess.run(
@@ -205,27 +205,27 @@ def test_links_lead_to_the_runs_and_are_noted(results: Path) -> None:
 
     client = MlflowClient(f"sqlite:///{results}/mlflow.db")
     identity = client.create_experiment("glyphs-to-digits")
-    found = find_links("glyphs-to-digits")
-    assert found == noted_links()
+    links = find_links("glyphs-to-digits")
+    assert links == noted_links()
     pages = [
-        address for address in found.values() if f"http://127.0.0.1:5000/#/experiments/{identity}/runs?" in address
+        address for address in links.values() if f"http://127.0.0.1:5000/#/experiments/{identity}/runs?" in address
     ]
     assert any("compareRunsMode=CHART" in address for address in pages)
     page = html.unescape(report.write_report()[0].read_text())
-    assert all(f'<a href="{address}">' in page for address in found.values())
+    assert all(f'<a href="{address}">' in page for address in links.values())
 
 
-def test_a_dead_tracker_costs_no_report(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_needs_no_tracker(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/")
     assert find_links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}
 
 
-def test_a_stage_whose_runs_the_command_sends_shows_what_was_noted(results: Path, monkeypatch) -> None:
+def test_stage_with_a_shared_mirror_shows_the_noted_links(results: Path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    known = {"front page": "http://127.0.0.1:9", "all pipelines": "http://127.0.0.1:9/#/experiments/1"}
-    write_json(".trainyard/links.json", known)
+    noted = {"front page": "http://127.0.0.1:9", "all pipelines": "http://127.0.0.1:9/#/experiments/1"}
+    write_json(".trainyard/links.json", noted)
     monkeypatch.setenv(mirror.SHARED, str(Path(".trainyard/runs").resolve()))
-    assert find_links("glyphs-to-digits") == known
+    assert find_links("glyphs-to-digits") == noted
     monkeypatch.delenv(mirror.SHARED)
     assert find_links("glyphs-to-digits") == {"front page": "http://127.0.0.1:9"}, "asked, and nobody answers there"
 
@@ -251,7 +251,7 @@ stages:
 
 @pytest.fixture
 def shown(results: Path) -> str:
-    """The page of `dvc plots show`, by a real DVC."""
+    """Return the page that `dvc plots show` writes."""
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], check=True)
     subprocess.run([*dvc, "config", "plots.html_template", "plots.html"], check=True)
@@ -263,7 +263,7 @@ def shown(results: Path) -> str:
 
 
 def test_dvc_plots_draw_without_a_network(shown: str, results: Path) -> None:
-    """Every drawing is rendered from the specification in DVC's page, by the same Vega that is in the page."""
+    """Every drawing is rendered from the specification in DVC's page, with the version of Vega in the page."""
     import vl_convert
 
     assert "vegaEmbed" in shown
@@ -277,7 +277,9 @@ def test_dvc_plots_draw_without_a_network(shown: str, results: Path) -> None:
     points = re.findall(r'aria-roledescription="point"[^>]*fill-opacity="([01])"', search)
     assert Counter(points) == Counter("1" if folds == 4 else "0" for *_, folds in TRIALS)
     runs = next(svg for name, svg in by_file.items() if "finetune" in name)
-    assert len(re.findall(r'aria-roledescription="line mark"', runs)) == 4 + 2  # a line a run, and each arm's mean
+    assert (
+        len(re.findall(r'aria-roledescription="line mark"', runs)) == 4 + 2
+    )  # a line per run, and the mean of each arm
     matrix = next(svg for name, svg in by_file.items() if "confusion" in name)
     assert len(re.findall(r'aria-roledescription="rect mark"', matrix)) >= np.count_nonzero(
         confusion_matrix(*answers())
@@ -303,13 +305,13 @@ def test_dvc_plots_draw_in_a_real_browser(shown: str, results: Path, tmp_path_fa
     ]  # DVC's own: raw and smoothed
 
 
-def test_the_template_is_made_once_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_template_is_written_once_per_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = plots.write_template(tmp_path / "plots.html")
-    whole = path.read_bytes()
-    assert 500_000 < len(whole) < 2_000_000
-    assert all(whole.count(b"{%s}" % name) == 1 for name in (b"plot_divs", b"refresh_tag"))
-    path.write_bytes(whole + b"mark")
-    assert plots.write_template(path).read_bytes() == whole + b"mark"
+    content = path.read_bytes()
+    assert 500_000 < len(content) < 2_000_000
+    assert all(content.count(b"{%s}" % name) == 1 for name in (b"plot_divs", b"refresh_tag"))
+    path.write_bytes(content + b"mark")
+    assert plots.write_template(path).read_bytes() == content + b"mark"
     monkeypatch.setattr(plots, "VEGA_LITE", "5.20")
     assert b"Vega-Lite 5.20" in plots.write_template(path).read_bytes()
     assert read(ROOT / ".dvc/plots/runs.json")["data"] == {"values": "<DVC_METRIC_DATA>"}

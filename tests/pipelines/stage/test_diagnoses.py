@@ -1,6 +1,6 @@
-"""The flagship's verdicts are on the pages of its runs: its stages in this process, with a real MLflow.
+"""Run the flagship's stages in this process, and check that its runs have verdicts in a real MLflow.
 
-The search is Ray's; here its trials are made up, and described as it does.
+The trials of the search are made up, and described as Ray's search does.
 """
 
 from __future__ import annotations
@@ -36,23 +36,24 @@ CHANGES: dict[str, Any] = {
     "finetune.seeds": 1,
     "evaluate.draws": 50,
 }
-SCORES = {  # verdict -> what a trial of the search comes to
+SCORES = {  # verdict: the scores of a trial that gets it
     "fine": {"accuracy": 0.97, "loss": 0.1, "train_accuracy": 0.99, "train_loss": 0.05, "parameters": 650.0},
     "over-fitting": {"accuracy": 0.7, "loss": 1.5, "train_accuracy": 1.0, "train_loss": 0.01, "parameters": 650.0},
 }
 
 
-def search(objective: Objective, folder: Path, on_trial: Any, **options: Any) -> dict[str, Any]:
-    found = {
+def fake_search(objective: Objective, folder: Path, on_trial: Any, **options: Any) -> dict[str, Any]:
+    """Return two finished trials per arm, one for each verdict in SCORES."""
+    trials = {
         arm: [Trial(arm, n, {"fit.batch": 8 + n}, [scores], True) for n, scores in enumerate(SCORES.values())]
         for arm in objective.arms
     }
-    for trial in (trial for trials in found.values() for trial in trials):
+    for trial in (trial for arm in trials for trial in trials[arm]):
         on_trial(trial, folder / trial.arm / trial_name(trial.number))
-    return found
+    return trials
 
 
-def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
+def test_every_trial_and_fit_of_the_flagship_has_a_verdict(
     tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -62,7 +63,7 @@ def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
         (connection, "connect", lambda: None),
         (plan, "plan_workers", lambda *_: SimpleNamespace(workers=1, gpu=False)),
         (prestart, "prestart_workers", lambda *_: None),
-        (ray_tune, "search", search),
+        (ray_tune, "search", fake_search),
         (report, "write_report", list),
         (context.Stage, "log_model", lambda *_, **__: None),
     ):
@@ -70,15 +71,16 @@ def test_every_trial_and_every_fit_of_the_flagship_has_its_verdict_on_its_page(
     Yard(tmp_path).prepare(labels=100)
     augmentation.write_statistics(Peers(), Store("data/prepared/source"), Path("data/augmented/source"))
     params = recipe.overlay(recipe.load(ROOT / "params.yaml"), CHANGES)
-    for verb in (pretrain, tune, finetune, evaluate):
-        verb.main(params)
+    for module in (pretrain, tune, finetune, evaluate):
+        module.main(params)
     client = server.make_client(server.tracking_uri())
     runs = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
     verdicts: dict[str, list[str]] = {}
     for run in runs:
-        if run.data.tags["trainyard.stage"] in ("pretrain", "trial", "fit"):
+        kind = run.data.tags["trainyard.stage"]
+        if kind in ("pretrain", "trial", "fit"):
             verdict = run.data.tags["trainyard.diagnosis"]
             assert run.data.tags["mlflow.note.content"].startswith(f"**{verdict}**: "), run.info.run_name
-            verdicts.setdefault(run.data.tags["trainyard.stage"], []).append(verdict)
+            verdicts.setdefault(kind, []).append(verdict)
     assert sorted(verdicts.pop("trial")) == ["fine"] * 2 + ["over-fitting"] * 2
-    assert {kind: len(found) for kind, found in verdicts.items()} == {"pretrain": 1, "fit": 2}
+    assert {kind: len(names) for kind, names in verdicts.items()} == {"pretrain": 1, "fit": 2}

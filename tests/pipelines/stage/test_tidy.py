@@ -1,4 +1,4 @@
-"""Checkpoints of runs that ended go; those of a run that may go on never do."""
+"""Check that checkpoints of ended runs are removed, and never those of a run that may continue."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pipelines.stage import context
 from pipelines.stage.tidy import remove_old_checkpoints
 
 
-def run(runs: Path, name: str, *said: str, experiment: str = "a-model") -> Path:
-    """A run with two fits and their checkpoints; said: how it ended, each time it was begun; "" for a kill."""
+def make_run(runs: Path, name: str, *statuses: str, experiment: str = "a-model") -> Path:
+    """Write a run with two fits and their checkpoints; statuses: how each attempt ended, "" if it was killed."""
     folder = runs / name
     journal.describe_run(folder, name, experiment)
     lines = Journal(folder / STAGE_LOG)
-    for status in said:
+    for status in statuses:
         lines.write("begin", stage=name)
         if status:
             lines.write("end", status=status)
@@ -35,36 +35,36 @@ def run(runs: Path, name: str, *said: str, experiment: str = "a-model") -> Path:
     return folder
 
 
-def has(folder: Path) -> bool:
+def has_checkpoints(folder: Path) -> bool:
     return any(folder.rglob("checkpoint-*"))
 
 
-def test_only_the_newest_ended_runs_of_the_stage_keep_checkpoints(tmp_path: Path) -> None:
-    ended = [run(tmp_path, f"finetune-{number:016x}", "FINISHED") for number in range(4)]
-    again = run(tmp_path, f"finetune-{9:016x}", "KILLED", "FINISHED")
+def test_only_the_newest_ended_runs_of_a_stage_keep_checkpoints(tmp_path: Path) -> None:
+    ended = [make_run(tmp_path, f"finetune-{number:016x}", "FINISHED") for number in range(4)]
+    again = make_run(tmp_path, f"finetune-{9:016x}", "KILLED", "FINISHED")
     others = [
-        run(tmp_path, f"finetune-{4:016x}", "FINISHED", ""),  # killed when it was forced
-        run(tmp_path, f"finetune-{5:016x}", "KILLED"),
-        run(tmp_path, f"finetune-{6:016x}", "FAILED"),
-        run(tmp_path, f"finetune-{7:016x}"),
-        run(tmp_path, f"pretrain-{0:016x}", "FINISHED"),
-        run(tmp_path, f"finetune-bert-{0:016x}", "FINISHED"),  # a recipe's
-        *(run(tmp_path, f"finetune-{number:016x}", "FINISHED", experiment="transfer") for number in (10, 11)),
+        make_run(tmp_path, f"finetune-{4:016x}", "FINISHED", ""),  # killed when it ran again
+        make_run(tmp_path, f"finetune-{5:016x}", "KILLED"),
+        make_run(tmp_path, f"finetune-{6:016x}", "FAILED"),
+        make_run(tmp_path, f"finetune-{7:016x}"),
+        make_run(tmp_path, f"pretrain-{0:016x}", "FINISHED"),
+        make_run(tmp_path, f"finetune-bert-{0:016x}", "FINISHED"),  # of a recipe
+        *(make_run(tmp_path, f"finetune-{number:016x}", "FINISHED", experiment="transfer") for number in (10, 11)),
     ]
-    for age, folder in enumerate([again, *ended[::-1]]):  # older and older, whatever their names
+    for age, folder in enumerate([again, *ended[::-1]]):  # each older than the one before, whatever its name
         os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
     removed = remove_old_checkpoints(tmp_path, "finetune", "a-model")
-    assert [has(folder) for folder in [again, *ended[::-1]]] == [True, True, False, False, False]
+    assert [has_checkpoints(folder) for folder in [again, *ended[::-1]]] == [True, True, False, False, False]
     assert len(removed) == 6
-    assert all(has(folder) for folder in others)
+    assert all(has_checkpoints(folder) for folder in others)
     assert all((folder / "fits" / "1" / "journal.log").is_file() for folder in ended), "curves stay"
     assert remove_old_checkpoints(tmp_path, "finetune", "a-model") == []
-    assert remove_old_checkpoints(tmp_path, "finetune", "transfer") == [], "the recipe transfer/finetune has two"
+    assert remove_old_checkpoints(tmp_path, "finetune", "transfer") == [], "the recipe transfer/finetune has only two"
     assert remove_old_checkpoints(tmp_path / "none", "finetune", "a-model") == []
 
 
-def test_copies_for_the_tracker_go_once_it_has_them(tmp_path: Path) -> None:
-    ended = [run(tmp_path, f"evaluate-{number:016x}", "FINISHED") for number in range(4)]
+def test_copies_for_the_tracker_are_removed_once_it_has_them(tmp_path: Path) -> None:
+    ended = [make_run(tmp_path, f"evaluate-{number:016x}", "FINISHED") for number in range(4)]
     for age, folder in enumerate(ended):
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_bytes(b"w")
@@ -73,12 +73,12 @@ def test_copies_for_the_tracker_go_once_it_has_them(tmp_path: Path) -> None:
     size = (ended[2] / STAGE_LOG).stat().st_size
     write_json(ended[2] / replay.NOTE, {"offsets": {STAGE_LOG: size}})
     remove_old_checkpoints(tmp_path, "evaluate", "a-model")
-    held = [(folder / journal.COPIES / ("ab" * 8) / "model" / "weights").is_file() for folder in ended]
-    assert held == [True, True, False, True], "the last one was not sent"
+    exist = [(folder / journal.COPIES / ("ab" * 8) / "model" / "weights").is_file() for folder in ended]
+    assert exist == [True, True, False, True], "the last one was not sent"
 
 
 @pytest.mark.parametrize("title", [None, "lenet"])
-def test_a_stage_and_a_recipe_tidy_up_when_they_end(
+def test_stage_and_recipe_remove_old_checkpoints_at_their_end(
     title: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -93,4 +93,4 @@ def test_a_stage_and_a_recipe_tidy_up_when_they_end(
         with context.stage("pretrain", {"name": "vision"}, {"number": number}, [], title=title) as current:
             (current.folder / "checkpoint-00000010").mkdir()
             folders.append(current.folder)
-    assert [has(folder) for folder in folders] == [False, False, True, True]
+    assert [has_checkpoints(folder) for folder in folders] == [False, False, True, True]
