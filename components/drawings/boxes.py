@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 from ..errors import Refusal
 from .figures import BLUE, INK, ORANGE, PAPER, add_legend, add_title, styled
 
-TRUE, DETECTED = BLUE, ORANGE
+TRUE = BLUE
+DETECTED = ORANGE
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def draw_detections(
 
 
 def _outline(axes: Axes, boxes: Boxes, colour: str, line: str, width: float) -> None:
+    """Draw the outlines of boxes, and their words at the upper left corners."""
     for x1, y1, x2, y2 in boxes.boxes:
         patch = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linestyle=line, linewidth=width)
         axes.add_patch(patch)

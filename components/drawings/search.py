@@ -36,7 +36,8 @@ def draw_search(trials: Sequence[TrialPoint], title: str, x_label: str, y_label:
     colours = dict(zip(groups, cycle_values(SERIES, len(groups)), strict=True))
     markers = dict(zip(kinds, cycle_values(list(MARKERS), len(kinds)), strict=True))
     for trial in trials:
-        edge, marker = colours[trial.group], markers[trial.kind]
+        edge = colours[trial.group]
+        marker = markers[trial.kind]
         face = edge if trial.completed else PAPER
         axes.scatter(trial.x, trial.y, 42, face, marker=marker, edgecolors=edge, linewidths=1.4, alpha=0.9)
         if trial.best:

@@ -70,7 +70,8 @@ def encode_offsets(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 def decode_offsets(offsets: Tensor, anchors: Tensor) -> Tensor:
     """Return the boxes (corners [..., 4]) at offsets from anchors [..., 4] each: the inverse of `encode_offsets`."""
-    offsets, anchor = offsets * offsets.new_tensor(OFFSET_STD), to_centres(anchors)
+    offsets = offsets * offsets.new_tensor(OFFSET_STD)
+    anchor = to_centres(anchors)
     centre = anchor[..., :2] + offsets[..., :2] * anchor[..., 2:]
     sides = anchor[..., 2:] * offsets[..., 2:].clamp(max=MAX_LOG_RATIO).exp()
     return to_corners(torch.cat([centre, sides], -1))

@@ -16,7 +16,7 @@ SMALLEST = 65  # pixels per side, of which the last pooling gets the 3 it needs
 
 
 class AlexNet(nn.Module):
-    """Maps images [B, channels, *size], with sides of at least 65, to logits [B, classes].
+    """Map images [B, channels, *size], with sides of at least 65, to logits [B, classes].
 
     width: factor of the numbers of channels and hidden units. hidden: units of both dense layers, before that factor.
     """
@@ -68,7 +68,7 @@ class AlexNet(nn.Module):
 
 
 def _last_map_side(side: int) -> int:
-    """Return the side of the last map: after a convolution of stride 4, and three poolings of 3 and stride 2."""
+    """Return the side of the last map, after a convolution of stride 4 and three 3x3 poolings of stride 2."""
     side = (side + 2 - 11) // 4 + 1
     for _ in range(3):
         side = (side - 3) // 2 + 1

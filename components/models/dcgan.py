@@ -16,7 +16,7 @@ from ..recipes.ranges import Count
 
 
 class Generator(nn.Module):
-    """Maps latent vectors [B, latent] to pictures [B, *shape] in -1..1, shape being (C, H, W).
+    """Map latent vectors [B, latent] to pictures [B, *shape] in -1..1, shape being (C, H, W).
 
     widths: channels from the smallest map to the largest. Each of them doubles the sides, which must be multiples of
     2 ** len(widths).
@@ -40,7 +40,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Maps pictures [B, *shape], shape being (C, H, W), to logits of being real [B].
+    """Map pictures [B, *shape], shape being (C, H, W), to logits of being real [B].
 
     widths: channels of the convolutions, each of which halves the sides.
     """

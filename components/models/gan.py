@@ -11,7 +11,7 @@ from ..recipes.ranges import Count
 
 
 class Generator(nn.Module):
-    """Maps latent vectors [B, latent] to unbounded examples [B, *shape]. hidden: widths of the ReLU layers."""
+    """Map latent vectors [B, latent] to unbounded examples [B, *shape]. hidden: widths of the ReLU layers."""
 
     def __init__(self, latent: int, shape: tuple[int, ...], hidden: list[Count] = [128, 128]) -> None:  # noqa: B006
         super().__init__()
@@ -25,7 +25,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Maps examples [B, *shape] to logits of being real [B]. hidden: widths of the ReLU layers."""
+    """Map examples [B, *shape] to logits of being real [B]. hidden: widths of the ReLU layers."""
 
     def __init__(self, shape: tuple[int, ...], hidden: list[Count] = [128, 128]) -> None:  # noqa: B006
         super().__init__()

@@ -52,7 +52,7 @@ class Inception(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """Maps images [B, channels, H, W] to logits [B, classes]. width: factor of the numbers of channels."""
+    """Map images [B, channels, H, W] to logits [B, classes]. width: factor of the numbers of channels."""
 
     def __init__(self, channels: int, size: tuple[int, int], classes: int, width: Positive = 1.0) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ SMALLEST = 12  # pixels per side, of which one is left after the last pooling
 
 
 class LeNet(nn.Module):
-    """Maps images [B, channels, *size], with sides of at least 12, to logits [B, classes].
+    """Map images [B, channels, *size], with sides of at least 12, to logits [B, classes].
 
     norm: makes a layer that precedes each activation from its number of features, such as
     layers.batch_norm.BatchNorm (notes: batch normalisation). pool: the pooling of 2x2 positions.

@@ -13,7 +13,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
 class MLP(nn.Module):
-    """Maps images [B, channels, *size] to logits [B, classes]. hidden: widths of the hidden layers."""
+    """Map images [B, channels, *size] to logits [B, classes]. hidden: widths of the hidden layers."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from ..recipes.ranges import Positive
 
 
 class NadarayaWatson(nn.Module):
-    """Maps queries [B, D], keys [N, D] and values [N] to the weighted mean of the values at each query [B].
+    """Map queries [B, D], keys [N, D] and values [N] to the weighted mean of the values at each query [B].
 
     pooling: "average" weights all keys equally; "gaussian" by softmax(-(|query - key| * w)^2 / 2), where w is 1 /
     `width` in units of x (notes: attention pooling without parameters). learn: w is a parameter that starts there.

@@ -15,7 +15,7 @@ SMALLEST = 67  # pixels per side, of which one is left after the last pooling
 
 
 class NiN(nn.Module):
-    """Maps images [B, channels, *size], with sides of at least 67, to logits [B, classes].
+    """Map images [B, channels, *size], with sides of at least 67, to logits [B, classes].
 
     The output layer is a block with one channel per class, averaged over all positions. Like every block it ends with
     a ReLU, so that no logit is below 0. width: factor of the numbers of channels of the other blocks.

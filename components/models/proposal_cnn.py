@@ -14,7 +14,7 @@ from ..recipes.ranges import Count, Fraction
 
 
 class ProposalCNN(nn.Module):
-    """Maps pictures [B, channels, *size] to logits [B, classes]; each of `widths` halves the sides.
+    """Map pictures [B, channels, *size] to logits [B, classes]; each of `widths` halves the sides.
 
     `body` returns the flattened last map [B, P], from which boxes are regressed; `hidden` turns it into the features
     [B, features] that are classified.

@@ -16,7 +16,7 @@ States = dict[str, Tensor]  # {name: [B, layers, hidden]}, with twice the layers
 
 
 class Recurrent(nn.Module):
-    """Maps tokens [B, T] to logits [B, T, classes] and the states after the last token.
+    """Map tokens [B, T] to logits [B, T, classes] and the states after the last token.
 
     embedding: width of the learned token vectors; 0 uses one-hot vectors, as in the notes. dropout: on the token
     vectors, between layers, and before the output layer. bidirectional: each step also sees later tokens, which suits

@@ -61,7 +61,7 @@ class Residual(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Maps images [B, channels, H, W] to logits [B, classes].
+    """Map images [B, channels, H, W] to logits [B, classes].
 
     widths: channels of each stage. blocks: residual blocks per stage; the first stage keeps the sides, each later one
     halves them. stem: "imagenet" is a 7x7 convolution of stride 2 and a 3x3 max pooling, as in the notes; "cifar" is a

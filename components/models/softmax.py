@@ -1,4 +1,4 @@
-"""Softmax regression, the linear baseline (notes: softmax)."""
+"""Softmax regression, the linear baseline (notes: classification)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Softmax(nn.Module):
-    """Maps images [B, channels, *size] to logits [B, classes] by one dense layer."""
+    """Map images [B, channels, *size] to logits [B, classes] by one dense layer."""
 
     def __init__(self, channels: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()

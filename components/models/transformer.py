@@ -79,7 +79,8 @@ class Transformer(nn.Module):
 
         The states include "attention" [B, T, S], the weights of the last layer on the source.
         """
-        past, count = states["keys.0"].shape[2], tokens.shape[1]
+        past = states["keys.0"].shape[2]
+        count = tokens.shape[1]
         x = self._embed(self.target(tokens), past)
         earlier = torch.ones(count, past + count, dtype=torch.bool, device=tokens.device).tril(past)[None]
         states = dict(states)

@@ -17,7 +17,7 @@ from ..recipes.ranges import Count, Fraction
 
 
 class VGG(nn.Module):
-    """Maps images [B, channels, *size] to logits [B, classes].
+    """Map images [B, channels, *size] to logits [B, classes].
 
     convolutions, widths: number of convolutions in each block, and their channels. Each block halves the sides, which
     must be at least 2 ** (number of blocks). hidden: units of both dense layers before the output. norm: makes the
