@@ -19,7 +19,7 @@ import pytest
 
 from components.network import free_port
 from components.originals import inventory
-from pipelines.commands import doctor
+from pipelines.commands import machine
 from tests.pipelines.conftest import ROOT
 
 SMI = """\
@@ -197,19 +197,19 @@ def test_a_driver_without_a_gpu(clinic: Path) -> None:
 
 
 def test_a_container_with_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
-    assert doctor._container() == []
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    assert machine.container_memory() == []
     for name, text in (
         ("memory.max", "4294967296"),
         ("memory.current", "3221225472"),
         ("memory.stat", "anon 7\ninactive_file 536870912\n"),
     ):
         (tmp_path / name).write_text(f"{text}\n")
-    ((state, said),) = doctor._memory()
+    ((state, said),) = machine.check_memory()
     assert state == "note"
     assert said.startswith("1.5 GiB of memory free: a run takes up to 3")
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor._container() == []
+    assert machine.container_memory() == []
 
 
 # ------------------------------------------------------------------------------------------------ servers and data
