@@ -1,6 +1,6 @@
-"""The whole house, small: a copy of the repository goes from nothing to a compared, registered model.
+"""Run a small flagship in a copy of the repository, from nothing to a compared and registered model.
 
-Real DVC, Ray, MLflow and (where there is one) Chromium, in one workspace that the tests of this file share, in order.
+DVC, Ray, MLflow and (where it is installed) Chromium are real. The tests share one workspace and run in order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.workspace import Workspace, clone
 
 SMALL = {
     "data.source.per_class": 40,
-    "pretrain.fit.epochs": 10,  # long enough to be killed in
+    "pretrain.fit.epochs": 10,  # long enough to be killed meanwhile
     "pretrain.fit.checkpoint_seconds": 1.0,
     "tune.folds": 2,
     "tune.search.samples": 3,
@@ -45,17 +45,17 @@ pytestmark = pytest.mark.cluster(lane=2)
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    made = clone(tmp_path_factory.mktemp("clone"), {"params.yaml": SMALL})
+    copy = clone(tmp_path_factory.mktemp("clone"), {"params.yaml": SMALL})
     with local_cluster(cpus=2) as address:
-        made.environment |= {"RAY_ADDRESS": address, prestart.KEPT_CLUSTER: address}
-        yield made
+        copy.environment |= {"RAY_ADDRESS": address, prestart.KEPT_CLUSTER: address}
+        yield copy
 
 
 def test_one_command_goes_from_nothing_to_a_summary(workspace: Workspace) -> None:
-    said = workspace.trainyard("run")
-    assert re.search(r"fine-tuned +0\.\d+ +\[0\.\d+, 0\.\d+\]", said)
-    assert "from scratch" in said
-    assert "reports/index.html" in said
+    output = workspace.trainyard("run")
+    assert re.search(r"fine-tuned +0\.\d+ +\[0\.\d+, 0\.\d+\]", output)
+    assert "from scratch" in output
+    assert "reports/index.html" in output
     metrics = workspace.json("metrics/evaluate.json")
     assert {"accuracy", "accuracy_low", "accuracy_high", "scratch_accuracy"} <= metrics.keys()
     assert 0 <= metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"] <= 1
@@ -66,15 +66,15 @@ def test_one_command_goes_from_nothing_to_a_summary(workspace: Workspace) -> Non
     assert set(seconds) == {"prepare", "augment", "pretrain", "tune", "finetune", "evaluate"}
 
 
-def test_the_second_time_nothing_runs(workspace: Workspace) -> None:
-    began = time.monotonic()
-    said = workspace.trainyard("run")
-    assert "nothing changed" in said
-    assert "Running stage" not in said
-    assert time.monotonic() - began < 30
+def test_second_run_runs_no_stage(workspace: Workspace) -> None:
+    started = time.monotonic()
+    output = workspace.trainyard("run")
+    assert "nothing changed" in output
+    assert "Running stage" not in output
+    assert time.monotonic() - started < 30
 
 
-def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -> None:
+def test_every_run_is_in_mlflow_with_its_provenance(workspace: Workspace) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
@@ -84,29 +84,30 @@ def test_every_run_is_in_mlflow_with_where_it_comes_from(workspace: Workspace) -
     for run in runs.values():
         by_stage.setdefault(run.data.tags["trainyard.stage"], []).append(run)
         assert run.info.status == "FINISHED", run.info.run_name
-    counts = {stage: len(found) for stage, found in by_stage.items()}
+    counts = {stage: len(group) for stage, group in by_stage.items()}
     stages = dict.fromkeys(("prepare", "augment", "pretrain", "tune", "finetune", "evaluate"), 1)
     assert counts == {"pipeline": 1, **stages, "trial": 6, "fit": 4}
-    for stage, above in (("pretrain", "pipeline"), ("trial", "tune"), ("fit", "finetune")):
+    for stage, parent in (("pretrain", "pipeline"), ("trial", "tune"), ("fit", "finetune")):
         for run in by_stage[stage]:
-            assert runs[run.data.tags["mlflow.parentRunId"]].data.tags["trainyard.stage"] == above
+            assert runs[run.data.tags["mlflow.parentRunId"]].data.tags["trainyard.stage"] == parent
     pipeline, pretrain = by_stage["pipeline"][0], by_stage["pretrain"][0]
     assert pipeline.data.metrics["accuracy"] == workspace.json("metrics/evaluate.json")["accuracy"]
     assert len(pretrain.data.tags["mlflow.source.git.commit"]) == 40
     assert pretrain.data.metrics["train/loss"] > 0
     assert len(client.get_metric_history(pretrain.info.run_id, "epoch/train/loss")) == 10
     assert any(name.startswith("system/cpu") for name in pretrain.data.metrics)
-    digests = {given.dataset.name: given.dataset.digest for given in pretrain.inputs.dataset_inputs}
+    datasets = [record.dataset for record in pretrain.inputs.dataset_inputs]
+    digests = {dataset.name: dataset.digest for dataset in datasets}
     assert digests["data/prepared/source"] == workspace.json("data/prepared/source/manifest.json")["digest"][:32]
     searched = {"task.optimizer.lr", "fit.batch"}
     assert all(searched <= run.data.params.keys() and "accuracy" in run.data.metrics for run in by_stage["trial"])
-    judged = [*by_stage["trial"], *by_stage["fit"], pretrain]
-    assert all({"trainyard.diagnosis", "mlflow.note.content"} <= run.data.tags.keys() for run in judged)
+    diagnosed = [*by_stage["trial"], *by_stage["fit"], pretrain]
+    assert all({"trainyard.diagnosis", "mlflow.note.content"} <= run.data.tags.keys() for run in diagnosed)
     artifacts = {file.path for file in client.list_artifacts(by_stage["evaluate"][0].info.run_id)}
     assert {"index.html", "mistakes.svg"} <= artifacts
 
 
-def test_the_registered_model_predicts_as_it_was_evaluated(workspace: Workspace) -> None:
+def test_registered_model_predicts_as_it_was_evaluated(workspace: Workspace) -> None:
     code = """
 import mlflow, numpy as np
 from components.storage.store import Store
@@ -116,8 +117,8 @@ print("names", model.metadata.signature.inputs.input_names())
 np.save("predicted.npy", model.predict({"image": images})["label"])
 """
     place = f"sqlite:///{workspace.folder}/mlflow.db"
-    said = workspace.run(sys.executable, "-c", code, MLFLOW_TRACKING_URI=place)
-    assert "['image']" in said
+    output = workspace.run(sys.executable, "-c", code, MLFLOW_TRACKING_URI=place)
+    assert "['image']" in output
     lines = (workspace.folder / "plots/confusion.csv").read_text().splitlines()[1:]
     assert [line.split(",")[1] for line in lines] == [
         str(label) for label in np.load(workspace.folder / "predicted.npy")
@@ -125,33 +126,33 @@ np.save("predicted.npy", model.predict({"image": images})["label"])
 
 
 @pytest.mark.slow
-def test_the_registered_model_is_made_again_from_what_its_run_says(workspace: Workspace) -> None:
-    said = workspace.trainyard("verify", "1")
-    assert re.search(r"weights +(\w{12}) +\1\n", said), said
-    assert re.search(r"scratch_accuracy +(\S+) +\1\n", said), said
-    assert "DIFFERENT" not in said
-    assert "\nthe same\n" in said
+def test_registered_model_is_reproduced_from_its_run(workspace: Workspace) -> None:
+    output = workspace.trainyard("verify", "1")
+    assert re.search(r"weights +(\w{12}) +\1\n", output), output
+    assert re.search(r"scratch_accuracy +(\S+) +\1\n", output), output
+    assert "DIFFERENT" not in output
+    assert "\nthe same\n" in output
 
 
 @pytest.mark.timeout(1200)
-def test_kills_and_one_worker_change_no_byte_and_no_point(workspace: Workspace) -> None:
-    """The fault injection that ships with the product, against what the first run made here, on two workers."""
-    said = workspace.trainyard("chaos", "--here", "--kills=3", TRAINYARD_WORKERS="1")
-    kinds = re.search(r"kills +3 \((.*)\)", said)
-    assert kinds is not None, said
-    assert len(kinds[1].split(", ")) >= 2, "a kind that has no process at its moment is passed over"
-    assert re.search(r"during +1 finetune, 1 pretrain, 1 tune\n", said), said
-    equal, total = re.search(r"files equal +(\d+) of (\d+)", said).groups()  # type: ignore[union-attr]
+def test_kills_and_another_number_of_workers_change_no_byte_and_no_point(workspace: Workspace) -> None:
+    """Run the product's fault injection on one worker, and compare with the first run here, on two workers."""
+    output = workspace.trainyard("chaos", "--here", "--kills=3", TRAINYARD_WORKERS="1")
+    kinds = re.search(r"kills +3 \((.*)\)", output)
+    assert kinds is not None, output
+    assert len(kinds[1].split(", ")) >= 2, "a kind without a process at that moment is skipped"
+    assert re.search(r"during +1 finetune, 1 pretrain, 1 tune\n", output), output
+    equal, total = re.search(r"files equal +(\d+) of (\d+)", output).groups()  # type: ignore[union-attr]
     assert equal == total != "0"
-    assert "lost 0, doubled 0" in said
+    assert "lost 0, doubled 0" in output
 
 
-def test_an_experiment_reruns_what_it_changes_and_is_compared(workspace: Workspace) -> None:
+def test_experiment_reruns_only_what_it_changes_and_is_compared(workspace: Workspace) -> None:
     workspace.run("git", "add", "-A")
     workspace.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "results")
-    said = workspace.run("dvc", "exp", "run", "-S", "evaluate.level=0.5")
-    assert "Running stage 'evaluate'" in said
-    assert "Running stage 'pretrain'" not in said
+    output = workspace.run("dvc", "exp", "run", "-S", "evaluate.level=0.5")
+    assert "Running stage 'evaluate'" in output
+    assert "Running stage 'pretrain'" not in output
     assert "accuracy_low" in workspace.run("dvc", "metrics", "diff")
 
 
@@ -164,7 +165,7 @@ def test_plots_need_no_network(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"pretrain.fit.epochs": 0}, "pretrain.fit.epochs: must be a whole number of at least 1"),
         ({"finetune.fit.bach": 16}, "did you mean 'batch'"),
@@ -172,15 +173,15 @@ def test_plots_need_no_network(workspace: Workspace) -> None:
         ({"tune.search.space": {"task.optimizer.rl": {"low": 0.1, "high": 1}}}, "did you mean 'task.optimizer.lr'"),
     ],
 )
-def test_bad_input_gets_one_line_and_leaves_everything_alone(workspace: Workspace, change: dict, says: str) -> None:
+def test_bad_input_gives_one_line_and_changes_no_file(workspace: Workspace, change: dict, message: str) -> None:
     file = workspace.folder / "params.yaml"
     good, before = file.read_text(), workspace.bytes("metrics", *MODELS)
     file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), change), sort_keys=False))
     try:
         for command in ("run", "pretrain"):
-            said = workspace.trainyard(command, code=2)
-            assert says in said
-            assert len(said.strip().splitlines()) == 1
+            output = workspace.trainyard(command, code=2)
+            assert message in output
+            assert len(output.strip().splitlines()) == 1
     finally:
         file.write_text(good)
     assert workspace.bytes("metrics", *MODELS) == before
@@ -188,7 +189,7 @@ def test_bad_input_gets_one_line_and_leaves_everything_alone(workspace: Workspac
 
 @pytest.fixture(scope="module")
 def pages(workspace: Workspace) -> Iterator[str]:
-    """What `trainyard ui` prints; its server runs meanwhile."""
+    """Yield what `trainyard ui` prints, while its server runs."""
     port = network.free_port()
     command = [sys.executable, "-m", "pipelines", "ui", "--port", str(port)]
     server = subprocess.Popen(
@@ -201,18 +202,18 @@ def pages(workspace: Workspace) -> Iterator[str]:
         start_new_session=True,
     )
     assert server.stdout is not None
-    said = ""
-    while "Ctrl-C" not in said:
+    output = ""
+    while "Ctrl-C" not in output:
         line = server.stdout.readline()
-        assert line, f"the server ended: {said}"
-        said += line
+        assert line, f"the server ended: {output}"
+        output += line
     assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
-    yield said
+    yield output
     os.killpg(server.pid, signal.SIGTERM)
     server.wait(30)
 
 
-def test_the_pages_compare_runs_in_a_real_browser(workspace: Workspace, pages: str) -> None:
+def test_pages_compare_runs_in_a_real_browser(workspace: Workspace, pages: str) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium on this machine")
@@ -232,7 +233,7 @@ def test_the_pages_compare_runs_in_a_real_browser(workspace: Workspace, pages: s
         browser.close()
 
 
-def alias(workspace: Workspace) -> str | None:
+def champion_version(workspace: Workspace) -> str | None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
@@ -244,44 +245,44 @@ def set_params(workspace: Workspace, changes: dict) -> None:
     file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), changes), sort_keys=False))
 
 
-def drop_pictures(workspace: Workspace) -> None:
-    """The digits as files a person drops into data/raw: those to train on in the folder of the digit after."""
+def write_mislabelled_pictures(workspace: Workspace) -> None:
+    """Write digits as picture files below data/raw; each training digit is in the folder of the next digit."""
     from PIL import Image
 
     store = Store(workspace.folder / "data/prepared/target")
     for name, rows, shift in (("train", 100, 1), ("test", 300, 0)):
-        taken = store.split(name).take(np.arange(rows))
-        for row, (image, label) in enumerate(zip(taken["image"], taken["label"], strict=True)):
+        columns = store.split(name).take(np.arange(rows))
+        for row, (image, label) in enumerate(zip(columns["image"], columns["label"], strict=True)):
             folder = workspace.folder / "data/raw/digits" / name / str((label + shift) % 10)
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[..., 0]).save(folder / f"{row:03d}.png")
 
 
-def test_a_schedule_promotes_sees_nothing_new_and_keeps_shuffled_labels_out(workspace: Workspace) -> None:
+def test_retraining_promotes_then_skips_unchanged_data_and_rejects_wrong_labels(workspace: Workspace) -> None:
     set_params(workspace, {"retrain.gate": {"level": 0.95}})
-    said = workspace.trainyard("retrain")
-    champion = alias(workspace)
-    assert f"version {champion} is the champion now" in said
-    began = time.monotonic()
+    output = workspace.trainyard("retrain")
+    champion = champion_version(workspace)
+    assert f"version {champion} is the champion now" in output
+    started = time.monotonic()
     assert "nothing changed since the last decision" in workspace.trainyard("retrain")
-    assert time.monotonic() - began <= 20  # the figure is benchmarks/retrain.py's: alone on the machine
-    drop_pictures(workspace)
+    assert time.monotonic() - started <= 20  # benchmarks/retrain.py measures it on an idle machine
+    write_mislabelled_pictures(workspace)
     folder = {"use": "data.image_folder.ImageFolder", "folder": "data/raw/digits", "size": 16, "colour": False}
     set_params(workspace, {"data.target": folder, "finetune.fit.epochs": 3, "tune.search.samples": 1})
     runs = workspace.folder / ".trainyard/runs"
-    for number in range(2):  # nights before
+    for number in range(2):  # runs of earlier nights
         old = runs / f"finetune-{number:016x}"
         (old / "0" / "checkpoint-00000001").mkdir(parents=True)
         journal.describe_run(old, "finetune", "glyphs-to-digits")
         Journal(old / STAGE_LOG).write("end", status="FINISHED")
         os.utime(old / STAGE_LOG, (0, number))
-    said = workspace.trainyard("retrain")
-    kept = {folder.name for folder in runs.glob("finetune-*") if any(folder.rglob("checkpoint-*"))}
-    assert len(kept) == 2
-    assert not any(name.startswith("finetune-0000000") for name in kept), "the newest two's"
-    assert "prepare: changed deps: data/raw (modified)" in said
-    assert "the champion stays" in said
-    assert alias(workspace) == champion
+    output = workspace.trainyard("retrain")
+    names = {folder.name for folder in runs.glob("finetune-*") if any(folder.rglob("checkpoint-*"))}
+    assert len(names) == 2
+    assert not any(name.startswith("finetune-0000000") for name in names), "checkpoints of the two newest runs only"
+    assert "prepare: changed deps: data/raw (modified)" in output
+    assert "the champion stays" in output
+    assert champion_version(workspace) == champion
     lines = (workspace.folder / "promotions/ledger.log").read_text().splitlines()
     decisions = [json.loads(line[9:]) for line in lines if '"kind": "decided"' in line]
     assert [decision["promote"] for decision in decisions] == [True, False]

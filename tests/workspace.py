@@ -1,4 +1,4 @@
-"""A copy of the repository under git, in which a test runs the product's own commands."""
+"""Copy the repository into a git repository of its own, in which a test runs the product's commands."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class Workspace:
+    """A copy of the repository, and the environment of the commands that run in it."""
+
     folder: Path
     environment: dict[str, str]
 
     def run(self, *command: str, code: int = 0, **environment: str) -> str:
-        """stdout and stderr of a command run in the workspace; its exit code must be `code`."""
+        """Run a command, whose exit code must be `code`; return its stdout and stderr."""
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, timeout=900
         )
@@ -30,18 +32,21 @@ class Workspace:
         return done.stdout + done.stderr
 
     def trainyard(self, *arguments: str, code: int = 0, **environment: str) -> str:
+        """Run a trainyard command as `run` does."""
         return self.run(sys.executable, "-m", "pipelines", *arguments, code=code, **environment)
 
     def json(self, path: str) -> Any:
+        """Return the content of a JSON file."""
         return json.loads((self.folder / path).read_text())
 
     def bytes(self, *folders: str) -> dict[str, str]:
+        """Return {path: SHA-256} of the files in the folders, except hidden ones."""
         files = sorted(f for folder in folders for f in (self.folder / folder).rglob("[!.]*") if f.is_file())
         return {str(f.relative_to(self.folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def clone(folder: Path, changes: dict[str, dict[str, Any]]) -> Workspace:
-    """The repository's files in `folder`, recipes changed by {file: {dotted key: value}}, one commit."""
+    """Copy the repository's files into `folder`, as one commit; changes: {recipe file: {dotted key: value}}."""
     sandbox.clone_repository(folder, changes)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "TRAINYARD", "DVC"))}
     environment |= {
