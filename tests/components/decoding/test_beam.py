@@ -111,7 +111,7 @@ def test_a_beam_of_one_is_greedy() -> None:
 
 
 def test_a_wider_beam_can_beat_greedy_search() -> None:
-    """Without a penalty the sum of scores is better and no row is worse; a penalty prefers longer sequences."""
+    """The sum of scores rises without a penalty, and no row gets worse; a penalty prefers longer sequences."""
     greedy, wide, long = [], [], []
     for seed in range(6):
         model = RandomModel(seed, 1.0)

@@ -75,7 +75,7 @@ def test_it_matches_pycocotools_without_the_padding(seed: int, capfd: pytest.Cap
 
 
 def test_by_hand() -> None:
-    """Of two objects, one is detected at an IoU of 0.81, above a false one: precision 1 up to a recall of 0.5."""
+    """One of two objects is detected at an IoU of 0.81, before a false one: precision 1 up to a recall of 0.5."""
     true = [np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)]
     boxes = np.array([[[0, 0, 9, 9], [50, 50, 60, 60], [0, 0, 0, 0]]], np.float32)
     scores, labels = np.array([[0.9, 0.5, 0]], np.float32), np.array([[0, 0, -1]])

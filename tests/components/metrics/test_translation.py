@@ -30,7 +30,7 @@ def test_bleu_matches_sacrebleu(seed: int, extra: tuple[int, int]) -> None:
 
 
 def test_counts_are_clipped_and_short_outputs_are_penalised() -> None:
-    """In the example of the paper, seven `the` count twice. Two words fewer than eight cost exp(1 - 8 / 6)."""
+    """Seven `the` count twice in the example of the paper. Two words fewer than eight cost exp(1 - 8 / 6)."""
     words = ["the", "cat", "is", "on", "the", "mat"]
     assert bleu([["the"] * 7], [words]) == 0.0  # no bigram is right
     assert bleu([["a", "b", "c", "d", "e", "f"]], [["a", "b", "c", "d", "e", "f", "g", "h"]]) == pytest.approx(

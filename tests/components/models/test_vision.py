@@ -116,7 +116,7 @@ def test_a_residual_block_adds_its_input() -> None:
 
 
 def test_batch_norm_follows_the_equations() -> None:
-    """In training y = (x - mean) / sqrt(variance + eps) * gamma + beta, in evaluation with running statistics."""
+    """Check (x - mean) / sqrt(variance + eps) * gamma + beta, with running statistics in evaluation."""
     torch.manual_seed(0)
     layer, x = Residual(2, 2).bn1, torch.randn(8, 2, 3, 3) * 2 + 1
     nn.init.uniform_(layer.weight)
@@ -229,7 +229,7 @@ def test_an_inception_block_matches_torchvision() -> None:
 
 @torch.no_grad()
 def test_nin_is_a_dense_network_at_every_pixel() -> None:
-    """In the first block by hand, the 11x11 pixels of a window go through three dense layers."""
+    """Compute one output of the first block by three dense layers on the 11x11 pixels of its window."""
     torch.manual_seed(0)
     net, x = NiN(2, (67, 67), 3, width=1 / 16).eval(), torch.randn(1, 2, 67, 67)
     first = net.body[:6]
