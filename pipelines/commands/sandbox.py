@@ -46,6 +46,7 @@ class Sandbox:
 
     @property
     def tracker(self) -> str:
+        """Return the address of the tracking server."""
         return f"http://127.0.0.1:{self.port}"
 
     def start_tracker(self) -> None:

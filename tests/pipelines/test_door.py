@@ -1,4 +1,4 @@
-"""How the command ends, whatever its threads are at."""
+"""The exit code of a command, whatever its threads do at the end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
         ("raise ZeroDivisionError('a mistake')", 1, "ZeroDivisionError: a mistake"),
     ],
 )
-def test_it_ends_in_order_though_a_thread_is_inside_foreign_code(body: str, code: int, says: str) -> None:
-    """The threads are inside OpenCV's C++ all the time; `sys.exit` there ends in SIGABRT, whatever the code was."""
+def test_it_ends_in_order_while_threads_run_foreign_code(body: str, code: int, says: str) -> None:
+    """With threads inside OpenCV's C++ code, `sys.exit` would end in SIGABRT."""
     program = f"""
         import atexit, sys, threading, time
         import cv2

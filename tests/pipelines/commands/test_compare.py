@@ -1,4 +1,4 @@
-"""The comparison of a family: every figure comes from the files of the runs, the README gets table and picture."""
+"""The comparison of a family: its numbers are those of the runs, and the README gets table and picture."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "README.md").write_text(
         "before\n<!-- trainyard compare -->\nold\n<!-- end of trainyard compare -->\nafter\n"
     )
-    wrote("small", 0.9, {"parameters": 61706.0, "flops": 846e3, "train_seconds": 1.25, "samples_per_second": 8000.0})
-    wrote("large", 0.95, {"parameters": 5e6, "flops": 5e8})
+    write_results(
+        "small", 0.9, {"parameters": 61706.0, "flops": 846e3, "train_seconds": 1.25, "samples_per_second": 8000.0}
+    )
+    write_results("large", 0.95, {"parameters": 5e6, "flops": 5e8})
     return folder
 
 
-def wrote(system: str, accuracy: float, cost: dict[str, float]) -> None:
+def write_results(system: str, accuracy: float, cost: dict[str, float]) -> None:
     place = Path("results/vision") / system
     place.mkdir(parents=True)
     scores = {"accuracy": accuracy, "loss": 0.1, "accuracy_low": accuracy - 0.01, "accuracy_high": accuracy + 0.01}
@@ -38,7 +40,7 @@ def wrote(system: str, accuracy: float, cost: dict[str, float]) -> None:
 def test_table_and_picture_come_from_the_results(family: Path, capsys: pytest.CaptureFixture) -> None:
     before = (family / "README.md").read_text()
     compare.main("pipelines/vision")
-    assert (family / "README.md").read_text() == before, "a page that is in git is written when asked to"
+    assert (family / "README.md").read_text() == before, "a page under git is only written on request"
     assert Path("results/vision/comparison.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
     compare.main("pipelines/vision", readme=True)
@@ -60,7 +62,7 @@ def test_table_and_picture_come_from_the_results(family: Path, capsys: pytest.Ca
         compare.main("pipelines/vision", readme=True)
 
 
-def test_nothing_to_compare_is_said(family: Path) -> None:
+def test_nothing_to_compare_is_refused(family: Path) -> None:
     with pytest.raises(Refusal, match="is not a family of recipes"):
         compare.main("pipelines/visions")
     for file in Path("results").rglob("metrics.json"):

@@ -1,4 +1,4 @@
-"""What `trainyard plan` says would run, with real DVC, in a copy of the repository."""
+"""What `trainyard plan` prints, with real DVC, in a copy of the repository."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def yard(copy: Path) -> Path:
-    """For DVC, the flagship and the family `transfer` have run: their outputs are there, and in its lock files."""
+    """Provide a copy in which, for DVC, the flagship and the family `transfer` have run."""
     outs = [path for files in plan.flagship_stages().values() for path in files.written]
     for name in ("source", "finetune"):
         outs += [
@@ -46,8 +46,8 @@ def changed(file: str, old: str, new: str) -> None:
     Path(file).write_text(text.replace(old, new, 1))
 
 
-def said(capsys: pytest.CaptureFixture, *recipes: str) -> list[str]:
-    """The lines behind those that say a file is fine."""
+def plan_lines(capsys: pytest.CaptureFixture, *recipes: str) -> list[str]:
+    """Run `plan` and return the lines after those that call a file fine."""
     assert main(["plan", *recipes]) == 0
     lines = capsys.readouterr().out.splitlines()
     count = len(recipes) or 1
@@ -55,35 +55,35 @@ def said(capsys: pytest.CaptureFixture, *recipes: str) -> list[str]:
     return lines[count:]
 
 
-def test_it_says_what_would_run_and_why(yard: Path, capsys: pytest.CaptureFixture) -> None:
-    assert said(capsys, SOURCE, FINETUNE, "params.yaml") == NOTHING
+def test_it_prints_what_would_run_and_why(yard: Path, capsys: pytest.CaptureFixture) -> None:
+    assert plan_lines(capsys, SOURCE, FINETUNE, "params.yaml") == NOTHING
     changed("params.yaml", "samples: ", "samples: 1")
     expected = ["would run:", "  tune: changed deps: params.yaml (tune)"]
-    assert said(capsys) == [*expected, "  and if that changes what they read: finetune, evaluate"]
+    assert plan_lines(capsys) == [*expected, "  and if that changes what they read: finetune, evaluate"]
     changed("components/data/digits.py", '"""', '"""More. ')
-    lines = said(capsys)
+    lines = plan_lines(capsys)
     assert lines[1].startswith("  prepare: changed deps: components/data (modified)")
     assert lines[-1] == "  and if that changes what they read: pretrain, finetune, evaluate"
     assert [line.split(":")[0].strip() for line in lines[1:-1]] == ["prepare", "augment", "tune"]
     assert max(map(len, lines)) <= 120
-    assert said(capsys, SOURCE)[1].startswith(f"  {STAGES[0]}: changed deps: components/data")
+    assert plan_lines(capsys, SOURCE)[1].startswith(f"  {STAGES[0]}: changed deps: components/data")
 
 
-def test_a_recipe_that_starts_from_another_ones_model(yard: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_recipe_that_starts_from_another_recipes_model(yard: Path, capsys: pytest.CaptureFixture) -> None:
     changed(SOURCE, "epochs: ", "epochs: 1")
     expected = ["would run:", f"  {STAGES[0]}: changed deps: {SOURCE} (modified)"]
-    assert said(capsys, FINETUNE) == [*expected, f"  and if that changes what they read: {STAGES[1]}"]
-    assert said(capsys, SOURCE) == expected
-    assert said(capsys) == NOTHING
+    assert plan_lines(capsys, FINETUNE) == [*expected, f"  and if that changes what they read: {STAGES[1]}"]
+    assert plan_lines(capsys, SOURCE) == expected
+    assert plan_lines(capsys) == NOTHING
 
 
 def test_no_stage_or_no_repository(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     mine = copy / "pipelines/transfer/mine.yaml"
     mine.write_text(Path(SOURCE).read_text())
-    (line,) = said(capsys, str(mine))
+    (line,) = plan_lines(capsys, str(mine))
     assert line.startswith(f"{mine}: no stage fit@mine in a dvc.yaml beside it")
     (copy / ".dvc").rename(tmp_path / "elsewhere")
-    assert said(capsys) == said(capsys, SOURCE) == []
+    assert plan_lines(capsys) == plan_lines(capsys, SOURCE) == []
 
 
 def test_another_dvc_at_work_is_not_waited_for(copy: Path, capsys: pytest.CaptureFixture) -> None:
@@ -94,5 +94,5 @@ def test_another_dvc_at_work_is_not_waited_for(copy: Path, capsys: pytest.Captur
     with subprocess.Popen([BIN / "python", "-c", code], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert said(capsys) == ["what would run is not known: another dvc is at work in this folder"]
+        assert plan_lines(capsys) == ["what would run is not known: another dvc is at work in this folder"]
         other.kill()

@@ -1,4 +1,4 @@
-"""The last lines of `make run`."""
+"""The summary that `make run` ends with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pipelines import door
 from pipelines.commands import summary
 
 
-def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_has_accuracies_values_durations_and_links(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = "http://127.0.0.1:5000/#/compare-runs?runs="
     links = {"curves": "http://127.0.0.1:5000/#/experiments/1/runs", "fits compared": f"{page}1,2"}
     write_json(".trainyard/links.json", links | {"search, finetuned": f"{page}3,4"})
@@ -34,17 +36,21 @@ def test_the_summary_says_what_a_person_wants_to_know(results: Path, capsys: pyt
     ]
 
 
-def test_what_is_not_there_is_left_out_or_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_are_left_out_or_replaced_by_their_command(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path(".trainyard/seconds.json").unlink()
     assert summary.main() == 0
-    said = capsys.readouterr().out
-    assert "seconds" not in said
-    assert "make report  (trainyard report)" in said
-    assert "http://127.0.0.1:5000" in said
+    output = capsys.readouterr().out
+    assert "seconds" not in output
+    assert "make report  (trainyard report)" in output
+    assert "http://127.0.0.1:5000" in output
 
 
 @pytest.mark.parametrize("path", ["metrics/evaluate.json", "tune/best.json"])
-def test_before_the_first_run_it_says_what_to_do(results: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_before_the_first_run_it_names_the_command(
+    results: Path, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path(path).unlink()
     assert door.main(["summary"]) == 2
     assert capsys.readouterr().err == f"trainyard: {path}: not there yet; run the pipeline first (make run)\n"

@@ -1,4 +1,4 @@
-"""What `trainyard verify` starts from and compares; the whole is in tests/test_flagship.py (slow)."""
+"""What `trainyard verify` starts from and compares; a complete run is in tests/test_flagship.py (slow)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARAMS = {"seed": 0, "fit": {"lr": 0.1, "clip": None}, "augment": [{"use": "flip
 
 @pytest.fixture
 def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Of a repository, in which the test runs."""
+    """Provide the commit of a repository that is the test's current folder."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     Path("data/raw/mine").mkdir(parents=True)
@@ -32,7 +32,7 @@ def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("changed", ["nothing", " M params.yaml\n M dvc.lock", " M metrics/evaluate.json"])
-def test_a_commit_is_enough_where_its_code_was_not_changed(commit: str, changed: str) -> None:
+def test_a_commit_is_enough_if_its_code_was_not_changed(commit: str, changed: str) -> None:
     assert verify.find_commit({"mlflow.source.git.commit": commit, "git.changed": changed}, "3") == commit
 
 
@@ -47,14 +47,14 @@ def test_a_commit_is_enough_where_its_code_was_not_changed(commit: str, changed:
         ({"mlflow.source.git.commit": ""}, "its commit \\(none recorded\\)"),
     ],
 )
-def test_what_can_not_be_made_again_is_refused(commit: str, tags: dict[str, str], says: str) -> None:
+def test_a_version_without_its_code_is_refused(commit: str, tags: dict[str, str], says: str) -> None:
     with pytest.raises(Refusal, match=f"^version 3.*{says}"):
         verify.find_commit({"mlflow.source.git.commit": commit} | tags, "3")
 
 
 @pytest.mark.parametrize("new", ["components/models/wide.py", "pipelines/vision/wide.yaml"])
-def test_code_that_git_does_not_know_is_a_change(new: str, commit: str) -> None:
-    """Locks and notes are not."""
+def test_untracked_code_is_a_change(new: str, commit: str) -> None:
+    """Untracked lock files and notes are not."""
     for path in (new, "pipelines/vision/dvc.lock", "notes.txt"):
         assert verify.find_commit(verify.provenance(), "3") == commit
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -69,15 +69,15 @@ def test_code_that_git_does_not_know_is_a_change(new: str, commit: str) -> None:
 
 
 def test_the_copy_has_the_runs_params_and_the_raw_data(commit: str, tmp_path: Path) -> None:
-    ran: dict[str, Any] = recipe.overlay(PARAMS, {"fit.lr": 1e-05, "fit.clip": 1.0, "augment": [{"use": "crop"}]})
-    texts = {name: str(value) for name, value in recipe.flatten(ran).items()}
+    params: dict[str, Any] = recipe.overlay(PARAMS, {"fit.lr": 1e-05, "fit.clip": 1.0, "augment": [{"use": "crop"}]})
+    texts = {name: str(value) for name, value in recipe.flatten(params).items()}
     (tmp_path / "params.yaml").write_text("seed: 9\n")
     place = verify.check_out(tmp_path / "copy", commit, texts)
-    assert recipe.load(place / "params.yaml") == ran
+    assert recipe.load(place / "params.yaml") == params
     assert (place / "data/raw/mine/file").read_text() == "raw"
 
 
-def test_every_difference_is_told(commit: str, capsys: pytest.CaptureFixture) -> None:
+def test_every_difference_is_printed(commit: str, capsys: pytest.CaptureFixture) -> None:
     then = verify.Outcome("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5.0})
     tags = verify.provenance() | {"version.torch": "2.11.0"}
     assert (
@@ -89,7 +89,7 @@ def test_every_difference_is_told(commit: str, capsys: pytest.CaptureFixture) ->
     assert capsys.readouterr().out.count("DIFFERENT") == 2
 
 
-def test_a_version_says_where_it_comes_from(yard: Yard) -> None:
+def test_a_version_has_an_origin(yard: Yard) -> None:
     digest = yard.train()
     from pipelines.commands import sync
 

@@ -1,4 +1,4 @@
-"""What DVC says has changed, with real DVC and git: files dropped into the raw folder, sources that moved on."""
+"""Changes as real DVC and git report them: new raw files, changed params, imported sources with a newer version."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def repository(folder: Path) -> Path:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The stage `prepare` with this repository's own dependencies on data, its work a copy; one stage behind it."""
-    folder = repository(tmp_path / "house")
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Provide a stage `prepare` with our own dependencies on data, and a stage that reads its output."""
+    folder = repository(tmp_path / "pipeline")
     ours = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["prepare"]
     deps = [path for path in ours["deps"] if path.startswith("data/")]
     assert deps == ["data/raw"]
@@ -56,32 +56,32 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_dropped_file_is_a_change_and_so_are_params(house: Path) -> None:
+def test_new_files_and_params_are_changes(pipeline: Path) -> None:
     assert any("prepare" in line for line in status.list_changes())
     repro.reproduce_or_refuse()
     assert status.list_changes() == []
-    (house / "data/raw/cats").mkdir()
-    (house / "data/raw/cats/tom.png").write_bytes(b"tom")
+    (pipeline / "data/raw/cats").mkdir()
+    (pipeline / "data/raw/cats/tom.png").write_bytes(b"tom")
     assert status.list_changes() == ["prepare: changed deps: data/raw (modified)"]
     repro.reproduce_or_refuse()
     assert status.list_changes() == []
-    (house / "params.yaml").write_text("rate: 1\nretrain: {level: 0.8}\n")
-    assert status.list_changes() == []  # the gate's settings are no stage's
-    (house / "params.yaml").write_text("rate: 2\nretrain: {level: 0.8}\n")
+    (pipeline / "params.yaml").write_text("rate: 1\nretrain: {level: 0.8}\n")
+    assert status.list_changes() == []  # no stage depends on the gate's settings
+    (pipeline / "params.yaml").write_text("rate: 2\nretrain: {level: 0.8}\n")
     assert status.list_changes() == ["train: changed deps: params.yaml (rate)"]
 
 
 @pytest.mark.parametrize("patience", [60.0, 2.0])
-def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, capsys) -> None:
-    """As one that outlived a retraining that was killed: its stage saves, and it ends."""
+def test_another_dvc_is_waited_for(patience: float, pipeline: Path, monkeypatch, capsys) -> None:
+    """A dvc that outlived a killed retraining may still save and end."""
     repro.reproduce_or_refuse()
-    content = yaml.safe_load((house / "dvc.yaml").read_text())
+    content = yaml.safe_load((pipeline / "dvc.yaml").read_text())
     content["stages"]["train"]["cmd"] = "touch begun; sleep 6; cp out/list model"
-    (house / "dvc.yaml").write_text(yaml.safe_dump(content))
+    (pipeline / "dvc.yaml").write_text(yaml.safe_dump(content))
     monkeypatch.setattr(status, "PATIENCE", patience)
-    other = subprocess.Popen([BIN / "dvc", "repro"], cwd=house, stdout=subprocess.DEVNULL)
+    other = subprocess.Popen([BIN / "dvc", "repro"], cwd=pipeline, stdout=subprocess.DEVNULL)
     try:
-        while not (house / "begun").is_file():
+        while not (pipeline / "begun").is_file():
             assert other.poll() is None
             time.sleep(0.05)
         if patience < 6:
@@ -94,7 +94,7 @@ def test_another_dvc_is_waited_for(patience: float, house: Path, monkeypatch, ca
         other.wait()
 
 
-def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -> None:
+def test_an_imported_source_is_brought_up_to_date(pipeline: Path, tmp_path: Path) -> None:
     source = repository(tmp_path / "source")
     (source / "pictures").mkdir()
 
@@ -105,32 +105,32 @@ def test_an_imported_source_is_brought_up_to_date(house: Path, tmp_path: Path) -
         run(source, "git", "commit", "-qm", name)
 
     publish("tom.png")
-    run(house, "dvc", "import", "-q", str(source), "pictures", "-o", "data/raw/pictures")
+    run(pipeline, "dvc", "import", "-q", str(source), "pictures", "-o", "data/raw/pictures")
     assert status.update_imports() == ["data/raw/pictures.dvc"]
     repro.reproduce_or_refuse()
-    assert (house / "data/raw/pictures/tom.png").read_text() == "tom.png"
+    assert (pipeline / "data/raw/pictures/tom.png").read_text() == "tom.png"
     publish("felix.png")
     assert status.list_changes() == []
     assert status.update_imports() == ["data/raw/pictures.dvc"]
-    assert (house / "data/raw/pictures/felix.png").is_file()
+    assert (pipeline / "data/raw/pictures/felix.png").is_file()
     assert status.list_changes() == ["prepare: changed deps: data/raw (modified)"]
     source.rename(tmp_path / "away")
     with pytest.raises(TryLater, match=r"dvc update failed: .*; the data stay as they are"):
         status.update_imports()
-    assert (house / "data/raw/pictures/felix.png").is_file()
+    assert (pipeline / "data/raw/pictures/felix.png").is_file()
 
 
-def test_a_git_that_fails_is_quoted(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a checkout of somebody else's: git refuses, and has no files to list."""
+def test_a_failure_of_git_is_quoted(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git refuses to list files in a checkout that belongs to another user."""
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(Refusal, match=r"git ls-files: fatal: detected dubious ownership in .*; git must"):
         status.update_imports()
 
 
-def test_a_dvc_that_fails_is_refused(house: Path) -> None:
-    (house / "dvc.yaml").write_text("stages: {prepare: {cmd: 'false', deps: [data/raw], outs: [out]}}")
+def test_a_failure_of_dvc_is_reported(pipeline: Path) -> None:
+    (pipeline / "dvc.yaml").write_text("stages: {prepare: {cmd: 'false', deps: [data/raw], outs: [out]}}")
     with pytest.raises(Refusal, match="dvc repro ended with exit code"):
         repro.reproduce_or_refuse()
-    (house / "dvc.yaml").write_text("stages: [")
+    (pipeline / "dvc.yaml").write_text("stages: [")
     with pytest.raises(Refusal, match="dvc status failed"):
         status.list_changes()

@@ -1,0 +1,144 @@
+"""A local cluster that is lost is replaced, whatever its stage waits for, and an interrupt lets a stage save."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.processes import BIN
+from pipelines import door
+from pipelines.commands.dvc import repro
+from pipelines.commands.dvc.repro import is_unfinished, reproduce, run_on_local_cluster
+
+ROOT = Path(__file__).parents[4]
+SAVING_STAGE = """
+import signal, sys, time
+def save(*_):
+    time.sleep(1)
+    open("saved", "w").close()
+    sys.exit(130)
+signal.signal(signal.SIGINT, save)
+open("begun", "w").close()
+time.sleep(60)
+"""
+NODE_LOSING_STAGE = """
+import os, psutil, time
+from pathlib import Path
+from components.cluster import connection
+address = os.environ["RAY_ADDRESS"]
+if Path("begun").exists():
+    Path("out").write_text(address)
+else:
+    Path("begun").write_text(address)
+    connection.connect()
+    commands = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
+    (raylet,) = [p for p, text in commands.items() if "raylet/raylet" in text and address in text]
+    raylet.kill()
+    time.sleep(100)
+"""
+COMMAND = """
+import signal, sys
+from pipelines import door
+from pipelines.commands.dvc.repro import reproduce
+signal.signal(signal.SIGTERM, door.interrupt)
+sys.exit(door.exit_code(reproduce))
+"""
+
+
+def write_pipeline(folder: Path, stage: str) -> None:
+    """Write a pipeline of one stage into a folder without git."""
+    subprocess.run([BIN / "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    (folder / "stage.py").write_text(stage)
+    (folder / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {sys.executable} stage.py\n    outs: [out]\n")
+
+
+def test_a_lost_cluster_is_replaced_and_the_stage_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write_pipeline(tmp_path, NODE_LOSING_STAGE)
+    began = time.monotonic()
+    assert run_on_local_cluster(reproduce) == 0
+    assert time.monotonic() - began < 60, "the first stage would have slept for longer"
+    assert "continuing on a new one" in capfd.readouterr().err
+    first, second = ((tmp_path / name).read_text() for name in ("begun", "out"))
+    assert first != second
+    assert "RAY_ADDRESS" not in os.environ
+    commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert not [text for text in commands if first in text or second in text], "no process of either cluster remains"
+
+
+def test_a_stages_exit_code_passes_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    arguments = ["trainyard", "plan", "no.yaml"]
+    write_pipeline(tmp_path, f"import sys; from pipelines import door; sys.argv = {arguments}; door.run()")
+    assert reproduce() == 2
+    (tmp_path / "stage.py").write_text("open('out', 'w').close()")
+    assert reproduce() == 0
+    (tmp_path / "stage.py").write_text("1 / 0")
+    assert reproduce("--force") == 255, "dvc's own code, because the stage wrote none"
+
+
+def test_the_command_gives_up_after_too_many_lost_clusters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(repro, "MAX_CLUSTERS", 1)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write_pipeline(tmp_path, NODE_LOSING_STAGE)
+    assert door.exit_code(lambda: run_on_local_cluster(reproduce)) == 75
+    assert "not now: the local Ray cluster was lost" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("reach", ["the group, as Ctrl-C does", "the command alone, in the background, as services do"])
+def test_an_interrupt_lets_the_stage_save_and_dvc_end(reach: str, tmp_path: Path) -> None:
+    is_alone = reach.startswith("the command")
+    write_pipeline(tmp_path, SAVING_STAGE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = subprocess.Popen(
+        [sys.executable, "-c", COMMAND],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if is_alone else None,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if is_alone:
+            command.terminate()
+        else:
+            os.killpg(command.pid, signal.SIGINT)
+        errors = command.communicate(timeout=60)[1]
+    finally:
+        command.kill()
+    assert command.returncode == 130, errors
+    assert (tmp_path / "saved").exists()
+    assert "interrupted" in errors
+    status = subprocess.run([BIN / "dvc", "status"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert status.returncode == 0, status.stderr
+
+
+def test_unfinished_work_is_noticed_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    started = tmp_path / "begun"
+    assert is_unfinished([], started), "nothing was ever run"
+    (tmp_path / "dvc.lock").touch()
+    assert not is_unfinished([], started)
+    started.write_text("one two")
+    assert is_unfinished(["one", "two"], started), "the same command did not finish"
+    assert not is_unfinished([], started), "that was another command"

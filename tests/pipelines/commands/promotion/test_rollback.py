@@ -1,0 +1,103 @@
+"""Moving the alias by hand: to the previous champion, to a chosen version, and over an unfinished decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.errors import Refusal
+from components.tracking.registry import Registry
+from pipelines.commands.promotion import retrain, rollback
+from pipelines.commands.promotion.ledger import Ledger
+from tests.pipelines.commands.promotion.crash import kill_retrain
+from tests.pipelines.yard import NAME, Yard, changed, settings
+
+
+def test_rollback_goes_back_one_champion_at_a_time(yard: Yard, capsys) -> None:
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main()
+    assert yard.champion() == "2"
+    assert rollback.main(None, "it smells") == 0
+    assert yard.champion() == "1"
+    with pytest.raises(Refusal, match="knows no champion before this one"):
+        rollback.main(None, None)
+    changed()
+    assert retrain.main() == 0  # nothing changed: the schedule does not undo a rollback
+    assert yard.champion() == "1"
+    assert rollback.promote("2", "it did not") == 0
+    assert yard.champion() == "2"
+    with pytest.raises(Refusal, match="is the champion already"):
+        rollback.promote("2", "twice")
+    with pytest.raises(Refusal, match="has no version 9; it has: 1, 2"):
+        rollback.main("9", None)
+    assert [d["action"] for d in yard.records("decided")] == ["retrain", "retrain", "rollback", "promote"]
+    assert yard.records("decided")[2]["reasons"] == ["it smells"]
+    assert len(yard.audits()) == 4
+
+
+def test_a_version_whose_bytes_have_changed_is_not_promoted(yard: Yard) -> None:
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main()
+    for file in (yard.folder / "mlartifacts").rglob("weights.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(Refusal, match="stored bytes have changed"):
+        rollback.main(None, None)
+    assert yard.champion() == "2"
+
+
+def test_a_rollback_overrules_a_decision_that_was_not_carried_out(yard: Yard, monkeypatch, capsys) -> None:
+    """Roll back from champion 2 to 1 while version 3 waits for the alias: version 3 never gets it."""
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main()
+    settings(gate={"rule": "not_worse", "margin": 0.2})
+    yard.train(epochs=60)
+    kill_retrain("between the decision and the alias")
+    assert (yard.champion(), len(yard.records("decided")), len(yard.records("moved"))) == ("2", 3, 2)
+    with pytest.raises(Refusal, match="has no version 9"):
+        rollback.main("9", None)
+    assert yard.records("overruled") == []
+    set_champion = Registry.set_champion
+    promoted: list[str] = []
+    monkeypatch.setattr(Registry, "set_champion", lambda self, v: (promoted.append(v.number), set_champion(self, v)))
+    capsys.readouterr()
+    assert rollback.main(None, "it smells") == 0
+    output = capsys.readouterr().out
+    assert promoted == ["1"]
+    assert "rollback: version 3 had won, but was not the champion yet; it will not be promoted" in output
+    assert "version 1 is the champion, before it was 2" in output
+    assert [line["champion"] for line in yard.records("overruled")] == ["2"]
+    changed()
+    assert retrain.main() == 0
+    assert (yard.champion(), promoted, len(Ledger().pending_decisions())) == ("1", ["1"], 0)
+
+
+def test_a_rollback_completes_a_move_that_was_not_recorded(yard: Yard) -> None:
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        if epochs == 1:
+            retrain.main()
+        else:
+            kill_retrain("between the alias and its line")
+    assert (yard.champion(), len(yard.records("moved"))) == ("2", 1)
+    assert rollback.main(None, "it smells") == 0
+    assert (yard.champion(), len(yard.records("moved")), yard.records("overruled")) == ("1", 3, [])
+
+
+def test_a_decision_is_about_the_model_it_names(yard: Yard) -> None:
+    """Params that name another model after a decision do not apply the decision to that model."""
+    yard.train()
+    kill_retrain("between the decision and the alias")
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace(f"name: {NAME}", "name: other"))
+    with pytest.raises(Refusal, match="other has no version 1"):
+        rollback.promote("1", "by mistake")
+    with pytest.raises(Refusal, match="knows no champion before"):
+        rollback.main(None, None)
+    assert yard.records("overruled") == []
+    changed()
+    assert retrain.main() == 0
+    assert yard.champion() == "1"
