@@ -1,4 +1,4 @@
-"""torch's optimisers with the arguments people tune, in their fast forms.
+"""Optimisers of torch, in their fast forms, with the arguments that people tune.
 
 `parameters` is what `torch.optim` takes: tensors, or groups such as `{"params": [...], "lr": 0.01}`.
 """
@@ -23,23 +23,26 @@ def sgd(
     weight_decay: NonNegative = 0.0,
     nesterov: bool = False,
 ) -> optim.Optimizer:
-    """Stochastic gradient descent, plain or with momentum (notes: gradient descent, momentum)."""
+    """Return stochastic gradient descent, with momentum if it is above 0 (notes: gradient descent, momentum)."""
     return optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, foreach=True)
 
 
 def adagrad(parameters: Parameters, *, lr: Positive = 0.01, weight_decay: NonNegative = 0.0) -> optim.Optimizer:
+    """Return AdaGrad (Duchi, Hazan & Singer 2011)."""
     return optim.Adagrad(parameters, lr, weight_decay=weight_decay, foreach=True)
 
 
 def rmsprop(
     parameters: Parameters, *, lr: Positive = 0.001, alpha: Fraction = 0.9, weight_decay: NonNegative = 0.0
 ) -> optim.Optimizer:
+    """Return RMSProp; alpha: the decay of the average of squared gradients (Tieleman & Hinton 2012)."""
     return optim.RMSprop(parameters, lr, alpha, weight_decay=weight_decay, foreach=True)
 
 
 def adam(
     parameters: Parameters, *, lr: Positive = 0.001, beta1: Fraction = 0.9, beta2: Fraction = 0.999
 ) -> optim.Optimizer:
+    """Return Adam (Kingma & Ba 2015)."""
     return optim.Adam(parameters, lr, (beta1, beta2), fused=True)
 
 
@@ -51,5 +54,5 @@ def adamw(
     beta2: Fraction = 0.999,
     weight_decay: NonNegative = 0.01,
 ) -> optim.Optimizer:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    """Return Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return optim.AdamW(parameters, lr, (beta1, beta2), weight_decay=weight_decay, fused=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..files import write_json
 from ..runs.journal import RUN, STAGE_LOG, Record, Tail, read_records
+from ..training import metric_names
 from . import server
 from .model_log import ExportedModel, ModelLog
 
@@ -248,19 +249,17 @@ def to_mlflow_metrics(record: Record) -> list[Any]:
 
     line = record.payload
     if record.kind == "progress":
-        return [Metric("train/examples_per_second", line["speed"], record.time, line["step"])]
+        return [Metric(metric_names.EXAMPLES_PER_SECOND, line["speed"], record.time, line["step"])]
     if record.kind != "metric":
         return []
     metrics = []
     for name, value in line["values"].items():
-        group, _, rest = name.partition("/")
-        if group != "epoch":
+        if not metric_names.is_over_epoch(name):
             metrics.append(Metric(name, value, record.time, line["step"]))
-        if group in ("epoch", "validation"):
-            by_epoch = f"epoch/{'train' if group == 'epoch' else group}/{rest}"
+        if by_epoch := metric_names.against_epoch(name):
             metrics.append(Metric(by_epoch, value, record.time, round(line["epoch"])))
     if "epoch" in line:
-        metrics.append(Metric("epoch", line["epoch"], record.time, line["step"]))
+        metrics.append(Metric(metric_names.EPOCH, line["epoch"], record.time, line["step"]))
     return metrics
 
 

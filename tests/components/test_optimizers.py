@@ -1,4 +1,4 @@
-"""Optimisers against their update rules written out, and in the form that recipes name them."""
+"""Optimisers, built as recipes name them, follow their update rules written out."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ STEPS = 50
 
 
 def trace(make) -> list[list[float]]:
-    """Weights after each step on the gradient 2 w - 1, whose minimum is 0.5."""
+    """Return the weights after each step on the gradient 2 w - 1, whose minimum is at 0.5."""
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.3]))
     optimizer = make([weight])
-    seen = []
+    weights = []
     for _ in range(STEPS):
         weight.grad = 2 * weight.detach() - 1
         optimizer.step()
-        seen.append(weight.tolist())
-    return seen
+        weights.append(weight.tolist())
+    return weights
 
 
-def by_hand(rule) -> list[list[float]]:
-    weight, memory, seen = torch.tensor([1.0, -2.0, 0.3]), {}, []
+def apply_rule(rule) -> list[list[float]]:
+    """Return the weights after each step of an update rule written out."""
+    weight, memory, weights = torch.tensor([1.0, -2.0, 0.3]), {}, []
     for step in range(1, STEPS + 1):
         weight = rule(weight, 2 * weight - 1, memory, step)
-        seen.append(weight.tolist())
-    return seen
+        weights.append(weight.tolist())
+    return weights
 
 
 def plain(w: Tensor, g: Tensor, m: dict, t: int) -> Tensor:
@@ -82,13 +83,13 @@ def adamw(w: Tensor, g: Tensor, m: dict, t: int) -> Tensor:
 def test_steps_follow_the_rule(section: dict, rule) -> None:
     section = section | {"lr": 0.1}
     recipe.check_use(section, "optimizer")
-    found = trace(lambda parameters: recipe.build(section, parameters=parameters))
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(by_hand(rule)), rtol=0, atol=1e-6)
+    traced = trace(lambda parameters: recipe.build(section, parameters=parameters))
+    torch.testing.assert_close(torch.tensor(traced), torch.tensor(apply_rule(rule)), rtol=0, atol=1e-6)
 
 
-def test_groups_keep_their_own_rate() -> None:
+def test_parameter_groups_keep_their_own_rates() -> None:
     a, b = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
-    made = optimizers.sgd([{"params": [a], "lr": 0.5}, {"params": [b]}], lr=0.1)
+    optimizer = optimizers.sgd([{"params": [a], "lr": 0.5}, {"params": [b]}], lr=0.1)
     a.grad = b.grad = torch.ones(1)
-    made.step()
+    optimizer.step()
     assert (a.item(), b.item()) == pytest.approx((0.5, 0.9))

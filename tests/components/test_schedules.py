@@ -1,4 +1,4 @@
-"""Schedules against torch's own schedulers, step by step."""
+"""Schedules agree with torch's own schedulers, step by step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def torch_factors(make, steps: int) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("schedule", "make_scheduler"),
     [
         (schedules.cosine, lambda o: lr_scheduler.CosineAnnealingLR(o, 60)),
         (schedules.exponential, lambda o: lr_scheduler.ExponentialLR(o, 0.01 ** (1 / 60))),
@@ -31,8 +31,8 @@ def torch_factors(make, steps: int) -> list[float]:
         (schedules.constant, lambda o: lr_scheduler.ConstantLR(o, 1.0)),
     ],
 )
-def test_equals_torch(ours, theirs) -> None:
-    assert [ours(step, 60) for step in range(60)] == pytest.approx(torch_factors(theirs, 60), abs=1e-6)
+def test_a_schedule_equals_that_of_torch(schedule, make_scheduler) -> None:
+    assert [schedule(step, 60) for step in range(60)] == pytest.approx(torch_factors(make_scheduler, 60), abs=1e-6)
 
 
 def test_warm_up_rises_linearly_to_the_base_rate() -> None:

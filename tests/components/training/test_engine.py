@@ -1,4 +1,4 @@
-"""Promises 2 and 3 on real networks: the same bytes on any number of workers, and after any interruption."""
+"""A fit writes the same bytes on any number of workers and after any interruption, on real networks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from pipelines.workers.training import read_spec
 FIT = {"epochs": 2, "batch": 60, "shards": 4, "log_every": 3, "checkpoint_seconds": 0.01}
 
 
-OPTIONS = {  # what each kind adds: between them every option that carries state from step to step
+# options of each kind; together they cover every option that carries state from step to step
+OPTIONS = {
     "lenet": {"clip": 1.0, "ema": 0.9},
     "resnet": {"clip": 1.0, "ema": 0.9, "keep": "best", "noise_scale": True},
     "patient": {"patience": 1, "epochs": 9, "evaluate_every": 2},
@@ -65,63 +66,62 @@ def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None =
 
 
 def result(folder: Path) -> tuple[str, list]:
-    """Digest of everything saved (weights, averages, optimiser state), and every metric line."""
+    """Return the digest of everything saved (weights, averages, optimiser state), and every metric line."""
     tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
     digest = hashlib.sha256(b"".join(k.encode() + tensors[k].numpy().tobytes() for k in sorted(tensors)))
     digest.update(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
-    metrics = journal.read_metrics(folder)
-    return digest.hexdigest(), metrics
+    return digest.hexdigest(), journal.read_metrics(folder)
 
 
 @pytest.fixture(scope="module")
-def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory):
-    """kind -> the result of one undisturbed run in one forked process."""
+def undisturbed(digits: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Return a function kind -> the result of one undisturbed run in one forked process."""
     results: dict[str, tuple[str, list]] = {}
 
-    def of(kind: str) -> tuple[str, list]:
+    def run_once(kind: str) -> tuple[str, list]:
         if kind not in results:
             folder = tmp_path_factory.mktemp(kind)
             fork_workers(run, 1, kind, digits, folder)
             results[kind] = result(folder)
         return results[kind]
 
-    return of
+    return run_once
 
 
 @pytest.mark.parametrize("kind", ["lenet", "resnet", "bfloat16"])
-def test_the_same_bytes_on_one_two_three_and_four_workers(kind: str, whole, digits: Path, tmp_path: Path) -> None:
-    assert len(whole(kind)[1]) >= 6
+def test_one_to_four_workers_write_the_same_bytes(kind: str, undisturbed, digits: Path, tmp_path: Path) -> None:
+    assert len(undisturbed(kind)[1]) >= 6
     for size in (2, 3, 4):
         fork_workers(run, size, kind, digits, tmp_path / str(size))
-        assert result(tmp_path / str(size)) == whole(kind), f"{size} workers"
+        assert result(tmp_path / str(size)) == undisturbed(kind), f"{size} workers"
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
 @pytest.mark.parametrize("stops", [(1, 13), (5, 8)])
-def test_stopped_anywhere_it_ends_with_the_same_bytes(
-    kind: str, stops: tuple, whole, digits: Path, tmp_path: Path
+def test_a_run_stopped_twice_ends_with_the_same_bytes(
+    kind: str, stops: tuple, undisturbed, digits: Path, tmp_path: Path
 ) -> None:
-    """... even when it goes on with another number of workers."""
+    """The number of workers may change with each start."""
     for worker, stop in enumerate(stops):
         fork_workers(run, 1 + worker, kind, digits, tmp_path, stop)
     fork_workers(run, 1, kind, digits, tmp_path)
-    assert result(tmp_path) == whole(kind)
+    assert result(tmp_path) == undisturbed(kind)
 
 
 @pytest.mark.parametrize("kind", ["lenet", "patient"])
-def test_stopped_before_every_single_step_it_ends_with_the_same_bytes(
-    kind: str, whole, digits: Path, tmp_path: Path
+def test_a_run_stopped_before_every_step_ends_with_the_same_bytes(
+    kind: str, undisturbed, digits: Path, tmp_path: Path
 ) -> None:
-    steps = max(metrics.step for metrics in whole(kind)[1])
+    steps = max(metrics.step for metrics in undisturbed(kind)[1])
     for stop in range(steps + 1):
         run(Peers(), kind, digits, tmp_path, stop)
     run(Peers(), kind, digits, tmp_path)
-    assert result(tmp_path) == whole(kind)
+    assert result(tmp_path) == undisturbed(kind)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "patient"])
 def test_a_finished_run_is_not_run_again(kind: str, digits: Path, tmp_path: Path) -> None:
-    """... not even one that stopped early, or whose last checkpoint came just before the stop was noted."""
+    """This holds for runs that stopped early, too."""
     run(Peers(), kind, digits, tmp_path)
     before, newest = result(tmp_path), checkpoint.list_checkpoints(tmp_path)[0].stat().st_mtime_ns
     run(Peers(), kind, digits, tmp_path)
@@ -129,19 +129,19 @@ def test_a_finished_run_is_not_run_again(kind: str, digits: Path, tmp_path: Path
     assert checkpoint.list_checkpoints(tmp_path)[0].stat().st_mtime_ns == newest
 
 
-def test_the_noise_scale_is_logged_and_changes_no_byte(whole, digits: Path, tmp_path: Path, monkeypatch) -> None:
-    digest, metrics = whole("resnet")
+def test_logging_the_noise_scale_changes_no_byte(undisturbed, digits: Path, tmp_path: Path, monkeypatch) -> None:
+    digest, metrics = undisturbed("resnet")
     monkeypatch.setitem(OPTIONS, "resnet", {**OPTIONS["resnet"], "noise_scale": False})
     fork_workers(run, 1, "resnet", digits, tmp_path)
-    heard = deepcopy(metrics)
-    told = [m.values.pop("train/noise_scale") for m in heard if "train/noise_scale" in m.values]
-    assert result(tmp_path) == (digest, heard)
-    assert len(told) >= 3
-    assert min(told) > 0
+    others = deepcopy(metrics)
+    scales = [m.values.pop("train/noise_scale") for m in others if "train/noise_scale" in m.values]
+    assert result(tmp_path) == (digest, others)
+    assert len(scales) >= 3
+    assert min(scales) > 0
 
 
 def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
-    """The comparison above can fail."""
+    """The comparisons above are able to fail."""
     train, test = feeds(digits)
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
@@ -149,7 +149,7 @@ def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
     assert result(tmp_path / "0")[0] != result(tmp_path / "1")[0]
 
 
-def test_a_damaged_checkpoint_falls_back_and_ends_the_same(whole, digits: Path, tmp_path: Path, caplog) -> None:
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(undisturbed, digits: Path, tmp_path: Path, caplog) -> None:
     run(Peers(), "lenet", digits, tmp_path, until=7)
     newest = checkpoint.list_checkpoints(tmp_path)[0] / "state.safetensors"
     blob = bytearray(newest.read_bytes())
@@ -157,10 +157,10 @@ def test_a_damaged_checkpoint_falls_back_and_ends_the_same(whole, digits: Path, 
     newest.write_bytes(blob)
     run(Peers(), "lenet", digits, tmp_path)
     assert "damaged" in caplog.text
-    assert result(tmp_path) == whole("lenet")
+    assert result(tmp_path) == undisturbed("lenet")
 
 
-def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
+def test_early_stopping_keeps_the_best_weights(digits: Path) -> None:
     train, test = feeds(digits)
     task = Classification(Softmax, partial(optimizers.sgd, lr=0.5, momentum=0.9))
     outcome = engine.fit(task, spec(digits), train, test, epochs=60, batch=50, patience=4)
@@ -171,7 +171,7 @@ def test_it_learns_and_early_stopping_keeps_the_best(digits: Path) -> None:
 
 
 def lines(folder: Path, name: str) -> list[float]:
-    """The values of one metric in a run's journal, in order."""
+    """Return the values of one metric in a run's journal, in order."""
     return [metrics.values[name] for metrics in journal.read_metrics(folder) if name in metrics.values]
 
 
@@ -195,7 +195,7 @@ def test_epoch_means_and_rates_in_the_journal(digits: Path, tmp_path: Path) -> N
 
 
 class Drawing(Classification):
-    """A step takes a second, an evaluation 10, its pictures 100."""
+    """A task whose steps take 1 second, its evaluations 10 and its pictures 100, on a clock of its own."""
 
     clock = SimpleNamespace(now=0.0, monotonic=lambda: Drawing.clock.now)
     album = True
@@ -207,30 +207,27 @@ class Drawing(Classification):
         self.spend(1)
         return super().step(state, update)
 
-    def score(self, *given) -> dict:
+    def score(self, *arguments) -> dict:
         self.spend(10)
-        return super().score(*given)
+        return super().score(*arguments)
 
-    def draw(self, *given) -> dict:
+    def draw(self, *arguments) -> dict:
         self.spend(100)
         return {}
 
 
-def test_the_speed_is_that_of_steps_alone(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, room, task = (
-        checkpoint.write_checkpoint,
-        checkpoint.check_free_space,
-        Drawing(Softmax, partial(optimizers.sgd, lr=0.1)),
-    )
+def test_the_speed_counts_steps_alone(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, check = checkpoint.write_checkpoint, checkpoint.check_free_space
+    task = Drawing(Softmax, partial(optimizers.sgd, lr=0.1))
     monkeypatch.setattr(meter, "time", task.clock)
     monkeypatch.setattr(recorder, "time", task.clock)
-    monkeypatch.setattr(checkpoint, "write_checkpoint", lambda *given: (task.spend(1000), write(*given)))
-    monkeypatch.setattr(checkpoint, "check_free_space", lambda *given: (task.spend(10000), room(*given)))
+    monkeypatch.setattr(checkpoint, "write_checkpoint", lambda *arguments: (task.spend(1000), write(*arguments)))
+    monkeypatch.setattr(checkpoint, "check_free_space", lambda *arguments: (task.spend(10000), check(*arguments)))
     train, test = feeds(digits)
     engine.fit(task, spec(digits), train, test, tmp_path, **FIT)
-    told = [r.payload["speed"] for r in journal.read_records(tmp_path / journal.LOG, "progress")]
-    assert len(told) >= 4
-    assert told == pytest.approx([FIT["batch"]] * len(told))
+    speeds = [r.payload["speed"] for r in journal.read_records(tmp_path / journal.LOG, "progress")]
+    assert len(speeds) >= 4
+    assert speeds == pytest.approx([FIT["batch"]] * len(speeds))
 
 
 def test_the_moving_average_follows_its_recurrence(digits: Path) -> None:
@@ -256,7 +253,7 @@ def test_the_moving_average_follows_its_recurrence(digits: Path) -> None:
 
 
 def tasks_set_up(digits: Path) -> Classification:
-    """A task that knows the statistics of the pictures, as one does after `setup`."""
+    """Return a task that knows the statistics of the pictures, as it does after `setup`."""
     task = tasks("lenet")
     task.setup(spec(digits))
     return task
@@ -271,7 +268,7 @@ def test_other_precisions_and_layouts_learn_too(options: dict, digits: Path) -> 
 
 
 @pytest.mark.slow
-def test_compiled_it_learns_the_same(digits: Path, tmp_path: Path) -> None:
+def test_a_compiled_network_learns_the_same(digits: Path, tmp_path: Path) -> None:
     train, test = feeds(digits)
     scores = [
         engine.fit(tasks("resnet"), spec(digits), train, test, epochs=2, batch=50, ema=0.9, compile=compile).scores
@@ -280,15 +277,15 @@ def test_compiled_it_learns_the_same(digits: Path, tmp_path: Path) -> None:
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], rel=0.2)
 
 
-def test_evaluation_never_augments_and_leaves_the_state_alone(digits: Path) -> None:
+def test_evaluation_neither_augments_nor_changes_the_state(digits: Path) -> None:
     train, test = feeds(digits)
     task = tasks("lenet")
     outcome = engine.fit(task, spec(digits), train, epochs=1, batch=100)
     before = {k: v.clone() for k, v in checkpoint.pack_state(outcome.state)[0].items()}
-    first, predicted = engine.evaluate(task, outcome.state, test)
-    second, again = engine.evaluate(task, outcome.state, test)
+    first, first_predictions = engine.evaluate(task, outcome.state, test)
+    second, second_predictions = engine.evaluate(task, outcome.state, test)
     assert first == second
-    assert np.array_equal(predicted["probability"], again["probability"])
+    assert np.array_equal(first_predictions["probability"], second_predictions["probability"])
     assert all(torch.equal(v, before[k]) for k, v in checkpoint.pack_state(outcome.state)[0].items())
 
 
@@ -300,7 +297,7 @@ def test_a_diverging_run_stops_with_the_step_and_a_remedy(digits: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"batch": 2, "shards": 4}, "smaller than fit.shards"),
         ({"batch": 501}, "larger than the 500"),
@@ -310,13 +307,13 @@ def test_a_diverging_run_stops_with_the_step_and_a_remedy(digits: Path, tmp_path
         ({"peers": Peers(rank=0, size=3), "shards": 2}, "3 workers but fit.shards is 2"),
     ],
 )
-def test_impossible_settings_are_refused(options: dict, says: str, digits: Path) -> None:
-    with pytest.raises(Refusal, match=says):
+def test_impossible_settings_are_refused(options: dict, message: str, digits: Path) -> None:
+    with pytest.raises(Refusal, match=message):
         engine.fit(tasks("lenet"), spec(digits), feeds(digits)[0], **options)
 
 
 class Counting(Task):
-    """No module, no gradient: counts labels into a table, and sums it up at the end."""
+    """A task without modules or gradients that counts labels into a table."""
 
     def setup(self, spec: Spec) -> State:
         return State(tables={"counts": np.zeros(10, dtype=np.int64)})
@@ -336,7 +333,7 @@ def count(peers: Peers, digits: Path, folder: Path, until: int | None = None) ->
     )
 
 
-def test_a_task_without_gradients_counts_distributes_and_resumes(digits: Path, tmp_path: Path) -> None:
+def test_a_task_without_gradients_distributes_and_resumes(digits: Path, tmp_path: Path) -> None:
     for size in (1, 2):
         fork_workers(count, size, digits, tmp_path / str(size))
     fork_workers(count, 2, digits, tmp_path / "cut", 17)
@@ -350,7 +347,7 @@ def test_a_task_without_gradients_counts_distributes_and_resumes(digits: Path, t
 
 
 class TwoPlayers(Task):
-    """Two modules, two optimisers, several updates a step: the shape of a GAN."""
+    """A task shaped like a GAN: two modules, two optimisers, several updates per step."""
 
     def setup(self, spec: Spec) -> State:
         modules = {"a": torch.nn.Linear(1, 1), "b": torch.nn.Linear(1, 1)}
@@ -375,23 +372,23 @@ def two_players(peers: Peers, digits: Path, folder: Path) -> None:
     engine.fit(TwoPlayers(), spec(digits), feeds(digits)[0], None, folder, peers, epochs=1, batch=50, shards=2)
 
 
-def test_two_modules_take_turns_the_same_on_two_workers(digits: Path, tmp_path: Path) -> None:
+def test_two_modules_in_turns_give_the_same_bytes_on_two_workers(digits: Path, tmp_path: Path) -> None:
     for size in (1, 2):
         fork_workers(two_players, size, digits, tmp_path / str(size))
     assert result(tmp_path / "1") == result(tmp_path / "2")
 
 
 class Remembering(Task):
-    """Each element of the batch keeps the sum of all labels it has met in this epoch: carried state."""
+    """A task whose carried state is the sum of all labels in this epoch, for each element of the batch."""
 
     def setup(self, spec: Spec) -> State:
         net = torch.nn.Linear(1, 1)
         return State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 1e-6)})
 
     def loss(self, state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
-        met = shard.carry.get("met", torch.zeros(len(shard.batch["label"]))) + shard.batch["label"]
-        shard.carry["met"] = met.detach()
-        return (state.modules["net"](met[:, None]) - 1).square().mean(), {"met": met.mean()}
+        total = shard.carry.get("total", torch.zeros(len(shard.batch["label"]))) + shard.batch["label"]
+        shard.carry["total"] = total.detach()
+        return (state.modules["net"](total[:, None]) - 1).square().mean(), {"total": total.mean()}
 
 
 def remember(peers: Peers, digits: Path, folder: Path, until: int | None = None, accumulate: int = 1) -> None:
@@ -401,26 +398,26 @@ def remember(peers: Peers, digits: Path, folder: Path, until: int | None = None,
     engine.fit(Remembering(), spec(digits), train, None, folder, peers, until, accumulate=accumulate, **options)
 
 
-def test_carried_state_goes_on_within_an_epoch_whoever_computes_it(digits: Path, tmp_path: Path) -> None:
-    """Stopped inside the first epoch on two workers, inside the second one on four, ended by one."""
-    fork_workers(remember, 1, digits, tmp_path / "whole")
+def test_carried_state_continues_within_an_epoch_on_any_worker(digits: Path, tmp_path: Path) -> None:
+    """The run stops within the first epoch on two workers, within the second on four, and ends on one."""
+    fork_workers(remember, 1, digits, tmp_path / "undisturbed")
     for size, until in ((2, 4), (4, 13), (1, None)):
         fork_workers(remember, size, digits, tmp_path / "parts", until)
-    assert result(tmp_path / "parts") == result(tmp_path / "whole")
-    met = [m.values["train/met"] for m in result(tmp_path / "whole")[1] if "train/met" in m.values]
+    assert result(tmp_path / "parts") == result(tmp_path / "undisturbed")
+    totals = [m.values["train/total"] for m in result(tmp_path / "undisturbed")[1] if "train/total" in m.values]
     labels = feeds(digits)[0].column("label").reshape(50, 10).mean(0)
-    assert met == pytest.approx([*np.cumsum(labels), *np.cumsum(labels)], rel=1e-5), "and begins anew with each epoch"
+    assert totals == pytest.approx([*np.cumsum(labels), *np.cumsum(labels)], rel=1e-5), "begins again in each epoch"
 
 
-def test_carried_state_is_cut_like_the_batch_it_belongs_to(digits: Path, tmp_path: Path) -> None:
-    fork_workers(remember, 1, digits, tmp_path / "whole")
+def test_carried_state_is_split_into_microbatches_like_its_batch(digits: Path, tmp_path: Path) -> None:
+    fork_workers(remember, 1, digits, tmp_path / "undisturbed")
     fork_workers(remember, 1, digits, tmp_path / "cut", None, 3)
-    kinds = [[m.values.get("train/met") for m in result(tmp_path / name)[1]] for name in ("whole", "cut")]
+    kinds = [[m.values.get("train/total") for m in result(tmp_path / name)[1]] for name in ("undisturbed", "cut")]
     assert kinds[0] == pytest.approx(kinds[1])
 
 
 class _AsksToStop(Classification):
-    """Somebody writes the file while step 10 is under way."""
+    """A task during whose tenth step somebody asks the run to stop."""
 
     def step(self, state: State, update) -> dict:
         if state.step == 9 and not (self.folder / "again").exists():
@@ -436,25 +433,24 @@ def ask_to_stop(peers: Peers, digits: Path, folder: Path) -> None:
     engine.fit(task, spec(digits), train, test, folder, peers, **FIT | {"checkpoint_seconds": 1e9})
 
 
-def test_asked_to_stop_it_saves_and_goes_on_from_there(digits: Path, tmp_path: Path) -> None:
+def test_a_run_asked_to_stop_saves_and_resumes_there(digits: Path, tmp_path: Path) -> None:
     run, stop = tmp_path / "stage" / "fit", tmp_path / "stage" / journal.STOP
     with pytest.raises(Stopped, match="step 12 of"):  # the next line of the journal
         ask_to_stop(Peers(), digits, run)
-    assert checkpoint.read_checkpoint(checkpoint.list_checkpoints(run)[0])[1]["step"] == 12, (
-        "though no checkpoint was due"
-    )
+    _, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(run)[0])
+    assert record["step"] == 12, "although no checkpoint was due"
     stop.unlink()
     (run / "again").touch()
     fork_workers(ask_to_stop, 2, digits, run)
-    whole = tmp_path / "whole" / "fit"
-    whole.mkdir(parents=True)
-    (whole / "again").touch()
-    fork_workers(ask_to_stop, 1, digits, whole)
-    assert result(run) == result(whole)
+    undisturbed = tmp_path / "undisturbed" / "fit"
+    undisturbed.mkdir(parents=True)
+    (undisturbed / "again").touch()
+    fork_workers(ask_to_stop, 1, digits, undisturbed)
+    assert result(run) == result(undisturbed)
 
 
-def test_asked_to_save_it_does_so_once(tmp_path: Path) -> None:
-    """Also where it goes on from the checkpoint before a damaged one, which keeps the greatest number."""
+def test_a_run_asked_to_save_does_so_once(tmp_path: Path) -> None:
+    """This also holds after a resume from the checkpoint before a damaged one, which has a higher number."""
     (tmp_path / journal.SAVE).touch()
     run = recorder.RunRecorder(tmp_path, Peers(), checkpoint_seconds=1e9)
     assert run.requests() == (True, False)
@@ -466,7 +462,7 @@ def test_asked_to_save_it_does_so_once(tmp_path: Path) -> None:
 
 
 class Crowned(Classification):
-    """What `finish` fits changes every answer."""
+    """A task whose `finish` changes every prediction."""
 
     def finish(self, state: State, over) -> None:
         with torch.no_grad():
@@ -475,11 +471,11 @@ class Crowned(Classification):
 
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) -> None:
-    """A search compares, and a diagnosis reads, what is exported; the journal's last line says the same."""
+    """The scores of a fit, and the last line of its journal, are those of the exported model."""
     task, (train, test) = Crowned(Softmax, partial(optimizers.sgd, lr=0.1)), feeds(digits)
     options = {"epochs": 2, "batch": 50, "keep": keep}
-    found = [engine.fit(task, spec(digits), train, test, tmp_path, **options) for _ in range(2)]
-    scores, predictions = engine.evaluate(task, found[0].state, test)
+    outcomes = [engine.fit(task, spec(digits), train, test, tmp_path, **options) for _ in range(2)]
+    scores, predictions = engine.evaluate(task, outcomes[0].state, test)
     assert set(predictions["label"]) == {3}
-    assert found[0].scores == found[1].scores == scores
+    assert outcomes[0].scores == outcomes[1].scores == scores
     assert journal.read_metrics(tmp_path)[-1].values == {f"validation/{name}": value for name, value in scores.items()}

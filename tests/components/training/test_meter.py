@@ -1,4 +1,4 @@
-"""When a run stops waiting."""
+"""Early stopping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.training.task import State
         ([4.0, nan, nan], 4.0, [0, 1, 2]),
     ],
 )
-def test_what_is_no_number_is_no_progress(scores: list[float], best: float, waited: list[int]) -> None:
+def test_a_score_that_is_not_a_number_is_not_progress(scores: list[float], best: float, waited: list[int]) -> None:
     meter = Meter(("loss", "min"), patience=2)
     waits = []
     for score in scores:

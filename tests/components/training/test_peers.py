@@ -1,4 +1,4 @@
-"""What a worker sees when another one dies."""
+"""The errors that a worker gets when another one dies."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
     if exchange == "memory":
         joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
     group = joined.independent()
-    if exchange == "apart":
+    if exchange == "independent":
         group.__enter__()
     if rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     try:
         if exchange == "gather":
             joined.gather(0)
-        elif exchange == "apart":
+        elif exchange == "independent":
             group.__exit__(None, None, None)
         else:
             joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
     except Exception as error:
-        (folder / "seen").write_text(f"{peers.is_peer_loss(error)} {type(error).__name__}: {error}")
+        (folder / "error").write_text(f"{peers.is_peer_loss(error)} {type(error).__name__}: {error}")
 
 
-@pytest.mark.parametrize("exchange", ["gather", "memory", "sockets", "apart"])
-def test_a_dead_neighbour_is_told_from_a_mistake_of_our_own(exchange: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", ["gather", "memory", "sockets", "independent"])
+def test_the_loss_of_a_worker_is_distinguished_from_other_errors(exchange: str, tmp_path: Path) -> None:
     fork, port = multiprocessing.get_context("fork"), free_port()
     workers = [fork.Process(target=_worker, args=(rank, port, exchange, tmp_path)) for rank in (0, 1)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
-    assert (tmp_path / "seen").read_text().startswith("True")
+    assert (tmp_path / "error").read_text().startswith("True")
     assert not peers.is_peer_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not peers.is_peer_loss(ValueError("reset by peer"))

@@ -1,4 +1,4 @@
-"""Exchanges through shared memory give what gloo gives, in any order of arrival, and leave nothing behind."""
+"""Shared memory gives the same results as gloo, in any order of arrival, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from components.training.peers import Peers
 pytestmark = pytest.mark.skipif(not shared_memory.is_supported(), reason="needs Linux on x86_64")
 
 
-def both(joined: Peers, folder: Path) -> None:
-    """Random exchanges of growing and shrinking sizes, one right behind the other, through memory and sockets."""
-    alike, mine = random.Random(0), random.Random(joined.rank)
+def compare_with_sockets(joined: Peers, folder: Path) -> None:
+    """Exchange random values of changing sizes in quick succession, through memory and through sockets."""
+    common, own = random.Random(0), random.Random(joined.rank)
     sockets = Peers(joined.rank, joined.size, shares_memory=False)
     for step in range(60):
-        rows = [alike.randint(1, 3) for _ in range(joined.size)]
-        width, kind = alike.choice([1, 7, 3000]), alike.choice([torch.float32, torch.float64, torch.int64])
+        rows = [common.randint(1, 3) for _ in range(joined.size)]
+        width, kind = common.choice([1, 7, 3000]), common.choice([torch.float32, torch.float64, torch.int64])
         values = (torch.rand(joined.size, rows[joined.rank], width) * 1000).to(kind)
-        values = values.transpose(0, 1).contiguous().transpose(0, 1)  # as the engine gives them
-        if mine.random() < 0.2:
-            time.sleep(mine.choice([0.0005, 0.003, 0.08]))
-        found = joined.all_to_all(values, rows)
-        assert torch.equal(found, sockets.all_to_all(values, rows)), step
-        parts = [joined.all_gather(found[0] + number) for number in range(alike.randint(0, 3))]
+        values = values.transpose(0, 1).contiguous().transpose(0, 1)  # strided, as in the engine
+        if own.random() < 0.2:
+            time.sleep(own.choice([0.0005, 0.003, 0.08]))
+        received = joined.all_to_all(values, rows)
+        assert torch.equal(received, sockets.all_to_all(values, rows)), step
+        parts = [joined.all_gather(received[0] + number) for number in range(common.randint(0, 3))]
         for number, part in enumerate(parts):
-            assert torch.equal(part, sockets.all_gather(found[0] + number)), (step, number)
+            assert torch.equal(part, sockets.all_gather(received[0] + number)), (step, number)
     assert joined.memory is not None
     assert sockets.memory is None
     (folder / str(joined.rank)).touch()
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_it_gives_what_gloo_gives(size: int, tmp_path: Path) -> None:
-    peers.fork_workers(both, size, tmp_path)
+def test_shared_memory_gives_the_same_results_as_gloo(size: int, tmp_path: Path) -> None:
+    peers.fork_workers(compare_with_sockets, size, tmp_path)
     assert len(list(tmp_path.iterdir())) == size
 
 
-def unread(joined: Peers, folder: Path) -> None:
-    """The first reads late, and is overtaken by nobody: what it reads is of its own exchange."""
+def read_late(joined: Peers, folder: Path) -> None:
+    """Let rank 0 read late; it must still read the values of its own exchange."""
     for step in range(200):
-        found = joined.all_to_all(torch.full((2, 1, 50_000), float(step)), [1, 1])
-        assert found.eq(step).all(), step
+        received = joined.all_to_all(torch.full((2, 1, 50_000), float(step)), [1, 1])
+        assert received.eq(step).all(), step
         if joined.rank == 0 and step % 50 == 0:
             time.sleep(0.06)
     (folder / str(joined.rank)).touch()
 
 
-def test_who_is_quick_does_not_overwrite_what_another_reads(tmp_path: Path) -> None:
-    peers.fork_workers(unread, 2, tmp_path)
+def test_a_fast_worker_does_not_overwrite_what_another_reads(tmp_path: Path) -> None:
+    peers.fork_workers(read_late, 2, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def held() -> list[str]:
-    """What this process holds of other processes and of files in memory, and of these what is mapped."""
+def shared_handles() -> list[str]:
+    """Return this process's handles of other processes and of files in memory, and the maps of such files."""
     files = []
     for file in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # the folder's own
@@ -68,28 +68,28 @@ def held() -> list[str]:
     return [name for name in files if "pidfd" in name] + [name for name in files + maps if "memfd:trainyard" in name]
 
 
-def tidy(joined: Peers, folder: Path) -> None:
+def exchange_and_release(joined: Peers, folder: Path) -> None:
     for width in (1, 10_000, 1_000_000):
         joined.all_to_all(torch.ones(2, 1, width), [1, 1])
-        assert len(held()) == 3, "the other process; one map, and its file"
+        assert len(shared_handles()) == 3, "the other process, a map, and its file"
     joined.memory = None
-    assert held() == []
+    assert shared_handles() == []
     (folder / str(joined.rank)).touch()
 
 
-def test_nothing_is_left_of_it(tmp_path: Path) -> None:
-    peers.fork_workers(tidy, 2, tmp_path)
+def test_all_handles_are_released(tmp_path: Path) -> None:
+    peers.fork_workers(exchange_and_release, 2, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def elsewhere(joined: Peers, folder: Path, why: str) -> None:
-    """The second is on another machine, or sees other processes than the first."""
+def exchange_without_memory(joined: Peers, folder: Path, reason: str) -> None:
+    """Let rank 1 be on another machine, on an unsupported system, or in another container."""
     if joined.rank == 1:
-        if why == "machine":
+        if reason == "machine":
             other = folder / "boot_id"
             other.write_text("another machine\n")
             shared_memory.BOOT_ID = other
-        elif why == "system":
+        elif reason == "system":
             shared_memory.is_supported = lambda: False
         else:
             shared_memory.open_memory = lambda *arguments: None
@@ -99,13 +99,13 @@ def elsewhere(joined: Peers, folder: Path, why: str) -> None:
     (folder / str(joined.rank)).touch()
 
 
-@pytest.mark.parametrize("why", ["machine", "system", "container"])
-def test_who_can_not_share_uses_sockets(why: str, tmp_path: Path) -> None:
-    peers.fork_workers(elsewhere, 2, tmp_path, why)
+@pytest.mark.parametrize("reason", ["machine", "system", "container"])
+def test_workers_that_cannot_share_memory_use_sockets(reason: str, tmp_path: Path) -> None:
+    peers.fork_workers(exchange_without_memory, 2, tmp_path, reason)
     assert {"0", "1"} <= {file.name for file in tmp_path.iterdir()}
 
 
-def silent(joined: Peers, folder: Path) -> None:
+def exchange_once_too_often(joined: Peers, folder: Path) -> None:
     shared_memory.TIMEOUT_SECONDS = 0.3
     joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
     if joined.rank == 0:
@@ -115,6 +115,6 @@ def silent(joined: Peers, folder: Path) -> None:
     joined.gather(None)
 
 
-def test_who_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    peers.fork_workers(silent, 2, tmp_path)
+def test_the_wait_for_another_worker_times_out(tmp_path: Path) -> None:
+    peers.fork_workers(exchange_once_too_often, 2, tmp_path)
     assert (tmp_path / "0").exists()

@@ -1,4 +1,4 @@
-"""The tree and the shards: the shape of the sum depends on the number of shards alone."""
+"""Sums over shards: their shape depends on the number of shards alone, and they agree with torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from components.training.update import ShardedUpdate, stream_seed
 
 
 def nested(shards: int) -> str:
-    tree = Tree(lambda left, right: f"({left}{right})")
+    tree = Tree(lambda earlier, later: f"({earlier}{later})")
     for shard in range(shards):
         tree.push(shard, 0, str(shard))
     return tree.total()
 
 
-def test_the_tree_halves_at_powers_of_two() -> None:
+def test_the_tree_splits_at_powers_of_two() -> None:
     assert nested(1) == "0"
     assert nested(4) == "((01)(23))"
     assert nested(7) == "(((01)(23))((45)6))"
@@ -36,23 +36,23 @@ def test_the_tree_halves_at_powers_of_two() -> None:
 @given(st.integers(1, 9), st.data())
 def test_any_number_of_workers_builds_the_same_tree(shards: int, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, shards))
-    whole = Tree(lambda left, right: f"({left}{right})")
+    complete = Tree(lambda earlier, later: f"({earlier}{later})")
     for rank in range(size):
-        local = Tree(lambda left, right: f"({left}{right})")
+        local = Tree(lambda earlier, later: f"({earlier}{later})")
         for shard in owned_shards(shards, size, rank):
             local.push(shard, 0, str(shard))
         assert [(start, level) for start, level, _ in local.blocks] == complete_subtrees(
             owned_shards(shards, size, rank)
         )
         for block in local.blocks:
-            whole.push(*block)
-    assert whole.total() == nested(shards)
+            complete.push(*block)
+    assert complete.total() == nested(shards)
 
 
 @given(st.integers(1, 64), st.integers(1, 8))
 def test_every_shard_has_one_owner(shards: int, size: int) -> None:
-    held = [shard for rank in range(size) for shard in owned_shards(shards, size, rank)]
-    assert held == list(range(shards))
+    shards_of_all = [shard for rank in range(size) for shard in owned_shards(shards, size, rank)]
+    assert shards_of_all == list(range(shards))
 
 
 def test_streams_differ_by_seed_step_shard_and_draw() -> None:
@@ -77,32 +77,32 @@ def batches(sizes: list[int]) -> list[dict]:
 
 
 @pytest.mark.parametrize("sizes", [[8], [3, 3, 2], [2, 2, 2, 2]])
-def test_unequal_shards_give_the_gradient_of_the_whole_batch(sizes: list[int]) -> None:
-    sharded, whole = linear_state(), linear_state()
+def test_unequal_shards_give_the_gradient_of_the_global_batch(sizes: list[int]) -> None:
+    sharded, reference = linear_state(), linear_state()
     update = ShardedUpdate(sharded, Peers(), shards=len(sizes))
     parts = batches(sizes)
     update.begin(parts, sizes)
     metrics = update("net", squared)
     x, y = torch.cat([p["x"] for p in parts]), torch.cat([p["y"] for p in parts])
-    loss = (whole.modules["net"](x)[:, 0] - y).square().mean()
+    loss = (reference.modules["net"](x)[:, 0] - y).square().mean()
     loss.backward()
-    whole.optimizers["net"].step()
+    reference.optimizers["net"].step()
     torch.testing.assert_close(metrics["loss"], loss.detach())
-    torch.testing.assert_close(sharded.modules["net"].weight, whole.modules["net"].weight)
+    torch.testing.assert_close(sharded.modules["net"].weight, reference.modules["net"].weight)
 
 
 def test_accumulation_and_clipping_agree_with_torch() -> None:
-    sharded, whole = linear_state(), linear_state()
+    sharded, reference = linear_state(), linear_state()
     update = ShardedUpdate(sharded, Peers(), shards=2, accumulate=3, clip=0.1)
     parts = batches([5, 5])
     update.begin(parts, [5, 5])
     norm = update("net", squared)["gradient_norm"]
     x, y = torch.cat([p["x"] for p in parts]), torch.cat([p["y"] for p in parts])
-    (whole.modules["net"](x)[:, 0] - y).square().mean().backward()
-    expected = nn.utils.clip_grad_norm_(whole.modules["net"].parameters(), 0.1)
-    whole.optimizers["net"].step()
+    (reference.modules["net"](x)[:, 0] - y).square().mean().backward()
+    expected = nn.utils.clip_grad_norm_(reference.modules["net"].parameters(), 0.1)
+    reference.optimizers["net"].step()
     torch.testing.assert_close(norm, expected)
-    torch.testing.assert_close(sharded.modules["net"].weight, whole.modules["net"].weight)
+    torch.testing.assert_close(sharded.modules["net"].weight, reference.modules["net"].weight)
 
 
 def test_batch_statistics_are_the_mean_over_shards() -> None:
@@ -118,7 +118,7 @@ def test_batch_statistics_are_the_mean_over_shards() -> None:
 
 
 def test_only_the_named_module_moves_and_gets_gradients() -> None:
-    """A GAN's generator step runs through the discriminator but must leave it alone."""
+    """The generator step of a GAN runs through the discriminator but must not change it."""
     g, d = nn.Linear(3, 3), nn.Linear(3, 1)
     modules = {"g": g, "d": d}
     state = State(modules, optimizers={n: torch.optim.SGD(m.parameters(), 1.0) for n, m in modules.items()})
@@ -130,18 +130,19 @@ def test_only_the_named_module_moves_and_gets_gradients() -> None:
     assert d.weight.grad is None
 
 
-def test_two_updates_of_a_step_draw_different_numbers() -> None:
-    state, drawn = linear_state(), []
+def test_two_calls_within_a_step_draw_different_numbers() -> None:
+    state = linear_state()
+    pairs = []
     update = ShardedUpdate(state, Peers())
     update.begin(batches([4]), [4])
 
     def noisy(s: State, shard) -> list[torch.Tensor]:
-        drawn.append((torch.rand(1).item(), torch.rand(1, generator=shard.generator).item()))
+        pairs.append((torch.rand(1).item(), torch.rand(1, generator=shard.generator).item()))
         return [torch.zeros(1)]
 
     update.mean(noisy)
     update.mean(noisy)
-    assert len({value for pair in drawn for value in pair}) == 4
+    assert len({value for pair in pairs for value in pair}) == 4
 
 
 def test_tables_are_added_in_the_order_of_shards() -> None:
@@ -154,7 +155,7 @@ def test_tables_are_added_in_the_order_of_shards() -> None:
 
 
 def _starved(peers: Peers) -> None:
-    """In a process whose address space has little room left: a real allocation fails, the step doesn't."""
+    """Do a step in a process with little address space: a real allocation fails, the step succeeds."""
     import resource
 
     net = nn.Linear(3, 1)
@@ -166,7 +167,7 @@ def _starved(peers: Peers) -> None:
 
     def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
         rows = len(shard.batch["x"])
-        room = torch.empty(rows, 10 << 20, dtype=torch.uint8)  # 10 MiB an example: 640 MiB for the whole batch
+        room = torch.empty(rows, 10 << 20, dtype=torch.uint8)  # 10 MiB per example, 640 MiB for the batch
         return s.modules["net"](shard.batch["x"]).mean() + 0 * room[0, 0], {}
 
     update("net", hungry)
@@ -177,14 +178,15 @@ def test_running_out_of_memory_halves_the_microbatch() -> None:
     fork_workers(_starved, 1)
 
 
-def test_what_was_learned_of_memory_holds_for_shards_as_large_alone() -> None:
-    """Else the result would hang on which shards this worker had before, and on where a run was interrupted."""
+def test_halved_microbatches_apply_to_shards_of_the_same_shapes_alone() -> None:
+    """Otherwise the result would depend on a worker's earlier shards, and on where a run was interrupted."""
     state = linear_state()
-    update, seen = ShardedUpdate(state, Peers(), shards=2), []
+    update = ShardedUpdate(state, Peers(), shards=2)
+    sizes = []
 
     def hungry(s: State, shard) -> tuple[torch.Tensor, dict]:
         rows = len(shard.batch["x"])
-        seen.append(rows)
+        sizes.append(rows)
         if rows > 4:
             raise MemoryError
         return s.modules["net"](shard.batch["x"]).mean(), {}
@@ -192,11 +194,11 @@ def test_what_was_learned_of_memory_holds_for_shards_as_large_alone() -> None:
     for _ in range(2):
         update.begin(batches([8, 3]), [8, 3])
         update("net", hungry)
-    assert seen == [8, 4, 4, 3, 4, 4, 3]
+    assert sizes == [8, 4, 4, 3, 4, 4, 3]
 
 
-def test_a_shard_of_one_value_a_channel_is_refused_in_a_line() -> None:
-    """By torch's own words, whichever network normalises."""
+def test_a_shard_with_one_value_per_channel_is_refused() -> None:
+    """The refusal quotes torch's own error, the same for every batch normalisation."""
     net = nn.BatchNorm1d(3)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
     update = ShardedUpdate(state, Peers(), shards=2)
@@ -206,8 +208,8 @@ def test_a_shard_of_one_value_a_channel_is_refused_in_a_line() -> None:
 
 
 @pytest.mark.parametrize("options", [{"accumulate": 8}, {}])
-def test_a_microbatch_of_one_value_a_channel_is_refused_with_its_own_remedy(options: dict) -> None:
-    """Whether it was asked for, or a lack of memory led to it: a larger batch would not help."""
+def test_a_microbatch_with_one_value_per_channel_is_refused_with_its_own_remedy(options: dict) -> None:
+    """A larger batch would not help, whether microbatches were asked for or follow from a lack of memory."""
     net = nn.BatchNorm1d(3)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
     update = ShardedUpdate(state, Peers(), **options)
@@ -222,8 +224,8 @@ def test_a_microbatch_of_one_value_a_channel_is_refused_with_its_own_remedy(opti
         update("net", hungry)
 
 
-def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> None:
-    """d(a + b) is one tensor for both, and that of a sum is expanded: scaled in place they would be scaled twice."""
+def test_gradients_that_autograd_shares_between_parameters_are_separated() -> None:
+    """The gradient of a + b is one tensor for both, and expanded; scaling it in place would scale it twice."""
 
     class Sum(nn.Module):
         def __init__(self) -> None:
@@ -240,13 +242,14 @@ def test_gradients_that_autograd_shares_between_parameters_are_kept_apart() -> N
 
 # ------------------------------------------------------------------------------------------------ the noise scale
 
-WEIGHTS = torch.tensor([1.0, -0.5, 0.25, 0.0])  # distance from the ones that made the data
+WEIGHTS = torch.tensor([1.0, -0.5, 0.25, 0.0])  # minus the weights that generate the data, which are 0
 SIGMA = 0.5  # of the labels
 
 
 def regression(update: ShardedUpdate, sizes: list[int], steps: int) -> list[dict[str, torch.Tensor]]:
-    """Squared loss at `WEIGHTS` on x ~ N(0, I), y ~ N(0, SIGMA^2), the rate being 0."""
-    generator, found = torch.Generator().manual_seed(2), []
+    """Return metrics of the squared loss at `WEIGHTS` on x ~ N(0, I), y ~ N(0, SIGMA^2), at a learning rate of 0."""
+    generator = torch.Generator().manual_seed(2)
+    metrics = []
 
     def loss(state: State, shard) -> tuple[torch.Tensor, dict]:
         x, y = shard.batch["x"], shard.batch["y"]
@@ -255,11 +258,11 @@ def regression(update: ShardedUpdate, sizes: list[int], steps: int) -> list[dict
     for _ in range(steps):
         parts = [torch.randn(n, len(WEIGHTS) + 1, generator=generator) for n in sizes]
         update.begin([{"x": part[:, 1:], "y": SIGMA * part[:, 0]} for part in parts], sizes)
-        found.append(update("net", loss))
-    return found
+        metrics.append(update("net", loss))
+    return metrics
 
 
-def at_weights(shards: int, **options) -> ShardedUpdate:
+def update_at_weights(shards: int, **options) -> ShardedUpdate:
     net = nn.Linear(len(WEIGHTS), 1, bias=False)
     net.weight.data = WEIGHTS[None].clone()
     state = State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.0)})
@@ -267,30 +270,29 @@ def at_weights(shards: int, **options) -> ShardedUpdate:
 
 
 @pytest.mark.parametrize("sizes", [[4, 4], [5, 4, 4], [8, 8, 8, 8]])
-def test_the_noise_scale_is_that_of_a_linear_model(sizes: list[int]) -> None:
+def test_the_noise_scale_agrees_with_that_of_a_linear_model(sizes: list[int]) -> None:
     """The gradient of an example is g = 2 x (x.d - e): E g = 2 d, E |g|^2 = 4 ((n + 2) |d|^2 + n s^2) (Isserlis)."""
     squared, n = float(WEIGHTS.square().sum()), len(WEIGHTS)
     signal, noise = 4 * squared, 4 * ((n + 1) * squared + n * SIGMA**2)
     meter = Meter(("loss", "min"), noise=NoiseScale(sum(sizes), len(sizes)))
-    found = regression(at_weights(len(sizes)), sizes, 4000)
+    per_step = regression(update_at_weights(len(sizes)), sizes, 4000)
     estimates = []
-    for metrics in found:
-        one = NoiseScale(sum(sizes), len(sizes))
-        one.add(
-            float(metrics[SHARD_GRADIENT]), float(metrics[BATCH_GRADIENT]), steps=10**9
-        )  # forgets its zeros: this step alone
-        estimates.append((one.signal, one.noise))
+    for metrics in per_step:
+        estimate = NoiseScale(sum(sizes), len(sizes))
+        # so many steps that nothing of the initial zeros remains
+        estimate.add(float(metrics[SHARD_GRADIENT]), float(metrics[BATCH_GRADIENT]), steps=10**9)
+        estimates.append((estimate.signal, estimate.noise))
         meter.add(metrics)
     mean, error = np.mean(estimates, 0), np.std(estimates, 0) / len(estimates) ** 0.5
     assert abs(mean[0] - signal) < 4 * error[0] < 0.2 * signal
     assert abs(mean[1] - noise) < 4 * error[1] < 0.1 * noise
-    told = meter.take_means(4000)
-    assert told["noise_scale"] == pytest.approx(noise / signal, rel=0.15)
-    assert set(told) == {"loss", "noise_scale"}
+    means = meter.take_means(4000)
+    assert means["noise_scale"] == pytest.approx(noise / signal, rel=0.15)
+    assert set(means) == {"loss", "noise_scale"}
     assert set(meter.take_epoch_means()) == {"loss"}
 
 
-def test_the_norms_are_those_of_whole_shards() -> None:
+def test_the_norms_are_those_of_full_shards() -> None:
     parts = batches([6, 4])
     gradients = []
     for part in parts:
@@ -304,13 +306,13 @@ def test_the_norms_are_those_of_whole_shards() -> None:
         torch.testing.assert_close(
             metrics[SHARD_GRADIENT], 0.6 * gradients[0].dot(gradients[0]) + 0.4 * gradients[1].dot(gradients[1])
         )
-        whole = 0.6 * gradients[0] + 0.4 * gradients[1]
-        torch.testing.assert_close(metrics[BATCH_GRADIENT], whole.dot(whole))
+        batch_gradient = 0.6 * gradients[0] + 0.4 * gradients[1]
+        torch.testing.assert_close(metrics[BATCH_GRADIENT], batch_gradient.dot(batch_gradient))
 
 
-def test_a_gradient_that_is_all_noise_has_no_finite_scale() -> None:
+def test_a_gradient_without_signal_has_no_finite_scale() -> None:
     noise = NoiseScale(8, 2)
-    noise.add(shard=4.0, batch=1.0, steps=5)  # two independent ones of mean 0 would give 4 and 2
+    noise.add(shard=4.0, batch=1.0, steps=5)  # two independent gradients of mean 0 would give 4 and 2
     assert noise.value == float("inf")
     noise.add(shard=1.0, batch=1.0, steps=10**9)
     assert noise.value == 0.0
