@@ -104,8 +104,8 @@ def _add_inspection(commands: Any) -> None:
     ui = commands.add_parser("ui", help="serve MLflow's pages on this machine")
     ui.add_argument("--port", type=integer_type(1, 65535), default=5000)
     chaos = commands.add_parser("chaos", help="kill processes at random in a copy, and check that nothing is lost")
-    chaos.add_argument("--kills", type=integer_type(1), default=10)
-    chaos.add_argument("--seed", type=integer_type(0), default=0)
+    chaos.add_argument("--kills", type=integer_type(1), default=10, help="processes to kill (default: 10)")
+    chaos.add_argument("--seed", type=integer_type(0), default=0, help="seed of the random moments (default: 0)")
     chaos.add_argument("--victims", nargs="*", default=[], help="worker, node, stage, dvc, tracker (default: all)")
     chaos.add_argument(
         "--here", action="store_true", help="use params.yaml unchanged, and compare with the results in this folder"
