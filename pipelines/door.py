@@ -26,8 +26,8 @@ def run() -> None:
     """
     try:
         code = main()
-    except SystemExit as exit:
-        code = exit.code if isinstance(exit.code, int) else 1
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else 1
     except BaseException:
         traceback.print_exc()
         code = 1

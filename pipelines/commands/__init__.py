@@ -1,1 +1,1 @@
-"""Commands: the verbs of `trainyard`, one file each."""
+"""Define the commands of `trainyard`, one file each, and what several of them share."""

@@ -1,1 +1,1 @@
-"""DVC: `dvc repro` and `dvc status`, run as child processes."""
+"""Run `dvc repro` and `dvc status` as child processes."""
