@@ -1,1 +1,1 @@
-"""Define the commands of `trainyard`, one file each, and what several of them share."""
+"""Commands: the verbs of `trainyard`, one file each, and what several of them share."""

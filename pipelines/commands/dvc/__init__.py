@@ -1,1 +1,1 @@
-"""Run `dvc repro` and `dvc status` as child processes."""
+"""DVC: `dvc repro` and `dvc status`, run as child processes."""
