@@ -1,8 +1,8 @@
-"""Generative adversarial networks: the discriminator learns `critic_steps` times, then the generator once, slower.
+"""Generative adversarial networks: `critic_steps` discriminator steps, then one generator step at a lower rate.
 
-Goodfellow et al. 2014 and the notes' chapter on GANs; the generator maximises log D(G(z)), whose gradient does not
-vanish while the discriminator still wins. All `critic_steps` of a step see its batch of real examples, each with other
-generated ones, where Goodfellow et al.'s algorithm 1 draws both anew.
+Goodfellow et al. 2014 and the notes' chapter on GANs. The generator maximises log D(G(z)), whose gradient does not
+vanish while the discriminator is still ahead. All discriminator steps of one step share its batch of real examples and
+draw new generated ones; algorithm 1 of Goodfellow et al. draws new real examples as well.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from ..training.task import Batch, Shard, Spec, State, Task, Update
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 80  # examples of the sample grid
+GRID_SIZE = 80  # examples in the sample grid
 INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64
 
 
 class Adversarial(Task):
-    """Learns to draw examples of `column` like the real ones.
+    """A generator that learns to produce examples of `column`, against a discriminator.
 
-    generator(latent=, shape=), discriminator(shape=): factories; pictures live in -1..1. generator_rate: the
-    generator's learning rate over the discriminator's. judge: an exported classifier whose features give the FID and
-    whose verdicts give Inception score and coverage; without one an example itself is its feature, and its class that
-    of the nearest class mean. alarm: coverage below it is called mode collapse in the run's tags.
+    generator(latent=, shape=), discriminator(shape=): factories; pictures have values in -1..1. generator_rate: the
+    generator's learning rate as a multiple of the discriminator's. judge: folder of an exported classifier; its
+    features give the FID, and its predictions the Inception score and the coverage. Without a judge an example is its
+    own feature, and its class is that of the nearest class mean. alarm: a coverage below it is reported as mode
+    collapse in the run's tags.
 
-    Served, the model takes {"row": int64 [B]}: a number names an example, always the same one.
+    A served model takes {"row": int64 [B]}: each row number names one example, always the same.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("fid", "min")
@@ -58,16 +59,25 @@ class Adversarial(Task):
         judge: str | None = None,
         alarm: Fraction = 0.9,
     ) -> None:
-        self.generator, self.discriminator, self.optimizer = generator, discriminator, optimizer
-        self.column, self.latent, self.critic_steps, self.generator_rate = column, latent, critic_steps, generator_rate
-        self.judge, self.alarm, self.classes = judge, alarm, 1
+        self.generator = generator
+        self.discriminator = discriminator
+        self.optimizer = optimizer
+        self.column = column
+        self.latent = latent
+        self.critic_steps = critic_steps
+        self.generator_rate = generator_rate
+        self.judge = judge
+        self.alarm = alarm
+        self.classes = 1
         self.targets = ("label", column)  # type: ignore[misc]
-        self.judging: tuple[Any, State] | None = None
+        self._loaded_judge: tuple[Task, State] | None = None
 
     def setup(self, spec: Spec) -> State:
+        """Build both networks, with one optimiser each."""
         shape = tuple(int(side) for side in spec.columns[self.column] if side is not None)
         self.classes = len(spec.classes)
-        shape = (shape[-1], *shape[:-1]) if self.column == "image" else shape
+        if self.column == "image":
+            shape = (shape[-1], *shape[:-1])
         modules = {
             "discriminator": self.discriminator(shape=shape),
             "generator": self.generator(latent=self.latent, shape=shape),
@@ -78,62 +88,75 @@ class Adversarial(Task):
         return State(modules, optimizers=optimizers)
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
-        """{discriminator_loss, real, fake, generator_loss}: `real` and `fake` are D's mean verdicts, 0.5 at the end."""
+        """Return {discriminator_loss, real, fake, generator_loss}; `real`, `fake`: D's mean output, ideally 0.5."""
         for _ in range(self.critic_steps):
             metrics = update("discriminator", self.discriminator_loss)
         if SHARD_GRADIENT in metrics:
-            raise Refusal("fit.noise_scale: is that of one loss, and a GAN has two; leave it out")
-        judged = {("discriminator_loss" if name == "loss" else name): value for name, value in metrics.items()}
-        return judged | {f"generator_{name}": value for name, value in update("generator", self.generator_loss).items()}
+            raise Refusal("fit.noise_scale: applies to a single loss, and a GAN has two; leave it out")
+        combined = {("discriminator_loss" if name == "loss" else name): value for name, value in metrics.items()}
+        for name, value in update("generator", self.generator_loss).items():
+            combined[f"generator_{name}"] = value
+        return combined
 
     def discriminator_loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """-log D(x) - log(1 - D(G(z)))."""
-        examples = self.examples(shard.batch)
+        """Return the mean of -log D(x) - log(1 - D(G(z))), and D's mean output on both kinds of examples."""
+        examples = self._network_inputs(shard.batch)
         with torch.no_grad():
-            made = state.modules["generator"](self.noise(len(examples), shard))
-        real, fake = (state.modules["discriminator"](part).float() for part in (examples, made))
+            generated = state.modules["generator"](self._draw_latents(len(examples), shard))
+        real, fake = (state.modules["discriminator"](part).float() for part in (examples, generated))
         loss = F.softplus(-real).mean() + F.softplus(fake).mean()
         return loss, {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
 
     def generator_loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """-log D(G(z))."""
-        made = state.modules["generator"](self.noise(len(shard.batch["row"]), shard))
-        return F.softplus(-state.modules["discriminator"](made).float()).mean(), {}
+        """Return the mean of -log D(G(z)); there are no metrics."""
+        generated = state.modules["generator"](self._draw_latents(len(shard.batch["row"]), shard))
+        return F.softplus(-state.modules["discriminator"](generated).float()).mean(), {}
 
-    def noise(self, count: int, shard: Shard) -> Tensor:
+    def _draw_latents(self, count: int, shard: Shard) -> Tensor:
         return torch.randn(count, self.latent, generator=shard.generator, device=shard.generator.device)
 
-    def examples(self, batch: Batch) -> Tensor:
-        """The real ones as the networks take them: uint8 [B, H, W, C] -> [B, C, H, W] in -1..1; points as they are."""
+    def _network_inputs(self, batch: Batch) -> Tensor:
+        """Return the real examples: pictures uint8 [B, H, W, C] -> [B, C, H, W] in -1..1, points unchanged."""
         values = batch[self.column]
         return values.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.column == "image" else values.float()
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """{"image" or "point": made [B, ...]}; with real ones in the batch also what the judge says of both kinds."""
-        z = torch.from_numpy(latents(batch["row"].cpu().numpy(), self.latent)).to(batch["row"].device)
-        made = state.modules["generator"](z).float()
-        if self.column == "image":
-            made = ((made + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
-        said: dict[str, Tensor] = {self.column: made}
-        if self.judge is None or self.column not in batch:
-            return said
-        feature, probability = self.judged({self.column: made})
-        return {**said, "feature": feature, "probability": probability, "real_feature": self.judged(batch)[0]}
+        """Return {"image" or "point": generated [B, ...]}.
 
-    def judged(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(features [B, F]: what the judge's output layer sees, its probabilities [B, K])."""
-        if self.judging is None:
-            self.judging = exported.read_model(str(self.judge), batch[self.column].device)
-        task, state = self.judging
-        seen: list[Tensor] = []
+        With a judge and real examples in the batch, add its features of both kinds ("feature", "real_feature": [B, F])
+        and its class probabilities of the generated ones ("probability": [B, K]).
+        """
+        z = torch.from_numpy(latents(batch["row"].cpu().numpy(), self.latent)).to(batch["row"].device)
+        generated = state.modules["generator"](z).float()
+        if self.column == "image":
+            generated = ((generated + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
+        predictions: dict[str, Tensor] = {self.column: generated}
+        if self.judge is None or self.column not in batch:
+            return predictions
+        feature, probability = self._apply_judge({self.column: generated})
+        return {
+            **predictions,
+            "feature": feature,
+            "probability": probability,
+            "real_feature": self._apply_judge(batch)[0],
+        }
+
+    def _apply_judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the inputs of the judge's output layer [B, F] and its probabilities [B, K]."""
+        if self._loaded_judge is None:
+            self._loaded_judge = exported.read_model(str(self.judge), batch[self.column].device)
+        task, state = self._loaded_judge
+        head_inputs: list[Tensor] = []
         head = state.modules["net"].get_submodule("head")
-        with head.register_forward_pre_hook(lambda module, given: seen.append(given[0])):
-            said = task.predict(state, batch)
-        return seen[0].float(), said["probability"]
+        with head.register_forward_pre_hook(lambda module, arguments: head_inputs.append(arguments[0])):
+            predictions = task.predict(state, batch)
+        return head_inputs[0].float(), predictions["probability"]
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """{fid, coverage}, with a judge inception_score, without one `close`: the share within 3 deviations."""
-        made, real, labels = predictions[self.column], targets[self.column], targets["label"]
+        """Return fid, coverage and, with a judge, inception_score; without one, close.
+
+        close: fraction of the examples within 3 standard deviations of the nearest class mean.
+        """
         if "feature" in predictions:
             probability = predictions["probability"]
             return {
@@ -141,32 +164,38 @@ class Adversarial(Task):
                 "inception_score": inception_score(probability),
                 "coverage": class_coverage(probability.argmax(1), probability.shape[1]),
             }
-        found, distance = nearest_class(made, real, labels, self.classes)
-        near = float((distance < 3 * np.sqrt(made[0].size)).mean())
-        return {"fid": frechet_distance(real, made), "coverage": class_coverage(found, self.classes), "close": near}
+        generated, real = predictions[self.column], targets[self.column]
+        labels, distance = nearest_class(generated, real, targets["label"], self.classes)
+        close = float((distance < 3 * np.sqrt(generated[0].size)).mean())
+        return {
+            "fid": frechet_distance(real, generated),
+            "coverage": class_coverage(labels, self.classes),
+            "close": close,
+        }
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        """The first examples by number, so that one can be followed from epoch to epoch."""
+        """Draw the first examples by row number, so that each can be followed from epoch to epoch."""
         from ..drawings.mosaic import draw_mosaic
         from ..drawings.points import draw_points
 
-        made, real = predictions[self.column], targets[self.column]
+        generated, real = predictions[self.column], targets[self.column]
         if self.column == "image":
-            return {"samples": draw_mosaic(made[:SHOWN])}
-        return {"samples": draw_points({"real": real, "generated": made}, "Generated points")}
+            return {"samples": draw_mosaic(generated[:GRID_SIZE])}
+        return {"samples": draw_points({"real": real, "generated": generated}, "Generated points")}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
+        """Return whether the modes collapsed, and where the features come from."""
         produced = f"{scores['coverage']:.0%} of the classes are produced"
         verdict = f"ALARM: {produced}" if scores["coverage"] < self.alarm else f"none: {produced}"
         return {"mode_collapse": verdict, "features": self.judge or "the examples themselves"}
 
 
 def latents(rows: np.ndarray, size: int) -> np.ndarray:
-    """Standard normal numbers float32 [B, size], a pure function of the rows' numbers int64 [B] (Box-Muller).
+    """Return standard normal numbers float32 [B, size], a pure function of the row numbers int64 [B] (Box-Muller).
 
-    `mixed` leaves 0 as it is: SplitMix64 adds its increment first.
+    `splitmix64` maps 0 to 0, because SplitMix64 adds its increment first; so does this function.
     """
     words = rows.astype(np.uint64)[:, None] * np.uint64(2 * size) + np.arange(2 * size, dtype=np.uint64)
     uniform = ((splitmix64(words + INCREMENT) >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53

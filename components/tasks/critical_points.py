@@ -1,9 +1,9 @@
-"""What kind of critical point is it? Extreme eigenvalues of the Hessian by Lanczos, one product with it a step.
+"""Classification of critical points: extreme eigenvalues of the Hessian by the Lanczos process (notes: saddle points).
 
-Notes: local minimum or saddle point. Training comes first (`descend` steps), then `products` products of the Hessian
-with a vector (Pearlmutter 1994), each over the whole batch, from which the Lanczos process (with the vectors kept
-orthogonal) finds the extreme eigenvalues; the remaining steps look along the eigenvector of the smallest one, farther
-each time. Where that one is negative the point is a saddle, and that way the loss falls.
+The steps have three phases. First, `descend` steps train the network. Then, `products` steps each multiply the Hessian
+by a vector (Pearlmutter 1994) over the entire batch; the Lanczos process with full reorthogonalisation turns them into
+the extreme eigenvalues. The remaining steps probe the loss along the eigenvector of the smallest eigenvalue, at growing
+distances. If that eigenvalue is negative, the point is a saddle, and the loss falls in that direction.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ from .classification import Classification
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOOKS = 12  # on the way out to `reach`
-ZERO = 1e-3  # an eigenvalue counts as negative below minus this share of the greatest
+# Probes on each side until the distance `reach`.
+PROBES = 12
+# An eigenvalue counts as negative if it is below minus this fraction of the largest.
+ZERO = 1e-3
 
 
 class CriticalPoints(Task):
-    """Give it steps of the whole training split: `fit.batch` its size, `fit.epochs` at least descend + products.
+    """Training of a classifier until a critical point, and the eigenvalues of the Hessian there.
 
-    Products over different examples are refused: they are of no one matrix.
+    Every step must cover the entire training split: set `fit.batch` to its size and `fit.epochs` to at least
+    descend + products. Products over different examples are refused, because they would belong to different matrices.
 
-    model: as for Classification, without batch normalisation or dropout. scale: of the initial weights; 0 puts a
-    network of sigmoids on a saddle. l2: weight of half the weights' squared norm in the loss. reach: how far it looks.
-    normalise: as for Classification.
+    model: as for Classification, without batch normalisation or dropout. scale: factor on the initial weights; 0 starts
+    a network of sigmoids on a saddle. l2: weight of half the squared norm of the weights in the loss. reach: largest
+    distance that is probed. normalise: as for Classification.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("smallest", "min")
@@ -54,24 +57,34 @@ class CriticalPoints(Task):
         normalise: bool = True,
     ) -> None:
         self.classification = Classification(model, optimizer, normalise=normalise)
-        self.descend, self.products, self.scale, self.l2, self.reach = descend, products, scale, l2, reach
+        self.descend = descend
+        self.products = products
+        self.scale = scale
+        self.l2 = l2
+        self.reach = reach
 
     def setup(self, spec: Spec) -> State:
-        state, self.examples = self.classification.setup(spec), spec.statistics["count"]
+        """Build the classifier, its weights multiplied by `scale`."""
+        state = self.classification.setup(spec)
+        self.examples = spec.statistics["count"]
         with torch.no_grad():
             for parameter in state.modules["net"].parameters():
                 parameter.mul_(self.scale)
         return state
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
-        """{loss, accuracy} while descending, then {smallest, largest} so far, then {ahead, behind}, losses."""
+        """Return the metrics of the current phase.
+
+        Descent: {loss, accuracy}. Products: {smallest, largest, gradient_norm}. Probes: the losses {ahead, behind}.
+        """
         if state.step < self.descend:
             return update("net", self.loss)
         if state.step < self.descend + self.products:
-            return self.multiply(state, update)
-        return self.look(state, update)
+            return self._lanczos_step(state, update)
+        return self._probe(state, update)
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return Classification's loss and metrics, with the penalty `l2` added to the loss."""
         loss, metrics = self.classification.loss(state, shard)
         if self.l2:
             weights = _parameters(state)
@@ -80,85 +93,96 @@ class CriticalPoints(Task):
 
     # -------------------------------------------------------------------------------------- Lanczos
 
-    def multiply(self, state: State, update: Update) -> dict[str, Tensor]:
-        """One product, and with it one more row of the tridiagonal matrix; every worker does the same small sums."""
-        tables, parameters = state.tables, _parameters(state)
+    def _lanczos_step(self, state: State, update: Update) -> dict[str, Tensor]:
+        """Multiply the newest basis vector by the Hessian and add a row to the tridiagonal matrix.
+
+        Only the product is shared between workers; each of them repeats the small sums.
+        """
+        tables = state.tables
+        parameters = _parameters(state)
         if "basis" not in tables:
             start = np.random.default_rng(update.seed).standard_normal(sum(p.numel() for p in parameters))
             tables |= {"basis": start[None] / np.linalg.norm(start), "alpha": np.zeros(0), "beta": np.zeros(0)}
-        vector = _shaped(tables["basis"][-1], parameters)
+        vector = _split_vector(tables["basis"][-1], parameters)
 
-        def product(state: State, shard: Shard) -> list[Tensor]:
+        def multiply_hessian(state: State, shard: Shard) -> list[Tensor]:
             loss = self.loss(state, shard)[0]
             gradients = torch.autograd.grad(loss, parameters, create_graph=True)
             along = torch.stack([(g * v).sum() for g, v in zip(gradients, vector, strict=True)]).sum()
-            found = torch.autograd.grad(along, parameters, materialize_grads=True)
-            flat = [torch.cat([t.detach().reshape(-1) for t in values]) for values in (found, gradients)]
+            product = torch.autograd.grad(along, parameters, materialize_grads=True)
+            flat = [torch.cat([t.detach().reshape(-1) for t in tensors]) for tensors in (product, gradients)]
             return [*flat, shard.batch["row"].double().mean().float()[None]]
 
-        image, gradient, row = (t.double().cpu().numpy() for t in update.mean(product))
+        image, gradient, row = (t.double().cpu().numpy() for t in update.mean(multiply_hessian))
         if not np.allclose(row, tables.setdefault("row", row), rtol=1e-6):
             raise Refusal(
                 f"fit.batch: the products see different examples; set it to all {self.examples} of the training split"
-                " (with tune.folds: to those that a fold leaves)"
+                " (with tune.folds: to the number that remains in a fold)"
             )
-        extend(tables, image)
+        extend_basis(tables, image)
         tables["gradient_norm"] = np.array([np.linalg.norm(gradient)])
         values = np.linalg.eigvalsh(tridiagonal(tables))
-        found = {"smallest": values[0], "largest": values[-1], "gradient_norm": tables["gradient_norm"][0]}
-        return {name: torch.tensor(float(value)) for name, value in found.items()}
+        metrics = {"smallest": values[0], "largest": values[-1], "gradient_norm": tables["gradient_norm"][0]}
+        return {name: torch.tensor(float(value)) for name, value in metrics.items()}
 
-    def look(self, state: State, update: Update) -> dict[str, Tensor]:
-        """The loss at the point itself, then on both sides of it, farther each time up to `reach`."""
-        known = state.tables.get("looks", np.zeros((0, 3)))
-        radius = self.reach * (min(len(known), LOOKS) / LOOKS) ** 2
-        direction = _shaped(eigenpair(state.tables)[1], _parameters(state))
+    def _probe(self, state: State, update: Update) -> dict[str, Tensor]:
+        """Measure the loss at the point itself, then on both sides of it at growing distances up to `reach`."""
+        probes = state.tables.get("looks", np.zeros((0, 3)))
+        radius = self.reach * (min(len(probes), PROBES) / PROBES) ** 2
+        direction = _split_vector(smallest_eigenpair(state.tables)[1], _parameters(state))
         losses = []
         for side in (1, -1) if radius else (0,):
-            with moved(_parameters(state), direction, side * radius), torch.no_grad():
+            with displaced(_parameters(state), direction, side * radius), torch.no_grad():
                 losses.append(float(update.mean(lambda state, shard: [self.loss(state, shard)[0].detach()])[0]))
-        state.tables["looks"] = np.vstack([known, [radius, losses[0], losses[-1]]])
+        state.tables["looks"] = np.vstack([probes, [radius, losses[0], losses[-1]]])
         return {"ahead": torch.tensor(losses[0]), "behind": torch.tensor(losses[-1])}
 
     def finish(self, state: State, over: Callable[[Callable[[Batch], Any]], list[Any]]) -> None:
-        """Moves the weights to the lowest place that was looked at: the escape."""
-        looks = state.tables.get("looks")
-        if looks is None or len(looks) < 2:
+        """Move the weights to the probe with the lowest loss: the escape from the point."""
+        probes = state.tables.get("looks")
+        if probes is None or len(probes) < 2:
             return
-        row, side = np.unravel_index(looks[:, 1:].argmin(), (len(looks), 2))
-        distance = looks[row, 0] * (1 if side == 0 else -1)
-        state.tables["escape"] = np.array([looks[0, 1], looks[row, 1 + side], distance])
+        row, side = np.unravel_index(probes[:, 1:].argmin(), (len(probes), 2))
+        distance = probes[row, 0] * (1 if side == 0 else -1)
+        state.tables["escape"] = np.array([probes[0, 1], probes[row, 1 + side], distance])
         parameters = _parameters(state)
         with torch.no_grad():
-            for parameter, way in zip(parameters, _shaped(eigenpair(state.tables)[1], parameters), strict=True):
-                parameter.add_(way, alpha=float(distance))
-        for name, average in state.averages.items():  # they are what is scored and exported
+            direction = _split_vector(smallest_eigenpair(state.tables)[1], parameters)
+            for parameter, piece in zip(parameters, direction, strict=True):
+                parameter.add_(piece, alpha=float(distance))
+        # Moving averages must move too, because they are scored and exported in place of the modules.
+        for name, average in state.averages.items():
             average.load_state_dict(state.modules[name].state_dict())
 
     # -------------------------------------------------------------------------------------- results
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Classification's, and what is known of the point, alike in each row."""
-        said = self.classification.predict(state, batch)
-        known = np.linalg.eigvalsh(tridiagonal(state.tables)) if "basis" in state.tables else np.zeros(1)
-        told: dict[str, float] = {"smallest": float(known[0]), "largest": float(known[-1]), "fall": 0.0}
+        """Return Classification's predictions, and the facts about the point repeated in each row."""
+        predictions = self.classification.predict(state, batch)
+        eigenvalues = np.linalg.eigvalsh(tridiagonal(state.tables)) if "basis" in state.tables else np.zeros(1)
+        facts: dict[str, float] = {"smallest": float(eigenvalues[0]), "largest": float(eigenvalues[-1]), "fall": 0.0}
         if "escape" in state.tables:
-            told["fall"] = float(state.tables["escape"][0] - state.tables["escape"][1])
-        told["gradient_norm"] = float(state.tables.get("gradient_norm", [0.0])[0])
-        rows = torch.ones(len(said["label"]), dtype=torch.float64, device=said["label"].device)
-        return said | {name: rows * value for name, value in told.items()}
+            facts["fall"] = float(state.tables["escape"][0] - state.tables["escape"][1])
+        facts["gradient_norm"] = float(state.tables.get("gradient_norm", [0.0])[0])
+        label = predictions["label"]
+        rows = torch.ones(len(label), dtype=torch.float64, device=label.device)
+        return predictions | {name: rows * value for name, value in facts.items()}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """{accuracy, loss} after the escape; {smallest, largest, gradient_norm} at the point, {fall} of the loss."""
-        told = {name: float(predictions[name][0]) for name in ("smallest", "largest", "gradient_norm", "fall")}
-        return {**self.classification.score(predictions, targets), **told}
+        """Return Classification's scores after the escape, smallest, largest and gradient_norm at the point, and fall.
+
+        fall: decrease of the loss from the point to the lowest probe.
+        """
+        facts = {name: float(predictions[name][0]) for name in ("smallest", "largest", "gradient_norm", "fall")}
+        return {**self.classification.score(predictions, targets), **facts}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
-        saddle = scores["smallest"] < -ZERO * abs(scores["largest"])
-        found = (
+        """Return the verdict (saddle or minimum) with its figures, and the escape, if there was one."""
+        verdict = "saddle" if scores["smallest"] < -ZERO * abs(scores["largest"]) else "minimum"
+        figures = (
             f"eigenvalues {scores['smallest']:.3g} to {scores['largest']:.3g}, gradient {scores['gradient_norm']:.2g}"
         )
-        tags = {"verdict": f"{'saddle' if saddle else 'minimum'}: {found}"}
+        tags = {"verdict": f"{verdict}: {figures}"}
         if "escape" in state.tables:
             before, after, distance = state.tables["escape"]
             tags["escape"] = (
@@ -169,81 +193,86 @@ class CriticalPoints(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
+        """Draw the eigenvalues after each product, and the loss along the smallest one's vector."""
         from ..drawings.spectrum import draw_eigenvalues, draw_loss_section
 
         if "basis" not in state.tables:
             return {}
-        drawn: dict[str, Figure | str] = {"spectrum": draw_eigenvalues(ritz(state.tables))}
+        drawn: dict[str, Figure | str] = {"spectrum": draw_eigenvalues(ritz_values(state.tables))}
         if "looks" in state.tables and len(state.tables["looks"]) > 1:
             radius, ahead, behind = state.tables["looks"].T
-            x, y = np.concatenate([-radius, radius]), np.concatenate([behind, ahead])
-            order = np.argsort(x, kind="stable")
-            drawn["section"] = draw_loss_section(x[order], y[order])
+            distance = np.concatenate([-radius, radius])
+            loss = np.concatenate([behind, ahead])
+            order = np.argsort(distance, kind="stable")
+            drawn["section"] = draw_loss_section(distance[order], loss[order])
         return drawn
 
 
 # ------------------------------------------------------------------------------------------------ the Lanczos process
 
 
-def extend(tables: dict[str, np.ndarray], image: np.ndarray) -> None:
-    """One step from `image` [P] = H q of the newest basis vector q: a row of T, and the next vector.
+def extend_basis(tables: dict[str, np.ndarray], image: np.ndarray) -> None:
+    """Add a row to the tridiagonal matrix and the next basis vector, from `image` [P] = H q of the newest vector q.
 
-    The vectors are kept orthogonal to all before (twice is enough: Parlett 1998). Where the space is exhausted the
-    next one is zero, and what follows adds eigenvalues of 0 that are left out by `tridiagonal`.
+    The new vector is made orthogonal to all earlier ones, twice, which is enough (Parlett 1998). If the space is
+    exhausted, the next vector is zero, and `tridiagonal` leaves out all rows from there on.
     """
     basis = tables["basis"]
     alpha = float(basis[-1] @ image)
     rest = image - basis.T @ (basis @ image)
     rest -= basis.T @ (basis @ rest)
     beta = float(np.linalg.norm(rest))
-    fresh = beta > 1e-7 * max(1.0, float(np.linalg.norm(image)))
+    independent = beta > 1e-7 * max(1.0, float(np.linalg.norm(image)))
     tables["alpha"] = np.append(tables["alpha"], alpha)
-    tables["beta"] = np.append(tables["beta"], beta if fresh else 0.0)
-    tables["basis"] = np.vstack([basis, rest / beta if fresh else np.zeros_like(rest)])
+    tables["beta"] = np.append(tables["beta"], beta if independent else 0.0)
+    tables["basis"] = np.vstack([basis, rest / beta if independent else np.zeros_like(rest)])
 
 
 def tridiagonal(tables: dict[str, np.ndarray]) -> np.ndarray:
-    """T [m, m], whose eigenvalues approach the extreme ones of the Hessian from inside."""
-    size = int(np.argmin(tables["beta"] != 0.0)) + 1 if (tables["beta"] == 0.0).any() else len(tables["alpha"])
+    """Return the matrix [m, m] whose extreme eigenvalues approach those of the Hessian from inside."""
+    size = len(tables["alpha"])
+    exhausted = np.flatnonzero(tables["beta"] == 0.0)
+    if len(exhausted):
+        size = int(exhausted[0]) + 1
     beta = tables["beta"][: size - 1]
     return np.diag(tables["alpha"][:size]) + np.diag(beta, 1) + np.diag(beta, -1)
 
 
-def eigenpair(tables: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
-    """The smallest eigenvalue and its unit vector [P]."""
+def smallest_eigenpair(tables: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
+    """Return the smallest eigenvalue and its unit vector [P]."""
     matrix = tridiagonal(tables)
     values, vectors = np.linalg.eigh(matrix)
     direction = vectors[:, 0] @ tables["basis"][: len(matrix)]
     return float(values[0]), direction / np.linalg.norm(direction)
 
 
-def ritz(tables: dict[str, np.ndarray]) -> np.ndarray:
-    """Smallest and largest eigenvalue known after each product: [m, 2]."""
-    whole = tridiagonal(tables)
-    return np.array([np.linalg.eigvalsh(whole[:m, :m])[[0, -1]] for m in range(1, len(whole) + 1)])
+def ritz_values(tables: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the estimates of the smallest and the largest eigenvalue after each product: [m, 2]."""
+    matrix = tridiagonal(tables)
+    return np.array([np.linalg.eigvalsh(matrix[:m, :m])[[0, -1]] for m in range(1, len(matrix) + 1)])
 
 
 def _parameters(state: State) -> list[nn.Parameter]:
     return list(state.modules["net"].parameters())
 
 
-def _shaped(flat: np.ndarray, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """[P] cut into the shapes of the parameters, on their device."""
-    whole = torch.from_numpy(flat).to(parameters[0].device, parameters[0].dtype)
-    pieces = whole.split([p.numel() for p in parameters])
+def _split_vector(vector: np.ndarray, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Split a vector [P] into tensors with the shapes, device and type of the parameters."""
+    flat = torch.from_numpy(vector).to(parameters[0].device, parameters[0].dtype)
+    pieces = flat.split([p.numel() for p in parameters])
     return [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
 
 
 @contextmanager
-def moved(parameters: list[nn.Parameter], direction: list[Tensor], distance: float) -> Iterator[None]:
-    """The parameters displaced while the block runs, and afterwards the very bytes they were."""
-    kept = [p.detach().clone() for p in parameters]
+def displaced(parameters: list[nn.Parameter], direction: list[Tensor], distance: float) -> Iterator[None]:
+    """Displace the parameters while the block runs, and restore their exact bytes afterwards."""
+    originals = [p.detach().clone() for p in parameters]
     with torch.no_grad():
-        for parameter, way in zip(parameters, direction, strict=True):
-            parameter.add_(way, alpha=distance)
+        for parameter, piece in zip(parameters, direction, strict=True):
+            parameter.add_(piece, alpha=distance)
     try:
         yield
     finally:
         with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
+            for parameter, value in zip(parameters, originals, strict=True):
                 parameter.copy_(value)

@@ -1,4 +1,4 @@
-"""The losses at the optimum, whose turn it is, latent vectors by number, and a collapse that is noticed."""
+"""Check the losses at the optimum, the order of updates, latent vectors per row, and the mode-collapse alarm."""
 
 from __future__ import annotations
 
@@ -24,61 +24,63 @@ from components.training.task import Shard, Spec, State
 
 
 class Undecided(torch.nn.Module):
-    """D = 0.5 everywhere."""
+    """A discriminator with D = 0.5 everywhere."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(1).sum(1) * 0
 
 
-def points(count: int = 64) -> Shard:
+def points_shard(count: int = 64) -> Shard:
     batch = {"row": torch.arange(count), "point": torch.randn(count, 2), "label": torch.zeros(count, dtype=torch.int64)}
     return Shard(batch, torch.Generator().manual_seed(0), 0)
 
 
 def test_losses_at_the_optimum() -> None:
-    """Where D can't tell, its loss is 2 log 2, and the generator's log 2 (Goodfellow et al. 2014, proposition 2)."""
+    """Check proposition 2 of Goodfellow et al. 2014: an undecided D has loss 2 log 2, and the generator log 2."""
     task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=3)
     state = State({"discriminator": Undecided(), "generator": gan.Generator(3, (2,))})
-    loss, said = task.discriminator_loss(state, points())
+    loss, metrics = task.discriminator_loss(state, points_shard())
     assert loss.item() == pytest.approx(2 * math.log(2))
-    assert said["real"].item() == said["fake"].item() == 0.5
-    assert task.generator_loss(state, points())[0].item() == pytest.approx(math.log(2))
+    assert metrics["real"].item() == metrics["fake"].item() == 0.5
+    assert task.generator_loss(state, points_shard())[0].item() == pytest.approx(math.log(2))
 
 
-def test_the_discriminator_moves_k_times_then_the_generator_once_and_slower() -> None:
+def test_k_discriminator_updates_precede_one_slower_generator_update() -> None:
     task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=3, critic_steps=3, generator_rate=0.25)
     state = task.setup(Spec({"point": (2,), "label": ()}, ("a", "b"), {}))
-    turns: list[str] = []
+    updates: list[str] = []
 
     def update(name: str, loss) -> dict:
-        turns.append(name)
+        updates.append(name)
         return {"loss": torch.tensor(0.0), "real": torch.tensor(0.5)}
 
     assert set(task.step(state, update)) == {"discriminator_loss", "real", "generator_loss", "generator_real"}
-    assert turns == ["discriminator"] * 3 + ["generator"]
+    assert updates == ["discriminator"] * 3 + ["generator"]
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in state.optimizers.items()}
     assert rates["generator"] == rates["discriminator"] / 4
 
 
-def test_each_networks_gradient_leaves_the_other_alone() -> None:
+def test_the_discriminators_loss_gives_the_generator_no_gradient() -> None:
     task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=3)
     state = task.setup(Spec({"point": (2,), "label": ()}, ("a", "b"), {}))
-    task.discriminator_loss(state, points())[0].backward()
+    task.discriminator_loss(state, points_shard())[0].backward()
     assert all(p.grad is None for p in state.modules["generator"].parameters())
     assert any(p.grad.abs().sum() > 0 for p in state.modules["discriminator"].parameters())
 
 
-def test_latent_vectors_are_normal_and_named_by_their_row() -> None:
+def test_latent_vectors_are_normal_and_depend_on_the_row_alone() -> None:
     z = latents(np.arange(20_000), 8)
     assert np.array_equal(z[100:104], latents(np.arange(100, 104), 8))
     assert stats.kstest(z.reshape(-1), "norm").pvalue > 0.01
     assert np.abs(np.corrcoef(z.T) - np.eye(8)).max() < 0.03
     assert abs(np.corrcoef(z[:-1, 0], z[1:, 0])[0, 1]) < 0.03
-    assert np.abs(latents(np.arange(2000), 64)).max() < 6, "one number of 500 million lies beyond, also of example 0"
+    assert np.abs(latents(np.arange(2000), 64)).max() < 6, (
+        "only one number in 500 million is larger; this includes those of row 0"
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 48)])
-def test_dcgan_draws_pictures_and_judges_them(shape: tuple[int, ...]) -> None:
+def test_dcgan_generates_and_discriminates_pictures(shape: tuple[int, ...]) -> None:
     pictures = dcgan.Generator(latent=5, shape=shape)(torch.randn(4, 5))
     assert pictures.shape == (4, *shape)
     assert pictures.abs().max() <= 1
@@ -105,20 +107,20 @@ def test_points_lie_on_a_ring(ring: Path) -> None:
         centre = values[labels == mode].mean(0)
         assert centre == pytest.approx([math.cos(angle), math.sin(angle)], abs=0.02)
     test = Store(ring).split("test").array("point")
-    assert np.linalg.norm(test[:, None] - values, axis=2).min() > 0, "no point is in both splits"
+    assert np.linalg.norm(test[:, None] - values, axis=2).min() > 0, "no point may be in both splits"
 
 
-def test_one_noise_scale_for_two_losses_is_refused(ring: Path) -> None:
+def test_a_noise_scale_for_two_losses_is_refused(ring: Path) -> None:
     task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=8)
     store = Store(ring)
     spec = Spec({"point": (2,), "label": ()}, tuple(store.manifest["classes"]), {})
-    with pytest.raises(Refusal, match=r"fit.noise_scale: is that of one loss, and a GAN has two; leave it out"):
+    with pytest.raises(Refusal, match=r"fit.noise_scale: applies to a single loss, and a GAN has two; leave it out"):
         engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=256, shards=2, noise_scale=True)
 
 
 @pytest.mark.parametrize(("rate", "ema", "epochs", "verdict"), [(0.5, 0.99, 30, "none"), (5.0, None, 60, "ALARM")])
 def test_mode_collapse_raises_the_alarm(ring: Path, rate: float, ema: float | None, epochs: int, verdict: str) -> None:
-    """The notes' rule, a slower generator, covers all 8 modes; turned round, it drops most of them."""
+    """Check that a slower generator (the notes' rule) covers all 8 modes, and that a faster one loses most of them."""
     task = Adversarial(
         gan.Generator,
         gan.Discriminator,

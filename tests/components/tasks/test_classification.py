@@ -1,4 +1,4 @@
-"""Picture classification: normalisation, augmentation in training alone, fine-tuning by the notes."""
+"""Check normalisation, augmentation during training only, and fine-tuning as in the notes."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ def batch(rows: int, classes: int) -> dict[str, torch.Tensor]:
     return {"image": images, "label": torch.randint(0, classes, (rows,), generator=generator)}
 
 
-def shard(given: dict[str, torch.Tensor]) -> Shard:
-    return Shard(given, torch.Generator().manual_seed(1), 0)
+def shard(columns: dict[str, torch.Tensor]) -> Shard:
+    return Shard(columns, torch.Generator().manual_seed(1), 0)
 
 
 def test_data_without_pictures_are_refused() -> None:
-    with pytest.raises(Refusal, match="task: Classification needs a column 'image', the data have: token"):
+    with pytest.raises(Refusal, match="task: Classification needs a column 'image', but the data have token"):
         Classification(MODEL).setup(Spec({"token": (9,)}, ("a", "b"), {}))
 
 
-def test_smoothed_labels_are_for_cross_entropy() -> None:
-    with pytest.raises(Refusal, match=r"task.label_smoothing: is for cross-entropy; leave it out with criterion: mse"):
+def test_label_smoothing_requires_cross_entropy() -> None:
+    with pytest.raises(Refusal, match=r"task.label_smoothing: applies to cross-entropy only; leave it out with"):
         Classification(MODEL, label_smoothing=0.1, criterion="mse")
     Classification(MODEL, criterion="mse")
 
 
 def black(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """An augmentation that can't be overlooked."""
+    """Return black pictures: an augmentation with an obvious effect."""
     assert 0 <= images.min() <= images.max() <= 1
     return torch.zeros_like(images)
 
 
 @pytest.mark.parametrize("augment", [None, [lambda: lambda images, generator: images]])
-def test_bytes_stay_as_they_are_where_nothing_is_normalised(augment) -> None:
+def test_bytes_are_unchanged_without_normalisation(augment) -> None:
     task = Classification(Softmax, augment=augment, normalise=False)
     task.setup(spec(3))
     images = batch(4, 3)["image"]
@@ -74,7 +74,7 @@ def test_bytes_stay_as_they_are_where_nothing_is_normalised(augment) -> None:
 
 
 @pytest.mark.parametrize("augment", [None, [lambda: lambda images, generator: images]])
-def test_pixels_are_normalised_channel_by_channel(augment) -> None:
+def test_pixels_are_normalised_per_channel(augment) -> None:
     task = Classification(Softmax, augment=augment)
     task.setup(spec(3))
     images = batch(4, 3)["image"]
@@ -85,35 +85,36 @@ def test_pixels_are_normalised_channel_by_channel(augment) -> None:
         np.testing.assert_allclose(pixels.permute(0, 2, 3, 1).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_pictures_are_changed_in_training_alone() -> None:
+def test_pictures_are_augmented_during_training_only() -> None:
     plain, changed = Classification(Softmax), Classification(Softmax, augment=[lambda: black])
-    given = batch(6, 3)
+    columns = batch(6, 3)
     torch.manual_seed(0)
     state = plain.setup(spec(3))
     changed.setup(spec(3))
-    assert torch.equal(plain.predict(state, given)["probability"], changed.predict(state, given)["probability"])
-    assert plain.loss(state, shard(given))[0] != changed.loss(state, shard(given))[0]
+    assert torch.equal(plain.predict(state, columns)["probability"], changed.predict(state, columns)["probability"])
+    assert plain.loss(state, shard(columns))[0] != changed.loss(state, shard(columns))[0]
 
 
-def test_loss_and_accuracy_are_those_of_the_logits() -> None:
-    task, given = Classification(Softmax, label_smoothing=0.1), batch(8, 3)
+def test_loss_and_accuracy_follow_from_the_logits() -> None:
+    task = Classification(Softmax, label_smoothing=0.1)
+    columns = batch(8, 3)
     state = task.setup(spec(3))
-    loss, metrics = task.loss(state, shard(given))
-    logits = state.modules["net"](task.pixels(given))
-    torch.testing.assert_close(loss, F.cross_entropy(logits, given["label"], label_smoothing=0.1))
-    assert metrics["accuracy"] == (logits.argmax(1) == given["label"]).float().mean()
+    loss, metrics = task.loss(state, shard(columns))
+    logits = state.modules["net"](task.pixels(columns))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, columns["label"], label_smoothing=0.1))
+    assert metrics["accuracy"] == (logits.argmax(1) == columns["label"]).float().mean()
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> tuple[Path, State]:
-    """A model of five classes, exported as the stage `pretrain` does."""
+    """Export a model of five classes, as the stage `pretrain` does."""
     torch.manual_seed(5)
     state = Classification(MODEL).setup(spec(5))
     exported.write_model(tmp_path / "source", state, spec(5), SECTION)
     return tmp_path / "source", state
 
 
-def test_all_but_the_output_layer_is_copied_and_learns_at_its_own_rate(source: tuple[Path, State]) -> None:
+def test_the_body_is_copied_and_learns_at_its_own_rate(source: tuple[Path, State]) -> None:
     folder, pretrained = source
     task = Classification(MODEL, partial(optimizers.sgd, lr=0.5), start=str(folder), body_rate=0.1)
     state = task.setup(spec(3))
@@ -129,14 +130,14 @@ def test_all_but_the_output_layer_is_copied_and_learns_at_its_own_rate(source: t
     assert len(head["params"]) + len(body["params"]) == len(list(state.modules["net"].parameters()))
 
 
-def test_at_rate_zero_the_body_is_frozen(source: tuple[Path, State]) -> None:
+def test_a_body_of_rate_zero_is_frozen(source: tuple[Path, State]) -> None:
     task = Classification(MODEL, start=str(source[0]), body_rate=0.0)
     net = task.setup(spec(3)).modules["net"]
     assert {name for name, p in net.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
 
 
-def test_a_frozen_body_is_the_same_bytes_after_a_training(digits: Path, tmp_path: Path) -> None:
-    """Weights, and the batch statistics; at a small rate both move, at either the head learns."""
+def test_a_frozen_body_keeps_its_bytes_during_training(digits: Path, tmp_path: Path) -> None:
+    """Check weights and batch statistics: frozen at rate 0, changed at a small rate. The head learns at both rates."""
     data = read_spec(str(digits / "prepared"), str(digits / "augmented"))
     feed = Feed(Store(digits / "prepared").split("train"))
     exported.write_model(tmp_path / "source", Classification(MODEL).setup(data), data, SECTION)
@@ -152,8 +153,8 @@ def test_a_frozen_body_is_the_same_bytes_after_a_training(digits: Path, tmp_path
         assert same == body if rate == 0 else same <= counters
 
 
-def test_another_network_or_an_empty_folder_is_no_start(source: tuple[Path, State], tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"another network \(\S+ differs\); use one model section"):
+def test_another_network_or_a_missing_folder_cannot_start(source: tuple[Path, State], tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"another network \(\S+ differs\); use the same model section"):
         Classification(LeNet, start=str(source[0])).setup(spec(3))
     with pytest.raises(Refusal, match=r"another network \(stem.0.weight differs\)"):
         wider = partial(ResNet, widths=[6, 8], blocks=1, stem="cifar")

@@ -1,8 +1,7 @@
-"""Lanczos against the whole Hessian of a small net; a saddle and a minimum that are known; the way down."""
+"""Check Lanczos against the full Hessian of a small network, a known saddle, a known minimum, and the escape."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from components.optimizers import sgd
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.tasks.critical_points import CriticalPoints, eigenpair, extend, ritz, tridiagonal
+from components.tasks.critical_points import CriticalPoints, extend_basis, ritz_values, smallest_eigenpair, tridiagonal
 from components.training import engine
 from components.training.peers import Peers, fork_workers
 from components.training.task import Spec
@@ -43,8 +42,8 @@ def fit(task: CriticalPoints, feed: Feed, steps: int, **options) -> engine.Outco
     return engine.fit(task, spec(), feed, epochs=steps, shards=2, **{"batch": 60, **options})
 
 
-def whole(task: CriticalPoints, outcome: engine.Outcome, feed: Feed) -> np.ndarray:
-    """The Hessian [P, P] of the training loss, by automatic differentiation of all of it."""
+def full_hessian(task: CriticalPoints, outcome: engine.Outcome, feed: Feed) -> np.ndarray:
+    """Return the Hessian [P, P] of the training loss by automatic differentiation."""
     net = outcome.state.modules["net"].double()
     parameters = dict(net.named_parameters())
     sizes = [p.numel() for p in parameters.values()]
@@ -53,35 +52,37 @@ def whole(task: CriticalPoints, outcome: engine.Outcome, feed: Feed) -> np.ndarr
 
     def loss(flat: torch.Tensor) -> torch.Tensor:
         pieces = dict(zip(parameters, flat.split(sizes), strict=True))
-        given = {name: piece.view(parameters[name].shape) for name, piece in pieces.items()}
-        return F.cross_entropy(functional_call(net, given, images), batch["label"]) + task.l2 / 2 * flat.square().sum()
+        weights = {name: piece.view(parameters[name].shape) for name, piece in pieces.items()}
+        return (
+            F.cross_entropy(functional_call(net, weights, images), batch["label"]) + task.l2 / 2 * flat.square().sum()
+        )
 
     return hessian(loss)(torch.cat([p.detach().reshape(-1) for p in parameters.values()])).numpy()
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.05])
-def test_extreme_eigenvalues_are_those_of_the_whole_hessian(feed: Feed, l2: float) -> None:
+def test_extreme_eigenvalues_are_those_of_the_full_hessian(feed: Feed, l2: float) -> None:
     task = CriticalPoints(SMALL, products=60, l2=l2)
     outcome = fit(task, feed, 60)
-    smallest, vector = eigenpair(outcome.state.tables)
-    matrix = whole(task, outcome, feed)
+    smallest, vector = smallest_eigenpair(outcome.state.tables)
+    matrix = full_hessian(task, outcome, feed)
     values = np.linalg.eigvalsh(matrix)
     assert smallest == pytest.approx(values[0], abs=1e-4 * values[-1])
     assert np.linalg.eigvalsh(tridiagonal(outcome.state.tables))[-1] == pytest.approx(values[-1], rel=1e-4)
-    assert np.linalg.norm(matrix @ vector - smallest * vector) < 1e-3 * values[-1], "its vector is an eigenvector"
+    assert np.linalg.norm(matrix @ vector - smallest * vector) < 1e-3 * values[-1], "the vector must be an eigenvector"
 
 
 def test_more_products_than_dimensions_are_harmless() -> None:
     matrix = np.diag([3.0, 1.0, -2.0])
     tables = {"basis": np.ones((1, 3)) / np.sqrt(3), "alpha": np.zeros(0), "beta": np.zeros(0)}
     for _ in range(6):
-        extend(tables, matrix @ tables["basis"][-1])
+        extend_basis(tables, matrix @ tables["basis"][-1])
     assert np.linalg.eigvalsh(tridiagonal(tables)) == pytest.approx([-2, 1, 3])
-    assert ritz(tables)[-1] == pytest.approx([-2, 3])
+    assert ritz_values(tables)[-1] == pytest.approx([-2, 3])
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_zero_weights_are_a_saddle_and_its_vector_leads_down(feed: Feed, ema: float | None) -> None:
+def test_zero_weights_are_a_saddle_with_a_way_down(feed: Feed, ema: float | None) -> None:
     task = CriticalPoints(SMALL, scale=0.0, products=30, reach=8.0)
     outcome = fit(task, feed, 43, ema=ema)
     before, after, distance = outcome.state.tables["escape"]
@@ -90,7 +91,7 @@ def test_zero_weights_are_a_saddle_and_its_vector_leads_down(feed: Feed, ema: fl
     assert after < before - 0.05
     assert abs(distance) > 0
     assert scores["gradient_norm"] < 1e-6
-    assert scores["loss"] == pytest.approx(after, abs=1e-5), "the weights that are left are those of the lowest place"
+    assert scores["loss"] == pytest.approx(after, abs=1e-5), "the final weights must be those of the lowest probe"
     assert task.tags(outcome.state, scores)["verdict"].startswith("saddle")
     assert set(task.draw(outcome.state, {}, {})) == {"spectrum", "section"}
 
@@ -99,7 +100,7 @@ def test_a_penalised_convex_loss_has_a_minimum(feed: Feed) -> None:
     task = CriticalPoints(Softmax, partial(sgd, lr=0.3, momentum=0.9), descend=200, products=60, l2=0.02)
     outcome = fit(task, feed, 273)
     scores, _ = engine.evaluate(task, outcome.state, feed)
-    assert scores["smallest"] == pytest.approx(0.02, rel=0.02), "the penalty is all there is in flat directions"
+    assert scores["smallest"] == pytest.approx(0.02, rel=0.02), "flat directions have only the curvature of the penalty"
     assert scores["fall"] == pytest.approx(0, abs=1e-4)
     assert task.tags(outcome.state, scores)["verdict"].startswith("minimum")
 
@@ -110,22 +111,21 @@ def test_products_over_different_examples_are_refused(feed: Feed, batch: int) ->
         fit(CriticalPoints(SMALL, products=5), feed, 5, batch=batch)
 
 
-def test_two_workers_and_a_stop_change_no_byte(feed: Feed, tmp_path: Path) -> None:
+def test_workers_and_interruptions_do_not_change_the_bytes(feed: Feed, tmp_path: Path) -> None:
     from components.training import checkpoint
 
     def run(peers: Peers, folder: Path, until: int | None) -> None:
         folder.mkdir(exist_ok=True)
         fit(CriticalPoints(SMALL, products=12), feed, 20, folder=folder, peers=peers, until=until)
 
-    def bytes_of(folder: Path) -> dict[str, bytes]:
+    def checkpoint_bytes(folder: Path) -> dict[str, bytes]:
         return {
             name: t.numpy().tobytes()
             for name, t in checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])[0].items()
         }
 
-    play: Callable = run
-    fork_workers(play, 1, tmp_path / "one", None)
-    fork_workers(play, 2, tmp_path / "two", 7)
-    fork_workers(play, 1, tmp_path / "two", 15)
-    fork_workers(play, 2, tmp_path / "two", None)
-    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+    fork_workers(run, 1, tmp_path / "one", None)
+    fork_workers(run, 2, tmp_path / "two", 7)
+    fork_workers(run, 1, tmp_path / "two", 15)
+    fork_workers(run, 2, tmp_path / "two", None)
+    assert checkpoint_bytes(tmp_path / "one") == checkpoint_bytes(tmp_path / "two")

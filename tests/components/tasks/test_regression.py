@@ -1,4 +1,4 @@
-"""What each criterion finds, by other means; what is drawn and refused."""
+"""Check the minimum of each criterion by independent methods, the drawings and the refusals."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def fitted(store: Store, **options: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(weights and bias found, design matrix, y)."""
+    """Return (trained weights and bias, design matrix, y)."""
     train = Feed(store.split("train"))
     task = Regression(LINEAR, partial(sgd, lr=0.1, momentum=0.9), **options)
     rates: Callable[[int, int], float] = partial(cosine, floor=0.0)
     net = engine.fit(task, PLANE, train, epochs=300, batch=len(train), schedule=rates).state.modules["net"]
     head = net.get_submodule("head")
-    found = torch.cat([head.weight[0], head.bias]).detach().numpy()  # type: ignore[list-item]
-    return found, np.column_stack([train.column("x"), np.ones(len(train))]).astype(np.float64), train.column("y")
+    weights = torch.cat([head.weight[0], head.bias]).detach().numpy()  # type: ignore[list-item]
+    return weights, np.column_stack([train.column("x"), np.ones(len(train))]).astype(np.float64), train.column("y")
 
 
-def test_least_squares_are_the_closed_form(store: Store) -> None:
-    found, matrix, y = fitted(store)
-    assert found == pytest.approx(np.linalg.lstsq(matrix, y, rcond=None)[0], abs=1e-4)
+def test_mse_reaches_the_closed_form(store: Store) -> None:
+    trained, matrix, y = fitted(store)
+    assert trained == pytest.approx(np.linalg.lstsq(matrix, y, rcond=None)[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("criterion", ["mae", "huber"])
 def test_other_criteria_reach_their_own_minimum(store: Store, criterion: str) -> None:
-    """scipy's, of the same sum: by linear programming (MAE), by BFGS (Huber)."""
+    """Compare with scipy's minimum of the same sum: linear programming for MAE, BFGS for Huber."""
     delta = {"delta": 0.2} if criterion == "huber" else {}
-    found, matrix, y = fitted(store, criterion=criterion, **delta)
+    trained, matrix, y = fitted(store, criterion=criterion, **delta)
 
     def loss(weights: np.ndarray) -> float:
         error = np.abs(matrix @ weights - y)
@@ -63,44 +63,45 @@ def test_other_criteria_reach_their_own_minimum(store: Store, criterion: str) ->
         return float(np.where(error < 0.2, error**2 / 2, 0.2 * (error - 0.1)).mean())
 
     count, width = matrix.shape
-    if criterion == "mae":  # minimise the mean of s with -s <= A w - y <= s
+    if criterion == "mae":
+        # Minimise the mean of s subject to -s <= A w - y <= s.
         sides = np.block([[matrix, -np.eye(count)], [-matrix, -np.eye(count)]])
         cost = np.concatenate([np.zeros(width), np.full(count, 1 / count)])
         best = optimize.linprog(cost, sides, np.concatenate([y, -y]), bounds=(None, None)).fun
     else:
         best = optimize.minimize(loss, np.zeros(width)).fun
-    assert best - 1e-6 <= loss(found.astype(np.float64)) <= best * 1.002
+    assert best - 1e-6 <= loss(trained.astype(np.float64)) <= best * 1.002
     squares = np.linalg.lstsq(matrix, y, rcond=None)[0]
-    assert loss(found.astype(np.float64)) < loss(squares), "not that of least squares"
+    assert loss(trained.astype(np.float64)) < loss(squares), "it must differ from least squares"
 
 
-def test_the_mean_score_is_that_of_its_outcomes_and_pictures_follow_x() -> None:
+def test_the_outcomes_average_to_the_score_and_drawings_depend_on_x() -> None:
     random = np.random.default_rng(0)
-    x, y, said = random.normal(size=(40, 3)), random.normal(size=40), random.normal(size=40)
+    x, y, predicted = random.normal(size=(40, 3)), random.normal(size=40), random.normal(size=40)
     task = Regression(LINEAR)
-    predictions, targets = {"y": said}, {"x": x, "y": y}
+    predictions, targets = {"y": predicted}, {"x": x, "y": y}
     assert task.outcomes(predictions, targets).mean() == pytest.approx(task.score(predictions, targets)["mse"])
     state = task.setup(PLANE)
     assert set(task.draw(state, predictions, targets)) == {"against"}
     assert set(task.draw(state, predictions, targets | {"x": x[:, 0]})) == {"against", "fit"}
 
 
-def test_an_x_of_one_number_needs_no_axis() -> None:
+def test_scalar_x_needs_no_axis() -> None:
     task = Regression(LINEAR)
     state = task.setup(Spec({"x": (), "y": ()}, (), {"count": 8}))
     x = torch.linspace(0, 1, 8)
     head = state.modules["net"].get_submodule("head")
-    said = task.predict(state, {"x": x})["y"]
-    assert torch.equal(said, head.weight[0, 0] * x + head.bias)  # type: ignore[operator]
+    predicted = task.predict(state, {"x": x})["y"]
+    assert torch.equal(predicted, head.weight[0, 0] * x + head.bias)  # type: ignore[operator]
     loss, metrics = task.loss(state, Shard({"x": x, "y": torch.zeros(8)}, torch.Generator(), 0))
-    assert loss.item() == pytest.approx(said.square().mean().item())
-    assert metrics["mae"].item() == pytest.approx(said.abs().mean().item())
+    assert loss.item() == pytest.approx(predicted.square().mean().item())
+    assert metrics["mae"].item() == pytest.approx(predicted.abs().mean().item())
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(Refusal, match=r"task\.delta: is for criterion: huber"):
+def test_unusable_arguments_are_refused() -> None:
+    with pytest.raises(Refusal, match=r"task\.delta: applies to criterion: huber"):
         Regression(LINEAR, delta=2.0)
-    with pytest.raises(Refusal, match="needs columns 'x' and 'y', the data have: image"):
+    with pytest.raises(Refusal, match="needs columns 'x' and 'y', but the data have image"):
         Regression(LINEAR).setup(Spec({"image": (4, 4, 1)}, (), {}))
     with pytest.raises(Refusal, match=r"not \(4, 4\) and \(\)"):
         Regression(LINEAR).setup(Spec({"x": (4, 4), "y": ()}, (), {}))
