@@ -1,4 +1,4 @@
-"""Neural language models: the next token from all before it, by back-propagation through a window of time."""
+"""Neural language models: predict the next token from all tokens before it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 
 class LanguageModel(Task):
-    """Truncated back-propagation through time, a window of `steps` tokens long.
+    """A recurrent language model, trained by truncated back-propagation through windows of `steps` tokens.
 
-    model: factory called with (classes); it maps (tokens [B, T], states) to (logits [B, T, K], states). carry: a window
-    begins with the states that the step before ended with, without their gradients, where its row follows that step's:
-    for `fit.order: sequential` (notes: sequential partitioning); else every window begins from nothing (random
-    partitioning). fit.clip bounds the gradient. prefix, sample: the sampled text begins with the one and has so many
-    tokens more.
+    model: factory called with (classes); it maps (tokens [B, T], states) to (logits [B, T, K], states).
+    carry: if a window's row follows the previous step's, it starts with the states (without gradients) in which that
+    step ended. Use it with `fit.order: sequential` (notes: sequential partitioning). Without it, every window starts
+    with empty states (random partitioning).
+    prefix, sample: the sampled text is `prefix` followed by `sample` tokens.
+
+    Set `fit.clip` to bound the gradient.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("perplexity", "min")
@@ -43,71 +45,83 @@ class LanguageModel(Task):
         prefix: str = "the ",
         sample: Natural = 400,
     ) -> None:
-        self.model, self.optimizer, self.carry = model, optimizer, carry
-        self.prefix, self.sample = prefix, sample
+        self.model = model
+        self.optimizer = optimizer
+        self.carry = carry
+        self.prefix = prefix
+        self.sample = sample
         self.classes: list[str] = []
 
     def setup(self, spec: Spec) -> State:
+        """Build the network; Refusal if it is bidirectional."""
         self.classes = list(spec.classes)
         net = self.model(classes=len(self.classes))
         if getattr(net, "bidirectional", False):
             raise Refusal(
-                "task.model.bidirectional: such a model sees the token it is to predict; leave it false for a language"
-                " model (it is for features and for filling blanks)"
+                "task.model.bidirectional: such a model sees the token that it must predict; leave it false for a"
+                " language model (it suits features and filling blanks)"
             )
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Windows of tokens [B, steps + 1] -> cross-entropy in nats, accuracy."""
-        tokens, row = shard.batch["token"].long(), shard.batch["row"]
+        """Return the cross-entropy in nats and the accuracy for windows of tokens [B, steps + 1]."""
+        tokens = shard.batch["token"].long()
+        row = shard.batch["row"]
         states = {name: carried for name, carried in shard.carry.items() if name != "row"}
         if states:
-            goes_on = row == shard.carry["row"] + 1
-            states = {name: carried * goes_on.view(-1, 1, 1) for name, carried in states.items()}
+            continues = row == shard.carry["row"] + 1
+            states = {name: carried * continues.view(-1, 1, 1) for name, carried in states.items()}
         logits, states = state.modules["net"](tokens[:, :-1], states)
         if self.carry:
-            shard.carry.update({"row": row, **{name: after.detach().contiguous() for name, after in states.items()}})
-        logits, targets = logits.float().flatten(0, 1), tokens[:, 1:].reshape(-1)
-        right = (logits.detach().argmax(1) == targets).float().mean()
-        return F.cross_entropy(logits, targets), {"accuracy": right}
+            shard.carry["row"] = row
+            shard.carry |= {name: after.detach().contiguous() for name, after in states.items()}
+        logits = logits.float().flatten(0, 1)
+        targets = tokens[:, 1:].reshape(-1)
+        accuracy = (logits.detach().argmax(1) == targets).float().mean()
+        return F.cross_entropy(logits, targets), {"accuracy": accuracy}
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """{"nll": [B, steps], "token": [B], the most probable one after the window}.
+        """Return {"nll": [B, steps], "token": [B]}: the latter is the most probable token after the window.
 
-        Windows whose rows follow each other are one text, the states carried through it; without their rows' numbers
-        each stands alone.
+        Windows with consecutive row numbers form one text, through which the states are carried. Without row numbers,
+        each window is a text of its own.
         """
         tokens = batch["token"].long()
-        alone = torch.zeros(len(tokens), dtype=torch.bool)
-        goes_on = torch.from_numpy(continues_previous(batch["row"].cpu().numpy())) if "row" in batch else alone
+        continues = torch.zeros(len(tokens) + 1, dtype=torch.bool)
+        if "row" in batch:
+            continues[:-1] = torch.from_numpy(continues_previous(batch["row"].cpu().numpy()))
         nll = torch.empty(tokens[:, 1:].shape, device=tokens.device)
         token = torch.empty_like(tokens[:, 0])
-        now = (~goes_on).nonzero()[:, 0]
+        # First process the first window of every text, then the second window of those that have one, and so on.
+        current = (~continues[:-1]).nonzero()[:, 0]
         states: dict[str, Tensor] = {}
-        while len(now):  # the first window of every text, the second one of those that have it, ...
-            window = tokens[now.to(tokens.device)]
+        while len(current):
+            window = tokens[current.to(tokens.device)]
             logits, states = state.modules["net"](window[:, :-1], states)
             logits = logits.float()
-            nll[now] = F.cross_entropy(logits.transpose(1, 2), window[:, 1:], reduction="none")
-            token[now] = logits[:, -1].argmax(1)
-            more = torch.cat([goes_on, alone[:1]])[now + 1]
-            now, states = now[more] + 1, {name: after[more.to(after.device)] for name, after in states.items()}
+            nll[current] = F.cross_entropy(logits.transpose(1, 2), window[:, 1:], reduction="none")
+            token[current] = logits[:, -1].argmax(1)
+            has_next = continues[current + 1]
+            current = current[has_next] + 1
+            states = {name: after[has_next.to(after.device)] for name, after in states.items()}
         return {"nll": nll, "token": token}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
+        """Return perplexity, loss and bits per token."""
         return language_scores(predictions["nll"])
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        """A sampled text."""
-        return {"sample": self.sampled(state)}
+        """Return a sampled text."""
+        return {"sample": self._sample_text(state)}
 
     @torch.no_grad()
-    def sampled(self, state: State) -> str:
+    def _sample_text(self, state: State) -> str:
         net = state.modules["net"]
         device = next(net.parameters()).device
         random = np.random.default_rng(0)
+        # A recurrent network needs at least one token to start from.
         numbers = encode_tokens(tokenize(self.prefix, token_kind(self.classes)), self.classes).tolist() or [0]
         unread = numbers
         states: dict[str, Tensor] = {}

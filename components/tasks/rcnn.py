@@ -1,7 +1,7 @@
-"""R-CNN (notes; Girshick et al. 2014): proposals by selective search, a CNN on each, SVMs, and linear box regression.
+"""R-CNN (notes; Girshick et al. 2014): selective-search proposals, a CNN on each, SVMs, and linear box regression.
 
-The gradient steps fine-tune the CNN to tell the classes and the background apart on warped proposals. After the last
-one its features over the training split fit the rest, in closed form or by scikit-learn: `finish`.
+The gradient steps fine-tune the CNN to classify warped proposals as one of the classes or as background. After the
+last step, `finish` fits the SVMs (scikit-learn) and the regression (closed form) on features of the training split.
 """
 
 from __future__ import annotations
@@ -24,23 +24,31 @@ from ..training.task import Batch, Shard, Spec, State, Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AT_ONCE = 2048  # crops in the network at once
-OBJECT, NEAR = 0.5, 0.6  # IoU from which a region shows an object, and above which it is regressed to it
-RIVALS = 10  # candidates a kept detection, before suppression
-SHOWN, SURE = 12, 0.5  # pictures that are drawn, and the least score of what is drawn on them
+# Crops that pass through the network together.
+AT_ONCE = 2048
+# A region shows an object from this IoU on; above the second one it is an example for the box regression.
+OBJECT_IOU = 0.5
+REGRESSION_IOU = 0.6
+# Candidates per returned detection, before suppression.
+CANDIDATES = 10
+# Pictures to draw, and the lowest score of the detections drawn on them.
+PICTURES_DRAWN = 12
+SCORE_DRAWN = 0.5
 
 
 class RCNN(Task):
-    """Finds and labels the objects of a picture.
+    """Detection and classification of the objects in a picture.
+
+    Batches hold image uint8 [H, W, 1 or 3], any number of boxes and labels per picture, and precomputed proposals, if
+    there are any.
 
     model: factory called with (channels, size, classes + 1), with parts `body`, `hidden` and `head` in this order.
-    search: proposes boxes where the data bring none (a served model is given pictures alone); it should be the data's.
-    side, context: proposals grow by `context` of their sides at each end and are warped to `side` x `side`.
-    samples: crops of a picture in a step, of which at most the share `foreground` is of objects (IoU of at least 0.5).
-    svm: C of the linear SVMs; their negatives overlap no object of the class by `negative` or more. ridge: penalty of
-    the regression, which learns from proposals with an IoU of more than 0.6. suppress: IoU above which the weaker of
-    two detections of a class goes. most: detections a picture. Batches bring image uint8 [H, W, 1 or 3], boxes and
-    labels of any number a picture, and proposals where they were searched for before.
+    search: proposes boxes if the data have no proposals, as for a served model; use the same search as the data.
+    side, context: proposals are enlarged by `context` of their sides at each end and warped to `side` x `side`.
+    samples: crops per picture and step. foreground: largest fraction of them that shows objects (IoU of at least 0.5).
+    svm: C of the linear SVMs. negative: a negative example of a class overlaps its objects by less than this IoU.
+    ridge: penalty of the regression, which is fitted on proposals with an IoU above 0.6.
+    suppress: IoU above which the weaker of two detections of a class is removed. most: detections per picture.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("map50", "max")
@@ -62,12 +70,21 @@ class RCNN(Task):
         suppress: Fraction = 0.3,
         most: Count = 20,
     ) -> None:
-        self.model, self.optimizer, self.search = model, optimizer, search()
-        self.side, self.context, self.samples, self.foreground = side, context, samples, foreground
-        self.svm, self.negative, self.ridge = svm, negative, ridge
-        self.suppress, self.most = suppress, most
+        self.model = model
+        self.optimizer = optimizer
+        self.search = search()
+        self.side = side
+        self.context = context
+        self.samples = samples
+        self.foreground = foreground
+        self.svm = svm
+        self.negative = negative
+        self.ridge = ridge
+        self.suppress = suppress
+        self.most = most
 
     def setup(self, spec: Spec) -> State:
+        """Build the network, with one output per class and one for the background."""
         channels = spec.columns["image"][2]
         self.classes = spec.classes
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))
@@ -77,195 +94,244 @@ class RCNN(Task):
     # ------------------------------------------------------------------------------------ gradient steps
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy and accuracy over sampled crops of the shard's pictures (0 without one); K is background."""
-        chosen = [self._sampled(*found, shard.generator) for found in self._regions(shard.batch)]
-        boxes, labels = ([pair[i] for pair in chosen] for i in range(2))
-        wanted = torch.cat(labels)
-        logits = state.modules["net"](self._crops(shard.batch, boxes)).float()
-        if not len(wanted):  # a mean over nothing is no number
+        """Return cross-entropy and accuracy over sampled crops of the shard's pictures, both 0 without a crop.
+
+        Label K stands for the background.
+        """
+        samples = [self._sample_regions(*regions, shard.generator) for regions in self._regions(shard.batch)]
+        boxes = [regions for regions, _ in samples]
+        labels = torch.cat([region_labels for _, region_labels in samples])
+        logits = state.modules["net"](self._crop(shard.batch, boxes)).float()
+        if not len(labels):
+            # A mean over no crops would be nan.
             return logits.sum(), {"accuracy": logits.detach().sum()}
-        return F.cross_entropy(logits, wanted), {"accuracy": (logits.detach().argmax(1) == wanted).float().mean()}
+        return F.cross_entropy(logits, labels), {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 
     def _regions(self, batch: Batch) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of each picture: proposals with the true boxes before them [N + M, 4], true boxes [M, 4], labels [M]."""
+        """Return (true boxes followed by proposals [M + N, 4], true boxes [M, 4], labels [M]) per picture."""
         device = batch["image"].device
-        found = []
+        pictures = []
         for proposals, true, labels in zip(self._proposals(batch), batch["boxes"], batch["labels"], strict=True):
             boxes = torch.as_tensor(true, device=device)
-            found.append((torch.cat([boxes, proposals]), boxes, torch.as_tensor(labels, device=device)))
-        return found
+            pictures.append((torch.cat([boxes, proposals]), boxes, torch.as_tensor(labels, device=device)))
+        return pictures
 
-    def _sampled(
+    def _sample_regions(
         self, regions: Tensor, true: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Up to `samples` of a picture's regions, and their labels: the best overlapped object's, or the background."""
-        wanted = torch.full((len(regions),), len(self.classes), device=regions.device)
+        """Return up to `samples` of a picture's regions, and a label for each.
+
+        The label is that of the object with the largest IoU, or the background's if that is below OBJECT_IOU.
+        """
+        background = len(self.classes)
+        region_labels = torch.full((len(regions),), background, device=regions.device)
         if len(true):
             overlap, best = iou(regions, true).max(1)
-            wanted = torch.where(overlap >= OBJECT, labels[best], wanted)
+            region_labels = torch.where(overlap >= OBJECT_IOU, labels[best], region_labels)
         shuffled = torch.randperm(len(regions), generator=generator, device=regions.device)
-        object_first = wanted[shuffled] < len(self.classes)
-        objects = shuffled[object_first][: round(self.foreground * self.samples)]
-        others = shuffled[~object_first][: self.samples - len(objects)]
+        shows_object = region_labels[shuffled] < background
+        objects = shuffled[shows_object][: round(self.foreground * self.samples)]
+        others = shuffled[~shows_object][: self.samples - len(objects)]
         rows = torch.cat([objects, others])
-        return regions[rows], wanted[rows]
+        return regions[rows], region_labels[rows]
 
     # ------------------------------------------------------------------------------------ after the last step
 
     @torch.no_grad()
     def finish(self, state: State, over: Callable[[Callable[[Batch], Any]], list[Any]]) -> None:
-        """tables: svm_weight [K, D], svm_bias [K], box_weight [K, P + 1, 4] (last row: constant), all float32."""
+        """Fit the SVMs and the box regression on features of the training split.
+
+        They become the tables svm_weight [K, D], svm_bias [K] and box_weight [K, P + 1, 4], whose last row is the
+        constant; all are float32.
+        """
         net = (state.modules | state.averages)["net"].eval()
-        found = over(lambda batch: self._described(net, batch))
-        joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-        state.tables |= self._machines(joined["features"], joined["overlaps"])
-        state.tables |= self._lines(joined["maps"], joined["offsets"], joined["labels"])
+        parts = over(lambda batch: self._describe_regions(net, batch))
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        state.tables |= self._fit_svms(joined["features"], joined["overlaps"])
+        state.tables |= self._fit_box_regression(joined["maps"], joined["offsets"], joined["labels"])
 
-    def _described(self, net: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
-        """Regions as the network sees them: features, overlap with each class; the rest of proposals near an object."""
-        regions = self._regions(batch)
-        maps, features = self._features(net, batch, [region for region, _, _ in regions])
-        overlaps, offsets, labels = [], [], []
-        for boxes, true, label in regions:
-            found = torch.zeros(len(boxes), len(self.classes), device=boxes.device)
-            if len(true):
-                pairs = iou(boxes, true)
-                overlap, best = pairs.max(1)
-                found.scatter_reduce_(1, label.expand(len(boxes), -1), pairs, "amax")
-                offsets.append(encode_offsets(true[best], boxes))
-                near = (overlap > NEAR) & (torch.arange(len(boxes), device=boxes.device) >= len(true))
-                labels.append(torch.where(near, label[best], -1))
-            else:
-                offsets.append(torch.zeros_like(boxes))
-                labels.append(torch.full((len(boxes),), -1, device=boxes.device))
-            overlaps.append(found)
-        near = torch.cat(labels) >= 0
-        whole = {"features": features, "overlaps": torch.cat(overlaps)}
-        close = {"maps": maps[near], "offsets": torch.cat(offsets)[near], "labels": torch.cat(labels)[near]}
-        return {name: values.cpu().numpy() for name, values in (whole | close).items()}
+    def _describe_regions(self, net: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
+        """Return the examples for the SVMs and the box regression.
 
-    def _machines(self, features: np.ndarray, overlaps: np.ndarray) -> dict[str, np.ndarray]:
-        """One linear SVM a class, on standardised features: true boxes against what hardly overlaps any."""
+        All regions: features [R, D], overlaps [R, K] (IoU with the nearest object of each class). Proposals with an IoU
+        above REGRESSION_IOU: maps [S, P], offsets [S, 4] to the true box, labels [S].
+        """
+        pictures = self._regions(batch)
+        maps, features = self._features(net, batch, [regions for regions, _, _ in pictures])
+        targets = [self._region_targets(*picture) for picture in pictures]
+        overlaps, offsets, labels = (torch.cat(parts) for parts in zip(*targets, strict=True))
+        near = labels >= 0
+        described = {
+            "features": features,
+            "overlaps": overlaps,
+            "maps": maps[near],
+            "offsets": offsets[near],
+            "labels": labels[near],
+        }
+        return {name: values.cpu().numpy() for name, values in described.items()}
+
+    def _region_targets(self, regions: Tensor, true: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return overlaps [R, K], offsets [R, 4] and the labels [R] of one picture's regions.
+
+        The label is -1 unless the region is a proposal with an IoU above REGRESSION_IOU.
+        """
+        device = regions.device
+        overlaps = torch.zeros(len(regions), len(self.classes), device=device)
+        if not len(true):
+            return overlaps, torch.zeros_like(regions), torch.full((len(regions),), -1, device=device)
+        pairs = iou(regions, true)
+        overlap, best = pairs.max(1)
+        overlaps.scatter_reduce_(1, labels.expand(len(regions), -1), pairs, "amax")
+        is_proposal = torch.arange(len(regions), device=device) >= len(true)
+        near = (overlap > REGRESSION_IOU) & is_proposal
+        return overlaps, encode_offsets(true[best], regions), torch.where(near, labels[best], -1)
+
+    def _fit_svms(self, features: np.ndarray, overlaps: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the weights of one linear SVM per class, fitted on standardised features.
+
+        True boxes are the positive examples; regions with an overlap below `negative` are the negative ones. A class
+        without examples of both kinds has weight 0 and bias -1.
+        """
         from sklearn.svm import LinearSVC
 
-        mean, std = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64) + 1e-6
+        mean = features.mean(0, dtype=np.float64)
+        std = features.std(0, dtype=np.float64) + 1e-6
         scaled = (features - mean) / std
-        weight, bias = np.zeros((len(self.classes), features.shape[1])), -np.ones(len(self.classes))
-        for number, overlap in enumerate(overlaps.T):
-            own, other = overlap > 0.99, overlap < self.negative
-            if own.any() and other.any():
-                machine = LinearSVC(C=self.svm, dual=False)
-                machine.fit(scaled[own | other], own[own | other])
-                weight[number] = machine.coef_[0] / std
-                bias[number] = machine.intercept_[0] - weight[number] @ mean
+        weight = np.zeros((len(self.classes), features.shape[1]))
+        bias = -np.ones(len(self.classes))
+        for label, overlap in enumerate(overlaps.T):
+            positive = overlap > 0.99
+            negative = overlap < self.negative
+            rows = positive | negative
+            if positive.any() and negative.any():
+                svm = LinearSVC(C=self.svm, dual=False)
+                svm.fit(scaled[rows], positive[rows])
+                weight[label] = svm.coef_[0] / std
+                bias[label] = svm.intercept_[0] - weight[label] @ mean
         return {"svm_weight": weight.astype(np.float32), "svm_bias": bias.astype(np.float32)}
 
-    def _lines(self, maps: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """One ridge regression a class: maps -> offsets to the true box; a class without an example moves nothing."""
+    def _fit_box_regression(self, maps: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the weights of one ridge regression per class from maps to offsets; 0 for a class without examples."""
         weight = np.zeros((len(self.classes), maps.shape[1] + 1, 4))
-        for number in range(len(self.classes)):
-            own = labels == number
-            if own.any():
-                x, y = maps[own].astype(np.float64), offsets[own].astype(np.float64)
-                middle, mean = x.mean(0), y.mean(0)
-                gram = (x - middle).T @ (x - middle) + self.ridge * np.eye(x.shape[1])
-                weight[number, :-1] = np.linalg.solve(gram, (x - middle).T @ (y - mean))
-                weight[number, -1] = mean - middle @ weight[number, :-1]
+        for label in range(len(self.classes)):
+            rows = labels == label
+            if not rows.any():
+                continue
+            x, y = maps[rows].astype(np.float64), offsets[rows].astype(np.float64)
+            x_mean, y_mean = x.mean(0), y.mean(0)
+            gram = (x - x_mean).T @ (x - x_mean) + self.ridge * np.eye(x.shape[1])
+            weight[label, :-1] = np.linalg.solve(gram, (x - x_mean).T @ (y - y_mean))
+            weight[label, -1] = y_mean - x_mean @ weight[label, :-1]
         return {"box_weight": weight.astype(np.float32)}
 
     # ------------------------------------------------------------------------------------ detection
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """{"boxes": [B, most, 4], "scores": [B, most] (0: none), "labels": [B, most] (-1: none)}, best first.
+        """Return {"boxes": [B, most, 4], "scores": [B, most], "labels": [B, most]}, best first.
 
-        The same with "raw_" before it: without the regression. Before `finish` the network's own head gives the
-        scores, and no box is moved.
+        Empty places have score 0 and label -1. The keys with the prefix "raw_" hold the detections without regression.
+        Before `finish`, the scores come from the network's own head, and no box is moved.
         """
-        net, tables = state.modules["net"], {n: torch.as_tensor(t) for n, t in state.tables.items()}
+        net = state.modules["net"]
+        tables = {name: torch.as_tensor(table) for name, table in state.tables.items()}
         height, width = batch["image"].shape[1:3]
         proposals = self._proposals(batch)
         maps, features = self._features(net, batch, proposals)
         counts = [len(boxes) for boxes in proposals]
-        found = []
-        for boxes, own, seen in zip(proposals, maps.split(counts), features.split(counts), strict=True):
-            scores = self._scores(net, tables, seen)
+        detections = []
+        for boxes, map_, feature in zip(proposals, maps.split(counts), features.split(counts), strict=True):
+            scores = self._class_scores(net, tables, feature)
             moved = raw = boxes[:, None].expand(-1, len(self.classes), 4)
             if "box_weight" in tables:
-                lines = tables["box_weight"].to(own.device)
-                offsets = torch.einsum("np,kpo->nko", own, lines[:, :-1]) + lines[:, -1]
+                weight = tables["box_weight"].to(map_.device)
+                offsets = torch.einsum("np,kpo->nko", map_, weight[:, :-1]) + weight[:, -1]
                 moved = clip_boxes(decode_offsets(offsets, raw), height, width)
-            found.append(self._detected(moved, scores, "") | self._detected(raw, scores, "raw_"))
-        return {name: torch.stack([one[name] for one in found]) for name in found[0]}
+            detections.append(self._best_detections(moved, scores, "") | self._best_detections(raw, scores, "raw_"))
+        return {name: torch.stack([picture[name] for picture in detections]) for name in detections[0]}
 
-    def _scores(self, net: nn.Module, tables: dict[str, Tensor], features: Tensor) -> Tensor:
-        """[N, D] -> [N, K] from 0 to 1: the logistic function of the SVMs' margins, or the network's softmax."""
+    def _class_scores(self, net: nn.Module, tables: dict[str, Tensor], features: Tensor) -> Tensor:
+        """Return scores [N, K] from 0 to 1 for features [N, D].
+
+        They are the logistic function of the SVMs' margins or, before `finish`, the network's softmax.
+        """
         if "svm_weight" in tables:
             weight, bias = (tables[name].to(features.device) for name in ("svm_weight", "svm_bias"))
             return torch.sigmoid(features @ weight.T + bias)
         return net.get_submodule("head")(features).float().softmax(1)[:, :-1]
 
-    def _detected(self, boxes: Tensor, scores: Tensor, prefix: str) -> dict[str, Tensor]:
-        """[N, K, 4], [N, K] -> the `most` best detections that stay after suppression within each class, padded."""
+    def _best_detections(self, boxes: Tensor, scores: Tensor, prefix: str) -> dict[str, Tensor]:
+        """Return the best `most` detections after suppression within each class, padded to `most`.
+
+        boxes: [N, K, 4]. scores: [N, K]. prefix: of the keys in the result.
+        """
         classes = scores.shape[1]
-        flat, candidates = scores.reshape(-1), boxes.reshape(-1, 4)
-        best = flat.argsort(descending=True, stable=True)[: RIVALS * self.most]
-        labels = best % classes
-        kept = best[nms(candidates[best], flat[best], self.suppress, labels)[: self.most]]
-        short = self.most - len(kept)
+        flat_scores = scores.reshape(-1)
+        flat_boxes = boxes.reshape(-1, 4)
+        best = flat_scores.argsort(descending=True, stable=True)[: CANDIDATES * self.most]
+        remaining = best[nms(flat_boxes[best], flat_scores[best], self.suppress, best % classes)[: self.most]]
+        padding = self.most - len(remaining)
         return {
-            f"{prefix}boxes": F.pad(candidates[kept], (0, 0, 0, short)),
-            f"{prefix}scores": F.pad(flat[kept], (0, short)),
-            f"{prefix}labels": F.pad(kept % classes, (0, short), value=-1),
+            f"{prefix}boxes": F.pad(flat_boxes[remaining], (0, 0, 0, padding)),
+            f"{prefix}scores": F.pad(flat_scores[remaining], (0, padding)),
+            f"{prefix}labels": F.pad(remaining % classes, (0, padding), value=-1),
         }
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """map, map50, and both of the boxes as they were proposed (`_unregressed`)."""
-        found: dict[str, float] = {}
+        """Return map and map50, and both for the proposed boxes without regression (suffix `_unregressed`)."""
+        metrics: dict[str, float] = {}
         for prefix, suffix in (("", ""), ("raw_", "_unregressed")):
             boxes, scores, labels = (predictions[f"{prefix}{name}"] for name in ("boxes", "scores", "labels"))
             values = average_precision(boxes, scores, labels, targets["boxes"], targets["labels"])
-            found |= {f"{name}{suffix}": value for name, value in values.items()}
-        return found
+            metrics |= {f"{name}{suffix}": value for name, value in values.items()}
+        return metrics
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
+        """Draw the first pictures with their true boxes and the confident detections."""
         from ..drawings.boxes import Boxes, draw_detections
 
-        pictures = list(targets["image"][:SHOWN])
-        true = [Boxes(boxes) for boxes in targets["boxes"][:SHOWN]]
-        found = []
+        pictures = list(targets["image"][:PICTURES_DRAWN])
+        true = [Boxes(boxes) for boxes in targets["boxes"][:PICTURES_DRAWN]]
+        detected = []
         for row in range(len(pictures)):
-            sure = predictions["scores"][row] >= SURE
-            words = [self.classes[label] for label in predictions["labels"][row][sure]]
-            found.append(Boxes(predictions["boxes"][row][sure], words))
-        return {"detections": draw_detections(pictures, true, found, "R-CNN")}
+            confident = predictions["scores"][row] >= SCORE_DRAWN
+            names = [self.classes[label] for label in predictions["labels"][row][confident]]
+            detected.append(Boxes(predictions["boxes"][row][confident], names))
+        return {"detections": draw_detections(pictures, true, detected, "R-CNN")}
 
     # ------------------------------------------------------------------------------------ pixels and features
 
     def _proposals(self, batch: Batch) -> list[Tensor]:
-        """[N, 4] a picture, from the batch or, where it brings none, by a search now."""
+        """Return the proposals [N, 4] per picture: those of the batch or, if it has none, those of a new search."""
         images = batch["image"]
-        found = batch["proposals"] if "proposals" in batch else [self.search(image) for image in images.cpu().numpy()]
-        return [torch.as_tensor(boxes, device=images.device) for boxes in found]
+        if "proposals" in batch:
+            proposals = batch["proposals"]
+        else:
+            proposals = [self.search(image) for image in images.cpu().numpy()]
+        return [torch.as_tensor(boxes, device=images.device) for boxes in proposals]
 
-    def _crops(self, batch: Batch, boxes: list[Tensor]) -> Tensor:
-        """[B, H, W, C] uint8 and boxes a picture -> normalised squares [sum of N, C, side, side]."""
+    def _crop(self, batch: Batch, boxes: list[Tensor]) -> Tensor:
+        """Return the normalised squares [sum of N, C, side, side] of boxes [N, 4] per picture."""
         images = batch["image"].permute(0, 3, 1, 2).float().div_(255)
         mean, std = self.mean.to(images.device), self.std.to(images.device)
-        squares = [crop_boxes((i - mean) / std, b, self.side, self.context) for i, b in zip(images, boxes, strict=True)]
+        squares = [
+            crop_boxes((image - mean) / std, picture_boxes, self.side, self.context)
+            for image, picture_boxes in zip(images, boxes, strict=True)
+        ]
         return torch.cat(squares).contiguous(memory_format=torch.channels_last)
 
     def _features(self, net: nn.Module, batch: Batch, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps [sum of N, P] and features [sum of N, D] of all boxes, AT_ONCE of them at a time."""
-        found, first = [], 0
+        """Return maps [sum of N, P] and features [sum of N, D] of all boxes, about AT_ONCE of them at a time."""
+        parts = []
+        first = 0
         while first < len(boxes):
             last = first + 1
             while last < len(boxes) and sum(map(len, boxes[first : last + 1])) <= AT_ONCE:
                 last += 1
-            part = {"image": batch["image"][first:last]}
-            maps = net.get_submodule("body")(self._crops(part, boxes[first:last])).float()
-            found.append((maps, net.get_submodule("hidden")(maps).float()))
+            pictures = {"image": batch["image"][first:last]}
+            maps = net.get_submodule("body")(self._crop(pictures, boxes[first:last])).float()
+            parts.append((maps, net.get_submodule("hidden")(maps).float()))
             first = last
-        maps, features = (torch.cat(parts) for parts in zip(*found, strict=True))
+        maps, features = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return maps, features

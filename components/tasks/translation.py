@@ -1,9 +1,9 @@
-"""Translation: one sequence from another, by teacher forcing; said by beam search, judged by BLEU."""
+"""Translation of one sequence into another: trained by teacher forcing, decoded by beam search, scored by BLEU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,17 +21,29 @@ from ..training.task import Batch, Shard, Spec, State, Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 10  # translations worth a line
+# Number of translations in the sample.
+SAMPLE_LINES = 10
+
+
+class Sample(NamedTuple):
+    """One row to show: token numbers, and whether the translation is correct."""
+
+    source: list[int]
+    truth: list[int]
+    translation: list[int]
+    correct: bool
 
 
 class Translation(Task):
-    """Of rows of `data.parallel.Parallel`.
+    """Translation of rows of `data.parallel.Parallel`.
 
-    model: factory called with (sources, targets), the sizes of the two vocabularies; its methods: `models/seq2seq.py`.
-    label_smoothing: this share of each target is spread over all tokens (Szegedy et al. 2016). sampling: the share of
-    the decoder's input that is what the model itself says there, not the truth; it rises from 0 over the first `ramp`
-    steps (scheduled sampling, Bengio et al. 2015; in two passes, which Mihaylova & Martins 2019 found as good and which
-    keep a step parallel). beam, penalty: of the search, `decoding/beam.py`; a beam of 1 is greedy.
+    model: factory called with (sources, targets), the sizes of the two vocabularies; `models/seq2seq.py` describes its
+    methods.
+    label_smoothing: fraction of each target that is spread over all tokens (Szegedy et al. 2016).
+    sampling: fraction of the decoder's inputs that are the model's own predictions instead of the truth. It rises from
+    0 over the first `ramp` steps (scheduled sampling, Bengio et al. 2015). Two passes keep a step parallel; Mihaylova &
+    Martins 2019 found them equally good.
+    beam, penalty: of the beam search (`decoding/beam.py`); a beam of 1 is greedy.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("bleu", "max")
@@ -48,38 +60,47 @@ class Translation(Task):
         beam: Count = 1,
         penalty: NonNegative = 0.75,
     ) -> None:
-        self.model, self.optimizer, self.label_smoothing = model, optimizer, label_smoothing
-        self.sampling, self.ramp = sampling, ramp
-        self.beam, self.penalty = beam, penalty
+        self.model = model
+        self.optimizer = optimizer
+        self.label_smoothing = label_smoothing
+        self.sampling = sampling
+        self.ramp = ramp
+        self.beam = beam
+        self.penalty = penalty
+        # Of the source and of the target.
         self.vocabularies: tuple[list[str], list[str]] = ([], [])
         self.length = 0
 
     def setup(self, spec: Spec) -> State:
+        """Build the network for the two vocabularies."""
         self.vocabularies = split_vocabularies(spec.classes)
         (self.length,) = (side for side in spec.columns["target"] if side is not None)
         net = self.model(sources=len(self.vocabularies[0]), targets=len(self.vocabularies[1]))
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy in nats, accuracy, after the truth or a mix of it; means over the target, padding left out."""
-        source, target = shard.batch["source"].long(), shard.batch["target"].long()
-        net, given = state.modules["net"], shifted(target)
+        """Return cross-entropy in nats and accuracy: means over the target tokens without padding."""
+        source = shard.batch["source"].long()
+        target = shard.batch["target"].long()
+        net = state.modules["net"]
+        inputs = shift_right(target)
         share = self.sampling * min(1.0, state.step / self.ramp)
         if share > 0:
             with torch.no_grad():
-                own = net(source, given).argmax(2)
-            sampled = torch.rand(given.shape, generator=shard.generator, device=given.device) < share
-            given = torch.where(sampled, shifted(own), given)
-        logits = net(source, given).float().flatten(0, 1)
-        wanted = target.flatten()
-        loss = F.cross_entropy(logits, wanted, ignore_index=PAD, label_smoothing=self.label_smoothing)
-        right = (logits.detach().argmax(1) == wanted)[wanted != PAD].float().mean()
-        return loss, {"accuracy": right}
+                predicted = net(source, inputs).argmax(2)
+            sampled = torch.rand(inputs.shape, generator=shard.generator, device=inputs.device) < share
+            inputs = torch.where(sampled, shift_right(predicted), inputs)
+        logits = net(source, inputs).float().flatten(0, 1)
+        labels = target.flatten()
+        loss = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=self.label_smoothing)
+        accuracy = (logits.detach().argmax(1) == labels)[labels != PAD].float().mean()
+        return loss, {"accuracy": accuracy}
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """{"token": [B, T], what is said, with <eos>, then padding; "score": [B], as the search scores it}.
+        """Return {"token": [B, T], "score": [B]}: the translation with <eos> and padding, and its beam-search score.
 
-        Where the batch has the truth also {"nll": [B, T]}, of each of its tokens after those before it, 0 for padding.
+        If the batch contains the true translation, add "nll" [B, T]: the loss of each of its tokens given those before
+        it, and 0 for padding.
         """
         net: Any = state.modules["net"]
         source = batch["source"].long()
@@ -93,69 +114,83 @@ class Translation(Task):
             beam=self.beam,
             penalty=self.penalty,
         )
-        found = {"token": token.int(), "score": score}
+        predictions = {"token": token.int(), "score": score}
         if "target" in batch:
             target = batch["target"].long()
-            logits = net(source, shifted(target)).float().transpose(1, 2)
-            found["nll"] = F.cross_entropy(logits, target, ignore_index=PAD, reduction="none")
-        return found
+            logits = net(source, shift_right(target)).float().transpose(1, 2)
+            predictions["nll"] = F.cross_entropy(logits, target, ignore_index=PAD, reduction="none")
+        return predictions
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """bleu and exact_match (0 to 1) of what is said; perplexity, loss, bits of a token of the truth."""
-        said, truth = self.sentences(predictions, targets)
-        found = {"bleu": bleu(said, truth), "exact_match": exact_match(said, truth)}
-        return found | language_scores(predictions["nll"][targets["target"] != PAD])
+        """Return bleu and exact_match (0 to 1) of the translations; perplexity, loss and bits per true token."""
+        translations, truths = self._sentences(predictions, targets)
+        metrics = {"bleu": bleu(translations, truths), "exact_match": exact_match(translations, truths)}
+        return metrics | language_scores(predictions["nll"][targets["target"] != PAD])
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        """Translations, up to half of them wrong ones; with attention, where it looked for the longest of them."""
-        right = [a == b for a, b in zip(*self.sentences(predictions, targets), strict=True)]
-        wrong, rest = np.flatnonzero(~np.array(right))[: SHOWN // 2], np.flatnonzero(right)
-        rows = np.concatenate([wrong, rest[: SHOWN - len(wrong)]])
-        columns = (targets["source"], targets["target"], predictions["token"])
-        shown = [[columns[n][row].tolist() for n in range(3)] for row in rows]
-        lines = [self.line(row, right[number]) for row, number in zip(shown, rows, strict=True)]
-        drawn: dict[str, Figure | str] = {"translations": "\n".join(lines)}
-        source, _, said = max(shown, key=lambda row: np.count_nonzero(row[2]))
-        weights = self.weights(state, source, said)
+        """Sample translations, at most half of them wrong; draw the attention, if any, for the longest of them."""
+        translations, truths = self._sentences(predictions, targets)
+        correct = np.array([translation == truth for translation, truth in zip(translations, truths, strict=True)])
+        wrong_rows = np.flatnonzero(~correct)[: SAMPLE_LINES // 2]
+        correct_rows = np.flatnonzero(correct)[: SAMPLE_LINES - len(wrong_rows)]
+        rows = np.concatenate([wrong_rows, correct_rows])
+        samples = [
+            Sample(
+                targets["source"][row].tolist(),
+                targets["target"][row].tolist(),
+                predictions["token"][row].tolist(),
+                bool(correct[row]),
+            )
+            for row in rows
+        ]
+        drawn: dict[str, Figure | str] = {"translations": "\n".join(map(self._format_sample, samples))}
+        longest = max(samples, key=lambda sample: np.count_nonzero(sample.translation))
+        weights = self.attention_weights(state, longest.source, longest.translation)
         if weights is not None:
             from ..drawings.attention import draw_token_attention
 
-            read, written = (
-                [known[number] for number in row if number != PAD]
-                for row, known in zip((source, said), self.vocabularies, strict=True)
-            )
-            drawn["attention"] = draw_token_attention(weights, read, written, "Where it looks")
+            source = [self.vocabularies[0][token] for token in longest.source if token != PAD]
+            translation = [self.vocabularies[1][token] for token in longest.translation if token != PAD]
+            drawn["attention"] = draw_token_attention(weights, source, translation, "Where it looks")
         return drawn
 
-    def line(self, row: list[list[int]], right: bool) -> str:
-        """A translation to read; row: source, truth, what was said."""
-        (source, truth, said), known = row, self.vocabularies
-        told = (
-            f"{'right' if right else 'WRONG'}  {decode_text(source, known[0])}\n       {decode_text(said, known[1])}\n"
-        )
-        return told if right else f"{told}       {decode_text(truth, known[1])}  (the truth)\n"
+    def _format_sample(self, sample: Sample) -> str:
+        """Return the source and the translation as lines of text and, if the translation is wrong, the truth."""
+        source_vocabulary, target_vocabulary = self.vocabularies
+        lines = [
+            f"{'right' if sample.correct else 'WRONG'}  {decode_text(sample.source, source_vocabulary)}",
+            f"       {decode_text(sample.translation, target_vocabulary)}",
+        ]
+        if not sample.correct:
+            lines.append(f"       {decode_text(sample.truth, target_vocabulary)}  (the truth)")
+        return "".join(f"{line}\n" for line in lines)
 
     @torch.no_grad()
-    def weights(self, state: State, source: list[int], said: list[int]) -> np.ndarray | None:
-        """How much each token said looked at each of the source [T, S], padding left out; None without attention."""
+    def attention_weights(self, state: State, source: list[int], translation: list[int]) -> np.ndarray | None:
+        """Return the attention [T, S] of translated to source tokens without padding; None if the model has none."""
         net: Any = state.modules["net"]
         device = next(net.parameters()).device
-        given, tokens = (torch.tensor([[n for n in row if n != PAD]], device=device) for row in (source, said))
-        states = net.decode(shifted(tokens), net.start(given))[1]
+        source_tokens = torch.tensor([[token for token in source if token != PAD]], device=device)
+        translated_tokens = torch.tensor([[token for token in translation if token != PAD]], device=device)
+        states = net.decode(shift_right(translated_tokens), net.start(source_tokens))[1]
         return states["attention"][0].float().cpu().numpy() if "attention" in states else None
 
-    def sentences(
+    def _sentences(
         self, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> tuple[list[list[str]], list[list[str]]]:
-        """The tokens said, those of the truth; an unknown one that is said is never right, whatever stands there."""
-        known = self.vocabularies[1]
-        never = [*known[:UNK], "", *known[UNK + 1 :]]
-        said = [decode_tokens(row, never) for row in predictions["token"].tolist()]
-        return said, [decode_tokens(row, known) for row in targets["target"].tolist()]
+        """Return the tokens of the translations and of the truths.
+
+        An unknown token in a translation becomes "", so that it never matches the truth.
+        """
+        vocabulary = self.vocabularies[1]
+        without_unknown = [*vocabulary[:UNK], "", *vocabulary[UNK + 1 :]]
+        translations = [decode_tokens(row, without_unknown) for row in predictions["token"].tolist()]
+        truths = [decode_tokens(row, vocabulary) for row in targets["target"].tolist()]
+        return translations, truths
 
 
-def shifted(target: Tensor) -> Tensor:
-    """What the decoder is given to say `target` [B, T]: <bos>, then all but its last token."""
+def shift_right(target: Tensor) -> Tensor:
+    """Return the decoder's inputs for `target` [B, T]: <bos>, followed by all but its last token."""
     return torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], dim=1)

@@ -1,4 +1,4 @@
-"""Leave-one-out losses and predictions by brute force; the width that is learned; what is known, however it came."""
+"""Check leave-one-out losses and predictions by brute force, the trained width, and the table of examples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.runs import journal
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.tasks.kernel_regression import KNOWN, KernelRegression
+from components.tasks.kernel_regression import EXAMPLES, KernelRegression
 from components.training import checkpoint, engine
 from components.training.peers import Peers, fork_workers
 from components.training.task import Shard, Spec, State
@@ -49,14 +49,14 @@ def fitted(store: Store, model: partial, **options) -> State:
     return engine.fit(task, SPEC, Feed(store.split("train")), **fit).state
 
 
-def weighted(x: float, keys: np.ndarray, values: np.ndarray, w: float) -> float:
+def weighted_mean(x: float, keys: np.ndarray, values: np.ndarray, w: float) -> float:
     kernel = np.exp(-(((x - keys) * w) ** 2) / 2)
     return float((kernel * values).sum() / kernel.sum())
 
 
 def left_out(w: float, keys: np.ndarray, values: np.ndarray) -> float:
-    """Mean squared error of each example predicted from the others, one by one."""
-    errors = [weighted(keys[i], np.delete(keys, i), np.delete(values, i), w) - values[i] for i in range(len(keys))]
+    """Return the mean squared error of predicting each example from all others."""
+    errors = [weighted_mean(keys[i], np.delete(keys, i), np.delete(values, i), w) - values[i] for i in range(len(keys))]
     return float(np.mean(np.square(errors)))
 
 
@@ -66,44 +66,45 @@ def examples(store: Store, split: str = "train") -> tuple[np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize(("name", "w"), [("average", 0.0), ("kernel", 1.0)])
-def test_losses_leave_the_example_out_and_predictions_are_of_all(name: str, w: float, store: Store) -> None:
+def test_losses_leave_the_example_out_and_predictions_use_all(name: str, w: float, store: Store) -> None:
     task, state, feed = KernelRegression(VARIANTS[name]), fitted(store, VARIANTS[name]), Feed(store.split("train"))
     keys, values = examples(store)
     loss = task.loss(state, Shard(next(feed.batches(COUNT)), torch.Generator(), 0))[0]
     assert loss.item() == pytest.approx(left_out(w, keys, values), rel=1e-5)
     scores, predictions = engine.evaluate(task, state, Feed(store.split("test")))
     x, y = examples(store, "test")
-    expected = np.array([weighted(one, keys, values, w) for one in x])
+    expected = np.array([weighted_mean(query, keys, values, w) for query in x])
     assert predictions["y"] == pytest.approx(expected, abs=1e-5)
     assert scores["mse"] == pytest.approx(np.square(expected - y).mean(), rel=1e-4)
 
 
-def test_the_width_learned_is_the_best_for_examples_left_out(store: Store) -> None:
-    """By scipy's search over the one number. If an example saw itself, the width would go to 0."""
+def test_the_trained_width_minimises_the_leave_one_out_loss(store: Store) -> None:
+    """Compare with scipy's scalar minimum. If an example could see itself, the width would approach 0."""
     state = fitted(store, partial(NadarayaWatson, width=0.25, learn=True), epochs=200)
     (w,) = state.modules["net"].parameters()
     best = optimize.minimize_scalar(left_out, bounds=(0.5, 12.0), args=examples(store), method="bounded").x
     assert w.item() == pytest.approx(best, rel=0.02)
-    assert 1 < best < 10, "inside of what was searched"
+    assert 1 < best < 10, "the minimum must lie inside the bounds"
     tags = KernelRegression(VARIANTS["parametric"]).tags(state, {})
     assert float(tags["kernel_width"]) == pytest.approx(1 / best, rel=0.03)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_learned_beats_given_beats_average(seed: int, tmp_path: Path) -> None:
-    store, found = store_of(tmp_path / "data", seed), {}
+def test_a_trained_width_beats_a_fixed_one_and_that_the_average(seed: int, tmp_path: Path) -> None:
+    store = store_of(tmp_path / "data", seed)
+    mse = {}
     for name, model in VARIANTS.items():
         state = fitted(store, model, epochs=100 if name == "parametric" else 1)
-        found[name] = engine.evaluate(KernelRegression(model), state, Feed(store.split("test")))[0]["mse"]
-    assert found["parametric"] < 0.8 * found["kernel"]
-    assert found["kernel"] < 0.8 * found["average"]
+        mse[name] = engine.evaluate(KernelRegression(model), state, Feed(store.split("test")))[0]["mse"]
+    assert mse["parametric"] < 0.8 * mse["kernel"]
+    assert mse["kernel"] < 0.8 * mse["average"]
 
 
 @pytest.mark.parametrize("batch", [COUNT, 10, 2])
-def test_all_training_examples_are_known_at_the_end(batch: int, store: Store) -> None:
-    """Of 45 in tens five come in no batch; whatever the batches, the table is the same."""
+def test_all_training_examples_are_stored_at_the_end(batch: int, store: Store) -> None:
+    """Check that the table is the same for every batch size; batches of 10 leave out five of 45 examples."""
     keys, values = examples(store)
-    table = fitted(store, VARIANTS["kernel"], batch=batch).tables[KNOWN]
+    table = fitted(store, VARIANTS["kernel"], batch=batch).tables[EXAMPLES]
     assert np.array_equal(table, np.column_stack([np.arange(COUNT), values, keys]))
 
 
@@ -113,18 +114,18 @@ def run(peers: Peers, data: Path, folder: Path) -> None:
     engine.fit(task, SPEC, Feed(store_of(data).split("train")), None, folder, peers, epochs=3, batch=10, shards=3)
 
 
-def test_the_number_of_workers_changes_no_byte(store: Store, tmp_path: Path) -> None:
-    found = []
+def test_the_number_of_workers_does_not_change_the_bytes(store: Store, tmp_path: Path) -> None:
+    results = []
     for size in (1, 2):
         folder = tmp_path / str(size)
         fork_workers(run, size, Path(store.folder), folder)
         tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
         metrics = journal.read_metrics(folder)
-        found.append(({key: value.numpy().tobytes() for key, value in tensors.items()}, record["scalars"], metrics))
-    assert found[0] == found[1]
+        results.append(({key: value.numpy().tobytes() for key, value in tensors.items()}, record["scalars"], metrics))
+    assert results[0] == results[1]
 
 
-def test_the_heat_map_is_sorted_on_both_sides(store: Store) -> None:
+def test_both_axes_of_the_heat_map_are_sorted(store: Store) -> None:
     task, state = KernelRegression(VARIANTS["kernel"]), fitted(store, VARIANTS["kernel"])
     test = Feed(store.split("test"))
     predictions = engine.evaluate(task, state, test)[1]
@@ -137,6 +138,6 @@ def test_the_heat_map_is_sorted_on_both_sides(store: Store) -> None:
     assert weights == pytest.approx(kernel / kernel.sum(1, keepdims=True), abs=1e-6)
 
 
-def test_an_example_alone_is_refused(store: Store) -> None:
-    with pytest.raises(Refusal, match="an example is predicted from others; set it to 2 or more"):
+def test_batches_of_one_example_are_refused(store: Store) -> None:
+    with pytest.raises(Refusal, match="each example is predicted from other examples; set it to 2 or more"):
         fitted(store, VARIANTS["kernel"], batch=1, shards=1)

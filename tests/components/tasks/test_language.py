@@ -1,4 +1,4 @@
-"""Carried states make windows one text, in training and in prediction; what can't predict the future is refused."""
+"""Check that carried states join windows to one text, in training and in prediction, and the refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = 4
 
 
 class Periods:
-    """After three a's or three b's, in turn, comes the other one: more than a window of one step can tell."""
+    """Three a's and three b's in turn: the next letter depends on more than one step."""
 
     name, licence, source = "periods", "CC0", "written here"
 
@@ -55,13 +55,13 @@ def small(carry: bool = True, cell: str = "gru", optimizer=None, **model) -> Lan
 
 
 def nll(net: torch.nn.Module, text: torch.Tensor) -> torch.Tensor:
-    """Of a whole text [T + 1] at once: [T]."""
+    """Return the losses [T] of a text [T + 1] in a single pass."""
     with torch.no_grad():
         return F.cross_entropy(net(text[None, :-1])[0][0], text[1:], reduction="none")
 
 
-def running(rows: torch.Tensor) -> torch.Tensor:
-    """The text of consecutive windows [B, steps + 1]."""
+def join_windows(rows: torch.Tensor) -> torch.Tensor:
+    """Return the text of consecutive windows [B, steps + 1]."""
     return torch.cat([rows[:, :-1].reshape(-1), rows[-1, -1:]]).long()
 
 
@@ -71,10 +71,10 @@ def tokens(store: Store, split: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("carry", [True, False])
-def test_training_on_adjoining_windows_sees_what_one_long_window_sees(
+def test_training_on_consecutive_windows_equals_one_long_window(
     cell: str, carry: bool, periods: Store, tmp_path: Path
 ) -> None:
-    """With a learning rate of 0 the epoch's loss is that of the stretches as they are, or of windows on their own."""
+    """Train at rate 0: the epoch's loss is that of entire stretches with `carry`, of single windows without."""
     from components.runs import journal
 
     task, batch = small(carry, cell, partial(sgd, lr=0.0)), 6
@@ -82,30 +82,32 @@ def test_training_on_adjoining_windows_sees_what_one_long_window_sees(
     out = engine.fit(task, spec(), feed, None, tmp_path, epochs=2, batch=batch, shards=2, order="sequential")
     rows, each = tokens(periods, "train"), len(feed) // batch
     width = each if carry else 1
-    parts = [running(rows[first : first + width]) for first in range(0, each * batch, width)]
-    wanted = torch.cat([nll(out.state.modules["net"], part) for part in parts]).mean()
+    parts = [join_windows(rows[first : first + width]) for first in range(0, each * batch, width)]
+    expected = torch.cat([nll(out.state.modules["net"], part) for part in parts]).mean()
     records = [metrics.values for metrics in journal.read_metrics(tmp_path)]
     losses = [values["epoch/loss"] for values in records if "epoch/loss" in values]
-    assert losses == pytest.approx([float(wanted)] * 2, rel=1e-5)
+    assert losses == pytest.approx([float(expected)] * 2, rel=1e-5)
 
 
 def shard(rows: torch.Tensor, numbers: list[int], carry: dict[str, torch.Tensor]) -> Shard:
     return Shard({"row": torch.tensor(numbers), "token": rows[numbers]}, torch.Generator(), 0, carry)
 
 
-def test_states_are_carried_without_their_gradient_where_rows_follow(periods: Store) -> None:
+def test_states_are_carried_without_gradients_between_consecutive_rows(periods: Store) -> None:
     task, rows = small(), tokens(periods, "train")
     state = task.setup(spec())
     first = shard(rows, [0, 9, 20], {})
     task.loss(state, first)
     assert not any(carried.requires_grad for carried in first.carry.values())
     assert {name: tuple(carried.shape) for name, carried in first.carry.items()} == {"row": (3,), "hidden": (3, 1, 8)}
-    net, kept = state.modules["net"], dict(first.carry)
-    loss, _ = task.loss(state, shard(rows, [1, 10, 30], first.carry))  # the third one is another place in the text
-    goes_on = [nll(net, running(rows[[a, a + 1]]))[STEPS:] for a in (0, 9)]
-    wanted = torch.cat([*goes_on, nll(net, rows[30].long())]).mean()
-    assert loss.item() == pytest.approx(float(wanted), rel=1e-5)
-    assert kept["row"].tolist() == [0, 9, 20]
+    net = state.modules["net"]
+    carried_before = dict(first.carry)
+    loss, _ = task.loss(state, shard(rows, [1, 10, 30], first.carry))
+    # Rows 1 and 10 follow rows 0 and 9; row 30 is elsewhere in the text.
+    continued = [nll(net, join_windows(rows[[a, a + 1]]))[STEPS:] for a in (0, 9)]
+    expected = torch.cat([*continued, nll(net, rows[30].long())]).mean()
+    assert loss.item() == pytest.approx(float(expected), rel=1e-5)
+    assert carried_before["row"].tolist() == [0, 9, 20]
     assert first.carry["row"].tolist() == [1, 10, 30]
 
 
@@ -122,15 +124,15 @@ def test_a_split_is_predicted_as_one_text(cell: str, periods: Store) -> None:
     state = task.setup(spec())
     rows, net = tokens(periods, "test"), state.modules["net"].eval()
     scores, predictions = engine.evaluate(task, state, Feed(periods.split("test")))
-    wanted = nll(net, running(rows))
-    assert np.allclose(predictions["nll"].reshape(-1), wanted, atol=1e-5)
-    assert scores["loss"] == pytest.approx(float(wanted.mean()), rel=1e-5)
+    expected = nll(net, join_windows(rows))
+    assert np.allclose(predictions["nll"].reshape(-1), expected, atol=1e-5)
+    assert scores["loss"] == pytest.approx(float(expected.mean()), rel=1e-5)
     with torch.no_grad():
-        after = net(running(rows)[None, :-1])[0][0, STEPS - 1 :: STEPS].argmax(1)
+        after = net(join_windows(rows)[None, :-1])[0][0, STEPS - 1 :: STEPS].argmax(1)
     assert predictions["token"].tolist() == after.tolist()
 
 
-def test_rows_that_do_not_follow_begin_anew(periods: Store) -> None:
+def test_rows_that_are_not_consecutive_start_a_new_text(periods: Store) -> None:
     task = small()
     state = task.setup(spec())
     rows, net = tokens(periods, "test"), state.modules["net"].eval()
@@ -139,17 +141,17 @@ def test_rows_that_do_not_follow_begin_anew(periods: Store) -> None:
     with torch.no_grad():
         together = task.predict(state, batch)["nll"]
         apart = task.predict(state, {"token": batch["token"]})["nll"]
-    wanted = torch.cat([nll(net, running(rows[a:b])) for a, b in ((5, 8), (2, 4), (11, 12))])
-    assert torch.allclose(together.reshape(-1), wanted, atol=1e-5)
+    expected = torch.cat([nll(net, join_windows(rows[a:b])) for a, b in ((5, 8), (2, 4), (11, 12))])
+    assert torch.allclose(together.reshape(-1), expected, atol=1e-5)
     assert torch.allclose(apart, torch.stack([nll(net, rows[row].long()) for row in chosen]), atol=1e-5)
 
 
-def test_a_model_that_reads_both_ways_is_refused() -> None:
-    with pytest.raises(Refusal, match=r"task\.model\.bidirectional: such a model sees the token it is to predict"):
+def test_a_bidirectional_model_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"task\.model\.bidirectional: such a model sees the token that it must predict"):
         small(bidirectional=True).setup(spec())
 
 
-def learned(store: Store, carry: bool, steps: int) -> tuple[LanguageModel, State, float]:
+def train_model(store: Store, carry: bool, steps: int) -> tuple[LanguageModel, State, float]:
     task = small(carry)
     order = "sequential" if carry else "shuffled"
     feeds = [Feed(store.split(name)) for name in ("train", "test")]
@@ -157,8 +159,8 @@ def learned(store: Store, carry: bool, steps: int) -> tuple[LanguageModel, State
     return task, out.state, out.scores["perplexity"]
 
 
-def test_it_learns_a_periodic_text_and_goes_on_with_it(periods: Store) -> None:
-    task, state, perplexity = learned(periods, carry=True, steps=STEPS)
+def test_it_learns_a_periodic_text_and_continues_it(periods: Store) -> None:
+    task, state, perplexity = train_model(periods, carry=True, steps=STEPS)
     assert perplexity < 1.1
     drawn = task.draw(state, {}, {})["sample"]
     assert drawn.startswith("aa")
@@ -167,8 +169,8 @@ def test_it_learns_a_periodic_text_and_goes_on_with_it(periods: Store) -> None:
     assert drawn == task.draw(state, {}, {})["sample"]
 
 
-def test_what_is_longer_than_a_window_takes_a_carried_state(tmp_path: Path) -> None:
-    """Windows of two steps: without a state a third of the letters is a guess, for at most two are seen before each."""
+def test_dependencies_longer_than_a_window_need_carried_states(tmp_path: Path) -> None:
+    """Use windows of two steps: without carried states a third of the letters can only be guessed."""
     prepare_dataset(windows(2), tmp_path)
     store = Store(tmp_path)
-    assert learned(store, carry=True, steps=2)[2] < learned(store, carry=False, steps=2)[2] - 0.1
+    assert train_model(store, carry=True, steps=2)[2] < train_model(store, carry=False, steps=2)[2] - 0.1

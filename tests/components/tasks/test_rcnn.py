@@ -1,4 +1,4 @@
-"""R-CNN: sampling by overlap, SVMs and regression as scikit-learn has them, and detection from end to end."""
+"""Check sampling by overlap, SVMs and regression against scikit-learn, and detection from end to end."""
 
 from __future__ import annotations
 
@@ -59,57 +59,56 @@ def task_of(**arguments: Any) -> tuple[RCNN, State]:
     return task, task.setup(SPEC)
 
 
-def test_regions_are_sampled_by_their_overlap() -> None:
+def test_regions_are_sampled_by_overlap() -> None:
     task, _ = task_of(samples=8, foreground=0.5)
     true, labels = torch.tensor([[0.0, 0, 10, 10], [30, 30, 50, 50]]), torch.tensor([3, 7])
-    hits = true.repeat(5, 1) + torch.tensor([0.0, 0, 1, 1])  # IoU of 0.83 and 0.9
-    misses = torch.tensor([[0.0, 0, 10, 4.9], [60, 0, 64, 9]]).repeat(10, 1)  # IoU of 0.49 and 0
+    # The hits have an IoU of 0.83 and 0.9, the misses of 0.49 and 0.
+    hits = true.repeat(5, 1) + torch.tensor([0.0, 0, 1, 1])
+    misses = torch.tensor([[0.0, 0, 10, 4.9], [60, 0, 64, 9]]).repeat(10, 1)
     regions = torch.cat([true, hits, misses])
     counts = []
     for seed in range(20):
-        boxes, wanted = task._sampled(regions, true, labels, torch.Generator().manual_seed(seed))
+        boxes, sampled = task._sample_regions(regions, true, labels, torch.Generator().manual_seed(seed))
         assert len(boxes) == 8
         best = ops.box_iou(boxes, true).max(1)
-        assert torch.equal(wanted, torch.where(best.values >= 0.5, labels[best.indices], 10))
-        counts.append((wanted < 10).sum().item())
-        assert len({tuple(box) for box in boxes[wanted < 10].tolist()}) > 1
+        assert torch.equal(sampled, torch.where(best.values >= 0.5, labels[best.indices], 10))
+        counts.append((sampled < 10).sum().item())
+        assert len({tuple(box) for box in boxes[sampled < 10].tolist()}) > 1
     assert counts == [4] * 20
-    boxes, wanted = task._sampled(regions[:3], true, labels, torch.Generator())
-    assert wanted.tolist().count(10) == 0
-    empty = task._sampled(misses, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.Generator())
+    boxes, sampled = task._sample_regions(regions[:3], true, labels, torch.Generator())
+    assert sampled.tolist().count(10) == 0
+    empty = task._sample_regions(misses, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.Generator())
     assert empty[1].tolist() == [10] * 8
 
 
-def test_the_loss_is_that_of_the_sampled_crops(feeds: tuple[Spec, Feed, Feed]) -> None:
+def test_the_loss_covers_the_sampled_crops(feeds: tuple[Spec, Feed, Feed]) -> None:
     task, state = task_of(samples=6)
-    given = batch_of(feeds[1], 5)
-    shards = [Shard(given, torch.Generator().manual_seed(seed), 0) for seed in (1, 1, 2)]
+    batch = batch_of(feeds[1], 5)
+    shards = [Shard(batch, torch.Generator().manual_seed(seed), 0) for seed in (1, 1, 2)]
     (loss, metrics), (again, _), (other, _) = (task.loss(state, shard) for shard in shards)
     assert loss == again != other
-    generator, boxes, wanted = torch.Generator().manual_seed(1), [], []
-    for found in task._regions(given):
-        own, labels = task._sampled(*found, generator)
-        boxes.append(own)
-        wanted.append(labels)
-    logits = state.modules["net"](task._crops(given, boxes))
-    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.cat(wanted)))
-    assert metrics["accuracy"] == (logits.argmax(1) == torch.cat(wanted)).float().mean()
-    assert 0 < (torch.cat(wanted) < 10).float().mean() <= 0.5
+    generator = torch.Generator().manual_seed(1)
+    samples = [task._sample_regions(*regions, generator) for regions in task._regions(batch)]
+    labels = torch.cat([picture_labels for _, picture_labels in samples])
+    logits = state.modules["net"](task._crop(batch, [boxes for boxes, _ in samples]))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels))
+    assert metrics["accuracy"] == (logits.argmax(1) == labels).float().mean()
+    assert 0 < (labels < 10).float().mean() <= 0.5
 
 
-def test_pictures_without_a_region_teach_nothing() -> None:
-    """Shards are averaged: no number in one of them would be none in all."""
+def test_pictures_without_regions_have_no_gradient() -> None:
+    """Check for nan, which one shard would spread to the average of all."""
     task, state = task_of()
-    none = {"boxes": [np.zeros((0, 4), np.float32)] * 2, "proposals": [np.zeros((0, 4), np.float32)] * 2}
-    given = none | {"image": torch.zeros(2, 64, 64, 1, dtype=torch.uint8), "labels": [np.zeros(0, np.int64)] * 2}
-    loss, metrics = task.loss(state, Shard(given, torch.Generator(), 0))
+    empty = {"boxes": [np.zeros((0, 4), np.float32)] * 2, "proposals": [np.zeros((0, 4), np.float32)] * 2}
+    batch = empty | {"image": torch.zeros(2, 64, 64, 1, dtype=torch.uint8), "labels": [np.zeros(0, np.int64)] * 2}
+    loss, metrics = task.loss(state, Shard(batch, torch.Generator(), 0))
     loss.backward()
     assert loss.item() == metrics["accuracy"].item() == 0
     assert all((p.grad == 0).all() for p in state.modules["net"].parameters())
 
 
-def described(seed: int) -> dict[str, np.ndarray]:
-    """What `finish` learns from: 3 of 10 classes have examples."""
+def region_examples(seed: int) -> dict[str, np.ndarray]:
+    """Return random examples for `finish`, of 3 of 10 classes."""
     random = np.random.default_rng(seed)
     kind = random.integers(0, 3, 400)
     features = (random.normal(size=(400, 12)) + 2 * np.eye(12)[kind]).astype(np.float32)
@@ -121,55 +120,57 @@ def described(seed: int) -> dict[str, np.ndarray]:
     return {"features": features, "overlaps": overlaps, "maps": maps, "offsets": offsets, "labels": labels}
 
 
-def test_machines_and_lines_are_scikit_learns() -> None:
+def test_svms_and_box_regression_equal_scikit_learns() -> None:
     task, state = task_of(svm=0.5, ridge=7.0, negative=0.3)
-    parts = [described(0), described(1)]
+    parts = [region_examples(0), region_examples(1)]
     task.finish(state, lambda function: parts)
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert {name: (table.dtype.name, table.shape) for name, table in state.tables.items()} == {
         "svm_weight": ("float32", (10, 12)),
         "svm_bias": ("float32", (10,)),
-        "box_weight": ("float32", (10, 8 * 1 + 1, 4)),
+        "box_weight": ("float32", (10, 8 + 1, 4)),
     }
-    scaled = (found["features"] - found["features"].mean(0)) / found["features"].std(0)
-    margins = found["features"] @ state.tables["svm_weight"].T + state.tables["svm_bias"]
+    scaled = (joined["features"] - joined["features"].mean(0)) / joined["features"].std(0)
+    margins = joined["features"] @ state.tables["svm_weight"].T + state.tables["svm_bias"]
     for label in range(3):
-        overlap, own = found["overlaps"][:, label], found["labels"] == label
+        overlap, own = joined["overlaps"][:, label], joined["labels"] == label
         rows = (overlap == 1) | (overlap < 0.3)
         machine = LinearSVC(C=0.5, dual=False).fit(scaled[rows], overlap[rows] == 1)
         np.testing.assert_allclose(margins[:, label], machine.decision_function(scaled), atol=2e-3)
-        line = Ridge(alpha=7.0).fit(found["maps"][own], found["offsets"][own])
+        line = Ridge(alpha=7.0).fit(joined["maps"][own], joined["offsets"][own])
         weight = state.tables["box_weight"][label]
-        np.testing.assert_allclose(found["maps"] @ weight[:-1] + weight[-1], line.predict(found["maps"]), atol=1e-3)
+        np.testing.assert_allclose(joined["maps"] @ weight[:-1] + weight[-1], line.predict(joined["maps"]), atol=1e-3)
     assert (margins[:, 3:] == -1).all()
     assert (state.tables["box_weight"][3:] == 0).all()
 
 
-def test_regions_are_described_with_their_objects(feeds: tuple[Spec, Feed, Feed]) -> None:
-    """Overlap by class, and of proposals, not true boxes, that overlap an object by more than 0.6 the way to it."""
+def test_regions_are_described_by_their_objects(feeds: tuple[Spec, Feed, Feed]) -> None:
+    """Check the overlap per class, and the offsets of all proposals (not true boxes) with an IoU above 0.6."""
     task, state = task_of()
-    given = batch_of(feeds[1], 6)
+    batch = batch_of(feeds[1], 6)
     with torch.no_grad():
-        found = task._described(state.modules["net"].eval(), given)
+        described = task._describe_regions(state.modules["net"].eval(), batch)
     place, near = 0, 0
-    for boxes, proposals, labels in zip(given["boxes"], given["proposals"], given["labels"], strict=True):
+    for boxes, proposals, labels in zip(batch["boxes"], batch["proposals"], batch["labels"], strict=True):
         true, regions = torch.from_numpy(boxes), torch.from_numpy(np.concatenate([boxes, proposals]))
         overlap = ops.box_iou(regions, true).numpy()
         for label in range(10):
-            wanted = overlap[:, labels == label].max(1) if (labels == label).any() else np.zeros(len(regions))
-            np.testing.assert_allclose(found["overlaps"][place : place + len(regions), label], wanted, atol=1e-6)
+            own = labels == label
+            expected = overlap[:, own].max(1) if own.any() else np.zeros(len(regions))
+            rows = slice(place, place + len(regions))
+            np.testing.assert_allclose(described["overlaps"][rows, label], expected, atol=1e-6)
         for row in len(boxes) + np.flatnonzero(overlap[len(boxes) :].max(1) > 0.6):
             best = overlap[row].argmax()
-            assert found["labels"][near] == labels[best]
-            moved = decode_offsets(torch.from_numpy(found["offsets"][near]), regions[row])
+            assert described["labels"][near] == labels[best]
+            moved = decode_offsets(torch.from_numpy(described["offsets"][near]), regions[row])
             torch.testing.assert_close(moved, true[best], rtol=1e-4, atol=1e-3)
             near += 1
         place += len(regions)
-    assert place == len(found["features"])
-    assert near == len(found["labels"]) == len(found["maps"])
+    assert place == len(described["features"])
+    assert near == len(described["labels"]) == len(described["maps"])
 
 
-def test_regression_beats_none_and_the_objects_are_found(
+def test_objects_are_detected_and_regression_improves_the_boxes(
     feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]
 ) -> None:
     scores, predictions = engine.evaluate(*fitted, feeds[2])
@@ -188,38 +189,38 @@ def test_regression_beats_none_and_the_objects_are_found(
         assert overlap[within & ~torch.eye(10, dtype=torch.bool)].max() <= 0.3 + 1e-6
 
 
-def test_before_it_is_finished_the_networks_head_decides(
-    feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]
-) -> None:
+def test_the_networks_head_scores_before_finish(feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]) -> None:
     task, state = fitted
     scores, predictions = engine.evaluate(task, State(state.modules), feeds[2])
     assert scores["map"] == scores["map_unregressed"] > 0.2
     assert np.array_equal(predictions["boxes"], predictions["raw_boxes"])
     with torch.no_grad():
-        given = batch_of(feeds[2], 1)
-        crops = task._crops(given, task._proposals(given))
+        batch = batch_of(feeds[2], 1)
+        crops = task._crop(batch, task._proposals(batch))
         highest = state.modules["net"](crops).softmax(1)[:, :-1].max()
     assert predictions["scores"][0, 0] == pytest.approx(highest.item(), abs=1e-5)
 
 
-def test_a_served_model_needs_pictures_alone(
+def test_a_served_model_needs_pictures_only(
     feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State], tmp_path: Path
 ) -> None:
     exported.write_model(tmp_path, fitted[1], feeds[0], SECTION)
     task, state = exported.read_model(tmp_path)
-    given = batch_of(feeds[2], 4)
+    batch = batch_of(feeds[2], 4)
     with torch.no_grad():
-        stored, searched = (task.predict(state, batch) for batch in (given, {"image": given["image"]}))
-        known = fitted[0].predict(fitted[1], given)
+        stored = task.predict(state, batch)
+        searched = task.predict(state, {"image": batch["image"]})
+        original = fitted[0].predict(fitted[1], batch)
     for name, values in stored.items():
         assert torch.equal(values, searched[name]), name
-        assert torch.equal(values, known[name]), name
+        assert torch.equal(values, original[name]), name
 
 
-def test_moving_averages_are_what_is_described(feeds: tuple[Spec, Feed, Feed]) -> None:
-    """They are what is exported."""
+def test_finish_uses_moving_averages(feeds: tuple[Spec, Feed, Feed]) -> None:
+    """Check that `finish` uses the averages, which are exported in place of the modules."""
     task, state = task_of()
-    average, _ = ProposalCNN(1, (24, 24), 11, widths=[4, 8, 8], features=12), torch.manual_seed(9)
+    average = ProposalCNN(1, (24, 24), 11, widths=[4, 8, 8], features=12)
+    torch.manual_seed(9)
     tables = []
     for modules, averages in (({"net": average}, {}), (state.modules, {"net": average})):
         state = State(modules, averages)
@@ -232,38 +233,38 @@ def test_a_picture_without_proposals_has_no_detections() -> None:
     task, state = task_of()
     state.modules["net"].eval()
     image = torch.zeros(2, 64, 64, 1, dtype=torch.uint8)
-    found = task.predict(state, {"image": image})
-    assert (found["labels"] == -1).all()
-    assert found["boxes"].shape == (2, 20, 4)
-    one = [np.zeros((0, 4), np.float32), np.array([[3, 3, 20, 30]], np.float32)]
-    found = task.predict(state, {"image": image, "proposals": one})
-    assert (found["labels"][0] == -1).all()
-    assert (found["labels"][1] >= 0).sum() == 10  # one box is the detection of every class
+    detections = task.predict(state, {"image": image})
+    assert (detections["labels"] == -1).all()
+    assert detections["boxes"].shape == (2, 20, 4)
+    proposals = [np.zeros((0, 4), np.float32), np.array([[3, 3, 20, 30]], np.float32)]
+    detections = task.predict(state, {"image": image, "proposals": proposals})
+    assert (detections["labels"][0] == -1).all()
+    assert (detections["labels"][1] >= 0).sum() == 10, "one box is a detection of every class"
 
 
-def test_many_regions_are_seen_piece_by_piece(
+def test_many_regions_are_processed_in_pieces(
     feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = batch_of(feeds[2], 6)
+    batch = batch_of(feeds[2], 6)
     with torch.no_grad():
-        whole = fitted[0].predict(fitted[1], given)
+        together = fitted[0].predict(fitted[1], batch)
         monkeypatch.setattr("components.tasks.rcnn.AT_ONCE", 1)
-        pieces = fitted[0].predict(fitted[1], given)
-    assert all(torch.allclose(whole[name].float(), pieces[name].float(), atol=1e-3) for name in whole)
+        pieces = fitted[0].predict(fitted[1], batch)
+    assert all(torch.allclose(together[name].float(), pieces[name].float(), atol=1e-3) for name in together)
 
 
-def test_what_is_sure_is_drawn(feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]) -> None:
+def test_confident_detections_are_drawn(feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]) -> None:
     task, state = fitted
     _, predictions = engine.evaluate(task, state, feeds[2])
     figure = task.draw(state, predictions, engine.target_columns(task, feeds[2]))["detections"]
     assert len(figure.axes) == 12
-    words = [text.get_text() for text in figure.axes[0].texts]
-    sure = predictions["scores"][0] >= 0.5
-    assert words == [str(label) for label in predictions["labels"][0][sure]]
+    names = [text.get_text() for text in figure.axes[0].texts]
+    confident = predictions["scores"][0] >= 0.5
+    assert names == [str(label) for label in predictions["labels"][0][confident]]
 
 
 def test_offsets_lead_from_proposals_to_objects() -> None:
-    """The direction that `finish` learns and `predict` applies are the same."""
+    """Check that `finish` and `predict` use the same direction of offsets."""
     task, state = task_of()
     proposal, true = torch.tensor([[10.0, 10, 30, 40]]), torch.tensor([[12.0, 8, 34, 42]])
     state.tables = {
@@ -273,7 +274,7 @@ def test_offsets_lead_from_proposals_to_objects() -> None:
     }
     state.tables["box_weight"][:, -1] = encode_offsets(true, proposal).numpy()
     state.modules["net"].eval()
-    given = {"image": torch.zeros(1, 64, 64, 1, dtype=torch.uint8), "proposals": [proposal.numpy()]}
-    found = task.predict(state, given)
-    torch.testing.assert_close(found["boxes"][0, 0], true[0])
-    torch.testing.assert_close(found["raw_boxes"][0, 0], proposal[0])
+    batch = {"image": torch.zeros(1, 64, 64, 1, dtype=torch.uint8), "proposals": [proposal.numpy()]}
+    detections = task.predict(state, batch)
+    torch.testing.assert_close(detections["boxes"][0, 0], true[0])
+    torch.testing.assert_close(detections["raw_boxes"][0, 0], proposal[0])

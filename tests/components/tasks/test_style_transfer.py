@@ -1,4 +1,4 @@
-"""The losses by hand, VGG by its published counts, weights from a file, and a canvas that two workers share."""
+"""Check the losses by hand, VGG's published parameter counts, weights from a file, and the canvas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.recipes import recipe
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.tasks.style_transfer import StyleTransfer, load, normalised
+from components.tasks.style_transfer import StyleTransfer, load_convolutions, normalised
 from components.training import engine, exported
 from components.training.task import Shard, Spec
 
@@ -36,7 +36,7 @@ def test_gram_by_hand() -> None:
     assert torch.allclose(gram_matrix(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
 
 
-def test_gram_forgets_the_place() -> None:
+def test_the_gram_matrix_ignores_positions() -> None:
     features = torch.randn(1, 3, 4, 5)
     shuffled = features.flatten(2)[:, :, torch.randperm(20)].view(1, 3, 4, 5)
     assert torch.allclose(gram_matrix(features), gram_matrix(shuffled), atol=1e-6)
@@ -48,7 +48,7 @@ def test_total_variation_by_hand() -> None:
 
 
 def test_terms_by_hand() -> None:
-    """Of a content and two styles, which share the weight."""
+    """Check the terms of a content and two styles, which share the weight."""
     torch.manual_seed(0)
     weights = {"content_weight": 2.0, "style_weight": 30.0, "variation_weight": 5.0}
     task = StyleTransfer(features, content=["1_1", "2_1"], style=["1_1", "2_2"], **weights)
@@ -57,24 +57,24 @@ def test_terms_by_hand() -> None:
     canvas = state.modules["canvas"].picture.detach().numpy()
     pictures = ((images / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(0, 3, 1, 2)
 
-    def seen(picture: np.ndarray) -> dict[str, np.ndarray]:
+    def taps_of(picture: np.ndarray) -> dict[str, np.ndarray]:
         taps = state.modules["features"].taps(torch.from_numpy(picture[None]).float(), {"1_1", "2_1", "2_2"})
         return {name: values[0].flatten(1).numpy().astype(np.float64) for name, values in taps}
 
-    ours, content, *styles = (seen(picture) for picture in (canvas[0], *pictures))
-    gaps = [((ours[name] - content[name]) ** 2).mean() for name in ("1_1", "2_1")]
+    ours, content, *styles = (taps_of(picture) for picture in (canvas[0], *pictures))
+    content_errors = [((ours[name] - content[name]) ** 2).mean() for name in ("1_1", "2_1")]
     products = [{name: x @ x.T / x.size for name, x in taps.items()} for taps in (ours, *styles)]
-    wanted = [sum(((products[0][n] - other[n]) ** 2).mean() for n in ("1_1", "2_2")) for other in products[1:]]
+    style_errors = [sum(((products[0][n] - other[n]) ** 2).mean() for n in ("1_1", "2_2")) for other in products[1:]]
     noise = (np.abs(np.diff(canvas, axis=2)).mean() + np.abs(np.diff(canvas, axis=3)).mean()) / 2
     batch = {"row": rows, "role": rows, "image": torch.from_numpy(images)}
-    found = {name: values.detach().numpy() for name, values in task.terms(state, batch).items()}
-    assert found["content"] == pytest.approx([2 * sum(gaps), 0, 0], rel=1e-5)
-    assert found["style"] == pytest.approx([0, 15 * wanted[0], 15 * wanted[1]], rel=1e-5)
-    assert found["variation"] == pytest.approx([5 * noise, 0, 0], rel=1e-5)
-    loss, said = task.loss(state, Shard(batch, torch.Generator(), 0))
-    assert loss.item() == pytest.approx(2 * sum(gaps) + 15 * sum(wanted) + 5 * noise, rel=1e-5)
-    assert {name: value.item() for name, value in said.items()} == pytest.approx(
-        {f"{name}_loss": values.sum() for name, values in found.items()}, rel=1e-5
+    terms = {name: values.detach().numpy() for name, values in task.terms(state, batch).items()}
+    assert terms["content"] == pytest.approx([2 * sum(content_errors), 0, 0], rel=1e-5)
+    assert terms["style"] == pytest.approx([0, 15 * style_errors[0], 15 * style_errors[1]], rel=1e-5)
+    assert terms["variation"] == pytest.approx([5 * noise, 0, 0], rel=1e-5)
+    loss, metrics = task.loss(state, Shard(batch, torch.Generator(), 0))
+    assert loss.item() == pytest.approx(2 * sum(content_errors) + 15 * sum(style_errors) + 5 * noise, rel=1e-5)
+    assert {name: value.item() for name, value in metrics.items()} == pytest.approx(
+        {f"{name}_loss": values.sum() for name, values in terms.items()}, rel=1e-5
     )
 
 
@@ -88,14 +88,14 @@ def test_vgg_has_the_published_number_of_parameters(convolutions: list[int], cou
     assert sum(p.numel() for p in net.parameters()) == count
 
 
-def test_vgg_answers_for_each_class() -> None:
+def test_vgg_returns_one_logit_per_class() -> None:
     net = VGG(1, (32, 32), 7, widths=[4, 4, 4, 4, 4], hidden=8)
     assert net(torch.randn(2, 1, 32, 32)).shape == (2, 7)
     with pytest.raises(Refusal, match="halve"):
         VGG(1, (16, 16), 7)
 
 
-def test_taps_are_what_the_layers_give() -> None:
+def test_taps_are_the_outputs_of_the_layers() -> None:
     body = features(3)
     x = torch.randn(1, 3, 8, 8)
     taps = dict(body.taps(x, {"1_1", "2_2"}))
@@ -106,8 +106,8 @@ def test_taps_are_what_the_layers_give() -> None:
     assert set(dict(body.taps(x, {"1_1"}))) == {"1_1"}
 
 
-def test_weights_by_torchvisions_names(tmp_path: Path) -> None:
-    """As converted from torchvision's VGG: features.0.weight, features.3.weight, features.10.weight, by number."""
+def test_weights_with_torchvisions_names_are_loaded(tmp_path: Path) -> None:
+    """Load a file like a converted torchvision VGG, whose layers are features.0, features.3 and features.10."""
     source, target = features(3), features(3)
     layers = [layer for layer in source.modules() if isinstance(layer, torch.nn.Conv2d)]
     pairs = [
@@ -116,20 +116,20 @@ def test_weights_by_torchvisions_names(tmp_path: Path) -> None:
         for k in ("weight", "bias")
     ]
     save_file({name: value.detach().clone() for name, value in pairs}, tmp_path / "vgg.safetensors")
-    load(target, tmp_path / "vgg.safetensors")
+    load_convolutions(target, tmp_path / "vgg.safetensors")
     x = torch.randn(1, 3, 8, 8)
     assert torch.equal(source(x), target(x))
     norm = {"features.1.running_mean": torch.zeros(4)}
     save_file({name: value.detach().clone() for name, value in pairs} | norm, tmp_path / "vgg_bn.safetensors")
     with pytest.raises(Refusal, match=r"vgg_bn.safetensors has batch normalisation \('features.1.running_mean'\)"):
-        load(target, tmp_path / "vgg_bn.safetensors")
+        load_convolutions(target, tmp_path / "vgg_bn.safetensors")
     with pytest.raises(Refusal, match="no such"):
-        load(target, tmp_path / "other.safetensors")
+        load_convolutions(target, tmp_path / "other.safetensors")
     with pytest.raises(Refusal, match=r"not \[5, 3, 3, 3\]"):
-        load(Convolutions(3, [1], [5]), tmp_path / "vgg.safetensors")
+        load_convolutions(Convolutions(3, [1], [5]), tmp_path / "vgg.safetensors")
 
 
-def test_photos_keep_their_middle() -> None:
+def test_photos_are_cropped_to_their_middle() -> None:
     from PIL import Image
 
     picture = np.zeros((10, 30, 3), np.uint8)
@@ -140,8 +140,8 @@ def test_photos_keep_their_middle() -> None:
 def test_bad_photos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "text.jpg").write_text("no picture")
-    for name, says in (("absent.jpg", "no such picture"), ("text.jpg", "no picture that can be read")):
-        with pytest.raises(Refusal, match=says):
+    for name, message in (("absent.jpg", "no such picture"), ("text.jpg", "no picture that can be read")):
+        with pytest.raises(Refusal, match=message):
             list(Photos(content=name, raw=str(tmp_path)).examples("train", 0))
 
 
@@ -164,21 +164,21 @@ def test_the_canvas_starts_as_the_content_and_moves_to_the_style(photos: Store) 
     assert last.scores["style_loss"] < first.scores["style_loss"] / 2
     canvas = first.state.modules["canvas"].picture.detach()
     content = normalised(torch.from_numpy(feed.column("image")[:1]))
-    assert (canvas - content).abs().max() < 0.002, "one step of Adam at 0.001 from the content"
+    assert (canvas - content).abs().max() < 0.002, "one step of Adam at rate 0.001 moves a pixel by 0.001"
 
 
 def test_a_step_without_all_pictures_is_refused(tmp_path: Path) -> None:
-    """The canvas would start black where the content is left out."""
+    """Check the refusal; otherwise the canvas would start black if the batch left out the content."""
     prepare_dataset(Photos(styles=["flower.jpg", "china.jpg"], size=[32, 48]), tmp_path)
     store = Store(tmp_path)
     spec = Spec({"image": (32, 48, 3), "role": ()}, tuple(store.manifest["classes"]), {})
     task = StyleTransfer(features, content=["2_1"], style=["1_1"])
-    with pytest.raises(Refusal, match=r"fit.batch: 2 of 3 pictures; each step needs all, set it to 3"):
+    with pytest.raises(Refusal, match=r"fit.batch: 2 of 3 pictures; each step needs all of them, so set it to 3"):
         engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=2, shards=2)
     engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=3, shards=2)
 
 
-def test_an_exported_picture_needs_no_file_that_its_features_came_from(photos: Store, tmp_path: Path) -> None:
+def test_an_exported_picture_does_not_need_the_file_of_its_features(photos: Store, tmp_path: Path) -> None:
     source = Convolutions(3)
     save_file({k: v.clone() for k, v in source.state_dict().items()}, tmp_path / "vgg.safetensors")
     section = {"use": "tasks.style_transfer.StyleTransfer", "weights": str(tmp_path / "vgg.safetensors")}
@@ -187,7 +187,8 @@ def test_an_exported_picture_needs_no_file_that_its_features_came_from(photos: S
     state = task.setup(spec)
     assert torch.equal(next(state.modules["features"].parameters()), next(source.parameters()))
     for module in state.modules.values():
-        module.to(memory_format=torch.channels_last)  # as the engine holds them: another order, another rounding
+        # The engine uses this memory format, and another one would round differently.
+        module.to(memory_format=torch.channels_last)
     exported.write_model(tmp_path / "model", state, spec, section)
     (tmp_path / "vgg.safetensors").unlink()
     again, restored = exported.read_model(tmp_path / "model")
