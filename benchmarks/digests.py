@@ -27,11 +27,11 @@ def compute_digests() -> dict[str, str]:
     torch.set_num_threads(1)
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
-        prepared = test_contract.Prepared(Path(folder) / "prepared")
+        prepared = test_contract.PreparedData(Path(folder) / "prepared")
         for name in test_contract.SYSTEMS:
             out = Path(folder) / "runs" / name
-            fork_workers(test_contract.run, 1, name, prepared[name], out)
-            digests[name] = test_contract.result(out)[0]
+            fork_workers(test_contract.train_system, 1, name, prepared[name], out)
+            digests[name] = test_contract.read_result(out)[0]
             print(f"{name}: {digests[name][:16]}", flush=True)
     return digests
 

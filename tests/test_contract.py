@@ -1,6 +1,7 @@
-"""One suite over every system: whatever a recipe names must learn, distribute, resume, predict and come back from disk.
+"""Train every system in small and check the contract: it learns, distributes, resumes, predicts and can be restored.
 
-Recipes are found by themselves. Budgets are cut down; the networks, tasks, optimisers and options are the recipes' own.
+The suite finds all recipes by itself. It reduces data and budgets; networks, tasks, optimisers and options stay as they
+are in the recipe.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from pipelines.workers.training import read_spec
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")
-TINY = {"epochs": 3, "batch": 20, "shards": 2, "log_every": 2, "checkpoint_seconds": 0.05}
-SMALL = {  # data set -> arguments that make it so
+# Arguments that replace those of every section `fit`.
+SMALL_FIT = {"epochs": 3, "batch": 20, "shards": 2, "log_every": 2, "checkpoint_seconds": 0.05}
+# Data set -> arguments that make it small.
+SMALL_DATA = {
     "data.curve.Curve": {"train": 50, "test": 100},
     "data.digits.Digits": {"labels": 120, "validation": 60},
     "data.gaussians.Gaussians": {"per_class": 32},
@@ -40,38 +43,41 @@ SMALL = {  # data set -> arguments that make it so
     "data.scenes.Scenes": {"count": 40, "test": 20},
     "data.sine.Sine": {"train": 300, "validation": 100, "test": 100},
 }
-ONE_RESULT = {"language/ngram": "it counts, in the order of the text"}  # systems whose result no seed changes, and why
-WHOLE = {"tasks.critical_points.CriticalPoints"}  # tasks whose every step is over all training examples
+# Systems whose result does not depend on the seed, and why.
+SEED_INDEPENDENT = {"language/ngram": "it counts, in the order of the text"}
+# Tasks whose every step covers all training examples.
+FULL_BATCH_TASKS = {"tasks.critical_points.CriticalPoints"}
+# Systems whose score need not improve, and why.
 UNSTABLE = {
-    "generative/collapse": "it shows how a GAN fails to learn",
-    "studies/error-surface": "it measures the point it starts from",
+    "generative/collapse": "it demonstrates how a GAN fails to learn",
+    "studies/error-surface": "it measures the point where it starts",
 }
 
 
-def original(data: dict[str, Any]) -> bool:
-    """Whether the section `data`, or one inside it, reads original files other than by the embedded default."""
+def reads_original_files(data: dict[str, Any]) -> bool:
+    """Return whether a section `data`, or a section inside it, reads original files instead of embedded data."""
     inner = [value for value in data.values() if isinstance(value, dict) and "use" in value]
     file, _, name = data["use"].rpartition(".")
-    takes = inspect.signature(getattr(importlib.import_module(f"components.{file}"), name)).parameters
-    reads = "raw" in data or ("raw" in takes and data["use"] not in SMALL)
-    return reads or any(original(section) for section in inner)
+    parameters = inspect.signature(getattr(importlib.import_module(f"components.{file}"), name)).parameters
+    reads = "raw" in data or ("raw" in parameters and data["use"] not in SMALL_DATA)
+    return reads or any(reads_original_files(section) for section in inner)
 
 
-def systems() -> dict[str, dict[str, Any]]:
-    """Name -> {data, task, fit}: every recipe, and the two trained stages of the flagship.
+def find_systems() -> dict[str, dict[str, Any]]:
+    """Return {name: {data, task, fit}} for every recipe on embedded data and the flagship's two trained stages.
 
-    Recipes on original files, which need not be there, name systems that others show on embedded data.
+    Recipes on original files are left out, because those may be missing; other recipes cover the same systems.
     """
-    loaded = {f"{path.parent.name}/{path.stem}": recipe.load(path) for path in RECIPES}
-    found = {name: content for name, content in loaded.items() if not original(content["data"])}
+    contents = {f"{path.parent.name}/{path.stem}": recipe.load(path) for path in RECIPES}
+    systems = {name: content for name, content in contents.items() if not reads_original_files(content["data"])}
     params = recipe.load(ROOT / "params.yaml")
-    found["flagship/pretrain"] = {"data": params["data"]["source"], **flagship.pretrain_section(params)}
-    found["flagship/scratch"] = {"data": params["data"]["target"], **flagship.arm_section(params, "scratch")}
-    return found
+    systems["flagship/pretrain"] = {"data": params["data"]["source"], **flagship.pretrain_section(params)}
+    systems["flagship/scratch"] = {"data": params["data"]["target"], **flagship.arm_section(params, "scratch")}
+    return systems
 
 
-SYSTEMS = systems()
-everyone = pytest.mark.parametrize("name", SYSTEMS)
+SYSTEMS = find_systems()
+each_system = pytest.mark.parametrize("name", SYSTEMS)
 
 
 def test_every_recipe_is_found() -> None:
@@ -79,15 +85,16 @@ def test_every_recipe_is_found() -> None:
     assert len(SYSTEMS) == 46
 
 
-def small(section: dict[str, Any]) -> dict[str, Any]:
-    """A section `data` cut down, in those it wraps too."""
-    inner = {key: small(value) if isinstance(value, dict) else value for key, value in section.items()}
-    return inner | SMALL.get(section["use"], {})
+def shrink_data(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a section `data` whose data set, and any data set that it wraps, is small."""
+    inner = {key: shrink_data(value) if isinstance(value, dict) else value for key, value in section.items()}
+    return inner | SMALL_DATA.get(section["use"], {})
 
 
-class Prepared(dict[str, Path]):
-    """Name of a system -> a folder with its data in small, made when it is asked for; systems with the same data share
-    one. Where a recipe names another one's model, that one is trained before, and the name is made to point to it.
+class PreparedData(dict[str, Path]):
+    """Name of a system -> folder with its small data, written on first use; systems with the same data share a folder.
+
+    If a recipe refers to another recipe's model, that model is trained first, and its path replaces the reference.
     """
 
     def __init__(self, root: Path) -> None:
@@ -95,7 +102,7 @@ class Prepared(dict[str, Path]):
 
     def __missing__(self, name: str) -> Path:
         system = SYSTEMS[name]
-        data = small(system["data"])
+        data = shrink_data(system["data"])
         folder = self[name] = self.root / recipe.digest(data)[:12]
         if not folder.is_dir():
             preparation.write_data_set(Peers(), recipe.build(data), folder / "prepared")
@@ -104,117 +111,142 @@ class Prepared(dict[str, Path]):
             if str(value).startswith("results/"):
                 other = value.removeprefix("results/").removesuffix("/model")
                 if not (self.root / other).is_dir():
-                    run(Peers(), other, self[other], self.root / other)
+                    train_system(Peers(), other, self[other], self.root / other)
                 system["task"][key] = str(self.root / other / "model")
         return folder
 
 
+class FinishedRuns(dict[str, Path]):
+    """Name of a system -> folder of its undisturbed run on one worker, trained on first use."""
+
+    def __init__(self, root: Path, prepared: PreparedData) -> None:
+        self.root = root
+        self.prepared = prepared
+
+    def __missing__(self, name: str) -> Path:
+        folder = self[name] = self.root / name
+        fork_workers(train_system, 1, name, self.prepared[name], folder)
+        return folder
+
+
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return Prepared(tmp_path_factory.mktemp("contract"))
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return PreparedData(tmp_path_factory.mktemp("contract"))
 
 
-def watched(store: Store, device: torch.device | None = None) -> Feed:
-    """A split of data that training may look at, or whatever there is."""
+@pytest.fixture(scope="module")
+def finished(prepared: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> FinishedRuns:
+    return FinishedRuns(tmp_path_factory.mktemp("finished"), prepared)
+
+
+def evaluation_feed(store: Store, device: torch.device | None = None) -> Feed:
+    """Return the validation split or, if there is none, the test or training split."""
     name = next(name for name in ("validation", "test", "train") if name in store.manifest["splits"])
     return Feed(store.split(name), None, device)
 
 
-def run(peers: Peers, name: str, data: Path, folder: Path, until: int | None = None) -> engine.Outcome:
+def train_system(peers: Peers, name: str, data: Path, folder: Path, until: int | None = None) -> engine.Outcome:
+    """Train a system in `folder`, at most until step `until`; export it to `folder`/model once it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     task = recipe.build(SYSTEMS[name]["task"])
     spec = read_spec(str(data / "prepared"), str(data / "augmented"))
     store = Store(data / "prepared")
-    fit = recipe.resolve_arguments(SYSTEMS[name]["fit"] | TINY)
+    fit = recipe.resolve_arguments(SYSTEMS[name]["fit"] | SMALL_FIT)
     train = Feed(store.split("train"), None, peers.device)
-    fit["batch"] = len(train) if SYSTEMS[name]["task"]["use"] in WHOLE else min(fit["batch"], len(train))
-    outcome = engine.fit(task, spec, train, watched(store, peers.device), folder, peers, until=until, **fit)
+    full_batch = SYSTEMS[name]["task"]["use"] in FULL_BATCH_TASKS
+    fit["batch"] = len(train) if full_batch else min(fit["batch"], len(train))
+    outcome = engine.fit(task, spec, train, evaluation_feed(store, peers.device), folder, peers, until=until, **fit)
     if peers.rank == 0 and outcome.done:
         exported.write_model(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])
     return outcome
 
 
-def result(folder: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Digest of all that is saved and of the metrics, in their order too: tables are made of them; every metric."""
+def read_result(folder: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Return a digest of the saved state and the metrics, and the metrics themselves.
+
+    The digest covers the order of the metrics, because tables are made from them.
+    """
     tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
-    whole = hashlib.sha256(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
     for key in sorted(tensors):
-        whole.update(key.encode() + tensors[key].numpy().tobytes())
-    metrics = [r.payload for r in journal.read_records(folder / journal.LOG, "metric")]
-    whole.update(json.dumps(metrics).encode())
-    return whole.hexdigest(), metrics
+        digest.update(key.encode() + tensors[key].numpy().tobytes())
+    metrics = [record.payload for record in journal.read_records(folder / journal.LOG, "metric")]
+    digest.update(json.dumps(metrics).encode())
+    return digest.hexdigest(), metrics
 
 
-@pytest.fixture(scope="module")
-def alone(prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Name -> folder of its run on one worker."""
-    root = tmp_path_factory.mktemp("alone")
-    for name in SYSTEMS:
-        fork_workers(run, 1, name, prepared[name], root / name)
-    return {name: root / name for name in SYSTEMS}
+def last_step(folder: Path) -> int:
+    step: int = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])[1]["step"]
+    return step
 
 
-@everyone
-def test_it_learns(name: str, alone: dict[str, Path], prepared: dict[str, Path]) -> None:
-    """The loss falls; where there is no single one, the monitored score is better than before the first step."""
-    metrics = [m["values"] for m in result(alone[name])[1]]
+@each_system
+def test_it_learns(name: str, finished: FinishedRuns, prepared: PreparedData) -> None:
+    """Check that the loss falls or, without a single loss, that the monitored score is better than at the start."""
+    metrics = [payload["values"] for payload in read_result(finished[name])[1]]
     assert all(np.isfinite(value) for values in metrics for value in values.values())
     losses = [values["epoch/loss"] for values in metrics if "epoch/loss" in values]
     if losses:
-        assert len(losses) == TINY["epochs"]
+        assert len(losses) == SMALL_FIT["epochs"]
         assert losses[-1] < losses[0]
         return
     task = recipe.build(SYSTEMS[name]["task"])
     torch.manual_seed(0)
     state = task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     score, direction = task.monitor
-    before = engine.evaluate(task, state, watched(Store(prepared[name] / "prepared")))[0][score]
+    before = engine.evaluate(task, state, evaluation_feed(Store(prepared[name] / "prepared")))[0][score]
     if name in UNSTABLE:
         return
     after = [values[f"validation/{score}"] for values in metrics if f"validation/{score}" in values][-1]
     assert after > before if direction == "max" else after < before
 
 
-@everyone
-def test_two_workers_write_the_same_bytes(name: str, alone: dict[str, Path], prepared: dict, tmp_path: Path) -> None:
-    fork_workers(run, 2, name, prepared[name], tmp_path)
-    assert result(tmp_path) == result(alone[name])
+@each_system
+def test_two_workers_write_the_same_bytes(
+    name: str, finished: FinishedRuns, prepared: PreparedData, tmp_path: Path
+) -> None:
+    fork_workers(train_system, 2, name, prepared[name], tmp_path)
+    assert read_result(tmp_path) == read_result(finished[name])
 
 
-@everyone
-def test_stopped_and_repeated_it_ends_the_same(name: str, alone: dict, prepared: dict, tmp_path: Path) -> None:
-    """Stopped inside an epoch on one worker, gone on with on two."""
-    total = checkpoint.read_checkpoint(checkpoint.list_checkpoints(alone[name])[0])[1]["step"]
-    fork_workers(run, 1, name, prepared[name], tmp_path, total // 2 + 1)
-    fork_workers(run, 2, name, prepared[name], tmp_path)
-    assert result(tmp_path) == result(alone[name])
+@each_system
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    name: str, finished: FinishedRuns, prepared: PreparedData, tmp_path: Path
+) -> None:
+    """Stop inside an epoch on one worker, and continue on two."""
+    fork_workers(train_system, 1, name, prepared[name], tmp_path, last_step(finished[name]) // 2 + 1)
+    fork_workers(train_system, 2, name, prepared[name], tmp_path)
+    assert read_result(tmp_path) == read_result(finished[name])
 
 
-@everyone
-def test_another_seed_goes_otherwise(name: str, alone: dict, prepared: dict, tmp_path: Path, monkeypatch) -> None:
-    """The comparisons above can fail: from the first epoch on."""
+@each_system
+def test_another_seed_changes_the_metrics(
+    name: str, finished: FinishedRuns, prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Check that the comparisons above can fail: metrics differ within the first epoch."""
     monkeypatch.setitem(SYSTEMS[name], "fit", {**SYSTEMS[name]["fit"], "seed": 1})
-    total = checkpoint.read_checkpoint(checkpoint.list_checkpoints(alone[name])[0])[1]["step"]
-    run(Peers(), name, prepared[name], tmp_path, total // TINY["epochs"])
-    begun = result(tmp_path)[1]
-    assert begun
-    assert (begun == result(alone[name])[1][: len(begun)]) == (name in ONE_RESULT)
+    train_system(Peers(), name, prepared[name], tmp_path, last_step(finished[name]) // SMALL_FIT["epochs"])
+    metrics = read_result(tmp_path)[1]
+    assert metrics
+    same = metrics == read_result(finished[name])[1][: len(metrics)]
+    assert same == (name in SEED_INDEPENDENT)
 
 
-@everyone
-def test_the_exported_model_predicts_the_same(name: str, alone: dict, prepared: dict) -> None:
-    outcome = run(Peers(), name, prepared[name], alone[name])  # nothing is left to do: the state as it was saved
-    feed = watched(Store(prepared[name] / "prepared"))
+@each_system
+def test_the_exported_model_predicts_the_same(name: str, finished: FinishedRuns, prepared: PreparedData) -> None:
+    # The run is complete, so this call trains nothing and returns the saved state.
+    outcome = train_system(Peers(), name, prepared[name], finished[name])
+    feed = evaluation_feed(Store(prepared[name] / "prepared"))
     task = recipe.build(SYSTEMS[name]["task"])
     task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     random = torch.random.get_rng_state()
     scores, predictions = engine.evaluate(task, outcome.state, feed)
-    again, restored = engine.evaluate(*exported.read_model(alone[name] / "model"), feed)
-    assert scores == again
+    restored_scores, restored_predictions = engine.evaluate(*exported.read_model(finished[name] / "model"), feed)
+    assert scores == restored_scores
     assert task.monitor[0] in scores
     assert all(np.isfinite(value) for value in scores.values())
     for key, values in predictions.items():
         assert len(values) == len(feed)
-        assert np.array_equal(values, restored[key])
+        assert np.array_equal(values, restored_predictions[key])
     torch.random.set_rng_state(random)
     assert engine.evaluate(task, outcome.state, feed)[0] == scores

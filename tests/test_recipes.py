@@ -1,4 +1,4 @@
-"""Every recipe is whole: a header that says what it is, values that are checked, a stage that runs it."""
+"""Check every recipe: its header, its values, and the stage that runs it with all code it depends on."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ ROOT = Path(__file__).parent.parent
 FAMILIES = sorted(ROOT.glob("pipelines/*/dvc.yaml"))
 RECIPES = sorted(path for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")
 HEADER = ("# What:", "# Run:", "# Expect:", "# Time:")
-each = pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 
 
-def test_all_are_found() -> None:
+def test_every_recipe_is_found() -> None:
     assert len(RECIPES) == 65
     assert {path.parent for path in FAMILIES} == {path.parent for path in RECIPES}
 
 
-@each
-def test_the_header_says_what_how_and_how_well(path: Path) -> None:
+@each_recipe
+def test_the_header_states_purpose_command_result_and_time(path: Path) -> None:
     lines = path.read_text().splitlines()
     for number, start in enumerate(HEADER):
         assert lines[number].startswith(start), f"line {number + 1} of {path.name} must begin with '{start}'"
@@ -39,33 +39,34 @@ def test_the_header_says_what_how_and_how_well(path: Path) -> None:
     assert f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}" in lines[1]
 
 
-@each
-def test_its_values_pass_the_check(path: Path) -> None:
+@each_recipe
+def test_recipe_values_pass_the_check(path: Path) -> None:
     check_recipe(recipe.load(path), str(path.relative_to(ROOT)))
 
 
-def test_the_flagship_passes_the_check() -> None:
+def test_flagship_values_pass_the_check() -> None:
     check_flagship(recipe.load(ROOT / "params.yaml"))
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda path: path.parent.name)
-def test_the_family_runs_each_of_its_recipes_and_no_other(family: Path) -> None:
-    """One file that DVC can't read breaks every `dvc repro` of the repository."""
+def test_the_family_runs_exactly_its_recipes(family: Path) -> None:
+    """Read the family's dvc.yaml; a single file that DVC cannot read breaks every `dvc repro` in the repository."""
     stage = yaml.safe_load(family.read_text())["stages"]["fit"]
     names = stage["foreach"] if "foreach" in stage else stage["matrix"]["system"]
     assert sorted(names) == sorted(p.stem for p in RECIPES if p.parent == family.parent)
 
 
-@each
-def test_what_it_takes_from_another_recipe_is_a_dependency(path: Path) -> None:
-    taken = [value for value in recipe.flatten(recipe.load(path)["task"]).values() if str(value).startswith("results/")]
+@each_recipe
+def test_results_of_other_recipes_are_dependencies(path: Path) -> None:
+    values = recipe.flatten(recipe.load(path)["task"]).values()
+    references = {value for value in values if str(value).startswith("results/")}
     stage = stages()[f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}"]
-    assert set(taken) <= {str(dependency) for dependency in stage.deps}
+    assert references <= {str(dependency) for dependency in stage.deps}
 
 
 @cache
 def stages() -> dict[str, Any]:
-    """Address -> stage, as DVC reads them."""
+    """Return {address: stage} as DVC reads them."""
     from dvc.repo import Repo
 
     return {stage.addressing: stage for stage in Repo(ROOT).index.stages}
@@ -79,99 +80,113 @@ def test_dvc_reads_every_file() -> None:
 
 
 @pytest.mark.parametrize("file", [ROOT / "dvc.yaml", *FAMILIES], ids=lambda path: path.parent.name)
-def test_stages_are_named_as_dvc_names_them(file: Path) -> None:
+def test_stage_names_are_those_of_dvc(file: Path) -> None:
     start = "" if file.parent == ROOT else f"{file.relative_to(ROOT)}:"
-    theirs = {address.removeprefix(start) for address in stages() if address.rpartition(":")[0] == start.rstrip(":")}
-    assert theirs == set(dvc_files.stage_names(str(file))) - {"fit"}
+    names = {address.removeprefix(start) for address in stages() if address.rpartition(":")[0] == start.rstrip(":")}
+    assert names == set(dvc_files.stage_names(str(file))) - {"fit"}
 
 
 # ------------------------------------------------------------------------------------------------ code dependencies
 
-# What can't change what a stage writes: no stage runs again for these, nor for what they alone import.
+# Module or folder -> why it cannot change the output of a stage. No stage runs again because of these modules, nor
+# because of what only they import.
 NEUTRAL = {
-    *("components.cluster", "components.network"),  # where, and how fast
-    *("components.errors", "components.recipes.ranges", "pipelines.stage.check"),  # what is refused
-    *("components.drawings.figures", "components.drawings"),  # how a picture looks, not what it shows
-    *("components.runs.journal", "components.files"),  # write down what they are given
-    "components.recipes.recipe",  # passes on values, which DVC compares itself
-    "components.recipes.allowed",  # finds a user's own code, which is the user's to name in `deps`
-    "pipelines.stage.outputs",  # reads back what is an output of a stage
-    "pipelines.stage.context",  # what stands around the work: locks, seconds, tracking, tables
-    *(
-        "components.verdicts.diagnosis",
-        "pipelines.stage.diagnoses",
-    ),  # what is said of a run, which is no output of its stage
-    "pipelines.reports.report",  # a view, which `trainyard report` writes at any time
+    "components.cluster": "decides where and how fast code runs",
+    "components.network": "decides where and how fast code runs",
+    "components.errors": "decides what is refused",
+    "components.recipes.ranges": "decides what is refused",
+    "pipelines.stage.check": "decides what is refused",
+    "components.drawings": "decides how a picture looks, not what it shows",
+    "components.runs.journal": "writes values without changing them",
+    "components.files": "writes values without changing them",
+    "components.recipes.recipe": "passes on values, which DVC compares itself",
+    "components.recipes.allowed": "finds a user's own code, which the user names in `deps`",
+    "pipelines.stage.outputs": "reads outputs of stages",
+    "pipelines.stage.context": "surrounds the work with locks, timing, tracking and tables",
+    "components.verdicts.diagnosis": "describes a run outside the outputs of its stage",
+    "pipelines.stage.diagnoses": "describes a run outside the outputs of its stage",
+    "pipelines.reports.report": "renders a view, which `trainyard report` writes at any time",
 }
-# At work where a recipe has a section `tune`.
+# Modules that run only if a recipe has a section `tune`.
 SEARCH = {
     "pipelines.workers.rungs",
     "components.search",
     "pipelines.stage.search",
 }
-# Imported by a stage, but at work in an earlier one, whose outputs are dependencies.
-ELSEWHERE: dict[str, set[str]] = {
+# Stage -> modules that it imports but that run in an earlier stage, whose outputs are dependencies.
+EARLIER_STAGES: dict[str, set[str]] = {
     "pretrain": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
     "tune": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
     "finetune": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
 }
-EXPORTED = ("model", "finetune.task")  # what `evaluate` builds again, though its parameters do not name it
+# Sections that `evaluate` builds from an exported model, although its parameters do not name them.
+EXPORTED_SECTIONS = ("model", "finetune.task")
 MODULES = {name_of(file): file for file in FILES if file.name != "__init__.py"}
 
 
 @cache
-def imported(module: str) -> frozenset[str]:
-    """Our own modules that `module` imports, or names by a dotted path (as `spread` is given them)."""
+def imported_modules(module: str) -> frozenset[str]:
+    """Return our own modules that `module` imports or names in a dotted path, such as an argument of `spread`."""
     names = [name for name, _ in imports(MODULES[module])]
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names += re.findall(r"^(pipelines\.[\w.]+\.)\w*$", node.value)
+            names += re.findall(r"^pipelines(?:\.\w+)+$", node.value)
     return frozenset(MODULES.keys() & {part for name in names for part in (name, name.rpartition(".")[0])})
 
 
-def used(section: Any) -> Iterator[str]:
-    """The modules of the callables that a section of a recipe names by `use`."""
-    if isinstance(section, dict) and isinstance(section.get("use"), str):
-        yield f"components.{section['use'].rpartition('.')[0]}"
-    for value in section.values() if isinstance(section, dict) else section if isinstance(section, list) else ():
-        yield from used(value)
+def named_modules(section: Any) -> Iterator[str]:
+    """Yield the modules of the callables that a section of a recipe names by `use`."""
+    if isinstance(section, list):
+        for item in section:
+            yield from named_modules(item)
+    if isinstance(section, dict):
+        if isinstance(section.get("use"), str):
+            yield f"components.{section['use'].rpartition('.')[0]}"
+        for value in section.values():
+            yield from named_modules(value)
 
 
-def needed(begin: set[str], elsewhere: set[str]) -> set[str]:
-    """The modules that can change the result of a stage which begins with `begin`: what these import, all the way."""
-    apart = NEUTRAL | elsewhere
-    found: set[str] = set()
-    while begin:
-        found |= begin
-        begin = {m for module in begin for m in imported(module) if not {m, m.rpartition(".")[0]} & apart} - found
-    return found
+def reachable_modules(start: set[str], excluded: set[str]) -> set[str]:
+    """Return `start` and all modules that it imports, directly or not, without NEUTRAL and `excluded` ones."""
+    excluded = NEUTRAL.keys() | excluded
+    reached: set[str] = set()
+    new = start
+    while new:
+        reached |= new
+        targets = {target for module in new for target in imported_modules(module)}
+        new = {target for target in targets if not {target, target.rpartition(".")[0]} & excluded} - reached
+    return reached
 
 
-def lacking(stage: Any, modules: set[str]) -> list[str]:
-    """The files of `modules` that are no dependency of a stage, nor in a folder that is one."""
-    named = [str(dependency) for dependency in stage.deps]
+def missing_dependencies(stage: Any, modules: set[str]) -> list[str]:
+    """Return the files of `modules` that are neither a dependency of a stage nor in a folder that is one."""
+    dependencies = [str(dependency) for dependency in stage.deps]
     files = [str(MODULES[module].relative_to(ROOT)) for module in modules]
-    return sorted(file for file in files if not any(file == at or file.startswith(f"{at}/") for at in named))
+    return sorted(f for f in files if not any(f == path or f.startswith(f"{path}/") for path in dependencies))
 
 
 @pytest.mark.parametrize("name", ["prepare", "augment", "pretrain", "tune", "finetune", "evaluate"])
-def test_code_that_a_stage_of_the_flagship_runs_is_a_dependency(name: str) -> None:
-    params, stage = recipe.load(ROOT / "params.yaml"), stages()[name]
+def test_code_of_the_flagships_stages_is_a_dependency(name: str) -> None:
+    params = recipe.load(ROOT / "params.yaml")
+    stage = stages()[name]
     keys = [key for dependency in stage.deps for key in getattr(dependency, "params", ())]
-    sections = [reduce(getitem, key.split("."), params) for key in (*keys, *(EXPORTED if name == "evaluate" else ()))]
-    modules = needed({f"pipelines.{name}", *used(sections)}, ELSEWHERE.get(name, set()))
-    missing = lacking(stage, modules)
+    if name == "evaluate":
+        keys += EXPORTED_SECTIONS
+    sections = [reduce(getitem, key.split("."), params) for key in keys]
+    modules = reachable_modules({f"pipelines.{name}", *named_modules(sections)}, EARLIER_STAGES.get(name, set()))
+    missing = missing_dependencies(stage, modules)
     assert not missing, f"add to deps of {name} in dvc.yaml, or to NEUTRAL with a reason: {', '.join(missing)}"
 
 
-@each
-def test_code_that_runs_a_recipe_is_a_dependency(path: Path) -> None:
-    content, address = recipe.load(path), f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}"
-    modules = needed({"pipelines.fit", *used(content)}, set() if "tune" in content else SEARCH)
-    missing = lacking(stages()[address], modules)
+@each_recipe
+def test_code_of_a_recipe_is_a_dependency(path: Path) -> None:
+    content = recipe.load(path)
+    address = f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}"
+    modules = reachable_modules({"pipelines.fit", *named_modules(content)}, set() if "tune" in content else SEARCH)
+    missing = missing_dependencies(stages()[address], modules)
     assert not missing, f"add to deps of {address}, or to NEUTRAL with a reason: {', '.join(missing)}"
 
 
-def test_what_is_neutral_is_there() -> None:
+def test_neutral_modules_exist() -> None:
     folders = {module.rpartition(".")[0] for module in MODULES}
-    assert MODULES.keys() | folders >= NEUTRAL | SEARCH
+    assert MODULES.keys() | folders >= NEUTRAL.keys() | SEARCH
