@@ -1,0 +1,1 @@
+"""Tasks: a kind of problem per file, with its loss, its predictions, its scores and its drawings."""
