@@ -123,7 +123,7 @@ def test_weights_with_torchvisions_names_are_loaded(tmp_path: Path) -> None:
     save_file({name: value.detach().clone() for name, value in pairs} | norm, tmp_path / "vgg_bn.safetensors")
     with pytest.raises(Refusal, match=r"vgg_bn.safetensors has batch normalisation \('features.1.running_mean'\)"):
         load_convolutions(target, tmp_path / "vgg_bn.safetensors")
-    with pytest.raises(Refusal, match="no such"):
+    with pytest.raises(Refusal, match="does not exist"):
         load_convolutions(target, tmp_path / "other.safetensors")
     with pytest.raises(Refusal, match=r"not \[5, 3, 3, 3\]"):
         load_convolutions(Convolutions(3, [1], [5]), tmp_path / "vgg.safetensors")
@@ -140,7 +140,7 @@ def test_photos_are_cropped_to_their_middle() -> None:
 def test_bad_photos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "text.jpg").write_text("no picture")
-    for name, message in (("absent.jpg", "no such picture"), ("text.jpg", "no picture that can be read")):
+    for name, message in (("absent.jpg", "no such picture"), ("text.jpg", "damaged or not a picture")):
         with pytest.raises(Refusal, match=message):
             list(Photos(content=name, raw=str(tmp_path)).examples("train", 0))
 
