@@ -1,16 +1,16 @@
-"""fit: one recipe of a family, from its data to an exported, scored model, in one visit to the workers.
+"""Run one recipe of a family: prepare its data, fit, export and score the model, in one call of the workers.
 
-A `tune` section searches before: over folds of the training split, or over seeds or the epochs of a fit, scored on the
-validation split; the best values take the place of the recipe's. Data prepared for one recipe serve every other that
-names the same data, while a user's own files keep their bytes.
+With a `tune` section a search runs first, and its best values replace the recipe's. It is scored on folds of the
+training split, or on the validation split over seeds or over the epochs of a fit. Recipes with the same `data` section
+share prepared data, as long as the user's own files keep their bytes.
 
 results/<family>/<system>/metrics.json   scores on the split kept for the end, the monitored one with its interval
-                          cost.json      parameters, operations a prediction, seconds of training, samples a second
+                          cost.json      parameters, operations per prediction, seconds of training, samples per second
                           history.csv    metrics against step and epoch
-                          search.csv     each trial's values; its scores' mean and standard deviation over folds or
-                                         seeds, or its last epoch's
-                          pictures/      curves, the search, what augmentation makes of pictures, what the task draws
-                          model/         weights and how to build it again
+                          search.csv     values of each trial, and mean and standard deviation of its scores over folds
+                                         or seeds, or the scores of its last epoch
+                          pictures/      curves, the search, examples of augmentation, what the task draws
+                          model/         weights, and how to build the model again
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pipelines.stage.search import run_search
 from pipelines.workers.records import DataFacts, FitJob, FitResult, TrialSetup
 
 RESULTS = Path("results")
-RUNG_FUNCTIONS = {  # what the rungs of a search are, and the function that scores one
+RUNG_FUNCTIONS = {  # what the rungs of a trial are: the function that scores one
     "folds": "pipelines.workers.rungs.score_fold",
     "seeds": "pipelines.workers.rungs.score_seed",
     "epochs": "pipelines.workers.rungs.score_epoch",
@@ -68,7 +68,7 @@ def main(path: str) -> None:
             arguments = (content["data"], str(data), job)
             result = run.spread("pipelines.workers.training.fit_and_score", *arguments, parts=fit["shards"])
         finally:
-            run.log_input(data / "prepared")  # of a fit that fails, too
+            run.log_input(data / "prepared")  # also when the fit fails
         _record_result(run, family, system, out, result, fit["batch"])
 
 
@@ -84,7 +84,8 @@ def _record_result(run: Stage, family: str, system: str, out: Path, result: FitR
     tags = {"data.digest": result.measurements.data, "hardware": result.hardware, **result.tags}
     for name, value in tags.items():
         run.journal.write("tag", name=name, value=value)
-    for file in [*draw_curves(run.folder, out / "pictures" / "curves.png"), *result.pictures]:
+    files = draw_curves(run.folder, out / "pictures" / "curves.png") + [Path(file) for file in result.pictures]
+    for file in files:
         run.log_artifact(file, "pictures")
     if result.example:
         run.log_model(f"{family}-{system}", out / "model", **result.example, requires=result.requires)

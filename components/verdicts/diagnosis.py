@@ -90,7 +90,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What is measured of a trained model for its diagnosis, beside the curves of its training."""
+    """Measurements of a trained model for its diagnosis, in addition to its training curves."""
 
     # Split -> the model's scores on it, in evaluation mode.
     scores: Mapping[str, Mapping[str, float]]

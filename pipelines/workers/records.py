@@ -1,4 +1,4 @@
-"""Define what the stages and their workers hand each other. Drivers import it: no torch here."""
+"""Define the records that stages and workers exchange; drivers import them, so there is no torch here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the driver needs of a recipe's prepared data."""
+    """Facts about a recipe's prepared data that its driver needs."""
 
     digest: str
     splits: tuple[str, ...]
@@ -33,9 +33,9 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came of one recipe: scores of the exported model on the split that was kept for the end."""
+    """Result of one recipe: the exported model's scores on its last split, and what is shown and registered of it."""
 
-    split: str
+    split: str  # the test split, or validation or train where there is no other
     scores: dict[str, float]
     outcomes: np.ndarray | None  # [N], per-example values whose mean is the monitored score; None if it is not a mean
     measurements: Measurements
@@ -49,7 +49,7 @@ class FitResult:
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """An exported model on one split."""
+    """Scores and predictions of an exported model on one split."""
 
     scores: dict[str, float]
     predictions: dict[str, np.ndarray]  # [N, ...]

@@ -131,7 +131,7 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     watched = fit_and_export(peers, job, prepared, augmented)
     peers.gather(None)  # rank 0 has written the model
     store = Store(prepared)
-    split = next(name for name in ("test", "validation", "train") if name in facts.splits)
+    split: str = next(name for name in ("test", "validation", "train") if name in facts.splits)
     task, state = exported.read_model(job.out, peers.device)
     feed = Feed(store.split(split), None, peers.device)
     scores, predictions = engine.evaluate(task, state, feed, peers)
@@ -140,7 +140,9 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     tags = trained.tags(state, scores)
     targets = engine.target_columns(task, feed)
     outcomes = task.outcomes(predictions, targets)
-    by_split = {"validation": watched, "test": scores} if split == "test" and watched else {split: scores}
+    by_split = {split: scores}
+    if split == "test" and watched:
+        by_split["validation"] = watched
     if split != "train" and comparable_loss(scores, task.monitor) is not None:
         train = train_feed(prepared, augmented, None, peers.device)
         by_split["train"] = training_scores(task, state, train, peers)

@@ -100,7 +100,7 @@ def test_stopped_workers_wait_until_all_have_saved_and_can_be_resumed(tmp_path: 
 
 @pytest.mark.parametrize("validation", [0, 200])
 def test_early_stopping_watches_the_validation_split_and_the_fold_judges(validation: int, tmp_path: Path) -> None:
-    """Without a validation split the fold does both."""
+    """The fold does both where there is no validation split."""
     paths = prepare_digits(tmp_path, validation=validation)
     scores = run_trial(paths, patience=2)
     store = Store(paths["prepared"])
