@@ -102,11 +102,11 @@ class Dark(Digits):
 
 
 class Shuffled(Feed):
-    """The same pictures with each other's labels."""
+    """The same pictures with random labels."""
 
-    def _taken(self, positions: Any) -> dict[str, Any]:
-        columns = super()._taken(positions)
-        labels = np.random.default_rng(0).integers(0, 10, len(self.split))
+    def gather(self, positions: np.ndarray) -> dict[str, Any]:
+        columns = super().gather(positions)
+        labels = torch.from_numpy(np.random.default_rng(0).integers(0, 10, len(self.split)))
         return columns | {"label": labels[columns["row"]]}
 
 
