@@ -40,5 +40,5 @@ def test_an_error_without_message_hurts_neither_alert_nor_report(tmp_path, monke
     ]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(links.pages, "find_pages", fail_without_message)
-    monkeypatch.setattr(links, "_there", lambda: True)
+    monkeypatch.setattr(links, "_is_reachable", lambda: True)
     assert set(links.find_links("an-experiment")) == {"front page"}
