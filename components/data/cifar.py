@@ -144,7 +144,7 @@ class CIFAR10:
 
 
 class CIFAR100(CIFAR10):
-    """Photos of 100 classes; coarse: of their 20 superclasses, whose numbers `classes` then are."""
+    """Photos of 100 classes. With `coarse`, labels and `classes` are those of the 20 superclasses instead."""
 
     name = "cifar100"
     originals: ClassVar[Originals] = {  # MD5 as published
