@@ -30,9 +30,10 @@ class Feed:
         device: torch.device | None = None,
         resident: int = 2 << 30,
     ) -> None:
-        self.split, self.device = split, device or torch.device("cpu")
+        self.split = split
+        self.device = device or torch.device("cpu")
         self.rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
-        self.columns: dict[str, Tensor] | None = None  # on the device, where they fit
+        self.columns: dict[str, Tensor] | None = None  # all rows on the device, if they fit
         if self.device.type == "cuda" and _column_bytes(split, len(self.rows)) <= resident:
             self.columns = {name: self._to_device(values) for name, values in self._read(slice(None)).items()}
 
@@ -66,7 +67,10 @@ class Feed:
     def pin(self, positions: np.ndarray) -> dict[str, Any]:
         """Return the columns at `positions` of this feed in pinned memory of the host."""
         columns = self._read(positions)
-        return {n: torch.from_numpy(v).pin_memory() if isinstance(v, np.ndarray) else v for n, v in columns.items()}
+        return {
+            name: torch.from_numpy(values).pin_memory() if isinstance(values, np.ndarray) else values
+            for name, values in columns.items()
+        }
 
     def move(self, columns: dict[str, Any]) -> dict[str, Any]:
         """Return columns of the host on the device; ragged ones stay on the host."""
@@ -78,6 +82,7 @@ class Feed:
         return {"row": rows, **self.split.take(rows)}
 
     def _to_device(self, values: Any) -> Any:
+        """Return an array or a tensor as a tensor on the device, and other values unchanged."""
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(values)
         return values.to(self.device, non_blocking=True) if isinstance(values, Tensor) else values
@@ -87,7 +92,9 @@ class Walk:
     """One worker's shards of each training step, in an order of examples that every worker shares."""
 
     def __init__(self, feed: Feed, order: Order, shards: int, own_shards: range) -> None:
-        self.feed, self.order, self.own_shards = feed, order, own_shards
+        self.feed = feed
+        self.order = order
+        self.own_shards = own_shards
         self.slices = shard_slices(order.batch, shards)
         self.sizes = [cut.stop - cut.start for cut in self.slices]
         prefetches = feed.device.type == "cuda" and feed.columns is None
@@ -111,7 +118,10 @@ class Walk:
         return self.feed.rows[self.order.indices(step)]
 
     def _positions(self, step: int) -> np.ndarray:
-        return self.order.indices(step)[self.slices[self.own_shards[0]].start : self.slices[self.own_shards[-1]].stop]
+        """Return the positions in the feed of this worker's examples of a step."""
+        first = self.slices[self.own_shards[0]].start
+        last = self.slices[self.own_shards[-1]].stop
+        return self.order.indices(step)[first:last]
 
     def _prefetched(self, step: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Return the columns of a step on the device, and start to gather those of the next step."""
@@ -124,7 +134,8 @@ class Walk:
 
 
 def _column_bytes(split: Split, rows: int) -> int:
+    """Return the size of `rows` rows of a split; with ragged columns, more than any device has."""
     example = split.take(np.zeros(1, dtype=np.int64))
     if not all(isinstance(values, np.ndarray) for values in example.values()):
-        return 1 << 62  # ragged columns stay on the host
+        return 1 << 62
     return rows * sum(values.nbytes for values in example.values())

@@ -1,7 +1,7 @@
 """The order of examples, as pure functions: the same for every worker, whatever it has computed before.
 
 An epoch's order is a keyed permutation of 0..n-1 that is computed, not stored. It is a Feistel network over pairs
-(left, right) with left < a, right < b and a * b just above n. A value that lands outside 0..n-1 is sent through the
+(high, low) with high < a, low < b and a * b just above n. A value that lands outside 0..n-1 is sent through the
 network again (cycle walking). Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
 """
 
@@ -102,17 +102,17 @@ def _round_keys(*key: int) -> list[np.uint64]:
 
 def _feistel(values: np.ndarray, a: np.uint64, b: np.uint64, keys: list[np.uint64]) -> np.ndarray:
     """Map values of 0..a*b-1 (uint64 [N]) one to one onto the same range."""
-    left = values // b
-    right = values % b
+    high = values // b
+    low = values % b
     for first, second in zip(keys[::2], keys[1::2], strict=True):
-        word = (right + first) * (second | ONE)
+        word = (low + first) * (second | ONE)
         word ^= word >> HALF
         word *= MULTIPLIER  # a second multiplication, after the shift, makes the function far from linear
         word >>= HALF  # 32 bits: the sum below can't overflow
-        word += left
-        left, right = right, word % a
+        word += high
+        high, low = low, word % a
         a, b = b, a
-    return left * b + right
+    return high * b + low
 
 
 def splitmix64(words: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From the file to shards: the right rows in the right order, whoever asks for which."""
+"""From the file to shards: the right rows in the right order, on any number of workers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_batch_larger_than_the_split_is_refused(split: Split) -> None:
 
 @pytest.mark.parametrize("resident", [0, 1 << 30])
 @pytest.mark.parametrize("device", devices)
-def test_each_example_brings_its_rows_number(split: Split, device: str, resident: int) -> None:
+def test_each_example_has_the_number_of_its_row(split: Split, device: str, resident: int) -> None:
     rows = np.arange(79, 4, -1)
     feed = Feed(split, rows, torch.device(device), resident)
     (batch, _), _ = feed.walk(batch=20, seed=3, shards=2, own_shards=range(0, 2)).at(1)
