@@ -17,7 +17,8 @@ from components import network
 from components.cluster import connection
 from components.errors import Refusal
 
-pytestmark = pytest.mark.cluster(lane=1)
+# The cluster starts before any test: Ray reads LOOPBACK, which the cluster sets, when it is imported.
+pytestmark = [pytest.mark.cluster(lane=1), pytest.mark.usefixtures("cluster_of_two")]
 
 
 def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
