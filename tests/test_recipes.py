@@ -100,6 +100,7 @@ NEUTRAL = {
     "components.runs.journal": "writes values without changing them",
     "components.files": "writes values without changing them",
     "components.recipes.recipe": "passes on values, which DVC compares itself",
+    "components.recipes.signature": "passes on values, which DVC compares itself",
     "components.recipes.allowed": "finds a user's own code, which the user names in `deps`",
     "pipelines.stage.outputs": "reads outputs of stages",
     "pipelines.stage.context": "surrounds the work with locks, timing, tracking and tables",

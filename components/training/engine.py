@@ -95,8 +95,20 @@ def fit(
     meter = Meter(task.monitor, keep_best, patience, NoiseScale(batch, shards) if noise_scale else None)
     recorder = RunRecorder(folder, peers, checkpoint_seconds)
     recorder.resume(state, meter)
-    steps, factor = epochs * walk.steps_per_epoch, schedule or constant
-    loop = _Loop(task, state, update, walk, validation, meter, recorder, steps, factor, ema, evaluate_every, log_every)
+    loop = _Loop(
+        task=task,
+        state=state,
+        update=update,
+        walk=walk,
+        validation=validation,
+        meter=meter,
+        recorder=recorder,
+        steps=epochs * walk.steps_per_epoch,
+        factor=schedule or constant,
+        ema=ema,
+        evaluate_every=evaluate_every,
+        log_every=log_every,
+    )
     if not loop.run(until):
         recorder.save(state, meter, own_shards)
         scores = meter.best_scores if keep_best else meter.scores
@@ -159,9 +171,8 @@ class _Loop:
         if self.at_epoch_boundary:
             self.state.carry.clear()
         rate = _set_rates(self.state, self.factor(self.state.step, self.steps))
-        update = self.update
-        update.begin(*self.walk.at(self.state.step))
-        self.meter.add(self.task.step(self.state, update))
+        self.update.begin(*self.walk.at(self.state.step))
+        self.meter.add(self.task.step(self.state, self.update))
         if self.ema is not None:
             _move_averages(self.state, self.ema)
         self.state.step += 1
