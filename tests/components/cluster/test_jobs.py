@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,11 +12,13 @@ from components.cluster import jobs
 class Client:
     """A stub of Ray's client that records the request for a job."""
 
+    request: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, address: str) -> None:
         pass
 
     def submit_job(self, **request: Any) -> str:
-        self.__class__.request = request
+        Client.request = request
         return "job"
 
 

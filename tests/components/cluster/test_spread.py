@@ -35,7 +35,7 @@ def run_on_two(cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def gather_values(peers: Peers, values: list[float]) -> tuple[int, list[float], str, int]:
     gathered = peers.gather(values[peers.rank])
-    assert peers.collect(torch.tensor([values[peers.rank]])).tolist() == gathered
+    assert peers.all_gather(torch.tensor([values[peers.rank]])).tolist() == gathered
     assert peers.memory is not None, "both are on one machine"
     return peers.rank, gathered, str(Path.cwd()), torch.get_num_threads()
 
