@@ -3,12 +3,16 @@
     pictures/cat/*.jpg  pictures/dog/*.png                      test and validation splits are drawn by `seed`
     pictures/train/cat/*.jpg  ...  pictures/test/cat/*.jpg      splits are folders (also validation/, valid/ or val/)
 
+A drawn split depends on a picture's bytes, or on the name of its group, and on nothing else. A picture therefore keeps
+its split when others are added or removed, and when it is renamed.
+
 Other folders whose names look like splits are refused, because they could be mistaken for classes. A damaged picture,
 or a file that only has the suffix of one, is refused by name.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +22,7 @@ import numpy as np
 
 from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction, Natural, Open
-from ..storage.order import stratified_rows
+from ..storage.draw import draw_split
 from ..storage.store import Column
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # others are ignored
@@ -30,9 +34,14 @@ LabelledFiles = list[tuple[Path, int]]
 
 
 class ImageFolder:
-    """The middle square of each picture, resized to `size`; `test` and `validation` are shares of each class.
+    """The middle square of each picture, resized to `size`; `test` and `validation` are shares of the pictures.
 
-    The two shares apply where the folder does not have these splits itself.
+    The two shares apply where the folder does not have these splits itself. They are drawn by `seed` and hold
+    approximately.
+
+    group: level of the folders below a class whose pictures belong together, such as those of one patient or one video
+    (1: pictures/cat/GROUP/...). A group's pictures are in one split, also where it has folders in several classes.
+    None: each picture is drawn alone.
     """
 
     licence = "the owner's"
@@ -45,6 +54,7 @@ class ImageFolder:
         test: Open = 0.2,
         validation: Fraction = 0.0,
         seed: Natural = 0,
+        group: Count | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.size = size
@@ -53,6 +63,7 @@ class ImageFolder:
         self.test = test
         self.validation = validation
         self.seed = seed
+        self.group = group
         if not self.folder.is_dir():
             raise Refusal(f"folder: {folder} is not a folder; put one sub-folder of pictures per class there")
         self.name = self.folder.name
@@ -77,13 +88,10 @@ class ImageFolder:
         """Return {split: its files and their labels}."""
         if self.split_folders:
             splits = {split: self._list_pictures(folder) for split, folder in self.split_folders.items()}
-            validation_share = self.validation
+            if self.validation and "validation" not in splits:
+                splits |= self._draw(splits["train"], self.split_folders["train"], 0.0)
         else:
-            train, test = self._hold_out(self._list_pictures(self.folder), self.test, "test")
-            splits = {"train": train, "test": test}
-            validation_share = self.validation / (1 - self.test)  # of what remains
-        if self.validation and "validation" not in splits:
-            splits["train"], splits["validation"] = self._hold_out(splits["train"], validation_share, "validation")
+            splits = self._draw(self._list_pictures(self.folder), self.folder, self.test)
         return {name: splits[name] for name in ("train", "validation", "test") if name in splits}
 
     def _list_pictures(self, folder: Path) -> LabelledFiles:
@@ -101,16 +109,37 @@ class ImageFolder:
             files += [(file, label) for file in sorted(pictures, key=lambda file: file.relative_to(folder).as_posix())]
         return files
 
-    def _hold_out(self, files: LabelledFiles, share: float, name: str) -> tuple[LabelledFiles, LabelledFiles]:
-        """Return (remaining files, held-out files): `share` of each class is held out for the split `name`."""
-        if share >= 1:
-            raise Refusal(f"{name}: with it nothing is left to train on; lower test and validation")
-        chosen = set(stratified_rows(np.array([label for _, label in files]), share, self.seed).tolist())
-        if not chosen:
-            raise Refusal(f"{name}: {share:g} of {len(files)} pictures is none; raise it or add pictures")
-        remaining = [file for row, file in enumerate(files) if row not in chosen]
-        held_out = [file for row, file in enumerate(files) if row in chosen]
-        return remaining, held_out
+    def _draw(self, files: LabelledFiles, folder: Path, test: float) -> dict[str, LabelledFiles]:
+        """Return {split: its files}: `test` and `validation` as shares; refuses a split that remains empty."""
+        if test + self.validation >= 1:
+            raise Refusal("validation: with it nothing is left to train on; lower test and validation")
+        splits: dict[str, LabelledFiles] = {"train": []}
+        for name, share in (("validation", self.validation), ("test", test)):
+            if share:
+                splits[name] = []
+        for file, label in files:
+            splits[draw_split(self._draw_key(file, folder), test, self.validation, self.seed)].append((file, label))
+        drawn = "pictures" if self.group is None else "pictures by their groups"
+        for name, members in splits.items():
+            if not members:
+                share = {"test": test, "validation": self.validation}.get(name, 1 - test - self.validation)
+                raise Refusal(
+                    f"{name}: {share:g} of {len(files)} {drawn} is none; raise it, add pictures or take another seed"
+                )
+        return splits
+
+    def _draw_key(self, file: Path, folder: Path) -> bytes:
+        """Return the bytes that decide a picture's split: a digest of its content, or the name of its group.
+
+        Refuses a picture that lies above the folders of groups.
+        """
+        if self.group is None:
+            with file.open("rb") as content:
+                return hashlib.file_digest(content, "sha256").digest()
+        levels = file.relative_to(folder).parts[1:-1]
+        if len(levels) < self.group:
+            raise Refusal(f"{file}: lies in no folder of level group: {self.group}; move it into its group's folder")
+        return "/".join(levels[: self.group]).encode()
 
 
 def _find_split_folders(folder: Path) -> dict[str, Path]:

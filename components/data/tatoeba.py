@@ -7,11 +7,10 @@ import zipfile
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from ..errors import Refusal
 from ..originals.fetch import Originals, fetch_file
 from ..recipes.ranges import Count, Open, Seed
+from ..storage.draw import draw_split
 
 
 class Tatoeba:
@@ -19,7 +18,8 @@ class Tatoeba:
 
     Sentences are in lower case with a space before each mark (notes: machine translation data; as in d2l).
 
-    validation, test: shares of the English sentences, drawn by `seed`; all translations of one are in the same split
+    validation, test: approximate shares of the English sentences. A sentence's split is drawn by `seed` from its text
+    alone: all its translations are in the same split, whatever `limit` is.
     limit: number of pairs to read from the start of the file (None: all)
     """
 
@@ -56,19 +56,10 @@ class Tatoeba:
         with zipfile.ZipFile(file) as archive:
             lines = archive.read("fra.txt").decode("utf-8").splitlines()[: self.limit]
         pairs = [tuple(clean_sentence(text) for text in line.split("\t")[:2]) for line in lines]
-        splits = self._draw_splits(list(dict.fromkeys(source for source, _ in pairs)))
-        result: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
+        splits: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
         for source, target in pairs:
-            result[splits[source]].append((source, target))
-        return {split: split_pairs for split, split_pairs in result.items() if split_pairs}
-
-    def _draw_splits(self, sentences: list[str]) -> dict[str, str]:
-        """Return {sentence: split}, drawn by the seed."""
-        ends = np.rint(np.cumsum([self.test, self.validation]) * len(sentences)).astype(int)
-        ranks = np.argsort(np.random.default_rng(self.seed).permutation(len(sentences)))
-        numbers = np.searchsorted(ends, ranks, side="right")
-        names = ("test", "validation", "train")
-        return {sentence: names[number] for sentence, number in zip(sentences, numbers, strict=True)}
+            splits[draw_split(source.encode(), self.test, self.validation, self.seed)].append((source, target))
+        return {split: split_pairs for split, split_pairs in splits.items() if split_pairs}
 
 
 def clean_sentence(text: str) -> str:

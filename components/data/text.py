@@ -1,7 +1,8 @@
 """A text as rows of a language model: tokens, a vocabulary from the training split alone, windows in their order.
 
 The text is cut by time, never shuffled (notes: sequence models, 'never train on the future'): first training, then
-validation, then testing. A row is a window of `steps` + 1 tokens, and the next row starts with its last token. So every
+validation, then testing. Text that is added at the end moves the cuts forward, so an earlier model was never trained on
+what is tested later. A row is a window of `steps` + 1 tokens, and the next row starts with its last token. So every
 token but the first of a row is predicted from all before it.
 """
 

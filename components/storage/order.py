@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import Refusal
-from ..recipes.ranges import Count, Fraction, Natural
+from ..recipes.ranges import Count, Natural
 
 TABLE_LIMIT = 4096  # permutations up to here are stored, because a network over few values mixes them badly
 BLOCK_STEPS = 64  # steps whose order is computed at once
@@ -157,12 +157,6 @@ def balanced_rows(labels: np.ndarray, count: Natural, seed: Natural) -> np.ndarr
     # where `count` does not divide evenly, a random order of the classes decides which ones get one more
     turn = permute(np.arange(classes), classes, seed, 2) if classes else queues.sizes
     return np.sort(queues.rows[np.lexsort((turn[queues.classes], queues.positions))[:count]])
-
-
-def stratified_rows(labels: np.ndarray, share: Fraction, seed: Natural) -> np.ndarray:
-    """Draw a `share` of each class, rounded: row numbers, int64, ascending. Draws are nested as in `balanced_rows`."""
-    queues = _class_queues(labels, seed, 4)
-    return np.sort(queues.rows[queues.positions < np.rint(share * queues.sizes)[queues.classes]])
 
 
 class _ClassQueues(NamedTuple):

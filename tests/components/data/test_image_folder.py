@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,20 +46,83 @@ def levels(data: ImageFolder, split: str) -> dict[int, int]:
     return {int(e["image"][0, 0, 0]): e["label"] for e in examples}
 
 
-def test_shares_of_each_class_are_held_out(folder: Path) -> None:
-    data = ImageFolder(str(folder), size=8, test=0.2, validation=0.1)
+def splits_by_level(folder: Path, **arguments: Any) -> dict[int, str]:
+    """Return {grey level: split} of all pictures."""
+    data = ImageFolder(str(folder), size=8, **arguments)
+    return {level: split for split in data.parts() for level in levels(data, split)}
+
+
+def test_shares_are_held_out_and_seeds_differ(folder: Path) -> None:
+    data = ImageFolder(str(folder), size=8, test=0.3, validation=0.2)
     assert data.classes == ["cat", "dog"]
     splits = {split: levels(data, split) for split in data.parts()}
     assert list(splits) == ["train", "validation", "test"]
-    assert {s: np.bincount(list(rows.values())).tolist() for s, rows in splits.items()} == {
-        "train": [14, 7],
-        "validation": [2, 1],
-        "test": [4, 2],
-    }
     together = {level: label for rows in splits.values() for level, label in rows.items()}
     assert together == {**dict.fromkeys(range(20), 0), **dict.fromkeys(range(100, 110), 1)}
-    assert levels(ImageFolder(str(folder), size=8, seed=1), "test").keys() != splits["test"].keys()
-    assert levels(ImageFolder(str(folder), size=8), "test") == splits["test"]  # validation does not move it
+    assert sum(map(len, splits.values())) == 30
+    assert levels(ImageFolder(str(folder), size=8, test=0.3, seed=1), "test").keys() != splits["test"].keys()
+    assert levels(ImageFolder(str(folder), size=8, test=0.3), "test") == splits["test"]  # validation does not move it
+
+
+def test_a_picture_keeps_its_split_when_others_come_go_and_change_names(tmp_path: Path) -> None:
+    pets = tmp_path / "pets"
+    for i in range(200):
+        save(pets / ("cat" if i < 100 else "dog") / f"{i:03d}.png", flat(i))
+    before = splits_by_level(pets, validation=0.1)
+    counts = {split: list(before.values()).count(split) for split in ("train", "validation", "test")}
+    assert all(abs(counts[split] - share) < 25 for split, share in (("train", 140), ("validation", 20), ("test", 40)))
+    save(pets / "cat" / "000a.png", flat(250))
+    grown = splits_by_level(pets, validation=0.1)
+    assert grown.pop(250)
+    assert grown == before
+    for i in range(0, 200, 7):
+        file = pets / ("cat" if i < 100 else "dog") / f"{i:03d}.png"
+        file.rename(file.with_name(f"renamed {i}.png"))
+    (pets / "dog" / "deeper").mkdir()
+    (pets / "dog" / "199.png").rename(pets / "dog" / "deeper" / "a.png")
+    removed = range(3, 200, 11)
+    for i in removed:
+        next(pets.rglob(f"*{i:03d}.png"), pets / "dog" / f"renamed {i}.png").unlink(missing_ok=True)
+    changed = splits_by_level(pets, validation=0.1)
+    assert 150 < len(changed) < 200
+    assert {level: before[level] for level in changed if level != 250} == {
+        level: split for level, split in changed.items() if level != 250
+    }
+    (pets / "dog").rename(pets / "hound")
+    assert splits_by_level(pets, validation=0.1) == changed
+
+
+def test_a_group_stays_together_whatever_its_class(tmp_path: Path) -> None:
+    pets = tmp_path / "pets"
+    for i in range(120):
+        patient = f"patient {i // 3 % 20}"
+        save(pets / ("ill" if i % 2 else "well") / patient / "visit 1" / f"{i}.png", flat(i))
+    before = splits_by_level(pets, group=1)
+    by_patient: dict[int, set[str]] = {}
+    for level, split in before.items():
+        by_patient.setdefault(level // 3 % 20, set()).add(split)
+    assert len(by_patient) == 20
+    assert all(len(splits) == 1 for splits in by_patient.values())
+    assert set(before.values()) == {"train", "test"}
+    for i in (200, 201):
+        save(pets / "ill" / "patient 4" / f"{i}.png", flat(i))
+    grown = splits_by_level(pets, group=1)
+    assert {grown[200], grown[201]} == by_patient[4]
+    assert {level: grown[level] for level in before} == before
+    with pytest.raises(Refusal, match=r"ill/patient 4/200\.png: lies in no folder of level group: 2"):
+        splits_by_level(pets, group=2)
+
+
+def test_a_validation_split_of_the_training_folder_is_stable_too(folder: Path) -> None:
+    pictures = folder.parent / "pictures"
+    pictures.mkdir()
+    folder.rename(pictures / "train")
+    save(pictures / "test" / "dog" / "a.png", flat(200))
+    before = splits_by_level(pictures, validation=0.3)
+    save(pictures / "train" / "cat" / "000.png", flat(50))
+    grown = splits_by_level(pictures, validation=0.3)
+    assert set(before.values()) == {"train", "validation", "test"}
+    assert {level: grown[level] for level in before} == before
 
 
 def test_existing_splits_are_used(folder: Path, tmp_path: Path) -> None:
@@ -110,11 +174,13 @@ def test_a_train_may_be_a_class(tmp_path: Path) -> None:
 def test_it_can_be_prepared_in_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ROWS_PER_PART", 7)
     data = ImageFolder(str(folder), size=5, colour=False)
-    assert data.parts() == {"train": 4, "test": 1}
+    sizes = {split: len(files) for split, files in data.splits.items()}
+    assert data.parts() == {split: -(-size // 7) for split, size in sizes.items()}
     manifest = prepare_dataset(data, tmp_path / "out")
     assert manifest["name"] == "pets"
-    assert manifest["splits"]["train"]["class_counts"] == {"cat": 16, "dog": 8}
-    assert Store(tmp_path / "out").split("train").array("image").shape == (24, 5, 5, 1)
+    counts = [split["class_counts"] for split in manifest["splits"].values()]
+    assert {name: sum(count[name] for count in counts) for name in ("cat", "dog")} == {"cat": 20, "dog": 10}
+    assert Store(tmp_path / "out").split("train").array("image").shape == (sizes["train"], 5, 5, 1)
 
 
 RAMP = np.linspace(0, 255, 24 * 24, dtype=np.uint8).reshape(24, 24)

@@ -35,17 +35,24 @@ def test_marks_are_words_and_spaces_are_spaces() -> None:
 
 
 def test_a_sentence_is_in_one_split_with_all_its_translations(raw: str) -> None:
-    splits = Tatoeba(raw, validation=0.1, test=0.2).pairs()
-    assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 56, "validation": 8, "test": 16}
+    splits = Tatoeba(raw, validation=0.2, test=0.2).pairs()
+    assert list(splits) == ["train", "validation", "test"]
     sentences = [{source for source, _ in pairs} for pairs in splits.values()]
-    assert [len(some) for some in sentences] == [28, 4, 8]
-    assert len(set().union(*sentences)) == 40
+    assert [len(pairs) for pairs in splits.values()] == [2 * len(some) for some in sentences]
+    assert len(set().union(*sentences)) == sum(map(len, sentences)) == 40
     assert sorted(pair for pairs in splits.values() for pair in pairs) == sorted(
         (f"say {n // 2} !", f"dis {n} !") for n in range(80)
     )
-    assert splits == Tatoeba(raw, validation=0.1, test=0.2).pairs()
-    assert splits != Tatoeba(raw, validation=0.1, test=0.2, seed=1).pairs()
-    assert sum(map(len, Tatoeba(raw, limit=10, validation=0.2, test=0.2).pairs().values())) == 10
+    assert splits == Tatoeba(raw, validation=0.2, test=0.2).pairs()
+    assert splits != Tatoeba(raw, validation=0.2, test=0.2, seed=1).pairs()
+
+
+def test_a_sentence_keeps_its_split_when_more_of_the_file_is_read(raw: str) -> None:
+    splits = Tatoeba(raw, validation=0.2, test=0.2).pairs()
+    fewer = Tatoeba(raw, limit=50, validation=0.2, test=0.2).pairs()
+    assert sum(map(len, fewer.values())) == 50
+    for name, pairs in fewer.items():
+        assert set(pairs) <= set(splits[name])
 
 
 def test_shares_that_leave_nothing_are_refused() -> None:

@@ -124,3 +124,12 @@ def test_impossible_windows_are_refused() -> None:
         windows(WORDS, validation=0.5, test=0.5)
     with pytest.raises(Refusal, match="split 'train' has 10 tokens, too few for a window of 10 "):
         windows(WORDS, steps=10).parts()
+
+
+def test_a_text_that_grows_at_its_end_never_tests_on_what_was_trained_on() -> None:
+    """Compare the splits of a text with those of its beginning: a cut by time only moves forward."""
+    words = [str(number) for number in range(400)]
+    older = windows(" ".join(words[:300]), validation=0.1, test=0.1)
+    newer = windows(" ".join(words), validation=0.1, test=0.1)
+    for split in ("validation", "test"):
+        assert min(map(int, newer.splits[split])) > max(map(int, older.splits["train"]))

@@ -18,7 +18,6 @@ from components.storage.order import (
     permute,
     shard_slices,
     stratified_folds,
-    stratified_rows,
 )
 
 labelled = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
@@ -120,21 +119,11 @@ def test_balanced_refuses_more_than_there_are() -> None:
         balanced_rows(np.zeros(6, int), 7, 0)
 
 
-@given(labels=labelled, seed=st.integers(0, 99), share=st.floats(0, 1))
-def test_stratified_takes_the_share_of_each_class(labels: np.ndarray, seed: int, share: float) -> None:
-    rows = stratified_rows(labels, share, seed)
-    assert len(np.unique(rows)) == len(rows)
-    for label in np.unique(labels):
-        size = (labels == label).sum()
-        assert abs((labels[rows] == label).sum() - share * size) <= 0.5 + 1e-9
-    assert set(stratified_rows(labels, share / 2, seed)) <= set(rows)
-
-
 def test_draws_differ_by_seed() -> None:
     labels = np.arange(1000) % 10
-    for draw in (lambda seed: balanced_rows(labels, 100, seed), lambda seed: stratified_rows(labels, 0.1, seed)):
-        assert np.array_equal(draw(0), draw(0))
-        assert len(set(draw(0)) & set(draw(1))) < 30  # 10 are expected by chance
+    draws = [balanced_rows(labels, 100, seed) for seed in (0, 0, 1)]
+    assert np.array_equal(draws[0], draws[1])
+    assert len(set(draws[0]) & set(draws[2])) < 30  # 10 are expected by chance
 
 
 @given(labels=labelled, k=st.integers(2, 9), seed=st.integers(0, 99))
