@@ -1,0 +1,1 @@
+"""Components: the building blocks of an experiment, from data to tracking, each room with one purpose."""

@@ -185,11 +185,11 @@ SERVED = {"torch", "numpy", "safetensors", "yaml", "pyarrow", "tqdm", "mlflow", 
 
 @pytest.mark.parametrize("file", [f for f in FILES if name_of(f).partition(".")[2]], ids=name_of)
 def test_a_served_model_needs_few_packages(file: Path) -> None:
-    """What a task, a model or a data column imports when it is imported, whoever loads the model must have."""
+    """Whoever loads a model must have every package that its task, model or metric imports at the top."""
     if name_of(file).split(".")[1] not in ("tasks", "models", "losses", "layers", "metrics", "exported", "predictor"):
         return
-    found = {module.split(".")[0] for module, top in imports(file) if top}
-    assert found - set(sys.stdlib_module_names) <= SERVED
+    packages = {module.split(".")[0] for module, top in imports(file) if top}
+    assert packages - set(sys.stdlib_module_names) <= SERVED
 
 
 def test_no_drawer_for_odds_and_ends() -> None:
@@ -220,7 +220,7 @@ AT_IMPORT = {
 
 def done_at_import(body: list[ast.stmt]) -> list[str]:
     """Calls that are statements, and assignments into anything but a name of the module's own."""
-    found = []
+    calls = []
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
@@ -229,19 +229,19 @@ def done_at_import(body: list[ast.stmt]) -> list[str]:
         parts = [part for target in into for part in getattr(target, "elts", [target])]
         called = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
         if called or any(isinstance(part, ast.Attribute | ast.Subscript) for part in parts):
-            found.append(ast.unparse(node))
+            calls.append(ast.unparse(node))
         for inner in ("body", "orelse", "finalbody"):
-            found += done_at_import(getattr(node, inner, []))
+            calls += done_at_import(getattr(node, inner, []))
         for handler in getattr(node, "handlers", []):
-            found += done_at_import(handler.body)
-    return found
+            calls += done_at_import(handler.body)
+    return calls
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_nothing_happens_at_import(file: Path) -> None:
     legitimate = AT_IMPORT.get(name_of(file), set())
     done = done_at_import(ast.parse(file.read_text()).body)
-    assert [one for one in done if not one.startswith(tuple(legitimate))] == []
+    assert [call for call in done if not call.startswith(tuple(legitimate))] == []
     assert len(done) == len(legitimate), "what is allowed and not there any more"
 
 

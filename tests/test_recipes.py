@@ -93,27 +93,20 @@ def test_stage_names_are_those_of_dvc(file: Path) -> None:
 NEUTRAL = {
     "components.cluster": "decides where and how fast code runs",
     "components.network": "decides where and how fast code runs",
+    "components.processes": "decides where and how fast code runs",
     "components.errors": "decides what is refused",
-    "components.recipes.ranges": "decides what is refused",
-    "pipelines.stage.check": "decides what is refused",
     "components.drawings": "decides how a picture looks, not what it shows",
-    "components.runs.journal": "writes values without changing them",
     "components.files": "writes values without changing them",
-    "components.recipes.recipe": "passes on values, which DVC compares itself",
-    "components.recipes.signature": "passes on values, which DVC compares itself",
-    "components.recipes.allowed": "finds a user's own code, which the user names in `deps`",
-    "pipelines.stage.outputs": "reads outputs of stages",
-    "pipelines.stage.context": "surrounds the work with locks, timing, tracking and tables",
-    "components.verdicts.diagnosis": "describes a run outside the outputs of its stage",
-    "pipelines.stage.diagnoses": "describes a run outside the outputs of its stage",
-    "pipelines.reports.report": "renders a view, which `trainyard report` writes at any time",
+    "components.runs": "writes values without changing them",
+    "components.tracking": "sends values without changing them",
+    "components.workspace": "decides where files lie",
+    "components.recipes": "passes on values, which DVC compares itself",
+    "components.verdicts": "describes a run outside the outputs of its stage",
+    "pipelines.stage": "surrounds the work with locks, timing, tracking and tables",
+    "pipelines.reports": "renders views, which `trainyard report` writes at any time",
 }
 # Modules that run only if a recipe has a section `tune`.
-SEARCH = {
-    "pipelines.workers.rungs",
-    "components.search",
-    "pipelines.stage.search",
-}
+SEARCH = {"pipelines.workers.rungs", "components.search"}
 # Stage -> modules that it imports but that run in an earlier stage, whose outputs are dependencies.
 EARLIER_STAGES: dict[str, set[str]] = {
     "pretrain": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
@@ -128,7 +121,7 @@ MODULES = {name_of(file): file for file in FILES if file.name != "__init__.py"}
 @cache
 def imported_modules(module: str) -> frozenset[str]:
     """Return our own modules that `module` imports or names in a dotted path, such as an argument of `spread`."""
-    names = [name for name, _ in imports(MODULES[module])]
+    names = [name for name, _ in imports(MODULES[module], typing=False)]
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             names += re.findall(r"^pipelines(?:\.\w+)+$", node.value)

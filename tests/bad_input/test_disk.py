@@ -105,7 +105,7 @@ def test_a_read_only_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_file_above_the_size_limit_is_refused_and_leaves_nothing_incomplete(tmp_path: Path) -> None:
-    """In a process of its own, because the limit cannot be raised again."""
+    """The limit cannot be raised again, so the test runs in a process of its own."""
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
