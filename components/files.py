@@ -8,8 +8,11 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+from .errors import Refusal
 
 
 @contextmanager
@@ -32,9 +35,28 @@ def atomic_path(path: Path, draft: Path | None = None) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Replace the file at `path` by one that holds `value`."""
-    with atomic_path(Path(path)) as draft:
-        draft.write_text(json.dumps(value, indent=2) + "\n")
+    """Replace the file at `path` by one that holds `value`, and flush both the content and the new name to the disk."""
+    with atomic_path(Path(path)) as draft, draft.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(Path(path).parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Open a file for reading; refuse a pipe or a device, which may never end."""
+    if not Path(path).is_file() and Path(path).exists():
+        raise Refusal(f"{path}: is not a regular file; replace or remove it")
+    return Path(path).open("rb")
 
 
 def path_digest(path: str | Path) -> str:

@@ -20,7 +20,7 @@ class TimeMachine:
     source = "H. G. Wells: The Time Machine, Project Gutenberg; the file of Dive into Deep Learning, d2l.ai"
     originals: ClassVar[Originals] = {
         "timemachine.txt": (
-            "http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+            "https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
             "7353d136ab308ecd0d4f1c5bf0e23122",
         )
     }

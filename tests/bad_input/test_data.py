@@ -103,7 +103,9 @@ def download(folder: Path) -> Call:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return lambda: fetch.fetch_file("raw", "a.gz", f"http://127.0.0.1:{port}/a.gz", "0" * 32, wait_s=0)
+    return lambda: fetch.fetch_file(
+        "raw", "a.gz", f"http://127.0.0.1:{port}/a.gz", "0" * 32, wait_s=0, from_loopback=True
+    )
 
 
 def read_changed_original(folder: Path) -> Call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import pytest
 
 from components.errors import Refusal
 from components.network import free_port
-from components.originals.fetch import ATTEMPTS, fetch_file
+from components.originals import fetch
+from components.originals.fetch import ATTEMPTS
 
+# The servers of these tests speak http, on this machine
+fetch_file = partial(fetch.fetch_file, from_loopback=True)
 CONTENT = bytes(range(256)) * 5000
 MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
 
@@ -36,6 +40,16 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests += 1
         answer = self.server.answers.pop(0) if self.server.answers else "200"
         if answer == "hangs up":
+            return
+        if answer.startswith("moved to "):
+            self.send_response(302)
+            self.send_header("Location", answer.removeprefix("moved to "))
+            self.end_headers()
+            return
+        if answer == "without a length":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(CONTENT)
             return
         self.send_response(200 if answer == "stops early" else int(answer))
         self.send_header("Content-Length", str(len(CONTENT)))
@@ -112,3 +126,36 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, server: Server
         fetch_file(tmp_path, "file.bin", server.url, SHA256)
     assert (tmp_path / "file.bin").read_bytes() == b"mine"
     assert server.requests == 0
+
+
+@pytest.mark.parametrize("answers", [[], ["without a length"]])
+def test_a_download_has_a_limit(tmp_path: Path, server: Server, answers: list[str]) -> None:
+    server.answers = answers * 2
+    with pytest.raises(Refusal, match=r"file\.bin: more than 1,279,999 bytes; put the original file at"):
+        fetch_file(tmp_path, "file.bin", server.url, MD5, max_bytes=len(CONTENT) - 1)
+    assert list(tmp_path.iterdir()) == []
+    assert server.requests == 1
+    assert fetch_file(tmp_path, "file.bin", server.url, MD5, max_bytes=len(CONTENT)).is_file()
+
+
+@pytest.mark.parametrize("address", ["http://host/file.bin", "ftp://host/file.bin", "file:///etc/passwd", "file.bin"])
+def test_only_https_is_downloaded(tmp_path: Path, server: Server, address: str) -> None:
+    with pytest.raises(Refusal, match=f"file.bin: missing, and {address} is not an https address"):
+        fetch_file(tmp_path, "file.bin", address, MD5)
+    server.answers = [f"moved to {address if '//' in address else f'http://{address}/'}"]
+    with pytest.raises(Refusal, match=r"is not an https address|HTTP 302"):
+        fetch_file(tmp_path, "file.bin", server.url, MD5)
+    assert server.requests == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_http_on_this_machine_must_be_allowed(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(Refusal, match="is not an https address"):
+        fetch.fetch_file(tmp_path, "file.bin", server.url, MD5)
+    assert server.requests == 0
+
+
+def test_all_public_addresses_are_https() -> None:
+    sources = [file.read_text() for file in Path("components/data").glob("*.py")]
+    assert len(sources) > 15
+    assert [source for source in sources if '"http://' in source] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_every_type_and_shape_comes_back(tmp_path: Path, dtype: str, shape: tupl
         (b"\1\0\x08\1\0\0\0\1a", "not an idx file"),
         (b"\0\0\x07\1\0\0\0\1a", "not an idx file"),
         (b"\0\0\x08\0", "not an idx file"),
+        (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"a", "not an idx file"),
         (b"\0\0\x08\2\0\0\0\1", "damaged"),
         (b"\0\0\x08\1\0\0\0\3ab", "damaged.*1 bytes short"),
         (b"\0\0\x08\1\xff\xff\xff\xffab", "damaged"),
@@ -63,3 +65,18 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.gz").write_bytes(blob)
         with pytest.raises(Refusal, match="damaged"):
             idx.read_array(tmp_path / "a.gz")
+
+
+def test_blocks_are_limited_in_bytes_and_an_array_too(tmp_path: Path) -> None:
+    rows, side = 65, 1 << 20
+    content = b"\0\0\x08\2" + struct.pack(">2I", rows, side) + bytes(rows * side)
+    path = write(tmp_path / "a.gz", content)
+    assert {block.nbytes for block in idx.read_blocks(path)} == {idx.LARGEST_BLOCK, side}
+    with pytest.raises(Refusal, match="has more than 67,108,864 bytes"):
+        idx.read_array(path)
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.gz")
+    with pytest.raises(Refusal, match="is not a regular file"):
+        idx.read_array(tmp_path / "a.gz")
