@@ -26,6 +26,7 @@ from ..originals.archive import combined_digest, read_members
 from ..originals.fetch import Originals
 from ..recipes.ranges import Count
 from ..storage.store import Column
+from .picture import open_picture
 
 WIDTH = 640
 HEIGHT = 480
@@ -102,7 +103,7 @@ class BCCD:
         """Return a picture, scaled: uint8 [height, width, 3]; refuses one of another size than the original's."""
         from PIL import Image
 
-        with Image.open(io.BytesIO(self.files[file])) as image:
+        with open_picture(f"{self.file}: {file}", content=io.BytesIO(self.files[file])) as image:
             if image.size != (WIDTH, HEIGHT):
                 raise Refusal(f"{self.file}: {file} is {image.size}, not {(WIDTH, HEIGHT)}; take the original archive")
             scaled = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BILINEAR)

@@ -1,4 +1,4 @@
-"""Your own pictures, one folder per class: PNG, JPEG and whatever else Pillow reads, cut to squares of one size.
+"""Your own pictures, one folder per class: PNG, JPEG and the other SUFFIXES, cut to squares of one size.
 
     pictures/cat/*.jpg  pictures/dog/*.png                      test and validation splits are drawn by `seed`
     pictures/train/cat/*.jpg  ...  pictures/test/cat/*.jpg      splits are folders (also validation/, valid/ or val/)
@@ -7,7 +7,7 @@ A drawn split depends on a picture's bytes, or on the name of its group, and on 
 its split when others are added or removed, and when it is renamed.
 
 Other folders whose names look like splits are refused, because they could be mistaken for classes. A damaged picture,
-or a file that only has the suffix of one, is refused by name.
+one of too many pixels, or a file that only has the suffix of one, is refused by name.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import Refusal
+from ..files import open_regular
 from ..recipes.ranges import Count, Fraction, Natural, Open
 from ..storage.draw import draw_split
 from ..storage.store import Column
+from .picture import open_picture
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # others are ignored
 VALIDATION_NAMES = ("validation", "valid", "val")
@@ -134,7 +136,7 @@ class ImageFolder:
         Refuses a picture that lies above the folders of groups.
         """
         if self.group is None:
-            with file.open("rb") as content:
+            with open_regular(file) as content:
                 return hashlib.file_digest(content, "sha256").digest()
         levels = file.relative_to(folder).parts[1:-1]
         if len(levels) < self.group:
@@ -175,17 +177,16 @@ def read_picture(file: Path, size: int, colour: bool) -> np.ndarray:
     """Return the middle square of a picture, uint8 [size, size, 3 or 1], on white where it is transparent."""
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(file) as image:
-            image.draft("RGB" if colour else "L", (2 * size, 2 * size))  # JPEG: decodes no more pixels than needed
-            upright = _convert_to_plain(ImageOps.exif_transpose(image), file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Refusal(f"{file}: damaged or not a picture ({error}); replace or remove it") from None
-    side = min(upright.size)
-    x = (upright.width - side) // 2
-    y = (upright.height - side) // 2
-    square = upright.convert("RGB" if colour else "L").crop((x, y, x + side, y + side))
-    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
+    mode = "RGB" if colour else "L"
+    with open_picture(file, draft=(mode, 2 * size)) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        side = min(image.size)
+        x = (image.width - side) // 2
+        y = (image.height - side) // 2
+        square = image.crop((x, y, x + side, y + side))
+    del image  # a large picture takes much memory
+    plain = _convert_to_plain(square, file).convert(mode)
+    return np.asarray(plain.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
 
 
 def _convert_to_plain(image: Any, file: Path) -> Any:
@@ -200,7 +201,6 @@ def _convert_to_plain(image: Any, file: Path) -> Any:
     if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    image.load()
     return image

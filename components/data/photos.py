@@ -12,6 +12,7 @@ from ..errors import Refusal
 from ..originals.fetch import Originals, fetch_file
 from ..recipes.ranges import Count
 from ..storage.store import Column
+from .picture import open_picture
 
 EMBEDDED = ("china.jpg", "flower.jpg")  # scikit-learn's
 
@@ -76,7 +77,7 @@ class Photos:
 
     def _open_picture(self, name: str) -> Any:
         """Return the picture in Pillow's form, upright and in RGB; refuses one that is missing or damaged."""
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import ImageOps
 
         path = self.raw / name
         if not path.is_file() and name in EMBEDDED:
@@ -89,10 +90,8 @@ class Photos:
             raise Refusal(
                 f"{path}: no such picture; put it there, or name one of {', '.join((*EMBEDDED, *self.originals))}"
             )
-        try:
-            return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise Refusal(f"{path}: damaged or not a picture ({error}); replace it") from None
+        with open_picture(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def crop_to_fit(picture: Any, size: tuple[int, ...]) -> np.ndarray:
