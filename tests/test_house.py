@@ -212,7 +212,7 @@ def test_only_the_engine_loops_over_steps() -> None:
 AT_IMPORT = {
     "components.tracking.predictor": {"set_model(Predictor())"},  # how MLflow is told of a model that is code
     "components.recipes.recipe": {
-        "_Unique.add_implicit_resolver"
+        "_BoundedLoader.add_implicit_resolver"
     },  # of a class of its own, for which PyYAML has no other way
     "pipelines.__main__": {"run()"},  # is no module that is imported
 }

@@ -30,6 +30,10 @@ from .signature import describe_misfit, is_called_without_arguments, is_use, rea
 
 # ------------------------------------------------------------------------------------------------ reading
 
+MAX_BYTES = 64 << 10
+MAX_DEPTH = 24
+MAX_NODES = 10_000  # keys and values, once for each alias
+
 
 def load(path: str | Path) -> dict[str, Any]:
     """Return the YAML mapping in `path`; refuse a duplicate key or broken syntax with its line."""
@@ -39,8 +43,10 @@ def load(path: str | Path) -> dict[str, Any]:
         if path == Path("params.yaml"):
             remedy = "run trainyard in the root of the repository"
         raise Refusal(f"{path}: no such recipe; {remedy}")
+    if path.stat().st_size > MAX_BYTES:
+        raise Refusal(f"{path}: has more than {MAX_BYTES >> 10} kB, too much for a recipe; shorten it")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Unique)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_BoundedLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -53,25 +59,78 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
-class _Unique(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and reads 1e-3 as a number."""
+class _BoundedLoader(yaml.SafeLoader):
+    """SafeLoader with limits, which refuses duplicate keys and reads 1e-3 as a number.
+
+    The limits are those of the content with every alias replaced by a copy: 500 bytes of aliases can stand for 1 GB.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        _check_extent(node, {})
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for index, key in enumerate(keys):
-            if any(key.value == other.value for other in keys[:index]):
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(
+                    problem="a key must be a text; put it in quotes", problem_mark=key.start_mark
+                )
+            if key.value in keys:
                 raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
-        except ValueError as error:  # such as the date 2024-13-45
-            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
+            value = super().construct_object(node, deep)
+        # such as the date 2024-13-45, or what an explicit tag makes of `!!bool 7` and `!!timestamp soon`
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+            problem = f"{str(node.value)[:40]!r} cannot be read as {node.tag.rpartition(':')[2]} ({error})"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise yaml.MarkedYAMLError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
+        return value
+
+
+def _check_extent(node: yaml.Node, extents: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
+    """Return (nodes, depth) of a node with its aliases expanded; refuse too many, and an alias inside its own anchor.
+
+    extents: the results so far, (0, 0) for nodes that are not finished.
+    """
+    if node in extents:
+        count, depth = extents[node]
+        if not count:
+            raise yaml.MarkedYAMLError(problem="an alias inside its own anchor", problem_mark=node.start_mark)
+        return count, depth
+    extents[node] = (0, 0)
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    children = [child for part in parts for child in (part if isinstance(part, tuple) else (part,))]
+    inner = [_check_extent(child, extents) for child in children]
+    count = 1 + sum(nodes for nodes, _ in inner)
+    depth = 1 + max((depth for _, depth in inner), default=0)
+    if count > MAX_NODES or depth > MAX_DEPTH:
+        problem = f"more than {MAX_NODES:,} values, or {MAX_DEPTH} deep, with its aliases"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    extents[node] = (count, depth)
+    return count, depth
 
 
 # YAML 1.1 reads 1e-3 as a text, which is not what people mean
-_Unique.add_implicit_resolver(
+_BoundedLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 

@@ -12,6 +12,7 @@ import pytest
 from components.errors import Refusal
 from components.recipes import recipe
 from components.training import engine
+from tests.fuzz.child import run_limited
 
 
 def write(tmp_path, text: str):
@@ -41,6 +42,54 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path) -> None:
 def test_broken_files_are_refused_with_the_line(tmp_path, text: str, message: str) -> None:
     with pytest.raises(Refusal, match=message):
         recipe.load(write(tmp_path, text))
+
+
+LAUGHS = "\n".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 23))])
+MERGES = "\n".join(["a0: &a0 {b: 1}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 23))])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "line 13, column 6: more than 10,000 values"),
+        (MERGES, "line 12, column 16: more than 10,000 values"),
+        ("a: &a\n  b: *a", "line 1, column 4: an alias inside its own anchor"),
+        ("a: &a [*a]", "an alias inside its own anchor"),
+        ("a: &a {<<: *a}", "an alias inside its own anchor"),
+        ("a: " + "[" * 25 + "]" * 25, "nested more than 24 deep"),
+        ("a: " + "{b: " * 10000, "nested more than 24 deep"),
+        ("\n".join(f"k{i}: 1" for i in range(5000)), "more than 10,000 values"),
+        ("1: a", "line 1, column 1: a key must be a text; put it in quotes"),
+        ("? [a, b]\n: a", "a key must be a text"),
+        ("a: 0x1" + "0" * 16, "a number of more than 64 bits"),
+        ("a: " + ":".join(["1"] * 20000), "a number of more than 64 bits"),
+        ("a: " + "9" * 20000, "cannot be read as int .Exceeds the limit"),
+        ("a: !!bool 7", "line 1, column 4: '7' cannot be read as bool"),
+        ("a: !!timestamp soon", "'soon' cannot be read as timestamp"),
+        ("a: !!int ''", "'' cannot be read as int"),
+        ("a: 2024-13-45", "cannot be read as timestamp .month must be in 1..12"),
+        ("a: b" + " " * (64 << 10), "has more than 64 kB, too much for a recipe"),
+    ],
+)
+def test_limits_name_the_line(tmp_path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+
+    def load() -> str:
+        with pytest.raises(Refusal, match=message) as refusal:
+            recipe.load(path)
+        return str(refusal.value)
+
+    assert len(run_limited(load, seconds=5, memory=100 << 20)) < 400 + len(str(path))
+
+
+def test_aliases_within_the_limits_are_copies(tmp_path) -> None:
+    deep = "a: " + "[" * 22 + "]" * 22
+    assert recipe.load(write(tmp_path, "a: &a {b: 1}\nc: {<<: *a, d: *a}")) == {
+        "a": {"b": 1},
+        "c": {"b": 1, "d": {"b": 1}},
+    }
+    assert recipe.load(write(tmp_path, deep))
+    assert len(recipe.load(write(tmp_path, "\n".join(f"k{i}: 1" for i in range(4999))))) == 4999
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path) -> None:
