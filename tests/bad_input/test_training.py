@@ -80,7 +80,7 @@ CASES = [
     Case("a batch larger than the data", train(batch=101), "fit.batch: 101 is larger than the 100 training examples"),
     Case("fewer examples than shards", train(batch=2, shards=4), "fit.batch: 2 is smaller than fit.shards: 4"),
     Case("patience without a validation split", train(patience=2), "need a validation split"),
-    Case("a network of no stage", lambda folder: lambda: ResNet(1, (8, 8), 2, widths=[]), "model.widths: names no"),
+    Case("a network of no stage", lambda folder: lambda: ResNet(1, (8, 8), 2, widths=[]), "model.widths: is empty"),
     Case("nothing to fine-tune from", start_from(lambda f: None), "task.start: no before/weights.safetensors"),
     Case("another network there", start_from(export_other_network), "weights.safetensors holds another network"),
     Case("no export there", lambda folder: lambda: exported.read_model("gone"), "gone: holds no exported model"),

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from components.files import files_digest
 from components.processes import BIN
 from pipelines.commands import plan
 from pipelines.door import main
+from pipelines.stage.provenance import CODE_PATTERNS
 from tests.workspace import clone
 
 SOURCE, FINETUNE = (f"pipelines/transfer/{name}.yaml" for name in ("source", "finetune"))
@@ -60,13 +62,36 @@ def test_it_prints_what_would_run_and_why(yard: Path, capsys: pytest.CaptureFixt
     changed("params.yaml", "samples: ", "samples: 1")
     expected = ["would run:", "  tune: changed deps: params.yaml (tune)"]
     assert plan_lines(capsys) == [*expected, "  and if that changes what they read: finetune, evaluate"]
+    changed("components/storage/feed.py", '"""', '"""More. ')
+    lines = plan_lines(capsys)
+    assert lines[1].startswith("  prepare: changed deps: components/storage (modified)")
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [*plan.flagship_stages()]
+    assert max(map(len, lines)) <= 120
+    assert plan_lines(capsys, SOURCE)[1].startswith(f"  {STAGES[0]}: changed deps: components/storage")
+
+
+def test_a_data_set_concerns_those_that_read_it(yard: Path, capsys: pytest.CaptureFixture) -> None:
     changed("components/data/digits.py", '"""', '"""More. ')
     lines = plan_lines(capsys)
-    assert lines[1].startswith("  prepare: changed deps: components/data (modified)")
-    assert lines[-1] == "  and if that changes what they read: pretrain, finetune, evaluate"
-    assert [line.split(":")[0].strip() for line in lines[1:-1]] == ["prepare", "augment", "tune"]
-    assert max(map(len, lines)) <= 120
-    assert plan_lines(capsys, SOURCE)[1].startswith(f"  {STAGES[0]}: changed deps: components/data")
+    assert lines[1] == "  prepare: changed deps: components/data/digits.py (modified)"
+    assert lines[-1].startswith("  and if that changes what they read: ")
+    assert plan_lines(capsys, SOURCE) == NOTHING
+
+
+SHOWN_OR_TRACKED = (
+    *("components/drawings/figures.py", "components/verdicts/drift.py", "components/tracking/mirror.py"),
+    *("components/cluster/spread.py", "pipelines/commands/summary.py", "pipelines/reports/report.py"),
+)
+
+
+def test_code_that_shows_or_tracks_a_result_reruns_nothing(yard: Path, capsys: pytest.CaptureFixture) -> None:
+    code = files_digest(yard, [file for pattern in CODE_PATTERNS for file in yard.glob(pattern)])
+    for file in SHOWN_OR_TRACKED:
+        changed(file, '"""', '"""More. ')
+    Path("components/drawings/new.py").write_text("")
+    assert plan_lines(capsys) == NOTHING
+    assert plan_lines(capsys, SOURCE) == NOTHING
+    assert files_digest(yard, [file for pattern in CODE_PATTERNS for file in yard.glob(pattern)]) == code
 
 
 def test_a_recipe_that_starts_from_another_recipes_model(yard: Path, capsys: pytest.CaptureFixture) -> None:
