@@ -21,8 +21,12 @@ from components.recipes import recipe
 from components.runs import journal
 from components.storage.feed import Feed
 from components.storage.store import Store
+from components.tasks import adversarial
 from components.training import checkpoint, engine, exported
+from components.training.meter import Meter
 from components.training.peers import Peers, fork_workers
+from components.training.task import Shard
+from components.training.update import ShardedUpdate
 from pipelines import flagship
 from pipelines.workers import augmentation, preparation
 from pipelines.workers.training import read_spec
@@ -207,6 +211,73 @@ def test_two_workers_write_the_same_bytes(
 ) -> None:
     fork_workers(train_system, 2, name, prepared[name], tmp_path)
     assert read_result(tmp_path) == read_result(finished[name])
+
+
+# Part of an update's length by which it may differ between numbers of shards and microbatches.
+ROUNDING = 1e-3
+# Arguments of tasks that replace what draws from a shard's own random stream (R-CNN then takes all regions), and an
+# optimiser that does not magnify the rounding of small gradients.
+DETERMINISTIC = {
+    "augment": None,
+    "mix": None,
+    "samples": 10_000,
+    "foreground": 1.0,
+    "optimizer": {"use": "optimizers.sgd", "lr": 0.01},
+}
+
+
+def latents_by_row(task: Any, count: int, shard: Shard) -> torch.Tensor:
+    """Return a GAN's latent vectors by the rows' numbers instead of from the shard's stream."""
+    return torch.from_numpy(adversarial.latents(shard.batch["row"].numpy(), task.latent))
+
+
+def first_steps(name: str, data: Path, shards: int, accumulate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the first steps change in a system's weights and tables, and the means of its metrics.
+
+    A state that is carried from step to step takes part in the second of two steps. Modules are in evaluation mode:
+    dropout and batch statistics legitimately depend on the shards.
+    """
+    section, store = SYSTEMS[name], Store(data / "prepared")
+    file, _, kind = section["task"]["use"].rpartition(".")
+    arguments = inspect.signature(getattr(importlib.import_module(f"components.{file}"), kind)).parameters
+    replaced = {key: value for key, value in DETERMINISTIC.items() if key in arguments}
+    task = recipe.build(section["task"] | replaced)
+    torch.manual_seed(0)
+    state = task.setup(read_spec(str(data / "prepared"), str(data / "augmented")))
+    train = Feed(store.split("train"))
+    full_batch = section["task"]["use"] in FULL_BATCH_TASKS
+    batch = len(train) if full_batch else min(10, len(train))
+    sequential = section["fit"].get("order") == "sequential"
+    cut = min(shards, batch)
+    walk = train.walk(batch, 0, cut, range(cut), sequential=sequential)
+    update = ShardedUpdate(state, Peers(), shards=cut, accumulate=accumulate)
+    progress = Meter(task.monitor)
+    for module in state.modules.values():
+        module.eval()
+    before = [p.detach().clone() for module in state.modules.values() for p in module.parameters()]
+    for _ in range(2 if sequential else 1):
+        update.begin(*walk.at(state.step))
+        progress.add(task.step(state, update), update.weight)
+        state.step += 1
+    after = [p.detach() for module in state.modules.values() for p in module.parameters()]
+    moved = [(new - old).flatten().numpy() for old, new in zip(before, after, strict=True)]
+    tables = [table.flatten() for table in state.tables.values()]
+    return np.concatenate([*moved, *tables]), np.array(list(progress.take_means(state.step).values()))
+
+
+@each_system
+def test_shards_and_microbatches_do_not_change_the_objective(
+    name: str, prepared: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Check that a step on several shards and microbatches equals a step on one, up to rounding."""
+    monkeypatch.setattr(adversarial.Adversarial, "_draw_latents", latents_by_row)
+    change, metrics = first_steps(name, prepared[name], 1, 1)
+    assert np.linalg.norm(change) > 0
+    for shards, accumulate in ((2, 1), (4, 1), (1, 3), (4, 3)):
+        other_change, other_metrics = first_steps(name, prepared[name], shards, accumulate)
+        difference = np.linalg.norm(other_change - change) / np.linalg.norm(change)
+        assert difference < ROUNDING, f"{shards} shards, {accumulate} microbatches"
+        assert other_metrics == pytest.approx(metrics, rel=ROUNDING, abs=ROUNDING)
 
 
 @each_system

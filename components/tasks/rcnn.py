@@ -101,6 +101,7 @@ class RCNN(Task):
         samples = [self._sample_regions(*regions, shard.generator) for regions in self._regions(shard.batch)]
         boxes = [regions for regions, _ in samples]
         labels = torch.cat([region_labels for _, region_labels in samples])
+        shard.weight = len(labels)
         logits = state.modules["net"](self._crop(shard.batch, boxes)).float()
         if not len(labels):
             # A mean over no crops would be nan.

@@ -92,9 +92,12 @@ class Translation(Task):
             inputs = torch.where(sampled, shift_right(predicted), inputs)
         logits = net(source, inputs).float().flatten(0, 1)
         labels = target.flatten()
-        loss = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=self.label_smoothing)
-        accuracy = (logits.detach().argmax(1) == labels)[labels != PAD].float().mean()
-        return loss, {"accuracy": accuracy}
+        loss = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=self.label_smoothing, reduction="sum")
+        is_token = labels != PAD
+        shard.weight = is_token.sum()
+        count = is_token.sum().clamp(min=1)
+        correct = ((logits.detach().argmax(1) == labels) & is_token).sum()
+        return loss / count, {"accuracy": correct / count}
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """Return {"token": [B, T], "score": [B]}: the translation with <eos> and padding, and its beam-search score.

@@ -172,7 +172,8 @@ class _Loop:
             self.state.carry.clear()
         rate = _set_rates(self.state, self.factor(self.state.step, self.steps))
         self.update.begin(*self.walk.at(self.state.step))
-        self.meter.add(self.task.step(self.state, self.update))
+        metrics = self.task.step(self.state, self.update)
+        self.meter.add(metrics, self.update.weight)
         if self.ema is not None:
             _move_averages(self.state, self.ema)
         self.state.step += 1

@@ -37,8 +37,10 @@ class Meter:
     sums: dict[str, Tensor] = field(default_factory=dict)  # since the last line, on the device
     recent: list[dict[str, Tensor]] = field(default_factory=list)  # metrics of each step since the last line
     steps: int = 0  # since the last line
+    # of the steps since the last line: 1 each, or the number of tokens or the like that a step's means are over
+    weight: Tensor | float = 0.0
     epoch_sums: dict[str, float] = field(default_factory=dict)  # of the epoch up to the last line
-    epoch_steps: int = 0
+    epoch_weight: float = 0.0
     scores: Scores = field(default_factory=dict)
     best_scores: Scores = field(default_factory=dict)
     best_weights: dict[str, Tensor] = field(default_factory=dict)  # and tables, under their names in a checkpoint
@@ -47,17 +49,21 @@ class Meter:
     finished: bool = False  # `Task.finish` was called and the best weights are restored
     lap_start: float = field(default_factory=time.monotonic)
 
-    def add(self, metrics: dict[str, Tensor]) -> None:
-        """Add the metrics of a step."""
+    def add(self, metrics: dict[str, Tensor], weight: Tensor | None = None) -> None:
+        """Add the metrics of a step; weight: what they are means over, where it differs between steps."""
         for name, value in metrics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            term = value if weight is None else value * weight
+            self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
         self.recent.append(metrics)
+        self.weight = self.weight + (1 if weight is None else weight)
         self.steps += 1
 
     def take_means(self, step: int) -> Scores:
         """Return the means since the last call, which ended at `step`; raise Diverged if a loss is not finite."""
         sums = {name: float(value) for name, value in self.sums.items()}
-        means = {name: value / self.steps for name, value in sums.items()}
+        weight = float(self.weight)
+        # all sums are 0 where the weight is
+        means = {name: value / (weight or 1) for name, value in sums.items()}
         if self.noise is not None and SHARD_GRADIENT in means:
             self.noise.add(means.pop(SHARD_GRADIENT), means.pop(BATCH_GRADIENT), self.steps)
             sums = {name: sums[name] for name in means}
@@ -65,8 +71,8 @@ class Meter:
                 means[NOISE_SCALE] = self.noise.value
         for name, value in sums.items():
             self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + value
-        self.epoch_steps += self.steps
-        self.sums, self.steps = {}, 0
+        self.epoch_weight += weight
+        self.sums, self.weight, self.steps = {}, 0.0, 0
         recent, self.recent = self.recent, []
         for name, value in means.items():
             if name.endswith("loss") and not math.isfinite(value):
@@ -77,8 +83,8 @@ class Meter:
 
     def take_epoch_means(self) -> Scores:
         """Return the means over the epoch that ends here, and begin the next one."""
-        means = {name: value / self.epoch_steps for name, value in self.epoch_sums.items()}
-        self.epoch_sums, self.epoch_steps = {}, 0
+        means = {name: value / (self.epoch_weight or 1) for name, value in self.epoch_sums.items()}
+        self.epoch_sums, self.epoch_weight = {}, 0.0
         return means
 
     def lap_seconds(self) -> float:
@@ -123,8 +129,9 @@ class Meter:
         """Return what a checkpoint stores of the run's progress; position: of the journal."""
         return {
             "count": self.steps,
+            "weight": float(self.weight),
             "totals": self.epoch_sums,
-            "seen": self.epoch_steps,
+            "total_weight": self.epoch_weight,
             "scores": self.scores,
             "best": self.best_scores,
             "waited": self.waited,
@@ -137,7 +144,8 @@ class Meter:
 
     def load(self, progress: dict[str, Any], best_weights: dict[str, Tensor], device: torch.device) -> None:
         """Continue from the `progress` and the best weights of a checkpoint."""
-        self.steps, self.epoch_sums, self.epoch_steps = progress["count"], progress["totals"], progress["seen"]
+        self.steps, self.weight = progress["count"], progress["weight"]
+        self.epoch_sums, self.epoch_weight = progress["totals"], progress["total_weight"]
         self.scores, self.best_scores, self.best_weights = progress["scores"], progress["best"], best_weights
         self.waited, self.stopped, self.finished = progress["waited"], progress["stopped"], progress["done"]
         self.sums = {name: torch.tensor(value, device=device) for name, value in progress["sums"].items()}

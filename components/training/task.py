@@ -39,6 +39,8 @@ class Shard:
     index: int
     # what the previous step of this epoch stored for this shard, [B, ...]; empty in the first step of an epoch
     carry: dict[str, Tensor] = field(default_factory=dict)
+    # the number of tokens, boxes or the like that the loss is a mean over; set by the loss, None for examples
+    weight: Tensor | int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Update(Protocol):
         """Update `state.modules[name]` by one optimiser step; return the loss and metrics averaged over all shards."""
 
     def mean(self, function: Callable[[State, Shard], list[Tensor]]) -> list[Tensor]:
-        """Return what `function` returns, averaged over all shards by their sizes."""
+        """Return what `function` returns, averaged over all shards by their sizes or by `shard.weight`."""
 
     def tally(self, function: Callable[[State, Shard], dict[str, np.ndarray]], merge: Callable = ...) -> None:
         """Merge what `function` returns for each shard into `state.tables`, in shard order (default: add)."""
@@ -81,7 +83,11 @@ class Task:
         raise NotImplementedError
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss (0-d) and 0-d metrics of one shard; both are averaged over shards by their sizes."""
+        """Return the mean loss (0-d) and 0-d metrics of one shard.
+
+        Shards and microbatches are averaged by their numbers of examples. A loss that is a mean over anything else sets
+        `shard.weight` to the number of its terms; a mean over no terms is 0.
+        """
         raise NotImplementedError
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Shards -> gradients -> one fixed tree -> clip -> optimiser step, whichever worker computed which shard.
 
 The global batch of a step is cut into `shards` slices. Each slice has its own random stream and its own batch
-statistics. The results are summed over a binary tree whose shape depends on the number of slices alone. Workers own
+statistics. The results, scaled by the weights of their slices, are summed over a binary tree whose shape depends on the
+number of slices alone. A weight is the slice's share of the examples or, where the loss sets one, the number of tokens,
+boxes or the like that it is a mean over; the total is then divided by the sum of these over the same tree. Workers own
 contiguous ranges of slices and exchange only the complete subtrees inside their ranges: an all-to-all of vector
 slices, the rest of the tree on each slice, an all-gather. This moves as many bytes as a ring all-reduce, and the sum is
 the same, bit for bit, on 1, 2 or `shards` workers.
@@ -61,6 +63,7 @@ class ShardedUpdate:
         self.microbatches: dict[str, int] = {}  # per shard, by the shapes of shards that ran out of memory
         self.batches: list[Batch] = []
         self.weights: list[float] = []
+        self.weight: Tensor | None = None  # the sum of the weights [] that losses set in the latest mean
         self.calls = 0
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in state.modules.items()}
         self.buffers = ModuleBuffers([b for m in state.modules.values() for b in m.buffers()], averaged=shards > 1)
@@ -69,7 +72,7 @@ class ShardedUpdate:
 
     def begin(self, batches: list[Batch], sizes: list[int]) -> None:
         """Begin a step with this worker's shards and the sizes of all shards [shards]."""
-        self.batches, self.calls = batches, 0
+        self.batches, self.calls, self.weight = batches, 0, None
         self.weights = [sizes[index] / sum(sizes) for index in self.own_shards]
 
     def __call__(self, name: str, loss: Loss) -> dict[str, Tensor]:
@@ -101,7 +104,7 @@ class ShardedUpdate:
         return metrics
 
     def mean(self, function: Callable[[State, Shard], Vector]) -> Vector:
-        """Return what `function` returns, averaged over all shards by their sizes."""
+        """Return what `function` returns, averaged over all shards by their sizes or by `shard.weight`."""
         return self._mean(function)
 
     def tally(
@@ -135,18 +138,35 @@ class ShardedUpdate:
         """
         draw, tree, count = self._next_draw(), Tree(add_vectors_), 0
         self.buffers.begin()
-        for index, batch, weight in zip(self.own_shards, self.batches, self.weights, strict=True):
-            values = self._within_memory(function, index, batch, draw)
+        for index, batch, share in zip(self.own_shards, self.batches, self.weights, strict=True):
+            values, weight = self._within_memory(function, index, batch, draw)
             if complete is not None:
                 values = complete(values)
             count = len(values)
-            leaf = [*values, *self.buffers.read()]
-            if weight != 1:
-                torch._foreach_mul_(leaf, weight)
-            tree.push(index, 0, leaf)
+            tree.push(index, 0, self._scaled_leaf(values, share, weight))
         total = self._across_workers(tree)
+        self.weight = None if weight is None else total.pop()
         self.buffers.write(total[count:])
+        if self.weight is not None and self.shards > 1:
+            torch._foreach_div_(total[:count], _divisor(self.weight))
         return total[:count]
+
+    def _scaled_leaf(self, values: Vector, share: float, weight: Tensor | None) -> Vector:
+        """Return a shard's values and buffers, scaled, as one leaf of the tree; its last tensor is the weight, if any.
+
+        share: of the global batch's examples, by which buffers are scaled, and values without a weight.
+        """
+        buffers = self.buffers.read()
+        leaf = [*values, *buffers]
+        if weight is None:
+            if share != 1:
+                torch._foreach_mul_(leaf, share)
+            return leaf
+        if self.shards > 1:
+            torch._foreach_mul_(values, weight)
+            if buffers:
+                torch._foreach_mul_(buffers, share)
+        return [*leaf, weight]
 
     def _shard(self, index: int, batch: Batch, draw: int) -> Shard:
         key = stream_seed(self.seed, self.state.step, index, draw)
@@ -154,8 +174,10 @@ class ShardedUpdate:
             generator.manual_seed(key)
         return Shard(batch, self.generator.manual_seed(key + 1), index, dict(self.state.carry.get(index, {})))
 
-    def _within_memory(self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int) -> Vector:
-        """Return what `function` returns for a shard; out of memory, halve the microbatches and try again.
+    def _within_memory(
+        self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int
+    ) -> tuple[Vector, Tensor | None]:
+        """Return what `function` returns for a shard, and its weight; out of memory, halve the microbatches and retry.
 
         The number of microbatches is remembered for shards of the same shapes alone. If it applied to later shards of
         other shapes, the result would depend on which shards this worker had, and on where the run was interrupted.
@@ -166,10 +188,10 @@ class ShardedUpdate:
             self.buffers.rewind()
             try:
                 shard = self._shard(index, batch, draw)
-                values = self._accumulated(function, shard, parts)
+                values, weight = self._accumulated(function, shard, parts)
                 if shard.carry:
                     self.state.carry[index] = shard.carry
-                return values
+                return values, weight
             except ValueError as error:
                 if ONE_VALUE_PER_CHANNEL not in str(error):
                     raise
@@ -188,11 +210,13 @@ class ShardedUpdate:
             if self.peers.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _accumulated(self, function: Callable[[State, Shard], Vector], shard: Shard, parts: int) -> Vector:
-        """Return the mean of what `function` returns for `parts` microbatches, weighted by their sizes."""
+    def _accumulated(
+        self, function: Callable[[State, Shard], Vector], shard: Shard, parts: int
+    ) -> tuple[Vector, Tensor | None]:
+        """Return the mean of what `function` returns for `parts` microbatches, and the sum of their weights, if any."""
         if parts == 1:
-            return function(self.state, shard)
-        rows, total, carries = _rows(shard.batch), None, []
+            return function(self.state, shard), self._weight(shard)
+        rows, total, carries, weights = _rows(shard.batch), None, [], []
         for part in range(parts):
             cut = slice(rows * part // parts, rows * (part + 1) // parts)
             if cut.start == cut.stop:
@@ -201,12 +225,24 @@ class ShardedUpdate:
             carry = {name: values[cut] for name, values in shard.carry.items()}
             chunk = Shard(batch, shard.generator, shard.index, carry)
             values = function(self.state, chunk)
-            torch._foreach_mul_(values, (cut.stop - cut.start) / rows)
+            weight = self._weight(chunk)
+            torch._foreach_mul_(values, (cut.stop - cut.start) / rows if weight is None else weight)
             total = values if total is None else add_vectors_(total, values)
             carries.append(chunk.carry)
+            weights += [] if weight is None else [weight]
         shard.carry = {name: torch.cat([carry[name] for carry in carries]) for name in carries[0]}
         assert total is not None
-        return total
+        if not weights:
+            return total, None
+        weight = torch.stack(weights).sum()
+        torch._foreach_div_(total, _divisor(weight))
+        return total, weight
+
+    def _weight(self, shard: Shard) -> Tensor | None:
+        """Return the weight [] that a loss set for a shard or a microbatch, if any."""
+        if shard.weight is None:
+            return None
+        return torch.as_tensor(shard.weight, dtype=torch.float32, device=self.peers.device).clone()
 
     # -------------------------------------------------------------------------------------- all workers
 
@@ -248,6 +284,11 @@ def _separate(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) 
         addresses.add(gradient.data_ptr())
         separate.append(gradient)
     return separate
+
+
+def _divisor(weight: Tensor) -> Tensor:
+    """Return a sum of weights to divide by; a mean over nothing is 0 / tiny = 0, not nan."""
+    return weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def _global_generators(device: torch.device) -> list[torch.Generator]:

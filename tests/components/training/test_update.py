@@ -105,6 +105,76 @@ def test_accumulation_and_clipping_agree_with_torch() -> None:
     torch.testing.assert_close(sharded.modules["net"].weight, reference.modules["net"].weight)
 
 
+def token_mean(state: State, shard) -> tuple[torch.Tensor, dict]:
+    """Return a mean over those rows whose y is positive."""
+    shard.weight = (shard.batch["y"] > 0).sum()
+    error = state.modules["net"](shard.batch["x"])[shard.batch["y"] > 0].square().sum()
+    return error / shard.weight.clamp(min=1), {"terms": shard.weight.float()}
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 8])
+@pytest.mark.parametrize("sizes", [[12], [6, 6], [5, 4, 3]])
+def test_a_mean_over_tokens_is_one_over_all_tokens_of_the_step(sizes: list[int], accumulate: int) -> None:
+    """Some microbatches have no tokens at all; they must not count, and their mean of nothing must not become nan."""
+    sharded, reference = linear_state(), linear_state()
+    update = ShardedUpdate(sharded, Peers(), shards=len(sizes), accumulate=accumulate)
+    parts = batches([12])
+    ends = np.cumsum(sizes)
+    update.begin(
+        [{k: v[end - n : end] for k, v in parts[0].items()} for n, end in zip(sizes, ends, strict=True)], sizes
+    )
+    metrics = update("net", token_mean)
+    expected = reference.modules["net"](parts[0]["x"])[parts[0]["y"] > 0].square().mean()
+    expected.backward()
+    reference.optimizers["net"].step()
+    torch.testing.assert_close(metrics["loss"], expected.detach())
+    torch.testing.assert_close(sharded.modules["net"].weight, reference.modules["net"].weight)
+    assert update.weight == (parts[0]["y"] > 0).sum()
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_step_without_tokens_changes_nothing(shards: int) -> None:
+    state = linear_state()
+    update = ShardedUpdate(state, Peers(), shards=shards, accumulate=2)
+    before = state.modules["net"].weight.clone()
+    update.begin([{"x": torch.ones(4, 3), "y": -torch.ones(4)}] * shards, [4] * shards)
+    assert update("net", token_mean)["loss"] == 0
+    assert torch.equal(state.modules["net"].weight, before)
+
+
+def _weighted_step(peers: Peers, folder: Path) -> None:
+    """Do a step on shards of three sizes with different numbers of tokens; save the weights."""
+    state = linear_state()
+    update = ShardedUpdate(state, peers, shards=3, accumulate=2)
+    update.begin([batches([5, 4, 3])[index] for index in update.own_shards], [5, 4, 3])
+    metrics = update("net", token_mean)
+    assert update.weight is not None
+    torch.save([state.modules["net"].weight, metrics["loss"], update.weight], folder / f"{peers.size}-{peers.rank}")
+
+
+def test_weights_are_summed_over_the_same_tree_on_any_number_of_workers(tmp_path: Path) -> None:
+    for size in (1, 2, 3):
+        fork_workers(_weighted_step, size, tmp_path)
+    results = [torch.load(file) for file in sorted(tmp_path.iterdir())]
+    assert len(results) == 6
+    assert all(torch.equal(mine, first) for result in results for mine, first in zip(result, results[0], strict=True))
+
+
+def test_halving_the_microbatch_for_lack_of_memory_keeps_a_mean_over_tokens() -> None:
+    states = [linear_state(), linear_state()]
+    for state, most in zip(states, (12, 2), strict=True):
+
+        def hungry(s: State, shard, most: int = most) -> tuple[torch.Tensor, dict]:
+            if len(shard.batch["x"]) > most:
+                raise torch.OutOfMemoryError
+            return token_mean(s, shard)
+
+        update = ShardedUpdate(state, Peers())
+        update.begin(batches([12]), [12])
+        update("net", hungry)
+    torch.testing.assert_close(*(state.modules["net"].weight for state in states))
+
+
 def test_batch_statistics_are_the_mean_over_shards() -> None:
     net = nn.BatchNorm1d(3, momentum=0.1)
     state = State(modules={"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 0.1)})
