@@ -14,6 +14,8 @@ from typing import Any
 
 from .errors import Refusal
 
+MAX_JSON = 64 << 20  # bytes
+
 
 @contextmanager
 def atomic_path(path: Path, draft: Path | None = None) -> Iterator[Path]:
@@ -43,6 +45,21 @@ def write_json(path: str | Path, value: Any) -> None:
     sync_folder(Path(path).parent)
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raise ValueError, in one line, for any other content."""
+    with open_regular(path) as file:
+        content = file.read(MAX_JSON + 1)
+    if len(content) > MAX_JSON:
+        raise ValueError(f"more than {MAX_JSON >> 20} MB")
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
@@ -62,7 +79,10 @@ def open_regular(path: str | Path) -> BufferedReader:
 def path_digest(path: str | Path) -> str:
     """Return the digest in the manifest of a prepared data set, or the `bytes_digest` of any other file or folder."""
     manifest = Path(path) / "manifest.json"
-    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    try:
+        content = read_object(manifest) if manifest.is_file() else {}
+    except ValueError as error:
+        raise Refusal(f"{manifest}: damaged ({error}); run the stage that writes it (dvc repro)") from None
     return str(content["digest"]) if "digest" in content else bytes_digest(path)
 
 

@@ -19,6 +19,7 @@ from ..errors import Refusal, first_line
 from ..files import atomic_path
 from .column import Column
 
+MIN_BATCH_BYTES = 100  # a record batch takes more even without rows
 BATCH_BYTES = 64 << 20  # a record batch ends here even below its number of rows
 Example = Mapping[str, Any]
 
@@ -169,23 +170,63 @@ class Part:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
+        if not self.path.is_file():
+            raise Refusal(f"{path}: this part is missing; run the prepare stage again (dvc repro)")
+        with self._refusing_damage():
             file = pa.memory_map(str(path))
+            self.bytes = np.frombuffer(file.read_buffer(), np.uint8)
             reader = pa.ipc.open_file(file)
-            self.columns = {field.name: Column.from_field(field) for field in reader.schema}
+            self.columns = {field.name: _checked_column(field) for field in reader.schema}
+            if reader.num_record_batches * MIN_BATCH_BYTES > self.bytes.size:
+                raise ValueError(f"{reader.num_record_batches:,} record batches in {self.bytes.size:,} bytes")
             self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        except FileNotFoundError:
-            raise Refusal(f"{path}: this part is missing; run the prepare stage again (dvc repro)") from None
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise Refusal(
-                f"{path}: damaged, or not a part file ({first_line(error)}); run the prepare stage again (dvc repro)"
-            ) from None
+            for batch in self.batches:
+                batch.validate()
+                self._check_buffers(batch)
         self.ends = np.cumsum([0, *(batch.num_rows for batch in self.batches)])
         self.rows = int(self.ends[-1])
-        file.seek(0)
-        self.bytes = np.frombuffer(file.read_buffer(), np.uint8)
         self._origins: dict[str, np.ndarray] = {}
         self._ragged: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def validate(self) -> None:
+        """Read all values; refuse a text that is not UTF-8, and ends of ragged rows that are out of order."""
+        with self._refusing_damage():
+            for batch in self.batches:
+                batch.validate(full=True)
+
+    def _check_buffers(self, batch: pa.RecordBatch) -> None:
+        """Raise ValueError for missing values, and for buffers outside the file, such as compressed ones.
+
+        `take` computes addresses within the file, so such a buffer would make it read any memory.
+        """
+        start = self.bytes.ctypes.data
+        end = start + self.bytes.size
+        for column in batch.columns:
+            if column.null_count:
+                raise ValueError(f"{column.null_count} missing values")
+            for buffer in column.buffers():
+                if buffer is not None and buffer.size and not start <= buffer.address <= end - buffer.size:
+                    raise ValueError("compressed")
+
+    @contextmanager
+    def _refusing_damage(self) -> Iterator[None]:
+        """Turn the errors of a damaged file into a refusal."""
+        try:
+            yield
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RuntimeError,
+            MemoryError,
+            Refusal,
+        ) as error:
+            raise Refusal(
+                f"{self.path}: damaged, or not a part file ({first_line(error)});"
+                " run the prepare stage again (dvc repro)"
+            ) from None
 
     def arrays(self, name: str) -> list[np.ndarray]:
         """Return a fixed-shape column as read-only views [rows, ...], one per record batch."""
@@ -225,7 +266,18 @@ class Part:
             self._ragged[name] = [_ragged_buffers(batch.column(name), column) for batch in self.batches]
         ends, values = self._ragged[name][batch]
         value = values[ends[row] : ends[row + 1]]
-        return value.tobytes().decode() if column.dtype == "utf8" else value.copy()
+        if column.dtype != "utf8":
+            return value.copy()
+        with self._refusing_damage():
+            return value.tobytes().decode()
+
+
+def _checked_column(field: pa.Field) -> Column:
+    """Return the column of a field; raise ValueError if the field's type is not the one that stores the column."""
+    column = Column.from_field(field)
+    if column.to_field(field.name).type != field.type:
+        raise ValueError(f"column '{field.name}' is {column}, but stored as {field.type}")
+    return column
 
 
 def _flat_numbers(array: pa.Array) -> np.ndarray:
@@ -239,4 +291,4 @@ def _ragged_buffers(array: pa.Array, column: Column) -> tuple[np.ndarray, np.nda
     """Return (ends int64 [rows + 1], values [total, ...]) as views; the values of strings are UTF-8 bytes."""
     _, ends, data = array.buffers()[:3]
     values = np.frombuffer(data or b"", np.uint8) if column.dtype == "utf8" else _flat_numbers(array)
-    return np.frombuffer(ends, np.int64)[: len(array) + 1], values.reshape(-1, *column.inner_shape)
+    return np.frombuffer(ends or b"", np.int64)[: len(array) + 1], values.reshape(-1, *column.inner_shape)

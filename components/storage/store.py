@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import Refusal, suggest_name
+from ..errors import Refusal, first_line, suggest_name
+from ..files import read_object
 from .column import Column
 from .part import Part, PartSummary, write_atomically, write_part
 
@@ -108,10 +109,13 @@ class Store:
         """Return the content of manifest.json; refuses a file that is not a manifest."""
         path = self.folder / MANIFEST
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            return manifest if manifest["splits"] is not None else {}
-        except (ValueError, KeyError, TypeError):
-            raise Refusal(f"{path}: not a valid manifest; run the prepare stage again (dvc repro)") from None
+            manifest = read_object(path)
+            _check_manifest(manifest)
+        except (ValueError, LookupError, TypeError, AttributeError, Refusal) as error:
+            raise Refusal(
+                f"{path}: not a valid manifest ({first_line(error)}); run the prepare stage again (dvc repro)"
+            ) from None
+        return manifest
 
     def split(self, name: str, extra: Sequence[str | Path] = ()) -> Split:
         """Return the split called `name`, followed by the splits of that name in the folders `extra`."""
@@ -126,13 +130,17 @@ class Store:
         return Split(paths)
 
     def verify(self) -> None:
-        """Read every part; refuses one whose SHA-256 differs from the manifest's."""
+        """Read every part; refuses one that differs from the manifest, or holds invalid values."""
         for name, split in self.manifest["splits"].items():
             for part, path in zip(split["parts"], self._part_paths(name), strict=True):
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 if digest != part["sha256"]:
                     raise Refusal(f"{path}: SHA-256 is {digest}, the manifest says {part['sha256']}; prepare it again")
+                opened = Part(path)
+                opened.validate()
+                if opened.rows != part["rows"]:
+                    raise Refusal(f"{path}: has {opened.rows} rows, the manifest says {part['rows']}; prepare it again")
 
     def _part_paths(self, name: str) -> list[Path]:
         """Return the part files of a split; refuses one that is missing or has another size."""
@@ -151,6 +159,25 @@ class Store:
                 )
             paths.append(path)
         return paths
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Raise an error for a manifest of another structure, and for parts that are not files of its own folder."""
+    for name, column in manifest["columns"].items():
+        if column.keys() != {"dtype", "shape"}:
+            raise ValueError(f"column '{name}' has {', '.join(column)}")
+        Column(column["dtype"], tuple(column["shape"]))
+    if not isinstance(manifest["classes"], list):
+        raise ValueError("classes is not a list")
+    for split in manifest["splits"].values():
+        for part in split["parts"]:
+            file = part["file"]
+            if not file or Path(file).name != file or file == "..":
+                raise ValueError(f"the part {file!r} is not a file of this folder")
+            if not all(type(part[name]) is int and part[name] >= 0 for name in ("rows", "bytes")):
+                raise ValueError(f"rows and bytes of {file} are not counts")
+            if not isinstance(part["sha256"], str):
+                raise ValueError(f"the SHA-256 of {file} is not a text")
 
 
 def write_manifest(

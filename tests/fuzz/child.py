@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 MEMORY = 512 << 20  # bytes
+PATIENCE = 6
 
 
 def run_limited(function: Callable[[], Any], seconds: int, memory: int = MEMORY) -> Any:
-    """Return the value of `function` from a child with `memory` more bytes of address space and `seconds` to live.
+    """Return the value of `function` from a child with `memory` more bytes of address space.
 
-    Fails with the child's traceback, or with the name of the signal that ended it: SIGSEGV, or SIGALRM for a hang.
+    It may compute for `seconds`, and take PATIENCE times as long: the machine may be busy. Fails with the child's
+    traceback, or with the name of the signal that ended it: SIGSEGV, or SIGXCPU and SIGALRM for a hang.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -39,7 +41,8 @@ def _run_child(function: Callable[[], Any], seconds: int, memory: int, writer: i
     """Write (value, traceback) of `function` to the pipe and end the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries print what they think of a damaged file
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     size = pages * resource.getpagesize() + memory
     resource.setrlimit(resource.RLIMIT_AS, (size, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from components.errors import Refusal
 from components.storage import part as module
 from components.storage.column import DTYPES, Column
 from components.storage.part import Part, write_part
+from tests.fuzz.child import run_limited
 
 COLUMNS = {
     "image": Column("uint8", (3, 4, 2)),
@@ -183,3 +185,104 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         writer.write_table(table)
     with pytest.raises(Refusal, match="not a part file"):
         Part(tmp_path / "plain.arrow")
+
+
+def patch(path: Path, *changes: tuple[int, int]) -> Part:
+    """Replace 8-byte numbers in a part file, wherever they are, and open it."""
+    blob = path.read_bytes()
+    for old, new in changes:
+        assert old.to_bytes(8, "little") in blob
+        blob = blob.replace(old.to_bytes(8, "little"), new.to_bytes(8, "little", signed=True))
+    path.write_bytes(blob)
+    return Part(path)
+
+
+def read_all(part: Part) -> None:
+    """Read every value."""
+    for name in part.columns:
+        part.take(name, np.arange(part.rows))
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("rows", [1_234_568, 1_000_000_000_007, -1])
+def test_a_changed_number_of_rows_is_refused(tmp_path: Path, name: str, rows: int) -> None:
+    """Rows beyond the column were read from the next one, or ended the process (SIGSEGV)."""
+    path = tmp_path / "a.arrow"
+    value = examples(1)[0][name]
+    write_part(path, {name: COLUMNS[name]}, ({name: value} for _ in range(1237)), rows_per_batch=1237)
+
+    def read() -> None:
+        with pytest.raises(Refusal, match=r"a\.arrow: damaged, or not a part file"):
+            read_all(patch(path, (1237, rows)))
+
+    run_limited(read, seconds=10)
+
+
+def test_one_row_too_many_is_refused_and_one_too_few_is_not_seen(tmp_path: Path) -> None:
+    """Arrow pads columns to 8 bytes, so use numbers that fill theirs; the manifest knows how many rows there were."""
+    path = tmp_path / "a.arrow"
+    write_part(path, {"x": Column("int64")}, ({"x": i} for i in range(1240)), rows_per_batch=1240)
+    assert patch(path, (1240, 1239)).rows == 1239
+    with pytest.raises(Refusal, match="damaged"):
+        patch(path, (1239, 1241))
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_parts_are_refused(tmp_path: Path, compression: str) -> None:
+    """Their values are not in the file, and `take` computes addresses within it."""
+    schema = pa.schema([Column("int64").to_field("x")])
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(tmp_path / "a.arrow", schema, options=options) as writer:
+        writer.write_batch(pa.record_batch([pa.array(np.zeros(1000, np.int64))], schema=schema))
+    with pytest.raises(Refusal, match=r"damaged, or not a part file .compressed"):
+        Part(tmp_path / "a.arrow")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "message"),
+    [
+        (pa.int32(), "[3]", r"column 'x' is int32\[3\], but stored as int32"),
+        (pa.list_(pa.int32(), 4), "[3]", "but stored as fixed_size_list"),
+        (pa.int32(), '"a"', "damaged"),
+        (pa.int32(), "7", "damaged"),
+        (pa.int32(), "[" * 5000, "damaged"),
+        (pa.dictionary(pa.int8(), pa.utf8()), "[]", "damaged"),
+        (pa.struct([]), "[]", "damaged"),
+    ],
+)
+def test_a_shape_that_its_numbers_do_not_have_is_refused(
+    tmp_path: Path, kind: pa.DataType, shape: str, message: str
+) -> None:
+    field = pa.field("x", kind, nullable=False, metadata={"shape": shape})
+    with pa.ipc.new_file(tmp_path / "a.arrow", pa.schema([field])):
+        pass
+    with pytest.raises(Refusal, match=message):
+        Part(tmp_path / "a.arrow")
+
+
+def test_missing_values_are_refused(tmp_path: Path) -> None:
+    schema = pa.schema([Column("int64").to_field("x").with_nullable(True)])
+    with pa.ipc.new_file(tmp_path / "a.arrow", schema) as writer:
+        writer.write_batch(pa.record_batch([pa.array([1, None])], schema=schema))
+    with pytest.raises(Refusal, match="1 missing values"):
+        Part(tmp_path / "a.arrow")
+
+
+def test_invalid_values_are_refused_where_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    write_part(path, {"text": Column("utf8")}, [{"text": "good"}, {"text": "bad."}])
+    path.write_bytes(path.read_bytes().replace(b"bad.", b"\xffad."))
+    part = Part(path)
+    assert part.take("text", np.array([0])) == ["good"]
+    with pytest.raises(Refusal, match=r"a\.arrow: damaged, or not a part file .*utf-8"):
+        part.take("text", np.array([1]))
+    with pytest.raises(Refusal, match=r"a\.arrow: damaged, or not a part file"):
+        part.validate()
+
+
+def test_opening_reads_no_values(tmp_path: Path) -> None:
+    """Measure: 100 MB in 100 record batches; checks may cost 50 ms."""
+    write_part(tmp_path / "a.arrow", {"x": Column("uint8", (1024,))}, ({"x": np.zeros(1024, np.uint8)},) * 100_000)
+    started = time.process_time()
+    Part(tmp_path / "a.arrow")
+    assert time.process_time() - started < 0.05

@@ -135,3 +135,30 @@ def test_what_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(Refusal, match="not a valid manifest"):
         Store(tmp_path).split("train")
+
+
+@pytest.mark.parametrize("file", ["../secret.arrow", "/etc/passwd", "..", "", "a/b.arrow", 7])
+def test_a_part_must_be_a_file_of_its_folder(tmp_path: Path, file: Any) -> None:
+    manifest = datasets.prepare_dataset(Squares(), tmp_path)
+    manifest["splits"]["test"]["parts"][0]["file"] = file
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(Refusal, match=r"manifest\.json: not a valid manifest \("):
+        Store(tmp_path).split("train")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 9999, "[]", "7", '{"splits": {}}', '{"columns": [], "splits": {"train": 1}}', "\0"]
+)
+def test_a_manifest_of_another_structure_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(Refusal, match=r"manifest\.json: not a valid manifest"):
+        _ = Store(tmp_path).manifest
+
+
+def test_verify_counts_the_rows(tmp_path: Path) -> None:
+    manifest = datasets.prepare_dataset(Squares(), tmp_path)
+    Store(tmp_path).verify()
+    manifest["splits"]["train"]["parts"][2]["rows"] += 1
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(Refusal, match=r"train-002\.arrow: has 6 rows, the manifest says 7"):
+        Store(tmp_path).verify()
