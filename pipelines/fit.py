@@ -22,7 +22,6 @@ import numpy as np
 
 from components.cluster import plan
 from components.drawings import figures, search
-from components.errors import Refusal
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
@@ -31,7 +30,7 @@ from components.search.trials import Trial, describe_trial
 from components.storage.dataset import list_own_files
 from components.workspace import work_folder
 from pipelines.stage import diagnoses
-from pipelines.stage.check import check_recipe
+from pipelines.stage.check import check_recipe, check_rungs, check_unwatched
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
 from pipelines.stage.provenance import code_digest
@@ -120,8 +119,10 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     """
     kind = next(kind for kind in RUNG_FUNCTIONS if kind in tune)
     count = tune[kind]
-    if kind != "folds" and "validation" not in facts.splits:
-        raise Refusal(f"tune.{kind}: the data have no validation split to score on; give the data one, or tune.folds")
+    if "validation" not in facts.splits:
+        check_rungs(tune, "")
+        if facts.splits != ("train",):  # otherwise the training split is watched
+            check_unwatched(setup.section["fit"], tune["search"]["space"], "")
     arguments = {"folds": {"count": count}, "seeds": {}, "epochs": {"epochs": count}}[kind]
     objective = Objective(
         RUNG_FUNCTIONS[kind],

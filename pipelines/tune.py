@@ -13,6 +13,7 @@ from components.storage.store import Store
 from components.verdicts import diagnosis
 from pipelines import flagship
 from pipelines.flagship import ARMS, TARGET_AUGMENTED, TARGET_PREPARED
+from pipelines.stage.check import check_unwatched
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_table
 from pipelines.stage.search import ArmResult, run_search
@@ -24,6 +25,9 @@ MONITOR = ("accuracy", "max")
 def main(params: dict[str, Any]) -> None:
     """Run the stage: search each arm, then write the best values and the table of all trials."""
     folds, seed = params["tune"]["folds"], params["seed"]
+    splits = Store(TARGET_PREPARED).manifest["splits"]
+    if "validation" not in splits:
+        check_unwatched(params["finetune"]["fit"], params["tune"]["search"]["space"], "finetune.")
     sections = {arm: flagship.arm_section(params, arm) for arm in ARMS}
     arms = {
         arm: {"setup": TrialSetup(section, TARGET_PREPARED, TARGET_AUGMENTED, seed), "count": folds}

@@ -55,10 +55,13 @@ class Moments:
         return {"mean": mean, "std": std, "count": self.examples}
 
 
-def compute_moments(split: Split, rank: int, size: int) -> Moments:
-    """Return the moments of column "image" (uint8 [H, W, C]) over the blocks of worker `rank` of `size` workers."""
+def compute_moments(split: Split, rank: int, size: int, rows: np.ndarray | None = None) -> Moments:
+    """Return the moments of column "image" (uint8 [H, W, C]) over the blocks of worker `rank` of `size` workers.
+
+    rows: numbers of the rows that count (None: all).
+    """
+    rows = np.arange(len(split)) if rows is None else rows
     moments = Moments(split.columns["image"].inner_shape[-1])
-    for start in range(rank * BLOCK, len(split), size * BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(split)))
-        moments.add(split.take(rows, ["image"])["image"])
+    for start in range(rank * BLOCK, len(rows), size * BLOCK):
+        moments.add(split.take(rows[start : start + BLOCK], ["image"])["image"])
     return moments

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import Refusal
 
 
@@ -11,3 +13,8 @@ def check_options(batch: int, shards: int, noise_scale: bool, prefix: str = "") 
         raise Refusal(f"{prefix}fit.batch: {batch} is smaller than fit.shards: {shards}; each shard needs an example")
     if noise_scale and shards < 2:
         raise Refusal(f"{prefix}fit.noise_scale: compares the gradients of shards; set fit.shards to 2 or more")
+
+
+def is_steered(fit: dict[str, Any]) -> bool:
+    """Return whether scores decide when training stops or which weights it returns."""
+    return fit.get("patience") is not None or fit.get("keep") == "best"

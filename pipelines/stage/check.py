@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import Any
 
 from components.errors import Refusal
 from components.recipes import recipe
+from components.recipes.signature import is_use, read_signature
 from components.search.space import check_space
 from components.storage.dataset import list_own_files
-from components.training.options import check_options
+from components.training.options import check_options, is_steered
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
 from pipelines import flagship
@@ -39,10 +41,15 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_use(params["model"], "model")
     for trainer in ("pretrain", "finetune"):
         recipe.check_use(params[trainer]["task"], f"{trainer}.task")
-    check_fit(flagship.pretrain_section(params), "pretrain.")
+    pretrain = flagship.pretrain_section(params)
+    check_fit(pretrain, "pretrain.")
     arm = flagship.arm_section(params, "finetuned")
     check_fit(arm, "finetune.")
     check_tune(params["tune"], arm)
+    if lacks_validation(params["data"]["source"]):
+        check_unwatched(pretrain["fit"], {}, "pretrain.")
+    if lacks_validation(params["data"]["target"]):
+        check_unwatched(arm["fit"], params["tune"]["search"]["space"], "finetune.")
     recipe.check_sections(params["evaluate"], {"level": True, "draws": True, "mistakes": True}, f"{where}: evaluate")
     recipe.check_values(params["evaluate"], {"level": "Open", "draws": "Count", "mistakes": "Natural"}, "evaluate")
     check_retrain(params.get("retrain", {}), where)
@@ -102,6 +109,9 @@ def check_recipe(content: dict[str, Any], where: str) -> None:
     check_fit(section, f"{where}: ")
     if "tune" in content:
         check_tune(content["tune"], section, f"{where}: tune", ("folds", "seeds", "epochs"))
+    if lacks_validation(content["data"]):
+        check_unwatched(content["fit"], content.get("tune", {}).get("search", {}).get("space", {}), f"{where}: ")
+        check_rungs(content.get("tune", {}), f"{where}: ")
 
 
 def check_data(section: Any, where: str) -> Any:
@@ -158,3 +168,43 @@ def check_tune(
                 check_fit(recipe.overlay(section, {key: value}), "")
             except Refusal as refusal:
                 raise Refusal(f"{where}.search.space: {refusal}") from None
+
+
+# ------------------------------------------------------------------------------------------------ the splits
+
+
+def lacks_validation(section: dict[str, Any]) -> bool:
+    """Return whether the data set of a checked section surely has no validation split; no data are read.
+
+    Its argument `validation` is then 0. Other data sets are checked when they are prepared.
+    """
+    if is_use(section.get("of")):
+        return lacks_validation(section["of"])
+    defaults = {name: argument.default for name, argument in read_signature(section["use"]).items()}
+    shares = {
+        name: section.get(name, ast.literal_eval(defaults.get(name) or "None")) for name in ("validation", "test")
+    }
+    split_folders = getattr(recipe.build(section), "split_folders", {})
+    # Where there is nothing but training examples, these are watched.
+    return shares["validation"] == 0 and shares["test"] != 0 and "validation" not in split_folders
+
+
+def check_unwatched(fit: dict[str, Any], space: dict[str, Any], prefix: str) -> None:
+    """Refuse a section `fit`, or one with values of the search space, that needs a validation split: there is none."""
+    for key in ("patience", "keep"):
+        entry = space.get(f"fit.{key}", {"choices": [fit.get(key)]})
+        values = entry.get("choices") or (entry["low"], entry["high"])
+        if any(is_steered({key: value}) for value in values):
+            raise Refusal(
+                f"{prefix}fit.{key}: needs a validation split, also for the fit after a search, and the data have none;"
+                f" give the data one or drop fit.{key}"
+            )
+
+
+def check_rungs(tune: dict[str, Any], prefix: str) -> None:
+    """Refuse a section `tune` whose rungs are scored on the validation split: there is none."""
+    kind = next((kind for kind in ("seeds", "epochs") if kind in tune), None)
+    if kind is not None:
+        raise Refusal(
+            f"{prefix}tune.{kind}: the data have no validation split to score on; give the data one, or tune.folds"
+        )

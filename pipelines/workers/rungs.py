@@ -6,49 +6,34 @@ examples, which the diagnosis needs, begin with `train_`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from components.recipes import recipe
 from components.search.objective import Rung, Scores
 from components.storage.feed import Feed
-from components.storage.order import contiguous_folds, stratified_folds
 from components.storage.store import Store
 from components.training import engine
+from components.training.options import is_steered
 from components.training.peers import Peers
-from components.training.task import State, Task
+from components.training.task import Spec, State, Task
+from pipelines.workers.folds import Feeds, open_fold
 from pipelines.workers.records import TrialSetup
 from pipelines.workers.scoring import TRAINING_EXAMPLES, parameter_count, training_scores
 from pipelines.workers.training import read_spec, train_feed
 
 
-@dataclass(frozen=True)
-class Feeds:
-    """The examples of one rung: to train on, to score on, and to watch for early stopping and `keep: best`."""
-
-    train: Feed
-    held_out: Feed
-    watched: Feed
-
-
 def score_fold(rung: Rung, setup: TrialSetup, count: int) -> Scores:
     """Train without fold `rung.number` of `count` folds of the training split and score on it.
 
-    Folds are stratified by the label; without a label they are contiguous. Where scores steer the training and there is
-    a validation split, that split steers it, so that the held-out fold only scores.
+    Nothing else is learned from that fold, neither normalisation nor when to stop (see folds.py).
     """
-    device = _single_worker().device
-    folds = split_folds(train_feed(setup.prepared, setup.augmented), count, setup.seed)
-    train, held_out = (train_feed(setup.prepared, setup.augmented, rows, device) for rows in folds[rung.number])
-    watched = held_out
-    section = recipe.overlay(setup.section, rung.values)
-    if _is_steered(section["fit"]) and "validation" in Store(setup.prepared).manifest["splits"]:
-        watched = _validation_feed(setup, device)
-    return _fit_and_score(rung, setup, Feeds(train, held_out, watched))
+    steered = is_steered(recipe.overlay(setup.section, rung.values)["fit"])
+    feeds, spec = open_fold(setup, rung.number, count, steered, _single_worker().device)
+    return _fit_and_score(rung, setup, feeds, spec)
 
 
 def score_seed(rung: Rung, setup: TrialSetup) -> Scores:
@@ -57,7 +42,8 @@ def score_seed(rung: Rung, setup: TrialSetup) -> Scores:
     train = train_feed(setup.prepared, setup.augmented, None, device)
     validation = _validation_feed(setup, device)
     reseeded = replace(setup, seed=setup.seed + rung.number)
-    return _fit_and_score(rung, reseeded, Feeds(train, validation, validation))
+    spec = read_spec(setup.prepared, setup.augmented)
+    return _fit_and_score(rung, reseeded, Feeds(train, validation, validation), spec)
 
 
 def score_epoch(rung: Rung, setup: TrialSetup, epochs: int, folder: str) -> Scores:
@@ -79,13 +65,6 @@ def score_epoch(rung: Rung, setup: TrialSetup, epochs: int, folder: str) -> Scor
     return outcome.scores | _training_scores(task, outcome.state, train, peers)
 
 
-def split_folds(examples: Feed, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (rows to train on, held-out rows) for each of `count` folds."""
-    if "label" in examples.split.columns:
-        return stratified_folds(examples.column("label"), count, seed)
-    return contiguous_folds(len(examples), count)
-
-
 def _single_worker() -> Peers:
     return Peers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -100,20 +79,14 @@ def _fit_arguments(fit: dict[str, Any], accumulate: int, seed: int) -> dict[str,
     return arguments | {"accumulate": max(accumulate, arguments["accumulate"])}
 
 
-def _is_steered(fit: dict[str, Any]) -> bool:
-    """Return whether scores decide when training stops or which weights are kept."""
-    return fit.get("patience") is not None or fit.get("keep") == "best"
-
-
-def _fit_and_score(rung: Rung, setup: TrialSetup, feeds: Feeds) -> Scores:
+def _fit_and_score(rung: Rung, setup: TrialSetup, feeds: Feeds, spec: Spec) -> Scores:
     """Train from start to end and return the scores on the held-out examples and on some training examples."""
     section = recipe.overlay(setup.section, rung.values)
     peers = _single_worker()
     fit = _fit_arguments(section["fit"], rung.accumulate, setup.seed)
-    if not _is_steered(fit):
+    if not is_steered(fit):
         fit |= {"evaluate_every": fit["epochs"]}
     task: Task = recipe.build(section["task"])
-    spec = read_spec(setup.prepared, setup.augmented)
     outcome = engine.fit(task, spec, feeds.train, feeds.watched, None, peers, **fit)
     scores = outcome.scores
     if feeds.watched is not feeds.held_out:

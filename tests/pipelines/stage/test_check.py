@@ -199,6 +199,44 @@ def test_broken_files_are_refused_with_their_place(content: bytes, message: str,
     assert message in run_refused(capsys, "plan", "recipe.yaml")
 
 
+PATIENT = {"choices": [None, 2]}
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "message"),
+    [
+        ("fit", recipe.overlay(RECIPE, {"fit": RECIPE["fit"] | {"patience": 2}}), "recipe.yaml: fit.patience: needs a"),
+        ("fit", recipe.overlay(RECIPE, {"fit": RECIPE["fit"] | {"keep": "best"}}), "recipe.yaml: fit.keep: needs a"),
+        (
+            "fit",
+            change_value(RECIPE, "fit/patience", None)
+            | {"tune": {"folds": 3, "search": {"sampler": "grid", "space": {"fit.patience": PATIENT}}}},
+            "recipe.yaml: fit.patience: needs a validation split, also for the fit after a search, and the",
+        ),
+        (
+            "fit",
+            {**RECIPE, "tune": {"seeds": 3, "search": TUNE["search"]}},
+            "recipe.yaml: tune.seeds: the data have no",
+        ),
+        ("tune", change_value(PARAMS, "finetune/fit/patience", 2), "finetune.fit.patience: needs a validation split"),
+    ],
+)
+def test_a_fit_that_needs_a_validation_split_is_refused_before_the_first_trial(
+    command: str, content: dict[str, Any], message: str, capsys
+) -> None:
+    path = "params.yaml" if command == "tune" else "recipe.yaml"
+    Path(path).write_text(yaml.safe_dump(content))
+    assert message in run_refused(capsys, "plan", path)
+    assert message in run_refused(capsys, command, *([] if command == "tune" else [path]))
+
+
+@pytest.mark.parametrize(("validation", "code"), [(0, 2), (1, 0)])
+def test_one_validation_example_is_enough_to_be_patient(validation: int, code: int, capsys) -> None:
+    content = change_value(change_value(RECIPE, "fit/patience", 2), "data/validation", validation)
+    Path("recipe.yaml").write_text(yaml.safe_dump(content))
+    assert main(["plan", "recipe.yaml"]) == code
+
+
 def test_missing_file_is_refused(capsys) -> None:
     assert "missing.yaml: no such recipe" in run_refused(capsys, "fit", "missing.yaml")
 
@@ -220,6 +258,7 @@ def test_files_of_the_user_lie_where_changes_are_noticed(where: str, here: Path,
 def test_valid_files_pass(capsys) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     Path("recipe.yaml").write_text(yaml.safe_dump(change_value(RECIPE, "tune", TUNE)))
-    Path("seeds.yaml").write_text(yaml.safe_dump(change_value(RECIPE, "tune", {"seeds": 1, "search": TUNE["search"]})))
+    seeds = change_value(RECIPE, "tune", {"seeds": 1, "search": TUNE["search"]})
+    Path("seeds.yaml").write_text(yaml.safe_dump(change_value(seeds, "data/validation", 100)))
     assert main(["plan", "params.yaml", "recipe.yaml", "seeds.yaml"]) == 0
     assert capsys.readouterr().out.count("fine") == 3

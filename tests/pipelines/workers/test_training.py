@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from components.recipes import recipe
 from components.runs.journal import STOP
 from components.search.objective import Rung
 from components.storage.feed import Feed
+from components.storage.moments import compute_moments
 from components.storage.order import stratified_folds
 from components.storage.store import Store
 from components.training import checkpoint, engine
@@ -99,16 +101,23 @@ def test_stopped_workers_wait_until_all_have_saved_and_can_be_resumed(tmp_path: 
 
 
 @pytest.mark.parametrize("validation", [0, 200])
-def test_early_stopping_watches_the_validation_split_and_the_fold_judges(validation: int, tmp_path: Path) -> None:
-    """The fold does both where there is no validation split."""
+def test_early_stopping_watches_other_examples_than_the_fold_that_judges(validation: int, tmp_path: Path) -> None:
+    """Where there is no validation split, a part of the fold's own training rows is watched."""
     paths = prepare_digits(tmp_path, validation=validation)
     scores = run_trial(paths, patience=2)
     store = Store(paths["prepared"])
-    rows, held_out = stratified_folds(store.split("train").array("label"), 4, 0)[1]
+    labels = store.split("train").array("label")
+    rows, held_out = stratified_folds(labels, 4, 0)[1]
     judge = Feed(store.split("train"), held_out)
-    watched = Feed(store.split("validation")) if validation else judge
-    task, spec = recipe.build(SECTION["task"]), training.read_spec(**paths)
+    if validation:
+        watched = Feed(store.split("validation"))
+    else:
+        own_rows, watched_rows = stratified_folds(labels[rows], 4, 0)[-1]
+        watched = Feed(store.split("train"), rows[watched_rows])
+        rows = rows[own_rows]
     train = Feed(store.split("train"), rows)
+    moments = compute_moments(train.split, 0, 1, rows).finish()
+    task, spec = recipe.build(SECTION["task"]), replace(training.read_spec(**paths), statistics=moments)
     outcome = engine.fit(task, spec, train, watched, seed=0, patience=2, **SECTION["fit"])
     expected = engine.evaluate(task, outcome.state, judge)[0]
     assert {name: scores[name] for name in expected} == expected
