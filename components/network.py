@@ -1,15 +1,12 @@
-"""TCP ports and addresses of this machine, and the address at which the workers of a run meet."""
+"""TCP ports and addresses of this machine."""
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from urllib.parse import urlsplit
 
 from .errors import Refusal
-
-RENDEZVOUS = "TRAINYARD_MEETING"  # environment variable of a worker: `host:port`
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -63,13 +60,3 @@ def external_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(probe.getsockname()[0])
-
-
-def set_rendezvous(address: str) -> None:
-    """Set, in this process, the address at which the workers of its run meet."""
-    os.environ[RENDEZVOUS] = address
-
-
-def rendezvous_address() -> str:
-    """Return the `host:port` that `set_rendezvous` has set."""
-    return os.environ[RENDEZVOUS]

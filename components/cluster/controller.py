@@ -19,8 +19,8 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group import WorkerGroup, state, worker_group
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from .. import network
 from ..errors import PeerLost
+from ..training import rendezvous
 from . import prestart
 
 
@@ -100,9 +100,17 @@ class Rendezvous(BackendConfig):
 
 class _RendezvousBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        host = worker_group.get_workers()[0].metadata.node_ip
-        port = worker_group.execute_single(0, network.free_port, host)
-        worker_group.execute(network.set_rendezvous, f"{host}:{port}")
+        workers = [worker.metadata for worker in worker_group.get_workers()]
+        if len({worker.node_id for worker in workers}) == 1:
+            place = worker_group.execute_single(0, rendezvous.meet_in_folder)
+        else:
+            place = worker_group.execute_single(0, rendezvous.meet_at_address, workers[0].node_ip)
+        worker_group.execute(rendezvous.choose_place, place)
+        self.place = place
+
+    def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        """Remove the place of workers that were killed; those that end by themselves remove it on their machine."""
+        rendezvous.leave_place(self.place)
 
 
 class RetryOnlyLostWorkers(UserCallback):

@@ -118,7 +118,7 @@ def _run_worker(config: dict[str, Any]) -> Any:
     import torch
     from ray.train import get_context
 
-    from ..training import peers
+    from ..training import peers, rendezvous
     from . import allocator
 
     apply_driver_settings(*config["driver_settings"])
@@ -130,12 +130,12 @@ def _run_worker(config: dict[str, Any]) -> Any:
     device = torch.device("cpu")
     if torch.cuda.is_available() and ray.get_gpu_ids():
         device = torch.device("cuda", context.get_local_rank() % torch.cuda.device_count())
-    address, _, port = network.rendezvous_address().rpartition(":")
-    if interface := network.interface_of(ray.util.get_node_ip_address()):
+    place = rendezvous.current_place()
+    if interface := network.interface_of("127.0.0.1" if place.is_local else ray.util.get_node_ip_address()):
         # Gloo would resolve the host's name, which may not lead anywhere.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
-        group = peers.join_group(rank, size, address, int(port), device)
+        group = peers.join_group(rank, size, place, device)
         return resolve_function(config["function"])(group, *config["arguments"])
     except (Refusal, Stopped):
         raise
@@ -147,6 +147,8 @@ def _run_worker(config: dict[str, Any]) -> Any:
         raise cause from None
     finally:
         peers.leave_group()
+        if rank == 0:
+            rendezvous.leave_place(place)
 
 
 def resolve_function(function: Callable[..., Any] | str) -> Callable[..., Any]:

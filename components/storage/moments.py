@@ -34,6 +34,17 @@ class Moments:
         merged.examples = self.examples + other.examples
         return merged
 
+    def record(self) -> tuple[np.ndarray, int]:
+        """Return (counts, examples), which workers can send to each other."""
+        return self.counts, self.examples
+
+    @classmethod
+    def from_record(cls, counts: np.ndarray, examples: int) -> Moments:
+        """Return the moments whose record this is."""
+        moments = cls(len(counts))
+        moments.counts, moments.examples = counts, examples
+        return moments
+
     def finish(self) -> dict[str, Any]:
         """Return mean and standard deviation of each channel [C] in units of 0..1, and the number of pictures.
 

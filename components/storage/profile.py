@@ -38,6 +38,17 @@ class Profile:
         merged.labels = {label: self.labels.get(label, 0) + other.labels.get(label, 0) for label in labels}
         return merged
 
+    def record(self) -> tuple[dict[str, np.ndarray], dict[int, int]]:
+        """Return (counts, labels), which workers can send to each other."""
+        return self.counts, self.labels
+
+    @classmethod
+    def from_record(cls, counts: dict[str, np.ndarray], labels: dict[int, int]) -> Profile:
+        """Return the profile whose record this is."""
+        profile = cls()
+        profile.counts, profile.labels = counts, labels
+        return profile
+
     def finish(self) -> dict[str, dict[str, int]]:
         """Return {summary: {value: count}, "label": {label: count}} without zeros; the keys are strings, for JSON."""
         profile = {

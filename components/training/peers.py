@@ -17,13 +17,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import Stopped
-from ..network import free_port
-from . import shared_memory
+from . import rendezvous, shared_memory
+from .messages import decode_message, encode_message
+from .rendezvous import Rendezvous
 from .shared_memory import SharedMemory
 
 TIMEOUT = timedelta(seconds=shared_memory.TIMEOUT_SECONDS)
 # a worker without work waits for others that still have some; the death of one of them ends the wait
 BARRIER_TIMEOUT = timedelta(days=365)
+# Messages of up to this many bytes, with their length, take one exchange; longer ones a second.
+SHORT_MESSAGE = 512
+LENGTH_BYTES = 8
 
 
 @dataclass
@@ -40,20 +44,44 @@ class Peers:
         self.shares_memory = self.shares_memory and self.device.type == "cpu"
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the `value` of every worker, in rank order, on every worker; pickled within one run only."""
+        """Return the `value` of every worker, in rank order, on every worker; messages.py says what can be sent."""
         if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values
+        message = encode_message(value)
+        heads = self._gather_bytes(_message_head(message), SHORT_MESSAGE)
+        lengths = [_message_length(head) for head in heads]
+        room = SHORT_MESSAGE - LENGTH_BYTES
+        if max(lengths) <= room:
+            return [decode_message(head[LENGTH_BYTES:]) for head in heads]
+        return [decode_message(rest) for rest in self._gather_bytes(message, max(lengths))]
 
     def broadcast(self, value: Any) -> Any:
-        """Return the `value` of rank 0 on every worker."""
+        """Return the `value` of rank 0 on every worker; messages.py says what can be sent."""
         if self.size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
-        return box[0]
+        message = encode_message(value) if self.rank == 0 else b""
+        head = self._broadcast_bytes(_message_head(message), SHORT_MESSAGE)
+        length = _message_length(head)
+        fits = length <= SHORT_MESSAGE - LENGTH_BYTES
+        content = head[LENGTH_BYTES:] if fits else self._broadcast_bytes(message, length)
+        return value if self.rank == 0 else decode_message(content)
+
+    def _gather_bytes(self, content: bytes, room: int) -> list[memoryview]:
+        """Return the bytes of every worker, each filled up with zeros to `room` bytes."""
+        out = torch.empty(self.size * room, dtype=torch.uint8, device=self.device)
+        dist.all_gather_into_tensor(out, self._fill_up(content, room))
+        gathered = out.cpu().numpy().data
+        return [gathered[start : start + room] for start in range(0, len(gathered), room)]
+
+    def _broadcast_bytes(self, content: bytes, room: int) -> memoryview:
+        """Return the bytes of rank 0, filled up with zeros to `room` bytes."""
+        padded = self._fill_up(content, room)
+        dist.broadcast(padded, src=0)
+        return padded.cpu().numpy().data
+
+    def _fill_up(self, content: bytes, room: int) -> Tensor:
+        """Return the bytes with zeros after them, uint8 [room]."""
+        return torch.frombuffer(bytearray(content.ljust(room, b"\0")), dtype=torch.uint8).to(self.device)
 
     def all_to_all(self, values: Tensor, rows: list[int]) -> Tensor:
         """Send values[w] of values [size, rows[rank], width] to each worker w; return [sum(rows), width].
@@ -122,14 +150,24 @@ def _share_memory(peers: Peers, room: int) -> SharedMemory | None:
     return SharedMemory(memory, peers.rank, [process for _, process in processes])
 
 
-def join_group(rank: int, size: int, address: str, port: int, device: torch.device) -> Peers:
+def _message_head(message: bytes) -> bytes:
+    """Return the message's length and, if it fits into SHORT_MESSAGE bytes, the message."""
+    head = len(message).to_bytes(LENGTH_BYTES, "little")
+    return head + message if len(head) + len(message) <= SHORT_MESSAGE else head
+
+
+def _message_length(head: memoryview) -> int:
+    return int.from_bytes(head[:LENGTH_BYTES], "little")
+
+
+def join_group(rank: int, size: int, place: Rendezvous, device: torch.device) -> Peers:
     """Enter the process group (NCCL between GPUs, otherwise gloo) and return this worker's view of it."""
     if size > 1:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            init_method=f"tcp://{address}:{port}",
+            store=rendezvous.open_store(place, rank, size, TIMEOUT),
             rank=rank,
             world_size=size,
             timeout=TIMEOUT,
@@ -153,15 +191,16 @@ def is_peer_loss(error: BaseException) -> bool:
 
 def fork_workers(function: Callable[..., Any], size: int, *arguments: Any, threads: int = 1) -> None:
     """Run `function(peers, *arguments)` in `size` forked gloo workers, without a cluster: 0.1 s to the first step."""
-    torch.multiprocessing.start_processes(
-        _run_forked, args=(function, size, free_port(), threads, arguments), nprocs=size, start_method="fork"
-    )
+    with rendezvous.private_folder() as place:
+        torch.multiprocessing.start_processes(
+            _run_forked, args=(function, size, place, threads, arguments), nprocs=size, start_method="fork"
+        )
 
 
-def _run_forked(rank: int, function: Callable, size: int, port: int, threads: int, arguments: tuple) -> None:
+def _run_forked(rank: int, function: Callable, size: int, place: Rendezvous, threads: int, arguments: tuple) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(threads)
     try:
-        function(join_group(rank, size, "127.0.0.1", port, torch.device("cpu")), *arguments)
+        function(join_group(rank, size, place, torch.device("cpu")), *arguments)
     finally:
         leave_group()

@@ -58,10 +58,10 @@ def write_statistics(peers: Peers, store: Store, folder: Path) -> int:
     train = store.split("train")
     statistics: dict[str, Any] = {"count": len(train)}
     if "image" in train.columns:
-        moments = peers.gather(compute_moments(train, peers.rank, peers.size))
-        statistics |= reduce(Moments.merge, moments).finish()
-        profiles = peers.gather(compute_profile(train, peers.rank, peers.size))
-        statistics["profile"] = reduce(Profile.merge, profiles).finish()
+        moments = peers.gather(compute_moments(train, peers.rank, peers.size).record())
+        statistics |= reduce(Moments.merge, (Moments.from_record(*share) for share in moments)).finish()
+        profiles = peers.gather(compute_profile(train, peers.rank, peers.size).record())
+        statistics["profile"] = reduce(Profile.merge, (Profile.from_record(*share) for share in profiles)).finish()
     if peers.rank == 0:
         write_json(folder / "statistics.json", statistics)
     return len(train)

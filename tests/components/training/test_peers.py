@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.network import free_port
-from components.training import peers
+from components.training import peers, rendezvous
+from components.training.rendezvous import Rendezvous
 
 
-def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
+def _worker(rank: int, place: Rendezvous, exchange: str, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    joined = peers.join_group(rank, 2, "127.0.0.1", port, torch.device("cpu"))
+    joined = peers.join_group(rank, 2, place, torch.device("cpu"))
     joined.shares_memory = exchange != "sockets"
     joined.gather("all here")
     if exchange == "memory":
@@ -40,12 +40,13 @@ def _worker(rank: int, port: int, exchange: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("exchange", ["gather", "memory", "sockets", "independent"])
 def test_the_loss_of_a_worker_is_distinguished_from_other_errors(exchange: str, tmp_path: Path) -> None:
-    fork, port = multiprocessing.get_context("fork"), free_port()
-    workers = [fork.Process(target=_worker, args=(rank, port, exchange, tmp_path)) for rank in (0, 1)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
+    fork = multiprocessing.get_context("fork")
+    with rendezvous.private_folder() as place:
+        workers = [fork.Process(target=_worker, args=(rank, place, exchange, tmp_path)) for rank in (0, 1)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
     assert (tmp_path / "error").read_text().startswith("True")
     assert not peers.is_peer_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not peers.is_peer_loss(ValueError("reset by peer"))
