@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 from ..errors import Refusal, first_line
 from ..files import atomic_path
 from .column import Column
+from .content import Digests, content_columns, digest_content
 
 MIN_BATCH_BYTES = 100  # a record batch takes more even without rows
 BATCH_BYTES = 64 << 20  # a record batch ends here even below its number of rows
@@ -36,6 +38,8 @@ class PartSummary:
     bytes: int
     sha256: str
     class_counts: dict[int, int] | None  # {label: rows}, or None without a column "label"
+    contents: Digests = field(compare=False)  # of each row
+    labels: np.ndarray | None = field(compare=False)  # int64 [rows], or None without a column "label"
 
 
 @contextmanager
@@ -61,7 +65,9 @@ def write_part(
     path = Path(path)
     schema = pa.schema([column.to_field(name) for name, column in columns.items()])
     has_labels = "label" in columns
-    counts: dict[int, int] = {}
+    content = content_columns(columns)
+    contents: list[int] = []
+    labels: list[int] = []
     rows = 0
     remaining = iter(examples)
     with write_atomically(path) as file:
@@ -71,11 +77,18 @@ def write_part(
                 rows += len(batch)
                 arrays = [_to_arrow(column, [example[name] for example in batch]) for name, column in columns.items()]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
+                contents += [digest_content(example, content) for example in batch]
                 if has_labels:
-                    for example in batch:
-                        label = int(example["label"])
-                        counts[label] = counts.get(label, 0) + 1
-    return PartSummary(path.name, rows, sink.bytes, sink.sha256.hexdigest(), counts if has_labels else None)
+                    labels += [int(example["label"]) for example in batch]
+    return PartSummary(
+        path.name,
+        rows,
+        sink.bytes,
+        sink.sha256.hexdigest(),
+        dict(Counter(labels)) if has_labels else None,
+        np.array(contents, dtype=np.uint64),
+        np.array(labels, dtype=np.int64) if has_labels else None,
+    )
 
 
 class _HashingFile:

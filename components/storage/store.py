@@ -2,6 +2,7 @@
 
     data/prepared/manifest.json      name, licence, columns, classes; for each split its parts with their SHA-256
     data/prepared/train-000.arrow    a part: record batches of a few MiB
+    data/prepared/train-contents.npy     a 64-bit digest of each row's content (see content.py)
 
 Reading copies nothing: the system's page cache holds the files, so a process's own memory does not grow with the data.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import Refusal, first_line, suggest_name
 from ..files import read_object
 from .column import Column
+from .content import Digests, read_digests, write_digests
 from .part import Part, PartSummary, write_atomically, write_part
 
 __all__ = ["Column", "PartSummary", "Split", "Store", "write_manifest", "write_part"]
@@ -129,6 +130,10 @@ class Store:
                 paths += other._part_paths(name)
         return Split(paths)
 
+    def contents(self, name: str) -> Digests | None:
+        """Return the digest of each row of a split; None for data that were prepared before there were digests."""
+        return read_digests(_contents_file(self.folder, name))
+
     def verify(self) -> None:
         """Read every part; refuses one that differs from the manifest, or holds invalid values."""
         for name, split in self.manifest["splits"].items():
@@ -183,15 +188,16 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
 def write_manifest(
     folder: str | Path, dataset: DatasetDescription, parts: Mapping[str, Iterable[PartSummary]]
 ) -> dict[str, Any]:
-    """Write manifest.json for `parts` (split -> its parts, in any order) and return its content.
+    """Write manifest.json for `parts` (split -> its parts, in any order), and return its content.
+
+    The digests of the examples' content are written beside it.
 
     The same parts give the same bytes, whichever workers wrote them and in whatever order.
     """
+    ordered = {name: sorted(summaries, key=lambda part: part.file) for name, summaries in parts.items()}
     columns = {name: {"dtype": column.dtype, "shape": list(column.shape)} for name, column in dataset.columns.items()}
     classes = list(dataset.classes)
-    splits = {
-        name: _split_entry(sorted(summaries, key=lambda part: part.file), classes) for name, summaries in parts.items()
-    }
+    splits = {name: _split_entry(summaries, classes) for name, summaries in ordered.items()}
     manifest = {
         "name": dataset.name,
         "licence": dataset.licence,
@@ -201,18 +207,23 @@ def write_manifest(
         "splits": splits,
         "digest": _content_digest(columns, classes, splits),
     }
+    for name, summaries in ordered.items():
+        write_digests(_contents_file(Path(folder), name), np.concatenate([part.contents for part in summaries]))
     with write_atomically(Path(folder) / MANIFEST) as file:
         file.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
     return manifest
+
+
+def _contents_file(folder: Path, split: str) -> Path:
+    """Return the file with the digests of a split's rows."""
+    return folder / f"{split}-contents.npy"
 
 
 def _split_entry(parts: list[PartSummary], classes: list[str]) -> dict[str, Any]:
     """Return the manifest's entry for one split; refuses labels that are not numbers of `classes`."""
     entry: dict[str, Any] = {"rows": sum(part.rows for part in parts), "parts": []}
     for part in parts:
-        facts = asdict(part)
-        del facts["class_counts"]
-        entry["parts"].append(facts)
+        entry["parts"].append({"file": part.file, "rows": part.rows, "bytes": part.bytes, "sha256": part.sha256})
     counts: dict[int, int] = {}
     for part in parts:
         for label, count in (part.class_counts or {}).items():

@@ -1,4 +1,8 @@
-"""A trained model as a folder: weights.safetensors, and model.json with everything needed to rebuild it."""
+"""A trained model as a folder: weights.safetensors, and model.json with everything needed to rebuild it.
+
+contents.npy holds the digests of the examples that the model was trained on (see storage/content.py). Models that were
+exported before there was such a record have none.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from ..errors import Refusal
 from ..files import write_json
 from ..recipes import recipe
+from ..storage.content import CONTENTS_FILE, Digests, read_digests, write_digests
 from . import checkpoint
 from .task import Spec, State, Task
 
@@ -20,8 +26,14 @@ ORIGIN_ARGUMENTS = ("start", "weights")
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "model.json"
 
 
-def write_model(folder: str | Path, state: State, spec: Spec, task: dict[str, Any]) -> None:
-    """Write the modules (or their moving averages) and tables of `state`, and the recipe's section `task`."""
+def write_model(
+    folder: str | Path, state: State, spec: Spec, task: dict[str, Any], contents: Digests | None = None
+) -> None:
+    """Write the modules (or their moving averages) and tables of `state`, and the recipe's section `task`.
+
+    contents: digests of the training examples, or None if they are not known. The examples of the model that training
+    started from are added where that model has a record of them.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     modules = state.modules | state.averages
@@ -37,6 +49,11 @@ def write_model(folder: str | Path, state: State, spec: Spec, task: dict[str, An
     tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
     save_file(checkpoint.serializable_tensors(tensors), folder / WEIGHTS_FILE)
     write_json(folder / RECORD_FILE, record)
+    if contents is not None:
+        start = task.get("start")
+        earlier = read_digests(Path(start) / CONTENTS_FILE) if start else None
+        parts = [contents] if earlier is None else [contents, earlier]
+        write_digests(folder / CONTENTS_FILE, np.unique(np.concatenate(parts)))
 
 
 def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:

@@ -10,6 +10,8 @@ rule "not_worse": promote if the lead is not negative and its interval lies abov
 p comes from the exact form of McNemar's test (Psychometrika 1947): among the examples that only one model gets right,
 each model is equally likely to be that one. Outcomes other than 0 and 1 use the paired permutation test. The interval
 is a paired bootstrap. Both are valid for a single look at the examples (docs/decisions.md covers repeated ones).
+
+Examples that either model was trained on are left out before (see held_out.py).
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Gate:
 
     margin: tolerated difference in units of the monitored score. draws: bootstrap samples. least: lower limit of the
     monitored score. class_floor: lower limit of the worst class's accuracy. latency_ms: upper limit of the median
-    milliseconds per example on the machine that compares. megabytes: upper limit of the weights' size.
+    milliseconds per example on the machine that compares. megabytes: upper limit of the weights' size. examples: lower
+    limit of the held-out examples that neither model was trained on; with fewer the gate does not judge.
     """
 
     rule: Literal["better", "not_worse"] = "better"
@@ -45,6 +48,16 @@ class Gate:
     class_floor: Fraction | None = None
     latency_ms: Positive | None = None
     megabytes: Positive | None = None
+    examples: Count = 30
+
+    def refuses(self, count: int) -> str | None:
+        """Return why `count` examples are too few to judge on, or None if they are enough."""
+        if count >= self.examples:
+            return None
+        return (
+            f"the gate does not judge: {count:,} held-out examples remain, at least {self.examples:,} are needed"
+            " (retrain.gate.examples); add held-out examples"
+        )
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def fit_and_export(peers: Peers, job: FitJob, prepared: str, augmented: str) -> 
     arguments = {"seed": job.seed} | recipe.resolve_arguments(job.section["fit"])
     outcome = engine.fit(task, spec, feed, validation, folder, peers, **arguments)
     if peers.rank == 0:
-        exported.write_model(job.out, outcome.state, spec, job.section["task"])
+        exported.write_model(job.out, outcome.state, spec, job.section["task"], store.contents("train"))
     return outcome.scores
 
 

@@ -45,14 +45,18 @@ class Yard:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def prepare(self, labels: int = 500, darker: bool = False) -> None:
-        """Prepare the digits as source and target."""
+    def prepare(self, labels: int = 500, darker: bool = False, seed: int = 0) -> None:
+        """Prepare the digits as source and target; another seed draws another training split."""
         for role in ("source", "target"):
-            prepare_dataset(Dark(labels) if darker else Digits(labels, size=8), f"data/prepared/{role}")
+            digits = Dark(labels) if darker else Digits(labels, size=8, seed=seed)
+            prepare_dataset(digits, f"data/prepared/{role}")
         augmentation.write_statistics(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
 
-    def train(self, epochs: int = 1, shuffled: bool = False, seed: int = 0) -> str:
-        """Train models/finetuned/0 and record what the stage `evaluate` records for the registry; return its digest."""
+    def train(self, epochs: int = 1, shuffled: bool = False, seed: int = 0, recorded: bool = True) -> str:
+        """Train models/finetuned/0 and record what the stage `evaluate` records for the registry; return its digest.
+
+        recorded: whether the model brings a record of its training examples, which earlier versions did not write.
+        """
         spec = training.read_spec("data/prepared/target", "data/augmented/target")
         split = Store("data/prepared/target").split("train")
         feed = Shuffled(split) if shuffled else Feed(split)
@@ -61,7 +65,8 @@ class Yard:
         state = engine.fit(task, spec, feed, None, None, Peers(), epochs=epochs, batch=50, seed=seed).state
         shutil.rmtree("models", ignore_errors=True)
         folder = Path("models/finetuned/0")
-        exported.write_model(folder, state, spec, TASK)
+        contents = Store("data/prepared/target").contents("train") if recorded else None
+        exported.write_model(folder, state, spec, TASK, contents)
         images = split.take(np.arange(2), ["image"])["image"]
         with torch.no_grad():
             outputs = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 
 from components.errors import Refusal
@@ -23,14 +24,16 @@ TIMED_ROUNDS = 50
 WARMUP_ROUNDS = 5
 
 
-def measure_models(peers: Peers, models: dict[str, str], prepared: str, split: str) -> dict[str, Measurement]:
-    """Return {role: measurement} of `models` {role: folder} on a split of the prepared data.
+def measure_models(
+    peers: Peers, models: dict[str, str], prepared: str, split: str, rows: np.ndarray
+) -> dict[str, Measurement]:
+    """Return {role: measurement} of `models` {role: folder} on the `rows` of a split of the prepared data.
 
     Only rank 0 measures latency. Raise Refusal if a model was trained on other classes, or if its monitored score is
     not a mean over examples.
     """
     store = Store(prepared)
-    feed = Feed(store.split(split), None, peers.device)
+    feed = Feed(store.split(split), rows, peers.device)
     measurements: dict[str, Measurement] = {}
     loaded = {}
     for role, folder in models.items():

@@ -22,6 +22,7 @@ from components.metrics.classification import bootstrap_interval
 from components.storage.profile import SUMMARIES, VALUES
 from components.storage.store import Split
 from components.verdicts.gate import Gate
+from components.verdicts.held_out import HeldOut
 from pipelines.commands.promotion.ledger import Decision
 from pipelines.commands.promotion.measurement import Measurement
 from pipelines.flagship import FINETUNE_CURVES_FILE
@@ -38,13 +39,14 @@ class Evidence:
     """What the page shows beside the decision itself.
 
     measurements: results per role, empty if nothing was compared. split: the held-out examples, with the names of
-    their classes. profiles: profile of each role's training data, if it is known. champion_page: folder of the page on
-    which the champion was promoted.
+    their classes. held_out: the rows that were compared, None if nothing was. profiles: profile of each role's training
+    data, if it is known. champion_page: folder of the page on which the champion was promoted.
     """
 
     measurements: Mapping[str, Measurement]
     gate: Gate
     split: Split
+    held_out: HeldOut | None
     classes: Sequence[str]
     profiles: Mapping[str, Mapping[str, Any] | None]
     champion_page: Path | None
@@ -127,10 +129,11 @@ def _lead(decision: Decision, folder: Path) -> Iterator[Block]:
 def _changed_predictions(decision: Decision, evidence: Evidence, folder: Path) -> Iterator[Block]:
     """Yield pictures of the examples that only one of the two models gets right."""
     titles = {"won": "Wrong before, right now", "lost": "Right before, wrong now"}
+    held_out = evidence.held_out
     is_compared = "champion" in evidence.measurements and any(decision.get(direction) for direction in titles)
     predictions = [evidence.measurements[role].predicted for role in ROLES if role in evidence.measurements]
     labels = [labels for labels in predictions if labels is not None]
-    if not is_compared or len(labels) < len(ROLES) or "image" not in evidence.split.columns:
+    if held_out is None or not is_compared or len(labels) < len(ROLES) or "image" not in evidence.split.columns:
         return
     for direction, title in titles.items():
         rows = np.array(decision[direction][:MAX_EXAMPLES], dtype=np.int64)
@@ -140,8 +143,8 @@ def _changed_predictions(decision: Decision, evidence: Evidence, folder: Path) -
             continue
         examples = evidence.split.take(rows, ["image", "label"])
         captions = []
-        for row, truth in zip(rows, examples["label"], strict=True):
-            old, new = (evidence.classes[predicted[row]] for predicted in labels)
+        for position, truth in zip(np.searchsorted(held_out.rows, rows), examples["label"], strict=True):
+            old, new = (evidence.classes[predicted[position]] for predicted in labels)
             captions.append(f"{evidence.classes[truth]}: {old} → {new}")
         drawing = figures.draw_grid(examples["image"], captions, columns=6)
         text = "Truth: the champion's prediction → the challenger's prediction."

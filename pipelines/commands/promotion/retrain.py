@@ -18,10 +18,12 @@ from components.errors import Stopped
 from components.files import path_digest
 from components.processes import BIN
 from components.recipes import recipe
+from components.storage.content import CONTENTS_FILE, read_digests
 from components.storage.store import Store
 from components.tracking.registry import Registry, Version
 from components.verdicts import drift
 from components.verdicts.gate import Candidate, Gate, Verdict, judge_challenger
+from components.verdicts.held_out import HeldOut, leave_out_training_examples
 from components.workspace import work_folder
 from pipelines.commands.dvc import repro, status
 from pipelines.commands.promotion.alert import send_alert
@@ -87,11 +89,13 @@ class Contest:
     """Result of the work on the cluster.
 
     findings: of the data checks. challenger: the trained model, or None if a check failed or the model was judged
-    before. measurements: of both models, empty if they are the same.
+    before. held_out: the examples to judge on, None if the challenger is the champion itself. measurements: of both
+    models, empty if there are too few examples or the models are the same.
     """
 
     findings: list[drift.Finding]
     challenger: Version | None = None
+    held_out: HeldOut | None = None
     measurements: Measurements = field(default_factory=dict)
 
     @property
@@ -127,7 +131,7 @@ class Retraining:
             from pipelines.reports import report
 
             report.write_report()  # again, because the seconds of all stages and all runs are known only now
-            decision = self.judge(contest.findings, contest.challenger, contest.measurements)
+            decision = self.judge(contest, contest.challenger)
         finally:
             shutil.rmtree(work_folder() / "champions", ignore_errors=True)
         self.ledger.record_decision(decision)
@@ -146,7 +150,13 @@ class Retraining:
         if self.ledger.has_record("decided", decision_key(self.params)):
             return contest
         challenger = wait_for_version(self.registry, path_digest(served_model()))
-        return Contest(contest.findings, challenger, self.measure(challenger))
+        if self.champion is not None and self.champion.digest == challenger.digest:
+            return Contest(contest.findings, challenger)
+        held_out = self.select_held_out()
+        for line in held_out.describe():
+            print(f"retrain: {line}", flush=True)
+        measurements = {} if self.gate.refuses(len(held_out.rows)) else self.measure(held_out)
+        return Contest(contest.findings, challenger, held_out, measurements)
 
     def check_data(self) -> list[drift.Finding]:
         """Compare the prepared data with those of the champion, and print one line per check."""
@@ -160,18 +170,25 @@ class Retraining:
             print(f"retrain: data: {'fine' if finding.fine else 'BAD '}  {finding.check}: {finding.text}", flush=True)
         return findings
 
-    def measure(self, challenger: Version) -> Measurements:
-        """Measure both models on the held-out examples; return {} if the challenger is the champion itself."""
-        if self.champion is not None and self.champion.digest == challenger.digest:
-            return {}
+    def list_models(self) -> dict[str, str]:
+        """Return {role: folder} of the models to compare."""
         models = {"challenger": str(served_model())}
-        if self.champion_folder is not None:
-            models["champion"] = self.champion_folder
+        return models if self.champion_folder is None else models | {"champion": self.champion_folder}
+
+    def select_held_out(self) -> HeldOut:
+        """Return the held-out examples that no model was trained on."""
+        store = Store(TARGET_PREPARED)
+        records = {role: read_digests(Path(folder) / CONTENTS_FILE) for role, folder in self.list_models().items()}
+        return leave_out_training_examples(store.contents(SPLIT), len(store.split(SPLIT)), records)
+
+    def measure(self, held_out: HeldOut) -> Measurements:
+        """Measure both models on the held-out examples that remain."""
         measurements: Measurements = spread.run_on_workers(
             "pipelines.commands.promotion.contest.measure_models",
-            models,
+            self.list_models(),
             TARGET_PREPARED,
             SPLIT,
+            held_out.rows,
             name="retrain",
             folder=work_folder() / "ray",
         )
@@ -195,11 +212,27 @@ class Retraining:
         send_alert("refused", decision)
         return DATA_REFUSED
 
-    def judge(self, findings: list[drift.Finding], challenger: Version, measurements: Measurements) -> Decision:
+    def judge(self, contest: Contest, challenger: Version) -> Decision:
         """Return the gate's verdict as a decision, and write its page; the alias does not move yet."""
-        decision = self.describe(decision_key(self.params), "retrain", challenger, findings)
-        if not measurements:
+        decision = self.describe(decision_key(self.params), "retrain", challenger, contest.findings)
+        held_out, measurements = contest.held_out, contest.measurements
+        if held_out is None:
             return decision | {"promote": False, "reasons": ["the trained model is the champion's, byte for byte"]}
+        decision["held_out"] = {
+            "total": held_out.total,
+            "judged": len(held_out.rows),
+            "trained_on": held_out.trained_on,
+        }
+        refusal = self.gate.refuses(len(held_out.rows))
+        if refusal is not None:
+            decision |= {"promote": False, "reasons": [refusal, *held_out.describe()]}
+        else:
+            decision |= self.compare(held_out, measurements)
+        self.write_page(decision, measurements, held_out)
+        return decision
+
+    def compare(self, held_out: HeldOut, measurements: Measurements) -> Decision:
+        """Return the fields of a decision that hold the gate's verdict on the measurements."""
         store = Store(TARGET_PREPARED)
         candidates = {
             role: Candidate(m.outcomes, m.predicted, m.latency_ms, m.megabytes) for role, m in measurements.items()
@@ -208,13 +241,14 @@ class Retraining:
             self.gate,
             candidates["challenger"],
             candidates.get("champion"),
-            store.split(SPLIT).array("label"),
+            store.split(SPLIT).take(held_out.rows, ["label"])["label"],
             store.manifest["classes"],
             measurements["challenger"].monitor,
         )
-        decision |= verdict_fields(verdict, measurements)
-        self.write_page(decision, measurements)
-        return decision
+        fields = verdict_fields(verdict, measurements)
+        for direction in ("won", "lost"):
+            fields[direction] = held_out.rows[fields[direction]].tolist()
+        return fields | {"reasons": [*fields["reasons"], *held_out.describe()]}
 
     def describe(self, id: str, action: str, challenger: Version | None, findings: list[drift.Finding]) -> Decision:
         """Return all fields of a decision except its verdict."""
@@ -236,7 +270,7 @@ class Retraining:
             "data": [asdict(finding) for finding in findings],
         }
 
-    def write_page(self, decision: Decision, measurements: Measurements) -> None:
+    def write_page(self, decision: Decision, measurements: Measurements, held_out: HeldOut | None = None) -> None:
         """Write the decision's page into its folder."""
         from pipelines.commands.promotion import page
 
@@ -252,6 +286,7 @@ class Retraining:
             measurements=measurements,
             gate=self.gate,
             split=store.split(SPLIT),
+            held_out=held_out,
             classes=store.manifest["classes"],
             profiles={"champion": champion_profile, "challenger": training_statistics().get("profile")},
             champion_page=self.ledger.folder / champion_moves[0] if champion_moves else None,

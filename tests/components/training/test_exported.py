@@ -13,6 +13,7 @@ from torch import nn
 
 from components.errors import Refusal
 from components.recipes import recipe
+from components.storage.content import CONTENTS_FILE, read_digests
 from components.training import exported
 from components.training.task import Spec, State
 
@@ -44,6 +45,19 @@ def test_a_model_predicts_as_before_and_needs_no_other_folder(tmp_path: Path) ->
     record = json.loads((tmp_path / "model.json").read_text())
     assert "start" not in record["task"]
     assert record["parameters"] == sum(p.numel() for p in original.modules["net"].parameters())
+
+
+def test_a_model_records_what_it_and_its_start_were_trained_on(tmp_path: Path) -> None:
+    original, _ = state(0)
+    largest = 2**64 - 1
+    pretrained, finetuned = tmp_path / "pretrained", tmp_path / "finetuned"
+    exported.write_model(pretrained, original, SPEC, {"use": "x"}, np.array([largest, 5, 5], np.uint64))
+    exported.write_model(finetuned, original, SPEC, {"use": "x", "start": str(pretrained)}, np.array([7], np.uint64))
+    record = read_digests(finetuned / CONTENTS_FILE)
+    assert record.dtype == np.uint64
+    assert record.tolist() == [5, 7, largest]
+    exported.write_model(tmp_path / "old", original, SPEC, {"use": "x"})
+    assert read_digests(tmp_path / "old" / CONTENTS_FILE) is None
 
 
 def test_the_moving_average_replaces_the_weights(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 
 from components import network
@@ -15,8 +16,13 @@ from components.errors import Refusal, TryLater
 from components.files import path_digest
 from components.runs import journal
 from components.runs.journal import Journal
+from components.storage.content import read_digests
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.tracking import mirror
 from components.tracking.registry import Registry
+from components.training import engine, exported
+from components.training.peers import Peers
 from pipelines.commands.promotion import retrain
 from pipelines.stage.lock import hold_lock
 from tests.pipelines.yard import NAME, Yard, changed, settings
@@ -84,6 +90,64 @@ def test_changed_data_are_refused_before_training(yard: Yard, capsys) -> None:
     assert any(not finding["fine"] for finding in yard.records("decided")[1]["data"])
 
 
+def test_examples_that_either_model_was_trained_on_are_left_out(yard: Yard, capsys) -> None:
+    """Draw the digits again by another seed: training examples of the champion become held-out ones."""
+    yard.train(epochs=2)
+    retrain.main()
+    yard.prepare(seed=1)
+    store = Store("data/prepared/target")
+    champion = read_digests(next(Path("mlartifacts").rglob("contents.npy")))
+    familiar = np.isin(store.contents("test"), champion)
+    assert 250 < familiar.sum() < 450
+    yard.train(epochs=30)
+    assert retrain.main() == 0
+    decision = yard.records("decided")[-1]
+    held_out = decision["held_out"]
+    assert held_out["trained_on"] == {"challenger": 0, "champion": familiar.sum()}
+    assert (held_out["total"], held_out["judged"]) == (1297, 1297 - familiar.sum())
+    assert sum(row["examples"] for row in decision["classes"]) == held_out["judged"]
+    assert not familiar[[*decision["won"], *decision["lost"]]].any()
+    sentence = f"{familiar.sum()} of 1,297 held-out examples are left out: the challenger was trained on 0, the champion"
+    assert sentence in capsys.readouterr().out
+    page = Path(f"promotions/{decision['id']}/index.html").read_text()
+    assert sentence in page
+    task, state = exported.read_model("models/finetuned/0")
+    rows = np.flatnonzero(~familiar)
+    scores, _ = engine.evaluate(task, state, Feed(store.split("test"), rows), Peers())
+    assert decision["values"]["score"] == pytest.approx(scores["accuracy"])
+
+
+@pytest.mark.parametrize(("missing", "promotes"), [(0, True), (1, False)])
+def test_the_gate_refuses_to_judge_on_too_few_examples(yard: Yard, capsys, missing: int, promotes: bool) -> None:
+    yard.train(epochs=1)
+    retrain.main()
+    yard.prepare(seed=1)
+    champion = read_digests(next(Path("mlartifacts").rglob("contents.npy")))
+    fresh = int((~np.isin(Store("data/prepared/target").contents("test"), champion)).sum())
+    settings(gate={"examples": fresh + missing})
+    yard.train(epochs=30)
+    assert retrain.main() == 0
+    assert yard.champion() == ("2" if promotes else "1")
+    refusal = f"the gate does not judge: {fresh:,} held-out examples remain, at least {fresh + 1:,} are needed"
+    assert (refusal in capsys.readouterr().out) is not promotes
+    decision = yard.records("decided")[-1]
+    assert decision["promote"] is promotes
+    page = Path(f"promotions/{decision['id']}/index.html").read_text()
+    assert (refusal[4:] in page) is not promotes
+
+
+def test_a_model_without_a_record_is_compared_and_the_page_says_so(yard: Yard) -> None:
+    yard.train(epochs=1, recorded=False)
+    retrain.main()
+    yard.train(epochs=30)
+    assert retrain.main() == 0
+    assert yard.champion() == "2"
+    decision = yard.records("decided")[-1]
+    assert decision["held_out"]["trained_on"] == {"challenger": 0, "champion": None}
+    page = Path(f"promotions/{decision['id']}/index.html").read_text()
+    assert "Not recorded: what the champion was trained on, so none of its examples are left out" in page
+
+
 def test_a_second_retrain_gives_up_or_waits(yard: Yard) -> None:
     yard.train()
     with hold_lock("retrain"):
@@ -113,6 +177,7 @@ def test_a_second_retrain_gives_up_or_waits(yard: Yard) -> None:
         ("gate", {"levle": 0.9}, "retrain.gate.levle: verdicts.gate.Gate has no such argument (did you mean 'level'?)"),
         ("gate", {"level": 1}, "retrain.gate.level: must be a number between 0 and 1"),
         ("gate", {"rule": "beter"}, "retrain.gate.rule: must be one of better, not_worse (did you mean 'better'?)"),
+        ("gate", {"examples": 0}, "retrain.gate.examples: must be a whole number of at least 1"),
         ("data", {"psi": 0}, "retrain.data.psi: must be a number above 0"),
         ("alerts", {"when": ["promotd"]}, "no outcome 'promotd' (did you mean 'promoted'?)"),
         ("alerts", {"url": "https://me:secret@example.org"}, "retrain.alerts.url: holds a password"),
