@@ -11,6 +11,7 @@ from components.drawings import figures
 from components.files import path_digest, write_json
 from components.metrics import comparison
 from components.storage.store import Split, Store
+from components.verdicts.caveats import describe_data, describe_perfect_score
 from pipelines import flagship
 from pipelines.flagship import ARMS, TARGET_PREPARED
 from pipelines.reports import report
@@ -39,12 +40,14 @@ def main(params: dict[str, Any]) -> None:
             arm: np.stack([model.predictions["label"] == truth for model in models]) for arm, models in by_arm.items()
         }
         metrics = compare_arms(losses, correct, settings["level"], settings["draws"])
+        metrics["constant_accuracy"] = comparison.constant_accuracy(store.split("train").array("label"), truth)
         write_json(flagship.METRICS_FILE, metrics)
         served = flagship.served_model()
         predictions = scored[served].predictions
         write_confusion(predictions, truth, classes)
         draw_mistakes(split, predictions, truth, classes, settings["mistakes"])
         run.log_text(f"accuracy {metrics['accuracy']:.4f} fine-tuned, {metrics['scratch_accuracy']:.4f} from scratch")
+        _log_caveats(run, metrics, store.manifest)
         _diagnose_models(run, folders, scored)
         for lines in (run.pipeline, run.journal):
             lines.write("metric", step=0, values={k: v for k, v in metrics.items() if not isinstance(v, list)})
@@ -52,6 +55,14 @@ def main(params: dict[str, Any]) -> None:
         run.log_model(run.params["name"], served, inputs, predictions)
         for path in [*report.write_report(), Path(flagship.MISTAKES_FILE)]:
             run.log_artifact(path)
+
+
+def _log_caveats(run: Stage, metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """Log the score of a constant answer, and what makes the result uncertain."""
+    run.log_text(f"accuracy {metrics['constant_accuracy']:.4f} of a constant answer")
+    perfect = describe_perfect_score(metrics["accuracy"], metrics["examples"])
+    for sentence in [*([f"accuracy {perfect}"] if perfect else []), *describe_data(manifest)]:
+        run.log_text(sentence)
 
 
 def compare_arms(

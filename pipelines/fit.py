@@ -28,6 +28,8 @@ from components.runs import journal
 from components.search.objective import Objective
 from components.search.trials import Trial, describe_trial
 from components.storage.dataset import list_own_files
+from components.storage.store import Store
+from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score
 from components.workspace import work_folder
 from pipelines.stage import diagnoses
 from pipelines.stage.check import check_recipe, check_rungs, check_unwatched
@@ -69,6 +71,7 @@ def main(path: str) -> None:
         finally:
             run.log_input(data / "prepared")  # also when the fit fails
         _record_result(run, family, system, out, result, fit["batch"])
+        _log_caveats(run, result, Store(data / "prepared").manifest)
 
 
 def _record_result(run: Stage, family: str, system: str, out: Path, result: FitResult, batch: int) -> None:
@@ -93,6 +96,22 @@ def _record_result(run: Stage, family: str, system: str, out: Path, result: FitR
     run.log_text(f"{result.split} {scores}")
     for name, value in result.tags.items():
         run.log_text(f"{name}: {value}")
+
+
+def _log_caveats(run: Stage, result: FitResult, manifest: dict[str, Any]) -> None:
+    """Log the splits' sizes, the score of a constant answer, and what makes the result uncertain."""
+    sizes = ", ".join(f"{entry['rows']:,} {split}" for split, entry in manifest["splits"].items())
+    run.log_text(f"examples: {sizes}")
+    name = result.measurements.monitor[0]
+    constant = constant_answer(manifest, result.split)
+    if constant is not None and name == "accuracy":
+        run.log_text(f"constant answer '{constant[0]}': {result.split} accuracy {constant[1]:.4f}")
+    if result.outcomes is not None and name in result.scores:
+        perfect = describe_perfect_score(result.scores[name], len(result.outcomes))
+        if perfect is not None:
+            run.log_text(f"{name} {perfect}")
+    for sentence in describe_data(manifest):
+        run.log_text(sentence)
 
 
 def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.storage.store import Store
+from components.verdicts.caveats import describe_data
 from pipelines import flagship
 from pipelines.stage.context import stage
 
@@ -17,3 +19,5 @@ def main(params: dict[str, Any]) -> None:
         written = run.spread("pipelines.workers.preparation.write_data_sets", sections, parts=MAX_WORKERS)
         for folder, rows in written.items():
             run.log_text(f"{folder}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} examples")
+            for sentence in describe_data(Store(folder).manifest):
+                run.log_text(f"{folder}: {sentence}")

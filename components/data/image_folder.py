@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class ImageFolder:
     group: level of the folders below a class whose pictures belong together, such as those of one patient or one video
     (1: pictures/cat/GROUP/...). A group's pictures are in one split, also where it has folders in several classes.
     None: each picture is drawn alone.
+    duplicates: what happens if pictures of two splits are the same at this size; drop: the held-out one stays.
+    conflicts: what happens if pictures of two classes are the same at this size; drop: none of them stays.
     """
 
     licence = "the owner's"
@@ -57,6 +59,8 @@ class ImageFolder:
         validation: Fraction = 0.0,
         seed: Natural = 0,
         group: Count | None = None,
+        duplicates: Literal["refuse", "drop", "allow"] = "drop",
+        conflicts: Literal["refuse", "drop", "allow"] = "refuse",
     ) -> None:
         self.folder = Path(folder)
         self.size = size
@@ -66,6 +70,8 @@ class ImageFolder:
         self.validation = validation
         self.seed = seed
         self.group = group
+        self.duplicates = duplicates
+        self.conflicts = conflicts
         if not self.folder.is_dir():
             raise Refusal(f"folder: {folder} is not a folder; put one sub-folder of pictures per class there")
         self.name = self.folder.name
@@ -84,6 +90,10 @@ class ImageFolder:
         """Yield the pictures of one part, sorted by class and path."""
         for file, label in self.splits[split][part * self.rows_per_part : (part + 1) * self.rows_per_part]:
             yield {"image": read_picture(file, self.size, self.colour), "label": label}
+
+    def locate(self, split: str, row: int) -> Path:
+        """Return the file of an example."""
+        return self.splits[split][row][0]
 
     @cached_property
     def splits(self) -> dict[str, LabelledFiles]:

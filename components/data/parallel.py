@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -43,10 +43,16 @@ class Parallel:
     tokens: characters, or words, which end at spaces and before hyphens (quatre-vingt: `quatre`, `-vingt`)
     length: tokens per row, including <eos>
     min_count: occurrences in the training split below which a token is unknown
+    duplicates: what happens if pairs of two splits have the same rows; drop: the held-out one stays
     """
 
     def __init__(
-        self, of: Callable[..., Source], tokens: TokenKind = "word", length: Count = 20, min_count: Count = 1
+        self,
+        of: Callable[..., Source],
+        tokens: TokenKind = "word",
+        length: Count = 20,
+        min_count: Count = 1,
+        duplicates: Literal["refuse", "drop", "allow"] = "allow",
     ) -> None:
         self.of = of()
         self.name = self.of.name
@@ -55,6 +61,7 @@ class Parallel:
         self.kind = tokens
         self.length = length
         self.min_count = min_count
+        self.duplicates = duplicates
         self.columns = {"source": Column("int32", (length,)), "target": Column("int32", (length,))}
 
     @cached_property

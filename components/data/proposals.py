@@ -78,6 +78,9 @@ class SelectiveSearch:
         self.licence = self.of.licence
         self.source = self.of.source
         self.classes = self.of.classes
+        for name in ("duplicates", "conflicts", "locate"):
+            if hasattr(self.of, name):
+                setattr(self, name, getattr(self.of, name))
         self.columns = {**self.of.columns, "proposals": Column("float32", (None, 4))}
 
     def parts(self) -> dict[str, int]:

@@ -25,3 +25,9 @@ def gain(ours: np.ndarray, baseline: np.ndarray, level: float = 0.95, draws: int
     low, high = bootstrap_interval(difference, level, draws)
     won = int((ours.mean(1) > baseline.mean(1)).sum())
     return {"gain": float(difference.mean()), "gain_low": low, "gain_high": high, "seeds_won": won}
+
+
+def constant_accuracy(train: np.ndarray, truth: np.ndarray) -> float:
+    """Return the accuracy on labels `truth` [N] of always answering the most frequent label of `train` [M]."""
+    labels, counts = np.unique(train, return_counts=True)
+    return float((truth == labels[counts.argmax()]).mean())

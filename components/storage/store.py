@@ -186,11 +186,14 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
 
 
 def write_manifest(
-    folder: str | Path, dataset: DatasetDescription, parts: Mapping[str, Iterable[PartSummary]]
+    folder: str | Path,
+    dataset: DatasetDescription,
+    parts: Mapping[str, Iterable[PartSummary]],
+    review: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write manifest.json for `parts` (split -> its parts, in any order), and return its content.
 
-    The digests of the examples' content are written beside it.
+    The digests of the examples' content are written beside it. review: sentences about duplicates and conflicts.
 
     The same parts give the same bytes, whichever workers wrote them and in whatever order.
     """
@@ -206,6 +209,7 @@ def write_manifest(
         "classes": classes,
         "splits": splits,
         "digest": _content_digest(columns, classes, splits),
+        "review": list(review),
     }
     for name, summaries in ordered.items():
         write_digests(_contents_file(Path(folder), name), np.concatenate([part.contents for part in summaries]))

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..recipes.ranges import Count, Fraction, Open, Positive
 from ..storage.profile import SUMMARIES
+from .caveats import describe_data
 
 DECILES = 10
 
@@ -132,6 +133,8 @@ def _check_amounts(limits: Limits, manifest: dict[str, Any]) -> Iterator[Finding
         share = counts[rarest] / max(1, sum(counts.values()))
         text = f"class '{rarest}' has {share:.2%} of the training examples, at least {limits.class_share:.2%}"
         yield Finding("class balance", share >= limits.class_share, text)
+    for sentence in describe_data(manifest):
+        yield Finding("caution", True, sentence)
 
 
 def _check_schema(manifest: dict[str, Any], champion: dict[str, Any]) -> Iterator[Finding]:

@@ -7,9 +7,18 @@ from typing import Any
 
 from components.errors import Refusal
 from components.recipes import recipe
+from components.verdicts.caveats import describe_data, describe_perfect_score
 from pipelines.flagship import ARM_NAMES, BEST_FILE, METRICS_FILE
 from pipelines.reports.links import noted_links
-from pipelines.stage.outputs import INTERVAL_SUFFIXES, display_name, format_value, read_json, read_metrics, read_seconds
+from pipelines.stage.outputs import (
+    INTERVAL_SUFFIXES,
+    display_name,
+    format_value,
+    read_json,
+    read_manifest,
+    read_metrics,
+    read_seconds,
+)
 
 REPORT = Path("reports/index.html")
 Row = tuple[str, str]  # (heading, text)
@@ -23,7 +32,8 @@ def main() -> int:
     for path, content in ((METRICS_FILE, metrics), (BEST_FILE, best)):
         if content is None:
             raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
-    rows = [*_accuracy_rows(metrics, params), *_search_rows(best), *_duration_rows(), *_link_rows()]
+    rows = [*_accuracy_rows(metrics, params), *_caveat_rows(metrics), *_search_rows(best)]
+    rows += [*_duration_rows(), *_link_rows()]
     width = max(len(heading) for heading, _ in rows)
     print("\n".join(["", params["name"], *(f"  {heading:{width}}  {text}" for heading, text in rows)]))
     return 0
@@ -37,7 +47,17 @@ def _accuracy_rows(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]
         ("test accuracy", _arm_text(metrics, "finetuned", "accuracy")),
         (f"{params['evaluate']['level']:.0%} intervals", _arm_text(metrics, "scratch", "scratch_accuracy")),
         ("", _interval_text(metrics, "gain", "gain", gain_note, sign="+")),
+        ("", f"{'constant':12}  {metrics['constant_accuracy']:>7.4f}  always the most frequent training class"),
     ]
+
+
+def _caveat_rows(metrics: dict[str, Any]) -> list[Row]:
+    """Return what makes the result uncertain: a perfect score on few examples, and classes that hardly appear."""
+    manifest = read_manifest("target")
+    perfect = describe_perfect_score(metrics["accuracy"], metrics.get("examples", 0))
+    sentences = [f"accuracy {perfect}"] if perfect else []
+    sentences += describe_data(manifest) if manifest else []
+    return [("caution" if index == 0 else "", sentence) for index, sentence in enumerate(sentences)]
 
 
 def _arm_text(metrics: dict[str, Any], arm: str, name: str) -> str:

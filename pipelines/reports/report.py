@@ -24,6 +24,7 @@ from components.drawings.page import (
     render_page,
 )
 from components.recipes import recipe
+from components.verdicts.caveats import describe_data, describe_perfect_score
 from pipelines import flagship
 from pipelines.flagship import ARM_NAMES
 from pipelines.reports import plots
@@ -119,8 +120,14 @@ def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
             make_row("fine-tuned", "accuracy", f"{metrics['loss']:.4f}"),
             make_row("from scratch", "scratch_accuracy", f"{metrics['scratch_loss']:.4f}"),
             make_row("gain", "gain", f"{metrics['loss'] - metrics['scratch_loss']:+.4f}"),
+            ["constant answer", f"{metrics['constant_accuracy']:.4f}", "", "", ""],
         ],
     )
+    perfect = describe_perfect_score(metrics["accuracy"], metrics.get("examples", 0))
+    if perfect is not None:
+        yield Text(f"An accuracy of {perfect}.")
+    for sentence in describe_data(read_manifest("target") or {"splits": {}}):
+        yield Text(f"{sentence[0].upper()}{sentence[1:]}.")
     yield Text(
         f"Fine-tuning wins on {metrics['seeds_won']} of {metrics['seeds']} seeds. Both arms have the same labels, "
         "epochs and search; the test split was opened once, after every choice was made.",

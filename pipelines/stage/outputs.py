@@ -18,7 +18,7 @@ INTERVAL_SUFFIXES = ("", "_low", "_high")
 METRIC_KEYS = (
     *(f"{prefix}accuracy{suffix}" for prefix in ("", "scratch_") for suffix in (*INTERVAL_SUFFIXES, "_std")),
     *(f"gain{suffix}" for suffix in INTERVAL_SUFFIXES),
-    *("seeds", "seeds_won", "loss", "scratch_loss"),
+    *("seeds", "seeds_won", "loss", "scratch_loss", "constant_accuracy"),
 )
 RUN_AGAIN = "run its stage again (dvc repro --force)"
 DISPLAY_NAMES = {"lr": "learning rate", "batch": "batch size"}

@@ -24,12 +24,23 @@ def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path) -> dic
     # Rank 0 downloads before the others look for the original files.
     pairs = peers.broadcast([tuple(job) for job in datasets.list_jobs(dataset)] if peers.rank == 0 else None)
     jobs = [datasets.Job(*pair) for pair in pairs]
-    own_jobs = jobs[peers.rank :: peers.size]
-    shares = peers.gather([(tuple(job), asdict(datasets.write_job(dataset, folder, *job))) for job in own_jobs])
-    parts = [(datasets.Job(*pair), PartSummary(**summary)) for share in shares for pair, summary in share]
+    parts = _write_jobs(peers, dataset, folder, {job: set() for job in jobs})
+    # Every worker reviews all parts, so that all raise the same refusal.
+    dropped, sentences = datasets.review_jobs(dataset, parts.items())
+    parts |= _write_jobs(peers, dataset, folder, dropped)
     if peers.rank == 0:
-        datasets.finish_dataset(dataset, folder, parts)
+        datasets.finish_dataset(dataset, folder, parts.items(), sentences)
     rows = dict.fromkeys((split for split, _ in jobs), 0)
-    for (split, _), part in parts:
-        rows[split] += part.rows
+    for job, part in parts.items():
+        rows[job.split] += part.rows
     return rows
+
+
+def _write_jobs(
+    peers: Peers, dataset: datasets.Dataset, folder: Path, dropped: dict[datasets.Job, set[int]]
+) -> dict[datasets.Job, PartSummary]:
+    """Write the parts {job: rows to leave out}, which the workers share, and return {job: summary} of all."""
+    own_jobs = sorted(dropped)[peers.rank :: peers.size]
+    written = [(tuple(job), asdict(datasets.write_job(dataset, folder, *job, dropped[job]))) for job in own_jobs]
+    shares = peers.gather(written)
+    return {datasets.Job(*pair): PartSummary(**summary) for share in shares for pair, summary in share}

@@ -52,10 +52,10 @@ def pictures(change: Change = lambda folder: None, count: int = 4, **arguments: 
     """Preparation of a folder `pictures` of two classes."""
 
     def write_pictures(folder: Path) -> None:
-        for name in ("cat", "dog"):
+        for green, name in enumerate(("cat", "dog")):
             (folder / "pictures" / name).mkdir(parents=True)
             for number in range(count):
-                Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "pictures" / name / f"{number}.png")
+                Image.new("RGB", (8, 8), (number, green, 0)).save(folder / "pictures" / name / f"{number}.png")
         change(folder / "pictures")
 
     return prepare({**FOLDER, "folder": "pictures", "size": 8, **arguments}, write_pictures)
@@ -158,7 +158,7 @@ def write_empty_split(folder: Path) -> None:
     for split in ("train", "test", "validation"):
         (folder / split / "cat").mkdir(parents=True)
         if split != "validation":
-            Image.new("L", (8, 8)).save(folder / split / "cat" / "0.png")
+            Image.new("L", (8, 8), len(split)).save(folder / split / "cat" / "0.png")
 
 
 def write_unknown_class(folder: Path) -> None:

@@ -53,7 +53,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_workers_write_the_same_bytes(written: Path, tmp_path: Path) -> None:
     fork_workers(prepare_and_augment, 2, tmp_path)
     expected = read_files(written)
-    assert len(expected) == 2 * 1 + 2 + 2 + 2 * 2 + 3  # manifests, parts, statistics and previews, copies
+    # manifests, parts, digests of content, statistics and previews, copies
+    assert len(expected) == 2 * 1 + 2 + 2 + 2 * 2 + 2 * 2 + 4
     assert read_files(tmp_path) == expected
 
 

@@ -125,6 +125,32 @@ def test_a_validation_split_of_the_training_folder_is_stable_too(folder: Path) -
     assert {level: grown[level] for level in before} == before
 
 
+def test_the_same_picture_in_two_splits_or_classes_is_named_by_its_files(tmp_path: Path) -> None:
+    """Save the same pixels under other bytes, so that the hash of the files can't keep them together."""
+    pets = tmp_path / "pets"
+    for split, name, level in (
+        ("train", "a.png", 7),
+        ("train", "b.png", 8),
+        ("test", "c.bmp", 7),
+        ("test", "d.png", 9),
+    ):
+        save(pets / split / "cat" / name, flat(level))
+    manifest = prepare_dataset(ImageFolder(str(pets), size=8), tmp_path / "out")
+    assert [entry["rows"] for entry in manifest["splits"].values()] == [1, 2]
+    assert manifest["review"] == [
+        f"1 examples have the same content as one of another split: {pets}/test/cat/c.bmp (cat) = "
+        f"{pets}/train/cat/a.png (cat); dropped"
+    ]
+    assert "review" in prepare_dataset(ImageFolder(str(pets), size=8, duplicates="allow"), tmp_path / "allowed")
+    assert len(Store(tmp_path / "allowed").split("train")) == 2
+    save(pets / "train" / "dog" / "e.bmp", flat(8))
+    save(pets / "test" / "dog" / "f.bmp", flat(90))
+    with pytest.raises(
+        Refusal, match=r"pets: 2 examples .* different labels: .*/cat/b\.png \(cat\) = .*/dog/e\.bmp \(dog\)"
+    ):
+        prepare_dataset(ImageFolder(str(pets), size=8), tmp_path / "out")
+
+
 def test_existing_splits_are_used(folder: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()

