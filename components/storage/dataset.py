@@ -85,13 +85,11 @@ def review_jobs(dataset: Dataset, done: Iterable[tuple[Job, PartSummary]]) -> tu
     by_split: dict[str, list[tuple[Job, PartSummary]]] = {}
     for job, summary in sorted(done, key=lambda pair: pair[0]):
         by_split.setdefault(job.split, []).append((job, summary))
-    contents = {
-        split: SplitContent(
-            np.concatenate([summary.contents for _, summary in pairs]),
-            None if pairs[0][1].labels is None else np.concatenate([summary.labels for _, summary in pairs]),
-        )
-        for split, pairs in by_split.items()
-    }
+    contents = {}
+    for split, pairs in by_split.items():
+        labels = [summary.labels for _, summary in pairs if summary.labels is not None]
+        digests = np.concatenate([summary.contents for _, summary in pairs])
+        contents[split] = SplitContent(digests, np.concatenate(labels) if labels else None)
     review = review_content(dataset, contents)
     dropped: dict[Job, set[int]] = {}
     for split, rows in review.dropped.items():

@@ -47,13 +47,13 @@ def review_content(dataset: Any, splits: Mapping[str, SplitContent]) -> Review:
     conflicts = [group for group in groups if len({_label(splits, place) for place in group}) > 1]
     conflict_rows = [place for group in conflicts for place in group]
     dropped: set[Place] = set()
-    sentences = []
+    sentences: list[str] = []
     if conflicts:
         names = _name_places(dataset, conflicts, splits)
         text = f"{len(conflict_rows):,} examples have the same content but different labels: {names}"
         dropped |= _apply_policy(dataset, "conflicts", text, conflict_rows, sentences)
-    duplicates = []
-    duplicate_groups = []
+    duplicates: list[Place] = []
+    duplicate_groups: list[list[Place]] = []
     for group in groups:
         remaining = [place for place in group if place not in dropped]
         stays = min((split for split, _ in remaining), key=_rank, default="")
