@@ -79,8 +79,11 @@ class Attempt:
         (self.folder / MARKER).unlink(missing_ok=True)
 
     def _compute_scores(self) -> Scores:
-        """Return the scores of the next rung; on lack of memory, try again with half the microbatch."""
-        from ..training.update import is_out_of_memory
+        """Return the scores of the next rung; on lack of memory in training, try again with half the microbatch.
+
+        Evaluations halve their own batches; what still does not fit is a Refusal and ends the search.
+        """
+        from ..training.memory import is_out_of_memory
 
         record = self.record
         while True:

@@ -36,6 +36,7 @@ class LanguageModel(Task):
     monitor: ClassVar[tuple[str, str]] = ("perplexity", "min")
     inputs: ClassVar[tuple[str, ...]] = ("token",)
     targets: ClassVar[tuple[str, ...]] = ()
+    sequential: ClassVar[bool] = True
 
     def __init__(
         self,

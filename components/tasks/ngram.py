@@ -39,6 +39,7 @@ class NGram(Task):
     monitor: ClassVar[tuple[str, str]] = ("perplexity", "min")
     inputs: ClassVar[tuple[str, ...]] = ("token",)
     targets: ClassVar[tuple[str, ...]] = ()
+    sequential: ClassVar[bool] = True
 
     def __init__(self, n: Count = 5, smoothing: Positive = 1.0, prefix: str = "the ", sample: Natural = 400) -> None:
         self.n = n

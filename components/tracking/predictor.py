@@ -14,7 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 # The import is absolute because MLflow runs this file by itself.
-from components.training import exported
+from components.training import exported, memory
 
 
 class Predictor(PythonModel):
@@ -36,7 +36,7 @@ class Predictor(PythonModel):
         """
         batch = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
         with torch.no_grad():
-            return {name: values.numpy() for name, values in self.task.predict(self.state, batch).items()}
+            return memory.predict_within_memory(self.task, self.state, batch)
 
 
 set_model(Predictor())

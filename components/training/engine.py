@@ -23,6 +23,7 @@ from ..recipes.ranges import Count, Fraction, Natural, Positive
 from ..schedules import constant
 from ..storage.feed import Feed, Walk
 from . import metric_names
+from .memory import predict_within_memory, refuse_lack_of_memory
 from .meter import Meter, Scores
 from .noise_scale import NoiseScale
 from .options import check_options
@@ -231,7 +232,10 @@ class _Loop:
 def evaluate(
     task: Task, state: State, feed: Feed, peers: Peers | None = None, batch: int = 512
 ) -> tuple[Scores, dict[str, np.ndarray]]:
-    """Return (scores, predictions {name: [N, ...]}) in the order of the rows; batches do not depend on the workers."""
+    """Return (scores, predictions {name: [N, ...]}) in the order of the rows; batches do not depend on the workers.
+
+    Out of memory, a batch is predicted in halves, which are cut where that does not change the predictions.
+    """
     peers = peers or Peers()
     view = State(state.modules | state.averages, tables=state.tables, step=state.step)
     for module in view.modules.values():
@@ -239,11 +243,12 @@ def evaluate(
 
     def predict(part: Batch) -> dict[str, np.ndarray]:
         """Return the predictions for one batch on the host."""
-        return {name: values.cpu().numpy() for name, values in task.predict(view, part).items()}
+        return predict_within_memory(task, view, part)
 
-    parts = _map_batches(peers, feed, batch, predict)
-    predictions = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return task.score(predictions, target_columns(task, feed)), predictions
+    with refuse_lack_of_memory():
+        parts = _map_batches(peers, feed, batch, predict)
+        predictions = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return task.score(predictions, target_columns(task, feed)), predictions
 
 
 def target_columns(task: Task, feed: Feed) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Task:
     inputs: ClassVar[tuple[str, ...]] = ("image",)  # columns that `predict` needs of a served model; (): not servable
     targets: ClassVar[tuple[str, ...]] = ("label",)  # columns that `score` needs
     requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs in addition to the usual ones
+    sequential: ClassVar[bool] = False  # whether `predict` reads consecutive rows of a batch as one sequence
     album: ClassVar[bool] = False  # whether `draw` is called after every evaluation, not only after the last one
 
     def setup(self, spec: Spec) -> State:

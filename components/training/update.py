@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import Refusal
 from .buffers import ModuleBuffers
+from .memory import is_out_of_memory
 from .noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, append_squared_norm, squared_norm
 from .peers import Peers
 from .task import Batch, Loss, Shard, State
@@ -306,9 +307,3 @@ def _shapes(values: Any) -> Any:
 
 def _rows(batch: Batch) -> int:
     return len(next(iter(batch.values())))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether a host or a GPU ran out of memory, which torch reports in several ways."""
-    texts = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)
