@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..errors import Refusal
-from ..files import atomic_path
+from ..errors import Refusal, first_line
+from ..files import atomic_path, open_regular
 from .task import State
 
 MAX_CHECKPOINTS = 2
@@ -82,26 +83,75 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), reverse=True)
 
 
-def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return (tensors, record) of the newest valid checkpoint; warn of damaged ones and skip them."""
+def load_latest(folder: Path, state: State | None = None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return (tensors, record) of the newest valid checkpoint; warn of damaged ones and skip them.
+
+    state: the freshly set-up one that the checkpoint must fit.
+    """
     for path in list_checkpoints(folder):
         try:
-            return read_checkpoint(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is damaged (%s): using the checkpoint before it", path, error)
+            tensors, record = read_checkpoint(path)
+            if state is not None:
+                _check_fit(state, tensors, record)
+            return tensors, record
+        except (
+            Refusal,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            SafetensorError,
+        ) as error:
+            log.warning("%s is damaged (%s): using the checkpoint before it", path, first_line(error))
     return None
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return (tensors, record) of a checkpoint; raise ValueError or OSError if one of its files is damaged."""
-    sealed = json.loads((path / "state.json").read_bytes())
+    """Return (tensors, record) of a checkpoint; raise an error of Python's or safetensors' if a file is damaged."""
+    with open_regular(path / "state.json") as file:
+        sealed = json.load(file)
     text = json.dumps(sealed["record"], sort_keys=True)
     if hashlib.sha256(text.encode()).hexdigest() != sealed["sha256"]:
         raise ValueError("state.json fails its checksum")
-    blob = (path / "state.safetensors").read_bytes()
+    _check_structure(sealed["record"])
+    with open_regular(path / "state.safetensors") as file:
+        blob = file.read()
     if hashlib.sha256(blob).hexdigest() != sealed["record"]["sha256"]:
         raise ValueError("state.safetensors fails its checksum")
     return load(blob), sealed["record"]
+
+
+def _check_structure(record: dict[str, Any]) -> None:
+    """Raise ValueError for a record whose fields are not those of `write_checkpoint`."""
+    kinds = {"step": int, "scalars": dict, "progress": dict, "sha256": str}
+    for name, kind in kinds.items():
+        if type(record[name]) is not kind:
+            raise ValueError(f"'{name}' is not of type {kind.__name__}")
+
+
+def _check_fit(state: State, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    """Raise an error if `unpack_state` could not fill `state` with the content of a checkpoint."""
+    for kind, modules in (("modules", state.modules), ("averages", state.averages)):
+        for name, module in modules.items():
+            for key, value in module.state_dict().items():
+                stored = tensors[f"{kind}/{name}/{key}"]
+                if (stored.shape, stored.dtype) != (value.shape, value.dtype):
+                    raise ValueError(
+                        f"{key} is {stored.dtype}{list(stored.shape)}, not {value.dtype}{list(value.shape)}"
+                    )
+    for name, optimizer in state.optimizers.items():
+        packed = record["scalars"][name]
+        groups = [len(group["params"]) for group in packed["groups"]]
+        if groups != [len(group["params"]) for group in optimizer.param_groups]:
+            raise ValueError(f"optimiser '{name}' has groups of {groups} parameters")
+        slots = [key.split("/") for key in select_prefix(tensors, f"optimizers/{name}/")]
+        indices = [int(index) for index, _ in slots] + [int(index) for index in packed["state"]]
+        if indices and not 0 <= min(indices) <= max(indices) < sum(groups):
+            raise ValueError(f"optimiser '{name}' has no parameter {max(indices)}")
+    if type(record["progress"]["position"]) is not int:
+        raise ValueError("'position' is not of type int")
 
 
 # ------------------------------------------------------------------------------------------------ State <-> tensors

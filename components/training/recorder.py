@@ -38,7 +38,7 @@ class RunRecorder:
             return
         if self.peers.rank == 0:
             checkpoint.check_free_space(self.folder, state)
-        latest = self.peers.broadcast(checkpoint.load_latest(self.folder) if self.peers.rank == 0 else None)
+        latest = self.peers.broadcast(checkpoint.load_latest(self.folder, state) if self.peers.rank == 0 else None)
         position = 0
         if latest is not None:
             tensors, record = latest

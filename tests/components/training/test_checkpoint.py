@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from components.training import checkpoint
@@ -90,3 +97,80 @@ def test_a_full_disk_does_not_damage_the_last_checkpoint(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="No space"):
         checkpoint.write_checkpoint(tmp_path, later, {})
     assert checkpoint.load_latest(tmp_path)[1]["step"] == 2
+
+
+def seal(path: Path, change: Callable[[dict], Any]) -> None:
+    """Change the record of a checkpoint, and compute its checksums again, as only its writer should."""
+    sealed = json.loads((path / "state.json").read_text())
+    record = sealed["record"]
+    record["sha256"] = hashlib.sha256((path / "state.safetensors").read_bytes()).hexdigest()
+    record = change(record) or record
+    text = json.dumps(record, sort_keys=True)
+    (path / "state.json").write_text(
+        json.dumps({"record": record, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    )
+
+
+def retype(path: Path, change: Callable[[dict], Any]) -> None:
+    tensors = load_file(path / "state.safetensors")
+    change(tensors)
+    save_file(tensors, path / "state.safetensors")
+    seal(path, lambda record: None)
+
+
+def replace_by_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def replace_by_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+WEIGHT = "modules/net/0.weight"
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "JSON of another shape": lambda path: (path / "state.json").write_text("[1, 2]"),
+    "JSON of another record": lambda path: (path / "state.json").write_text('{"record": 1, "sha256": 2}'),
+    "nested JSON": lambda path: (path / "state.json").write_text("[" * 99999),
+    "not a safetensors file": lambda path: (
+        (path / "state.safetensors").write_bytes(b"\xff" * 64),
+        seal(path, lambda record: None),
+    ),
+    "no step": lambda path: seal(path, lambda record: record.pop("step") and None),
+    "a step that is a text": lambda path: seal(path, lambda record: record.update(step="2")),
+    "a list of scalars": lambda path: seal(path, lambda record: record.update(scalars=[])),
+    "no position": lambda path: seal(path, lambda record: record.update(progress={})),
+    "no optimiser": lambda path: seal(path, lambda record: record["scalars"].clear()),
+    "a record that is a list": lambda path: seal(path, lambda record: [1]),
+    "a missing tensor": lambda path: retype(path, lambda tensors: tensors.pop(WEIGHT)),
+    "another dtype": lambda path: retype(path, lambda tensors: tensors.update({WEIGHT: tensors[WEIGHT].double()})),
+    "another shape": lambda path: retype(path, lambda tensors: tensors.update({WEIGHT: tensors[WEIGHT][:1]})),
+    "an optimiser's parameter 9": lambda path: retype(
+        path, lambda tensors: tensors.update({"optimizers/net/9/exp_avg": torch.ones(1)})
+    ),
+    "a folder for state.json": lambda path: replace_by_folder(path / "state.json"),
+    "a folder for state.safetensors": lambda path: replace_by_folder(path / "state.safetensors"),
+    "a pipe for state.json": lambda path: replace_by_pipe(path / "state.json"),
+    "a file for the folder": lambda path: (shutil.rmtree(path), path.write_text("")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_every_damage_falls_back_to_the_checkpoint_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    for step in (1, 2):
+        trained = state(0)
+        trained.step = step
+        checkpoint.write_checkpoint(tmp_path, trained, {"position": step})
+    newest = checkpoint.list_checkpoints(tmp_path)[0]
+    assert checkpoint.load_latest(tmp_path, state(1, steps=0))[1]["step"] == 2
+    DAMAGE[damage](newest)
+    fresh = state(1, steps=0)
+    tensors, record = checkpoint.load_latest(tmp_path, fresh)
+    assert record["step"] == 1
+    checkpoint.unpack_state(fresh, tensors, record)
+    (line,) = caplog.messages
+    assert "checkpoint-00000002 is damaged" in line
+    assert "\n" not in line
