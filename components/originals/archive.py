@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from ..errors import Refusal
 from ..files import open_regular
@@ -65,10 +65,11 @@ def _open_members(
     with open_regular(path) as file:
         stream = _BoundedStream(_decompress(file), path, max_total)
         stream.allow(MAX_HEADER)
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        archive: Any  # type checkers do not know its list of members
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
             while (member := archive.next()) is not None:
                 # tarfile would keep every header in memory, but each is needed only once
-                archive.members.clear()  # type: ignore[attr-defined]
+                archive.members.clear()
                 archive.pax_headers.clear()
                 if member.size < 0:
                     raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
