@@ -14,6 +14,7 @@ overwritten. Floats keep every bit.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -25,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_path, write_json
+from ..errors import Refusal, first_line
+from ..files import atomic_path, read_object, write_json
 
 RUN = "run.json"
 LOG = "journal.log"
@@ -34,6 +36,7 @@ COPIES = "kept"
 # A file of this name in a run's folder asks the run to save and end, or to save and continue.
 STOP = "stop"
 SAVE = "save"
+log = logging.getLogger(__name__)
 VOLATILE = ("time", "speed")  # fields that differ when a step is repeated
 
 
@@ -172,7 +175,12 @@ def describe_run(
     and records the others as a further attempt.
     """
     file = folder / RUN
-    old = json.loads(file.read_text()) if file.is_file() else {}
+    old: dict[str, Any] = {}
+    if file.exists():
+        try:
+            old = read_description(folder)
+        except Refusal as refusal:
+            log.warning("%s: the run is described again, under a new id", refusal)
     attempts = old.get("attempts", [])
     params = json.loads(json.dumps(params or {}, default=str))
     if old and (changes := _find_changes(old["params"], params)) != (attempts[-1] if attempts else {}):
@@ -189,6 +197,32 @@ def describe_run(
         "inputs": inputs or [],
     }
     write_json(file, facts)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the content of run.json; refuse a damaged one."""
+    file = folder / RUN
+    try:
+        facts = read_object(file)
+        kinds = {
+            "id": str,
+            "created": int,
+            "name": str,
+            "experiment": str,
+            "params": dict,
+            "tags": dict,
+            "inputs": list,
+        }
+        for name, kind in kinds.items():
+            if type(facts[name]) is not kind:
+                raise ValueError(f"'{name}' is not of type {kind.__name__}")
+        if not isinstance(facts["parent"], str | None) or not isinstance(facts.setdefault("attempts", []), list):
+            raise ValueError("'parent' or 'attempts' is of another type")
+        return facts
+    except KeyError as error:
+        raise Refusal(f"{file}: damaged (has no {error}); run the stage again, or delete the folder") from None
+    except ValueError as error:
+        raise Refusal(f"{file}: damaged ({first_line(error)}); run the stage again, or delete the folder") from None
 
 
 def _find_changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[Any]]:

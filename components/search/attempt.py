@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Diverged, Refusal
-from ..files import write_json
+from ..files import read_object, write_json
 from .objective import Objective, Rung, Scores
 from .trials import FIT, MARKER, RECORD, Trial, read_trial, trial_name
 
@@ -110,9 +110,9 @@ class Attempt:
     def _learn_from_death(self) -> None:
         """Halve the microbatch if an earlier worker of this search died of lack of memory, or died repeatedly."""
         file = self.folder / MARKER
-        marker = json.loads(file.read_text()) if file.is_file() else {}
+        marker = _read_marker(file)
         if marker.get("search") != self.search_id:
-            return  # no worker has died, or the whole search was killed
+            return  # no worker has died, the whole search was killed, or the marker is damaged
         self.deaths = marker["deaths"] + 1
         same_host = marker["host"] == socket.gethostname()
         lack_of_memory = marker["kills"] < 0 or (same_host and marker["kills"] < count_kernel_kills())
@@ -121,8 +121,19 @@ class Attempt:
 
 def mark_killed_for_memory(folder: Path) -> None:
     """Note in the trial's marker that Ray ended its worker for lack of memory."""
-    marker = folder / MARKER
-    write_json(marker, json.loads(marker.read_text()) | {"kills": -1})
+    marker = _read_marker(folder / MARKER)
+    if marker:
+        write_json(folder / MARKER, marker | {"kills": -1})
+
+
+def _read_marker(file: Path) -> dict[str, Any]:
+    """Return the marker of a worker that runs or died, or {} if there is none, or a damaged one."""
+    try:
+        marker = read_object(file)
+        valid = all(type(marker[name]) is int for name in ("kills", "deaths", "accumulate"))
+        return marker if valid and marker["accumulate"] > 0 and isinstance(marker["host"], str) else {}
+    except (FileNotFoundError, Refusal, ValueError, KeyError):
+        return {}
 
 
 def count_kernel_kills() -> int:

@@ -7,16 +7,19 @@ trial-007/fit/           checkpoints, if the rungs are epochs of one fit; delete
 
 from __future__ import annotations
 
-import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import Refusal, first_line
+from ..files import read_object
 from .objective import Scores
 
 RECORD, MARKER, FIT = "trial.json", "running.json", "fit"
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -52,9 +55,34 @@ def trial_name(number: int) -> str:
 
 
 def read_trial(folder: Path) -> Trial | None:
-    """Return the trial whose folder this is, or None before its first rung is finished."""
+    """Return the trial whose folder this is, or None before its first rung is finished.
+
+    A damaged record is reported and counts as none: the trial is run again.
+    """
     file = folder / RECORD
-    return Trial(**json.loads(file.read_text())) if file.is_file() else None
+    if not file.exists():
+        return None
+    try:
+        return _parse_trial(read_object(file))
+    except (Refusal, ValueError, TypeError) as error:
+        log.warning("%s is damaged (%s): the trial is run again", file, first_line(error))
+        return None
+
+
+def _parse_trial(record: dict[str, Any]) -> Trial:
+    """Return the trial of a record; raise TypeError or ValueError for a field that is missing or of another type."""
+    trial = Trial(**record)
+    for name, kind in (("arm", str), ("number", int), ("values", dict), ("parts", list), ("diverged", str)):
+        if type(getattr(trial, name)) is not kind:
+            raise ValueError(f"'{name}' is not of type {kind.__name__}")
+    if type(trial.accumulate) is not int or trial.accumulate < 1 or not isinstance(trial.seconds, int | float):
+        raise ValueError("'accumulate' or 'seconds' is not a valid number")
+    for part in trial.parts:
+        if not isinstance(part, dict) or not all(isinstance(value, int | float) for value in part.values()):
+            raise ValueError("the scores of a rung are not numbers by name")
+        if part.keys() != trial.parts[0].keys():
+            raise ValueError("the scores of two rungs have different names")
+    return trial
 
 
 def read_trials(folder: Path, samples: int) -> list[Trial]:

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
-from ..runs.journal import RUN, STAGE_LOG, Record, Tail, read_records
+from ..errors import Refusal, first_line
+from ..files import read_object, write_json
+from ..runs.journal import STAGE_LOG, Record, Tail, read_description, read_records
 from ..training import metric_names
 from . import server
 from .model_log import ExportedModel, ModelLog
@@ -47,9 +48,27 @@ class Note:
 
 
 def read_note(folder: Path) -> Note | None:
-    """Return the note in a run's folder, or None if nothing of the run was sent yet."""
+    """Return the note in a run's folder, or None if nothing of the run was sent yet.
+
+    A damaged note is reported and counts as none: everything is sent again, which changes nothing at the tracker.
+    """
     file = folder / NOTE
-    return Note(**json.loads(file.read_text())) if file.is_file() else None
+    if not file.exists():
+        return None
+    try:
+        note = Note(**read_object(file))
+        kinds = {"uri": str, "id": str, "offsets": dict, "models": list, "attempts": int, "deleted": bool}
+        for name, kind in kinds.items():
+            if type(getattr(note, name)) is not kind:
+                raise ValueError(f"'{name}' is not of type {kind.__name__}")
+        if not all(type(offset) is int and offset >= 0 for offset in note.offsets.values()):
+            raise ValueError("an offset is not a count")
+        if not isinstance(note.run, str | None):
+            raise ValueError("'run' is not a text")
+        return note
+    except (Refusal, ValueError, TypeError) as error:
+        log.warning("%s is damaged (%s): the run is sent again", file, first_line(error))
+        return None
 
 
 class RunReplay:
@@ -59,7 +78,7 @@ class RunReplay:
         self.client = client
         self.uri = uri
         self.folder = folder
-        self.description: dict[str, Any] = json.loads((folder / RUN).read_text())
+        self.description = read_description(folder)
         new, old = self._new_note(), read_note(folder)
         self.note = old if old is not None and (old.uri, old.id) == (new.uri, new.id) else new
 

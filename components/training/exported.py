@@ -6,16 +6,16 @@ exported before there was such a record have none.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..errors import Refusal
-from ..files import write_json
+from ..errors import Refusal, first_line
+from ..files import read_object, write_json
 from ..recipes import recipe
 from ..storage.content import CONTENTS_FILE, Digests, read_digests, write_digests
 from . import checkpoint
@@ -24,6 +24,7 @@ from .task import Spec, State, Task
 # arguments of a task that name where its weights came from; an exported model brings its own
 ORIGIN_ARGUMENTS = ("start", "weights")
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "model.json"
+REMEDY = "run the stage that writes it (dvc repro)"
 
 
 def write_model(
@@ -63,7 +64,10 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
     task: Task = recipe.build(record["task"])
     columns = {name: tuple(shape) for name, shape in record["columns"].items()}
     state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"]))
-    weights = load_file(folder / WEIGHTS_FILE)
+    try:
+        weights = load_file(folder / WEIGHTS_FILE)
+    except (SafetensorError, OSError) as error:
+        raise Refusal(f"{folder / WEIGHTS_FILE}: damaged or missing ({first_line(error)}); {REMEDY}") from None
     for name, module in state.modules.items():
         module.load_state_dict(checkpoint.select_prefix(weights, f"{name}."))
         module.to(device or torch.device("cpu"), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -80,6 +84,14 @@ def class_names(folder: str | Path) -> list[str]:
 def _read_record(folder: str | Path) -> dict[str, Any]:
     file = Path(folder) / RECORD_FILE
     if not file.is_file():
-        raise Refusal(f"{folder}: holds no exported model; run the stage that writes it (dvc repro)")
-    record: dict[str, Any] = json.loads(file.read_text())
-    return record
+        raise Refusal(f"{folder}: holds no exported model; {REMEDY}")
+    try:
+        record = read_object(file)
+        for name, kind in (("task", dict), ("columns", dict), ("classes", list), ("statistics", dict), ("step", int)):
+            if type(record[name]) is not kind:
+                raise ValueError(f"'{name}' is not of type {kind.__name__}")
+        return record
+    except KeyError as error:
+        raise Refusal(f"{file}: damaged (has no {error}); {REMEDY}") from None
+    except ValueError as error:
+        raise Refusal(f"{file}: damaged ({first_line(error)}); {REMEDY}") from None

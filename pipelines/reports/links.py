@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from components import network
-from components.errors import first_line
-from components.files import write_json
+from components.errors import Refusal, first_line
+from components.files import read_object, write_json
 from components.tracking import mirror, pages, server
 from components.workspace import repository_root, runs_folder, work_folder
 
@@ -32,12 +30,12 @@ def find_links(experiment: str) -> dict[str, str]:
 
 
 def noted_links() -> dict[str, str]:
-    """Return what `find_links` found last; the front page alone before that."""
-    note = work_folder() / NOTE
-    if not note.is_file():
+    """Return what `find_links` found last; the front page alone before that, or if the note is damaged."""
+    try:
+        links = read_object(work_folder() / NOTE)
+    except (FileNotFoundError, Refusal, ValueError):
         return _front_page()
-    links: dict[str, str] = json.loads(note.read_text())
-    return links
+    return {title: str(address) for title, address in links.items()}
 
 
 def _front_page() -> dict[str, str]:

@@ -6,12 +6,13 @@ in its folder. The verdict is therefore no output of a stage, whose outputs depe
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
-from components.files import write_json
+from components.errors import Refusal, first_line
+from components.files import read_object, write_json
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
@@ -21,6 +22,7 @@ from components.verdicts.diagnosis import Diagnosis, Evidence, Measurements, com
 from components.workspace import runs_folder
 from pipelines.stage.context import MODEL_TAG, Stage
 
+log = logging.getLogger(__name__)
 EVIDENCE, VERDICT = "evidence.json", "verdict.json"
 VERDICT_TAG, NOTE_TAG = "trainyard.diagnosis", "mlflow.note.content"
 # Arguments that keep a model from fitting its training data, on purpose.
@@ -52,8 +54,8 @@ def read_verdicts() -> list[dict[str, Any]]:
     files = [file for pattern in (VERDICT, f"fits/*/{VERDICT}") for file in runs_folder().glob(f"*/{pattern}")]
     newest: dict[str, dict[str, Any]] = {}
     for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file)):
-        verdict = json.loads(file.read_text())
-        newest[verdict["run"]] = verdict
+        for verdict in _read_records(file, "run", "verdict", "reasons"):
+            newest[verdict["run"]] = verdict
     return [newest[run] for run in sorted(newest)]
 
 
@@ -86,12 +88,26 @@ def _diagnose_run(folder: Path, system: str, measurements: Measurements) -> Diag
 
 def _losses_of_smaller_systems(measurements: Measurements) -> dict[str, float]:
     """Return {system: training loss} of the systems with fewer parameters that were trained on the same data here."""
-    evidence = [json.loads(file.read_text()) for file in sorted(runs_folder().glob(f"*/{EVIDENCE}"))]
+    files = sorted(runs_folder().glob(f"*/{EVIDENCE}"))
+    evidence = [record for file in files for record in _read_records(file, "system", "data", "parameters", "train")]
     return {
         other["system"]: other["train"]
         for other in evidence
         if other["data"] == measurements.data and 0 < other["parameters"] < measurements.parameters
     }
+
+
+def _read_records(file: Path, *names: str) -> list[dict[str, Any]]:
+    """Return a list of the record in `file`; an empty one, with a warning, if it is damaged or lacks one of `names`."""
+    try:
+        record = read_object(file)
+    except (Refusal, ValueError) as error:
+        log.warning("%s is damaged (%s): it is left out", file, first_line(error))
+        return []
+    if not record.keys() >= {*names}:
+        log.warning("%s is damaged (it needs %s): it is left out", file, ", ".join(names))
+        return []
+    return [record]
 
 
 def _undiagnosed(monitor: tuple[str, str]) -> Diagnosis:

@@ -7,12 +7,13 @@ ends at once (see docs/decisions.md). A run that has not ended always keeps them
 
 from __future__ import annotations
 
-import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+from components.errors import Refusal
 from components.runs import journal
-from components.runs.journal import COPIES, RUN, STAGE_LOG
+from components.runs.journal import COPIES, STAGE_LOG
 from components.tracking.mirror import find_unsent_runs
 
 NEWEST = 2
@@ -37,9 +38,10 @@ def remove_old_checkpoints(runs: Path, name: str, experiment: str) -> list[Path]
 
 
 def _experiment(folder: Path) -> str | None:
-    """Return the experiment of the run in `folder`, or None if it was not described."""
-    file = folder / RUN
-    return json.loads(file.read_text())["experiment"] if file.is_file() else None
+    """Return the experiment of the run in `folder`, or None if it was not described, or its description is damaged."""
+    with suppress(FileNotFoundError, Refusal):
+        return str(journal.read_description(folder)["experiment"])
+    return None
 
 
 def _has_finished(folder: Path) -> bool:
