@@ -153,7 +153,9 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     )
 
     def report_trial(trial: Trial, folder: Path) -> None:
-        run.add_trial(f"trial {trial.number:02d}", folder, trial.values, out.name, trial.rung_scores)
+        run.add_trial(f"trial {trial.number:02d}", folder, trial, out.name)
+        if trial.lost:
+            run.log_text(f"trial {trial.number}: {describe_trial(trial, rungs=kind)}")
 
     options = {"seed": setup.seed} | tune["search"]
     result = run_search(run, objective, options, facts.trivial, report_trial)["trials"]
@@ -181,6 +183,7 @@ def trial_row(trial: Trial, kind: str = "folds") -> dict[str, Any]:
         kind: len(trial.parts),
         "seconds": round(trial.seconds / max(1, len(trial.parts)), 3),
         "finished": trial.finished,
+        **({"reason": trial.reason} if trial.reason else {}),
     }
 
 

@@ -58,7 +58,7 @@ def main(params: dict[str, Any]) -> None:
 def _report_trial(run: Stage, trial: Trial, folder: Path) -> None:
     """Record a trial that ended or paused as a child of the stage's run, and print its scores."""
     name = f"{trial.arm} trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
-    run.add_trial(name, folder, trial.values, trial.arm, trial.rung_scores)
+    run.add_trial(name, folder, trial, trial.arm)
     run.log_text(f"{trial.arm} trial {trial.number}: {describe_trial(trial)}")
 
 
@@ -70,4 +70,5 @@ def _summary(result: ArmResult) -> dict[str, Any]:
 def _row(trial: Trial) -> dict[str, Any]:
     """Return a trial's line in the table of all trials."""
     row = {"arm": trial.arm, "trial": trial.number, **trial.values, **trial.scores}
-    return row | {"rungs": len(trial.parts), "finished": trial.finished}
+    row |= {"rungs": len(trial.parts), "finished": trial.finished}
+    return row | {"reason": trial.reason} if trial.reason else row

@@ -167,10 +167,12 @@ def describe_run(
     params: dict[str, Any] | None = None,
     tags: dict[str, str] | None = None,
     inputs: list[dict[str, Any]] | None = None,
+    created: int = 0,
 ) -> None:
     """Write run.json; a run that starts again in its folder keeps its id.
 
     parent: folder of the run above it. inputs: {name, digest, profile} each. params: flat.
+    created: in milliseconds since 1970 (0: now).
     MLflow's parameters are immutable: if some differ from those of the first attempt, run.json keeps the first ones
     and records the others as a further attempt.
     """
@@ -187,7 +189,7 @@ def describe_run(
         attempts.append(changes)
     facts = {
         "id": old.get("id") or uuid.uuid4().hex,
-        "created": old.get("created") or time.time_ns() // 1_000_000,
+        "created": old.get("created") or created or time.time_ns() // 1_000_000,
         "name": name,
         "experiment": experiment,
         "parent": os.path.relpath(parent, folder) if parent else None,

@@ -44,6 +44,7 @@ class Attempt:
         earlier = read_trial(self.folder)
         if earlier and earlier.values == self.record.values:
             self.record = earlier
+            self.record.lost = ""  # an earlier search gave it up; this one tries again
         self._learn_from_death()
 
     def step(self) -> dict[str, Any]:
@@ -64,6 +65,7 @@ class Attempt:
         """Run the next rung, then write the record and delete the marker."""
         started = time.monotonic()
         record, monitor = self.record, self.objective.monitor[0]
+        record.began = record.began or time.time_ns() // 1_000_000
         try:
             scores = self._compute_scores()
             if monitor not in scores:
@@ -75,6 +77,7 @@ class Attempt:
         except Diverged as reason:
             record.diverged = str(reason)
         record.seconds += time.monotonic() - started
+        record.ended = time.time_ns() // 1_000_000
         write_json(self.folder / RECORD, asdict(record))
         (self.folder / MARKER).unlink(missing_ok=True)
 

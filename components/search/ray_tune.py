@@ -15,20 +15,23 @@ import math
 import os
 import pickle
 import shutil
+import time
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from ..cluster import connection, prestart, spread
 from ..errors import Refusal
+from ..files import write_json
 from ..recipes.ranges import Count, Natural
 from .attempt import MAX_LOST_WORKERS, Attempt, mark_killed_for_memory
 from .objective import Objective
 from .proposals import GridStudy, Proposal, Study, milestones
 from .space import grid_combinations
-from .trials import FIT, Trial, read_trial, read_trials, trial_name
+from .trials import FIT, RECORD, Trial, read_trial, read_trials, trial_name
 
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -102,7 +105,7 @@ def _run_tune(
 
     proposals: Proposals = {}
     searcher = _make_searcher(studies, proposals, objective.monitor)
-    follower = _make_follower(folder, proposals, on_trial)
+    follower = _make_follower(objective, folder, proposals, on_trial)
     if prestart.is_kept_cluster():
         _use_waiting_workers()
     begin = partial(Attempt, objective, folder.resolve(), search_id)
@@ -157,7 +160,7 @@ def _make_searcher(studies: dict[str, Study | GridStudy], proposals: Proposals, 
     return ProposingSearcher(metric=monitor[0], mode=monitor[1])
 
 
-def _make_follower(folder: Path, proposals: Proposals, on_trial: OnTrial | None) -> Any:
+def _make_follower(objective: Objective, folder: Path, proposals: Proposals, on_trial: OnTrial | None) -> Any:
     """Return Ray Tune's callback that reports trials to `on_trial` and stops the search on an error of our own code."""
     from ray.exceptions import RayTaskError
     from ray.tune import Callback
@@ -176,16 +179,42 @@ def _make_follower(folder: Path, proposals: Proposals, on_trial: OnTrial | None)
             if on_trial is not None and record is not None:
                 on_trial(record, trial_folder)
 
+        def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            """Record a trial that Ray Tune gives up, so that it is reported like any other."""
+            self._raise_own_error(trial)
+            arm, proposal = proposals[trial.trial_id]
+            trial_folder = folder / arm / trial_name(proposal.number)
+            record = write_lost(trial_folder, arm, proposal, objective.cumulative)
+            if on_trial is not None:
+                on_trial(record, trial_folder)
+
         def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             arm, proposal = proposals[trial.trial_id]
-            error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # just written by Ray
-            if isinstance(error, RayTaskError):
-                self.error = error
-                raise error  # trying again would not help
+            error = self._raise_own_error(trial)
             if "low on memory" in str(error):  # Ray itself ended the worker
                 mark_killed_for_memory(folder / arm / trial_name(proposal.number))
 
+        def _raise_own_error(self, trial: Any) -> Exception:
+            """Return the error of a lost worker; raise that of our own code, because trying again would not help."""
+            error: Exception = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # just written by Ray
+            if isinstance(error, RayTaskError):
+                self.error = error
+                raise error
+            return error
+
     return Follower()
+
+
+def write_lost(folder: Path, arm: str, proposal: Proposal, cumulative: bool) -> Trial:
+    """Write into the trial's record that its workers died too often, and return it; its finished rungs remain."""
+    now = time.time_ns() // 1_000_000
+    record = read_trial(folder)
+    if record is None or record.values != proposal.values:
+        record = Trial(arm, proposal.number, proposal.values, cumulative=cumulative, began=now)
+    record.lost = f"given up: its worker was lost {MAX_LOST_WORKERS + 1} times"
+    record.ended = now
+    write_json(folder / RECORD, asdict(record))
+    return record
 
 
 def _use_waiting_workers() -> None:

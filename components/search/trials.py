@@ -35,6 +35,14 @@ class Trial:
     accumulate: int = 1  # microbatches per batch, more after running out of memory
     diverged: str = ""  # the reason, if it diverged
     cumulative: bool = False  # each rung goes on from the one before, such as an epoch
+    lost: str = ""  # the reason, if it was given up because its workers died
+    began: int = 0  # when its first rung began and its last one ended, in milliseconds since 1970; 0: unknown
+    ended: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Return why the trial did not end with a score, or ""."""
+        return self.lost or self.diverged
 
     @property
     def rung_scores(self) -> list[Scores]:
@@ -105,7 +113,7 @@ def describe_trial(trial: Trial, values_only: bool = False, rungs: str = "folds"
     if values_only:
         return values
     scores = " ".join(f"{name} {_format_score(value)}" for name, value in trial.scores.items())
-    return f"{values}  {trial.diverged or scores} after {len(trial.parts)} {rungs}"
+    return f"{values}  {trial.reason or scores} after {len(trial.parts)} {rungs}"
 
 
 def _format_score(value: float) -> str:

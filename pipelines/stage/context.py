@@ -40,6 +40,8 @@ from pipelines.stage.tidy import remove_old_checkpoints
 if TYPE_CHECKING:
     import numpy as np
 
+    from components.search.trials import Trial
+
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # packages of a registered model
 MODEL_TAG = "sha256.model"  # tag of a fit: the digest of the model that it exported
 LAST_STAGE = "evaluate"  # the stage that ends a pipeline
@@ -118,30 +120,36 @@ class Stage:
             requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*REQUIREMENTS, *requires)],
         )
 
-    def add_child(self, name: str, folder: Path, params: dict[str, Any], group: str, kind: str = "fit") -> None:
+    def add_child(
+        self, name: str, folder: Path, params: dict[str, Any], group: str, kind: str = "fit", created: int = 0
+    ) -> None:
         """Describe a run below this one, whose journal is in `folder`.
 
-        MLflow's pages compare the runs that share `kind` and `group`.
+        MLflow's pages compare the runs that share `kind` and `group`. created: in milliseconds since 1970 (0: now).
         """
         tags = {"trainyard.stage": kind, "trainyard.group": group, "mlflow.source.name": f"pipelines/{self.name}.py"}
-        journal.describe_run(folder, name, self.params["name"], self.folder, recipe.flatten(params), tags)
+        journal.describe_run(
+            folder, name, self.params["name"], self.folder, recipe.flatten(params), tags, created=created
+        )
 
-    def add_trial(
-        self, name: str, folder: Path, values: dict[str, Any], group: str, rungs: list[dict[str, float]]
-    ) -> None:
-        """Record a finished trial of a search by the values it tried and its scores after each rung."""
-        self.add_child(name, folder, values, group, "trial")
+    def add_trial(self, name: str, folder: Path, trial: Trial, group: str) -> None:
+        """Record a trial that ended or paused: its values, its scores after each rung, and its own begin and end."""
+        self.add_child(name, folder, trial.values, group, "trial", trial.began)
+        times = {"time": trial.ended} if trial.ended else {}
         lines = Journal(folder / LOG, position=0)
-        for number, scores in enumerate(rungs, 1):
-            lines.write("metric", step=number, values=scores)
-        self.end_child(folder)
+        for number, scores in enumerate(trial.rung_scores, 1):
+            lines.write("metric", step=number, values=scores, **times)
+        self.end_child(folder, "FAILED" if trial.lost else "FINISHED", **times)
 
-    def end_child(self, folder: Path, status: str = "FINISHED", model: str | Path | None = None) -> None:
-        """Record the end of the child in `folder`, and the digest of the model that it exported, if any."""
+    def end_child(self, folder: Path, status: str = "FINISHED", model: str | Path | None = None, **times: int) -> None:
+        """Record the end of the child in `folder`, and the digest of the model that it exported, if any.
+
+        times: {"time": milliseconds since 1970}, or {} for now.
+        """
         lines = Journal(folder / STAGE_LOG)
         if model is not None:
             lines.write("tag", name=MODEL_TAG, value=path_digest(model))
-        lines.write("end", status=status)
+        lines.write("end", status=status, **times)
 
 
 @contextmanager

@@ -181,6 +181,33 @@ def test_a_worker_lost_repeatedly_gets_half_the_microbatch(cluster_of_two: str, 
     assert trial.accumulate == 4
 
 
+def score_or_die(rung: Rung, folder: str) -> dict[str, float]:
+    """Kill the worker of every trial with the small batch in the second rung."""
+    if rung.values["batch"] == 8 and rung.number == 1:
+        log_call(folder, "death")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"accuracy": 0.5, "loss": 0.0}
+
+
+def test_a_trial_that_is_given_up_is_reported_with_its_reason(
+    cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_tune, "MAX_LOST_WORKERS", 1)
+    reports: list[Trial] = []
+    objective = Objective(score_or_die, {"a": {"folder": str(tmp_path)}}, 2, MONITOR)
+    began = time.time_ns() // 1_000_000
+    options: dict[str, Any] = {"space": {"batch": {"choices": [8, 16]}}, "sampler": "grid"}
+    trials = ray_tune.search(objective, tmp_path / "search", lambda trial, _: reports.append(trial), **options)
+    lost, finished = trials["a"]
+    assert lost.reason == "given up: its worker was lost 2 times"
+    assert lost.parts == [{"accuracy": 0.5, "loss": 0.0}], "the rung before"
+    assert (lost.finished, finished.finished, finished.reason) == (False, True, "")
+    assert sorted(trial.number for trial in reports) == [0, 1]
+    for trial in (lost, finished):
+        assert began <= trial.began < trial.ended <= time.time_ns() // 1_000_000
+    assert best_trial([lost, finished], MONITOR) == finished
+
+
 def fail(rung: Rung, folder: str) -> dict[str, float]:
     log_call(folder, "called")
     raise KeyError("no such column")
