@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 RAW = Path("data/raw")
+WORK = ".trainyard"
 
 
 def repository_root() -> Path:
@@ -26,7 +27,7 @@ def work_folder() -> Path:
 
     It is safe to delete. It outlives a stage's outs, which DVC deletes before it runs the stage again.
     """
-    return repository_root() / ".trainyard"
+    return repository_root() / WORK
 
 
 def runs_folder() -> Path:

@@ -12,10 +12,13 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -26,6 +29,8 @@ from ..files import atomic_path, open_regular
 from .task import State
 
 MAX_CHECKPOINTS = 2
+DRAFT = ".draft-"
+DRAFT_LIFETIME = 3600.0  # seconds after which a draft of another machine is abandoned; writing takes much less
 log = logging.getLogger(__name__)
 
 
@@ -46,9 +51,10 @@ def write_checkpoint(
     # not sorted: the order of keys is that of the tables' columns
     sealed = json.dumps({"record": record, "sha256": seal})
     final = folder / f"checkpoint-{state.step:08d}"
-    draft = folder / f".draft-{os.getpid()}"
-    for old_draft in folder.glob(".draft-*"):
-        shutil.rmtree(old_draft, ignore_errors=True)
+    draft = folder / _draft_name(os.getpid())
+    for old_draft in folder.glob(f"{DRAFT}*"):
+        if _is_abandoned(old_draft):
+            shutil.rmtree(old_draft, ignore_errors=True)
     with atomic_path(final, draft):
         draft.mkdir()
         try:
@@ -237,6 +243,21 @@ def serializable_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def select_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names start with `prefix`, under the rest of their names."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _draft_name(process: int) -> str:
+    return f"{DRAFT}{platform.node()}-{process}"
+
+
+def _is_abandoned(draft: Path) -> bool:
+    """Return whether no process writes the draft any more; the name says which process on which machine wrote it."""
+    machine, _, process = draft.name.removeprefix(DRAFT).rpartition("-")
+    if process.isdecimal() and machine in ("", platform.node()):
+        return int(process) == os.getpid() or not psutil.pid_exists(int(process))
+    try:
+        return time.time() - draft.stat().st_mtime > DRAFT_LIFETIME
+    except FileNotFoundError:
+        return False
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -31,7 +31,7 @@ from components.runs.system_metrics import record_machine_use
 from components.tracking.mirror import mirror_unless_shared
 from components.workspace import link_raw_data, runs_folder, work_folder
 from pipelines.stage.interrupts import stop_gracefully
-from pipelines.stage.lock import hold_lock
+from pipelines.stage.lock import hold_run
 from pipelines.stage.outputs import write_seconds
 from pipelines.stage.progress import Progress
 from pipelines.stage.provenance import code_digest, provenance
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ("torch", "numpy", "pyarrow", "pyyaml", "safetensors", "tqdm")  # packages of a registered model
 MODEL_TAG = "sha256.model"  # tag of a fit: the digest of the model that it exported
-LAST_STAGE = "evaluate"  # the stage that ends a pipeline
+LAST_STAGE = "evaluate"  # of the flagship: no stage after it needs workers
 
 
 @dataclass
@@ -170,54 +170,83 @@ def stage(
     link_raw_data()
     importing = time.time() - psutil.Process().create_time()
     started = time.monotonic()
-    folder, pipeline = _describe_runs(name, params, tracked, inputs, title, lock)
-    lines = Journal(folder / STAGE_LOG)
-    current = Stage(name, params, folder, lines if title else Journal(pipeline / STAGE_LOG), lines)
-    with (
-        hold_lock(title or name),
-        mirror_unless_shared(pipeline, folder),
-        record_machine_use(current.journal),
-        _record_outcome(current),
-    ):
-        connection.connect()
-        current.seconds["connect"] = time.monotonic() - started
-        yield current
-        if name != LAST_STAGE:
-            prestart.prestart_workers(plan.plan_workers(prestart.MAX_IDLE_WORKERS).workers)
+    identity = _identify_run(name, params, tracked, inputs, title)
+    folder, pipeline = identity.folder, identity.pipeline
+    outputs = f"{params['name']}+{title}" if title else name
+    with hold_run(outputs, pipeline, folder):
+        _describe_runs(identity, name, params, tracked, title, lock)
+        lines = Journal(folder / STAGE_LOG)
+        current = Stage(name, params, folder, lines if title else Journal(pipeline / STAGE_LOG), lines)
+        with (
+            mirror_unless_shared(pipeline, folder),
+            record_machine_use(current.journal),
+            _record_outcome(current),
+        ):
+            connection.connect()
+            current.seconds["connect"] = time.monotonic() - started
+            yield current
+            if name != LAST_STAGE:
+                prestart.prestart_workers(plan.plan_workers(prestart.MAX_IDLE_WORKERS).workers)
     remove_old_checkpoints(runs_folder(), title or name, params["name"])
     total = importing + time.monotonic() - started
     write_seconds(name, {"import": importing, **current.seconds, "total": total})
 
 
-def _describe_runs(
-    name: str, params: dict[str, Any], tracked: dict[str, Any], inputs: list[str], title: str | None, lock: str | Path
-) -> tuple[Path, Path]:
-    """Describe the stage's run and that of its pipeline; return the folders of both, equal for a run with a title."""
+@dataclass(frozen=True)
+class _Identity:
+    """The identity of a stage's run: its folder and that of its pipeline, and the digests in the folder's name."""
+
+    folder: Path
+    pipeline: Path  # equal to `folder` for a run with a title
+    key: str
+    code: str
+    inputs: dict[str, str]  # path -> digest
+
+
+def _identify_run(
+    name: str, params: dict[str, Any], tracked: dict[str, Any], inputs: list[str], title: str | None
+) -> _Identity:
     digests = {path: path_digest(path) for path in inputs}
     code = code_digest()
     key = recipe.digest({"stage": name, "params": tracked, "inputs": digests, "code": code})[:16]
     folder = runs_folder() / f"{title or name}-{key}"
     pipeline = folder if title else runs_folder() / f"pipeline-{recipe.digest(params)[:12]}"
-    origin = provenance(lock) | {"sha256.code": code}
+    return _Identity(folder, pipeline, key, code, digests)
+
+
+def _describe_runs(
+    identity: _Identity,
+    name: str,
+    params: dict[str, Any],
+    tracked: dict[str, Any],
+    title: str | None,
+    lock: str | Path,
+) -> None:
+    """Describe the stage's run and that of its pipeline in their folders."""
+    origin = provenance(lock) | {"sha256.code": identity.code}
     if not title:
         shown = f"{params['name']} {os.environ.get('DVC_EXP_NAME') or recipe.digest(params)[:7]}"
         tags = {"trainyard.stage": "pipeline", **origin}
-        journal.describe_run(pipeline, shown, params["name"], params=recipe.flatten(params), tags=tags)
+        journal.describe_run(identity.pipeline, shown, params["name"], params=recipe.flatten(params), tags=tags)
+    source = {"trainyard.key": identity.key, "mlflow.source.name": f"pipelines/{name}.py"}
     journal.describe_run(
-        folder,
+        identity.folder,
         title or name,
         params["name"],
-        None if title else pipeline,
+        None if title else identity.pipeline,
         recipe.flatten(tracked),
-        {"trainyard.stage": name, "trainyard.key": key, "mlflow.source.name": f"pipelines/{name}.py", **origin},
-        [{"name": path, "digest": digest, "profile": _data_profile(path)} for path, digest in digests.items()],
+        {"trainyard.stage": name, **source, **origin},
+        [{"name": path, "digest": digest, "profile": _data_profile(path)} for path, digest in identity.inputs.items()],
     )
-    return folder, pipeline
 
 
 @contextmanager
 def _record_outcome(current: Stage) -> Iterator[None]:
-    """Record how the stage begins and ends; a pipeline ends with its last stage, or with one that fails."""
+    """Record how the stage begins and ends, in its run and in that of its pipeline.
+
+    No stage can know whether DVC runs another one after it. The pipeline's run therefore ends with each stage, and
+    begins again with the next.
+    """
     both = {current.pipeline, current.journal}
     for lines in both:
         lines.write("begin", stage=current.name)
@@ -229,8 +258,7 @@ def _record_outcome(current: Stage) -> Iterator[None]:
         status = "KILLED"
         raise
     finally:
-        ends_pipeline = status != "FINISHED" or current.name == LAST_STAGE
-        for lines in both if ends_pipeline else {current.journal}:
+        for lines in both:
             lines.write("end", status=status)
 
 

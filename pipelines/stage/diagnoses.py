@@ -21,6 +21,7 @@ from components.tracking.mirror import mirror_unless_shared
 from components.verdicts.diagnosis import Diagnosis, Evidence, Measurements, comparable_loss, diagnose
 from components.workspace import runs_folder
 from pipelines.stage.context import MODEL_TAG, Stage
+from pipelines.stage.lock import hold_lock
 
 log = logging.getLogger(__name__)
 EVIDENCE, VERDICT = "evidence.json", "verdict.json"
@@ -128,7 +129,8 @@ def label_fits(verdicts: dict[str, Diagnosis]) -> None:
         logs |= {tag["value"]: log for tag in tags if tag["name"] == MODEL_TAG and tag["value"] in verdicts}
     with mirror_unless_shared(*(log.parent for log in logs.values())):
         for digest, log in logs.items():
-            label_run(Journal(log), verdicts[digest])
+            with hold_lock(log.parent.parent.name):
+                label_run(Journal(log), verdicts[digest])
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +64,26 @@ def test_two_checkpoints_are_kept_and_drafts_are_not_listed(tmp_path: Path) -> N
         "checkpoint-00000003",
         "checkpoint-00000002",
     ]
+
+
+def test_only_abandoned_drafts_are_removed(tmp_path: Path) -> None:
+    """A draft of a process that still runs is never removed, nor is a fresh one of another machine."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = platform.node()
+    current = (f".draft-{host}-{os.getppid()}", f".draft-{os.getppid()}", f".draft-elsewhere-{ended.pid}")
+    abandoned = (f".draft-{host}-{ended.pid}", f".draft-{ended.pid}", f".draft-{host}-{os.getpid()}")
+    margins = {
+        ".draft-elsewhere-7": checkpoint.DRAFT_LIFETIME - 60,
+        ".draft-elsewhere-8": checkpoint.DRAFT_LIFETIME + 1,
+    }
+    for name in (*current, *abandoned, *margins):
+        (tmp_path / name).mkdir()
+    for name, age in margins.items():
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    checkpoint.write_checkpoint(tmp_path, state(0), {})
+    assert {path.name for path in tmp_path.glob(".draft-*")} == {*current, ".draft-elsewhere-7"}
+    assert checkpoint.load_latest(tmp_path) is not None
 
 
 @settings(max_examples=25, deadline=None)
