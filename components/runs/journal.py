@@ -8,7 +8,8 @@
 A checkpoint stores the number of lines written before it. A run that resumes from there writes its lines again: a line
 that equals the existing one is skipped, and the existing one keeps its time, so that each point reaches MLflow once.
 Where a line differs (an attempt with other parameters), a line `rewind` revokes what came after; nothing is
-overwritten. Floats keep every bit.
+overwritten. A line `resume` says that the hardware changed. It has no position, because a repetition need not write it.
+Floats keep every bit.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ STOP = "stop"
 SAVE = "save"
 log = logging.getLogger(__name__)
 VOLATILE = ("time", "speed")  # fields that differ when a step is repeated
+# Kinds of lines without a position.
+REWIND = "rewind"
+RESUME = "resume"
 
 
 def copy_to_run(run: Path, path: Path, digest: str) -> Path:
@@ -57,7 +61,7 @@ class Record:
     """One line of a journal."""
 
     time: int  # milliseconds since 1970
-    kind: str  # begin, input, metric, progress, artifact, model, tag, note, text, rewind, end
+    kind: str  # begin, input, metric, progress, artifact, model, tag, note, text, rewind, resume, end
     payload: dict[str, Any]
 
 
@@ -95,10 +99,15 @@ class Journal:
                 del self.unmatched[0]
             else:
                 if self.unmatched:
-                    self._append(_encode("rewind", {"position": self.position}))
+                    self._append(_encode(REWIND, {"position": self.position}))
                     self.unmatched.clear()
                 self._append(body)
             self.position += 1
+
+    def write_resume(self, **payload: Any) -> None:
+        """Append a line about the attempt that begins here; it has no position."""
+        with self.lock:
+            self._append(_encode(RESUME, payload))
 
     def _append(self, body: bytes) -> None:
         self.file.write(b"%08x %s\n" % (zlib.crc32(body), body))
@@ -111,6 +120,19 @@ class Journal:
     def sync(self) -> None:
         """Flush the lines to the disk itself; call it before a checkpoint stores the position."""
         os.fsync(self.file.fileno())
+
+
+@dataclass(frozen=True)
+class News:
+    """The lines appended to a journal since the last call of `Tail.read_news`.
+
+    records: without those that rewinds among the lines revoked. superseded: {number of such a rewind in the journal,
+    from 1: the records that it revoked}, those of earlier calls included.
+    """
+
+    count: int  # of all lines
+    records: list[Record]
+    superseded: dict[int, list[Record]]
 
 
 class Tail:
@@ -132,6 +154,23 @@ class Tail:
         bodies, size = _read_valid(self.path, self.offset)
         self.offset += size
         return [_decode(body) for body in bodies]
+
+    def read_news(self) -> News:
+        """Return what is new like `read_new`, with the rewinds among it applied."""
+        new = self.read_new()
+        if not any(record.kind == REWIND for record in new):
+            return News(len(new), new, {})
+        bodies, _ = _read_valid(self.path, end=self.offset)
+        begin = len(bodies) - len(new)
+        standing, revoked = _apply_rewinds(bodies)
+        records = [_decode(bodies[index]) for index in standing if index >= begin]
+        records += [record for record in new if record.kind == RESUME]
+        superseded = {
+            number: [_decode(bodies[index]) for index in indices]
+            for number, (rewind, indices) in enumerate(revoked.items(), 1)
+            if rewind >= begin
+        }
+        return News(len(new), records, superseded)
 
     def _is_at_line_start(self) -> bool:
         with self.path.open("rb") as file:
@@ -243,14 +282,22 @@ def _decode(body: bytes) -> Record:
 
 
 def _drop_rewound(bodies: list[bytes]) -> list[bytes]:
-    """Drop the lines that rewinds revoked and the rewinds themselves."""
-    current: list[bytes] = []
-    for body in bodies:
-        if body.startswith(b'{"kind": "rewind"'):
-            del current[json.loads(body)["position"] :]
-        else:
-            current.append(body)
-    return current
+    """Return the lines that have a position and that no rewind revoked."""
+    return [bodies[index] for index in _apply_rewinds(bodies)[0]]
+
+
+def _apply_rewinds(bodies: list[bytes]) -> tuple[list[int], dict[int, list[int]]]:
+    """Return the indices of the lines that stand, and {index of a rewind: indices of the lines that it revoked}."""
+    standing: list[int] = []
+    revoked = {}
+    for index, body in enumerate(bodies):
+        if body.startswith(b'{"kind": "%s"' % REWIND.encode()):
+            position = json.loads(body)["position"]
+            revoked[index] = standing[position:]
+            del standing[position:]
+        elif not body.startswith(b'{"kind": "%s"' % RESUME.encode()):
+            standing.append(index)
+    return standing, revoked
 
 
 def _is_same(old: bytes, new: bytes) -> bool:
@@ -263,8 +310,11 @@ def _is_same(old: bytes, new: bytes) -> bool:
     return stable_text(old) == stable_text(new)
 
 
-def _read_valid(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
-    """Return the bodies of the lines from `offset` up to the first damaged one, and their total size in bytes."""
+def _read_valid(path: Path, offset: int = 0, end: int | None = None) -> tuple[list[bytes], int]:
+    """Return the bodies of the lines from `offset` up to the first damaged one, and their total size in bytes.
+
+    end: the byte at which to stop, the end of a line; None: at the end of the file.
+    """
     bodies: list[bytes] = []
     size = 0
     if not path.is_file():
@@ -272,6 +322,8 @@ def _read_valid(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
+            if offset + size == end:
+                break
             crc, _, body = line.rstrip(b"\n").partition(b" ")
             if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(body):
                 break

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from ..runs.journal import RUN, Tail, find_files
+from ..runs.journal import RUN, Tail, find_files, read_records
 from . import server
-from .replay import Note, RunReplay, read_note, to_mlflow_metrics
+from .replay import Note, RunReplay, metric_points, read_note, to_point
 
 PAUSE = 1.0  # seconds between two passes over the journals
 MAX_PAUSE = 60.0  # seconds, after several passes that failed
@@ -135,22 +135,24 @@ def find_unsent_runs(folder: Path) -> list[Path]:
 
 
 def audit_metrics(folder: Path, address: str | None = None) -> tuple[int, int, int]:
-    """Compare the metrics in all journals below `folder` with the tracker's.
+    """Compare the metrics that stand in the journals below `folder` with the tracker's.
 
-    Return (points in the journals, points that the tracker lacks, points that it has too often).
+    Return (points in the journals, points that the tracker lacks, points that it has beyond them). The last are points
+    stored twice, and points that a rewind revoked after they were sent.
     """
     client = server.make_client(address or server.tracking_uri())
-    points = lost = duplicates = 0
+    points = lost = surplus = 0
     for file in find_files(RUN, folder):
         run = (read_note(file.parent) or Note()).run
-        records = [record for log in file.parent.glob("*.log") for record in Tail(log).read_new()]
-        written = {(m.key, m.step, m.value, m.timestamp) for record in records for m in to_mlflow_metrics(record)}
-        keys = {key for key, *_ in written} if run else set()
-        stored = [(m.key, m.step, m.value, m.timestamp) for key in keys for m in client.get_metric_history(run, key)]
-        points += len(written)
-        lost += len(written - set(stored))
-        duplicates += len(stored) - len(set(stored) & written)
-    return points, lost, duplicates
+        logs = sorted(file.parent.glob("*.log"))
+        standing = metric_points(record for log in logs for record in read_records(log))
+        ever_written = metric_points(record for log in logs for record in Tail(log).read_new())
+        keys = {key for key, *_ in ever_written} if run else set()
+        stored = [to_point(metric) for key in keys for metric in client.get_metric_history(run, key)]
+        points += len(standing)
+        lost += len(standing - set(stored))
+        surplus += len(stored) - len(set(stored) & standing)
+    return points, lost, surplus
 
 
 def _recent_runs(folders: Iterable[Path], since: float) -> list[Path]:

@@ -1,7 +1,8 @@
 """Replay one run folder to its MLflow run: parameters, metrics, tags, inputs, artifacts and models.
 
 Sending a record twice changes nothing: MLflow stores metrics of equal key, time, step and value once. A replay that is
-killed anywhere therefore resumes from its last note, `mirror.json`.
+killed anywhere therefore resumes from its last note, `mirror.json`. Records that a rewind revoked are not sent. Those
+that were sent before the rewind remain, and a tag of the run tells which they are.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import Refusal, first_line
 from ..files import read_object, write_json
-from ..runs.journal import STAGE_LOG, Record, Tail, read_description, read_records
+from ..runs.journal import RESUME, STAGE_LOG, Record, Tail, read_description, read_records
 from ..training import metric_names
 from . import server
 from .model_log import ExportedModel, ModelLog
@@ -28,6 +30,8 @@ MAX_METRICS = 1000  # per request to MLflow
 MAX_PARAMS = 100  # per request to MLflow
 MAX_PARAM_LENGTH = 6000  # characters
 log = logging.getLogger(__name__)
+
+Point = tuple[str, int, float, int]  # name, step, value and time of a metric
 
 
 @dataclass
@@ -136,10 +140,12 @@ class RunReplay:
         count = 0
         # The driver's journal comes last: its line `end` closes the run.
         for tail in sorted(tails, key=lambda tail: tail.path.name == STAGE_LOG):
-            records = tail.read_new()
-            self._replay(run, records)
+            news = tail.read_news()
+            self._replay(run, news.records)
+            for number, records in news.superseded.items():
+                self._mark_superseded(run, number, metric_points(records) - metric_points(news.records))
             self.note.offsets[tail.path.name] = tail.offset
-            count += len(records)
+            count += news.count
         self.save_note()
         return count
 
@@ -198,6 +204,7 @@ class RunReplay:
             "begin": self._begin,
             "input": self._log_input,
             "tag": self._set_tag,
+            RESUME: self._mark_resume,
             "artifact": self._log_artifact,
             "model": self._register_model,
             "end": self._end,
@@ -218,6 +225,27 @@ class RunReplay:
 
     def _set_tag(self, run: str, record: Record) -> None:
         self.client.set_tag(run, record.payload["name"], record.payload["value"])
+
+    def _mark_resume(self, run: str, record: Record) -> None:
+        before, now = ("; ".join(record.payload[name]) for name in ("before", "now"))
+        self.client.set_tag(run, f"resumed.{record.payload['step']}", f"{before} -> {now}")
+
+    def _mark_superseded(self, run: str, number: int, points: set[Point]) -> None:
+        """Tag the run with the points that a restart superseded: MLflow can neither delete nor replace single points.
+
+        number: of the rewind. points: those that it revoked; only those that MLflow has are counted.
+        """
+        names = {name for name, *_ in points}
+        points = points & {to_point(metric) for name in names for metric in self.client.get_metric_history(run, name)}
+        if not points:
+            return
+        steps = [step for _, step, *_ in points]
+        last = datetime.fromtimestamp(max(time for *_, time in points) / 1000, UTC)
+        text = (
+            f"steps {min(steps)} to {max(steps)} were run again and came out differently: of two points at a step the"
+            f" later one counts ({len(points)} points up to {last:%Y-%m-%d %H:%M:%S} UTC are superseded)"
+        )
+        self.client.set_tag(run, f"superseded.{number}", text)
 
     def _log_artifact(self, run: str, record: Record) -> None:
         if Path(record.payload["path"]).is_file():
@@ -280,6 +308,16 @@ def to_mlflow_metrics(record: Record) -> list[Any]:
     if "epoch" in line:
         metrics.append(Metric(metric_names.EPOCH, line["epoch"], record.time, line["step"]))
     return metrics
+
+
+def metric_points(records: Iterable[Record]) -> set[Point]:
+    """Return the points that the records become at MLflow."""
+    return {to_point(metric) for record in records for metric in to_mlflow_metrics(record)}
+
+
+def to_point(metric: Any) -> Point:
+    """Return what identifies one of MLflow's metrics."""
+    return metric.key, metric.step, metric.value, metric.timestamp
 
 
 @contextmanager

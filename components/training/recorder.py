@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import Diverged
 from ..files import write_json
@@ -31,6 +33,7 @@ class RunRecorder:
         self.folder, self.peers, self.checkpoint_seconds = folder, peers, checkpoint_seconds
         self.journal: Journal | None = None  # of rank 0
         self.saved = time.monotonic()
+        self.hardware: list[str] = []  # of all workers
 
     def resume(self, state: State, meter: Meter) -> None:
         """Load the newest valid checkpoint into `state` and `meter`, and open the journal at its position."""
@@ -39,14 +42,19 @@ class RunRecorder:
         if self.peers.rank == 0:
             checkpoint.check_free_space(self.folder, state)
         latest = self.peers.broadcast(checkpoint.load_latest(self.folder, state) if self.peers.rank == 0 else None)
+        self.hardware = sorted(set(self.peers.gather(describe_processor(self.peers.device))))
         position = 0
+        before = self.hardware
         if latest is not None:
             tensors, record = latest
             checkpoint.unpack_state(state, tensors, record, self.peers.device)
             meter.load(record["progress"], checkpoint.select_prefix(tensors, "extra/"), self.peers.device)
             position = record["progress"]["position"]
+            before = record["progress"].get("hardware", self.hardware)  # older checkpoints do not say it
         if self.peers.rank == 0:
             self.journal = Journal(self.folder / "journal.log", position=position)
+            if before != self.hardware:
+                self.journal.write_resume(step=state.step, before=before, now=self.hardware)
         self.saved = time.monotonic()
 
     def log_metrics(self, step: int, epoch: float, values: dict[str, float]) -> None:
@@ -76,7 +84,7 @@ class RunRecorder:
         carry = {index: tensors for part in self.peers.gather(own_carry) for index, tensors in part.items()}
         if self.journal is not None:
             self.journal.sync()
-            progress = meter.progress(self.journal.position)
+            progress = meter.progress(self.journal.position) | {"hardware": self.hardware}
             checkpoint.write_checkpoint(self.folder, replace(state, carry=carry), progress, meter.best_weights)
         self.saved = time.monotonic()
 
@@ -113,6 +121,22 @@ class RunRecorder:
             " lower the learning rate or set fit.clip",
             diverged.step,
         )
+
+
+def describe_processor(device: torch.device) -> str:
+    """Return what a worker's bytes depend on: `NVIDIA H200`, or `1 thread on AMD EPYC 9V74`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''} on {_cpu_model()}"
+
+
+def _cpu_model() -> str:
+    """Return the processor's name on Linux, otherwise that of its architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def draw_pictures(

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.runs.journal import LOG, Tail, find_files
+from components.runs.journal import LOG, RESUME, Tail, find_files
 
 LINE_INTERVAL = 5.0  # seconds between two plain lines
 BAR_INTERVAL = 0.5  # seconds between two updates of the bars
@@ -20,6 +20,7 @@ class Progress:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
+        self.began = time.time_ns() // 1_000_000  # the journals also hold lines of earlier attempts
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.tails: dict[Path, Tail] = {}
@@ -42,13 +43,22 @@ class Progress:
         self._show()
 
     def _show(self) -> None:
-        """Show the newest progress record of each journal that has one."""
+        """Show the newest progress record of each journal that has one, and resumes on other hardware."""
         for file in find_files(LOG, self.folder):
             tail = self.tails.setdefault(file, Tail(file))
-            records = [record for record in tail.read_new() if record.kind == "progress"]
-            if records:
-                title = " ".join([self.name, *file.parent.relative_to(self.folder).parts])
-                self._show_record(title, records[-1].payload)
+            records = tail.read_new()
+            title = " ".join([self.name, *file.parent.relative_to(self.folder).parts])
+            for record in records:
+                if record.kind == RESUME and record.time >= self.began:
+                    self._show_resume(title, record.payload)
+            payloads = [record.payload for record in records if record.kind == "progress"]
+            if payloads:
+                self._show_record(title, payloads[-1])
+
+    def _show_resume(self, title: str, resume: dict[str, Any]) -> None:
+        before, now = ("; ".join(resume[name]) for name in ("before", "now"))
+        line = f"{title}: resumes at step {resume['step']} with {now}, not {before} as before: the bytes may differ"
+        print(line, file=sys.stderr, flush=True)
 
     def _show_record(self, title: str, progress: dict[str, Any]) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in progress["values"].items())

@@ -52,13 +52,17 @@ def write_run(folder: Path, steps: int = 30, parent: Path | None = None, name: s
         {"name": "digits", "digest": "ab" * 32, "profile": {"train": 100}}
     ])  # fmt: skip
     lines = Journal(folder / journal.LOG)
-    for step in range(1, steps + 1):
+    write_steps(lines, range(1, steps + 1))
+    return lines
+
+
+def write_steps(lines: Journal, steps: range) -> None:
+    for step in steps:
         lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
-        lines.write("progress", step=step, steps=steps, values={}, speed=100.0)
+        lines.write("progress", step=step, steps=100, values={}, speed=100.0)
         if step % 10 == 0:
             values = {"validation/accuracy": step / 100, "epoch/loss": 2 / step}
             lines.write("metric", step=step, epoch=step / 10, values=values)
-    return lines
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,8 @@ def test_params_changed_by_a_restart_are_an_attempt_and_every_point_arrives_once
     assert tags == {"attempt": "3", "attempt.2.lr": "0.1 -> 0.2", "attempt.3.lr": "0.1 -> 0.05"}
     expected = [(s, r / s) for n, r in enumerate((0.1, 0.2, 0.05)) for s in range(5 * n + 1, 11 + 5 * n)]
     assert points(run, "train/loss") == sorted(expected)
-    assert mirror.audit_metrics(tmp_path / "runs") == (60, 0, 0)
+    # Of 60 points, 20 were taken back after they were sent: steps 6 to 10 and 11 to 15, with the epoch.
+    assert mirror.audit_metrics(tmp_path / "runs") == (40, 0, 20)
 
 
 def test_runs_nest_and_carry_every_kind_of_record(store: str, tmp_path: Path) -> None:
@@ -272,11 +277,57 @@ def test_a_run_resumed_from_a_checkpoint_duplicates_no_point(store: str, tmp_pat
     folder = tmp_path / "runs" / "pretrain-1"
     write_run(folder)
     mirror.Mirror(folder).send()
-    lines = Journal(folder / journal.LOG, position=24)
-    for step in range(12, 30):
-        lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1 / step})
+    write_steps(Journal(folder / journal.LOG, position=21), range(11, 36))
     mirror.Mirror(folder).send()
-    assert len({step for step, _ in points(runs()[0], "train/loss")}) == 30
+    for name in ("train/loss", "train/examples_per_second"):
+        assert [step for step, _ in points(runs()[0], name)] == list(range(1, 36)), name
+    assert [step for step, _ in points(runs()[0], "epoch/validation/accuracy")] == [1, 2, 3]
+    assert mirror.audit_metrics(folder)[1:] == (0, 0)
+    assert superseded(runs()[0]) == []
+
+
+def superseded(run: Any) -> list[str]:
+    """Return the run's tags about superseded points."""
+    return [value for name, value in sorted(run.data.tags.items()) if name.startswith("superseded.")]
+
+
+def test_points_that_a_rewind_revokes_are_audited_and_marked(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    write_run(folder, steps=8)
+    mirror.Mirror(folder).send()
+    for attempt in (1.5, 2.0):  # two restarts from step 5, each with other values up to step 7
+        lines = Journal(folder / journal.LOG, position=10)
+        for step in (6, 7):
+            lines.write("metric", step=step, epoch=step / 10, values={"train/loss": attempt})
+        mirror.Mirror(folder).send()
+    run = runs()[0]
+    assert [step for step, _ in points(run, "train/loss")] == [1, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7, 8]
+    # steps 1 to 5 with loss, epoch and speed, steps 6 and 7 without the speed; step 8 stands no more
+    assert mirror.audit_metrics(folder) == (19, 0, 13)
+    first, second = superseded(run)
+    assert "steps 6 to 8 were run again and came out differently" in first
+    assert "(9 points up to " in first
+    assert "steps 6 to 7 " in second
+    assert "(4 points up to " in second
+    (folder / "mirror.json").unlink()
+    mirror.Mirror(folder).send()
+    assert mirror.audit_metrics(folder) == (19, 0, 13), "sending all again adds no point"
+    assert superseded(runs()[0]) == [first, second]
+
+
+def test_points_revoked_before_they_were_sent_never_arrive(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain-1"
+    write_run(folder, steps=8)
+    lines = Journal(folder / journal.LOG, position=10)
+    lines.write_resume(step=5, before=["1 thread on A"], now=["2 threads on A"])
+    for step in (6, 7):
+        lines.write("metric", step=step, epoch=step / 10, values={"train/loss": 1.5})
+    assert mirror.Mirror(folder).send() == 16 + 1 + 1 + 2
+    run = runs()[0]
+    assert [step for step, _ in points(run, "train/loss")] == [1, 2, 3, 4, 5, 6, 7]
+    assert mirror.audit_metrics(folder) == (19, 0, 0)
+    assert superseded(run) == []
+    assert run.data.tags["resumed.5"] == "1 thread on A -> 2 threads on A"
 
 
 def test_a_run_deleted_at_the_tracker_stays_deleted_and_others_are_sent(

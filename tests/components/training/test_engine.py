@@ -479,3 +479,37 @@ def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) 
     assert set(predictions["label"]) == {3}
     assert outcomes[0].scores == outcomes[1].scores == scores
     assert journal.read_metrics(tmp_path)[-1].values == {f"validation/{name}": value for name, value in scores.items()}
+
+
+def test_a_resume_on_other_hardware_is_recorded(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same threads and processor, and a checkpoint that does not tell them, are resumed without a word."""
+    names = iter(["1 thread on A", "1 thread on A", "2 threads on A", "2 threads on B", "1 thread on A"])
+    monkeypatch.setattr(recorder, "describe_processor", lambda device: next(names))
+
+    def resumes(until: int) -> list[tuple[int, list[str], list[str]]]:
+        run(Peers(), "lenet", digits, tmp_path, until)
+        lines = journal.Tail(tmp_path / journal.LOG).read_new()
+        payloads = [line.payload for line in lines if line.kind == journal.RESUME]
+        return [(payload["step"], payload["before"], payload["now"]) for payload in payloads]
+
+    assert resumes(until=1) == []
+    assert resumes(until=4) == []
+    assert resumes(until=7) == [(4, ["1 thread on A"], ["2 threads on A"])]
+    write = checkpoint.write_checkpoint
+
+    def write_as_before(folder: Path, state: State, progress: dict, extra: dict) -> Path:
+        return write(folder, state, {name: value for name, value in progress.items() if name != "hardware"}, extra)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_checkpoint", write_as_before)
+        assert resumes(until=10)[1:] == [(7, ["2 threads on A"], ["2 threads on B"])]
+    assert len(resumes(until=13)) == 2
+    assert len(journal.read_metrics(tmp_path)) == len({(m.step, *m.values) for m in journal.read_metrics(tmp_path)})
+
+
+def test_threads_and_processor_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = recorder.describe_processor(torch.device("cpu"))
+    assert name.startswith("1 thread on ")
+    assert len(name) > len("1 thread on ")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert recorder.describe_processor(torch.device("cpu")).startswith("2 threads on ")
