@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,38 @@ def test_an_unusual_folder_survives_every_quoting(tmp_path: Path) -> None:
     unit = fill_templates("systemd", **options)["systemd/trainyard-retrain.service"]
     (tmp_path / "odd.service").write_text(unit)
     assert analyze_units("verify", "--man=no", str(tmp_path / "odd.service")) == ""
+
+
+@pytest.mark.slow
+def test_a_real_cron_daemon_runs_the_command(tmp_path: Path) -> None:
+    """Install a system crontab for a minute; the daemon of this machine, or one that the test starts, reads it."""
+    daemon, crontabs = shutil.which("cron"), Path("/etc/cron.d")
+    if daemon is None or not crontabs.is_dir():
+        pytest.skip("no cron on this machine (apt-get install cron)")
+    if os.getuid() != 0:
+        pytest.skip("only root may install a system crontab")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "params.yaml").touch()
+    output = tmp_path / "output"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf \'%s|\' "$PWD" "$@" >> {shlex.quote(str(output))}\n')
+    python.chmod(0o700)
+    options = {"at": "* * * * *", "folder": str(tmp_path), "python": str(python), "user": "root"}
+    crontab = crontabs / f"trainyard-test-{os.getpid()}"
+    process = None
+    try:
+        crontab.write_text(fill_templates("cron", **options)["cron/trainyard"])
+        crontab.chmod(0o644)
+        process = subprocess.Popen([daemon, "-f"], stderr=subprocess.DEVNULL)  # ends at once if another one runs
+        until = time.monotonic() + 130  # it reads new crontabs each minute
+        while not output.is_file() and time.monotonic() < until:
+            time.sleep(0.5)
+    finally:
+        crontab.unlink(missing_ok=True)
+        if process is not None:
+            process.terminate()
+            process.wait(10)
+    assert output.read_text().split("|")[:-1] == [str(tmp_path), "-m", "pipelines", *schedule.COMMAND]
 
 
 def test_a_system_crontab_names_the_user() -> None:
