@@ -18,10 +18,9 @@ import numpy as np
 from ..errors import Refusal
 from ..recipes.ranges import Count
 from ..storage.store import Column
-from .text import UNKNOWN, TokenKind, build_vocabulary
+from ..storage.vocabulary import EOS, PAD, SPECIAL, UNK
+from .text import TokenKind, build_vocabulary
 
-PAD, UNK, BOS, EOS = range(4)
-SPECIAL = ("<pad>", UNKNOWN, "<bos>", "<eos>")  # numbers PAD, UNK, BOS, EOS of every vocabulary
 ROWS_PER_PART = 65536
 Tokens = TypeVar("Tokens", bound=Any)  # an array or a tensor
 
@@ -125,14 +124,6 @@ def encode_sentence(tokens: Sequence[str], numbers: dict[str, int], length: int)
 def sentence_lengths(rows: Tokens) -> Tokens:
     """Return the number of tokens of each row [B, length] before the padding, including <eos>: [B]."""
     return (rows != PAD).sum(1)
-
-
-def split_vocabularies(classes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the source's and the target's vocabulary from a data set's `classes`."""
-    begins = [position for position, token in enumerate(classes) if token == SPECIAL[0]]
-    if len(begins) != 2 or begins[0] != 0:
-        raise Refusal("data: not a parallel corpus, which has two vocabularies; use data.parallel.Parallel")
-    return list(classes[: begins[1]]), list(classes[begins[1] :])
 
 
 def decode_tokens(row: Iterable[int], vocabulary: Sequence[str]) -> list[str]:

@@ -19,8 +19,8 @@ import numpy as np
 from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction
 from ..storage.store import Column
+from ..storage.vocabulary import UNKNOWN
 
-UNKNOWN = "<unk>"  # number 0 of every vocabulary
 ROWS_PER_PART = 65536
 TokenKind = Literal["char", "word"]
 

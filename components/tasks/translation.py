@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.parallel import BOS, EOS, PAD, UNK, decode_text, decode_tokens, split_vocabularies
+from ..data.parallel import decode_text, decode_tokens
 from ..decoding.beam import beam_search
 from ..metrics.language import language_scores
 from ..metrics.translation import bleu, exact_match
 from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, NonNegative
+from ..storage.vocabulary import BOS, EOS, PAD, UNK, split_vocabularies
 from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:

@@ -139,7 +139,7 @@ class Stage:
         lines = Journal(folder / LOG, position=0)
         for number, scores in enumerate(trial.rung_scores, 1):
             lines.write("metric", step=number, values=scores, **times)
-        self.end_child(folder, "FAILED" if trial.lost else "FINISHED", **times)
+        self.end_child(folder, "FAILED" if trial.lost else "FINISHED", None, **times)
 
     def end_child(self, folder: Path, status: str = "FINISHED", model: str | Path | None = None, **times: int) -> None:
         """Record the end of the child in `folder`, and the digest of the model that it exported, if any.

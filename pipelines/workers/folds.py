@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from components.data.parallel import SPECIAL, UNK, split_vocabularies
-from components.data.text import UNKNOWN
 from components.storage.feed import Feed
 from components.storage.mapped import MappedSplit
 from components.storage.moments import compute_moments
 from components.storage.order import contiguous_folds, stratified_folds
 from components.storage.store import Store
+from components.storage.vocabulary import SPECIAL, UNK, UNKNOWN, split_vocabularies
 from components.training.task import Spec
 from pipelines.workers.records import TrialSetup
 from pipelines.workers.training import read_spec, train_feed

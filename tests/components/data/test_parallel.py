@@ -9,22 +9,11 @@ import numpy as np
 import pytest
 
 from components.data import parallel as module
-from components.data.parallel import (
-    BOS,
-    EOS,
-    PAD,
-    SPECIAL,
-    UNK,
-    Parallel,
-    decode_text,
-    decode_tokens,
-    sentence_lengths,
-    split_vocabularies,
-    tokenize,
-)
+from components.data.parallel import Parallel, decode_text, decode_tokens, sentence_lengths, tokenize
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
+from components.storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, split_vocabularies
 
 PAIRS = {
     "train": [("a b a", "x-y x"), ("b a", "y"), ("c", "x-y-z")],

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from components.data.parallel import SPECIAL, Parallel
+from components.data.parallel import Parallel
 from components.data.tatoeba import Tatoeba, clean_sentence
 from components.errors import Refusal
+from components.storage.vocabulary import SPECIAL
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from components.data.parallel import BOS, EOS, PAD, SPECIAL, UNK, Parallel
+from components.data.parallel import Parallel
 from components.errors import Refusal
 from components.models.seq2seq import Seq2Seq
 from components.models.transformer import Transformer
@@ -20,6 +20,7 @@ from components.optimizers import adam
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
+from components.storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 from components.tasks.translation import Translation, shift_right
 from components.training import engine, exported
 from components.training.task import Shard, Spec, State
