@@ -15,6 +15,7 @@ from typing import Any
 from .errors import Refusal
 
 MAX_JSON = 64 << 20  # bytes
+DERIVED = {"manifest.json", "statistics.json", "preview.png"}  # files beside the parts of prepared data
 
 
 @contextmanager
@@ -77,13 +78,31 @@ def open_regular(path: str | Path) -> BufferedReader:
 
 
 def path_digest(path: str | Path) -> str:
-    """Return the digest in the manifest of a prepared data set, or the `bytes_digest` of any other file or folder."""
-    manifest = Path(path) / "manifest.json"
+    """Return the digest in the manifest of a prepared data set, or the `bytes_digest` of any other file or folder.
+
+    The manifest is believed, without reading the parts, only in a folder of parts that it lists (`_is_prepared`). Use
+    `bytes_digest` where somebody may have changed the bytes: `Store.verify` checks prepared data.
+    """
+    folder = Path(path)
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        try:
+            content = read_object(manifest)
+        except ValueError as error:
+            raise Refusal(f"{manifest}: damaged ({error}); run the stage that writes it (dvc repro)") from None
+        if "digest" in content and _is_prepared(folder, content):
+            return str(content["digest"])
+    return bytes_digest(path)
+
+
+def _is_prepared(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Return whether a folder holds the Arrow files that its manifest lists, and nothing else but DERIVED files."""
     try:
-        content = read_object(manifest) if manifest.is_file() else {}
-    except ValueError as error:
-        raise Refusal(f"{manifest}: damaged ({error}); run the stage that writes it (dvc repro)") from None
-    return str(content["digest"]) if "digest" in content else bytes_digest(path)
+        parts = {str(part["file"]) for split in manifest["splits"].values() for part in split["parts"]}
+    except (KeyError, TypeError, AttributeError):
+        return False
+    names = {str(file.relative_to(folder)) for file in folder.rglob("*")}
+    return names - DERIVED == parts and all(name.endswith(".arrow") for name in parts)
 
 
 def bytes_digest(path: str | Path) -> str:

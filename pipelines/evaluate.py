@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.drawings import figures
-from components.files import path_digest, write_json
+from components.files import bytes_digest, write_json
 from components.metrics import comparison
 from components.storage.store import Split, Store
 from components.verdicts.caveats import describe_data, describe_perfect_score
@@ -109,5 +109,5 @@ def _diagnose_models(run: Stage, folders: dict[str, list[Path]], scored: dict[Pa
         for folder in models:
             place = run.folder / "fits" / f"{arm}-{folder.name}"
             verdict = diagnoses.write_verdict(place, f"{arm} {folder.name}", scored[folder].measurements)
-            verdicts[path_digest(folder)] = verdict
+            verdicts[bytes_digest(folder)] = verdict
     diagnoses.label_fits(verdicts)

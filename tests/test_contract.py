@@ -19,13 +19,14 @@ import torch
 
 from components.recipes import recipe
 from components.runs import journal
+from components.storage.dataset import Dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks import adversarial
 from components.training import checkpoint, engine, exported
 from components.training.meter import Meter
 from components.training.peers import Peers, fork_workers
-from components.training.task import Shard
+from components.training.task import Shard, Task
 from components.training.update import ShardedUpdate
 from pipelines import flagship
 from pipelines.workers import augmentation, preparation
@@ -109,7 +110,7 @@ class PreparedData(dict[str, Path]):
         data = shrink_data(system["data"])
         folder = self[name] = self.root / recipe.digest(data)[:12]
         if not folder.is_dir():
-            preparation.write_data_set(Peers(), recipe.build(data), folder / "prepared")
+            preparation.write_data_set(Peers(), recipe.build(data, Dataset), folder / "prepared")
             augmentation.write_statistics(Peers(), Store(folder / "prepared"), folder / "augmented")
         for key, value in system["task"].items():
             if str(value).startswith("results/"):
@@ -152,16 +153,16 @@ def evaluation_feed(store: Store, device: torch.device | None = None) -> Feed:
 def train_system(peers: Peers, name: str, data: Path, folder: Path, until: int | None = None) -> engine.Outcome:
     """Train a system in `folder`, at most until step `until`; export it to `folder`/model once it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    task = recipe.build(SYSTEMS[name]["task"])
+    task = recipe.build(SYSTEMS[name]["task"], Task)
     spec = read_spec(str(data / "prepared"), str(data / "augmented"))
     store = Store(data / "prepared")
-    fit = recipe.resolve_arguments(SYSTEMS[name]["fit"] | SMALL_FIT)
+    fit = recipe.resolve_arguments(SYSTEMS[name]["fit"] | SMALL_FIT, "training.engine.fit")
     train = Feed(store.split("train"), None, peers.device)
     full_batch = SYSTEMS[name]["task"]["use"] in FULL_BATCH_TASKS
     fit["batch"] = len(train) if full_batch else min(fit["batch"], len(train))
     outcome = engine.fit(task, spec, train, evaluation_feed(store, peers.device), folder, peers, until=until, **fit)
     if peers.rank == 0 and outcome.done:
-        exported.write_model(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])
+        exported.write_model(folder / "model", outcome.state, spec, SYSTEMS[name]["task"], Task)
     return outcome
 
 
@@ -194,7 +195,7 @@ def test_it_learns(name: str, finished: FinishedRuns, prepared: PreparedData) ->
         assert len(losses) == SMALL_FIT["epochs"]
         assert losses[-1] < losses[0]
         return
-    task = recipe.build(SYSTEMS[name]["task"])
+    task = recipe.build(SYSTEMS[name]["task"], Task)
     torch.manual_seed(0)
     state = task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     score, direction = task.monitor
@@ -241,7 +242,7 @@ def first_steps(name: str, data: Path, shards: int, accumulate: int) -> tuple[np
     file, _, kind = section["task"]["use"].rpartition(".")
     arguments = inspect.signature(getattr(importlib.import_module(f"components.{file}"), kind)).parameters
     replaced = {key: value for key, value in DETERMINISTIC.items() if key in arguments}
-    task = recipe.build(section["task"] | replaced)
+    task = recipe.build(section["task"] | replaced, Task)
     torch.manual_seed(0)
     state = task.setup(read_spec(str(data / "prepared"), str(data / "augmented")))
     train = Feed(store.split("train"))
@@ -308,7 +309,7 @@ def test_the_exported_model_predicts_the_same(name: str, finished: FinishedRuns,
     # The run is complete, so this call trains nothing and returns the saved state.
     outcome = train_system(Peers(), name, prepared[name], finished[name])
     feed = evaluation_feed(Store(prepared[name] / "prepared"))
-    task = recipe.build(SYSTEMS[name]["task"])
+    task = recipe.build(SYSTEMS[name]["task"], Task)
     task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     random = torch.random.get_rng_state()
     scores, predictions = engine.evaluate(task, outcome.state, feed)

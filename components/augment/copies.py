@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,9 +13,14 @@ from ..errors import Refusal
 from ..storage.order import derive_key
 from ..storage.store import Store
 
-# Takes pictures [B, C, H, W] and returns the changed ones, or a pair of them and the label shares (augment/mix.py).
-Transform = Callable[[Tensor, torch.Generator], Any]
 BLOCK = 256  # pictures in memory at once
+
+
+class Transform(Protocol):
+    """A random change of a batch of pictures."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator, /) -> Any:
+        """Return the changed pictures [B, C, H, W], or a pair of them and the label shares (augment/mix.py)."""
 
 
 class Copies:

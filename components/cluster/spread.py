@@ -21,7 +21,7 @@ from typing import Any
 from .. import network
 from ..errors import PeerLost, Refusal, Stopped, explain_os_error
 from ..processes import background_thread
-from ..recipes.allowed import ALLOW
+from ..recipes import allowed
 from .connection import connect
 from .plan import check_capacity, plan_workers, threads_per_worker
 
@@ -162,12 +162,12 @@ def resolve_function(function: Callable[..., Any] | str) -> Callable[..., Any]:
 
 def driver_settings() -> tuple[str, str]:
     """Return the driver's directory and the code that it allows (`allowed`), for `apply_driver_settings`."""
-    return str(Path.cwd()), os.environ.get(ALLOW, "")
+    return str(Path.cwd()), ",".join(sorted(allowed.PACKAGES))
 
 
-def apply_driver_settings(folder: str, allowed: str) -> None:
+def apply_driver_settings(folder: str, packages: str) -> None:
     """Change a worker to the driver's directory, which all machines must share, and allow the same code."""
-    os.environ[ALLOW] = allowed
+    allowed.replace_packages(packages)
     try:
         os.chdir(folder)
     except OSError:

@@ -25,8 +25,8 @@ from typing import Any
 import yaml
 
 from ..errors import Refusal, suggest_name
-from . import allowed
-from .signature import describe_misfit, is_called_without_arguments, is_use, read_signature
+from . import allowed, slots
+from .signature import Argument, describe_misfit, is_called_without_arguments, is_use, read_signature
 
 # ------------------------------------------------------------------------------------------------ reading
 
@@ -187,13 +187,18 @@ def check_values(section: dict[str, Any], ranges: dict[str, str], where: str) ->
             raise Refusal(f"{where}.{name}: must be {expected}, not {section[name]!r}")
 
 
-def check_use(section: Any, where: str, complete: bool = False) -> None:
+def check_use(section: Any, where: str, kind: str, complete: bool = False) -> None:
     """Check a section that names its callable by `use`, and every `use` inside it.
 
+    kind: of the slot in which the section stands, such as "Task" or "Dataset" (slots.py).
     complete: the owner adds no arguments, so no required argument may be missing.
     """
     if not isinstance(section, dict) or not isinstance(section.get("use"), str):
         raise Refusal(f"{where}: needs 'use: <file>.<Name>', a dotted path below components/")
+    try:
+        slots.check_source(section["use"], kind)
+    except Refusal as refusal:
+        raise Refusal(f"{where}.{refusal}") from None
     arguments = {key: value for key, value in section.items() if key != "use"}
     check_arguments(section["use"], arguments, where, complete)
 
@@ -225,12 +230,12 @@ def check_arguments(path: str, arguments: Any, where: str, complete: bool = Fals
 def _check_value(value: Any, annotation: ast.expr | None, where: str) -> None:
     """Check the value of one argument, and every `use` inside it."""
     if is_use(value):
-        check_use(value, where, complete=is_called_without_arguments(annotation))
+        check_use(value, where, slots.read_kind(annotation), complete=is_called_without_arguments(annotation))
     if annotation is not None and (expected := describe_misfit(value, annotation)):
         raise Refusal(f"{where}: must be {expected}, not {value!r}")
     for index, item in enumerate(value if isinstance(value, list) else []):
         if is_use(item):
-            check_use(item, f"{where}[{index}]")
+            check_use(item, f"{where}[{index}]", slots.read_kind(annotation))
 
 
 def fill_defaults(path: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -243,25 +248,45 @@ def fill_defaults(path: str, arguments: dict[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ building
 
 
-def build(section: dict[str, Any], **extra: Any) -> Any:
-    """Call what the section names by `use`; nested `use` sections arrive as factories (`functools.partial`)."""
-    return _factory(section)(**extra)
+def build(section: dict[str, Any], kind: type, **extra: Any) -> Any:
+    """Call what the section names by `use`; nested `use` sections arrive as factories (`functools.partial`).
+
+    kind: the class, or the protocol, that the section's slot asks for, such as Task or Dataset. Raise Refusal where
+    the section, or one inside it, names anything else (slots.py): recipes and exported models come from strangers.
+    """
+    return _factory(section, kind.__name__, kind)(**extra)
 
 
-def resolve_arguments(section: dict[str, Any]) -> dict[str, Any]:
-    """Return a section without a `use` of its own as keyword arguments."""
-    return {key: _resolve(value) for key, value in section.items()}
+def resolve_arguments(section: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return a section without a `use` of its own as keyword arguments of the callable at `path`."""
+    signature = read_signature(path)
+    owner = allowed.import_module(path.rpartition(".")[0])
+    return _resolve_all(section, signature, owner.__name__)
 
 
-def _factory(section: dict[str, Any]) -> partial:
-    module, _, name = section["use"].rpartition(".")
+def _factory(section: dict[str, Any], kind: str, base: Any) -> partial:
+    """Return a callable of the slot's kind with the section's arguments; base: the class of that kind, if any."""
+    path = section["use"]
+    slots.check_source(path, kind)
+    module, _, name = path.rpartition(".")
     target = getattr(allowed.import_module(module), name)
-    arguments = resolve_arguments({key: value for key, value in section.items() if key != "use"})
-    inspect.signature(target).bind_partial(**arguments)
+    slots.check_object(target, path, kind, base)
+    arguments = {key: value for key, value in section.items() if key != "use"}
+    arguments = _resolve_all(arguments, read_signature(path), target.__module__)
+    try:
+        inspect.signature(target).bind_partial(**arguments)
+    except TypeError as error:
+        raise Refusal(f"{path}: {error}; leave it out, or use the code that wrote it") from None
     return partial(target, **arguments)
 
 
-def _resolve(value: Any) -> Any:
+def _resolve_all(arguments: dict[str, Any], signature: dict[str, Argument], module: str) -> dict[str, Any]:
+    """Return arguments with their `use` sections as factories; module: where their annotations have a meaning."""
+    annotations = {name: argument.annotation for name, argument in signature.items()}
+    return {key: _resolve(value, slots.read_kind(annotations.get(key)), module) for key, value in arguments.items()}
+
+
+def _resolve(value: Any, kind: str, module: str) -> Any:
     if is_use(value):
-        return _factory(value)
-    return [_resolve(item) for item in value] if isinstance(value, list) else value
+        return _factory(value, kind, slots.find_base(kind, module))
+    return [_resolve(item, kind, module) for item in value] if isinstance(value, list) else value

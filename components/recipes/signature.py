@@ -9,6 +9,7 @@ import ast
 import keyword
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..errors import Refusal, suggest_name
@@ -28,24 +29,34 @@ class Argument:
     keyword_only: bool
 
 
-@cache
 def read_signature(path: str) -> dict[str, Argument]:
     """Return the arguments of the class or function at the dotted `path`, below `components` or allowed."""
+    _, tree, node = find_definition(path)
+    if isinstance(node, ast.ClassDef):
+        return _class_arguments(node, tree)
+    return _arguments(node.args, skip=0)
+
+
+def find_definition(path: str) -> tuple[Path, ast.Module, ast.ClassDef | ast.FunctionDef]:
+    """Return the file and the tree that define the public class or function at `path`, and its own node."""
     module, _, name = path.rpartition(".")
     if not module or not all(part.isidentifier() and not keyword.iskeyword(part) for part in path.split(".")):
         raise Refusal(
             f"use: '{path}' is not a dotted path of a callable below components/; write one such as models.lenet.LeNet"
         )
     file = allowed.find_source(module)
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parse_source(file)
     nodes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"}
     if name not in nodes:
         where = file.relative_to(allowed.ROOT.parent) if file.is_relative_to(allowed.ROOT) else file
         raise Refusal(f"use: {where} defines no '{name}'{suggest_name(name, nodes)}; it has: {', '.join(nodes)}")
-    node = nodes[name]
-    if isinstance(node, ast.ClassDef):
-        return _class_arguments(node, tree)
-    return _arguments(node.args, skip=0)
+    return file, tree, nodes[name]
+
+
+@cache
+def parse_source(file: Path) -> ast.Module:
+    """Return the syntax tree of a source file."""
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def _class_arguments(node: ast.ClassDef, tree: ast.Module) -> dict[str, Argument]:
@@ -117,7 +128,7 @@ def _describe_subscript_misfit(value: Any, annotation: ast.Subscript) -> str:
     if kind in ("list", "Sequence"):
         if not isinstance(value, list):
             items = ast.unparse(annotation.slice)
-            return f"a list of {'sections' if items == 'Callable' else items}"
+            return f"a list of {'sections' if items.startswith('Callable') else items}"
         misfits = (describe_misfit(item, annotation.slice) for item in value)
         first = next((misfit for misfit in misfits if misfit), "")
         return f"a list, each item {first}" if first else ""

@@ -135,8 +135,11 @@ class Store:
         return read_digests(_contents_file(self.folder, name))
 
     def verify(self) -> None:
-        """Read every part; refuses one that differs from the manifest, or holds invalid values."""
-        for name, split in self.manifest["splits"].items():
+        """Read every part; refuses one that differs from the manifest, or holds invalid values, and another digest."""
+        manifest = self.manifest
+        if manifest.get("digest") != _content_digest(manifest["columns"], manifest["classes"], manifest["splits"]):
+            raise Refusal(f"{self.folder / MANIFEST}: its digest is not that of the parts it lists; prepare them again")
+        for name, split in manifest["splits"].items():
             for part, path in zip(split["parts"], self._part_paths(name), strict=True):
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from ..errors import Refusal
 from ..metrics.generative import class_coverage, frechet_distance, inception_score, nearest_class
@@ -51,7 +52,7 @@ class Adversarial(Task):
         self,
         generator: Callable[..., nn.Module],
         discriminator: Callable[..., nn.Module],
-        optimizer: Callable = adam,
+        optimizer: Callable[..., Optimizer] = adam,
         column: Literal["image", "point"] = "image",
         latent: Count = 64,
         critic_steps: Count = 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative
 from ..training.task import Batch, Shard, Spec, State, Task, Update
+
+if TYPE_CHECKING:
+    from ..augment.copies import Transform
 
 
 class Classification(Task):
@@ -44,9 +47,9 @@ class Classification(Task):
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        optimizer: Callable = sgd,
-        augment: list[Callable] | None = None,
-        mix: Callable | None = None,
+        optimizer: Callable[..., Optimizer] = sgd,
+        augment: list[Callable[..., Transform]] | None = None,
+        mix: Callable[..., Transform] | None = None,
         label_smoothing: Fraction = 0.0,
         criterion: Literal["cross_entropy", "mse"] = "cross_entropy",
         start: str | None = None,

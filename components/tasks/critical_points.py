@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..errors import Refusal
 from ..optimizers import sgd
@@ -48,7 +49,7 @@ class CriticalPoints(Task):
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        optimizer: Callable = sgd,
+        optimizer: Callable[..., Optimizer] = sgd,
         descend: Natural = 0,
         products: Count = 40,
         scale: NonNegative = 1.0,

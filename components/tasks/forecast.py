@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..errors import Refusal
 from ..optimizers import adam
@@ -41,7 +42,7 @@ class Forecast(Task):
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        optimizer: Callable = adam,
+        optimizer: Callable[..., Optimizer] = adam,
         criterion: Literal["mse", "mae", "huber"] = "mse",
         delta: Positive | None = None,
         ahead: list[Count] = [1, 4, 16, 64],  # noqa: B006  (never modified)

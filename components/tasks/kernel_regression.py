@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from ..errors import Refusal
 from ..models.nadaraya_watson import NadarayaWatson
@@ -39,7 +40,7 @@ class KernelRegression(Task):
     inputs: ClassVar[tuple[str, ...]] = Regression.inputs
     targets: ClassVar[tuple[str, ...]] = Regression.targets
 
-    def __init__(self, model: Callable[..., NadarayaWatson], optimizer: Callable = adam) -> None:
+    def __init__(self, model: Callable[..., NadarayaWatson], optimizer: Callable[..., Optimizer] = adam) -> None:
         self.model = model
         self.optimizer = optimizer
         # Supplies the scores, the outcomes and the drawings.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from ..data.text import continues_previous, decode_text, encode_tokens, token_kind, tokenize
 from ..errors import Refusal
@@ -41,7 +42,7 @@ class LanguageModel(Task):
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        optimizer: Callable = adamw,
+        optimizer: Callable[..., Optimizer] = adamw,
         carry: bool = False,
         prefix: str = "the ",
         sample: Natural = 400,

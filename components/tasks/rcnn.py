@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from ..data.proposals import Search
 from ..layers.boxes import clip_boxes, crop_boxes, decode_offsets, encode_offsets, iou, nms
@@ -58,7 +59,7 @@ class RCNN(Task):
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        optimizer: Callable = sgd,
+        optimizer: Callable[..., Optimizer] = sgd,
         search: Callable[[], Search] = Search,
         side: Count = 24,
         context: NonNegative = 0.1,

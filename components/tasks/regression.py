@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from ..errors import Refusal
 from ..metrics.regression import regression_scores
@@ -35,7 +36,7 @@ class Regression(Task):
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        optimizer: Callable = adam,
+        optimizer: Callable[..., Optimizer] = adam,
         criterion: Literal["mse", "mae", "huber"] = "mse",
         delta: Positive | None = None,
     ) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..errors import Refusal, suggest_name
 from ..losses.style import gram_matrix, total_variation
@@ -59,7 +60,7 @@ class StyleTransfer(Task):
     def __init__(
         self,
         features: Callable[..., nn.Module] = Convolutions,
-        optimizer: Callable = adam,
+        optimizer: Callable[..., Optimizer] = adam,
         weights: str | None = None,
         content: list[str] = ["4_1"],  # noqa: B006  (never modified)
         style: list[str] = ["1_1", "2_1", "3_1", "4_1", "5_1"],  # noqa: B006

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from ..data.parallel import decode_text, decode_tokens
 from ..decoding.beam import beam_search
@@ -54,7 +55,7 @@ class Translation(Task):
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        optimizer: Callable = adam,
+        optimizer: Callable[..., Optimizer] = adam,
         label_smoothing: Fraction = 0.0,
         sampling: Fraction = 0.0,
         ramp: Count = 1000,

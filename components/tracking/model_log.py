@@ -87,6 +87,7 @@ class ModelLog:
                 tags={"digest": model.digest},
                 python_model=str(components / "tracking" / "predictor.py"),
                 artifacts={"model": model.path},
+                model_config={"digest": model.digest},
                 code_paths=[str(components)],
                 signature=ModelSignature(make_schema(model.inputs), make_schema(model.outputs)),
                 input_example=dict(np.load(model.example)),

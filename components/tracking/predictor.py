@@ -13,7 +13,9 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-# The import is absolute because MLflow runs this file by itself.
+# The imports are absolute because MLflow runs this file by itself.
+from components.errors import Refusal
+from components.files import bytes_digest
 from components.training import exported, memory
 
 
@@ -24,8 +26,11 @@ class Predictor(PythonModel):
     _skip_type_hint_validation = True
 
     def load_context(self, context: Any) -> None:
-        """Read the exported model."""
-        self.task, self.state = exported.read_model(context.artifacts["model"])
+        """Read the exported model; raise Refusal if its bytes differ from those that were registered."""
+        folder = context.artifacts["model"]
+        if bytes_digest(folder) != (context.model_config or {}).get("digest"):
+            raise Refusal(f"{folder}: its bytes have changed since they were registered; load another version")
+        self.task, self.state = exported.read_model(folder)
         for module in self.state.modules.values():
             module.eval()
 

@@ -2,10 +2,12 @@
 
 The mirror works in the background, but these calls must succeed: whatever fails at the tracker is raised as TryLater,
 and nothing has changed then. A version is downloaded as it was exported, safetensors and JSON: nothing is unpickled.
+Its digest is over bytes, whatever the folder holds. A version without a digest is never fetched or promoted.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +18,16 @@ import yaml
 
 from .. import network
 from ..errors import Refusal, TryLater, first_line
-from ..files import atomic_path, path_digest
+from ..files import atomic_path, bytes_digest
 from . import server
 
 ALIAS = "champion"
 PATIENCE = 10.0  # seconds in which a server must accept a connection
 FORBIDDEN = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+
+
+class WrongBytes(Refusal):
+    """A version's stored bytes are not those that its digest was computed from, or it has no digest."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +122,28 @@ class Registry:
         return next((version for version in self.versions() if version.digest == digest), None)
 
     def set_champion(self, version: Version) -> None:
-        """Move the alias to a version, in one transaction of the tracker."""
+        """Move the alias to a version, in one transaction of the tracker, after a check of the bytes stored there."""
+        self.check_bytes(version)
         with self._requests():
             self.client.set_registered_model_alias(self.name, ALIAS, version.number)
 
     def fetch(self, version: Version, folder: Path) -> Path:
         """Return the version's exported folder below `folder`; download it if it is not there.
 
-        Raise Refusal if its bytes differ from those that were registered.
+        Raise WrongBytes if its bytes differ from those that were registered, or if no digest of them was recorded.
         """
+        title = f"{self.name} version {version.number}"
+        if not version.digest:
+            raise WrongBytes(f"{title}: has no tag 'digest' to check its bytes; train it again, or use another version")
         model = self._download(version, folder)
-        if version.digest and path_digest(model) != version.digest:
-            raise Refusal(
-                f"{self.name} version {version.number}: its stored bytes have changed; promote another version"
-            )
+        if bytes_digest(model) != version.digest:
+            raise WrongBytes(f"{title}: its stored bytes have changed; promote another version")
         return model
+
+    def check_bytes(self, version: Version) -> None:
+        """Download a version anew and check its bytes, like `fetch`."""
+        with tempfile.TemporaryDirectory(prefix="trainyard-version-") as folder:
+            self.fetch(version, Path(folder))
 
     def _download(self, version: Version, folder: Path) -> Path:
         place = folder / f"{self.name}-{version.number}"

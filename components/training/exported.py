@@ -61,7 +61,7 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
     """Return the task and its state, ready to predict on `device`."""
     folder = Path(folder)
     record = _read_record(folder)
-    task: Task = recipe.build(record["task"])
+    task: Task = recipe.build(record["task"], Task)
     columns = {name: tuple(shape) for name, shape in record["columns"].items()}
     state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"]))
     try:
@@ -90,6 +90,8 @@ def _read_record(folder: str | Path) -> dict[str, Any]:
         for name, kind in (("task", dict), ("columns", dict), ("classes", list), ("statistics", dict), ("step", int)):
             if type(record[name]) is not kind:
                 raise ValueError(f"'{name}' is not of type {kind.__name__}")
+        if not isinstance(record["task"].get("use"), str):
+            raise ValueError("'task' names no class")
         return record
     except KeyError as error:
         raise Refusal(f"{file}: damaged (has no {error}); {REMEDY}") from None

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from components.errors import Refusal
-from components.files import path_digest
+from components.files import bytes_digest, path_digest
 from components.recipes import recipe
 from components.tracking.registry import Registry, model_name
 from components.workspace import RAW, link_missing_files, repository_root
@@ -53,6 +53,7 @@ def main(version: str | None = None, keep: bool = False) -> int:
     """
     registry = Registry(model_name(recipe.load(PARAMS)))
     original = registry.version(version) if version else registry.champion() or registry.newest()
+    registry.check_bytes(original)
     origin = registry.origin(original)
     commit = find_commit(origin.tags, original.number)
     then = Outcome(original.digest, origin.inputs.get(TARGET_PREPARED, ""), origin.metrics)
@@ -131,7 +132,7 @@ def read_outcome(folder: Path) -> Outcome:
     """Return the outcome of the run in `folder`."""
     metrics = json.loads((folder / METRICS_FILE).read_text())
     return Outcome(
-        weights=path_digest(served_model(folder)),
+        weights=bytes_digest(served_model(folder)),
         data=path_digest(folder / TARGET_PREPARED)[:32],
         metrics={name: value for name, value in metrics.items() if not isinstance(value, list)},
     )

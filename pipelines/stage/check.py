@@ -10,7 +10,7 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.recipes.signature import is_use, read_signature
 from components.search.space import check_space
-from components.storage.dataset import list_own_files
+from components.storage.dataset import Dataset, list_own_files
 from components.training.options import check_options, is_steered
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
@@ -38,9 +38,9 @@ def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     recipe.check_sections(params["pretrain"], {"task": True, "fit": True}, f"{where}: pretrain")
     recipe.check_sections(params["finetune"], {"task": True, "fit": True, "seeds": True}, f"{where}: finetune")
     recipe.check_values(params["finetune"], {"seeds": "Count"}, "finetune")
-    recipe.check_use(params["model"], "model")
+    recipe.check_use(params["model"], "model", "Module")
     for trainer in ("pretrain", "finetune"):
-        recipe.check_use(params[trainer]["task"], f"{trainer}.task")
+        recipe.check_use(params[trainer]["task"], f"{trainer}.task", "Task")
     pretrain = flagship.pretrain_section(params)
     check_fit(pretrain, "pretrain.")
     arm = flagship.arm_section(params, "finetuned")
@@ -79,7 +79,7 @@ def _check_augment(section: dict[str, Any], where: str) -> None:
         raise Refusal("augment.transforms: must be a list of sections with 'use'")
     for index, transform in enumerate(section["transforms"]):
         place = f"augment.transforms[{index}]"
-        recipe.check_use(transform, place)
+        recipe.check_use(transform, place, "Transform")
         if transform["use"].startswith("augment.mix."):
             raise Refusal(f"{place}: {transform['use']} mixes labels, which copies can't keep; use task.mix")
 
@@ -119,16 +119,16 @@ def check_data(section: Any, where: str) -> Any:
 
     Building a data set reads no files.
     """
-    recipe.check_use(section, where, complete=True)
+    recipe.check_use(section, where, "Dataset", complete=True)
     try:
-        return recipe.build(section)
+        return recipe.build(section, Dataset)
     except Refusal as refusal:
         raise Refusal(f"{where}.{refusal}") from None
 
 
 def check_fit(section: dict[str, Any], prefix: str) -> None:
     """Check a section {task, fit}: its signatures, and values that exclude each other."""
-    recipe.check_use(section["task"], f"{prefix}task", complete=True)
+    recipe.check_use(section["task"], f"{prefix}task", "Task", complete=True)
     recipe.check_arguments("training.engine.fit", section["fit"], f"{prefix}fit", complete=True)
     recipe.check_values(section["fit"], {"seed": "Seed"}, f"{prefix}fit")
     for key, instead in SET_BY_TASK.items():
@@ -184,7 +184,8 @@ def lacks_validation(section: dict[str, Any]) -> bool:
     shares = {
         name: section.get(name, ast.literal_eval(defaults.get(name) or "None")) for name in ("validation", "test")
     }
-    split_folders = getattr(recipe.build(section), "split_folders", {})
+    # A wrapped source of text or pairs is not a data set itself.
+    split_folders = getattr(recipe.build(section, object), "split_folders", {})
     # Where there is nothing but training examples, these are watched.
     return shares["validation"] == 0 and shares["test"] != 0 and "validation" not in split_folders
 

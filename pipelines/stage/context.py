@@ -103,7 +103,7 @@ class Stage:
         import numpy as np
 
         example = self.folder / "example.npz"
-        digest = path_digest(folder)
+        digest = bytes_digest(folder)
         np.savez(example, **inputs)  # type: ignore[arg-type]
 
         def column_specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
@@ -148,7 +148,7 @@ class Stage:
         """
         lines = Journal(folder / STAGE_LOG)
         if model is not None:
-            lines.write("tag", name=MODEL_TAG, value=path_digest(model))
+            lines.write("tag", name=MODEL_TAG, value=bytes_digest(model))
         lines.write("end", status=status, **times)
 
 

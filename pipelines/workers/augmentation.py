@@ -9,6 +9,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.augment.copies import Transform
 from components.files import write_json
 from components.recipes import recipe
 from components.storage.store import Store
@@ -75,7 +76,7 @@ def write_copies(
 
     if copies == 0:
         return 0
-    changes = [recipe.build(section) for section in transforms]
+    changes = [recipe.build(section, Transform) for section in transforms]
     return write_data_set(peers, Copies(store, changes, copies, seed), folder)["train"]
 
 
@@ -83,7 +84,7 @@ def write_preview(store: Store, path: Path, transforms: list[dict[str, Any]], se
     """Draw what training does to some pictures, with a random stream of its own."""
     from components.drawings.preview import draw_preview
 
-    draw_preview(path, store, [recipe.build(section) for section in transforms], seed)
+    draw_preview(path, store, [recipe.build(section, Transform) for section in transforms], seed)
 
 
 def draw_augmented(store: Store, task: dict[str, Any], path: Path, seed: int) -> list[Path]:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def write_data_sets(peers: Peers, sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
     """Write the data sets {folder: section of a recipe}; return {folder: {split: rows}}."""
-    return {folder: write_data_set(peers, recipe.build(section), Path(folder)) for folder, section in sections.items()}
+    return {
+        folder: write_data_set(peers, recipe.build(section, datasets.Dataset), Path(folder))
+        for folder, section in sections.items()
+    }
 
 
 def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path) -> dict[str, int]:

@@ -59,7 +59,7 @@ def score_epoch(rung: Rung, setup: TrialSetup, epochs: int, folder: str) -> Scor
     fit = _fit_arguments(section["fit"], rung.accumulate, setup.seed) | {"epochs": epochs, "evaluate_every": 1}
     last_step = (rung.number + 1) * train.order(fit["batch"], setup.seed).steps_per_epoch
     Path(folder).mkdir(parents=True, exist_ok=True)
-    task: Task = recipe.build(section["task"])
+    task: Task = recipe.build(section["task"], Task)
     spec = read_spec(setup.prepared, setup.augmented)
     outcome = engine.fit(task, spec, train, validation, Path(folder), peers, last_step, **fit)
     return outcome.scores | _training_scores(task, outcome.state, train, peers)
@@ -75,7 +75,9 @@ def _validation_feed(setup: TrialSetup, device: torch.device) -> Feed:
 
 def _fit_arguments(fit: dict[str, Any], accumulate: int, seed: int) -> dict[str, Any]:
     """Return all arguments of a section's fit, with at least `accumulate` microbatches per batch."""
-    arguments = recipe.fill_defaults("training.engine.fit", {"seed": seed} | recipe.resolve_arguments(fit))
+    arguments = recipe.fill_defaults(
+        "training.engine.fit", {"seed": seed} | recipe.resolve_arguments(fit, "training.engine.fit")
+    )
     return arguments | {"accumulate": max(accumulate, arguments["accumulate"])}
 
 
@@ -86,7 +88,7 @@ def _fit_and_score(rung: Rung, setup: TrialSetup, feeds: Feeds, spec: Spec) -> S
     fit = _fit_arguments(section["fit"], rung.accumulate, setup.seed)
     if not is_steered(fit):
         fit |= {"evaluate_every": fit["epochs"]}
-    task: Task = recipe.build(section["task"])
+    task: Task = recipe.build(section["task"], Task)
     outcome = engine.fit(task, spec, feeds.train, feeds.watched, None, peers, **fit)
     scores = outcome.scores
     if feeds.watched is not feeds.held_out:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from components.recipes import recipe
+from components.storage.dataset import Dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import engine, exported
@@ -82,7 +83,7 @@ def fit_and_export(peers: Peers, job: FitJob, prepared: str, augmented: str) -> 
     Return the last scores on the split that training watches; empty where it watches none.
     """
     spec = read_spec(prepared, augmented)
-    task: Task = recipe.build(job.section["task"])
+    task: Task = recipe.build(job.section["task"], Task)
     store = Store(prepared)
     watched = watched_split(list(store.manifest["splits"]))
     validation = Feed(store.split(watched), None, peers.device) if watched else None
@@ -90,7 +91,7 @@ def fit_and_export(peers: Peers, job: FitJob, prepared: str, augmented: str) -> 
     if peers.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
     feed = train_feed(prepared, augmented, None, peers.device)
-    arguments = {"seed": job.seed} | recipe.resolve_arguments(job.section["fit"])
+    arguments = {"seed": job.seed} | recipe.resolve_arguments(job.section["fit"], "training.engine.fit")
     outcome = engine.fit(task, spec, feed, validation, folder, peers, **arguments)
     if peers.rank == 0:
         exported.write_model(job.out, outcome.state, spec, job.section["task"], store.contents("train"))
@@ -111,11 +112,11 @@ def prepare_data(peers: Peers, data: dict[str, Any], folder: str, task: dict[str
     if exists and peers.rank == 0:
         Store(prepared).verify()
     if not peers.broadcast(exists):
-        write_data_set(peers, recipe.build(data), prepared)
+        write_data_set(peers, recipe.build(data, Dataset), prepared)
         peers.gather(None)  # all parts are written before any is read
         write_statistics(peers, Store(prepared), augmented)
         peers.gather(None)
-    built: Task = recipe.build(task)
+    built: Task = recipe.build(task, Task)
     manifest = Store(prepared).manifest
     trivial = trivial_loss(Store(prepared).split("train"))
     return DataFacts(str(manifest["digest"]), tuple(manifest["splits"]), built.monitor, trivial)
@@ -136,7 +137,7 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     feed = Feed(store.split(split), None, peers.device)
     scores, predictions = engine.evaluate(task, state, feed, peers)
     # The exported task no longer names where its weights started; the recipe's does.
-    trained: Task = recipe.build(job.section["task"])
+    trained: Task = recipe.build(job.section["task"], Task)
     tags = trained.tags(state, scores)
     targets = engine.target_columns(task, feed)
     outcomes = task.outcomes(predictions, targets)

@@ -91,7 +91,7 @@ def prepared(change: Change) -> Setup:
     """Verification of prepared digits that were damaged."""
 
     def setup(folder: Path) -> Call:
-        dataset.prepare_dataset(recipe.build({**DIGITS, "labels": 100, "size": 8}), folder / "data")
+        dataset.prepare_dataset(recipe.build({**DIGITS, "labels": 100, "size": 8}, dataset.Dataset), folder / "data")
         change(folder / "data")
         return lambda: Store("data").verify()
 

@@ -32,7 +32,8 @@ def train(*, task: type[Classification] = Classification, **options: Any) -> Set
     """Training of a small network on 100 digits."""
 
     def setup(folder: Path) -> Call:
-        dataset.prepare_dataset(recipe.build({"use": "data.digits.Digits", "labels": 100, "size": 28}), folder / "data")
+        digits = {"use": "data.digits.Digits", "labels": 100, "size": 28}
+        dataset.prepare_dataset(recipe.build(digits, dataset.Dataset), folder / "data")
         (folder / "statistics.json").write_text(json.dumps({"mean": [0.3], "std": [0.3]}))
         built = task(LeNet, partial(optimizers.sgd, lr=0.01))
         feed = Feed(Store("data").split("train"))

@@ -35,7 +35,21 @@ def test_bytes_digest_depends_on_names_and_bytes(tmp_path: Path) -> None:
 
 
 def test_path_digest_of_prepared_data_is_that_of_their_manifest(tmp_path: Path) -> None:
-    (tmp_path / "part").write_bytes(b"a")
+    (tmp_path / "train-000.arrow").write_bytes(b"a")
+    assert path_digest(tmp_path) == bytes_digest(tmp_path)
+    splits = {"train": {"parts": [{"file": "train-000.arrow"}]}}
+    write_json(tmp_path / "manifest.json", {"digest": "ab", "splits": splits})
+    (tmp_path / "statistics.json").write_text("{}")
+    assert path_digest(tmp_path) == "ab"
+
+
+@pytest.mark.parametrize("file", ["model.json", "0/model.json", "weights.safetensors"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_manifest_in_a_folder_of_other_files_is_not_believed(tmp_path: Path, file: str, listed: bool) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    splits = {"train": {"parts": [{"file": file}] if listed else []}}
+    write_json(tmp_path / "manifest.json", {"digest": "ab", "splits": splits})
     assert path_digest(tmp_path) == bytes_digest(tmp_path)
     write_json(tmp_path / "manifest.json", {"digest": "ab"})
-    assert path_digest(tmp_path) == "ab"
+    assert path_digest(tmp_path) == bytes_digest(tmp_path)

@@ -82,8 +82,8 @@ def adamw(w: Tensor, g: Tensor, m: dict, t: int) -> Tensor:
 )
 def test_steps_follow_the_rule(section: dict, rule) -> None:
     section = section | {"lr": 0.1}
-    recipe.check_use(section, "optimizer")
-    traced = trace(lambda parameters: recipe.build(section, parameters=parameters))
+    recipe.check_use(section, "optimizer", "Optimizer")
+    traced = trace(lambda parameters: recipe.build(section, torch.optim.Optimizer, parameters=parameters))
     torch.testing.assert_close(torch.tensor(traced), torch.tensor(apply_rule(rule)), rtol=0, atol=1e-6)
 
 

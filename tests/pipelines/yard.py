@@ -18,7 +18,7 @@ import torch
 
 from components.cluster import spread
 from components.data.digits import Digits
-from components.files import path_digest
+from components.files import bytes_digest
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
@@ -29,6 +29,7 @@ from components.tracking import server
 from components.tracking.registry import Registry
 from components.training import engine, exported
 from components.training.peers import Peers
+from components.training.task import Task
 from pipelines.commands.dvc import repro, status
 from pipelines.commands.promotion.ledger import Ledger
 from pipelines.stage.context import Stage
@@ -61,7 +62,7 @@ class Yard:
         split = Store("data/prepared/target").split("train")
         feed = Shuffled(split) if shuffled else Feed(split)
         torch.manual_seed(seed)
-        task = recipe.build(TASK)
+        task = recipe.build(TASK, Task)
         state = engine.fit(task, spec, feed, None, None, Peers(), epochs=epochs, batch=50, seed=seed).state
         shutil.rmtree("models", ignore_errors=True)
         folder = Path("models/finetuned/0")
@@ -70,14 +71,14 @@ class Yard:
         images = split.take(np.arange(2), ["image"])["image"]
         with torch.no_grad():
             outputs = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}
-        run = Path(f".trainyard/runs/evaluate-{path_digest(folder)[:16]}")
+        run = Path(f".trainyard/runs/evaluate-{bytes_digest(folder)[:16]}")
         journal.describe_run(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
         stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
         stage.log_model(NAME, folder, {"image": images}, outputs)
-        Path("report.html").write_text(path_digest(folder))
+        Path("report.html").write_text(bytes_digest(folder))
         stage.log_artifact("report.html")
         stage.journal.write("end", status="FINISHED")
-        return path_digest(folder)
+        return bytes_digest(folder)
 
     def champion(self) -> str | None:
         """Return the number of the champion's version."""

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from components.errors import Refusal, TryLater, first_line
-from components.files import path_digest
+from components.files import bytes_digest
 from components.recipes import recipe
 from components.storage.store import Store
 from components.tracking import mirror
@@ -26,7 +26,7 @@ def decision_key(params: Params) -> str:
     """Return the id of the decision on model, held-out examples and gate as they are now; "" if there is no model."""
     if not list_models("finetuned") or not Path(TARGET_PREPARED, "manifest.json").is_file():
         return ""
-    return recipe.digest([path_digest(served_model()), held_out_digest(), settings(params, "gate")])[:12]
+    return recipe.digest([bytes_digest(served_model()), held_out_digest(), settings(params, "gate")])[:12]
 
 
 def held_out_digest() -> str:

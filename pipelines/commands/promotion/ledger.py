@@ -20,7 +20,7 @@ from components.errors import Refusal, TryLater, first_line
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal, Record
 from components.tracking import mirror
-from components.tracking.registry import Registry, Version
+from components.tracking.registry import Registry, Version, WrongBytes
 from components.workspace import repository_root, runs_folder
 from pipelines.stage.provenance import provenance
 
@@ -80,12 +80,32 @@ def settle(ledger: Ledger, registry: Registry, decision: Decision, overrule: boo
         if champion_number == decision["to"]["version"]:
             ledger.write("moved", id=id)  # the process was killed after it had moved the alias
         elif not overrule and champion_number == expected_number:
-            registry.set_champion(registry.version(decision["to"]["version"]))
-            ledger.write("moved", id=id)
+            promote_judged_bytes(ledger, registry, decision)
         else:
             ledger.write("overruled", id=id, champion=champion_number)
     audit_decision(ledger, decision)
     return not decision["promote"] or ledger.has_record("moved", id)
+
+
+def promote_judged_bytes(ledger: Ledger, registry: Registry, decision: Decision) -> None:
+    """Move the alias to the version of a decision, if its bytes are still those that the decision is about.
+
+    Otherwise close the decision, so that no later command carries it out, and raise WrongBytes.
+    """
+    version = registry.version(decision["to"]["version"])
+    try:
+        if version.digest != decision["to"]["digest"]:
+            raise WrongBytes(
+                f"{registry.name} version {version.number}: its tag 'digest' has changed since the decision; "
+                "promote another version"
+            )
+        registry.set_champion(version)
+    except WrongBytes:
+        champion = decision["from"]["version"] if decision["from"] else None
+        ledger.write("overruled", id=decision["id"], champion=champion)
+        audit_decision(ledger, decision)
+        raise
+    ledger.write("moved", id=decision["id"])
 
 
 def audit_decision(ledger: Ledger, decision: Decision) -> None:

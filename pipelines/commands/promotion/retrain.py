@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from components.cluster import connection, spread
-from components.errors import Stopped
-from components.files import path_digest
+from components.errors import Refusal, Stopped
+from components.files import bytes_digest
 from components.processes import BIN
 from components.recipes import recipe
 from components.storage.content import CONTENTS_FILE, read_digests
@@ -149,13 +149,13 @@ class Retraining:
         repro.reproduce_or_refuse()
         if self.ledger.has_record("decided", decision_key(self.params)):
             return contest
-        challenger = wait_for_version(self.registry, path_digest(served_model()))
+        challenger = wait_for_version(self.registry, bytes_digest(served_model()))
         if self.champion is not None and self.champion.digest == challenger.digest:
             return Contest(contest.findings, challenger)
         held_out = self.select_held_out()
         for line in held_out.describe():
             print(f"retrain: {line}", flush=True)
-        measurements = {} if self.gate.refuses(len(held_out.rows)) else self.measure(held_out)
+        measurements = {} if self.gate.refuses(len(held_out.rows)) else self.measure(held_out, challenger)
         return Contest(contest.findings, challenger, held_out, measurements)
 
     def check_data(self) -> list[drift.Finding]:
@@ -173,7 +173,10 @@ class Retraining:
     def list_models(self) -> dict[str, str]:
         """Return {role: folder} of the models to compare."""
         models = {"challenger": str(served_model())}
-        return models if self.champion_folder is None else models | {"champion": self.champion_folder}
+        if self.champion is not None:
+            # Training took a while: check the champion's bytes again.
+            models["champion"] = str(self.registry.fetch(self.champion, work_folder() / "champions"))
+        return models
 
     def select_held_out(self) -> HeldOut:
         """Return the held-out examples that no model was trained on."""
@@ -181,7 +184,7 @@ class Retraining:
         records = {role: read_digests(Path(folder) / CONTENTS_FILE) for role, folder in self.list_models().items()}
         return leave_out_training_examples(store.contents(SPLIT), len(store.split(SPLIT)), records)
 
-    def measure(self, held_out: HeldOut) -> Measurements:
+    def measure(self, held_out: HeldOut, challenger: Version) -> Measurements:
         """Measure both models on the held-out examples that remain."""
         measurements: Measurements = spread.run_on_workers(
             "pipelines.commands.promotion.contest.measure_models",
@@ -193,6 +196,8 @@ class Retraining:
             folder=work_folder() / "ray",
         )
         connection.disconnect()
+        if bytes_digest(served_model()) != challenger.digest:
+            raise Refusal(f"{served_model()}: changed while it was measured; the champion stays; run `retrain` again")
         return measurements
 
     # -------------------------------------------------------------------------------------------- the decision

@@ -5,7 +5,6 @@ from __future__ import annotations
 from components.errors import Refusal
 from components.recipes import recipe
 from components.tracking.registry import Registry, Version, model_name
-from components.workspace import work_folder
 from pipelines.commands.promotion.alert import send_alert
 from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle, timestamp
 from pipelines.stage.lock import hold_lock
@@ -34,7 +33,7 @@ def move_alias(action: str, to: str | None, because: str) -> int:
             version = registry.version(previous_champion(ledger, name, champion))
         if champion is not None and champion.number == version.number:
             raise Refusal(f"version {champion.number} is the champion already; name another with --to")
-        registry.fetch(version, work_folder() / "champions")  # checks that its bytes are intact
+        registry.check_bytes(version)
         decision: Decision = {
             "id": f"{timestamp()}-{action}",
             "action": action,

@@ -17,7 +17,7 @@ import torch
 
 from components.cluster import spread
 from components.errors import Refusal
-from components.recipes import recipe
+from components.recipes import allowed, recipe
 from components.training import rendezvous
 from components.training.peers import Peers
 
@@ -48,7 +48,7 @@ def test_a_function_runs_on_all_workers_and_returns_rank_0s_result(run_on_two) -
 
 def build_width(peers: Peers, section: dict[str, Any]) -> int:
     sys.path.insert(0, str(Path.cwd()))  # stands in for PYTHONPATH, which was set before this test
-    return int(recipe.build(section).width)
+    return int(recipe.build(section, object).width)
 
 
 def test_workers_allow_the_same_code_as_the_driver(run_on_two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,9 +56,9 @@ def test_workers_allow_the_same_code_as_the_driver(run_on_two, tmp_path: Path, m
         "class Wide:\n    def __init__(self, width: int) -> None:\n        self.width = width\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRAINYARD_ALLOW", "mylab")
+    monkeypatch.setattr(allowed, "PACKAGES", {"mylab"})
     assert run_on_two(build_width, {"use": "mylab.Wide", "width": 3}) == 3
-    monkeypatch.setenv("TRAINYARD_ALLOW", "other")
+    monkeypatch.setattr(allowed, "PACKAGES", {"other"})
     with pytest.raises(Refusal, match="must be allowed by TRAINYARD_ALLOW=mylab"):
         run_on_two(build_width, {"use": "mylab.Wide", "width": 3})
 

@@ -34,42 +34,41 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (package / "__init__.py").touch()
     file.write_text(WIDE.replace("raise_at_import = 1 / 0\n\n", ""))
     monkeypatch.syspath_prepend(str(tmp_path))
-    signature.read_signature.cache_clear()
+    signature.parse_source.cache_clear()
     yield file
-    signature.read_signature.cache_clear()
+    signature.parse_source.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         del sys.modules[name]
 
 
 def test_nothing_is_allowed_by_default(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for others in (None, "other", "mylab.deep", ""):
-        monkeypatch.delenv(allowed.ALLOW, raising=False)
-        if others is not None:
-            monkeypatch.setenv(allowed.ALLOW, others)
-        for refuse in (lambda: recipe.check_use(SECTION, "model"), lambda: recipe.build(SECTION)):
+    for others in ("other", "mylab.deep", ""):
+        monkeypatch.setattr(allowed, "PACKAGES", allowed._split_names(others))
+        for refuse in (lambda: recipe.check_use(SECTION, "model", ""), lambda: recipe.build(SECTION, object)):
             with pytest.raises(Refusal, match=r"no file components/mylab/deep/models\.py.*TRAINYARD_ALLOW=mylab"):
                 refuse()
     assert "mylab" not in sys.modules
 
 
 def test_allowed_code_is_checked_without_importing_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(allowed.ALLOW, "other, mylab")
+    monkeypatch.setattr(allowed, "PACKAGES", allowed._split_names("other, mylab"))
     source = lab.read_text()
     lab.write_text(WIDE)  # fails when it is imported
-    recipe.check_use(SECTION, "model")
+    signature.parse_source.cache_clear()
+    recipe.check_use(SECTION, "model", "")
     for wrong, message in (({"widht": 3}, "did you mean 'width'"), ({"width": 0}, "at least 1")):
         with pytest.raises(Refusal, match=message):
-            recipe.check_use({"use": SECTION["use"], **wrong}, "model")
+            recipe.check_use({"use": SECTION["use"], **wrong}, "model", "")
     for use, message in (
         ("mylab.deep.modles.Wide", "finds no source of mylab.deep.modles; install it"),
         ("mylab.deep.models.Wild", "did you mean 'Wide'"),
         ("other.models.Wide", "finds no source of other.models"),
     ):
         with pytest.raises(Refusal, match=message):
-            recipe.check_use({"use": use}, "model")
+            recipe.check_use({"use": use}, "model", "")
     assert "mylab" not in sys.modules
     lab.write_text(source)
-    assert recipe.build(SECTION).width == 3
+    assert recipe.build(SECTION, object).width == 3
 
 
 def test_the_names_of_components_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,14 +76,15 @@ def test_the_names_of_components_take_precedence(tmp_path: Path, monkeypatch: py
     (tmp_path / "models/lenet.py").write_text("class LeNet: pass")
     (tmp_path / "models/other.py").write_text("class Other: pass")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv(allowed.ALLOW, "models")
+    monkeypatch.setattr(allowed, "PACKAGES", {"models"})
     assert allowed.import_module("models.lenet").__name__ == "components.models.lenet"
     with pytest.raises(Refusal, match=r"no file components/models/other\.py"):
         allowed.find_source("models.other")
 
 
 def test_data_of_a_changed_class_are_prepared_again(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(allowed.ALLOW, "mylab")
+    monkeypatch.setattr(allowed, "PACKAGES", {"mylab"})
+    lab.write_text(lab.read_text() + "    def parts(self): ...\n    def examples(self, split, part): ...\n")
     places = []
     for comment in ("", "# changed"):
         lab.write_text(lab.read_text() + comment)
@@ -102,3 +102,11 @@ def test_the_error_line_names_the_variable_to_set(tmp_path: Path) -> None:
     assert plan.returncode == 2
     assert plan.stderr.count("\n") == 1
     assert "code elsewhere must be allowed by TRAINYARD_ALLOW=mylab" in plan.stderr
+
+
+def test_the_variable_is_read_once(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allowed, "PACKAGES", set())
+    monkeypatch.setenv(allowed.ALLOW, "mylab")  # as a part of a recipe could do while the process runs
+    with pytest.raises(Refusal, match="must be allowed by"):
+        recipe.build(SECTION, object)
+    assert "mylab" not in sys.modules

@@ -12,6 +12,7 @@ import pytest
 from components.errors import Refusal
 from components.recipes import recipe
 from components.training import engine
+from components.training.task import Task
 from tests.fuzz.child import run_limited
 
 
@@ -143,7 +144,7 @@ def test_a_wrong_fit_section_is_refused(section, message: str) -> None:
 )
 def test_a_wrong_use_is_refused(section, message: str) -> None:
     with pytest.raises(Refusal) as refused:
-        recipe.check_use(section, "model")
+        recipe.check_use(section, "model", "Optimizer" if "optimizers" in str(section) else "Module")
     assert message in str(refused.value)
 
 
@@ -154,7 +155,7 @@ def test_errors_in_nested_sections_name_their_place() -> None:
         "augment": [{"use": "augment.flip.RandomHorizontalFlip", "p": 2}],
     }
     with pytest.raises(Refusal, match=r"task\.augment\[0\]\.p"):
-        recipe.check_use(task, "task")
+        recipe.check_use(task, "task", "Task")
 
 
 def test_overlay_does_not_change_the_original() -> None:
@@ -167,7 +168,7 @@ def test_overlay_does_not_change_the_original() -> None:
 
 def test_nested_sections_are_built_as_factories() -> None:
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
-    task = recipe.build(section)
+    task = recipe.build(section, Task)
     assert task.model(channels=1, size=(4, 4), classes=3).head.weight.shape == (3, 16)
 
 
@@ -187,7 +188,7 @@ def test_digest_and_flatten() -> None:
 def test_a_check_imports_nothing_heavy() -> None:
     code = (
         "import sys; from components.recipes import recipe; "
-        "recipe.check_use({'use': 'models.resnet.ResNet'}, 'model'); "
+        "recipe.check_use({'use': 'models.resnet.ResNet'}, 'model', 'Module'); "
         "recipe.check_arguments('training.engine.fit', {}, 'fit', complete=True); "
         "assert not {'torch', 'numpy', 'ray', 'mlflow'} & set(sys.modules)"
     )

@@ -25,7 +25,7 @@ from components.storage.moments import compute_moments
 from components.storage.store import Store
 from components.tasks.rcnn import RCNN
 from components.training import engine, exported
-from components.training.task import Shard, Spec, State
+from components.training.task import Shard, Spec, State, Task
 
 MODEL = {"use": "models.proposal_cnn.ProposalCNN", "widths": [8, 16, 16], "features": 32}
 SECTION = {"use": "tasks.rcnn.RCNN", "model": MODEL, "optimizer": {"use": "optimizers.adamw", "lr": 5e-3}, "most": 10}
@@ -45,7 +45,7 @@ def feeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Feed, Feed]:
 @pytest.fixture(scope="module")
 def fitted(feeds: tuple[Spec, Feed, Feed]) -> tuple[RCNN, State]:
     spec, train, _ = feeds
-    task = recipe.build(SECTION)
+    task = recipe.build(SECTION, Task)
     return task, engine.fit(task, spec, train, epochs=10, batch=12, shards=2).state
 
 

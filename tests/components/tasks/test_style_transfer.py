@@ -22,7 +22,7 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.style_transfer import StyleTransfer, load_convolutions, normalised
 from components.training import engine, exported
-from components.training.task import Shard, Spec
+from components.training.task import Shard, Spec, Task
 
 TINY = {"convolutions": [1, 2], "widths": [4, 6]}
 
@@ -183,7 +183,7 @@ def test_an_exported_picture_does_not_need_the_file_of_its_features(photos: Stor
     save_file({k: v.clone() for k, v in source.state_dict().items()}, tmp_path / "vgg.safetensors")
     section = {"use": "tasks.style_transfer.StyleTransfer", "weights": str(tmp_path / "vgg.safetensors")}
     spec = Spec({"image": (32, 48, 3), "role": ()}, tuple(photos.manifest["classes"]), {})
-    task = recipe.build(section)
+    task = recipe.build(section, Task)
     state = task.setup(spec)
     assert torch.equal(next(state.modules["features"].parameters()), next(source.parameters()))
     for module in state.modules.values():

@@ -23,7 +23,7 @@ from components.runs import journal
 from components.runs.journal import Journal
 from components.tracking import mirror, pages, replay, server
 from components.training import exported
-from components.training.task import Spec
+from components.training.task import Spec, Task
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def write_run_with_model(folder: Path) -> None:
     lines, model, example = write_run(folder), folder.parent.parent / "model", folder / "example.npz"
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
     spec = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b"), {"mean": [0.4], "std": [0.2]})
-    exported.write_model(model, recipe.build(section).setup(spec), spec, section)
+    exported.write_model(model, recipe.build(section, Task).setup(spec), spec, section)
     np.savez(example, image=np.zeros((2, 8, 8, 1), np.uint8))  # type: ignore[arg-type]
     lines.write(
         "model",

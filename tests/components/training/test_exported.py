@@ -15,7 +15,7 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.storage.content import CONTENTS_FILE, read_digests
 from components.training import exported
-from components.training.task import Spec, State
+from components.training.task import Spec, State, Task
 
 SECTION = {
     "use": "tasks.classification.Classification",
@@ -27,7 +27,7 @@ SPEC = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b", "c"), {"mean": [0.4], 
 
 def state(seed: int) -> tuple[State, dict]:
     torch.manual_seed(seed)
-    task = recipe.build({key: value for key, value in SECTION.items() if key != "start"})
+    task = recipe.build({key: value for key, value in SECTION.items() if key != "start"}, Task)
     built = task.setup(SPEC)
     images = torch.randint(0, 256, (6, 8, 8, 1), dtype=torch.uint8)
     built.modules["net"](task.pixels({"image": images}))  # moves the batch statistics

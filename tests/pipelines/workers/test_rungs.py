@@ -19,6 +19,7 @@ from components.storage.feed import Feed
 from components.storage.moments import compute_moments
 from components.storage.store import Store
 from components.training import checkpoint, engine
+from components.training.task import Task
 from pipelines.fit import referenced_paths
 from pipelines.workers.records import TrialSetup
 from pipelines.workers.rungs import score_epoch, score_fold, score_seed
@@ -51,13 +52,13 @@ def fit_directly(
     """Train once on the training split, scored on the validation split, without a search."""
     store = Store(setup.prepared)
     return engine.fit(
-        recipe.build(section["task"]),
+        recipe.build(section["task"], Task),
         read_spec(setup.prepared, setup.augmented),
         Feed(store.split("train")),
         Feed(store.split("validation")),
         folder,
         seed=seed,
-        **recipe.resolve_arguments(section["fit"] | changes),
+        **recipe.resolve_arguments(section["fit"] | changes, "training.engine.fit"),
     )
 
 

@@ -22,6 +22,7 @@ from components.storage.order import stratified_folds
 from components.storage.store import Store
 from components.training import checkpoint, engine
 from components.training.peers import Peers, fork_workers
+from components.training.task import Task
 from pipelines import fit
 from pipelines.stage import diagnoses
 from pipelines.workers import augmentation, scoring, training
@@ -117,7 +118,7 @@ def test_early_stopping_watches_other_examples_than_the_fold_that_judges(validat
         rows = rows[own_rows]
     train = Feed(store.split("train"), rows)
     moments = compute_moments(train.split, 0, 1, rows).finish()
-    task, spec = recipe.build(SECTION["task"]), replace(training.read_spec(**paths), statistics=moments)
+    task, spec = recipe.build(SECTION["task"], Task), replace(training.read_spec(**paths), statistics=moments)
     outcome = engine.fit(task, spec, train, watched, seed=0, patience=2, **SECTION["fit"])
     expected = engine.evaluate(task, outcome.state, judge)[0]
     assert {name: scores[name] for name in expected} == expected

@@ -13,7 +13,7 @@ import pytest
 
 from components import network
 from components.errors import Refusal, TryLater
-from components.files import path_digest
+from components.files import bytes_digest
 from components.runs import journal
 from components.runs.journal import Journal
 from components.storage.content import read_digests
@@ -218,7 +218,7 @@ def test_two_unsent_retrains_register_their_own_models(yard: Yard) -> None:
     versions = registry.versions()
     assert sorted(version.digest for version in versions) == sorted(trained)
     for version in versions:
-        assert path_digest(registry.fetch(version, yard.folder / "fetched")) == version.digest
+        assert bytes_digest(registry.fetch(version, yard.folder / "fetched")) == version.digest
         assert mlflow.artifacts.load_text(f"runs:/{version.run}/report.html") == version.digest
 
 

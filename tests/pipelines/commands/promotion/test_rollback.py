@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from components.errors import Refusal
+from components.files import bytes_digest, write_json
 from components.tracking.registry import Registry
+from components.workspace import work_folder
+from pipelines.commands import verify
 from pipelines.commands.promotion import retrain, rollback
 from pipelines.commands.promotion.ledger import Ledger
 from tests.pipelines.commands.promotion.crash import kill_retrain
@@ -41,11 +44,71 @@ def test_a_version_whose_bytes_have_changed_is_not_promoted(yard: Yard) -> None:
     for epochs in (1, 30):
         yard.train(epochs=epochs)
         retrain.main()
-    for file in (yard.folder / "mlartifacts").rglob("weights.safetensors"):
-        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    change_stored_weights(yard)
+    with pytest.raises(Refusal, match="stored bytes have changed"):
+        rollback.main(None, None)
+    for weights in (yard.folder / "mlartifacts").rglob("weights.safetensors"):
+        for version in Registry(NAME).versions():  # a digest in the folder changes nothing
+            write_json(weights.parent / "manifest.json", {"digest": version.digest, "splits": {}})
+            with pytest.raises(Refusal, match="stored bytes have changed"):
+                rollback.main(None, None)
+    assert yard.champion() == "2"
+
+
+def test_a_copy_from_before_does_not_vouch_for_the_stored_bytes(yard: Yard) -> None:
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main()
+    registry = Registry(NAME)
+    registry.fetch(registry.version("1"), work_folder() / "champions")
+    change_stored_weights(yard)
     with pytest.raises(Refusal, match="stored bytes have changed"):
         rollback.main(None, None)
     assert yard.champion() == "2"
+
+
+def test_a_version_without_a_digest_is_not_promoted(yard: Yard) -> None:
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main()
+    registry = Registry(NAME)
+    registry.client.delete_model_version_tag(NAME, "1", "digest")
+    with pytest.raises(Refusal, match="version 1: has no tag 'digest'"):
+        rollback.main(None, None)
+    assert yard.champion() == "2"
+    registry.client.delete_model_version_tag(NAME, "2", "digest")
+    with pytest.raises(Refusal, match="version 2: has no tag 'digest'"):
+        verify.main()
+    yard.train(epochs=40)
+    with pytest.raises(Refusal, match="version 2: has no tag 'digest'"):
+        retrain.main()
+
+
+@pytest.mark.parametrize("change", ["bytes", "bytes and tag", "bytes and manifest"])
+def test_a_challenger_whose_bytes_changed_after_the_decision_never_gets_the_alias(yard: Yard, change: str) -> None:
+    digest = yard.train()
+    kill_retrain("between the decision and the alias")
+    change_stored_weights(yard)
+    registry = Registry(NAME)
+    if change == "bytes and tag":
+        folder = next((yard.folder / "mlartifacts").rglob("weights.safetensors")).parent
+        registry.client.set_model_version_tag(NAME, "1", "digest", bytes_digest(folder))
+    if change == "bytes and manifest":
+        for weights in (yard.folder / "mlartifacts").rglob("weights.safetensors"):
+            write_json(weights.parent / "manifest.json", {"digest": digest})
+    with pytest.raises(Refusal, match="tag 'digest' has changed" if change == "bytes and tag" else "bytes have chang"):
+        retrain.main()
+    assert yard.champion() is None
+    assert len(yard.records("overruled")) == 1
+    changed()
+    assert retrain.main() == 0  # the next night is not stuck
+    assert yard.champion() is None
+
+
+def change_stored_weights(yard: Yard) -> None:
+    """Change the last byte of all weights in the tracker's store."""
+    for file in (yard.folder / "mlartifacts").rglob("weights.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
 
 
 def test_a_rollback_overrules_a_decision_that_was_not_carried_out(yard: Yard, monkeypatch, capsys) -> None:
