@@ -68,10 +68,12 @@ with context.stage("fit", {"name": family}, {"value": value}, [], title="lenet")
     from components.storage.feed import Feed
     from components.storage.store import Store
     from components.training import engine
-    from components.training.task import Spec
+    from components.training.task import Spec, Task
 
     torch.set_num_threads(1)
-    task = recipe.build({"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}})
+    task = recipe.build(
+        {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}, Task
+    )
     spec = Spec({"image": (16, 16, 1), "label": ()}, tuple("0123456789"), {"mean": [0.3], "std": [0.3]})
     options = {"epochs": 2, "batch": 50, "log_every": 1, "checkpoint_seconds": 0.001}
     outcome = engine.fit(task, spec, Feed(Store(prepared).split("train")), None, run.folder, **options)
