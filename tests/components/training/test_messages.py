@@ -61,7 +61,7 @@ def assert_same(first: Any, second: Any) -> None:
         *(np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(10)[::3], np.array([True, False])),
         *(np.float32(0.1), np.int64(7), np.bool_(True), np.float64(0.1)),
         *(torch.tensor(1.5), torch.empty(0, 2), torch.arange(6).reshape(2, 3).T, torch.tensor([True])),
-        *(torch.randn(3).bfloat16(), torch.tensor([1 + 2j]), torch.zeros(2, 3, 4, 4).contiguous()),
+        *(torch.tensor([0.1, 2, -3]).bfloat16(), torch.tensor([1 + 2j]), torch.zeros(2, 3, 4, 4).contiguous()),
         [{"label": np.arange(3), "probability": np.ones((3, 2), np.float32)}, ({0: {"h": torch.ones(2)}}, 0.5)],
     ],
     ids=repr,
