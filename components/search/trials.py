@@ -19,6 +19,16 @@ from ..files import read_object
 from .objective import Scores
 
 RECORD, MARKER, FIT = "trial.json", "running.json", "fit"
+FIELD_TYPES = {
+    "arm": str,
+    "number": int,
+    "values": dict,
+    "parts": list,
+    "diverged": str,
+    "lost": str,
+    "began": int,
+    "ended": int,
+}
 log = logging.getLogger(__name__)
 
 
@@ -80,7 +90,7 @@ def read_trial(folder: Path) -> Trial | None:
 def _parse_trial(record: dict[str, Any]) -> Trial:
     """Return the trial of a record; raise TypeError or ValueError for a field that is missing or of another type."""
     trial = Trial(**record)
-    for name, kind in (("arm", str), ("number", int), ("values", dict), ("parts", list), ("diverged", str)):
+    for name, kind in FIELD_TYPES.items():
         if type(getattr(trial, name)) is not kind:
             raise ValueError(f"'{name}' is not of type {kind.__name__}")
     if type(trial.accumulate) is not int or trial.accumulate < 1 or not isinstance(trial.seconds, int | float):
