@@ -102,7 +102,8 @@ def _is_prepared(folder: Path, manifest: dict[str, Any]) -> bool:
     except (KeyError, TypeError, AttributeError):
         return False
     names = {str(file.relative_to(folder)) for file in folder.rglob("*")}
-    return names - DERIVED == parts and all(name.endswith(".arrow") for name in parts)
+    derived = DERIVED | {f"{split}-contents.npy" for split in manifest["splits"]}
+    return names - derived == parts and all(name.endswith(".arrow") for name in parts)
 
 
 def bytes_digest(path: str | Path) -> str:

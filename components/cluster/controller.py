@@ -110,7 +110,7 @@ class _RendezvousBackend(Backend):
 
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Remove the place of workers that were killed; those that end by themselves remove it on their machine."""
-        rendezvous.leave_place(self.place)
+        rendezvous.remove_place(self.place)
 
 
 class RetryOnlyLostWorkers(UserCallback):

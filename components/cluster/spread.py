@@ -147,8 +147,7 @@ def _run_worker(config: dict[str, Any]) -> Any:
         raise cause from None
     finally:
         peers.leave_group()
-        if rank == 0:
-            rendezvous.leave_place(place)
+        rendezvous.leave_place(place)
 
 
 def resolve_function(function: Callable[..., Any] | str) -> Callable[..., Any]:

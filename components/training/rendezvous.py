@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -64,7 +64,7 @@ def private_folder() -> Iterator[Rendezvous]:
     try:
         yield place
     finally:
-        leave_place(place)
+        remove_place(place)
 
 
 def choose_place(place: Rendezvous) -> None:
@@ -78,7 +78,17 @@ def current_place() -> Rendezvous:
 
 
 def leave_place(place: Rendezvous) -> None:
-    """Remove the folder of `place`, if it has one on this machine."""
+    """Remove the folder of `place` if this worker was the last one to leave it.
+
+    torch removes the file in it then. A folder removed earlier would let the others wait for their file to come back.
+    """
+    if place.folder:
+        with suppress(OSError):
+            Path(place.folder).rmdir()
+
+
+def remove_place(place: Rendezvous) -> None:
+    """Remove the folder of `place`, if it has one on this machine, after all workers have ended."""
     if place.folder:
         shutil.rmtree(place.folder, ignore_errors=True)
 

@@ -40,6 +40,7 @@ def test_path_digest_of_prepared_data_is_that_of_their_manifest(tmp_path: Path) 
     splits = {"train": {"parts": [{"file": "train-000.arrow"}]}}
     write_json(tmp_path / "manifest.json", {"digest": "ab", "splits": splits})
     (tmp_path / "statistics.json").write_text("{}")
+    (tmp_path / "train-contents.npy").write_bytes(b"digests of the rows")
     assert path_digest(tmp_path) == "ab"
 
 
