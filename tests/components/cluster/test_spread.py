@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -71,19 +70,21 @@ def test_a_single_worker_needs_no_process_group(cluster_of_two: str, tmp_path: P
     assert run(rank_and_size, workers=1, folder=tmp_path, monkeypatch=monkeypatch) == (0, 1)
 
 
-def list_listening_hosts(peers: Peers) -> list[str]:
+def list_listening_hosts(peers: Peers) -> tuple[list[str], str]:
+    """Return the hosts at which the workers listen, and the folder in which they met."""
     connections = psutil.Process().net_connections("inet")
     own = {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
-    return sorted({host for share in peers.gather(sorted(own)) for host in share})
+    hosts = sorted({host for share in peers.gather(sorted(own)) for host in share})
+    return hosts, rendezvous.current_place().folder
 
 
 def test_workers_listen_on_loopback_only_and_leave_no_folder(run_on_two) -> None:
     """torch's own rendezvous listens on all interfaces, whatever address it is given."""
-    before = set(Path(tempfile.gettempdir()).glob(f"{rendezvous.PREFIX}*"))
-    hosts = run_on_two(list_listening_hosts)
+    hosts, folder = run_on_two(list_listening_hosts)
     assert hosts
     assert set(hosts) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert set(Path(tempfile.gettempdir()).glob(f"{rendezvous.PREFIX}*")) <= before
+    assert Path(folder).name.startswith(rendezvous.PREFIX)
+    assert not Path(folder).exists()
 
 
 def list_job_processes(peers: Peers) -> list[str]:
