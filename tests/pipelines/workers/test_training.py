@@ -78,7 +78,7 @@ def test_fits_of_a_stage_do_not_depend_on_the_number_of_workers(tmp_path: Path) 
     for workers in (1, 2, 3):
         fork_workers(train_and_note, workers, tmp_path / str(workers), 5, paths)
     expected = read_models(tmp_path / "1")
-    assert len(expected) == 10
+    assert len(expected) == 15
     note = (tmp_path / "1" / "note-0").read_text()
     assert len({score["loss"] for score in json.loads(note)}) == 5
     for workers in (2, 3):
