@@ -175,7 +175,7 @@ def test_classes_of_allowed_packages_must_be_of_the_kind_too(slot, name, fits, t
 
 
 def test_all_public_classes_of_the_rooms_are_of_a_kind_or_refused_by_plan() -> None:
-    """What the sources say agrees with the classes themselves."""
+    """The sources and the classes themselves give the same answer."""
     checked = 0
     for kind, base in (("Task", Task), ("Dataset", Dataset)):
         for file in sorted((allowed.ROOT / slots.ROOMS[kind][0]).glob("[!_]*.py")):
