@@ -162,7 +162,7 @@ def train_system(peers: Peers, name: str, data: Path, folder: Path, until: int |
     fit["batch"] = len(train) if full_batch else min(fit["batch"], len(train))
     outcome = engine.fit(task, spec, train, evaluation_feed(store, peers.device), folder, peers, until=until, **fit)
     if peers.rank == 0 and outcome.done:
-        exported.write_model(folder / "model", outcome.state, spec, SYSTEMS[name]["task"], Task)
+        exported.write_model(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])
     return outcome
 
 
