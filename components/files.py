@@ -39,10 +39,8 @@ def atomic_path(path: Path, draft: Path | None = None) -> Iterator[Path]:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Replace the file at `path` by one that holds `value`, and flush both the content and the new name to the disk."""
-    with atomic_path(Path(path)) as draft, draft.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic_path(Path(path)) as draft:
+        write_through(draft, f"{json.dumps(value, indent=2)}\n".encode())
     sync_folder(Path(path).parent)
 
 
@@ -59,6 +57,23 @@ def read_object(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def check_fields(record: dict[str, Any], kinds: dict[str, type]) -> None:
+    """Raise ValueError, in one line, if a field is missing from a record or is not of exactly the type in `kinds`."""
+    for name, kind in kinds.items():
+        if name not in record:
+            raise ValueError(f"has no '{name}'")
+        if type(record[name]) is not kind:
+            raise ValueError(f"'{name}' is not of type {kind.__name__}")
+
+
+def write_through(path: Path, content: bytes) -> None:
+    """Write a file and flush it to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

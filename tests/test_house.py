@@ -316,6 +316,8 @@ def test_names_are_nouns_and_docstrings_begin_with_a_verb(file: Path) -> None:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     texts = {node: ast.get_docstring(node) or "" for node in functions}
     assert [f"line {n.lineno}: {n.name}" for n, text in texts.items() if text.split(" ")[0] in NO_VERB] == []
+    described = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef)]
+    assert [text for node in described if (text := ast.get_docstring(node) or "").split(" ")[0] in NO_VERB] == []
     if file in FILES:
         silent = [n.name for n, text in texts.items() if not text and n.name in VAGUE]
         assert silent == []

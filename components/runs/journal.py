@@ -28,12 +28,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Refusal, first_line
-from ..files import atomic_path, read_object, write_json
+from ..files import atomic_path, check_fields, read_object, write_json
 
 RUN = "run.json"
 LOG = "journal.log"
 STAGE_LOG = "stage.log"
 COPIES = "kept"
+DESCRIPTION_FIELDS = {  # of run.json
+    "id": str,
+    "created": int,
+    "name": str,
+    "experiment": str,
+    "params": dict,
+    "tags": dict,
+    "inputs": list,
+}
 # A file of this name in a run's folder asks the run to save and end, or to save and continue.
 STOP = "stop"
 SAVE = "save"
@@ -245,23 +254,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     file = folder / RUN
     try:
         facts = read_object(file)
-        kinds = {
-            "id": str,
-            "created": int,
-            "name": str,
-            "experiment": str,
-            "params": dict,
-            "tags": dict,
-            "inputs": list,
-        }
-        for name, kind in kinds.items():
-            if type(facts[name]) is not kind:
-                raise ValueError(f"'{name}' is not of type {kind.__name__}")
-        if not isinstance(facts["parent"], str | None) or not isinstance(facts.setdefault("attempts", []), list):
+        check_fields(facts, DESCRIPTION_FIELDS)
+        if (
+            "parent" not in facts
+            or not isinstance(facts["parent"], str | None)
+            or not isinstance(facts.setdefault("attempts", []), list)
+        ):
             raise ValueError("'parent' or 'attempts' is of another type")
         return facts
-    except KeyError as error:
-        raise Refusal(f"{file}: damaged (has no {error}); run the stage again, or delete the folder") from None
     except ValueError as error:
         raise Refusal(f"{file}: damaged ({first_line(error)}); run the stage again, or delete the folder") from None
 

@@ -1,4 +1,4 @@
-"""What a search optimises: a function that runs one rung of a trial, and what it is called with."""
+"""The objective of a search: a function that runs one rung of a trial, and its arguments."""
 
 from __future__ import annotations
 

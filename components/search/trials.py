@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Refusal, first_line
-from ..files import read_object
+from ..files import check_fields, read_object
 from .objective import Scores
 
 RECORD, MARKER, FIT = "trial.json", "running.json", "fit"
@@ -90,9 +90,7 @@ def read_trial(folder: Path) -> Trial | None:
 def _parse_trial(record: dict[str, Any]) -> Trial:
     """Return the trial of a record; raise TypeError or ValueError for a field that is missing or of another type."""
     trial = Trial(**record)
-    for name, kind in FIELD_TYPES.items():
-        if type(getattr(trial, name)) is not kind:
-            raise ValueError(f"'{name}' is not of type {kind.__name__}")
+    check_fields(vars(trial), FIELD_TYPES)
     if type(trial.accumulate) is not int or trial.accumulate < 1 or not isinstance(trial.seconds, int | float):
         raise ValueError("'accumulate' or 'seconds' is not a valid number")
     for part in trial.parts:

@@ -42,7 +42,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Origin:
-    """What MLflow records about the origin of a version."""
+    """The origin of a version, as MLflow records it."""
 
     params: dict[str, str]  # of its pipeline: dotted name -> value as text
     tags: dict[str, str]  # of the run that registered it

@@ -25,7 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import Refusal, first_line
-from ..files import atomic_path, open_regular
+from ..files import atomic_path, open_regular, sync_folder, write_through
 from .task import State
 
 MAX_CHECKPOINTS = 2
@@ -58,12 +58,12 @@ def write_checkpoint(
     with atomic_path(final, draft):
         draft.mkdir()
         try:
-            _write_through(draft / "state.safetensors", blob)
-            _write_through(draft / "state.json", sealed.encode())
+            write_through(draft / "state.safetensors", blob)
+            write_through(draft / "state.json", sealed.encode())
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(final)) from None
         shutil.rmtree(final, ignore_errors=True)
-    _sync_folder(folder)
+    sync_folder(folder)
     for old in list_checkpoints(folder)[MAX_CHECKPOINTS:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -258,18 +258,3 @@ def _is_abandoned(draft: Path) -> bool:
         return time.time() - draft.stat().st_mtime > DRAFT_LIFETIME
     except FileNotFoundError:
         return False
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import Refusal, first_line
-from ..files import read_object, write_json
+from ..files import check_fields, read_object, write_json
 from ..recipes import recipe
 from ..storage.content import CONTENTS_FILE, Digests, read_digests, write_digests
 from . import checkpoint
@@ -24,6 +24,7 @@ from .task import Spec, State, Task
 # arguments of a task that name where its weights came from; an exported model brings its own
 ORIGIN_ARGUMENTS = ("start", "weights")
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "model.json"
+RECORD_FIELDS = {"task": dict, "columns": dict, "classes": list, "statistics": dict, "step": int}
 REMEDY = "run the stage that writes it (dvc repro)"
 
 
@@ -87,13 +88,9 @@ def _read_record(folder: str | Path) -> dict[str, Any]:
         raise Refusal(f"{folder}: holds no exported model; {REMEDY}")
     try:
         record = read_object(file)
-        for name, kind in (("task", dict), ("columns", dict), ("classes", list), ("statistics", dict), ("step", int)):
-            if type(record[name]) is not kind:
-                raise ValueError(f"'{name}' is not of type {kind.__name__}")
+        check_fields(record, RECORD_FIELDS)
         if not isinstance(record["task"].get("use"), str):
             raise ValueError("'task' names no class")
         return record
-    except KeyError as error:
-        raise Refusal(f"{file}: damaged (has no {error}); {REMEDY}") from None
     except ValueError as error:
         raise Refusal(f"{file}: damaged ({first_line(error)}); {REMEDY}") from None

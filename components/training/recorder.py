@@ -1,4 +1,4 @@
-"""What a run writes into its folder: the journal, checkpoints, pictures, and the batch at which its loss diverged."""
+"""Write a run's folder: the journal, checkpoints, pictures, and the batch at which its loss diverged."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _places: list[Rendezvous] = []  # of this process: the latest is that of its run
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where the workers of one run meet: in a private folder, or at the socket of rank 0."""
+    """The meeting place of the workers of one run: a private folder, or the socket of rank 0."""
 
     secret: str  # begins every key, so that the keys of another run are not taken for ours
     folder: str = ""

@@ -36,7 +36,7 @@ ENVIRONMENT = ("platform", "version.python", *(f"version.{name}" for name in PAC
 
 @dataclass(frozen=True)
 class Outcome:
-    """What can be compared of a model.
+    """The facts about a model that can be compared.
 
     weights: SHA-256 of the exported folder. data: first 32 digits of the digest of the prepared data.
     """

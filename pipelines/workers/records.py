@@ -58,7 +58,7 @@ class ScoredModel:
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What all trials of an arm share: the recipe's section, the prepared data and the seed."""
+    """The setup that all trials of an arm share: the recipe's section, the prepared data and the seed."""
 
     section: dict[str, Any]  # {task, fit}
     prepared: str  # folder

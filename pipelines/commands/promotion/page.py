@@ -36,7 +36,7 @@ ROLES = ("champion", "challenger")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the page shows beside the decision itself.
+    """The evidence that the page shows beside the decision itself.
 
     measurements: results per role, empty if nothing was compared. split: the held-out examples, with the names of
     their classes. held_out: the rows that were compared, None if nothing was. profiles: profile of each role's training

@@ -115,7 +115,7 @@ def test_a_full_disk_does_not_damage_the_last_checkpoint(tmp_path: Path, monkeyp
         path.write_bytes(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_through", full)
+    monkeypatch.setattr(checkpoint, "write_through", full)
     later = state(1)
     later.step = 9
     with pytest.raises(OSError, match="No space"):

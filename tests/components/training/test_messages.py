@@ -1,4 +1,4 @@
-"""What workers send each other arrives as it was sent, and reading it runs no code."""
+"""Messages between workers arrive as they were sent, and reading them runs no code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `trainyard plan` prints, with real DVC, in a copy of the repository."""
+"""The output of `trainyard plan`, with real DVC, in a copy of the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `trainyard run` prints at its end."""
+"""The output of `trainyard run` at its end."""
 
 from __future__ import annotations
 

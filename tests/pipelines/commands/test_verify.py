@@ -1,4 +1,4 @@
-"""What `trainyard verify` starts from and compares; a complete run is in tests/test_flagship.py (slow)."""
+"""The starting point and the comparison of `trainyard verify`; a complete run is in tests/test_flagship.py (slow)."""
 
 from __future__ import annotations
 

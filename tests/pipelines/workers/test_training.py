@@ -103,7 +103,7 @@ def test_stopped_workers_wait_until_all_have_saved_and_can_be_resumed(tmp_path: 
 
 @pytest.mark.parametrize("validation", [0, 200])
 def test_early_stopping_watches_other_examples_than_the_fold_that_judges(validation: int, tmp_path: Path) -> None:
-    """Where there is no validation split, a part of the fold's own training rows is watched."""
+    """Early stopping watches a part of the fold's own training rows if there is no validation split."""
     paths = prepare_digits(tmp_path, validation=validation)
     scores = run_trial(paths, patience=2)
     store = Store(paths["prepared"])
