@@ -38,6 +38,7 @@ def test_speed_is_computed_with_the_batch_that_the_search_chose(
     monkeypatch.setattr(fit, "stage", lambda *_, **__: nullcontext(run))
     monkeypatch.setattr(fit, "search_values", lambda *_: {"fit.batch": 16})
     monkeypatch.setattr(diagnoses, "diagnose_fit", lambda *_: None)
+    monkeypatch.setattr(fit, "_log_caveats", lambda *_: None)  # nothing was prepared
     lines = Journal(run.folder / LOG)
     for step in range(10, 101, 10):
         lines.write("progress", step=step, steps=100, values={}, speed=160.0)

@@ -263,7 +263,7 @@ def test_raw_files_that_the_params_need(healthy_folder: Path) -> None:
     notes = [line for line in run_doctor(0) if line.startswith("note")]
     assert len(notes) == 4
     assert "params.yaml needs data/raw/fashion-mnist/train-images-idx3-ubyte.gz, which is not there" in notes[0]
-    assert re.search(r"otherwise put it there from http://.*/train-images-idx3-ubyte\.gz$", notes[0])
+    assert re.search(r"otherwise put it there from https://.*/train-images-idx3-ubyte\.gz$", notes[0])
     params.write_text("name: [")
     assert "params.yaml: line 1" in only(run_doctor(1), "BAD")
 
