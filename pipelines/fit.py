@@ -71,7 +71,7 @@ def main(path: str) -> None:
         finally:
             run.log_input(data / "prepared")  # also when the fit fails
         _record_result(run, family, system, out, result, fit["batch"])
-        _log_caveats(run, result, Store(data / "prepared").manifest)
+        _log_caveats(run, result, data / "prepared")
 
 
 def _record_result(run: Stage, family: str, system: str, out: Path, result: FitResult, batch: int) -> None:
@@ -98,8 +98,9 @@ def _record_result(run: Stage, family: str, system: str, out: Path, result: FitR
         run.log_text(f"{name}: {value}")
 
 
-def _log_caveats(run: Stage, result: FitResult, manifest: dict[str, Any]) -> None:
+def _log_caveats(run: Stage, result: FitResult, prepared: Path) -> None:
     """Log the splits' sizes, the score of a constant answer, and what makes the result uncertain."""
+    manifest = Store(prepared).manifest
     sizes = ", ".join(f"{entry['rows']:,} {split}" for split, entry in manifest["splits"].items())
     run.log_text(f"examples: {sizes}")
     name = result.measurements.monitor[0]
