@@ -152,6 +152,12 @@ class Classification(Task):
         """Return whether each prediction is correct: bool [N]."""
         return predictions["label"] == targets["label"]
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the frequencies of the training labels as probabilities, and the most frequent label."""
+        share = np.bincount(train["label"], minlength=len(self.classes)) / len(train["label"])
+        probability = np.tile(share, (count, 1))
+        return {"label": probability.argmax(1), "probability": probability}
+
     def draw(self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, Any]:
         """Draw the confusion matrix."""
         from ..drawings import figures

@@ -83,6 +83,11 @@ class Forecast(Task):
         """Return the squared errors of the one-step prediction [N]."""
         return self.regression.outcomes(predictions, targets)
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the mean of the training values, whatever the number of steps ahead."""
+        mean = self.regression.constant(train, count)["y"]
+        return {"y": mean, "ahead": np.tile(mean[:, None], max(self.ahead))}
+
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:

@@ -98,6 +98,10 @@ class KernelRegression(Task):
         """Return the squared errors [N]."""
         return self.regression.outcomes(predictions, targets)
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the mean of the training values."""
+        return self.regression.constant(train, count)
+
     @torch.no_grad()
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]

@@ -80,6 +80,10 @@ class Regression(Task):
         """Return the squared errors [N]."""
         return np.square(predictions["y"].astype(np.float64) - targets["y"])
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the constant with the least mean squared error: the mean of the training values."""
+        return {"y": np.full(count, train["y"].mean(dtype=np.float64))}
+
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:

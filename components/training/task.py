@@ -113,6 +113,13 @@ class Task:
     def outcomes(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> np.ndarray | None:
         """Return the per-example values [N] whose mean is the monitored score, or None if it is not a mean."""
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray] | None:
+        """Return `count` rows of predictions that ignore their inputs, the best such answer; None if there is none.
+
+        train: the target columns of the training split.
+        """
+        return None
+
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:

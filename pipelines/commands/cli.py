@@ -22,6 +22,7 @@ FUNCTIONS = {  # command -> function below `pipelines`, which takes the options 
     "promote": "commands.promotion.rollback.promote",
     "plan": "commands.plan.main",
     "compare": "commands.compare.main",
+    "results": "commands.results.page.main",
     "verify": "commands.verify.main",
     "ui": "commands.ui.main",
     "chaos": "commands.chaos.main",

@@ -1,0 +1,80 @@
+"""Keep the measured figures of one system: docs/records/<family>/<system>.json, a file under git."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.errors import Refusal
+from components.files import check_fields, read_object, write_json
+from components.recipes import recipe
+
+FOLDER = Path("docs/records")
+FIELD_TYPES = {
+    **dict.fromkeys(("recipe", "commit", "hardware", "split", "monitor", "direction"), str),
+    **dict.fromkeys(("seeds", "seconds", "trials"), list),
+    **dict.fromkeys(("scores", "baselines"), dict),
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """The figures of one system over its seeds."""
+
+    recipe: str  # digest of the recipe's content
+    commit: str  # of the code that ran; with a + where files were changed after it
+    hardware: str
+    split: str  # on which the scores were measured
+    monitor: str  # the score that models are compared by
+    direction: str  # "max" or "min"
+    seeds: list[int]
+    seconds: list[float]  # processor seconds per seed, on one thread: data, training and scoring
+    scores: dict[str, list[float]]  # one value per seed
+    baselines: dict[str, float] = field(default_factory=dict)  # answer without learning -> its monitored score
+    trials: list[dict[str, Any]] = field(default_factory=list)  # of a search: values, scores, deviations
+
+
+def record_path(path: Path) -> Path:
+    """Return where the record of the recipe at `path` lies."""
+    return FOLDER / path.parent.name / f"{path.stem}.json"
+
+
+def write_record(path: Path, record: Record) -> Path:
+    """Write the record of the recipe at `path`, with numbers of six significant digits; return its path."""
+    file = record_path(path)
+    write_json(file, _shorten(asdict(record)))
+    return file
+
+
+def read_record(path: Path) -> Record | None:
+    """Return the record of the recipe at `path`, or None if it was never measured; refuse a damaged one."""
+    file = record_path(path)
+    if not file.is_file():
+        return None
+    try:
+        content = read_object(file)
+        check_fields(content, FIELD_TYPES)
+    except ValueError as error:
+        raise Refusal(f"{file}: is damaged ({error}); measure again: trainyard results --measure {path}") from None
+    return Record(**{name: content[name] for name in FIELD_TYPES})
+
+
+def content_digest(path: Path) -> str:
+    """Return the digest of a recipe's content: comments do not count."""
+    return recipe.digest(recipe.load(path))[:16]
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
+    """Return the mean of the values, and their standard deviation unless there is only one."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shorten(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shorten(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,0 +1,172 @@
+"""Compare the recipes' headers, the records and RESULTS.md with each other; and test the command itself."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.errors import Refusal
+from pipelines.commands.results import page, record
+from pipelines.commands.results.expectation import Expectation, read_expectation
+from pipelines.commands.results.measure import measure_recipe
+
+ROOT = Path(__file__).parents[3]
+RECIPES = sorted(path.relative_to(ROOT) for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")
+MEASURED = [path for path in RECIPES if (ROOT / record.record_path(path)).is_file()]
+MOST_SPREAD = 6  # times the standard deviation over seeds that an interval may be wide, besides its rounding
+each_measured = pytest.mark.parametrize("path", MEASURED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+
+
+@pytest.fixture
+def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+# ------------------------------------------------------------------------------------------------ the records here
+
+
+def test_every_record_has_its_recipe() -> None:
+    assert len(MEASURED) >= 1
+    files = {path.relative_to(ROOT) for path in (ROOT / record.FOLDER).rglob("*") if path.is_file()}
+    assert files == {record.record_path(path) for path in MEASURED}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_header_states_figures_where_there_is_a_record(path: Path) -> None:
+    """Check that a recipe has both or neither; `trainyard results --measure RECIPE` writes the record."""
+    assert (read_expectation(ROOT / path) is not None) == (path in MEASURED)
+
+
+@each_measured
+def test_header_and_record_agree(path: Path, at_root: None) -> None:
+    expectation, measured = read_expectation(path), record.read_record(path)
+    assert expectation is not None
+    assert measured is not None
+    assert measured.recipe == record.content_digest(path), f"the recipe changed: trainyard results --measure {path}"
+    assert len(measured.seeds) == expectation.seeds
+    for score, (low, high) in expectation.intervals.items():
+        values = measured.scores[score]
+        assert len(values) == expectation.seeds
+        outside = [value for value in values if not expectation.covers(score, value)]
+        assert not outside, f"{path}: expects {score} {low} to {high}, measured {outside}"
+        deviation = record.mean_and_deviation(values)[1]
+        if deviation is not None:
+            rounding = 2 * 10.0 ** -len(low.partition("e")[0].partition(".")[2])
+            assert float(high) - float(low) <= MOST_SPREAD * deviation + rounding, f"{score}: the interval says little"
+
+
+def test_the_page_shows_the_records(at_root: None) -> None:
+    content = page.PAGE.read_text()
+    assert page.MARKS[0] in content
+    shown = content.partition(page.MARKS[0])[2].partition(page.MARKS[1])[0].strip("\n")
+    assert shown == page.format_tables(Path("pipelines")), "run `trainyard results`"
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+@pytest.fixture
+def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder with one small recipe and a page the current directory; return the recipe's path."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("pipelines/vision")
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "pipelines/vision/dvc.yaml", folder)
+    content = yaml.safe_load((ROOT / "pipelines/vision/softmax.yaml").read_text())
+    content["data"] |= {"labels": 100, "size": 8}
+    content["fit"] |= {"epochs": 2, "batch": 20}
+    path = folder / "softmax.yaml"
+    path.write_text("# Expect: accuracy 0.10 to 0.90 over 2 seeds; published 0.5 (a book)\n" + yaml.safe_dump(content))
+    page.PAGE.write_text(f"before\n{page.MARKS[0]}\nold\n{page.MARKS[1]}\nafter\n")
+    return path
+
+
+def test_seeds_are_run_recorded_and_shown(yard: Path) -> None:
+    assert page.main([str(yard)]) == 0
+    measured = record.read_record(yard)
+    assert measured is not None
+    assert measured.seeds == [0, 1]
+    assert len(set(measured.scores["loss"])) == 2, "another seed gives another figure"
+    assert len(measured.seconds) == 2
+    assert measured.baselines["constant"] == pytest.approx(0.1, abs=0.02)
+    text = page.PAGE.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| softmax |")]
+    mean, deviation = record.mean_and_deviation(measured.scores["accuracy"])
+    assert f"| 0.5 (a book) | accuracy 0.10 to 0.90 | test accuracy {mean:.3f} ± {deviation:.3f} | 2 |" in row
+    before = record.record_path(yard).read_bytes()
+    page.main([])
+    assert page.PAGE.read_text() == text
+    assert record.record_path(yard).read_bytes() == before
+
+
+def test_a_recipe_without_a_number_of_seeds_is_refused(yard: Path) -> None:
+    yard.write_text(yard.read_text().replace("over 2 seeds", "or so"))
+    with pytest.raises(Refusal, match="names no number of seeds; name it there, or with --seeds"):
+        page.main([str(yard)])
+    assert not record.record_path(yard).exists()
+
+
+def test_a_missing_recipe_and_a_page_without_marks_are_refused(yard: Path) -> None:
+    with pytest.raises(Refusal, match="no such recipe"):
+        measure_recipe(Path("pipelines/vision/none.yaml"))
+    page.PAGE.write_text("no marks\n")
+    with pytest.raises(Refusal, match="lacks the line '<!-- trainyard results -->'"):
+        page.main([])
+
+
+@pytest.mark.parametrize("content", ["[]", '{"recipe": 1}', "{"])
+def test_a_damaged_record_is_refused(yard: Path, content: str) -> None:
+    file = record.record_path(yard)
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(Refusal, match=r"softmax.json: is damaged .*; measure again: trainyard results --measure"):
+        page.main([])
+
+
+# ------------------------------------------------------------------------------------------------ headers and tables
+
+
+def expect(tmp_path: Path, line: str) -> Expectation | None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"# What:   something\n# Expect: {line}\ndata: {{}}\n")
+    return read_expectation(path)
+
+
+def test_headers_are_read(tmp_path: Path) -> None:
+    several = expect(tmp_path, "mse 1.1 to 1.2, error_4 -2e-3 to 3 over 3 seeds of data; below x; published 7 (notes)")
+    assert several == Expectation({"mse": ("1.1", "1.2"), "error_4": ("-2e-3", "3")}, 3, True, "7 (notes)")
+    assert expect(tmp_path, "accuracy 0.97 to 0.98 over 1 seed") == Expectation(
+        {"accuracy": ("0.97", "0.98")}, 1, False, ""
+    )
+    assert expect(tmp_path, "test accuracy 0.97") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "covered"), [(0.9695, True), (0.9694, False), (0.97, True), (0.9804, True), (0.9806, False)]
+)
+def test_intervals_end_with_their_rounding(tmp_path: Path, value: float, covered: bool) -> None:
+    expectation = expect(tmp_path, "accuracy 0.970 to 0.980 over 5 seeds")
+    assert expectation is not None
+    assert expectation.covers("accuracy", value) == covered
+
+
+def test_a_study_shows_the_values_that_differ() -> None:
+    trials = [
+        {
+            "task.optimizer.lr": rate,
+            "fit.epochs": 3.0,
+            "accuracy": 0.5 + rate,
+            "accuracy_std": 0.01,
+            "train_accuracy": 1,
+        }
+        for rate in (0.1, 0.01)
+    ]
+    measured = record.Record("", "", "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
+    (line,) = page.format_trials("rates", None, measured)
+    assert line.endswith("lr 0.1: 0.6 ± 0.01 (1); lr 0.01: 0.51 ± 0.01 (1)")
