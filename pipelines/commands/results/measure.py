@@ -10,7 +10,7 @@ import csv
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.errors import Refusal
 from components.files import read_object
@@ -21,6 +21,9 @@ from pipelines.commands.results.expectation import read_expectation
 from pipelines.commands.results.record import Record, content_digest, write_record
 from pipelines.stage.check import check_recipe
 from pipelines.stage.provenance import provenance
+
+if TYPE_CHECKING:
+    import torch
 
 BESIDE_SCORES = {"trial", "folds", "seeds", "epochs", "seconds", "finished", "reason", "diagnosis"}
 INTERVAL = ("_low", "_high")  # of a score over examples; the record has the spread over seeds
@@ -59,7 +62,7 @@ def measure_fits(path: Path, content: dict[str, Any], count: int, of_data: bool 
     record = Record(
         recipe=content_digest(path),
         commit=describe_commit(),
-        hardware=results[0].hardware,
+        hardware=_describe_processor(),
         split=results[0].split,
         monitor=monitor,
         direction=direction,
@@ -82,7 +85,19 @@ def _fit_once(content: dict[str, Any], data: dict[str, Any], folder: Path, seed:
     prepared = folder / ("data" if data == content["data"] else f"data-{seed}")
     section = {"task": content["task"], "fit": content["fit"]}
     job = FitJob(section, run=str(place / "run"), out=str(place / "model"), seed=seed)
-    return training.fit_and_score(Peers(), data, str(prepared), job)
+    return training.fit_and_score(Peers(device=_device()), data, str(prepared), job)
+
+
+def _device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _describe_processor() -> str:
+    from components.training.recorder import describe_processor
+
+    return describe_processor(_device())
 
 
 def _score_baselines(content: dict[str, Any], folder: Path, seed: int) -> dict[str, float]:
@@ -118,14 +133,12 @@ def measure_search(path: Path, content: dict[str, Any]) -> Record:
 def _describe_run(content: dict[str, Any], data: Path) -> dict[str, str]:
     """Return hardware, split, monitor and direction of a recipe's run on the data below `data`."""
     from components.storage.store import Store
-    from components.training.peers import Peers
     from components.training.task import Task
-    from pipelines.workers.scoring import describe_hardware
 
     splits = Store(data / "prepared").manifest["splits"]
     split = next(name for name in ("test", "validation", "train") if name in splits)
     monitor, direction = recipe.build(content["task"], Task).monitor
-    return {"hardware": describe_hardware(Peers()), "split": split, "monitor": monitor, "direction": direction}
+    return {"hardware": _describe_processor(), "split": split, "monitor": monitor, "direction": direction}
 
 
 def _training_seconds(out: Path) -> float:
@@ -146,10 +159,14 @@ def _parse(text: str) -> float | str:
 
 
 def describe_commit() -> str:
-    """Return the short name of the current commit, with a + if a file was changed after it; "" outside a repository."""
+    """Return the short name of the current commit, with a + if code was changed after it; "" outside a repository.
+
+    A changed recipe does not count: the record holds its digest.
+    """
     tags = provenance()
     commit = tags.get("mlflow.source.git.commit", "")[:10]
-    return f"{commit}+" if commit and tags["git.changed"] != "nothing" else commit
+    changed = any(line.endswith(".py") for line in tags.get("git.changed", "").splitlines())
+    return f"{commit}+" if changed else commit
 
 
 def _format_scores(scores: dict[str, float]) -> str:

@@ -25,7 +25,7 @@ class Record:
     """The figures of one system over its seeds."""
 
     recipe: str  # digest of the recipe's content
-    commit: str  # of the code that ran; with a + where files were changed after it
+    commit: str  # of the code that ran; with a + where code was changed after it
     hardware: str
     split: str  # on which the scores were measured
     monitor: str  # the score that models are compared by
