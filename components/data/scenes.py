@@ -6,38 +6,44 @@ Each split is composed of its own handwritten examples, so no test scene shows a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..errors import Refusal
-from ..recipes.ranges import Count, Natural
+from ..recipes.ranges import Count, Fraction, Natural, Proportion
 from ..storage.order import permute
 from ..storage.store import Column
 from .digits import SIDE, TOTAL, bilinear_matrix, resize_digits
+from .masks import paint_classes, trace_boxes
 
 ROWS_PER_PART = 50  # few, because what is derived from scenes may be slow
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}  # of the handwritten examples
 MAX_DIGITS = int(min(SHARES.values()) * TOTAL)  # per scene: all are different examples of its split
-SMALLEST = 0.2  # height of a digit, in sides of the scene
-LARGEST = 0.5
-MAX_OVERLAP = 0.02  # share of a digit's box that another box may cover
 TRIES = 50  # places tried per digit
 INKED = 0.35  # share of a pen's full strength from which a pixel belongs to the digit
+TOUCHING = 0.02  # overlap of boxes up to which ink adds up where digits touch; above it the later ink hides the earlier
+MIN_VISIBLE = 0.5  # share of a digit's ink that later digits leave uncovered
 
 # Grey levels
 GROUND = (20, 90)  # range of a scene's background
 UNEVENNESS = 18.0  # standard deviation of its slow texture
 NOISE = 5.0  # standard deviation of its noise per pixel
 INK = (80, 150)  # range of the ink above the ground
+PATCH = (15, 50)  # range of a patch of clutter above or below the ground
 
 
 class Scenes:
     """Splits of `count`, `validation` and `test` scenes with 1 to `most` digits each and sides of `size` pixels.
 
-    image uint8 [size, size, 1]; boxes float32 [digits, 4], tight around the ink (x1, y1, x2, y2 in pixels, the end
-    exclusive); labels int64 [digits].
+    image uint8 [size, size, 1]; boxes float32 [digits, 4], tight around the visible ink (x1, y1, x2, y2 in pixels, the
+    end exclusive); labels int64 [digits]; with `masks` also instances int16 and mask uint8 [size, size] (masks.py).
+
+    smallest, largest: height of a digit, in sides of the scene
+    overlap: share of a digit's box that another box may cover; the later digit hides the ink of the earlier one
+    clutter: lines and patches behind the digits, at most
     """
 
     name = "scenes"
@@ -54,21 +60,31 @@ class Scenes:
         most: Count = 5,
         size: Count = 64,
         seed: Natural = 0,
+        smallest: Proportion = 0.2,
+        largest: Proportion = 0.5,
+        overlap: Fraction = TOUCHING,
+        clutter: Natural = 0,
+        masks: bool = False,
     ) -> None:
-        if size * SMALLEST < SIDE:
-            raise Refusal(f"size: digits in scenes of {size} pixels can't be read; give at least {SIDE / SMALLEST:.0f}")
+        if size * smallest < SIDE:
+            raise Refusal(f"size: digits in scenes of {size} pixels can't be read; give at least {SIDE / smallest:.0f}")
+        if smallest > largest:
+            raise Refusal(f"smallest: {smallest:g} is more than largest, {largest:g}; give at most that")
         if most > MAX_DIGITS:
             raise Refusal(f"most: a scene can't have {most} different digits; give at most {MAX_DIGITS}")
         self.rows = {"train": count, "validation": validation, "test": test}
         self.most = most
-        self.size = size
         self.seed = seed
+        self.composition = Composition(size, (round(smallest * size), round(largest * size)), overlap, clutter)
+        self.masks = masks
         self.classes = [str(digit) for digit in range(10)]
         self.columns = {
             "image": Column("uint8", (size, size, 1)),
             "boxes": Column("float32", (None, 4)),
             "labels": Column("int64", (None,)),
         }
+        if masks:
+            self.columns |= {"instances": Column("int16", (size, size)), "mask": Column("uint8", (size, size))}
 
     def parts(self) -> dict[str, int]:
         """Return {split: number of parts}, without an empty validation split."""
@@ -81,8 +97,12 @@ class Scenes:
         for row in range(part * ROWS_PER_PART, min(self.rows[split], (part + 1) * ROWS_PER_PART)):
             random = np.random.default_rng([self.seed, list(self.rows).index(split), row])
             chosen = random.choice(candidates, random.integers(1, self.most + 1), replace=False)
-            image, boxes, placed = compose_scene(levels[chosen], self.size, random)
-            yield {"image": image, "boxes": boxes, "labels": targets[chosen[placed]]}
+            image, instances, placed = compose_scene(levels[chosen], self.composition, random)
+            labels = targets[chosen[placed]]
+            example = {"image": image, "boxes": trace_boxes(instances, len(placed)), "labels": labels}
+            if self.masks:
+                example |= {"instances": instances, "mask": paint_classes(instances, labels)}
+            yield example
 
     @cached_property
     def handwriting(self) -> dict[str, np.ndarray]:
@@ -100,39 +120,85 @@ class Scenes:
         return levels.reshape(-1, SIDE, SIDE), targets.astype(np.int64)
 
 
+@dataclass(frozen=True)
+class Composition:
+    """How a scene is composed: its side and the range of its digits' heights, in pixels, and as in `Scenes`."""
+
+    size: int
+    heights: tuple[int, int]
+    overlap: float = TOUCHING
+    clutter: int = 0
+
+
 def compose_scene(
-    levels: np.ndarray, size: int, random: np.random.Generator
+    levels: np.ndarray, composition: Composition, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compose digits of levels 0..16 [N, 8, 8] into a scene.
 
-    Returns the scene uint8 [size, size, 1], boxes float32 [M, 4], and the indices of the M placed digits. The first
-    digit always fits; a later one is left out if TRIES random places overlap other digits.
+    Returns the scene uint8 [size, size, 1], the index map int16 [size, size], and the indices of the M placed digits.
+    The first digit always fits; a later one is left out if none of TRIES random places leaves the others visible.
     """
+    size = composition.size
     smooth = bilinear_matrix(6, size)
-    scene = random.uniform(*GROUND) + smooth @ random.normal(0, UNEVENNESS, (6, 6)) @ smooth.T
+    ground = random.uniform(*GROUND) + smooth @ random.normal(0, UNEVENNESS, (6, 6)) @ smooth.T
+    for _ in range(random.integers(0, composition.clutter + 1) if composition.clutter else 0):
+        _add_clutter(ground, random)
+    scene = ground.copy()
+    instances = np.zeros((size, size), np.int16)
     boxes: list[np.ndarray] = []
-    placed = []
+    placed: list[int] = []
+    areas: list[int] = []  # pixels of each placed digit, before others hide some
     for index, digit in enumerate(levels):
-        side = int(random.integers(round(SMALLEST * size), round(LARGEST * size) + 1))
+        side = int(random.integers(composition.heights[0], composition.heights[1] + 1))
         ink = resize_digits(digit[None], side)[0, ..., 0] / 255
-        extent = _ink_box(ink >= INKED)
+        is_ink = ink >= INKED
+        extent = trace_boxes(is_ink.astype(np.int16), 1)[0]
         for _ in range(TRIES):
             x, y = random.integers(0, size - side + 1, 2)
             box = extent + np.tile([x, y], 2)
-            if all(_overlap(box, other) <= MAX_OVERLAP for other in boxes):
+            place = np.s_[y : y + side, x : x + side]
+            free = all(_overlap(box, other) <= composition.overlap for other in boxes)
+            if free and _leaves_visible(instances, instances[place][is_ink], areas):
                 boxes.append(box)
                 placed.append(index)
-                scene[y : y + side, x : x + side] += random.uniform(*INK) * ink
+                areas.append(int(is_ink.sum()))
+                instances[place][is_ink] = len(placed)
+                stroke = random.uniform(*INK) * ink
+                if composition.overlap > TOUCHING:
+                    stroke += ground[place]
+                    scene[place] = np.where(is_ink, stroke, np.maximum(scene[place], stroke))
+                else:
+                    scene[place] += stroke
                 break
     scene = np.clip(scene + random.normal(0, NOISE, scene.shape), 0, 255)
-    return np.rint(scene).astype(np.uint8)[..., None], np.stack(boxes).astype(np.float32), np.array(placed)
+    return np.rint(scene).astype(np.uint8)[..., None], instances, np.array(placed)
 
 
-def _ink_box(ink: np.ndarray) -> np.ndarray:
-    """Return the box around the set pixels: x1, y1, x2, y2, the end exclusive."""
-    columns = np.flatnonzero(ink.any(0))
-    rows = np.flatnonzero(ink.any(1))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+def _leaves_visible(instances: np.ndarray, covered: np.ndarray, areas: list[int]) -> bool:
+    """Return whether at least MIN_VISIBLE of each placed digit of `areas` remains when its `covered` pixels go."""
+    if not covered.any():
+        return True
+    counts = np.bincount(instances.ravel(), minlength=len(areas) + 1)
+    counts -= np.bincount(covered, minlength=len(areas) + 1)
+    return bool((counts[1:] >= MIN_VISIBLE * np.array(areas)).all())
+
+
+def _add_clutter(ground: np.ndarray, random: np.random.Generator) -> None:
+    """Add a line from edge to edge, or a patch brighter or darker than the ground, to `ground` [size, size]."""
+    size = len(ground)
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    x, y = random.uniform(0, size, 2)
+    angle = random.uniform(0, np.pi)
+    along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
+    across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+    if random.random() < 0.5:
+        strength = random.uniform(*INK)
+        distance = np.abs(across) - random.uniform(0.5, 1.2)
+    else:
+        strength = random.uniform(*PATCH) * random.choice([-1, 1])
+        width, height = random.uniform(0.1, 0.3, 2) * size
+        distance = np.maximum(np.abs(along) - width, np.abs(across) - height)
+    ground += strength * np.clip(0.5 - distance, 0, 1)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:

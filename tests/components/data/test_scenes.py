@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from components.data import scenes as module
-from components.data.scenes import MAX_OVERLAP, Scenes, compose_scene
+from components.data.masks import trace_boxes
+from components.data.scenes import MIN_VISIBLE, TOUCHING, Composition, Scenes, compose_scene
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
@@ -47,9 +50,9 @@ def test_scenes_are_composed_of_their_splits_own_handwriting(monkeypatch: pytest
     numbers = {digit.tobytes(): {row for row in range(1797) if (levels[row] == digit).all()} for digit in levels}
     used: list[set[int]] = []
 
-    def record(digits: np.ndarray, size: int, random: np.random.Generator) -> tuple:
+    def record(digits: np.ndarray, composition: Composition, random: np.random.Generator) -> tuple:
         used.extend(numbers[np.ascontiguousarray(digit).tobytes()] for digit in digits)
-        return compose_scene(digits, size, random)
+        return compose_scene(digits, composition, random)
 
     monkeypatch.setattr(module, "compose_scene", record)
     data = Scenes(count=40, test=40)
@@ -66,7 +69,8 @@ def test_boxes_are_tight_around_the_ink() -> None:
     flat = pytest.MonkeyPatch()
     flat.setattr(module, "UNEVENNESS", 0.0)
     flat.setattr(module, "NOISE", 0.0)
-    image, boxes, placed = compose_scene(digit, 64, random)
+    image, instances, placed = compose_scene(digit, Composition(64, (13, 32)), random)
+    boxes = trace_boxes(instances, 1)
     flat.undo()
     assert placed.tolist() == [0]
     ink = image[..., 0].astype(float) - image.min()
@@ -82,7 +86,7 @@ def test_digits_hardly_overlap() -> None:
         ).prod(-1)
         area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
         share = shared / np.minimum(area[:, None], area[None])
-        assert (share[~np.eye(len(boxes), dtype=bool)] <= MAX_OVERLAP + 1e-6).all()
+        assert (share[~np.eye(len(boxes), dtype=bool)] <= TOUCHING + 1e-6).all()
 
 
 def test_a_scene_is_a_function_of_seed_and_row() -> None:
@@ -103,6 +107,76 @@ def test_scenes_are_stored_and_read_back(tmp_path) -> None:
         assert np.array_equal(stored["labels"][row], example["labels"])
 
 
+CROWDED = {"most": 10, "size": 96, "smallest": 0.12, "largest": 0.6, "overlap": 0.4, "clutter": 4, "masks": True}
+
+
+def test_masks_follow_the_boxes_and_labels() -> None:
+    """Recompute boxes and classes from the index map, pixel by pixel, in scenes whose digits hide each other."""
+    data = Scenes(count=40, test=1, **CROWDED)
+    assert {name: str(column) for name, column in data.columns.items()} == {
+        "image": "uint8[96, 96, 1]",
+        "boxes": "float32[*, 4]",
+        "labels": "int64[*]",
+        "instances": "int16[96, 96]",
+        "mask": "uint8[96, 96]",
+    }
+    for example in all_of(data, "train"):
+        instances, mask = example["instances"], example["mask"]
+        assert set(np.unique(instances)) == set(range(len(example["boxes"]) + 1))
+        assert np.array_equal(mask == 0, instances == 0)
+        for number, (box, label) in enumerate(zip(example["boxes"], example["labels"], strict=True), 1):
+            rows, columns = np.nonzero(instances == number)
+            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert (mask[instances == number] == label + 1).all()
+
+
+def test_digits_overlap_vary_in_size_and_stay_visible() -> None:
+    boxes = [example["boxes"] for example in all_of(Scenes(count=60, test=1, **CROWDED), "train")]
+    heights = np.concatenate([box[:, 3] - box[:, 1] for box in boxes])
+    assert heights.min() < 14
+    assert heights.max() > 40
+    shared = 0
+    for box in boxes:
+        corners = np.maximum(box[:, None, :2], box[None, :, :2]), np.minimum(box[:, None, 2:], box[None, :, 2:])
+        shared += int(np.triu((corners[1] > corners[0]).all(2), 1).sum())
+    assert shared > 60
+
+
+def test_later_ink_hides_earlier_ink_but_not_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNEVENNESS", "NOISE"):
+        monkeypatch.setattr(module, name, 0.0)
+    monkeypatch.setattr(module, "INK", (100, 100))
+    digits = load_digits().images[:30]
+    composition = Composition(64, (30, 32), overlap=0.9)
+    for seed in range(5):
+        image, instances, placed = compose_scene(digits, composition, np.random.default_rng(seed))
+        assert len(placed) > 3
+        assert int(image.max()) - int(image.min()) <= 101  # never twice the ink
+        alone = compose_scene(digits[:1], composition, np.random.default_rng(seed))[1]
+        assert (alone == 1).sum() > (instances == 1).sum() >= MIN_VISIBLE * (alone == 1).sum()
+
+
+def test_clutter_is_behind_the_digits_and_changes_no_annotation_rule() -> None:
+    plain, cluttered = (all_of(Scenes(count=30, test=1, clutter=clutter), "train") for clutter in (0, 6))
+    edges = [
+        np.mean([np.abs(np.diff(e["image"].astype(int), axis=0)).mean() for e in rows]) for rows in (plain, cluttered)
+    ]
+    assert edges[1] > 1.1 * edges[0]
+    assert [len(e["boxes"]) for e in cluttered] != [0] * 30
+
+
+def test_default_scenes_are_those_of_earlier_versions() -> None:
+    """Compare with a digest from before scenes had masks: the figures of recipes rest on these bytes."""
+    digest = hashlib.sha256()
+    for split in ("train", "test"):
+        for example in all_of(Scenes(count=100, test=50), split):
+            for name in ("image", "boxes", "labels"):
+                digest.update(example[name].tobytes())
+    assert digest.hexdigest()[:16] == "9ebe7693f2aa5433"
+
+
 def test_scenes_too_small_to_read_are_refused() -> None:
     with pytest.raises(Refusal, match="give at least 40"):
         Scenes(size=39)
+    with pytest.raises(Refusal, match=r"smallest: 0.6 is more than largest, 0.5"):
+        Scenes(smallest=0.6)
