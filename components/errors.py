@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import textwrap
 from collections.abc import Iterable
 
@@ -62,6 +63,11 @@ def first_line(error: BaseException) -> str:
     """
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return textwrap.shorten(line, 200, placeholder=" ...", break_long_words=False, break_on_hyphens=False)
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that can be printed: bytes that are not UTF-8 become escapes such as `\\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def suggest_name(word: str, names: Iterable[str]) -> str:

@@ -74,5 +74,7 @@ def interrupt(number: int, frame: object) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"trainyard: {message}", file=sys.stderr)
+    # a path may hold bytes that are not UTF-8
+    text = f"trainyard: {message}".encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    print(text, file=sys.stderr)
     return code

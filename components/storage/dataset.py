@@ -17,23 +17,35 @@ The constructor takes plain arguments. A data set that reads original files take
     by_name     True where a recipe needs only the originals that it names
     instead     patterns of files that do as well as the originals
     own         paths of files without a known digest, which may change
-    duplicates, conflicts    what to do with examples that are in two splits or have two labels (see review.py)
-    locate      a method (split, row) that returns the file of an example
+    bad, duplicates, conflicts    what to do with examples that can't be read, are in two splits, or have two labels
+                (see review.py); `examples` yields a `Fault` in place of an example that can't be read
+    locate      a method (split, row) that returns the file of an example; faults count as rows
+    notes       sentences about what lies beside the examples and was passed over
+    remarks     a Counter: `examples` adds what it does to examples that do not fit, such as "are not square and ..."
+    vocabulary  the tokens that the numbers in its columns stand for
 
 The first three must be literals, because `trainyard doctor` parses the source without importing it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..errors import Refusal
-from .review import SplitContent, review_content
+from ..errors import Refusal, printable
+from .review import SplitContent, review_content, review_faults
 from .store import DatasetDescription, PartSummary, write_manifest, write_part
+
+
+class Fault(NamedTuple):
+    """An example that can't be read, in its place: one line with the place, the fault and the remedy."""
+
+    reason: str
 
 
 class Dataset(DatasetDescription, Protocol):
@@ -42,7 +54,7 @@ class Dataset(DatasetDescription, Protocol):
     def parts(self) -> dict[str, int]:
         """Return {split: number of part files}, which never depends on the number of workers."""
 
-    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any] | Fault]:
         """Yield the examples of one part, {column: value}: on every call the same ones in the same order."""
 
 
@@ -71,17 +83,32 @@ def list_jobs(dataset: Dataset) -> list[Job]:
 def write_job(
     dataset: Dataset, folder: str | Path, split: str, part: int, dropped: Collection[int] = ()
 ) -> PartSummary:
-    """Write one part file atomically and return its summary; leave out the rows numbered `dropped` of the part."""
-    examples = dataset.examples(split, part)
-    remaining = (example for row, example in enumerate(examples) if row not in dropped)
-    return write_part(Path(folder) / f"{split}-{part:03d}.arrow", dataset.columns, remaining if dropped else examples)
+    """Write one part file atomically and return its summary; leave out the rows numbered `dropped` of the part.
+
+    Faults are left out, too, and do not count as rows.
+    """
+    faults: dict[int, str] = {}
+    earlier = Counter(getattr(dataset, "remarks", {}))
+
+    def readable() -> Iterator[dict[str, Any]]:
+        for number, example in enumerate(dataset.examples(split, part)):
+            if isinstance(example, Fault):
+                faults[number] = printable(example.reason)
+            else:
+                yield example
+
+    examples = (example for row, example in enumerate(readable()) if row not in dropped)
+    summary = write_part(Path(folder) / f"{split}-{part:03d}.arrow", dataset.columns, examples)
+    remarks = Counter(getattr(dataset, "remarks", {})) - earlier
+    return replace(summary, faults=faults, remarks=dict(remarks))
 
 
-def review_jobs(dataset: Dataset, done: Iterable[tuple[Job, PartSummary]]) -> tuple[dict[Job, set[int]], list[str]]:
+def review_jobs(dataset: Dataset, done: Collection[tuple[Job, PartSummary]]) -> tuple[dict[Job, set[int]], list[str]]:
     """Return {job to repeat: rows of its part to leave out}, and sentences about duplicates and conflicts.
 
-    Refuses them if the data set says so.
+    Refuses them, and examples that can't be read, if the data set says so.
     """
+    sentences = [*getattr(dataset, "notes", ()), *review_faults(dataset, [summary for _, summary in done])]
     by_split: dict[str, list[tuple[Job, PartSummary]]] = {}
     for job, summary in sorted(done, key=lambda pair: pair[0]):
         by_split.setdefault(job.split, []).append((job, summary))
@@ -89,7 +116,7 @@ def review_jobs(dataset: Dataset, done: Iterable[tuple[Job, PartSummary]]) -> tu
     for split, pairs in by_split.items():
         labels = [summary.labels for _, summary in pairs if summary.labels is not None]
         digests = np.concatenate([summary.contents for _, summary in pairs])
-        contents[split] = SplitContent(digests, np.concatenate(labels) if labels else None)
+        contents[split] = SplitContent(digests, np.concatenate(labels) if labels else None, _original_rows(pairs))
     review = review_content(dataset, contents)
     dropped: dict[Job, set[int]] = {}
     for split, rows in review.dropped.items():
@@ -98,7 +125,18 @@ def review_jobs(dataset: Dataset, done: Iterable[tuple[Job, PartSummary]]) -> tu
             number = int(np.searchsorted(ends, row, side="right"))
             job, summary = by_split[split][number]
             dropped.setdefault(job, set()).add(row - int(ends[number]) + summary.rows)
-    return dropped, review.sentences
+    return dropped, sentences + review.sentences
+
+
+def _original_rows(pairs: Sequence[tuple[Job, PartSummary]]) -> np.ndarray:
+    """Return the numbers of a split's rows as its data set counts them, faults included."""
+    rows = []
+    first = 0
+    for _, summary in pairs:
+        count = summary.rows + len(summary.faults)
+        rows.append(first + np.delete(np.arange(count), list(summary.faults)))
+        first += count
+    return np.concatenate(rows)
 
 
 def finish_dataset(

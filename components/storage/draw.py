@@ -24,3 +24,9 @@ def draw_split(content: bytes, test: Fraction, validation: Fraction, seed: Natur
     if position < test:
         return "test"
     return "validation" if position >= 1 - validation else "train"
+
+
+def draw_order(content: bytes, seed: Natural) -> int:
+    """Return a number that puts an example into a random order, which does not depend on the other examples."""
+    key = derive_key(seed, 7).to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=key).digest(), "little")

@@ -40,6 +40,8 @@ class PartSummary:
     class_counts: dict[int, int] | None  # {label: rows}, or None without a column "label"
     contents: Digests = field(compare=False)  # of each row
     labels: np.ndarray | None = field(compare=False)  # int64 [rows], or None without a column "label"
+    faults: dict[int, str] = field(default_factory=dict)  # number of an example in the part -> why it can't be read
+    remarks: dict[str, int] = field(default_factory=dict)  # what was done to examples -> number of them
 
 
 @contextmanager

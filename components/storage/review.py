@@ -6,31 +6,39 @@ A data set says by its attributes `duplicates` and `conflicts` what happens to t
     drop      of a duplicate only the held-out copy stays; of a conflict no example stays
     allow     they stay; data sets without these attributes allow both
 
-They are counted and named in every case.
+Its attribute `bad` says what happens to examples that can't be read: refuse, the default, or skip. All are counted,
+and named, in every case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import Refusal, printable
 from .content import Digests
+from .part import PartSummary
 
 MOST_PLACES = 3  # named per sentence
+MOST_FAULTS = 12  # named per sentence
 HELD_OUT_FIRST = ("test", "validation", "train")  # of a duplicate the copy in the first of these splits stays
 Place = tuple[str, int]  # split, row
 
 
 @dataclass(frozen=True)
 class SplitContent:
-    """The digests of a split's rows, and their labels if there are any."""
+    """The digests of a split's rows, and their labels if there are any.
+
+    rows: their numbers as the data set counts them (None: 0, 1, ...).
+    """
 
     contents: Digests
     labels: np.ndarray | None
+    rows: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,26 @@ def review_content(dataset: Any, splits: Mapping[str, SplitContent]) -> Review:
     for split, row in sorted(dropped):
         by_split.setdefault(split, []).append(row)
     return Review(by_split, sentences)
+
+
+def review_faults(dataset: Any, summaries: Sequence[PartSummary]) -> list[str]:
+    """Return sentences about examples that can't be read, and about what was done to others.
+
+    Refuses the former, all in one line, unless the data set's attribute `bad` is "skip".
+    """
+    faults = sorted({reason for summary in summaries for reason in summary.faults.values()})
+    count = sum(len(summary.faults) for summary in summaries)
+    sentences = []
+    if faults:
+        more = f"; and {len(faults) - MOST_FAULTS:,} more" if len(faults) > MOST_FAULTS else ""
+        text = f"{count:,} examples can't be read: {'; '.join(faults[:MOST_FAULTS])}{more}"
+        if getattr(dataset, "bad", "refuse") != "skip":
+            raise Refusal(f"{dataset.name}: {text}; or set bad: skip")
+        sentences.append(f"{text}; left out")
+    remarks: Counter[str] = Counter()
+    for summary in summaries:
+        remarks.update(summary.remarks)
+    return sentences + [f"{number:,} examples {remark}" for remark, number in sorted(remarks.items())]
 
 
 def _apply_policy(dataset: Any, name: str, text: str, places: list[Place], sentences: list[str]) -> set[Place]:
@@ -112,7 +140,9 @@ def _name_places(dataset: Any, groups: list[list[Place]], splits: Mapping[str, S
 
     def describe_place(place: Place) -> str:
         locate = getattr(dataset, "locate", None)
-        text = f"{place[0]} row {place[1]}" if locate is None else f"{locate(*place)}"
+        rows = splits[place[0]].rows
+        row = place[1] if rows is None else int(rows[place[1]])
+        text = f"{place[0]} row {row}" if locate is None else printable(locate(place[0], row))
         label = _label(splits, place)
         return text if label is None or not label < len(dataset.classes) else f"{text} ({dataset.classes[label]})"
 

@@ -180,7 +180,7 @@ CASES = [
     Case(
         "pixels without a range",
         pictures(lambda f: Image.new("F", (8, 8)).save(f / "cat" / "x.tiff")),
-        "x.tiff: its pixels are floating-point numbers without a range",
+        "x.tiff: has more than 8 bits per pixel, and its pixels range from 0 to 0; set levels",
     ),
     Case("an empty test split", pictures(count=2, test=0.01), "test: 0.01 of 4 pictures is none"),
     Case("nothing left to train on", pictures(test=0.5, validation=0.5), "validation: with it nothing is left"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 
 from components.data import image_folder as module
-from components.data.image_folder import ImageFolder, read_picture
+from components.data.image_folder import ImageFolder
+from components.data.picture import read_picture
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
@@ -179,15 +181,15 @@ def test_a_validation_folder_has_three_names(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        *(["train", "val"], ["train"], ["Train", "Test"], ["training", "testing"], ["cat", "dog", "test"]),
-        *(["train", "test", "val", "valid"], ["train", "test", "Validation"]),
+        *(["train"], ["val", "test"], ["train", "training"], ["cat", "dog", "test"], ["train", "val", "cat"]),
+        *(["train", "test", "val", "valid"], ["train", "test", "Test"]),
     ],
 )
 def test_splits_are_not_taken_for_classes(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         save(tmp_path / "pets" / name / "cat" / "a.png", flat(1))
     like = ", ".join(sorted(set(names) - {"cat", "dog"}))
-    with pytest.raises(Refusal, match=f"pets: {like}: folders of splits must be train and test, with at most one of"):
+    with pytest.raises(Refusal, match=f"pets: {like}: folders of splits must be train with test or one of"):
         ImageFolder(str(tmp_path / "pets"))
 
 
@@ -235,7 +237,8 @@ def test_odd_modes_become_grey_levels(tmp_path: Path, mode: str) -> None:
     suffix = {"CMYK": "tiff", "YCbCr": "jpg"}.get(mode, "png")
     path = save(tmp_path / f"a.{suffix}", pixels, None if mode == "I;16" else mode)
     for colour in (True, False):
-        assert np.abs(read_picture(path, 16, colour).astype(int) - halves[..., None]).max() <= 2
+        levels = [0, 65535] if mode == "I;16" else None
+        assert np.abs(read_picture(path, 16, colour, levels=levels).astype(int) - halves[..., None]).max() <= 2
 
 
 def test_transparency_is_white(tmp_path: Path) -> None:
@@ -277,7 +280,7 @@ def test_a_damaged_picture_is_refused_by_name(folder: Path, tmp_path: Path, dama
     else:
         intact = bad.read_bytes()
         bad.write_bytes({"cut": intact[: len(intact) // 2], "empty": b"", "text": b"hello"}[damage])
-    with pytest.raises(Refusal, match=r"dog/3\.(BMP|tiff): (damaged or not a picture|its pixels are floating-point)"):
+    with pytest.raises(Refusal, match=r"dog/3\.(BMP|tiff): (damaged or not a picture|has more than 8 bits)"):
         prepare_dataset(ImageFolder(str(folder), size=8), tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
 
@@ -295,3 +298,167 @@ def test_empty_folders_are_refused(folder: Path, tmp_path: Path) -> None:
         ImageFolder(str(folder), test=0.001).parts()
     with pytest.raises(Refusal, match="nothing is left to train on"):
         ImageFolder(str(folder), test=0.5, validation=0.5).parts()
+
+
+# ------------------------------------------------------------------------------------------------ odd files
+
+
+def test_all_bad_pictures_are_listed_at_once_or_skipped_and_listed(folder: Path, tmp_path: Path) -> None:
+    for name in ("cat/deeper0/4.png", "dog/3.BMP", "dog/7.BMP"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(Refusal) as refused:
+        prepare_dataset(ImageFolder(str(folder), size=8), tmp_path / "out")
+    text = str(refused.value)
+    assert text.startswith("pets: 3 examples can't be read: ")
+    assert all(name in text for name in ("deeper0/4.png: damaged", "dog/3.BMP: damaged", "dog/7.BMP: damaged"))
+    assert text.endswith("or set bad: skip")
+    manifest = prepare_dataset(ImageFolder(str(folder), size=8, bad="skip"), tmp_path / "out")
+    assert sum(entry["rows"] for entry in manifest["splits"].values()) == 27
+    assert any(sentence.startswith("3 examples can't be read") for sentence in manifest["review"])
+
+
+def test_a_duplicate_after_a_skipped_picture_is_named_by_its_own_file(tmp_path: Path) -> None:
+    pets = tmp_path / "pets"
+    for split, name, level in (("train", "b.png", 7), ("train", "c.png", 8), ("test", "d.bmp", 8)):
+        save(pets / split / "cat" / name, flat(level))
+    (pets / "train" / "cat" / "a.png").write_bytes(b"")
+    manifest = prepare_dataset(ImageFolder(str(pets), size=8, bad="skip"), tmp_path / "out")
+    assert "test/cat/d.bmp (cat) = " in manifest["review"][-1]
+    assert "train/cat/c.png (cat); dropped" in manifest["review"][-1]
+    assert manifest["splits"]["train"]["rows"] == 1
+
+
+def test_what_is_passed_over_cut_or_enlarged_is_counted(folder: Path, tmp_path: Path) -> None:
+    save(folder / ".ipynb_checkpoints" / "0-checkpoint.png", flat(0))
+    save(folder / "dog" / ".ipynb_checkpoints" / "0-checkpoint.png", flat(100))
+    save(folder / "dog" / "wide.png", np.full((20, 30, 3), 77, np.uint8))
+    for name in ("a.heic", "b.HEIC", "notes.txt"):
+        (folder / "dog" / name).write_bytes(b"x")
+    frames = [Image.fromarray(flat(level)) for level in (200, 210)]
+    frames[0].save(folder / "dog" / "moving.gif", save_all=True, append_images=frames[1:])
+    manifest = prepare_dataset(ImageFolder(str(folder), size=8), tmp_path / "out")
+    assert manifest["classes"] == ["cat", "dog"]
+    assert manifest["review"] == [
+        "2 files in folders called .ipynb_checkpoints passed over",
+        "files of other kinds passed over: 2 .heic, 1 .txt",
+        "1 examples are not square and lose what is outside the middle square (fit: crop)",
+        "1 examples have several frames, of which the first is used",
+    ]
+    review = prepare_dataset(ImageFolder(str(folder), size=16, fit="pad"), tmp_path / "out")["review"]
+    assert "31 examples have a side of less than 16 pixels and are enlarged" in review
+
+
+def test_other_shapes_are_cut_padded_or_squashed(tmp_path: Path) -> None:
+    wide = np.zeros((16, 32, 3), np.uint8)
+    wide[:, 8:24] = 250
+    wide[:, :8] = 120
+    path = save(tmp_path / "a.png", wide)
+    assert (read_picture(path, 16, colour=True) == 250).all()
+    padded = read_picture(path, 16, colour=False, fit="pad")[..., 0]
+    assert (padded[[0, 3, 12, 15]] == 0).all()
+    assert padded[6, [0, 8]].tolist() == [120, 250]
+    squashed = read_picture(path, 16, colour=False, fit="squash")[..., 0]
+    assert squashed[[0, 15], 1].tolist() == [120, 120]
+    assert squashed[8, 8] == 250
+    thin = save(tmp_path / "b.png", np.full((1, 900, 3), 9, np.uint8))
+    assert read_picture(thin, 16, colour=True, fit="pad").shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint16, 4095), (np.int32, 100_000), (np.float32, 2.0)])
+def test_deep_pictures_need_the_levels_of_the_set(tmp_path: Path, dtype: type, white: float) -> None:
+    ramp = np.linspace(0, white, 64).astype(dtype).reshape(8, 8)
+    path = tmp_path / "a.tiff"
+    Image.fromarray(ramp).save(path)
+    with pytest.raises(Refusal, match=rf"a\.tiff: has more than 8 bits per pixel, and .* to {white:g}; set levels"):
+        read_picture(path, 8, colour=False)
+    expected = np.rint(ramp.astype(np.float64) * 255 / white)
+    assert np.array_equal(read_picture(path, 8, colour=False, levels=[0, white])[..., 0], expected)
+    with pytest.raises(Refusal, match=r"beyond levels: \[0, 1\]; widen them"):
+        read_picture(path, 8, colour=False, levels=[0, 1])
+
+
+def test_levels_are_checked(folder: Path) -> None:
+    with pytest.raises(Refusal, match=r"levels: \[5, 1\] must be two numbers, black and white"):
+        ImageFolder(str(folder), levels=[5, 1])
+
+
+def test_sixteen_bits_per_colour_are_not_cut_silently(tmp_path: Path) -> None:
+    import cv2
+
+    dark = np.full((8, 8, 3), 4000, np.uint16)  # 12 bits in 16: the higher byte alone would be nearly black
+    cv2.imwrite(str(tmp_path / "a.png"), dark)
+    with pytest.raises(Refusal, match=r"has 16 bits per colour channel; save it with 8, or set levels: \[0, 65535\]"):
+        read_picture(tmp_path / "a.png", 8, colour=True)
+    assert (read_picture(tmp_path / "a.png", 8, colour=True, levels=[0, 65535]) == 4000 // 256).all()
+    (tmp_path / "b.pgm").write_bytes(b"P5 8 8 4095\n" + np.full(64, 4095, ">u2").tobytes())
+    assert (read_picture(tmp_path / "b.pgm", 8, colour=True) == 255).all()  # the header states the greatest level
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_broken_metadata_do_not_matter(tmp_path: Path) -> None:
+    """Save a rational with the denominator 0 and an orientation; Pillow fails where it writes such metadata again."""
+    exif = Image.Exif()
+    exif[274] = 3
+    exif[282] = (72, 1)
+    path = save(tmp_path / "a.jpg", np.repeat([0, 255], 32).astype(np.uint8) * np.ones((64, 1), np.uint8), exif=exif)
+    intact = path.read_bytes()
+    assert read_picture(path, 16, colour=False)[8, [2, 13], 0].tolist() == [255, 0]
+    rational = b"\x00\x00\x00\x48\x00\x00\x00\x01"
+    assert rational in intact or rational[3::-1] + rational[:3:-1] in intact
+    for old, new in ((b"\x48\x00\x00\x00\x01\x00\x00\x00", bytes(8)), (b"\x00\x00\x00\x48", b"\xff\xff\xff\xff")):
+        path.write_bytes(intact.replace(old, new))
+        assert read_picture(path, 16, colour=False)[8, [2, 13], 0].tolist() == [255, 0]
+    start = intact.index(b"Exif")
+    path.write_bytes(intact[: start + 14] + b"\xff" * 12 + intact[start + 26 :])
+    assert read_picture(path, 16, colour=False).shape == (16, 16, 1)
+
+
+def test_other_suffixes_of_jpeg_are_read(folder: Path) -> None:
+    save(folder / "dog" / "a.jfif", flat(200), format="JPEG")
+    assert sum(len(files) for files in ImageFolder(str(folder), size=8).splits.values()) == 31
+
+
+def test_names_that_are_not_utf8_are_refused(folder: Path) -> None:
+    odd = Path(os.fsdecode(bytes(folder / "dog") + b"/caf\xe9.png"))
+    save(folder / "dog" / "a.png", flat(3)).rename(odd)
+    with pytest.raises(Refusal, match=r"dog/caf\\xe9\.png: names that are not UTF-8, which DVC cannot record"):
+        ImageFolder(str(folder), size=8).parts()
+
+
+def test_links_to_files_are_followed_and_links_to_folders_refused(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "a.png", flat(230))
+    (folder / "dog" / "linked.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    assert 230 in splits_by_level(folder)
+    (folder / "dog" / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(Refusal, match=r"dog/broken\.png: missing, or a link to nothing"):
+        prepare_dataset(ImageFolder(str(folder), size=8), tmp_path / "out")
+    (folder / "dog" / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refusal, match="dog/more: links to folders, behind which changes are not noticed"):
+        ImageFolder(str(folder), size=8).parts()
+
+
+def test_a_test_split_is_drawn_from_train_or_is_val(tmp_path: Path) -> None:
+    pets = tmp_path / "pets"
+    for split, levels_of_split in (("Train", range(40)), ("val", range(100, 110))):
+        for level in levels_of_split:
+            save(pets / split / "cat" / f"{level}.png", flat(level))
+    drawn = splits_by_level(pets)
+    assert [level for level, split in drawn.items() if split == "validation"] == list(range(100, 110))
+    assert 2 < list(drawn.values()).count("test") < 16
+    used = splits_by_level(pets, val="test", validation=0.2)
+    assert [level for level, split in used.items() if split == "test"] == list(range(100, 110))
+    assert 2 < list(used.values()).count("validation") < 16
+    assert "validation" not in splits_by_level(pets, val="test").values()
+
+
+def test_labels_keep_equally_many_pictures_of_each_class(folder: Path) -> None:
+    rows = levels(ImageFolder(str(folder), size=8, labels=7), "train")
+    assert sorted(rows.values()) == [0] * 3 + [1] * 4
+    everything = levels(ImageFolder(str(folder), size=8), "train")
+    assert rows.items() <= everything.items()
+    (folder / "cat" / "deeper0" / "0.png").rename(folder / "cat" / "zzz.png")
+    assert levels(ImageFolder(str(folder), size=8, labels=7), "train") == rows
+    with pytest.raises(Refusal, match="labels: 100 need 50 training pictures of class 'cat', which has"):
+        ImageFolder(str(folder), size=8, labels=100).parts()
+    with pytest.raises(Refusal, match="labels: 1 are fewer than the 2 classes"):
+        ImageFolder(str(folder), labels=1)
