@@ -27,12 +27,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Group tests by lane, or otherwise by file, for `pytest -n 2`.
 
     Tests that start stages on a cluster mostly wait for processes. With one lane per process, both wait at once.
+    The contract suite is grouped by family, so that both processes share it.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class Lanes(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
+            file, _, test = nodeid.partition("::")
+            family = re.search(r"\[(\w+)/", test)
+            if file.endswith("test_contract.py") and family:
+                return f"{file}::{family[1]}"
             lane = re.search(r"pytest\.mark\.cluster\((lane=\d)\)", (config.rootpath / file).read_text())
             return lane[1] if lane else file
 
