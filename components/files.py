@@ -118,6 +118,7 @@ def _is_prepared(folder: Path, manifest: dict[str, Any]) -> bool:
         return False
     names = {str(file.relative_to(folder)) for file in folder.rglob("*")}
     derived = DERIVED | {f"{split}-contents.npy" for split in manifest["splits"]}
+    derived |= {f"tokenizer-{column}.json" for column in manifest.get("tokenizers", {})}
     return names - derived == parts and all(name.endswith(".arrow") for name in parts)
 
 

@@ -35,6 +35,7 @@ LAYERS = [
     ("components.layers", "components.augment"),
     ("components.optimizers", "components.schedules"),
     ("components.data",),
+    ("components.tokens",),
     ("components.originals",),
     ("components.storage",),
     ("components.recipes", "components.runs"),
@@ -186,7 +187,16 @@ SERVED = {"torch", "numpy", "safetensors", "yaml", "pyarrow", "tqdm", "mlflow", 
 @pytest.mark.parametrize("file", [f for f in FILES if name_of(f).partition(".")[2]], ids=name_of)
 def test_a_served_model_needs_few_packages(file: Path) -> None:
     """Whoever loads a model must have every package that its task, model or metric imports at the top."""
-    if name_of(file).split(".")[1] not in ("tasks", "models", "losses", "layers", "metrics", "exported", "predictor"):
+    if name_of(file).split(".")[1] not in (
+        "tasks",
+        "models",
+        "losses",
+        "layers",
+        "metrics",
+        "tokens",
+        "exported",
+        "predictor",
+    ):
         return
     packages = {module.split(".")[0] for module, top in imports(file) if top}
     assert packages - set(sys.stdlib_module_names) <= SERVED

@@ -19,7 +19,7 @@ from ..errors import Refusal
 from ..recipes.ranges import Count
 from ..storage.store import Column
 from ..storage.vocabulary import EOS, PAD, SPECIAL, UNK
-from .text import TokenKind, build_vocabulary
+from ..tokens.vocabulary import TokenKind, build_vocabulary
 
 ROWS_PER_PART = 65536
 Tokens = TypeVar("Tokens", bound=Any)  # an array or a tensor

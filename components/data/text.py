@@ -9,10 +9,9 @@ token but the first of a row is predicted from all before it.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,9 +19,12 @@ from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction
 from ..storage.store import Column
 from ..storage.vocabulary import UNKNOWN
+from ..tokens.characters import Characters
+from ..tokens.tokenizer import Tokenizer, TokenizerTrainer
+from ..tokens.vocabulary import TokenKind
+from ..tokens.words import Words
 
 ROWS_PER_PART = 65536
-TokenKind = Literal["char", "word"]
 
 
 class Source(Protocol):
@@ -39,17 +41,17 @@ class Source(Protocol):
 class Text:
     """Windows of the text of the source `of`.
 
-    tokens: characters, or words between spaces
+    tokens: char, word (what is between spaces), or a section such as `{use: tokens.bpe.BPE, size: 4000}`
     steps: tokens to predict per row
-    min_count: occurrences in the training split below which a token is unknown
-    validation, test: shares of the tokens
-    limit: number of tokens to use from the start of the text (None: all)
+    min_count: occurrences in the training split below which a character or a word is unknown
+    validation, test: shares of the text, which is cut between characters (char) or between words
+    limit: number of characters (char) or words to use from the start of the text (None: all)
     """
 
     def __init__(
         self,
         of: Callable[[], Source],
-        tokens: TokenKind = "char",
+        tokens: TokenKind | Callable[..., TokenizerTrainer] = "char",
         steps: Count = 32,
         min_count: Count = 1,
         validation: Fraction = 0.1,
@@ -62,80 +64,79 @@ class Text:
         self.name = self.of.name
         self.licence = self.of.licence
         self.source = self.of.source
-        self.kind = tokens
+        self.unit: TokenKind = "char" if tokens == "char" else "word"
+        self.trainer = make_trainer(tokens, min_count)
+        # Parts of words keep the spaces between words, which whole words leave out.
+        self.keeps_spaces = tokens not in ("char", "word")
         self.steps = steps
-        self.min_count = min_count
         self.limit = limit
         self.shares = {"train": 1 - validation - test, "validation": validation, "test": test}
         self.columns = {"token": Column("int32", (steps + 1,))}
 
     @cached_property
     def splits(self) -> dict[str, list[str]]:
-        """Return {split: its tokens}, without splits that have no share; refuses one that is shorter than a window."""
-        tokens = tokenize(self.of.text(), self.kind)[: self.limit]
-        ends = np.rint(np.cumsum([0, *self.shares.values()]) * len(tokens)).astype(int)
-        splits = {
-            name: tokens[start:end]
+        """Return {split: its characters or words}, without splits that have no share."""
+        text = self.of.text()
+        if self.unit == "char":
+            units = list(text)
+        else:
+            units = re.findall(r"\s*\S+", text) if self.keeps_spaces else text.split()
+        units = units[: self.limit]
+        ends = np.rint(np.cumsum([0, *self.shares.values()]) * len(units)).astype(int)
+        return {
+            name: units[start:end]
             for name, start, end in zip(self.shares, ends[:-1], ends[1:], strict=True)
             if end > start
         }
-        for name, part in splits.items():
-            if len(part) <= self.steps:
-                raise Refusal(f"steps: split '{name}' has {len(part)} tokens, too few for a window of {self.steps} + 1")
-        return splits
+
+    def _join(self, split: str) -> str:
+        """Return the text of a split."""
+        return ("" if self.unit == "char" or self.keeps_spaces else " ").join(self.splits[split])
 
     @cached_property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """Return {"token": the tokenizer}, trained on the training split alone."""
+        return {"token": self.trainer.train([self._join("train")], [UNKNOWN])}
+
+    @property
     def classes(self) -> list[str]:
         """Return the vocabulary."""
-        return build_vocabulary(self.splits["train"], self.min_count)
+        return self.tokenizers["token"].vocabulary
+
+    @cached_property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Return {split: its tokens, int32 [N]}; refuses a split that is shorter than a window."""
+        numbers = {name: self.tokenizers["token"].encode(self._join(name)) for name in self.splits}
+        for name, part in numbers.items():
+            if len(part) <= self.steps:
+                raise Refusal(f"steps: split '{name}' has {len(part)} tokens, too few for a window of {self.steps} + 1")
+        return numbers
 
     def parts(self) -> dict[str, int]:
         """Return {split: number of parts}."""
-        return {name: -(-self._count_rows(name) // ROWS_PER_PART) for name in self.splits}
+        return {name: -(-self._count_rows(name) // ROWS_PER_PART) for name in self.numbers}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         """Yield the windows of one part in the order of the text."""
-        numbers = encode_tokens(self.splits[split], self.classes)
+        numbers = self.numbers[split]
         for row in range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, self._count_rows(split))):
             yield {"token": numbers[row * self.steps : (row + 1) * self.steps + 1]}
 
     def _count_rows(self, split: str) -> int:
         """Return the number of complete windows in a split."""
-        return (len(self.splits[split]) - 1) // self.steps
+        return (len(self.numbers[split]) - 1) // self.steps
+
+
+def make_trainer(tokens: TokenKind | Callable[..., TokenizerTrainer], min_count: int) -> TokenizerTrainer:
+    """Return the kind of tokens that a recipe names."""
+    if isinstance(tokens, str):
+        return Characters(min_count) if tokens == "char" else Words(min_count)
+    return tokens()
 
 
 def keep_letters(text: str) -> str:
     """Return the Latin letters in lower case, with one space for whatever is between them (as in d2l)."""
     return re.sub("[^A-Za-z]+", " ", text).strip().lower()
-
-
-def tokenize(text: str, kind: TokenKind) -> list[str]:
-    """Split a text into characters, or into words between spaces."""
-    return list(text) if kind == "char" else text.split()
-
-
-def build_vocabulary(tokens: Sequence[str], min_count: int = 1) -> list[str]:
-    """Return UNKNOWN, then the tokens with `min_count` or more occurrences, by falling frequency, then by alphabet."""
-    counts = Counter(tokens)
-    frequent = [token for token, count in counts.items() if count >= min_count]
-    return [UNKNOWN, *sorted(frequent, key=lambda token: (-counts[token], token))]
-
-
-def encode_tokens(tokens: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
-    """Return the tokens' numbers in the vocabulary, 0 for unknown ones: int32 [N]."""
-    numbers = {token: number for number, token in enumerate(vocabulary)}
-    return np.array([numbers.get(token, 0) for token in tokens], dtype=np.int32)
-
-
-def token_kind(vocabulary: Sequence[str]) -> TokenKind:
-    """Return "char" for a vocabulary of single characters, otherwise "word"."""
-    return "char" if all(len(token) == 1 for token in vocabulary if token != UNKNOWN) else "word"
-
-
-def decode_text(numbers: Sequence[int], vocabulary: Sequence[str]) -> str:
-    """Return the text of token numbers."""
-    separator = "" if token_kind(vocabulary) == "char" else " "
-    return separator.join(vocabulary[number] for number in numbers)
 
 
 def continues_previous(rows: np.ndarray) -> np.ndarray:

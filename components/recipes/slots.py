@@ -27,11 +27,16 @@ ROOMS = {
     "Optimizer": ("optimizers",),
     "Transform": ("augment",),
     "float": ("schedules",),
+    "TokenizerTrainer": ("tokens",),
 }
 PARTS = ("data", "models", "layers", "losses", "augment", "optimizers", "schedules")  # of any other kind
 FUNCTION_ROOMS = ("optimizers", "schedules")
 FUNCTION_KINDS = ("Optimizer", "float", "")
-METHODS = {"Dataset": ("parts", "examples"), "Transform": ("__call__",)}  # of classes that need no common base
+METHODS = {
+    "Dataset": ("parts", "examples"),
+    "Transform": ("__call__",),
+    "TokenizerTrainer": ("train",),
+}  # of classes that need no common base
 TITLES = {
     "Task": "a task",
     "Dataset": "a data set",
@@ -39,6 +44,7 @@ TITLES = {
     "Optimizer": "an optimiser",
     "Transform": "a transform of pictures",
     "float": "a schedule",
+    "TokenizerTrainer": "a kind of tokens",
     "": "a part of a task or of a data set",
 }
 

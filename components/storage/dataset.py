@@ -22,6 +22,7 @@ The constructor takes plain arguments. A data set that reads original files take
     locate      a method (split, row) that returns the file of an example; faults count as rows
     notes       sentences about what lies beside the examples and was passed over
     remarks     a Counter: `examples` adds what it does to examples that do not fit, such as "are not square and ..."
+    tokenizers  {column: tokens.tokenizer.Tokenizer}, where columns hold token numbers; written beside the data
     vocabulary  the tokens that the numbers in its columns stand for
 
 The first three must be literals, because `trainyard doctor` parses the source without importing it.

@@ -3,6 +3,7 @@
     data/prepared/manifest.json      name, licence, columns, classes; for each split its parts with their SHA-256
     data/prepared/train-000.arrow    a part: record batches of a few MiB
     data/prepared/train-contents.npy     a 64-bit digest of each row's content (see content.py)
+    data/prepared/tokenizer-token.json   the tokenizer of the column "token", where there is one (see tokens/)
 
 Reading copies nothing: the system's page cache holds the files, so a process's own memory does not grow with the data.
 """
@@ -23,6 +24,7 @@ from ..files import read_object
 from .column import Column
 from .content import Digests, read_digests, write_digests
 from .part import Part, PartSummary, write_atomically, write_part
+from .tokenizer_files import read_tokenizers, write_tokenizers
 
 __all__ = ["Column", "PartSummary", "Split", "Store", "write_manifest", "write_part"]
 MANIFEST = "manifest.json"
@@ -134,6 +136,10 @@ class Store:
         """Return the digest of each row of a split; None for data that were prepared before there were digests."""
         return read_digests(_contents_file(self.folder, name))
 
+    def tokenizers(self) -> dict[str, str]:
+        """Return {column: content of its tokenizer.json}; refuses a file that differs from the manifest."""
+        return read_tokenizers(self.folder, self.manifest.get("tokenizers", {}), "prepare the data again")
+
     def verify(self) -> None:
         """Read every part; refuses one that differs from the manifest, or holds invalid values, and another digest."""
         manifest = self.manifest
@@ -214,6 +220,9 @@ def write_manifest(
         "digest": _content_digest(columns, classes, splits),
         "review": list(review),
     }
+    tokenizers = {column: tokenizer.json for column, tokenizer in getattr(dataset, "tokenizers", {}).items()}
+    if tokenizers:
+        manifest["tokenizers"] = write_tokenizers(Path(folder), tokenizers)
     for name, summaries in ordered.items():
         write_digests(_contents_file(Path(folder), name), np.concatenate([part.contents for part in summaries]))
     with write_atomically(Path(folder) / MANIFEST) as file:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..data.text import continues_previous, decode_text, encode_tokens, token_kind, tokenize
+from ..data.text import continues_previous
 from ..errors import Refusal
 from ..metrics.language import language_scores
 from ..optimizers import adamw
 from ..recipes.ranges import Natural
+from ..tokens.vocabulary import open_tokenizer
 from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
@@ -53,10 +54,12 @@ class LanguageModel(Task):
         self.prefix = prefix
         self.sample = sample
         self.classes: list[str] = []
+        self.tokenizers: dict[str, str] = {}
 
     def setup(self, spec: Spec) -> State:
         """Build the network; Refusal if it is bidirectional."""
         self.classes = list(spec.classes)
+        self.tokenizers = spec.tokenizers
         net = self.model(classes=len(self.classes))
         if getattr(net, "bidirectional", False):
             raise Refusal(
@@ -124,7 +127,8 @@ class LanguageModel(Task):
         device = next(net.parameters()).device
         random = np.random.default_rng(0)
         # A recurrent network needs at least one token to start from.
-        numbers = encode_tokens(tokenize(self.prefix, token_kind(self.classes)), self.classes).tolist() or [0]
+        tokenizer = open_tokenizer(self.tokenizers, "token", self.classes)
+        numbers = tokenizer.encode(self.prefix).tolist() or [0]
         unread = numbers
         states: dict[str, Tensor] = {}
         for _ in range(self.sample):
@@ -132,4 +136,4 @@ class LanguageModel(Task):
             p = logits[0, -1].double().softmax(0).cpu().numpy()
             unread = [int(random.choice(len(p), p=p / p.sum()))]
             numbers = numbers + unread
-        return decode_text(numbers, self.classes)
+        return tokenizer.decode(numbers)

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.text import continues_previous, decode_text, encode_tokens, token_kind, tokenize
+from ..data.text import continues_previous
 from ..errors import Refusal
 from ..metrics.language import language_scores
 from ..recipes.ranges import Count, Natural, Positive
+from ..tokens.vocabulary import open_tokenizer
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ class NGram(Task):
         # Number of tokens before a window that belong to the context of its first target.
         self.history = max(0, n - 2)
         self.classes: list[str] = []
+        self.tokenizers: dict[str, str] = {}
 
     def setup(self, spec: Spec) -> State:
         """Create empty tables of counts; Refusal if n-grams do not fit into 64 bits."""
         self.classes = list(spec.classes)
+        self.tokenizers = spec.tokenizers
         size = len(self.classes)
         if size**self.n >= 2**63:
             raise Refusal(
@@ -182,12 +185,12 @@ class NGram(Task):
 
     def _sample_text(self, state: State) -> str:
         random = np.random.default_rng(0)
-        prefix = tokenize(self.prefix, token_kind(self.classes))
-        numbers = [ABSENT] * (self.n - 1) + encode_tokens(prefix, self.classes).tolist()
+        tokenizer = open_tokenizer(self.tokenizers, "token", self.classes)
+        numbers = [ABSENT] * (self.n - 1) + tokenizer.encode(self.prefix).tolist()
         for _ in range(self.sample):
             context = np.array(numbers[len(numbers) - self.n + 1 :])[None]
             numbers.append(int(random.choice(len(self.classes), p=self.distribution(state, context)[0])))
-        return decode_text(numbers[self.n - 1 :], self.classes)
+        return tokenizer.decode(numbers[self.n - 1 :])
 
 
 def merge_counts(old: np.ndarray, new: np.ndarray) -> np.ndarray:

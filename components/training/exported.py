@@ -1,7 +1,7 @@
 """A trained model as a folder: weights.safetensors, and model.json with everything needed to rebuild it.
 
-contents.npy holds the digests of the examples that the model was trained on (see storage/content.py). Models that were
-exported before there was such a record have none.
+tokenizer-COLUMN.json is the tokenizer of a column of tokens. contents.npy holds the digests of the examples that the
+model was trained on (see storage/content.py). Models that were exported before there was such a record have none.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..errors import Refusal, first_line
 from ..files import check_fields, read_object, write_json
 from ..recipes import recipe
 from ..storage.content import CONTENTS_FILE, Digests, read_digests, write_digests
+from ..storage.tokenizer_files import read_tokenizers, write_tokenizers
 from . import checkpoint
 from .task import Spec, State, Task
 
@@ -48,6 +49,8 @@ def write_model(
         "step": state.step,
         "parameters": sum(p.numel() for module in state.modules.values() for p in module.parameters()),
     }
+    if tokenizers := spec.tokenizers | state.tokenizers:
+        record["tokenizers"] = write_tokenizers(folder, tokenizers)
     tensors |= {f"tables/{name}": torch.from_numpy(table) for name, table in state.tables.items()}
     save_file(checkpoint.serializable_tensors(tensors), folder / WEIGHTS_FILE)
     write_json(folder / RECORD_FILE, record)
@@ -64,7 +67,8 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
     record = _read_record(folder)
     task: Task = recipe.build(record["task"], Task)
     columns = {name: tuple(shape) for name, shape in record["columns"].items()}
-    state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"]))
+    tokenizers = read_tokenizers(folder, record.get("tokenizers", {}), REMEDY)
+    state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"], tokenizers))
     try:
         weights = load_file(folder / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
@@ -80,6 +84,11 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
 def class_names(folder: str | Path) -> list[str]:
     """Return the names of the classes that the model in `folder` predicts."""
     return list(_read_record(folder)["classes"])
+
+
+def tokenizer_digests(folder: str | Path) -> dict[str, str]:
+    """Return {column: SHA-256 of its tokenizer} of the model in `folder`."""
+    return dict(_read_record(folder).get("tokenizers", {}))
 
 
 def _read_record(folder: str | Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class State:
     optimizers: dict[str, Optimizer] = field(default_factory=dict)  # under the name of the module each optimises
     tables: dict[str, np.ndarray] = field(default_factory=dict)  # counts, SVM weights, spectra
     carry: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # shard -> its hidden state within an epoch
+    tokenizers: dict[str, str] = field(default_factory=dict)  # of a task that has its own; see `Spec`
     step: int = 0
 
 
@@ -50,6 +51,7 @@ class Spec:
     columns: dict[str, tuple[int | None, ...]]  # column -> shape of one example, e.g. {"image": (16, 16, 1)}
     classes: tuple[str, ...]
     statistics: dict[str, Any]  # of the training split: {"mean": [C], "std": [C], ...}, written by the augment stage
+    tokenizers: dict[str, str] = field(default_factory=dict)  # column -> content of its tokenizer.json
 
 
 class Update(Protocol):

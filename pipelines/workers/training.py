@@ -34,11 +34,12 @@ from pipelines.workers.scoring import (
 
 
 def read_spec(prepared: str, augmented: str) -> Spec:
-    """Return shapes and classes from the manifest of the prepared data, and the statistics that `augment` wrote."""
-    manifest = Store(prepared).manifest
+    """Return shapes, classes and tokenizers of the prepared data, and the statistics that `augment` wrote."""
+    store = Store(prepared)
+    manifest = store.manifest
     columns = {name: tuple(column["shape"]) for name, column in manifest["columns"].items()}
     statistics = json.loads((Path(augmented) / "statistics.json").read_text())
-    return Spec(columns, tuple(manifest["classes"]), statistics)
+    return Spec(columns, tuple(manifest["classes"]), statistics, store.tokenizers())
 
 
 def train_feed(prepared: str, augmented: str, rows: np.ndarray | None = None, device: Any = None) -> Feed:
@@ -138,7 +139,8 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     scores, predictions = engine.evaluate(task, state, feed, peers)
     # The exported task no longer names where its weights started; the recipe's does.
     trained: Task = recipe.build(job.section["task"], Task)
-    tags = trained.tags(state, scores)
+    tags = {f"tokenizer.{column}": digest for column, digest in exported.tokenizer_digests(job.out).items()}
+    tags |= trained.tags(state, scores)
     targets = engine.target_columns(task, feed)
     outcomes = task.outcomes(predictions, targets)
     by_split = {split: scores}

@@ -11,18 +11,12 @@ import numpy as np
 import pytest
 
 from components.data import text as module
-from components.data.text import (
-    Text,
-    build_vocabulary,
-    continues_previous,
-    decode_text,
-    encode_tokens,
-    keep_letters,
-    tokenize,
-)
+from components.data.text import Text, continues_previous, keep_letters
 from components.errors import Refusal
+from components.files import path_digest
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
+from components.tokens.bpe import BPE
 
 WORDS = "a rose is a rose is a rose said she but the end has other words than the start had"
 
@@ -51,20 +45,6 @@ def test_letters_are_cleaned_as_the_notes_clean_lines() -> None:
     assert keep_letters("\n".join(lines)) == " ".join(letters)
 
 
-def test_the_vocabulary_is_unknown_then_by_frequency() -> None:
-    tokens = tokenize("b a b c a b d", "word")
-    assert build_vocabulary(tokens) == ["<unk>", "b", "a", "c", "d"]
-    assert build_vocabulary(tokens, min_count=2) == ["<unk>", "b", "a"]
-    assert encode_tokens(tokens, build_vocabulary(tokens, 2)).tolist() == [1, 2, 1, 0, 2, 1, 0]
-
-
-@pytest.mark.parametrize("kind", ["char", "word"])
-def test_numbers_decode_to_the_text(kind: str) -> None:
-    vocabulary = build_vocabulary(tokenize(WORDS, kind))
-    numbers = encode_tokens(tokenize(WORDS, kind), vocabulary).tolist()
-    assert decode_text(numbers, vocabulary) == WORDS
-
-
 def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
     text = "".join(np.random.default_rng(0).choice(list("abc "), 1000))
     data = windows(text, "char", steps=7, validation=0.2, test=0.3)
@@ -75,7 +55,7 @@ def test_splits_follow_each_other_in_time_and_windows_adjoin() -> None:
         assert encoded.shape == ((share - 1) // 7, 8)
         assert all(a[-1] == b[0] for a, b in pairwise(encoded))
         stretch = [*encoded[:, :-1].reshape(-1), encoded[-1, -1]]
-        assert decode_text(stretch, data.classes) == text[start : start + len(stretch)]
+        assert data.tokenizers["token"].decode(stretch) == text[start : start + len(stretch)]
         start += share
 
 
@@ -104,6 +84,28 @@ def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatc
 def test_only_the_start_is_read_of_a_limited_text() -> None:
     data = windows(WORDS, limit=12, steps=2, test=0.5)
     assert [len(part) for part in data.splits.values()] == [6, 6]
+
+
+def test_parts_of_words_are_windows_of_the_same_text() -> None:
+    text = "the lower the newer, the slower the newest\n" * 40
+    data = windows(text, partial(BPE, size=280), steps=4, test=0.25)
+    stretch = np.concatenate([rows(data, "test")[:, :-1].reshape(-1), rows(data, "test")[-1, -1:]])
+    assert data.tokenizers["token"].decode(stretch) in text
+    assert text.endswith("".join(data.splits["test"]) + "\n")
+    assert "Ġthe" in data.classes
+
+
+def test_the_tokenizer_comes_from_the_training_split_alone_and_lies_beside_the_data(tmp_path: Path) -> None:
+    text = "one two three " * 20
+    data = windows(text + "unseen words " * 30, partial(BPE, size=270), steps=4)
+    only = windows(text, partial(BPE, size=270), steps=4, test=0.0)
+    assert data.tokenizers["token"].json == only.tokenizers["token"].json
+    prepare_dataset(data, tmp_path)
+    assert Store(tmp_path).tokenizers() == {"token": data.tokenizers["token"].json}
+    assert path_digest(tmp_path) == Store(tmp_path).manifest["digest"]
+    (tmp_path / "tokenizer-token.json").write_text("{}")
+    with pytest.raises(Refusal, match="SHA-256 is not the recorded"):
+        Store(tmp_path).tokenizers()
 
 
 def test_which_rows_continue_the_previous_one() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +69,20 @@ def test_the_moving_average_replaces_the_weights(tmp_path: Path) -> None:
     exported.write_model(tmp_path, original, SPEC, SECTION)
     task, restored = exported.read_model(tmp_path)
     assert torch.equal(task.predict(restored, {"image": expected["image"]})["probability"], expected["probability"])
+
+
+def test_tokenizers_travel_with_the_model(tmp_path: Path) -> None:
+    """Check those of the data and those of a task, and that another file in their place is refused."""
+    original, _ = state(0)
+    original.tokenizers = {"text": '{"task": 1}'}
+    spec = replace(SPEC, tokenizers={"token": '{"data": 1}'})
+    exported.write_model(tmp_path, original, spec, SECTION)
+    assert exported.tokenizer_digests(tmp_path)["text"] == hashlib.sha256(b'{"task": 1}').hexdigest()
+    exported.read_model(tmp_path)
+    assert (tmp_path / "tokenizer-token.json").read_text() == '{"data": 1}'
+    (tmp_path / "tokenizer-token.json").write_text("{}")
+    with pytest.raises(Refusal, match=r"tokenizer-token.json: damaged or missing.*run the stage"):
+        exported.read_model(tmp_path)
 
 
 def test_tied_weights_are_written_separately(tmp_path: Path) -> None:
