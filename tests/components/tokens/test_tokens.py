@@ -85,9 +85,9 @@ def test_a_vocabulary_makes_the_tokenizer_of_transformers() -> None:
     folder = Path(places[0]) / "model"
     vocabulary = (folder / "vocab.txt").read_text().splitlines()
     ours = build_tokenizer(vocabulary, True, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    theirs = BertTokenizerFast.from_pretrained(folder)
+    original = BertTokenizerFast.from_pretrained(folder)
     for text in [*TEXTS, "naïve café, isn't it? 中文 ☃ unaffordable[MASK]!", "x" * 150]:
-        assert ours.encode(text).tolist() == theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.encode(text).tolist() == original(text, add_special_tokens=False)["input_ids"]
 
 
 def test_models_exported_before_have_the_vocabulary_alone() -> None:

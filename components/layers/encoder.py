@@ -1,0 +1,56 @@
+"""The encoder of BERT: layers of self-attention and a position-wise network, normalised after each (notes: BERT)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPSILON = 1e-12  # of the normalisation, as published
+STD = 0.02  # of the first weights, as published
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product attention of `heads` heads of a sequence on itself (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return vectors [B, T, width] of x [B, T, width]; valid, bool [B, T], is False for padding (None: none)."""
+        query, key, value = (
+            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        mask = None if valid is None else valid[:, None, None]
+        dropout = self.dropout if self.training else 0.0
+        context = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        return self.out(context.transpose(1, 2).flatten(2))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then a network with GELU, each added to its input and normalised."""
+
+    def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = SelfAttention(width, heads, dropout)
+        self.attention_norm = nn.LayerNorm(width, EPSILON)
+        self.inner = nn.Linear(width, inner)
+        self.outer = nn.Linear(inner, width)
+        self.norm = nn.LayerNorm(width, EPSILON)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return vectors [B, T, width] of x [B, T, width]; valid: see `SelfAttention`."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, valid)))
+        return self.norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))
+
+
+def init_encoder(net: nn.Module) -> None:
+    """Initialise all weights of `net` with a normal distribution, biases with zero and norms with one."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear | nn.Embedding):
+            nn.init.normal_(layer.weight, std=STD)
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
