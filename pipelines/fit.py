@@ -29,6 +29,7 @@ from components.search.objective import Objective
 from components.search.trials import Trial, describe_trial
 from components.storage.dataset import Dataset, list_own_files
 from components.storage.store import Store
+from components.training.options import batch_size
 from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score
 from components.workspace import work_folder
 from pipelines.stage import diagnoses
@@ -70,7 +71,8 @@ def main(path: str) -> None:
             result = run.spread("pipelines.workers.training.fit_and_score", *arguments, parts=fit["shards"])
         finally:
             run.log_input(data / "prepared")  # also when the fit fails
-        _record_result(run, family, system, out, result, fit["batch"])
+        batch = batch_size(fit["batch"], result.examples)
+        _record_result(run, family, system, out, result, batch)
         _log_caveats(run, result, data / "prepared")
 
 
@@ -86,7 +88,9 @@ def _record_result(run: Stage, family: str, system: str, out: Path, result: FitR
     tags = {"data.digest": result.measurements.data, "hardware": result.hardware, **result.tags}
     for name, value in tags.items():
         run.journal.write("tag", name=name, value=value)
-    files = draw_curves(run.folder, out / "pictures" / "curves.png") + [Path(file) for file in result.pictures]
+    files = draw_curves(run.folder, out / "pictures" / "curves.png", result.measurements.objective) + [
+        Path(file) for file in result.pictures
+    ]
     for file in files:
         run.log_artifact(file, "pictures")
     if result.example:
@@ -234,20 +238,28 @@ def training_speed(folder: Path, batch: int) -> dict[str, float]:
     return {"train_seconds": seconds, "samples_per_second": float(examples.sum()) / seconds}
 
 
-def draw_curves(folder: Path, path: Path) -> list[Path]:
+def draw_curves(folder: Path, path: Path, objective: str | None = "loss") -> list[Path]:
     """Draw the losses in a run's journal, on training and on the watched split, into `path`; return [path].
 
+    Losses of different kinds have different axes; `objective` is the score that measures what training minimises.
     Return [] where no loss has two values: counting has one epoch, a search for saddle points has no loss.
     """
-    points: dict[str, list[tuple[float, float]]] = {}
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for metrics in journal.read_metrics(folder):
         for name, value in metrics.values.items():
             group, _, metric = name.partition("/")
-            if group in ("epoch", "validation") and metric.endswith("loss"):
-                title = f"{metric.replace('_', ' ')}, {'training' if group == 'epoch' else group}"
-                points.setdefault(title, []).append((metrics.epoch, value))
-    if not any(len(curve) > 1 for curve in points.values()):
+            if group == "epoch" and metric == "loss":
+                quantity = objective or "what training minimises"
+            elif group in ("epoch", "validation") and (metric.endswith("loss") or metric == objective):
+                quantity = metric
+            else:
+                continue
+            series = "training" if group == "epoch" else group
+            panels.setdefault(quantity.replace("_", " "), {}).setdefault(series, []).append((metrics.epoch, value))
+    if not any(len(curve) > 1 for curves in panels.values() for curve in curves.values()):
         return []
-    groups = {name: [tuple(np.array(curve).T)] for name, curve in points.items()}
-    title = "Losses" if len(groups) > 1 else next(iter(groups)).capitalize()
-    return [figures.save_figure(figures.draw_curves(groups, title), path)]
+    groups = {
+        quantity: {name: (np.array(curve)[:, 0], np.array(curve)[:, 1]) for name, curve in curves.items()}
+        for quantity, curves in panels.items()
+    }
+    return [figures.save_figure(figures.draw_panels(groups, "Losses" if len(groups) > 1 else "Loss"), path)]

@@ -51,8 +51,6 @@ SMALL_DATA = {
 }
 # Systems whose result does not depend on the seed, and why.
 SEED_INDEPENDENT = {"language/ngram": "it counts, in the order of the text"}
-# Tasks whose every step covers all training examples.
-FULL_BATCH_TASKS = {"tasks.critical_points.CriticalPoints"}
 # Systems whose score need not improve, and why.
 UNSTABLE = {
     "generative/collapse": "it demonstrates how a GAN fails to learn",
@@ -159,8 +157,7 @@ def train_system(peers: Peers, name: str, data: Path, folder: Path, until: int |
     store = Store(data / "prepared")
     fit = recipe.resolve_arguments(SYSTEMS[name]["fit"] | SMALL_FIT, "training.engine.fit")
     train = Feed(store.split("train"), None, peers.device)
-    full_batch = SYSTEMS[name]["task"]["use"] in FULL_BATCH_TASKS
-    fit["batch"] = len(train) if full_batch else min(fit["batch"], len(train))
+    fit["batch"] = "all" if task.full_batch else min(fit["batch"], len(train))
     outcome = engine.fit(task, spec, train, evaluation_feed(store, peers.device), folder, peers, until=until, **fit)
     if peers.rank == 0 and outcome.done:
         exported.write_model(folder / "model", outcome.state, spec, SYSTEMS[name]["task"])
@@ -239,8 +236,7 @@ def first_steps(name: str, data: Path, shards: int, accumulate: int) -> tuple[np
     torch.manual_seed(0)
     state = task.setup(read_spec(str(data / "prepared"), str(data / "augmented")))
     train = Feed(store.split("train"))
-    full_batch = section["task"]["use"] in FULL_BATCH_TASKS
-    batch = len(train) if full_batch else min(10, len(train))
+    batch = len(train) if task.full_batch else min(10, len(train))
     sequential = section["fit"].get("order") == "sequential"
     cut = min(shards, batch)
     walk = train.walk(batch, 0, cut, range(cut), sequential=sequential)

@@ -114,6 +114,30 @@ def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str 
 
 
 @styled
+def draw_panels(panels: Mapping[str, Mapping[str, Curve]], title: str, x_label: str = "epoch") -> Figure:
+    """Draw {quantity: {name: curve}}, each quantity on axes of its own, side by side; a name has one colour in all."""
+    figure = Figure(figsize=(0.4 + 4.2 * len(panels), 2.9), layout="constrained")
+    add_title(figure, title)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    colours = dict(zip(names, cycle_values(SERIES, len(names)), strict=True))
+    handles: dict[str, object] = {}
+    for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name, (x, y) in curves.items():
+            marker = "o" if len(x) < 12 else ""
+            (handles[name],) = axes.plot(
+                x, y, color=colours[name], linewidth=2, label=name, marker=marker, markersize=3.5
+            )
+        axes.set_title(quantity, loc="left", fontsize=9, fontweight="normal")
+        axes.set_xlabel(x_label)
+        axes.grid(False, axis="x")
+        axes.margins(x=0.02)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    if len(names) > 1:
+        add_legend(figure, list(handles.values()))
+    return figure
+
+
+@styled
 def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """Draw counts int [K, K], truth in rows and prediction in columns; correct ones are blue, mistakes red.
 

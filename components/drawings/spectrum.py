@@ -1,4 +1,4 @@
-"""Draw the estimates of extreme eigenvalues, and the loss along an eigenvector."""
+"""Draw the estimates of extreme eigenvalues, and the loss along and between eigenvectors."""
 
 from __future__ import annotations
 
@@ -35,4 +35,22 @@ def draw_loss_section(distance: np.ndarray, loss: np.ndarray) -> Figure:
     axes.set_xlabel("distance")
     axes.set_ylabel("loss")
     figures.add_legend(figure, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+@figures.styled
+def draw_surface(loss: np.ndarray, distance: np.ndarray, largest: float, second: float) -> Figure:
+    """Draw contours of loss [N, N] at signed distances [N] from the point, the same scale on both axes.
+
+    The largest eigenvalue's vector points to the right, that of the second largest upwards. Adjacent lines differ by an
+    equal factor in the height above the lowest loss.
+    """
+    figure, axes = figures.new_figure(4.4, 4.4, "Error surface around the point")
+    height = loss - loss.min() + 1e-3 * (np.ptp(loss) or 1.0)
+    levels = np.geomspace(height.min() * 2, height.max(), 12)
+    axes.contour(distance, distance, height, levels, colors=figures.BLUE, linewidths=1)
+    axes.plot(0, 0, "o", color=figures.INK, markersize=6)
+    axes.set_xlabel(f"along the largest eigenvalue's vector ({largest:.3g})")
+    axes.set_ylabel(f"along the second largest's ({second:.3g})")
+    axes.set_aspect("equal")
     return figure

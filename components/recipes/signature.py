@@ -53,6 +53,15 @@ def find_definition(path: str) -> tuple[Path, ast.Module, ast.ClassDef | ast.Fun
     return file, tree, nodes[name]
 
 
+def class_constant(path: str, name: str, default: Any = None) -> Any:
+    """Return the literal value that the class at the dotted `path` assigns to `name` in its body, else `default`."""
+    _, _, node = find_definition(path)
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and ast.unparse(item.target) == name and item.value is not None:
+            return ast.literal_eval(item.value)
+    return default
+
+
 @cache
 def parse_source(file: Path) -> ast.Module:
     """Return the syntax tree of a source file."""

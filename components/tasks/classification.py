@@ -114,6 +114,10 @@ class Classification(Task):
             net.get_submodule("head").requires_grad_(True)
         return optimizer
 
+    def objective(self) -> str | None:
+        """Return "loss", the cross-entropy, unless something else is trained."""
+        return "loss" if self.criterion == "cross_entropy" and not self.label_smoothing else None
+
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
         """Update the network; a frozen body runs in evaluation mode, so that its moving averages do not change."""
         if self.body_rate == 0:

@@ -1,25 +1,26 @@
 """Classification of critical points: extreme eigenvalues of the Hessian by the Lanczos process (notes: saddle points).
 
-The steps have three phases. First, `descend` steps train the network. Then, `products` steps each multiply the Hessian
-by a vector (Pearlmutter 1994) over the entire batch; the Lanczos process with full reorthogonalisation turns them into
-the extreme eigenvalues. The remaining steps probe the loss along the eigenvector of the smallest eigenvalue, at growing
-distances. If that eigenvalue is negative, the point is a saddle, and the loss falls in that direction.
+The steps have up to four phases. First, `descend` steps train the network. Then, `products` steps each multiply the
+Hessian by a vector (Pearlmutter 1994) over the entire batch; the Lanczos process with full reorthogonalisation turns
+them into the extreme eigenvalues. `surface` steps each measure a row of the loss in the plane of the two largest
+eigenvalues. The remaining steps probe the loss along the eigenvector of the smallest eigenvalue, at growing distances.
+If that eigenvalue is negative, the point is a saddle, and the loss falls in that direction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import Refusal
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Natural, NonNegative, Positive
+from ..training.lanczos import eigenpair, extend_basis, ritz_values, tridiagonal
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 # Probes on each side until the distance `reach`.
 PROBES = 12
+# A point is critical if the best step along its gradient that the largest curvature permits lowers the loss by less
+# than this (in nats). A loss that no longer falls proves nothing: the steps may be too large or too small.
+CRITICAL = 1e-3
+# Rise of the loss, along the second largest eigenvalue's vector, that the drawn part of the surface covers (in nats).
+RISE = 2.0
 # An eigenvalue counts as negative if it is below minus this fraction of the largest.
 ZERO = 1e-3
 
@@ -35,16 +41,18 @@ ZERO = 1e-3
 class CriticalPoints(Task):
     """Training of a classifier until a critical point, and the eigenvalues of the Hessian there.
 
-    Every step must cover the entire training split: set `fit.batch` to its size and `fit.epochs` to at least
-    descend + products. Products over different examples are refused, because they would belong to different matrices.
+    Every step covers the entire training split (`fit.batch: all`), because products over different examples would
+    belong to different matrices. Set `fit.epochs` to at least descend + products.
 
     model: as for Classification, without batch normalisation or dropout. scale: factor on the initial weights; 0 starts
     a network of sigmoids on a saddle. l2: weight of half the squared norm of the weights in the loss. reach: largest
-    distance that is probed. normalise: as for Classification.
+    distance that is probed. surface: points per side of the drawn part of the surface. normalise, criterion: as for
+    Classification.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("smallest", "min")
     inputs: ClassVar[tuple[str, ...]] = ()
+    full_batch: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -55,33 +63,42 @@ class CriticalPoints(Task):
         scale: NonNegative = 1.0,
         l2: NonNegative = 0.0,
         reach: Positive = 4.0,
+        surface: Natural = 0,
         normalise: bool = True,
+        criterion: Literal["cross_entropy", "mse"] = "cross_entropy",
     ) -> None:
-        self.classification = Classification(model, optimizer, normalise=normalise)
+        self.classification = Classification(model, optimizer, normalise=normalise, criterion=criterion)
         self.descend = descend
         self.products = products
         self.scale = scale
         self.l2 = l2
         self.reach = reach
+        self.surface = surface
 
     def setup(self, spec: Spec) -> State:
         """Build the classifier, its weights multiplied by `scale`."""
         state = self.classification.setup(spec)
-        self.examples = spec.statistics["count"]
         with torch.no_grad():
             for parameter in state.modules["net"].parameters():
                 parameter.mul_(self.scale)
         return state
 
+    def objective(self) -> str | None:
+        """Return "loss", the cross-entropy, if no penalty is added to it."""
+        return None if self.l2 else self.classification.objective()
+
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
         """Return the metrics of the current phase.
 
-        Descent: {loss, accuracy}. Products: {smallest, largest, gradient_norm}. Probes: the losses {ahead, behind}.
+        Descent: {loss, accuracy}. Products: {smallest, largest, gradient_norm}. Surface: {level}, a row's mean loss.
+        Probes: the losses {ahead, behind}.
         """
         if state.step < self.descend:
             return update("net", self.loss)
         if state.step < self.descend + self.products:
             return self._lanczos_step(state, update)
+        if state.step < self.descend + self.products + self.surface:
+            return self._measure_surface(state, update)
         return self._probe(state, update)
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
@@ -111,26 +128,43 @@ class CriticalPoints(Task):
             gradients = torch.autograd.grad(loss, parameters, create_graph=True)
             along = torch.stack([(g * v).sum() for g, v in zip(gradients, vector, strict=True)]).sum()
             product = torch.autograd.grad(along, parameters, materialize_grads=True)
-            flat = [torch.cat([t.detach().reshape(-1) for t in tensors]) for tensors in (product, gradients)]
-            return [*flat, shard.batch["row"].double().mean().float()[None]]
+            return [torch.cat([t.detach().reshape(-1) for t in tensors]) for tensors in (product, gradients)]
 
-        image, gradient, row = (t.double().cpu().numpy() for t in update.mean(multiply_hessian))
-        if not np.allclose(row, tables.setdefault("row", row), rtol=1e-6):
-            raise Refusal(
-                f"fit.batch: the products see different examples; set it to all {self.examples} of the training split"
-                " (with tune.folds: to the number that remains in a fold)"
-            )
+        image, gradient = (t.double().cpu().numpy() for t in update.mean(multiply_hessian))
         extend_basis(tables, image)
         tables["gradient_norm"] = np.array([np.linalg.norm(gradient)])
         values = np.linalg.eigvalsh(tridiagonal(tables))
         metrics = {"smallest": values[0], "largest": values[-1], "gradient_norm": tables["gradient_norm"][0]}
         return {name: torch.tensor(float(value)) for name, value in metrics.items()}
 
+    def _measure_surface(self, state: State, update: Update) -> dict[str, Tensor]:
+        """Measure the loss in one row of a square grid, centred on the point.
+
+        Across a row it moves along the largest eigenvalue's vector, from row to row along the second largest one's.
+        """
+        rows = state.tables.get("surface", np.zeros((0, self.surface)))
+        parameters = _parameters(state)
+        across, up = (_split_vector(eigenpair(state.tables, rank)[1], parameters) for rank in (-1, -2))
+        distances = surface_distances(state.tables, self.surface)
+        start = [distances[len(rows)] * piece for piece in up]
+
+        def measure(state: State, shard: Shard) -> list[Tensor]:
+            losses = []
+            for distance in distances:
+                with displaced(parameters, [s + distance * piece for s, piece in zip(start, across, strict=True)], 1.0):
+                    losses.append(self.loss(state, shard)[0].detach())
+            return [torch.stack(losses)]
+
+        with torch.no_grad():
+            row = update.mean(measure)[0].double().cpu().numpy()
+        state.tables["surface"] = np.vstack([rows, row])
+        return {"level": torch.tensor(float(row.mean()))}
+
     def _probe(self, state: State, update: Update) -> dict[str, Tensor]:
         """Measure the loss at the point itself, then on both sides of it at growing distances up to `reach`."""
         probes = state.tables.get("looks", np.zeros((0, 3)))
         radius = self.reach * (min(len(probes), PROBES) / PROBES) ** 2
-        direction = _split_vector(smallest_eigenpair(state.tables)[1], _parameters(state))
+        direction = _split_vector(eigenpair(state.tables, 0)[1], _parameters(state))
         losses = []
         for side in (1, -1) if radius else (0,):
             with displaced(_parameters(state), direction, side * radius), torch.no_grad():
@@ -148,7 +182,7 @@ class CriticalPoints(Task):
         state.tables["escape"] = np.array([probes[0, 1], probes[row, 1 + side], distance])
         parameters = _parameters(state)
         with torch.no_grad():
-            direction = _split_vector(smallest_eigenpair(state.tables)[1], parameters)
+            direction = _split_vector(eigenpair(state.tables, 0)[1], parameters)
             for parameter, piece in zip(parameters, direction, strict=True):
                 parameter.add_(piece, alpha=float(distance))
         # Moving averages must move too, because they are scored and exported in place of the modules.
@@ -177,9 +211,16 @@ class CriticalPoints(Task):
         facts = {name: float(predictions[name][0]) for name in ("smallest", "largest", "gradient_norm", "fall")}
         return {**self.classification.score(predictions, targets), **facts}
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return Classification's constant answer, with zeros for the facts about a point."""
+        facts = dict.fromkeys(("smallest", "largest", "gradient_norm", "fall"), np.zeros(count))
+        return self.classification.constant(train, count) | facts
+
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
-        """Return the verdict (saddle or minimum) with its figures, and the escape, if there was one."""
+        """Return the verdict (saddle, minimum or not critical) with its figures, and the escape, if there was one."""
         verdict = "saddle" if scores["smallest"] < -ZERO * abs(scores["largest"]) else "minimum"
+        if scores["gradient_norm"] ** 2 > 2 * CRITICAL * max(scores["largest"], 0.0):
+            verdict = "not a critical point"
         figures = (
             f"eigenvalues {scores['smallest']:.3g} to {scores['largest']:.3g}, gradient {scores['gradient_norm']:.2g}"
         )
@@ -195,11 +236,15 @@ class CriticalPoints(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Draw the eigenvalues after each product, and the loss along the smallest one's vector."""
-        from ..drawings.spectrum import draw_eigenvalues, draw_loss_section
+        from ..drawings.spectrum import draw_eigenvalues, draw_loss_section, draw_surface
 
         if "basis" not in state.tables:
             return {}
         drawn: dict[str, Figure | str] = {"spectrum": draw_eigenvalues(ritz_values(state.tables))}
+        if len(state.tables.get("surface", [])) > 1:
+            largest, second = (eigenpair(state.tables, rank)[0] for rank in (-1, -2))
+            distances = surface_distances(state.tables, self.surface)
+            drawn["surface"] = draw_surface(state.tables["surface"], distances, largest, second)
         if "looks" in state.tables and len(state.tables["looks"]) > 1:
             radius, ahead, behind = state.tables["looks"].T
             distance = np.concatenate([-radius, radius])
@@ -209,48 +254,11 @@ class CriticalPoints(Task):
         return drawn
 
 
-# ------------------------------------------------------------------------------------------------ the Lanczos process
-
-
-def extend_basis(tables: dict[str, np.ndarray], image: np.ndarray) -> None:
-    """Add a row to the tridiagonal matrix and the next basis vector, from `image` [P] = H q of the newest vector q.
-
-    The new vector is made orthogonal to all earlier ones, twice, which is enough (Parlett 1998). If the space is
-    exhausted, the next vector is zero, and `tridiagonal` leaves out all rows from there on.
-    """
-    basis = tables["basis"]
-    alpha = float(basis[-1] @ image)
-    rest = image - basis.T @ (basis @ image)
-    rest -= basis.T @ (basis @ rest)
-    beta = float(np.linalg.norm(rest))
-    independent = beta > 1e-7 * max(1.0, float(np.linalg.norm(image)))
-    tables["alpha"] = np.append(tables["alpha"], alpha)
-    tables["beta"] = np.append(tables["beta"], beta if independent else 0.0)
-    tables["basis"] = np.vstack([basis, rest / beta if independent else np.zeros_like(rest)])
-
-
-def tridiagonal(tables: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the matrix [m, m] whose extreme eigenvalues approach those of the Hessian from inside."""
-    size = len(tables["alpha"])
-    exhausted = np.flatnonzero(tables["beta"] == 0.0)
-    if len(exhausted):
-        size = int(exhausted[0]) + 1
-    beta = tables["beta"][: size - 1]
-    return np.diag(tables["alpha"][:size]) + np.diag(beta, 1) + np.diag(beta, -1)
-
-
-def smallest_eigenpair(tables: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
-    """Return the smallest eigenvalue and its unit vector [P]."""
-    matrix = tridiagonal(tables)
-    values, vectors = np.linalg.eigh(matrix)
-    direction = vectors[:, 0] @ tables["basis"][: len(matrix)]
-    return float(values[0]), direction / np.linalg.norm(direction)
-
-
-def ritz_values(tables: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the estimates of the smallest and the largest eigenvalue after each product: [m, 2]."""
-    matrix = tridiagonal(tables)
-    return np.array([np.linalg.eigvalsh(matrix[:m, :m])[[0, -1]] for m in range(1, len(matrix) + 1)])
+def surface_distances(tables: dict[str, np.ndarray], count: int) -> np.ndarray:
+    """Return `count` signed distances: at the last one, the second largest eigenvalue alone raises the loss by RISE."""
+    second = eigenpair(tables, -2)[0]
+    half = np.sqrt(2 * RISE / max(second, 1e-12))
+    return np.linspace(-half, half, count)
 
 
 def _parameters(state: State) -> list[nn.Parameter]:

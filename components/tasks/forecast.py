@@ -58,6 +58,10 @@ class Forecast(Task):
             raise Refusal(f"task: Forecast needs a column 'time', but the data have {', '.join(spec.columns)}")
         return self.regression.setup(spec)
 
+    def objective(self) -> str | None:
+        """Return the objective of the one-step prediction."""
+        return self.regression.objective()
+
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and metrics of the one-step prediction from true values."""
         return self.regression.loss(state, shard)

@@ -53,6 +53,10 @@ class KernelRegression(Task):
         optimizers = {"net": self.optimizer(net.parameters())} if trainable else {}
         return State({"net": net}, optimizers=optimizers, tables={EXAMPLES: np.zeros((0, 2 + input_size(spec)))})
 
+    def objective(self) -> str | None:
+        """Return "mse": the loss is that of predictions from the other examples."""
+        return "mse"
+
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
         """Store the batch's examples, then train the kernel or, if it has no parameters, measure its loss."""
         update.tally(lambda state, shard: {EXAMPLES: example_table(shard.batch)}, merge_tables)

@@ -52,6 +52,10 @@ class Regression(Task):
         net = self.model(channels=input_size(spec), size=(1, 1), classes=1)
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
+    def objective(self) -> str | None:
+        """Return "mse" or "mae" if that is the criterion."""
+        return None if self.criterion == "huber" else self.criterion
+
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the criterion's mean loss and the mean absolute error for x [B] or [B, D] and y [B]."""
         predicted = self.regress(state, shard.batch["x"])
@@ -81,8 +85,9 @@ class Regression(Task):
         return np.square(predictions["y"].astype(np.float64) - targets["y"])
 
     def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
-        """Return the constant with the least mean squared error: the mean of the training values."""
-        return {"y": np.full(count, train["y"].mean(dtype=np.float64))}
+        """Return the mean of the training values or, where the absolute error is trained, their median."""
+        y = train["y"].astype(np.float64)
+        return {"y": np.full(count, np.median(y) if self.criterion == "mae" else y.mean())}
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]

@@ -49,12 +49,13 @@ class StyleTransfer(Task):
     seed, and the run's tags say so.
     content_weight, style_weight, variation_weight: weights of the three losses. start: first state of the canvas.
 
-    Every step needs all pictures: set `fit.batch` to their number.
+    Every step needs all pictures: `fit.batch: all`.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("loss", "min")
     inputs: ClassVar[tuple[str, ...]] = ("row",)
     targets: ClassVar[tuple[str, ...]] = ("image", "role")
+    full_batch: ClassVar[bool] = True
     album: ClassVar[bool] = True
 
     def __init__(
@@ -97,12 +98,7 @@ class StyleTransfer(Task):
         return State({"canvas": canvas, "features": body.requires_grad_(False)}, optimizers={"canvas": optimizer})
 
     def step(self, state: State, update: Any) -> dict[str, Tensor]:
-        """Move the canvas by one step; Refusal if the batch does not contain all pictures."""
-        batch = round(len(update.batches[0]["row"]) / update.weights[0])
-        if batch != self.rows:
-            raise Refusal(
-                f"fit.batch: {batch} of {self.rows} pictures; each step needs all of them, so set it to {self.rows}"
-            )
+        """Move the canvas by one step."""
         if state.step == 0 and self.start == "content":
             with torch.no_grad():
                 _canvas(state).copy_(update.mean(self._content_picture)[0] * self.rows)

@@ -80,6 +80,10 @@ class Translation(Task):
         net = self.model(sources=len(self.vocabularies[0]), targets=len(self.vocabularies[1]))
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
+    def objective(self) -> str | None:
+        """Return "loss", the cross-entropy, if the targets are not smoothed."""
+        return None if self.label_smoothing else "loss"
+
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return cross-entropy in nats and accuracy: means over the target tokens without padding."""
         source = shard.batch["source"].long()

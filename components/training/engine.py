@@ -26,7 +26,7 @@ from . import metric_names
 from .memory import predict_within_memory, refuse_lack_of_memory
 from .meter import Meter, Scores
 from .noise_scale import NoiseScale
-from .options import check_options
+from .options import batch_size, check_options
 from .peers import Peers
 from .recorder import RunRecorder
 from .set_up import set_up
@@ -57,7 +57,7 @@ def fit(
     *,
     seed: Natural = 0,
     epochs: Count = 10,
-    batch: Count = 128,
+    batch: Count | Literal["all"] = 128,
     order: Literal["shuffled", "sequential"] = "shuffled",
     shards: Count = 1,
     accumulate: Count = 1,
@@ -77,7 +77,8 @@ def fit(
     """Train `task` on `train`, from the newest checkpoint in `folder` if there is one.
 
     until: stop before this step, as if the process had been killed there.
-    batch: examples per step over *all* workers, cut into `shards` fixed slices (at least one per worker).
+    batch: examples per step over *all* workers, cut into `shards` fixed slices (at least one per worker); all: every
+    training row, in a fold every row of the fold.
     order: sequential lets each element of the batch walk through a contiguous stretch of the data (storage/order.py).
     schedule: a factory section of `schedules`; clip: the maximum gradient norm.
     ema: the decay of the weights' moving average, which is then evaluated in place of the weights.
@@ -86,7 +87,9 @@ def fit(
     """
     peers = peers or Peers()
     keep_best = keep == "best" or patience is not None
+    batch = batch_size(batch, len(train))
     check_options(batch, shards, noise_scale)
+    _check_full_batch(task, batch, len(train))
     _check_run(peers, shards, keep_best, validation)
     own_shards = owned_shards(shards, peers.size, peers.rank)
     walk = train.walk(batch, seed, shards, own_shards, sequential=order == "sequential")
@@ -268,6 +271,14 @@ def _check_run(peers: Peers, shards: int, keep_best: bool, validation: Feed | No
         )
     if keep_best and validation is None:
         raise Refusal("fit.patience, fit.keep: best need a validation split; give the data set one or drop them")
+
+
+def _check_full_batch(task: Task, batch: int, rows: int) -> None:
+    """Refuse a batch that leaves out training rows if the task needs all of them in every step."""
+    if task.full_batch and batch != rows:
+        raise Refusal(
+            f"fit.batch: {batch} of {rows} training rows; each step of {type(task).__name__} needs all: set it to all"
+        )
 
 
 def _set_train_mode(state: State) -> None:

@@ -79,6 +79,7 @@ class Task:
     targets: ClassVar[tuple[str, ...]] = ("label",)  # columns that `score` needs
     requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs in addition to the usual ones
     sequential: ClassVar[bool] = False  # whether `predict` reads consecutive rows of a batch as one sequence
+    full_batch: ClassVar[bool] = False  # whether each step must cover all training rows (`fit.batch: all`)
     album: ClassVar[bool] = False  # whether `draw` is called after every evaluation, not only after the last one
 
     def setup(self, spec: Spec) -> State:
@@ -92,6 +93,10 @@ class Task:
         `shard.weight` to the number of its terms; a mean over no terms is 0.
         """
         raise NotImplementedError
+
+    def objective(self) -> str | None:
+        """Return the score that measures the same quantity as the training loss; None if no score does."""
+        return "loss"
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
         """Do one optimisation step. `update(module, loss)`: shards -> gradients -> fixed tree -> optimiser."""
@@ -118,7 +123,7 @@ class Task:
     def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray] | None:
         """Return `count` rows of predictions that ignore their inputs, the best such answer; None if there is none.
 
-        train: the target columns of the training split.
+        train: the target columns of the training split. The call may come before `setup`.
         """
         return None
 

@@ -37,6 +37,8 @@ FALLING = 0.05
 LAST = 0.2
 # A loss this far above its minimum has risen again (for the validation loss: a fraction of that minimum).
 RISE = 0.1
+# Scores that are losses themselves.
+ERRORS = {"mse", "mae"}
 # A gradient norm this many times the median has exploded.
 EXPLODED = 10.0
 
@@ -79,6 +81,8 @@ class Evidence:
     test: float | None = None
     # Loss of the best constant prediction, for example the entropy of the labels.
     trivial: float = 1.0
+    # False for a model without parameters, such as a fixed kernel: nothing is optimised.
+    trained: bool = True
     # One value per epoch.
     training_curve: Sequence[float] = ()
     # One value per evaluation.
@@ -99,8 +103,10 @@ class Measurements:
     parameters: int
     # Digest of the prepared data.
     data: str
-    # Loss of the best constant prediction, if the data have labels.
+    # Loss of the best constant prediction, in the unit of `comparable_loss`; None if the task has none.
     trivial: float | None
+    # The score that measures what training minimises, so that training curves are comparable with it.
+    objective: str | None = "loss"
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,9 @@ def _describe_losses(evidence: Evidence) -> str:
 def _optimisation_signs(evidence: Evidence) -> list[str]:
     """Return the signs that a large training loss is due to the optimisation, not to the model's capacity."""
     curve = evidence.training_curve
-    signs = []
+    signs: list[str] = []
+    if not evidence.trained:
+        return signs
     if evidence.train >= STUCK * evidence.trivial:
         signs.append("it predicts no better than a constant: it has not started to learn")
     if len(curve) >= 1 / LAST:
@@ -200,14 +208,26 @@ def _best_epoch(evidence: Evidence) -> list[str]:
     return [f"the validation loss was lowest, {min(curve):.3g}, after evaluation {epoch} of {len(curve)}: stop there"]
 
 
-def comparable_loss(scores: Mapping[str, float], monitor: tuple[str, str]) -> float | None:
-    """Return the loss, or 1 - score for a score from 0 to 1 such as accuracy or mAP; None if there is neither."""
-    if "loss" in scores:
-        return scores["loss"]
-    score = scores.get(monitor[0], math.nan)
-    if monitor[1] == "max" and 0 <= score <= 1:
+def comparable_loss(
+    scores: Mapping[str, float], monitor: tuple[str, str], objective: str | None = "loss"
+) -> float | None:
+    """Return the score that is trained, the loss, a squared error, or 1 - score for a score from 0 to 1; else None.
+
+    objective: the score that is trained, if any. A distance such as FID has no scale on which it could be split.
+    """
+    name, direction = monitor
+    for loss in (objective, "loss", name if name in ERRORS and direction == "min" else None):
+        if loss in scores:
+            return scores[loss]
+    score = scores.get(name, math.nan)
+    if direction == "max" and 0 <= score <= 1:
         return 1 - score
     return None
+
+
+def is_rate(scores: Mapping[str, float], monitor: tuple[str, str], objective: str | None = "loss") -> bool:
+    """Return whether `comparable_loss` is 1 - score, of which a constant prediction's loss is at most 1."""
+    return not {objective, "loss", *(ERRORS & {monitor[0]})} & scores.keys()
 
 
 def trivial_loss(split: Split) -> float | None:

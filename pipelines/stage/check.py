@@ -8,7 +8,7 @@ from typing import Any
 
 from components.errors import Refusal
 from components.recipes import recipe
-from components.recipes.signature import is_use, read_signature
+from components.recipes.signature import class_constant, is_use, read_signature
 from components.search.space import check_space
 from components.storage.dataset import Dataset, list_own_files
 from components.training.options import check_options, is_steered
@@ -138,6 +138,12 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
             raise Refusal(f"{prefix}task.{key}: {factory[name]!r} can't be set in a recipe; {instead}")
     fit = recipe.fill_defaults("training.engine.fit", section["fit"])
     check_options(fit["batch"], fit["shards"], fit["noise_scale"], prefix)
+    task = section["task"]["use"]
+    if fit["batch"] != "all" and class_constant(task, "full_batch", False):
+        raise Refusal(
+            f"{prefix}fit.batch: {fit['batch']} may leave out training rows, and each step of {task} needs all of them;"
+            " set it to all"
+        )
 
 
 def check_tune(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
 from components.search.trials import Trial, describe_trial, trial_name
 from components.tracking.mirror import mirror_unless_shared
-from components.verdicts.diagnosis import Diagnosis, Evidence, Measurements, comparable_loss, diagnose
+from components.verdicts.diagnosis import Diagnosis, Evidence, Measurements, comparable_loss, diagnose, is_rate
 from components.workspace import runs_folder
 from pipelines.stage.context import MODEL_TAG, Stage
 from pipelines.stage.lock import hold_lock
@@ -62,10 +63,12 @@ def read_verdicts() -> list[dict[str, Any]]:
 
 def _diagnose_run(folder: Path, system: str, measurements: Measurements) -> Diagnosis:
     """Diagnose from the measurements and the curves of the run in `folder`, and write its evidence there."""
-    losses = {split: comparable_loss(scores, measurements.monitor) for split, scores in measurements.scores.items()}
+    monitor, objective = measurements.monitor, measurements.objective
+    losses = {split: comparable_loss(scores, monitor, objective) for split, scores in measurements.scores.items()}
     train = losses.get("train")
-    curves = read_curves(folder)
-    trivial = measurements.trivial if "loss" in measurements.scores.get("train", {}) else 1.0
+    train_scores = measurements.scores.get("train", {})
+    curves = read_curves(folder, objective if objective in train_scores else None)
+    trivial = 1.0 if is_rate(train_scores, monitor, objective) else measurements.trivial
     trivial = trivial or next(iter(curves["train/loss"]), None)
     if train is None or trivial is None:
         return _undiagnosed(measurements.monitor)
@@ -79,8 +82,9 @@ def _diagnose_run(folder: Path, system: str, measurements: Measurements) -> Diag
             losses.get("validation"),
             losses.get("test"),
             trivial=trivial,
+            trained=measurements.parameters > 0,
             training_curve=curves["epoch/loss"],
-            validation_curve=curves["validation/loss"],
+            validation_curve=curves[f"validation/{objective}"],
             gradient_norms=curves["train/gradient_norm"],
             smaller=_losses_of_smaller_systems(measurements),
         )
@@ -133,18 +137,19 @@ def label_fits(verdicts: dict[str, Diagnosis]) -> None:
                 label_run(Journal(log), verdicts[digest])
 
 
-def read_curves(folder: Path) -> dict[str, list[float]]:
+def read_curves(folder: Path, objective: str | None) -> defaultdict[str, list[float]]:
     """Return the curves that a diagnosis needs, {metric: values in order}, from the journal of the run in `folder`.
 
-    The two losses of a GAN are not such a curve.
+    objective: the score that training minimises. If it is None, the losses in the journal have another unit than the
+    losses of the diagnosis and are left out. So are the two losses of a GAN.
     """
-    curves: dict[str, list[float]] = {
-        name: [] for name in ("train/loss", "epoch/loss", "validation/loss", "train/gradient_norm")
-    }
+    names = {"train/gradient_norm"}
+    if objective is not None:
+        names |= {"train/loss", "epoch/loss", f"validation/{objective}"}
+    curves = defaultdict[str, list[float]](list)
     for metrics in journal.read_metrics(folder):
-        for name, value in metrics.values.items():
-            if name in curves:
-                curves[name].append(value)
+        for name in names & metrics.values.keys():
+            curves[name].append(metrics.values[name])
     return curves
 
 
@@ -175,7 +180,7 @@ def _diagnose_trial(
     parameters = trial.scores.get("parameters", 0.0)
     if trial.diverged:
         return Diagnosis("optimisation", (trial.diverged,))
-    trivial = trivial if "loss" in trial.scores else 1.0
+    trivial = 1.0 if is_rate(trial.scores, monitor) else trivial
     if train is None or validation is None or trivial is None:
         return _undiagnosed(monitor)
     smaller = {

@@ -37,6 +37,7 @@ class FitResult:
 
     split: str  # the test split, or validation or train where there is no other
     scores: dict[str, float]
+    examples: int  # rows of the training split
     outcomes: np.ndarray | None  # [N], per-example values whose mean is the monitored score; None if it is not a mean
     measurements: Measurements
     tags: dict[str, str]

@@ -17,7 +17,7 @@ from components.search.objective import Rung, Scores
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import engine
-from components.training.options import is_steered
+from components.training.options import batch_size, is_steered
 from components.training.peers import Peers
 from components.training.task import Spec, State, Task
 from pipelines.workers.folds import Feeds, open_fold
@@ -57,7 +57,7 @@ def score_epoch(rung: Rung, setup: TrialSetup, epochs: int, folder: str) -> Scor
     train = train_feed(setup.prepared, setup.augmented, None, peers.device)
     validation = _validation_feed(setup, peers.device)
     fit = _fit_arguments(section["fit"], rung.accumulate, setup.seed) | {"epochs": epochs, "evaluate_every": 1}
-    last_step = (rung.number + 1) * train.order(fit["batch"], setup.seed).steps_per_epoch
+    last_step = (rung.number + 1) * train.order(batch_size(fit["batch"], len(train)), setup.seed).steps_per_epoch
     Path(folder).mkdir(parents=True, exist_ok=True)
     task: Task = recipe.build(section["task"], Task)
     spec = read_spec(setup.prepared, setup.augmented)

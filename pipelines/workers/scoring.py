@@ -14,7 +14,7 @@ from components.storage.store import Store
 from components.training import engine, exported
 from components.training.peers import Peers
 from components.training.task import State, Task
-from components.verdicts.diagnosis import Measurements, trivial_loss
+from components.verdicts.diagnosis import Measurements, comparable_loss
 from pipelines.workers.records import ScoredModel
 
 TRAINING_EXAMPLES = 2000  # most training examples that a model is scored on for its diagnosis
@@ -52,8 +52,23 @@ def measure_model(
         monitor=task.monitor,
         parameters=parameter_count(state),
         data=str(store.manifest["digest"]),
-        trivial=trivial_loss(store.split("train")),
+        trivial=constant_loss(task, store),
+        objective=task.objective(),
     )
+
+
+def constant_loss(task: Task, store: Store, objective: bool = True) -> float | None:
+    """Return the loss of the task's best constant answer on the training split; None if the task has none.
+
+    objective: in the unit that training minimises; otherwise in one that trials with other criteria share.
+    """
+    if type(task).constant is Task.constant:
+        return None
+    targets = engine.target_columns(task, Feed(store.split("train")))
+    constant = task.constant(targets, store.manifest["splits"]["train"]["rows"])
+    if constant is None:
+        return None
+    return comparable_loss(task.score(constant, targets), task.monitor, task.objective() if objective else "loss")
 
 
 def training_scores(

@@ -19,11 +19,12 @@ from components.training import engine, exported
 from components.training.peers import Peers
 from components.training.recorder import draw_pictures
 from components.training.task import Spec, Task
-from components.verdicts.diagnosis import Measurements, comparable_loss, trivial_loss
+from components.verdicts.diagnosis import Measurements, comparable_loss
 from pipelines.workers.augmentation import draw_augmented, write_statistics
 from pipelines.workers.preparation import write_data_set
 from pipelines.workers.records import DataFacts, FitJob, FitResult
 from pipelines.workers.scoring import (
+    constant_loss,
     describe_hardware,
     measure_model,
     model_cost,
@@ -119,7 +120,7 @@ def prepare_data(peers: Peers, data: dict[str, Any], folder: str, task: dict[str
         peers.gather(None)
     built: Task = recipe.build(task, Task)
     manifest = Store(prepared).manifest
-    trivial = trivial_loss(Store(prepared).split("train"))
+    trivial = constant_loss(built, Store(prepared), objective=False)
     return DataFacts(str(manifest["digest"]), tuple(manifest["splits"]), built.monitor, trivial)
 
 
@@ -146,7 +147,7 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     by_split = {split: scores}
     if split == "test" and watched:
         by_split["validation"] = watched
-    if split != "train" and comparable_loss(scores, task.monitor) is not None:
+    if split != "train" and comparable_loss(scores, task.monitor, task.objective()) is not None:
         train = train_feed(prepared, augmented, None, peers.device)
         by_split["train"] = training_scores(task, state, train, peers)
     if peers.rank > 0:
@@ -158,8 +159,16 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     return FitResult(
         split=split,
         scores=scores,
+        examples=store.manifest["splits"]["train"]["rows"],
         outcomes=outcomes,
-        measurements=Measurements(by_split, facts.monitor, parameter_count(state), facts.digest, facts.trivial),
+        measurements=Measurements(
+            by_split,
+            facts.monitor,
+            parameter_count(state),
+            facts.digest,
+            trivial=constant_loss(task, store),
+            objective=task.objective(),
+        ),
         tags=tags,
         requires=task.requires,
         example=example,

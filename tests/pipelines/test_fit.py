@@ -12,11 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from components import network
 from components.cluster import connection, plan, prestart
+from components.drawings import figures
 from components.errors import Refusal
 from components.runs import journal
 from components.runs.journal import Journal
@@ -104,3 +106,49 @@ def test_losses_are_drawn_where_there_is_a_curve(epochs: int, drawn: bool, tmp_p
     picture = tmp_path / "curves.png"
     assert fit.draw_curves(tmp_path, picture) == ([picture] if drawn else [])
     assert picture.is_file() == drawn
+
+
+def write_losses(folder: Path, names: tuple[str, ...]) -> Path:
+    lines = Journal(folder / journal.LOG)
+    for epoch in (1, 2, 3):
+        lines.write("metric", step=epoch, epoch=epoch, values=dict.fromkeys(names, 1 / epoch))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "objective", "panels"),
+    [
+        (("epoch/loss", "validation/loss"), "loss", {"loss": ["training", "validation"]}),
+        (
+            ("epoch/loss", "validation/loss"),
+            None,
+            {"what training minimises": ["training"], "loss": ["validation"]},
+        ),
+        (("epoch/loss", "epoch/mae", "validation/mse"), "mse", {"mse": ["training", "validation"]}),
+        (("epoch/loss", "validation/mse", "validation/mae"), "mae", {"mae": ["training", "validation"]}),
+        (
+            ("epoch/discriminator_loss", "epoch/generator_loss"),
+            "loss",
+            {"discriminator loss": ["training"], "generator loss": ["training"]},
+        ),
+    ],
+)
+def test_losses_of_different_kinds_have_axes_of_their_own(
+    names: tuple[str, ...],
+    objective: str | None,
+    panels: dict[str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = {}
+    monkeypatch.setattr(figures, "draw_panels", lambda groups, title: drawn.update(groups))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: path)
+    fit.draw_curves(write_losses(tmp_path, names), tmp_path / "curves.png", objective)
+    assert {quantity: list(curves) for quantity, curves in drawn.items()} == panels
+
+
+def test_panels_keep_a_name_in_one_colour() -> None:
+    x = np.arange(3.0)
+    figure = figures.draw_panels({"loss": {"training": (x, x)}, "accuracy": {"a": (x, x), "training": (x, x)}}, "Both")
+    first, second = figure.axes
+    assert first.lines[0].get_color() == second.lines[1].get_color() != second.lines[0].get_color()

@@ -34,7 +34,7 @@ def test_speed_is_computed_with_the_batch_that_the_search_chose(
     path.write_text(RECIPE)
     run = MagicMock(folder=tmp_path / "run")
     measurements = Measurements({}, ("accuracy", "max"), parameters=1, data="", trivial=None)
-    run.spread.return_value = FitResult("test", {"accuracy": 0.9}, None, measurements, {}, (), None, {}, "", ())
+    run.spread.return_value = FitResult("test", {"accuracy": 0.9}, 160, None, measurements, {}, (), None, {}, "", ())
     monkeypatch.setattr(fit, "stage", lambda *_, **__: nullcontext(run))
     monkeypatch.setattr(fit, "search_values", lambda *_: {"fit.batch": 16})
     monkeypatch.setattr(diagnoses, "diagnose_fit", lambda *_: None)

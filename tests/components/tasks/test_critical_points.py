@@ -19,8 +19,9 @@ from components.optimizers import sgd
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.tasks.critical_points import CriticalPoints, extend_basis, ritz_values, smallest_eigenpair, tridiagonal
+from components.tasks.critical_points import CriticalPoints, surface_distances
 from components.training import engine
+from components.training.lanczos import eigenpair, extend_basis, ritz_values, tridiagonal
 from components.training.peers import Peers, fork_workers
 from components.training.task import Spec
 
@@ -64,12 +65,35 @@ def full_hessian(task: CriticalPoints, outcome: engine.Outcome, feed: Feed) -> n
 def test_extreme_eigenvalues_are_those_of_the_full_hessian(feed: Feed, l2: float) -> None:
     task = CriticalPoints(SMALL, products=60, l2=l2)
     outcome = fit(task, feed, 60)
-    smallest, vector = smallest_eigenpair(outcome.state.tables)
+    smallest, vector = eigenpair(outcome.state.tables, 0)
     matrix = full_hessian(task, outcome, feed)
     values = np.linalg.eigvalsh(matrix)
     assert smallest == pytest.approx(values[0], abs=1e-4 * values[-1])
     assert np.linalg.eigvalsh(tridiagonal(outcome.state.tables))[-1] == pytest.approx(values[-1], rel=1e-4)
     assert np.linalg.norm(matrix @ vector - smallest * vector) < 1e-3 * values[-1], "the vector must be an eigenvector"
+
+
+def test_the_drawn_surface_is_the_loss_in_the_plane_of_the_largest_two(feed: Feed) -> None:
+    """Check points of the grid by moving the weights by hand, with eigenvectors of the full Hessian."""
+    task = CriticalPoints(SMALL, products=60, surface=5)
+    outcome = fit(task, feed, 65)
+    tables = outcome.state.tables
+    matrix = full_hessian(task, outcome, feed)
+    values, vectors = np.linalg.eigh(matrix)
+    distances = surface_distances(tables, 5)
+    assert distances[-1] == pytest.approx(np.sqrt(2 * 2.0 / values[-2]), rel=1e-3)
+    net = outcome.state.modules["net"]  # in float64 since the Hessian was computed
+    batch = next(feed.batches(60))
+    start = torch.nn.utils.parameters_to_vector(net.parameters()).detach()
+    signs = [np.sign(vectors[:, rank] @ eigenpair(tables, rank)[1]) for rank in (-1, -2)]
+    for row, column in ((0, 0), (2, 2), (1, 4)):
+        move = signs[0] * distances[column] * vectors[:, -1] + signs[1] * distances[row] * vectors[:, -2]
+        torch.nn.utils.vector_to_parameters(start + torch.from_numpy(move), net.parameters())
+        loss = F.cross_entropy(net(task.classification.pixels(batch).double()), batch["label"]).item()
+        assert tables["surface"][row, column] == pytest.approx(loss, rel=1e-3)
+    scores = {"smallest": values[0], "largest": values[-1], "gradient_norm": 1.0}
+    assert task.tags(outcome.state, scores)["verdict"].startswith("not a critical point")
+    assert set(task.draw(outcome.state, {}, {})) == {"spectrum", "surface"}
 
 
 def test_more_products_than_dimensions_are_harmless() -> None:
@@ -105,10 +129,23 @@ def test_a_penalised_convex_loss_has_a_minimum(feed: Feed) -> None:
     assert task.tags(outcome.state, scores)["verdict"].startswith("minimum")
 
 
+@pytest.mark.parametrize("order", ["shuffled", "sequential"])
 @pytest.mark.parametrize("batch", [20, 59])
-def test_products_over_different_examples_are_refused(feed: Feed, batch: int) -> None:
-    with pytest.raises(Refusal, match=r"fit.batch: the products see different examples; set it to all 60"):
-        fit(CriticalPoints(SMALL, products=5), feed, 5, batch=batch)
+def test_a_batch_that_leaves_out_examples_is_refused(feed: Feed, batch: int, order: str) -> None:
+    """Check the sequential order, too: it would leave out the same examples in every step."""
+    with pytest.raises(
+        Refusal, match=rf"fit.batch: {batch} of 60 training rows; each step of CriticalPoints needs all"
+    ):
+        fit(CriticalPoints(SMALL, products=5), feed, 5, batch=batch, order=order)
+
+
+def test_all_rows_are_those_of_the_feed(feed: Feed) -> None:
+    """Check that `all` in a fold is its own number of rows: the eigenvalues are those of a batch of that size."""
+    fold = Feed(feed.split, np.arange(40))
+    largest = [
+        fit(CriticalPoints(SMALL, products=8), fold, 8, batch=batch).state.tables["alpha"] for batch in ("all", 40)
+    ]
+    assert np.array_equal(*largest)
 
 
 def test_workers_and_interruptions_do_not_change_the_bytes(feed: Feed, tmp_path: Path) -> None:

@@ -173,9 +173,11 @@ def test_a_step_without_all_pictures_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     spec = Spec({"image": (32, 48, 3), "role": ()}, tuple(store.manifest["classes"]), {})
     task = StyleTransfer(features, content=["2_1"], style=["1_1"])
-    with pytest.raises(Refusal, match=r"fit.batch: 2 of 3 pictures; each step needs all of them, so set it to 3"):
+    with pytest.raises(
+        Refusal, match=r"fit.batch: 2 of 3 training rows; each step of StyleTransfer needs all: set it to all"
+    ):
         engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=2, shards=2)
-    engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch=3, shards=2)
+    engine.fit(task, spec, Feed(store.split("train")), epochs=1, batch="all", shards=2)
 
 
 def test_an_exported_picture_does_not_need_the_file_of_its_features(photos: Store, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from components.verdicts.diagnosis import (
     comparable_loss,
     diagnose,
     entropy,
+    is_rate,
     trivial_loss,
 )
 from pipelines.stage.diagnoses import diagnose_trials
@@ -96,6 +98,22 @@ def test_losses_and_scores_up_to_one_can_be_split() -> None:
     assert comparable_loss({"loss": 0.3, "accuracy": 0.9}, ("accuracy", "max")) == 0.3
     assert comparable_loss({"map50": 0.75}, ("map50", "max")) == pytest.approx(0.25)
     assert comparable_loss({"fid": 12.0}, ("fid", "min")) is None
+
+
+def test_the_loss_is_the_score_that_was_trained() -> None:
+    scores = {"mse": 0.4, "mae": 0.5, "r2": 0.6}
+    assert comparable_loss(scores, ("mse", "min"), "mae") == 0.5
+    assert comparable_loss(scores, ("mse", "min"), None) == 0.4
+    assert not is_rate(scores, ("mse", "min"), None)
+    assert is_rate({"map50": 0.75}, ("map50", "max"))
+    assert not is_rate({"loss": 0.3, "accuracy": 0.9}, ("accuracy", "max"))
+
+
+def test_a_model_without_parameters_has_no_trouble_with_optimisation() -> None:
+    """Check a kernel of fixed width, which predicts no better than a constant."""
+    evidence = Evidence(1.0, 1.0, trivial=1.0, trained=False)
+    assert diagnose(evidence).verdict == "model bias"
+    assert diagnose(replace(evidence, trained=True)).verdict == "optimisation"
 
 
 # ------------------------------------------------------------------------------------------------ real trainings

@@ -1,0 +1,52 @@
+"""Check the loss of constant answers, with which a fit is compared, against formulas."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.data.curve import Curve
+from components.data.sine import Sine
+from components.models.mlp import MLP
+from components.models.nadaraya_watson import NadarayaWatson
+from components.storage.dataset import prepare_dataset
+from components.storage.store import Store
+from components.tasks.classification import Classification
+from components.tasks.forecast import Forecast
+from components.tasks.kernel_regression import KernelRegression
+from components.tasks.regression import Regression
+from components.verdicts.diagnosis import trivial_loss
+from pipelines.workers.scoring import constant_loss
+
+LINE = partial(MLP, hidden=[], dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def curve(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("curve")
+    prepare_dataset(Curve(train=40), folder)
+    return Store(folder)
+
+
+def test_the_constant_of_a_regression_is_the_mean_or_the_median(curve: Store) -> None:
+    y = curve.split("train").array("y").astype(np.float64)
+    assert constant_loss(Regression(LINE), curve) == pytest.approx(y.var())
+    absolute = Regression(LINE, criterion="mae")
+    assert constant_loss(absolute, curve) == pytest.approx(np.abs(y - np.median(y)).mean())
+    assert constant_loss(absolute, curve, objective=False) == pytest.approx(np.square(y - np.median(y)).mean())
+    assert constant_loss(KernelRegression(NadarayaWatson), curve) == pytest.approx(y.var())
+
+
+def test_the_constant_of_a_forecast_is_that_of_one_step(tmp_path: Path) -> None:
+    prepare_dataset(Sine(train=80, validation=20, test=20), tmp_path)
+    store = Store(tmp_path)
+    y = store.split("train").array("y").astype(np.float64)
+    assert constant_loss(Forecast(LINE, ahead=[1, 4]), store) == pytest.approx(y.var())
+
+
+def test_the_constant_of_a_classification_has_the_entropy_of_the_labels(digits: Path) -> None:
+    store = Store(digits / "prepared")
+    assert constant_loss(Classification(LINE), store) == pytest.approx(trivial_loss(store.split("train")))
