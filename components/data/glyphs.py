@@ -87,7 +87,7 @@ def draw_glyphs(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     ink = np.clip(random.normal(INK, INK_SPREAD, len(labels)), INK / 2, 2 * INK)
     glyphs = build_atlas()[labels * len(FONTS) + fonts]
     x, y = _warp(len(labels), random)
-    depth = _fit_to_bitmap(_sample(glyphs, x, y), ink)
+    depth = _fit_to_bitmap(sample_depth(glyphs, x, y), ink)
     bitmaps = depth >= _threshold(depth, ink)
     return bitmaps.reshape(-1, SIDE, BLOCK_SIDE, SIDE, BLOCK_SIDE).sum((2, 4))
 
@@ -141,7 +141,7 @@ def _warp(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     return (x + slant * y) / width, y
 
 
-def _sample(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def sample_depth(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Read the glyphs [N, A, A] bilinearly at x, y (in glyph heights from the middle): [N, canvas, canvas]."""
     column = np.clip(x * GLYPH_HEIGHT + ATLAS / 2 - 0.5, 0, ATLAS - 1.001).astype(np.float32)
     row = np.clip(y * GLYPH_HEIGHT + ATLAS / 2 - 0.5, 0, ATLAS - 1.001).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -66,3 +67,27 @@ def _spell(number: int, language: str) -> str:
     from num2words import num2words
 
     return str(num2words(number, lang=language)).replace(",", "").replace("\u00ad", "")
+
+
+def is_english_number(text: str) -> bool:
+    """Return whether a text spells a whole number below a million as `NumberWords` does: its words read as that number.
+
+    A number is read word by word: units and tens add up, hundred and thousand multiply what stands before them.
+    """
+    words = text.replace("-", " ").split()
+    total = 0
+    group = 0  # below 1000, since the last "thousand"
+    for word in words:
+        if word == "thousand":
+            total, group = total + 1000 * group, 0
+        elif word == "hundred":
+            group *= 100
+        elif word != "and":
+            group += _word_values().get(word, 0)
+    return bool(words) and total + group < 1_000_000 and _spell(total + group, "en") == text
+
+
+@cache
+def _word_values() -> dict[str, int]:
+    """Return {word: value} of the English numbers that are one word."""
+    return {_spell(number, "en"): number for number in (*range(20), *range(20, 100, 10))}

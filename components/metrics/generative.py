@@ -6,6 +6,10 @@ import numpy as np
 
 from ..errors import Refusal
 
+# Shares of the real spread; a smaller one is a collapse
+NARROW = 0.6
+NARROW_CLASSES = 0.4  # within the classes; one font of several, drawn with all its variants, has about half
+
 
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """Return the Fréchet distance of two sets of features [N, F], modelled as Gaussians (FID, Heusel et al. 2017).
@@ -44,6 +48,82 @@ def class_coverage(labels: np.ndarray, classes: int, share: float = 0.1) -> floa
     """
     counts = np.bincount(labels, minlength=classes)
     return float((counts >= max(1.0, share * len(labels) / classes)).mean())
+
+
+def spread(real: np.ndarray, generated: np.ndarray) -> float:
+    """Return how far generated features [N, ...] lie from their mean, as a multiple of the real ones' [M, ...].
+
+    The distances are root mean squares: about 1 for a good generator, near 0 if all its examples are alike.
+    """
+    deviations = [np.sqrt(part.reshape(len(part), -1).astype(np.float64).var(0).sum()) for part in (generated, real)]
+    return float(deviations[0] / max(deviations[1], 1e-12))
+
+
+def variety(real: np.ndarray, real_labels: np.ndarray, generated: np.ndarray, labels: np.ndarray) -> float:
+    """Return the spread within the classes: the mean of `spread` over classes with two real and generated examples.
+
+    real, generated: features [M, ...], [N, ...]; labels: their classes. Near 0 if a generator draws each class in one
+    way, which neither coverage nor spread over all classes reveals; 0 if it draws no class twice.
+    """
+    ratios = [
+        spread(real[real_labels == label], generated[labels == label])
+        for label in np.unique(real_labels)
+        if (real_labels == label).sum() > 1 and (labels == label).sum() > 1
+    ]
+    return float(np.mean(ratios)) if ratios else 0.0
+
+
+def describe_modes(coverage: float, spread: float, alarm: float, variety: float | None = None) -> str:
+    """Return a verdict on what a generator leaves out (notes: mode collapse and mode dropping).
+
+    Collapse: the examples lie in a small range, all of them or (variety) those of a class. Dropping: they range as
+    widely as the real ones, but some classes are missing. alarm: the coverage below which it is one.
+    """
+    facts = f"{coverage:.0%} of the classes are produced, {spread:.2f} of the real spread"
+    facts += "" if variety is None else f", {variety:.2f} of it within the classes"
+    if spread < NARROW:
+        return f"ALARM, collapse: {facts}"
+    if coverage < alarm:
+        return f"ALARM, dropping: {facts}"
+    if variety is not None and variety < NARROW_CLASSES:
+        return f"ALARM, collapse within the classes: {facts}"
+    return f"none: {facts}"
+
+
+def frechet_by_size(
+    real: np.ndarray, generated: np.ndarray, sizes: list[int], repeats: int = 5, seed: int = 0
+) -> np.ndarray:
+    """Return the Fréchet distance of random samples of each size from both sets of features: [sizes, repeats].
+
+    Small samples overestimate it (notes: 'needs many samples'; Chong & Forsyth 2020).
+    """
+    random = np.random.default_rng(seed)
+    return np.array(
+        [
+            [
+                frechet_distance(*(part[random.choice(len(part), size, replace=False)] for part in (real, generated)))
+                for _ in range(repeats)
+            ]
+            for size in sizes
+        ]
+    )
+
+
+def sharpness(pictures: np.ndarray) -> float:
+    """Return the mean absolute difference of neighbouring pixels, in both directions, of uint8 [N, H, W, C]; 0 to 1."""
+    values = pictures.astype(np.float32) / 255
+    return float(np.mean([np.abs(np.diff(values, axis=axis)).mean() for axis in (1, 2)]))
+
+
+def patches(pictures: np.ndarray, side: int = 8) -> np.ndarray:
+    """Return all patches of `side` pixels that cover uint8 [N, H, W, C] without overlap: float32 [M, side * side * C].
+
+    Values are in 0..1. Pixels that fill no patch at the right and at the bottom are left out.
+    """
+    count, height, width, channels = pictures.shape
+    rows, columns = height // side, width // side
+    cut = pictures[:, : rows * side, : columns * side].reshape(count, rows, side, columns, side, channels)
+    return cut.swapaxes(2, 3).reshape(-1, side * side * channels).astype(np.float32) / 255
 
 
 def nearest_class(

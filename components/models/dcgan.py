@@ -24,7 +24,7 @@ class Generator(nn.Module):
 
     def __init__(self, latent: int, shape: tuple[int, ...], widths: list[Count] = [128, 64]) -> None:  # noqa: B006
         super().__init__()
-        self.first = (widths[0], *_sides(shape, len(widths)))
+        self.first = (widths[0], *half_sides(shape, len(widths)))
         self.start = nn.Linear(latent, math.prod(self.first), bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for fan_in, fan_out in pairwise(widths):
@@ -32,7 +32,7 @@ class Generator(nn.Module):
             layers += [nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers)
         self.head = nn.ConvTranspose2d(widths[-1], shape[0], kernel_size=4, stride=2, padding=1)
-        self.apply(_init_weights)
+        self.apply(init_weights)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return pictures [B, *shape] of latent vectors z [B, latent]."""
@@ -47,7 +47,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], widths: list[Count] = [64, 128]) -> None:  # noqa: B006
         super().__init__()
-        height, width = _sides(shape, len(widths))
+        height, width = half_sides(shape, len(widths))
         layers: list[nn.Module] = []
         for index, (fan_in, fan_out) in enumerate(zip([shape[0], *widths], widths, strict=False)):
             layers += [nn.Conv2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1, bias=index == 0)]
@@ -56,14 +56,14 @@ class Discriminator(nn.Module):
             layers += [nn.LeakyReLU(0.2, inplace=True)]
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(widths[-1] * height * width, 1)
-        self.apply(_init_weights)
+        self.apply(init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B] of pictures [B, *shape]."""
         return self.head(self.body(x)).squeeze(1)
 
 
-def _sides(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
+def half_sides(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
     """Return height and width of a picture after `halvings` halvings; raise Refusal if they are not divisible."""
     height, width = shape[1:]
     if height % 2**halvings or width % 2**halvings:
@@ -73,6 +73,7 @@ def _sides(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
     return height // 2**halvings, width // 2**halvings
 
 
-def _init_weights(layer: nn.Module) -> None:
+def init_weights(layer: nn.Module) -> None:
+    """Draw the weights of a layer from a normal distribution with a standard deviation of 0.02."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(layer.weight, std=0.02)

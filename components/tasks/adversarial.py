@@ -13,21 +13,30 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ..errors import Refusal
-from ..metrics.generative import class_coverage, frechet_distance, inception_score, nearest_class
+from ..layers.levels import to_bytes, to_signed
+from ..losses.adversarial import discriminator_loss, generator_loss
+from ..metrics.generative import (
+    class_coverage,
+    describe_modes,
+    frechet_by_size,
+    frechet_distance,
+    nearest_class,
+    spread,
+)
 from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, Positive
 from ..storage.order import splitmix64
-from ..training import exported
 from ..training.noise_scale import SHARD_GRADIENT
-from ..training.task import Batch, Shard, Spec, State, Task, Update
+from ..training.task import Batch, Loss, Shard, Spec, State, Task, Update
+from .judge import Judge, picture_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SAMPLE_SIZES = (25, 50, 100, 200, 400, 1000, 2000, 5000)  # for which the FID is estimated
 GRID_SIZE = 80  # examples in the sample grid
 INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64
 
@@ -36,8 +45,9 @@ class Adversarial(Task):
     """A generator that learns to produce examples of `column`, against a discriminator.
 
     generator(latent=, shape=), discriminator(shape=): factories; pictures have values in -1..1. generator_rate: the
-    generator's learning rate as a multiple of the discriminator's. judge: folder of an exported classifier; its
-    features give the FID, and its predictions the Inception score and the coverage. Without a judge an example is its
+    generator's learning rate as a multiple of the discriminator's. judge: folder of an exported classifier, or
+    a .safetensors file with Inception-v3's weights; its features give the FID, and its predictions the Inception score
+    and the coverage. Without a judge an example is its
     own feature, and its class is that of the nearest class mean. alarm: a coverage below it is reported as mode
     collapse in the run's tags.
 
@@ -67,14 +77,14 @@ class Adversarial(Task):
         self.latent = latent
         self.critic_steps = critic_steps
         self.generator_rate = generator_rate
-        self.judge = judge
+        self.judge = None if judge is None else Judge(judge)
         self.alarm = alarm
         self.classes = 1
         self.targets = ("label", column)  # type: ignore[misc]
-        self._loaded_judge: tuple[Task, State] | None = None
 
     def setup(self, spec: Spec) -> State:
         """Build both networks, with one optimiser each."""
+        check_columns(spec, self.column, "label")
         shape = tuple(int(side) for side in spec.columns[self.column] if side is not None)
         self.classes = len(spec.classes)
         if self.column == "image":
@@ -83,75 +93,40 @@ class Adversarial(Task):
             "discriminator": self.discriminator(shape=shape),
             "generator": self.generator(latent=self.latent, shape=shape),
         }
-        optimizers = {name: self.optimizer(module.parameters()) for name, module in modules.items()}
-        for group in optimizers["generator"].param_groups:
-            group["lr"] *= self.generator_rate
-        return State(modules, optimizers=optimizers)
+        return rivals(modules, self.optimizer, self.generator_rate)
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
-        """Return {discriminator_loss, real, fake, generator_loss}; `real`, `fake`: D's mean output, ideally 0.5."""
-        for _ in range(self.critic_steps):
-            metrics = update("discriminator", self.discriminator_loss)
-        if SHARD_GRADIENT in metrics:
-            raise Refusal("fit.noise_scale: applies to a single loss, and a GAN has two; leave it out")
-        combined = {("discriminator_loss" if name == "loss" else name): value for name, value in metrics.items()}
-        for name, value in update("generator", self.generator_loss).items():
-            combined[f"generator_{name}"] = value
-        return combined
+        """Return what `alternate` returns."""
+        return alternate(update, self.critic_steps, self.discriminator_loss, self.generator_loss)
 
     def discriminator_loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean of -log D(x) - log(1 - D(G(z))), and D's mean output on both kinds of examples."""
         examples = self._network_inputs(shard.batch)
         with torch.no_grad():
-            generated = state.modules["generator"](self._draw_latents(len(examples), shard))
+            generated = state.modules["generator"](draw_latents(len(examples), self.latent, shard))
         real, fake = (state.modules["discriminator"](part).float() for part in (examples, generated))
-        loss = F.softplus(-real).mean() + F.softplus(fake).mean()
-        return loss, {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
+        metrics = {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
+        return discriminator_loss(real, fake), metrics
 
     def generator_loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean of -log D(G(z)); there are no metrics."""
-        generated = state.modules["generator"](self._draw_latents(len(shard.batch["row"]), shard))
-        return F.softplus(-state.modules["discriminator"](generated).float()).mean(), {}
-
-    def _draw_latents(self, count: int, shard: Shard) -> Tensor:
-        return torch.randn(count, self.latent, generator=shard.generator, device=shard.generator.device)
+        generated = state.modules["generator"](draw_latents(len(shard.batch["row"]), self.latent, shard))
+        return generator_loss(state.modules["discriminator"](generated).float()), {}
 
     def _network_inputs(self, batch: Batch) -> Tensor:
         """Return the real examples: pictures uint8 [B, H, W, C] -> [B, C, H, W] in -1..1, points unchanged."""
-        values = batch[self.column]
-        return values.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.column == "image" else values.float()
+        return to_signed(batch["image"]) if self.column == "image" else batch[self.column].float()
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Return {"image" or "point": generated [B, ...]}.
-
-        With a judge and real examples in the batch, add its features of both kinds ("feature", "real_feature": [B, F])
-        and its class probabilities of the generated ones ("probability": [B, K]).
-        """
+        """Return {"image" or "point": generated [B, ...]} and, with a judge and real examples, what it returns."""
         z = torch.from_numpy(latents(batch["row"].cpu().numpy(), self.latent)).to(batch["row"].device)
         generated = state.modules["generator"](z).float()
         if self.column == "image":
-            generated = ((generated + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
+            generated = to_bytes(generated)
         predictions: dict[str, Tensor] = {self.column: generated}
-        if self.judge is None or self.column not in batch:
-            return predictions
-        feature, probability = self._apply_judge({self.column: generated})
-        return {
-            **predictions,
-            "feature": feature,
-            "probability": probability,
-            "real_feature": self._apply_judge(batch)[0],
-        }
-
-    def _apply_judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the inputs of the judge's output layer [B, F] and its probabilities [B, K]."""
-        if self._loaded_judge is None:
-            self._loaded_judge = exported.read_model(str(self.judge), batch[self.column].device)
-        task, state = self._loaded_judge
-        head_inputs: list[Tensor] = []
-        head = state.modules["net"].get_submodule("head")
-        with head.register_forward_pre_hook(lambda module, arguments: head_inputs.append(arguments[0])):
-            predictions = task.predict(state, batch)
-        return head_inputs[0].float(), predictions["probability"]
+        if self.judge is not None and self.column in batch:
+            predictions |= self.judge.compare(generated, batch[self.column])
+        return predictions
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return fid, coverage and, with a judge, inception_score; without one, close.
@@ -159,18 +134,14 @@ class Adversarial(Task):
         close: fraction of the examples within 3 standard deviations of the nearest class mean.
         """
         if "feature" in predictions:
-            probability = predictions["probability"]
-            return {
-                "fid": frechet_distance(predictions["real_feature"], predictions["feature"]),
-                "inception_score": inception_score(probability),
-                "coverage": class_coverage(probability.argmax(1), probability.shape[1]),
-            }
+            return picture_scores(predictions)
         generated, real = predictions[self.column], targets[self.column]
         labels, distance = nearest_class(generated, real, targets["label"], self.classes)
         close = float((distance < 3 * np.sqrt(generated[0].size)).mean())
         return {
             "fid": frechet_distance(real, generated),
             "coverage": class_coverage(labels, self.classes),
+            "spread": spread(real, generated),
             "close": close,
         }
 
@@ -183,14 +154,77 @@ class Adversarial(Task):
 
         generated, real = predictions[self.column], targets[self.column]
         if self.column == "image":
-            return {"samples": draw_mosaic(generated[:GRID_SIZE])}
+            samples: dict[str, Figure | str] = {"samples": draw_mosaic(generated[:GRID_SIZE])}
+            return samples if self.judge is None else samples | draw_sample_sizes(predictions)
         return {"samples": draw_points({"real": real, "generated": generated}, "Generated points")}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
-        """Return whether the modes collapsed, and where the features come from."""
-        produced = f"{scores['coverage']:.0%} of the classes are produced"
-        verdict = f"ALARM: {produced}" if scores["coverage"] < self.alarm else f"none: {produced}"
-        return {"mode_collapse": verdict, "features": self.judge or "the examples themselves"}
+        """Return whether modes collapsed or were dropped, and where the features come from."""
+        features = "the examples themselves" if self.judge is None else self.judge.description
+        verdict = describe_modes(scores["coverage"], scores["spread"], self.alarm, scores.get("variety"))
+        return {"mode_collapse": verdict, "features": features}
+
+
+def draw_sample_sizes(predictions: dict[str, np.ndarray]) -> dict[str, Figure | str]:
+    """Draw the FID against the number of examples it is estimated from, with a table of means and deviations.
+
+    Beside the generated examples stand real ones, compared with other real ones: their true FID is 0.
+    """
+    from ..drawings.figures import draw_curves
+
+    real, generated = predictions["real_feature"], predictions["feature"]
+    half = len(real) // 2
+    groups = {"generated": (real, generated), "real": (real[:half], real[half : 2 * half])}
+    curves, lines = {}, ["examples  compared with real ones  FID, mean  standard deviation"]
+    for name, parts in groups.items():
+        sizes = [size for size in SAMPLE_SIZES if size < len(parts[0])] + [len(parts[0])]
+        distances = frechet_by_size(*parts, sizes)
+        curves[name] = [(np.array(sizes), run) for run in distances.T]
+        lines += [
+            f"{size:8}  {name:23}  {run.mean():9.2f}  {run.std():18.2f}"
+            for size, run in zip(sizes, distances, strict=True)
+        ]
+    figure = draw_curves(curves, "FID by sample size", "examples")
+    return {"fid_by_size": figure, "fid_by_size_table": "\n".join(lines) + "\n"}
+
+
+def check_columns(spec: Spec, *names: str) -> None:
+    """Raise Refusal if the data lack a column that a task needs."""
+    for name in names:
+        if name not in spec.columns:
+            raise Refusal(f"task: needs a column '{name}', but the data have {', '.join(spec.columns)}; change data")
+
+
+def rivals(modules: dict[str, nn.Module], optimizer: Callable[..., Optimizer], generator_rate: float) -> State:
+    """Return the state of "generator" and "discriminator", with one optimiser each.
+
+    generator_rate: the generator's learning rate as a multiple of the discriminator's.
+    """
+    optimizers = {name: optimizer(module.parameters()) for name, module in modules.items()}
+    for group in optimizers["generator"].param_groups:
+        group["lr"] *= generator_rate
+    return State(modules, optimizers=optimizers)
+
+
+def alternate(update: Update, critic_steps: int, for_discriminator: Loss, for_generator: Loss) -> dict[str, Tensor]:
+    """Do `critic_steps` updates of the discriminator, then one of the generator.
+
+    Return {discriminator_loss, real, fake, generator_loss} and further metrics of the losses; `real`, `fake`: D's mean
+    output, ideally 0.5.
+    """
+    for _ in range(critic_steps):
+        metrics = update("discriminator", for_discriminator)
+    if SHARD_GRADIENT in metrics:
+        raise Refusal("fit.noise_scale: applies to a single loss, and a GAN has two; leave it out")
+    combined = {("discriminator_loss" if name == "loss" else name): value for name, value in metrics.items()}
+    for name, value in update("generator", for_generator).items():
+        combined[f"generator_{name}"] = value
+    return combined
+
+
+def draw_latents(count: int, size: int, shard: Shard) -> Tensor:
+    """Return standard normal numbers [count, size] from the shard's random stream."""
+    return torch.randn(count, size, generator=shard.generator, device=shard.generator.device)
 
 
 def latents(rows: np.ndarray, size: int) -> np.ndarray:

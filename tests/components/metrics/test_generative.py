@@ -7,7 +7,18 @@ import pytest
 from scipy.linalg import sqrtm
 
 from components.errors import Refusal
-from components.metrics.generative import class_coverage, frechet_distance, inception_score, nearest_class
+from components.metrics.generative import (
+    class_coverage,
+    describe_modes,
+    frechet_by_size,
+    frechet_distance,
+    inception_score,
+    nearest_class,
+    patches,
+    sharpness,
+    spread,
+    variety,
+)
 
 
 def test_distance_matches_that_of_two_gaussians() -> None:
@@ -62,3 +73,55 @@ def test_a_class_without_two_real_examples_is_refused(count: int) -> None:
     real, labels = np.random.default_rng(4).normal(size=(5 + count, 2)), np.array([0, 0, 0, 1, 1] + [2] * count)
     with pytest.raises(Refusal, match=rf"^coverage: class 2 has {count} real examples, .*; use a larger split$"):
         nearest_class(real, real, labels, 3)
+
+
+def test_spread_is_relative_to_the_real_one() -> None:
+    real = np.random.default_rng(5).normal(size=(500, 2, 3))
+    assert spread(real, 4 + 0.25 * real) == pytest.approx(0.25)
+    assert spread(real, np.zeros((10, 2, 3))) == 0
+
+
+def test_collapse_and_dropping_are_told_apart() -> None:
+    """Compare a generator of one and one of six of eight modes on a ring."""
+    angles = np.arange(800) % 8 * np.pi / 4
+    real = np.stack([np.cos(angles), np.sin(angles)], 1)
+    for modes, verdict in ((1, "ALARM, collapse"), (6, "ALARM, dropping"), (8, "none")):
+        generated = real[np.arange(800) % 8 < modes]
+        labels = np.arange(800)[np.arange(800) % 8 < modes] % 8
+        text = describe_modes(class_coverage(labels, 8), spread(real, generated), 0.9)
+        assert text.startswith(f"{verdict}: {modes / 8:.0%} of the classes")
+
+
+def test_variety_reveals_a_collapse_within_each_class() -> None:
+    random = np.random.default_rng(7)
+    labels = np.arange(600) % 3
+    centres = 10 * np.eye(3)[labels]
+    real = centres + random.normal(size=(600, 3))
+    narrow = centres + 0.1 * random.normal(size=(600, 3))
+    assert spread(real, narrow) == pytest.approx(1, abs=0.05), "which spread does not reveal"
+    ratio = variety(real, labels, narrow, labels)
+    assert ratio == pytest.approx(0.1, abs=0.02)
+    assert describe_modes(1.0, 1.0, 0.9, ratio).startswith("ALARM, collapse within the classes: 100%")
+    assert describe_modes(1.0, 1.0, 0.9, 0.8).startswith("none: ")
+    assert variety(real, labels, narrow[:2], labels[:2]) == 0, "no class was drawn twice"
+
+
+def test_small_samples_overestimate_the_distance() -> None:
+    """For equal Gaussians the bias falls about as 1 / size, and so does the scatter."""
+    random = np.random.default_rng(6)
+    real, generated = random.normal(size=(2, 3000, 20))
+    means = frechet_by_size(real, generated, [100, 400, 1600], repeats=4).mean(1)
+    assert means[0] > means[1] > means[2] > 0
+    assert means[0] / means[1] == pytest.approx(4, rel=0.35)
+    assert frechet_by_size(real, generated, [3000], repeats=1)[0, 0] == pytest.approx(frechet_distance(real, generated))
+
+
+def test_sharpness_by_hand_and_patches_in_place() -> None:
+    pictures = np.zeros((1, 4, 4, 1), np.uint8)
+    pictures[:, :, 2:] = 255  # one edge among three columns of differences, none between rows
+    assert sharpness(pictures) == pytest.approx((1 / 3 + 0) / 2)
+    counted = np.arange(2 * 5 * 4 * 3).reshape(2, 5, 4, 3).astype(np.uint8)
+    parts = patches(counted, side=2)
+    assert parts.shape == (2 * 2 * 2, 12)
+    assert np.array_equal(parts[1] * 255, counted[0, :2, 2:4].ravel())
+    assert np.array_equal(parts[-1] * 255, counted[1, 2:4, 2:4].ravel())

@@ -1,0 +1,115 @@
+"""Check the pairs that a conditional discriminator sees, its losses, and captions, sounds and classes as conditions."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from components.errors import Refusal
+from components.models import condition_encoders, conditional
+from components.tasks.conditional import Conditional
+from components.training.task import Shard, Spec
+
+SHAPES: dict[str, tuple[int, ...]] = {"label": (), "caption": (40,), "sound": (31, 32)}
+ENCODERS: dict[str, Any] = {
+    "label": condition_encoders.LabelEncoder,
+    "caption": condition_encoders.CaptionEncoder,
+    "sound": condition_encoders.SoundEncoder,
+}
+SPEC = Spec({"image": (16, 16, 1), **SHAPES}, ("a", "b", "c"), {})
+
+
+def make_task(condition: str, mismatch: float = 0.5) -> Conditional:
+    encoder = ENCODERS[condition]
+    return Conditional(
+        partial(conditional.Generator, encoder=encoder),
+        partial(conditional.Discriminator, encoder=encoder),
+        judge="results/none",
+        condition=condition,
+        latent=5,
+        mismatch=mismatch,
+    )
+
+
+def make_shard(labels: list[int]) -> Shard:
+    random = torch.Generator().manual_seed(0)
+    count = len(labels)
+    batch = {
+        "row": torch.arange(count),
+        "label": torch.tensor(labels),
+        "image": torch.randint(256, (count, 16, 16, 1), generator=random, dtype=torch.uint8),
+        "caption": torch.randint(97, 122, (count, 40), generator=random, dtype=torch.uint8),
+        "sound": torch.randn(count, 31, 32, generator=random),
+    }
+    return Shard(batch, torch.Generator().manual_seed(1), 0)
+
+
+@pytest.mark.parametrize("condition", SHAPES)
+def test_generated_pictures_depend_on_the_condition_and_on_the_row(condition: str) -> None:
+    task = make_task(condition)
+    state = task.setup(SPEC)
+    batch = {name: make_shard([0, 1, 2, 0]).batch[name] for name in ("row", condition)}
+    for module in state.modules.values():
+        module.eval()
+    with torch.no_grad():
+        for parameter in state.modules["generator"].parameters():
+            parameter.normal_(0, 0.3)  # the initial weights are too small for differences in bytes
+        first = task.predict(state, batch)["image"]
+        assert first.shape == (4, 16, 16, 1)
+        assert torch.equal(first, task.predict(state, batch)["image"])
+        other = task.predict(state, batch | {condition: batch[condition].roll(1, 0)})["image"]
+        assert not torch.equal(first, other)
+        assert not torch.equal(first, task.predict(state, batch | {"row": batch["row"] + 9})["image"])
+
+
+def test_a_mismatched_pair_is_the_real_picture_with_the_condition_of_its_neighbour() -> None:
+    """Compare with the loss written out for three separate passes; pairs of the same label are left out."""
+    task = make_task("label")
+    state = task.setup(SPEC)
+    for module in state.modules.values():
+        module.eval()
+    shard = make_shard([0, 0, 1, 2])
+    loss, metrics = task.discriminator_loss(state, shard)
+    generator, discriminator = state.modules["generator"], state.modules["discriminator"]
+    label = shard.batch["label"]
+    pictures = shard.batch["image"].permute(0, 3, 1, 2) / 127.5 - 1
+    z = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    fake = F.softplus(discriminator(generator(z, label), label))
+    wrong = F.softplus(discriminator(pictures, torch.tensor([2, 0, 0, 1])))
+    negatives = torch.stack([(fake[0] + wrong[0]) / 2, fake[1], (fake[2] + wrong[2]) / 2, (fake[3] + wrong[3]) / 2])
+    expected = F.softplus(-discriminator(pictures, label)).mean() + negatives.mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert set(metrics) == {"real", "fake", "mismatched"}
+
+
+def test_without_mismatched_pairs_there_are_two_kinds() -> None:
+    task = make_task("label", mismatch=0.0)
+    state = task.setup(SPEC)
+    with torch.no_grad():
+        for parameter in state.modules["discriminator"].parameters():
+            parameter.zero_()
+    loss, metrics = task.discriminator_loss(state, make_shard([0, 1]))
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    assert set(metrics) == {"real", "fake"}
+
+
+def test_a_condition_that_the_data_lack_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"^task: needs a column 'caption', but the data have image, label; change data$"):
+        make_task("caption").setup(Spec({"image": (16, 16, 1), "label": ()}, ("a",), {}))
+
+
+def test_the_caption_encoder_sees_words_wherever_they_stand() -> None:
+    encoder = condition_encoders.CaptionEncoder((40,), 3)
+
+    def encode(text: str) -> torch.Tensor:
+        codes = torch.zeros(1, 40, dtype=torch.uint8)
+        codes[0, : len(text)] = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        return encoder(codes)
+
+    assert torch.allclose(encode(" " * 8 + "seven" + " " * 27), encode(" " * 20 + "seven" + " " * 15), atol=1e-6)
+    assert not torch.allclose(encode("a thick seven"), encode("a thick three"))
