@@ -57,12 +57,12 @@ class NumberWords:
         """Return {split: (number in the source language, number in the target language) pairs}."""
         source, target = self.languages
         return {
-            split: [(_spell(number, source), _spell(number, target)) for number in numbers.tolist()]
+            split: [(spell_number(number, source), spell_number(number, target)) for number in numbers.tolist()]
             for split, numbers in self.numbers().items()
         }
 
 
-def _spell(number: int, language: str) -> str:
+def spell_number(number: int, language: str) -> str:
     """Return the number in words, without commas and soft hyphens."""
     from num2words import num2words
 

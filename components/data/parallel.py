@@ -1,7 +1,8 @@
 """A parallel corpus as rows: token numbers in two languages, each with a vocabulary from the training split alone.
 
 A sentence is its tokens and <eos>, cut or padded to `length` (notes: machine translation data). A sentence that was cut
-has no <eos>, because it does not end there. Its length follows from the padding.
+has no <eos>, because it does not end there. Its length follows from the padding. Cut sentences are counted. If a target
+is cut, the column "reference" holds all targets uncut, and translations are scored against these.
 
 The `classes` of the data set are both vocabularies, the source's first. Each begins with SPECIAL, which separates them.
 """
@@ -9,6 +10,7 @@ The `classes` of the data set are both vocabularies, the source's first. Each be
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
@@ -37,7 +39,7 @@ class Source(Protocol):
 
 
 class Parallel:
-    """The pairs of the source `of`, as columns "source" and "target", int32 [length].
+    """The pairs of the source `of`, as columns "source" and "target", int32 [length], and "reference" if one is cut.
 
     tokens: characters, or words, which end at spaces and before hyphens (quatre-vingt: `quatre`, `-vingt`)
     length: tokens per row, including <eos>
@@ -61,7 +63,22 @@ class Parallel:
         self.length = length
         self.min_count = min_count
         self.duplicates = duplicates
-        self.columns = {"source": Column("int32", (length,)), "target": Column("int32", (length,))}
+        self.remarks: Counter[str] = Counter()
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """Return the columns; "reference" is as long as the longest target."""
+        sides = {"source": self.length, "target": self.length}
+        longest = max((len(target) + 1 for pairs in self.splits.values() for _, target in pairs), default=0)
+        if longest > self.length:
+            sides["reference"] = longest
+        return {name: Column("int32", (side,)) for name, side in sides.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what is odd about the source."""
+        _ = self.splits
+        return list(getattr(self.of, "notes", ()))
 
     @cached_property
     def splits(self) -> dict[str, list[tuple[list[str], list[str]]]]:
@@ -96,10 +113,18 @@ class Parallel:
             for vocabulary in self.vocabularies
         )
         for source, target in self.splits[split][part * ROWS_PER_PART : (part + 1) * ROWS_PER_PART]:
-            yield {
+            if len(source) >= self.length:
+                self.remarks[f"have a source of more than {self.length} tokens, which is cut (length)"] += 1
+            if len(target) >= self.length:
+                self.remarks[f"have a target of more than {self.length} tokens, which is cut; it is scored uncut"] += 1
+            example = {
                 "source": encode_sentence(source, source_numbers, self.length),
                 "target": encode_sentence(target, target_numbers, self.length),
             }
+            if "reference" in self.columns:
+                (longest,) = self.columns["reference"].inner_shape
+                example["reference"] = encode_sentence(target, target_numbers, longest)
+            yield example
 
     def _build_vocabulary(self, sentences: Iterable[list[str]]) -> list[str]:
         """Return SPECIAL, then the tokens of the sentences by falling frequency."""

@@ -14,6 +14,24 @@ def classification_scores(probability: np.ndarray, label: np.ndarray) -> dict[st
     }
 
 
+def class_scores(predicted: np.ndarray, label: np.ndarray, classes: int) -> dict[str, float]:
+    """Return macro_f1, macro_precision and macro_recall: means over the classes that occur in predicted or label [N].
+
+    A class that is never predicted has precision 0, one without an example has recall 0, as in scikit-learn.
+    """
+    counts = confusion_counts(predicted, label, classes)
+    hits, answers, truths = np.diag(counts).astype(np.float64), counts.sum(0), counts.sum(1)
+    present = answers + truths > 0
+    precision = hits / np.maximum(answers, 1)
+    recall = hits / np.maximum(truths, 1)
+    f1 = 2 * hits / np.maximum(answers + truths, 1)
+    return {
+        "macro_f1": float(f1[present].mean()),
+        "macro_precision": float(precision[present].mean()),
+        "macro_recall": float(recall[present].mean()),
+    }
+
+
 def confusion_counts(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
     """Return the counts int64 [classes, classes] of label [N] (rows) and predicted [N] (columns)."""
     counts = np.zeros((classes, classes), dtype=np.int64)

@@ -23,7 +23,6 @@ The constructor takes plain arguments. A data set that reads original files take
     notes       sentences about what lies beside the examples and was passed over
     remarks     a Counter: `examples` adds what it does to examples that do not fit, such as "are not square and ..."
     tokenizers  {column: tokens.tokenizer.Tokenizer}, where columns hold token numbers; written beside the data
-    vocabulary  the tokens that the numbers in its columns stand for
 
 The first three must be literals, because `trainyard doctor` parses the source without importing it.
 """

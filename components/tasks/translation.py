@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 
 
 class Translation(Task):
-    """Translation of rows of `data.parallel.Parallel`.
+    """Translation of rows of `data.parallel.Parallel`; targets that were cut to its `length` are scored uncut.
 
     model: factory called with (sources, targets), the sizes of the two vocabularies; `models/seq2seq.py` describes its
     methods.
@@ -77,6 +77,8 @@ class Translation(Task):
         """Build the network for the two vocabularies."""
         self.vocabularies = split_vocabularies(spec.classes)
         (self.length,) = (side for side in spec.columns["target"] if side is not None)
+        if "reference" in spec.columns:
+            self.targets = (*type(self).targets, "reference")  # type: ignore[misc]
         net = self.model(sources=len(self.vocabularies[0]), targets=len(self.vocabularies[1]))
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
@@ -189,14 +191,15 @@ class Translation(Task):
     def _sentences(
         self, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> tuple[list[list[str]], list[list[str]]]:
-        """Return the tokens of the translations and of the truths.
+        """Return the tokens of the translations and of the truths, uncut.
 
         An unknown token in a translation becomes "", so that it never matches the truth.
         """
         vocabulary = self.vocabularies[1]
         without_unknown = [*vocabulary[:UNK], "", *vocabulary[UNK + 1 :]]
         translations = [decode_tokens(row, without_unknown) for row in predictions["token"].tolist()]
-        truths = [decode_tokens(row, vocabulary) for row in targets["target"].tolist()]
+        rows = targets["reference"] if "reference" in targets else targets["target"]
+        truths = [decode_tokens(row, vocabulary) for row in rows.tolist()]
         return translations, truths
 
 

@@ -53,6 +53,7 @@ def write_statistics(peers: Peers, store: Store, folder: Path) -> int:
 
     Pictures also get a profile, with which later data are compared.
     """
+    from components.storage.column_statistics import measure_columns
     from components.storage.moments import Moments, compute_moments
     from components.storage.profile import Profile, compute_profile
 
@@ -64,6 +65,7 @@ def write_statistics(peers: Peers, store: Store, folder: Path) -> int:
         profiles = peers.gather(compute_profile(train, peers.rank, peers.size).record())
         statistics["profile"] = reduce(Profile.merge, (Profile.from_record(*share) for share in profiles)).finish()
     if peers.rank == 0:
+        statistics |= measure_columns(train)
         write_json(folder / "statistics.json", statistics)
     return len(train)
 

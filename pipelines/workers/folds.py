@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from components.storage.column_statistics import measure_columns
 from components.storage.feed import Feed
 from components.storage.mapped import MappedSplit
 from components.storage.moments import compute_moments
 from components.storage.order import contiguous_folds, stratified_folds
 from components.storage.store import Store
 from components.storage.vocabulary import SPECIAL, UNK, UNKNOWN, split_vocabularies
+from components.tokens.tokenizer import Tokenizer
 from components.training.task import Spec
 from pipelines.workers.records import TrialSetup
 from pipelines.workers.training import read_spec, train_feed
@@ -81,11 +83,11 @@ def split_folds(examples: Feed, rows: np.ndarray, count: int, seed: int) -> list
 
 
 def compute_statistics(examples: Feed) -> dict[str, Any]:
-    """Return the number of examples and, for pictures, the mean and standard deviation of each channel [C]."""
+    """Return the number of examples, moments of pictures and other numbers, and the counts of labels."""
     statistics: dict[str, Any] = {"count": len(examples)}
     if "image" in examples.split.columns:
         statistics |= compute_moments(examples.split, 0, 1, examples.rows).finish()
-    return statistics
+    return statistics | measure_columns(examples.split, examples.rows)
 
 
 def unknown_tables(examples: Feed, spec: Spec) -> dict[str, np.ndarray]:
@@ -104,9 +106,11 @@ def unknown_tables(examples: Feed, spec: Spec) -> dict[str, np.ndarray]:
 
 
 def find_vocabularies(spec: Spec) -> dict[str, Vocabulary]:
-    """Return {column: vocabulary} for the columns of `data.text.Text` and of `data.parallel.Parallel`."""
+    """Return {column: vocabulary} for the columns of `data.text.Text`, `data.parallel.Parallel` and `TextTable`."""
     if "token" in spec.columns and spec.classes[:1] == (UNKNOWN,):
         return {"token": Vocabulary(len(spec.classes), unknown=0, marks=1)}
+    if {"token", "label"} <= spec.columns.keys() and "token" in spec.tokenizers:
+        return {"token": Vocabulary(len(Tokenizer(spec.tokenizers["token"])), unknown=UNK, marks=UNK + 1)}
     if {"source", "target"} <= spec.columns.keys() and spec.classes[:1] == SPECIAL[:1]:
         sizes = map(len, split_vocabularies(spec.classes))
         return {

@@ -1,0 +1,143 @@
+"""The rows of one table or of one table per split, and the split of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import Refusal, printable, suggest_name
+from ..storage.dataset import Fault
+from ..storage.draw import draw_split
+from .table import Table, TableFormat, read_table
+
+SPLIT_NAMES = {  # of values of a split column, in lower case
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+MOST_FAULTS = 12  # in an error line
+ORDER = ("train", "validation", "test")
+Entry = int | Fault  # the number of a row, or what is wrong with it
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of the splits: a table for training or for all, and optional ones for validation and test."""
+
+    file: Path
+    validation: Path | None = None
+    test: Path | None = None
+    form: TableFormat | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """Return the files."""
+        return list(filter(None, (self.file, self.validation, self.test)))
+
+    def check(self) -> None:
+        """Refuse files that are not there; reads none."""
+        for name, path in (("file", self.file), ("validation_file", self.validation), ("test_file", self.test)):
+            if path is not None and not path.is_file():
+                raise Refusal(f"{name}: {printable(path)} is not a file; name a table")
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """Return {split: its table}; "train" is the main one."""
+        files = {"train": self.file, "validation": self.validation, "test": self.test}
+        return {split: read_table(path, self.form) for split, path in files.items() if path is not None}
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what is odd about the files."""
+        return [note for table in self.tables.values() for note in table.notes]
+
+    def column(self, name: str, argument: str) -> list[str | None]:
+        """Return the values of a column in all files, one after the other."""
+        return [value for table in self.tables.values() for value in table.column(name, argument)]
+
+    def locate(self, row: int) -> str:
+        """Return the file and row, from 1 and without the header, of a row of `column`."""
+        for table in self.tables.values():
+            if row < table.rows:
+                return f"{printable(table.file)} row {row + 1}"
+            row -= table.rows
+        raise IndexError(row)
+
+    def split(
+        self,
+        check_row: Callable[[int], str | None],
+        draw_key: Callable[[int], bytes],
+        shares: Shares,
+        column: str | None,
+    ) -> dict[str, list[Entry]]:
+        """Return {split: its rows in the order of the files, and faults}.
+
+        check_row: returns why a row cannot be used, or None. draw_key: returns the bytes that decide on a row's split.
+        column: the name of the column that names the split, if there is one.
+        """
+        names = self.column(column, "split") if column else None
+        splits: dict[str, list[Entry]] = {split: [] for split in ORDER}
+        first = 0
+        draws_test = shares.test if self.test is None and names is None else 0.0
+        draws_validation = shares.validation if self.validation is None and names is None else 0.0
+        for split, table in self.tables.items():
+            splits[split] += map(Fault, table.faults)
+            for row in range(first, first + table.rows):
+                reason = check_row(row)
+                target = split
+                if names is not None:
+                    target = SPLIT_NAMES.get((names[row] or "").strip().lower(), "")
+                    if not target:
+                        raise Refusal(
+                            f"split: {self.locate(row)} has '{names[row]}' in column '{column}'; name train,"
+                            f" validation or test there{suggest_name(names[row] or '', SPLIT_NAMES)}"
+                        )
+                elif reason is None and split == "train":
+                    target = draw_split(draw_key(row), draws_test, draws_validation, shares.seed)
+                splits[target].append(row if reason is None else Fault(f"{self.locate(row)}: {reason}"))
+            first += table.rows
+        _check_splits(splits, {"test": draws_test, "validation": draws_validation})
+        return {name: entries for name, entries in splits.items() if entries}
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The shares of the rows that are drawn for a split, where no file or column says which they are."""
+
+    test: float
+    validation: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.test + self.validation >= 1:
+            raise Refusal(f"validation: {self.validation} and test: {self.test} leave nothing to train on; lower them")
+
+
+def _check_splits(splits: dict[str, list[Entry]], shares: dict[str, float]) -> None:
+    """Refuse a split without a row that was asked for."""
+    total = sum(map(len, splits.values()))
+    faults = [entry.reason for entries in splits.values() for entry in entries if isinstance(entry, Fault)]
+    for name, entries in splits.items():
+        usable = any(isinstance(entry, int) for entry in entries)
+        if not usable and faults and (name == "train" or shares.get(name)):
+            raise Refusal(f"{len(faults):,} of {total:,} rows can't be used: {'; '.join(faults[:MOST_FAULTS])}")
+        if not usable and name == "train":
+            raise Refusal("file: no row remains to train on; correct the table, or lower test and validation")
+        if not usable and shares.get(name):
+            raise Refusal(f"{name}: {shares[name]:g} of {total} rows is none; raise it, or take another seed")
+
+
+def list_classes(values: Sequence[str | None]) -> list[str]:
+    """Return the different values, numbers in their order and texts by the alphabet, without empty ones."""
+    names = {value.strip() for value in values if value is not None and value.strip()}
+    return sorted(names, key=_class_order)
+
+
+def _class_order(name: str) -> tuple[Any, ...]:
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
