@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from .part import write_atomically
 def tokenizer_file(folder: str | Path, column: str) -> Path:
     """Return the file with the tokenizer of a column."""
     return Path(folder) / f"tokenizer-{column}.json"
+
+
+def count_tokens(content: str) -> int:
+    """Return the size of the vocabulary in the content of a tokenizer.json."""
+    record = json.loads(content)
+    added = [token["id"] for token in record.get("added_tokens", [])]
+    return max([*record["model"]["vocab"].values(), *added]) + 1
 
 
 def write_tokenizers(folder: Path, tokenizers: Mapping[str, str]) -> dict[str, str]:

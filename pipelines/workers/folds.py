@@ -18,8 +18,8 @@ from components.storage.mapped import MappedSplit
 from components.storage.moments import compute_moments
 from components.storage.order import contiguous_folds, stratified_folds
 from components.storage.store import Store
+from components.storage.tokenizer_files import count_tokens
 from components.storage.vocabulary import SPECIAL, UNK, UNKNOWN, split_vocabularies
-from components.tokens.tokenizer import Tokenizer
 from components.training.task import Spec
 from pipelines.workers.records import TrialSetup
 from pipelines.workers.training import read_spec, train_feed
@@ -110,7 +110,7 @@ def find_vocabularies(spec: Spec) -> dict[str, Vocabulary]:
     if "token" in spec.columns and spec.classes[:1] == (UNKNOWN,):
         return {"token": Vocabulary(len(spec.classes), unknown=0, marks=1)}
     if {"token", "label"} <= spec.columns.keys() and "token" in spec.tokenizers:
-        return {"token": Vocabulary(len(Tokenizer(spec.tokenizers["token"])), unknown=UNK, marks=UNK + 1)}
+        return {"token": Vocabulary(count_tokens(spec.tokenizers["token"]), unknown=UNK, marks=UNK + 1)}
     if {"source", "target"} <= spec.columns.keys() and spec.classes[:1] == SPECIAL[:1]:
         sizes = map(len, split_vocabularies(spec.classes))
         return {

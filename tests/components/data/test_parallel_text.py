@@ -72,6 +72,6 @@ def test_cut_sentences_are_counted_and_references_stay_whole(files: list[str], t
     assert manifest["columns"]["reference"]["shape"] == [7]
     assert "60 examples have a source of more than 4 tokens, which is cut (length)" in manifest["review"]
     assert "60 examples have a target of more than 4 tokens, which is cut; it is scored uncut" in manifest["review"]
-    whole = prepare_dataset(Parallel(partial(ParallelText, files), length=7), tmp_path / "whole")
-    assert set(whole["columns"]) == {"source", "target"}
-    assert not any("cut" in sentence for sentence in whole["review"])
+    uncut = prepare_dataset(Parallel(partial(ParallelText, files), length=7), tmp_path / "whole")
+    assert set(uncut["columns"]) == {"source", "target"}
+    assert not any("cut" in sentence for sentence in uncut["review"])

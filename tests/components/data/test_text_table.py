@@ -17,6 +17,7 @@ from components.data.text_table import TextTable, split_words
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
+from components.storage.tokenizer_files import count_tokens
 from components.tokens.tokenizer import Tokenizer
 
 ROWS = [(f"message {i} says £{i} and “more”", "spam" if i % 4 == 0 else "ham") for i in range(40)]
@@ -154,6 +155,7 @@ def test_the_vocabulary_comes_from_the_training_split_and_cut_texts_are_counted(
     assert "40 examples are longer than 5 tokens and are cut (length)" in manifest["review"]
     row = store.split("train").take(np.array([0]))
     assert tokenizer.decode(row["token"][0].tolist()).split() == split_words(pairs(data)["train"][0][0]).split()[:5]
+    assert count_tokens(tokenizer.json) == len(tokenizer)
     store.verify()
 
 
