@@ -1,8 +1,10 @@
-"""Background threads of this process, and child processes that end with it."""
+"""Background threads of this process, child processes that end with it, and the cores that it may use."""
 
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 import signal
 import sys
 import threading
@@ -12,6 +14,8 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent  # the programs of this Python environment
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")  # lines such as 0::/user.slice
 
 
 @contextmanager
@@ -34,3 +38,44 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: its affinity, limited by the quotas of its control groups.
+
+    The host's number of processors is more in a container, below `taskset` and in a job of a batch system.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *(math.ceil(quota) for quota in cpu_quotas())]))
+
+
+def cpu_quotas(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> list[float]:
+    """Return the quotas in cores of this process's control group and of all above it (cgroups v2 and v1)."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:  # not Linux
+        return []
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
+            continue
+        base = root / controllers
+        group = base / path.strip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(base):
+                quotas += _read_quota(folder)
+    return quotas
+
+
+def _read_quota(folder: Path) -> list[float]:
+    """Return the quota of one control group in cores as a list of one, or an empty list if it has none."""
+    try:
+        if (file := folder / "cpu.max").is_file():
+            quota, period = file.read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+    except (OSError, ValueError):
+        return []
+    return [int(quota) / int(period)] if quota.isdigit() and int(period) else []

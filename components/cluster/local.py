@@ -14,14 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..network import free_port
-from ..processes import BIN, end_with_parent
+from ..processes import BIN, available_cores, end_with_parent
 from . import prestart
 from .connection import LOOPBACK, RAY_SETTINGS, authenticate
 
 HEAD_SETTINGS = {  # of a cluster that lives as long as one command
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # no other node is left to drain
     # Start one worker per CPU for the first driver, but not on a large machine, where that would be too many.
-    "RAY_prestart_worker_first_driver": "1" if (os.cpu_count() or 1) <= prestart.MAX_IDLE_WORKERS else "0",
+    "RAY_prestart_worker_first_driver": "1" if available_cores() <= prestart.MAX_IDLE_WORKERS else "0",
     # Ray would end these workers as soon as a placement group takes their CPUs and start them again (6 s each).
     "RAY_idle_worker_killing_time_threshold_ms": str(1000 * prestart.IDLE_SECONDS),
 }
@@ -33,7 +33,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
     """Run a Ray head while the block runs and yield its address; with RAY_ADDRESS set, yield that and start nothing.
 
     Starting a head takes 10 s, so one serves all stages of a command. RAY_ADDRESS names it in the block.
-    cpus: as many as the machine has by default.
+    cpus: as many as this process may use by default.
     loopback: nothing outside this machine reaches the cluster; False lets other nodes join.
     jobs: the port, on loopback, of Ray's dashboard and Jobs API; None starts neither.
     """
@@ -75,7 +75,7 @@ def _start_head(
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
     command += ["--no-monitor", "--include-log-monitor=false"]  # what workers print stays in their logs
     command += ["--disable-usage-stats", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1"]
-    command += [f"--num-cpus={cpus}"] if cpus else []
+    command.append(f"--num-cpus={cpus or available_cores()}")
     with socket.create_server(("127.0.0.1", 0)) as occupied, (Path(folder) / "head.log").open("w") as log:
         if jobs:
             # The agent that starts jobs has a port of its own, by default the same for every cluster on a machine.

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from ..errors import Refusal
+from ..processes import available_cores
 
 MEMORY_PER_WORKER = 1.5e9  # bytes of the memory that Ray counts as free
 
@@ -67,7 +68,7 @@ def threads_per_worker(plan: Plan, parts: int | None = None) -> int | None:
         if not re.fullmatch(r"[1-9]\d*", text):
             raise Refusal(f"TRAINYARD_THREADS={text}: must be a whole number of at least 1")
         return int(text)
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     if plan.min_workers is not None:
         return max(1, cores // plan.workers)
     if requested_workers() is None and not plan.gpu and parts is not None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from .. import network
 from ..errors import PeerLost, Refusal, Stopped, explain_os_error
-from ..processes import background_thread
+from ..processes import available_cores, background_thread
 from ..recipes import allowed
 from .connection import connect
 from .plan import check_capacity, plan_workers, threads_per_worker
@@ -124,7 +124,7 @@ def _run_worker(config: dict[str, Any]) -> Any:
     apply_driver_settings(*config["driver_settings"])
     context = get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
-    cpu_share = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+    cpu_share = max(1, available_cores() // context.get_local_world_size())
     torch.set_num_threads(config["threads"] or cpu_share)
     allocator.keep_freed_memory()
     device = torch.device("cpu")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+
+from components.processes import available_cores
 
 OK = "ok"
 NOTE = "note"
@@ -149,7 +150,7 @@ def check_gpu() -> Iterator[Line]:
     """Check that the GPUs, their driver and torch fit together."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        yield OK, f"no GPU: {os.cpu_count()} CPU cores do the work"
+        yield OK, f"no GPU: {available_cores()} CPU cores do the work"
         return
     try:
         table = _run_tool(tool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from components.cluster import plan
 from components.cluster.plan import Plan, check_capacity, plan_workers, threads_per_worker
 from components.errors import Refusal
 
@@ -59,7 +60,7 @@ def test_each_cpu_gets_a_worker_as_far_as_parts_and_memory_allow(monkeypatch: py
 def test_threads_depend_on_recipe_and_machine_not_on_nodes_or_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TRAINYARD_WORKERS", "TRAINYARD_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr(plan, "available_cores", lambda: 16)
     for workers in (1, 2, 4):  # the number that memory allows
         assert threads_per_worker(Plan(workers, gpu=False), parts=4) == 4
     assert threads_per_worker(Plan(2, gpu=False), parts=64) == 1
