@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import Refusal
 from ..recipes.ranges import Count, NonNegative, Proportion
-from ..storage.dataset import Dataset
+from ..storage.dataset import Dataset, Fault
 from ..storage.store import Column
 
 
@@ -78,16 +78,24 @@ class SelectiveSearch:
         self.licence = self.of.licence
         self.source = self.of.source
         self.classes = self.of.classes
-        for name in ("duplicates", "conflicts", "locate"):
+        for name in ("bad", "duplicates", "conflicts", "locate", "remarks"):
             if hasattr(self.of, name):
                 setattr(self, name, getattr(self.of, name))
         self.columns = {**self.of.columns, "proposals": Column("float32", (None, 4))}
+
+    @property
+    def notes(self) -> list[str]:
+        """Return the notes of the wrapped data set."""
+        return list(getattr(self.of, "notes", ()))
 
     def parts(self) -> dict[str, int]:
         """Return the parts of the wrapped data set."""
         return self.of.parts()
 
-    def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
+    def examples(self, split: str, part: int) -> Iterator[dict[str, Any] | Fault]:
         """Yield the wrapped data set's examples with their proposals."""
         for example in self.of.examples(split, part):
-            yield {**example, "proposals": self.search(example["image"])}
+            if isinstance(example, Fault):
+                yield example
+            else:
+                yield {**example, "proposals": self.search(example["image"])}

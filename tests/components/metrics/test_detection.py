@@ -7,10 +7,13 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchmetrics.detection import MeanAveragePrecision
 
-from components.metrics.detection import average_precision
+from components.data.masks import trace_boxes
+from components.metrics.detection import Detections, Objects, average_precision, coco_scores
 
 
 def drawn(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
@@ -93,3 +96,129 @@ def test_perfect_and_empty() -> None:
     assert average_precision(*nothing, true, kind) == {"map": 0, "map50": 0}
     none = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
     assert average_precision(*nothing, *none) == {"map": 0, "map50": 0}
+
+
+def with_masks(seed: int) -> tuple[Detections, Objects]:
+    """Draw index maps of 8 pictures, and detected masks: of the object, moved, of another class, or of nothing."""
+    random = np.random.default_rng(seed)
+    masks, scores = np.zeros((8, 7, 32, 32), np.uint8), np.zeros((8, 7), np.float32)
+    labels, boxes = np.full((8, 7), -1), np.zeros((8, 7, 4), np.float32)
+    maps, true_boxes, true_labels, crowd, crowd_labels = [], [], [], [], []
+    for row in range(8):
+        instances = np.zeros((32, 32), np.int16)
+        for number in range(1, random.integers(1, 6) + 1):
+            y, x = random.integers(0, 22, 2)
+            instances[y : y + random.integers(4, 10), x : x + random.integers(4, 10)] = number
+        instances = np.unique(instances, return_inverse=True)[1].reshape(32, 32).astype(np.int16)
+        kinds = random.integers(0, 3, instances.max())
+        maps.append(instances)
+        true_labels.append(kinds)
+        true_boxes.append(trace_boxes(instances, len(kinds)))
+        crowd.append(np.array([[0, 0, 16, 32]], np.float32)[: row % 2])
+        crowd_labels.append(np.array([1])[: row % 2])
+        for place, kind in enumerate(kinds):
+            masks[row, place] = np.roll(instances == place + 1, random.integers(0, 3), 1)
+            labels[row, place] = kind if random.random() < 0.8 else (kind + 1) % 3
+            scores[row, place] = random.random()
+        masks[row, 6, 2:9, 2:9], labels[row, 6], scores[row, 6] = 1, 1, random.random()
+        boxes[row] = trace_all(masks[row])
+    return Detections(boxes, scores, labels, masks), Objects(true_boxes, true_labels, maps, crowd, crowd_labels)
+
+
+def trace_all(masks: np.ndarray) -> np.ndarray:
+    return np.concatenate([trace_boxes(mask, 1) for mask in masks])
+
+
+@pytest.mark.parametrize("of_masks", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_boxes_masks_and_crowds_match_torchmetrics(
+    seed: int, of_masks: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    detections, objects = with_masks(seed)
+    metric = MeanAveragePrecision(
+        iou_type="segm" if of_masks else "bbox",
+        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        rec_thresholds=np.linspace(0, 1, 101).tolist(),
+        class_metrics=True,
+        backend="pycocotools",
+    )
+    for row in range(8):
+        real = detections.labels[row] >= 0
+        ignored = np.concatenate([np.zeros(len(objects.labels[row])), np.ones(len(objects.crowd[row]))])
+        true_masks = [objects.instances[row] == place + 1 for place in range(len(objects.labels[row]))]
+        for box in objects.crowd[row].astype(int):
+            true_masks.append(np.zeros((32, 32), bool))
+            true_masks[-1][box[1] : box[3], box[0] : box[2]] = True
+        metric.update(
+            [
+                {
+                    "boxes": torch.from_numpy(detections.boxes[row][real]),
+                    "masks": torch.from_numpy(detections.masks[row][real]).bool(),
+                    "scores": torch.from_numpy(detections.scores[row][real]),
+                    "labels": torch.from_numpy(detections.labels[row][real]),
+                }
+            ],
+            [
+                {
+                    "boxes": torch.from_numpy(np.concatenate([objects.boxes[row], objects.crowd[row]])),
+                    "masks": torch.from_numpy(np.stack(true_masks)),
+                    "labels": torch.from_numpy(np.concatenate([objects.labels[row], objects.crowd_labels[row]])),
+                    "iscrowd": torch.from_numpy(ignored).long(),
+                }
+            ],
+        )
+    expected = metric.compute()
+    capfd.readouterr()
+    result = coco_scores(detections, objects, ["a", "b", "c"], of_masks)
+    assert capfd.readouterr().out == ""
+    assert result["not_judged"] == 4
+    pairs = {"map": "map", "map50": "map_50", "map75": "map_75"}
+    assert {name: result[name] for name in pairs} == pytest.approx(
+        {name: float(expected[other]) for name, other in pairs.items()}, abs=1e-6
+    )
+    assert [result[f"ap/{name}"] for name in "abc"] == pytest.approx(expected["map_per_class"].tolist(), abs=1e-6)
+    assert 0.05 < result["map"] < result["map50"] < 1
+
+
+def test_precision_by_brute_force() -> None:
+    """Match by hand, without pycocotools: best score first, each to the best free object of its class."""
+    true_boxes, true_labels, boxes, scores, labels = drawn(5)
+    expected = []
+    for kind in range(3):
+        hits, count = [], sum(int((kinds == kind).sum()) for kinds in true_labels)
+        used: set[tuple[int, int]] = set()
+        places = sorted(zip(*np.nonzero(labels == kind), strict=True), key=lambda place: -scores[place])
+        for row, place in places:
+            overlaps = [
+                overlap(boxes[row, place], box) if true_labels[row][m] == kind and (row, m) not in used else 0
+                for m, box in enumerate(true_boxes[row])
+            ]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            hits.append(best >= 0 and overlaps[best] >= 0.5)
+            if hits[-1]:
+                used.add((row, best))
+        right = np.cumsum(hits)
+        precision, recall = right / np.arange(1, len(hits) + 1), right / count
+        expected.append(np.mean([max(precision[recall >= level], default=0) for level in np.linspace(0, 1, 101)]))
+    result = average_precision(boxes, scores, labels, true_boxes, true_labels)
+    assert result["map50"] == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(np.prod(sides.clip(0)))
+    return shared / (float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared)
+
+
+def test_objects_without_area_are_dropped_and_counted() -> None:
+    """Check that a box without area costs no recall, and that a detection in a crowd is not wrong."""
+    boxes = np.array([[[0, 0, 10, 10], [21, 21, 29, 29]]], np.float32)
+    detections = Detections(boxes, np.array([[0.5, 0.9]]), np.array([[0, 0]]))
+    true = [np.array([[0, 0, 10, 10], [5, 5, 5, 9]], np.float32)]
+    plain = coco_scores(detections, Objects(true, [np.array([0, 0])]))
+    assert plain["not_judged"] == 1
+    assert plain["map"] == pytest.approx(0.5)
+    crowd = Objects(true, [np.array([0, 0])], None, [np.array([[20, 20, 40, 40]], np.float32)], [np.array([0])])
+    assert coco_scores(detections, crowd) == pytest.approx({"map": 1, "map50": 1, "map75": 1, "not_judged": 2})
+    other_class = Objects(true, [np.array([0, 0])], None, crowd.crowd, [np.array([1])])
+    assert coco_scores(detections, other_class)["map"] == pytest.approx(0.5)

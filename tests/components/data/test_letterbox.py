@@ -1,0 +1,59 @@
+"""Letterboxes: proportions stay, boxes and index maps follow the pixels, and the geometry undoes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.data.letterbox import GROUND, Letterbox, fit_boxes, undo_boxes, undo_map
+from components.data.masks import trace_boxes
+
+SIZES = [(64, 48), (30, 90), (200, 100), (64, 64), (7, 300), (1, 1)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_proportions_stay_and_the_picture_is_in_the_middle(width: int, height: int) -> None:
+    box = Letterbox(48, 96)
+    left, top, new_width, new_height, *original = box.place(width, height)
+    assert original == [width, height]
+    assert new_width == 96 or new_height == 48
+    assert abs(new_width - width * min(96 / width, 48 / height)) <= 0.5 or new_width == 1
+    assert abs(left - (96 - left - new_width)) <= 1
+    assert abs(top - (48 - top - new_height)) <= 1
+
+
+def test_boxes_follow_the_object_and_come_back() -> None:
+    """Compare with the traced mask of the object, in both directions."""
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        width, height = random.integers(40, 300, 2)
+        instances = np.zeros((height, width), np.int16)
+        x1, y1 = random.integers(0, width - 20), random.integers(0, height - 20)
+        instances[y1 : y1 + random.integers(8, 20), x1 : x1 + random.integers(8, 20)] = 1
+        box = trace_boxes(instances, 1)
+        letterbox = Letterbox(96, 128)
+        geometry = letterbox.place(width, height)
+        fitted = fit_boxes(box, geometry)
+        scale = geometry[2] / width
+        assert np.abs(fitted - trace_boxes(letterbox.fit_map(instances), 1)).max() <= max(1.0, scale)
+        assert np.allclose(undo_boxes(fitted, geometry), box, atol=1e-3)
+        back = undo_map(letterbox.fit_map(instances), geometry)
+        assert back.shape == instances.shape
+        assert np.abs(trace_boxes(back, 1) - box).max() <= np.ceil(1 / scale)
+
+
+def test_the_ground_is_grey_and_the_map_has_its_own() -> None:
+    fitted, geometry = Letterbox(40, 40).fit_picture(Image.new("RGB", (20, 10), (255, 0, 9)))
+    assert geometry.tolist() == [0, 10, 40, 20, 20, 10]
+    assert (fitted[10:30] == [255, 0, 9]).all()
+    assert (fitted[:10] == GROUND).all()
+    assert (fitted[30:] == GROUND).all()
+    labels = Letterbox(40, 40).fit_map(np.ones((10, 20), np.uint8), 255)
+    assert (labels[10:30] == 1).all()
+    assert (labels[:10] == 255).all()
+
+
+def test_a_map_at_its_own_size_is_unchanged() -> None:
+    labels = np.random.default_rng(0).integers(0, 9, (33, 57)).astype(np.uint8)
+    assert np.array_equal(Letterbox(33, 57).fit_map(labels), labels)
