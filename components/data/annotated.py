@@ -256,9 +256,9 @@ class AnnotatedPictures(ABC):
     def _paint(self, instances: np.ndarray, labels: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """Return the mask of objects; what lies around the picture is not judged."""
         mask = paint_classes(instances, labels)
-        left, top, width, height = geometry[:4].astype(int)
+        x, y, width, height = geometry[:4].astype(int)
         outside = np.ones(mask.shape, bool)
-        outside[top : top + height, left : left + width] = False
+        outside[y : y + height, x : x + width] = False
         mask[outside] = IGNORED
         return mask
 

@@ -2,8 +2,8 @@
 
 Boxes and index maps follow. The geometry of a row, float32 [6], undoes it:
 
-    left, top, width, height    of the picture within the letterbox, in pixels
-    width, height               of the original picture
+    x, y, width, height        of the picture within the letterbox, in pixels
+    width, height              of the original picture
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ class Letterbox:
         scale = min(self.width / width, self.height / height)
         new_width = min(self.width, max(1, round(width * scale)))
         new_height = min(self.height, max(1, round(height * scale)))
-        left, top = (self.width - new_width) // 2, (self.height - new_height) // 2
-        return np.array([left, top, new_width, new_height, width, height], np.float32)
+        x, y = (self.width - new_width) // 2, (self.height - new_height) // 2
+        return np.array([x, y, new_width, new_height, width, height], np.float32)
 
     def fit_picture(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return Pillow's `image` in the letterbox, uint8 [height, width, channels], and its geometry."""
         from PIL import Image
 
         geometry = self.place(*image.size)
-        left, top, width, height = geometry[:4].astype(int)
+        x, y, width, height = geometry[:4].astype(int)
         resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).reshape(height, width, -1)
         fitted = np.full((self.height, self.width, resized.shape[2]), GROUND, np.uint8)
-        fitted[top : top + height, left : left + width] = resized
+        fitted[y : y + height, x : x + width] = resized
         return fitted, geometry
 
     def fit_map(self, index_map: np.ndarray, ground: int = BACKGROUND) -> np.ndarray:
         """Return an index map [H, W] in the letterbox [height, width]: nearest pixels, with `ground` around them."""
         geometry = self.place(index_map.shape[1], index_map.shape[0])
-        left, top, width, height = geometry[:4].astype(int)
+        x, y, width, height = geometry[:4].astype(int)
         fitted = np.full((self.height, self.width), ground, index_map.dtype)
-        fitted[top : top + height, left : left + width] = _resize_nearest(index_map, height, width)
+        fitted[y : y + height, x : x + width] = _resize_nearest(index_map, height, width)
         return fitted
 
 
@@ -66,8 +66,8 @@ def undo_boxes(boxes: np.ndarray, geometry: np.ndarray) -> np.ndarray:
 
 def undo_map(index_map: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     """Return an index map of the letterbox at the size of the original picture (nearest pixels)."""
-    left, top, width, height, original_width, original_height = geometry.astype(int)
-    return _resize_nearest(index_map[top : top + height, left : left + width], original_height, original_width)
+    x, y, width, height, original_width, original_height = geometry.astype(int)
+    return _resize_nearest(index_map[y : y + height, x : x + width], original_height, original_width)
 
 
 def _shift_and_scale(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

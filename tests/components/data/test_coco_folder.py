@@ -37,8 +37,8 @@ def item(picture: int, category: int, box: list[float], **more: Any) -> dict[str
 
 
 def content() -> dict[str, Any]:
-    left = np.zeros((20, 30), np.uint8)
-    left[5:15, :8] = 1
+    half = np.zeros((20, 30), np.uint8)
+    half[5:15, :8] = 1
     return {
         "images": [
             {"id": 3, "file_name": "a.png", "width": 30, "height": 20},
@@ -47,7 +47,7 @@ def content() -> dict[str, Any]:
         "categories": [{"id": 18, "name": "dog"}, {"id": 2, "name": "cat"}],
         "annotations": [
             item(3, 18, [4, 2, 10, 8], id=1, segmentation=[SQUARE]),
-            item(3, 2, [0, 5, 8, 10], id=2, segmentation=runs(left)),
+            item(3, 2, [0, 5, 8, 10], id=2, segmentation=runs(half)),
             item(3, 2, [0, 0, 30, 20], id=3, iscrowd=1, segmentation=plain_runs(np.ones((20, 30), np.uint8))),
         ],
     }
@@ -69,7 +69,7 @@ def of_root(root: Path, **arguments: Any) -> CocoFolder:
 
 
 def all_of(data: CocoFolder, split: str = "train") -> list[dict[str, Any]]:
-    """Return the examples of a split as `prepare` would: faults are refused, or left out."""
+    """Return the examples of a split as `prepare` would: faults are refused, or half out."""
     examples = [example for part in range(data.parts()[split]) for example in data.examples(split, part)]
     for fault in examples:
         if isinstance(fault, Fault) and data.bad != "skip":

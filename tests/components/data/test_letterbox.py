@@ -15,12 +15,12 @@ SIZES = [(64, 48), (30, 90), (200, 100), (64, 64), (7, 300), (1, 1)]
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_proportions_stay_and_the_picture_is_in_the_middle(width: int, height: int) -> None:
     box = Letterbox(48, 96)
-    left, top, new_width, new_height, *original = box.place(width, height)
+    x, y, new_width, new_height, *original = box.place(width, height)
     assert original == [width, height]
     assert new_width == 96 or new_height == 48
     assert abs(new_width - width * min(96 / width, 48 / height)) <= 0.5 or new_width == 1
-    assert abs(left - (96 - left - new_width)) <= 1
-    assert abs(top - (48 - top - new_height)) <= 1
+    assert abs(x - (96 - x - new_width)) <= 1
+    assert abs(y - (48 - y - new_height)) <= 1
 
 
 def test_boxes_follow_the_object_and_come_back() -> None:

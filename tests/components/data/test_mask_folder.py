@@ -83,8 +83,8 @@ def test_one_mask_file_per_object(tmp_path: Path) -> None:
         assert example["labels"].tolist() == [0, 0]
         assert set(np.unique(example["instances"])) == {0, 1, 2}
         assert np.array_equal(example["mask"] == 1, example["instances"] > 0)
-    whole = MaskFolder(str(tmp_path), ["cell"], **patterns, size=[40, 40], test=0.0)
-    assert [len(example["boxes"]) for example in all_of(whole, "train")] == [3, 2]
+    full = MaskFolder(str(tmp_path), ["cell"], **patterns, size=[40, 40], test=0.0)
+    assert [len(example["boxes"]) for example in all_of(full, "train")] == [3, 2]
 
 
 def test_faults_of_masks_are_one_line(street: Path, tmp_path: Path) -> None:
