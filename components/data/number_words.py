@@ -84,10 +84,10 @@ def is_english_number(text: str) -> bool:
             group *= 100
         elif word != "and":
             group += _word_values().get(word, 0)
-    return bool(words) and total + group < 1_000_000 and _spell(total + group, "en") == text
+    return bool(words) and total + group < 1_000_000 and spell_number(total + group, "en") == text
 
 
 @cache
 def _word_values() -> dict[str, int]:
     """Return {word: value} of the English numbers that are one word."""
-    return {_spell(number, "en"): number for number in (*range(20), *range(20, 100, 10))}
+    return {spell_number(number, "en"): number for number in (*range(20), *range(20, 100, 10))}
