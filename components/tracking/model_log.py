@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from . import server
+from .model_code import renamed_package
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,15 @@ class ModelLog:
             ]
             return Schema(specs)
 
-        components = Path(__file__).parents[1]
         mlflow.set_tracking_uri(self.uri)
-        with mlflow.start_run(run_id=self.run):
+        with renamed_package() as (package, script), mlflow.start_run(run_id=self.run):
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 tags={"digest": model.digest},
-                python_model=str(components / "tracking" / "predictor.py"),
+                python_model=str(script),
                 artifacts={"model": model.path},
                 model_config={"digest": model.digest},
-                code_paths=[str(components)],
+                code_paths=[str(package)],
                 signature=ModelSignature(make_schema(model.inputs), make_schema(model.outputs)),
                 input_example=dict(np.load(model.example)),
                 pip_requirements=model.requirements,

@@ -13,7 +13,7 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-# The imports are absolute because MLflow runs this file by itself.
+# The imports are absolute because MLflow runs this file by itself; a registered copy names its own package instead.
 from components.errors import Refusal
 from components.files import bytes_digest
 from components.training import exported, memory
