@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,16 +65,19 @@ OWNERS = {
 }
 
 
+@cache
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
 def name_of(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(file: Path, typing: bool = True) -> list[tuple[str, bool]]:
-    """Return (dotted name, whether at top level) of all that a file imports; typing: for type checking alone, too."""
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
-        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
+@cache
+def imports(file: Path) -> list[tuple[str, bool]]:
+    """Return (dotted name, whether at top level) of all that a file imports, for type checking alone, too."""
+    tree = parse(file)
     top = {id(node) for node in tree.body}
     names = []
     for node in ast.walk(tree):
@@ -85,6 +89,11 @@ def imports(file: Path, typing: bool = True) -> list[tuple[str, bool]]:
             module = ".".join([*base, *([node.module] if node.module else [])])
             names += [(f"{module}.{alias.name}", id(node) in top) for alias in node.names]
     return names
+
+
+def each_import() -> Iterator[tuple[Path, tuple[str, bool]]]:
+    """Yield every file with each of its imports."""
+    return ((file, item) for file in FILES for item in imports(file))
 
 
 def arrows() -> dict[str, set[str]]:
@@ -124,13 +133,11 @@ def test_every_module_has_a_layer() -> None:
     assert homeless == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_imports_point_down(file: Path) -> None:
-    mine = layer(name_of(file))
-    for module, _ in imports(file):
+def test_imports_point_down() -> None:
+    for file, (module, _) in each_import():
         if module.split(".")[0] in ("components", "pipelines") and module not in ("components", "pipelines"):
             assert layer(module) is not None, f"{name_of(file)} imports {module}, which has no layer"
-            assert layer(module) >= mine, f"{name_of(file)} imports {module}, which lies above it"
+            assert layer(module) >= layer(name_of(file)), f"{name_of(file)} imports {module}, which lies above it"
 
 
 def test_no_imports_form_a_circle() -> None:
@@ -146,7 +153,7 @@ def test_imports_within_components_are_relative() -> None:
     absolute = [
         f"{file.relative_to(ROOT)}:{node.lineno}"
         for file in ROOT.glob("components/**/*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(parse(file))
         if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "components"
     ]
     assert [place for place in absolute if not place.startswith("components/tracking/predictor.py")] == []
@@ -174,9 +181,8 @@ def test_a_folder_of_pipelines_holds_one_kind_of_thing() -> None:
     assert beside == {*STAGES, "flagship", "door", "__init__", "__main__"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_ray_mlflow_and_dvc_have_few_importers(file: Path) -> None:
-    for module, _ in imports(file):
+def test_ray_mlflow_and_dvc_have_few_importers() -> None:
+    for file, (module, _) in each_import():
         owner = OWNERS.get(module.split(".")[0])
         assert owner is None or name_of(file) in owner, f"{name_of(file)} imports {module}"
 
@@ -184,22 +190,15 @@ def test_ray_mlflow_and_dvc_have_few_importers(file: Path) -> None:
 SERVED = {"torch", "numpy", "safetensors", "yaml", "pyarrow", "tqdm", "mlflow", "components"}
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if name_of(f).partition(".")[2]], ids=name_of)
-def test_a_served_model_needs_few_packages(file: Path) -> None:
+SERVED_ROOMS = ("tasks", "models", "losses", "layers", "metrics", "tokens", "exported", "predictor")
+
+
+def test_a_served_model_needs_few_packages() -> None:
     """Whoever loads a model must have every package that its task, model or metric imports at the top."""
-    if name_of(file).split(".")[1] not in (
-        "tasks",
-        "models",
-        "losses",
-        "layers",
-        "metrics",
-        "tokens",
-        "exported",
-        "predictor",
-    ):
-        return
-    packages = {module.split(".")[0] for module, top in imports(file) if top}
-    assert packages - set(sys.stdlib_module_names) <= SERVED
+    for file, (module, is_top) in each_import():
+        package = module.split(".")[0]
+        if is_top and name_of(file).split(".")[1:2] and name_of(file).split(".")[1] in SERVED_ROOMS:
+            assert package in SERVED | sys.stdlib_module_names, f"{name_of(file)} imports {package}"
 
 
 def test_no_drawer_for_odds_and_ends() -> None:
@@ -247,12 +246,12 @@ def done_at_import(body: list[ast.stmt]) -> list[str]:
     return calls
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_nothing_happens_at_import(file: Path) -> None:
-    legitimate = AT_IMPORT.get(name_of(file), set())
-    done = done_at_import(ast.parse(file.read_text()).body)
-    assert [call for call in done if not call.startswith(tuple(legitimate))] == []
-    assert len(done) == len(legitimate), "what is allowed and not there any more"
+def test_nothing_happens_at_import() -> None:
+    for file in FILES:
+        legitimate = AT_IMPORT.get(name_of(file), set())
+        done = done_at_import(parse(file).body)
+        assert [call for call in done if not call.startswith(tuple(legitimate))] == [], name_of(file)
+        assert len(done) == len(legitimate), f"{name_of(file)}: what is allowed and not there any more"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +289,7 @@ def test_command_lines_start_light(module: str) -> None:
 def test_classes_are_subclassed_once() -> None:
     parents = {}
     for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parse(file)):
             if isinstance(node, ast.ClassDef):
                 parents[node.name] = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
     for name, bases in parents.items():
@@ -306,9 +305,9 @@ NO_VERB = ("Of", "What", "By", "As", "In", "Without")
 WRITTEN = sorted([*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
 
 
-def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield (name, line) of every variable, argument, attribute and definition that a file makes."""
-    for node in ast.walk(tree):
+def bound_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield (name, line) of every variable, argument, attribute and definition among the nodes."""
+    for node in nodes:
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield (node.id if isinstance(node, ast.Name) else node.attr), node.lineno
         elif isinstance(node, ast.arg):
@@ -319,22 +318,23 @@ def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield node.asname, node.lineno
 
 
-@pytest.mark.parametrize("file", WRITTEN, ids=lambda file: str(file.relative_to(ROOT)))
-def test_names_are_nouns_and_docstrings_begin_with_a_verb(file: Path) -> None:
-    tree = ast.parse(file.read_text())
-    assert [f"line {line}: {name}" for name, line in bound_names(tree) if name in VAGUE] == []
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    texts = {node: ast.get_docstring(node) or "" for node in functions}
-    assert [f"line {n.lineno}: {n.name}" for n, text in texts.items() if text.split(" ")[0] in NO_VERB] == []
-    described = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef)]
-    assert [text for node in described if (text := ast.get_docstring(node) or "").split(" ")[0] in NO_VERB] == []
-    if file in FILES:
-        silent = [n.name for n, text in texts.items() if not text and n.name in VAGUE]
-        assert silent == []
+def test_names_are_nouns_and_docstrings_begin_with_a_verb() -> None:
+    faults = []
+    for file in WRITTEN:
+        place, nodes = file.relative_to(ROOT), list(ast.walk(parse(file)))
+        faults += [f"{place}:{line}: {name}" for name, line in bound_names(nodes) if name in VAGUE]
+        described = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)]
+        for node in described:
+            text, name = ast.get_docstring(node) or "", getattr(node, "name", "")
+            if text.split(" ")[0] in NO_VERB:
+                faults.append(f"{place}: {name}: {text.splitlines()[0]}")
+            if file in FILES and not text and name in VAGUE:
+                faults.append(f"{place}: {name} has no docstring")
+    assert faults == []
 
 
 @pytest.mark.parametrize(
     "code", ["found = 1", "def told(): pass", "def f(given): pass", "a.kept = 1", "import x as one"]
 )
 def test_vague_names_are_noticed(code: str) -> None:
-    assert VAGUE & {name for name, _ in bound_names(ast.parse(code))}
+    assert VAGUE & {name for name, _ in bound_names(ast.walk(ast.parse(code)))}
