@@ -85,7 +85,7 @@ class AnnotatedPictures(ABC):
             raise Refusal("validation: with it nothing is left to train on; lower test and validation")
         self.tree = FileTree(folder)
         self.own = [self.tree.path]
-        self.name = self.tree.path.name.split(".")[0]
+        self.name = Path(folder).name.split(".")[0]
         self.source = folder
         self.letterbox = Letterbox(*size)
         self.channels = 3 if colour else 1

@@ -14,6 +14,7 @@ from .folder import SERVICE_FOLDERS, list_files
 from .picture import SUFFIXES
 
 READ = {*SUFFIXES, ".json", ".txt", ".xml"}
+ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz)(\.\w+)?$")
 MAX_FILE = 256 << 20  # bytes
 MAX_ARCHIVE = 1 << 30  # bytes unpacked, all of which stay in memory
 # Names that cannot lead out of the folder; those with a part that starts with a dot are skipped.
@@ -23,13 +24,18 @@ PLAIN = re.compile(r"(?:\./)?((?:[^/.\0][^/\0]*/)*[^/.\0][^/\0]*)")
 class FileTree:
     """Pictures, XML, JSON and text files of a folder, or of a tar archive (.gz, .bz2, .xz), which is read into memory.
 
-    Hidden files, and those that programs put beside pictures, are passed over.
+    A folder with nothing but an archive counts as that archive. Hidden files, and those that programs put beside
+    pictures, are passed over.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.exists():
             raise Refusal(f"{path}: missing; put the folder of pictures, or a tar archive of it, there")
+        if self.path.is_dir():
+            entries = [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
+            if len(entries) == 1 and ARCHIVE.search(entries[0].name) and entries[0].is_file():
+                self.path = entries[0]
 
     @cached_property
     def names(self) -> list[str]:

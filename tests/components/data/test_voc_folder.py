@@ -83,8 +83,12 @@ def test_an_archive_reads_like_its_folder_and_is_stored(root: Path, tmp_path: Pa
         archive.add(root.parents[0], "VOCdevkit")
     for number, path in enumerate((root.parents[1], tmp_path / "voc.tar.gz")):
         prepare_dataset(VocFolder(str(path), size=[32, 32]), tmp_path / f"out{number}")
-    first, second = (Store(tmp_path / f"out{number}").manifest for number in (0, 1))
-    assert first["digest"] == second["digest"]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "voc.tar.gz").rename(tmp_path / "raw" / "voc.tar.gz")
+    prepare_dataset(VocFolder(str(tmp_path / "raw"), size=[32, 32]), tmp_path / "out2")
+    first, second, third = (Store(tmp_path / f"out{number}").manifest for number in range(3))
+    assert first["digest"] == second["digest"] == third["digest"]
+    assert third["name"] == "raw"
     assert first["review"] == ["1 crowds or difficult objects are neither learnt nor judged"]
 
 
