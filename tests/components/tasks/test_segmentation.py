@@ -82,11 +82,11 @@ def test_ignored_pixels_do_not_count() -> None:
 def test_pictures_and_masks_are_cropped_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare the two by value: in these pictures the mask follows from the brightness."""
     task, _ = built(augment=[partial(RandomCrop, [12, 12])])
-    seen = []
+    inputs = []
 
     class Recorder(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.append(x)
+            inputs.append(x)
             return torch.zeros(len(x), 3, 12, 12)
 
     labels = []
@@ -95,9 +95,9 @@ def test_pictures_and_masks_are_cropped_together(monkeypatch: pytest.MonkeyPatch
         lambda logits, target, **_: (labels.append(target), logits.sum())[1],
     )
     task.loss(State({"net": Recorder()}), shard(batch()))
-    value = torch.where(seen[0][:, 0] > 1, 1, torch.where(seen[0][:, 0] < -1, 2, 0))
+    value = torch.where(inputs[0][:, 0] > 1, 1, torch.where(inputs[0][:, 0] < -1, 2, 0))
     judged = labels[0] != 255
-    assert seen[0].shape == (12, 1, 12, 12)
+    assert inputs[0].shape == (12, 1, 12, 12)
     assert (value == labels[0])[judged].float().mean() > 0.99
 
 
