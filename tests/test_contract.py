@@ -33,7 +33,9 @@ from pipelines.workers import augmentation, preparation
 from pipelines.workers.training import read_spec
 
 ROOT = Path(__file__).parent.parent
-RECIPES = sorted(path for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")
+RECIPES = sorted(
+    path for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml" and path.parent.name != "own"
+)
 # Arguments that replace those of every section `fit`.
 SMALL_FIT = {"epochs": 3, "batch": 20, "shards": 2, "log_every": 2, "checkpoint_seconds": 0.05}
 # Data set -> arguments that make it small.

@@ -35,6 +35,7 @@ LAYERS = [
     ("components.models", "components.losses", "components.metrics", "components.decoding"),
     ("components.layers", "components.augment"),
     ("components.optimizers", "components.schedules"),
+    ("components.inspection",),
     ("components.data",),
     ("components.tokens",),
     ("components.originals",),

@@ -26,6 +26,7 @@ MAX_PIXELS = 32 << 20
 MAX_JPEG_PIXELS = 64 << 20  # in the header of a JPEG file, which is decoded at a fraction of its size
 ORIENTATION = 274  # the EXIF tag
 ANIMATED = ("GIF", "PNG", "TIFF", "WEBP")  # a JPEG file's further frames are depth maps and the like
+FULL_SIZE = "full size"  # key of Pillow's `info`: width and height before a JPEG file is reduced
 STRIP = 256  # rows
 DEEP = 65535  # the greatest level of 16 bits
 Fit = Literal["crop", "pad", "squash"]
@@ -51,6 +52,7 @@ def open_picture(
             opened = Image.open(file, formats=FORMATS)
         with opened as image:
             _check_size(image, path, MAX_JPEG_PIXELS if draft and image.format == "JPEG" else MAX_PIXELS)
+            image.info[FULL_SIZE] = image.size
             if draft:
                 image.draft(draft[0], (draft[1], draft[1]))
                 _check_size(image, path, MAX_PIXELS)

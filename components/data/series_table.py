@@ -168,7 +168,7 @@ class SeriesTable:
 
     def _check_time(self, texts: list[str | None]) -> None:
         """Refuse times that do not rise from row to row."""
-        times = [_read_time(text) for text in texts]
+        times = [read_time(text) for text in texts]
         if any(time is None for time in times):
             row = times.index(None)
             raise Refusal(f"time: row {row + 1} has '{texts[row]}', neither a number nor an ISO date; correct it")
@@ -179,7 +179,7 @@ class SeriesTable:
                 )
 
 
-def _read_time(text: str | None) -> float | None:
+def read_time(text: str | None) -> float | None:
     """Return a number, or the seconds of an ISO date; None for any other text."""
     if is_number(text):
         return float(text or "")

@@ -20,6 +20,7 @@ FUNCTIONS = {  # command -> function below `pipelines`, which takes the options 
     "retrain": "commands.promotion.retrain.main",
     "rollback": "commands.promotion.rollback.main",
     "promote": "commands.promotion.rollback.promote",
+    "inspect": "commands.inspect.main",
     "plan": "commands.plan.main",
     "compare": "commands.compare.main",
     "results": "commands.results.page.main",

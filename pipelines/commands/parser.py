@@ -13,6 +13,7 @@ STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 EXAMPLES = """\
 examples:
   trainyard doctor                    check this machine; every problem comes with its remedy
+  trainyard inspect data/raw/pets     say what your own data are, list what is odd, propose a recipe
   trainyard run                       run the flagship: a local Ray cluster, dvc repro, a summary
   trainyard run --workers 1           use one worker instead of one per CPU
   trainyard retrain                   for a schedule: if anything changed, train, compare, promote the better model
@@ -93,6 +94,9 @@ def _add_promotion(commands: Any) -> None:
 
 
 def _add_inspection(commands: Any) -> None:
+    inspect = commands.add_parser("inspect", help="say what lies in a folder or file of your own, and propose a recipe")
+    inspect.add_argument("path", help="such as data/raw/pets or mails.csv")
+    inspect.add_argument("--write", metavar="NAME", help="write the recipe and its DVC stage below pipelines/own")
     plan = commands.add_parser("plan", help="check the params or recipes, and show what would run")
     plan.add_argument("recipes", nargs="*", default=["params.yaml"], help="YAML files (default: params.yaml)")
     compare = commands.add_parser("compare", help="compare the systems of a family: their scores and costs")

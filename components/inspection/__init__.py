@@ -1,0 +1,1 @@
+"""Recognise what lies in a user's folder, list what is odd about it, and propose a recipe."""

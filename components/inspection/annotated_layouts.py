@@ -1,0 +1,306 @@
+"""Recognise pictures with boxes or masks: Pascal VOC, COCO, YOLO's text labels, and folders of masks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ..data.image_folder import SPLIT_NAMES
+from ..data.picture import SUFFIXES, open_picture
+from ..errors import Refusal, first_line
+from .findings import Findings, Progress, Tree
+from .picture_layouts import describe_other_files
+from .pictures import PictureFacts, describe_pictures, examine_pictures, sample_pictures
+
+MAX_XML = 4 << 20  # bytes
+MAX_JSON = 1 << 30
+PAIRED = 0.6  # share of the pictures that must have an annotation
+BOX_LINE = re.compile(r"\s*\d+(\s+[-+.\deE]+){4,}\s*")
+
+
+def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about pictures with one XML file each; None for any other layout."""
+    annotations = {file.stem: file for file in tree.by_suffix(".xml")}
+    pictures = {file.stem: file for file in tree.by_suffix(*SUFFIXES) if "Segmentation" not in file.parent.name}
+    pairs = annotations.keys() & pictures.keys()
+    if len(pairs) < PAIRED * max(1, len(annotations)) or not pairs:
+        return None
+    findings = Findings("Pascal VOC: an XML file per picture (data.voc_folder.VocFolder)")
+    facts = examine_pictures([pictures[name] for name in sorted(pictures)], progress)
+    sizes = {fact.file: fact.size for fact in facts}
+    findings.facts, odd = describe_pictures(facts, tree)
+    counts: Counter[str] = Counter()
+    for number, (name, file) in enumerate(sorted(annotations.items()), 1):
+        if name not in pictures:
+            odd.append(f"{tree.name(file)}: no picture of this name")
+            continue
+        odd += _read_voc(file, sizes.get(pictures[name], (0, 0)), counts, tree)
+        progress("annotations", number, len(annotations))
+    odd += [
+        f"{tree.name(pictures[name])}: no annotation of this name" for name in sorted(pictures - annotations.keys())
+    ]
+    lists = {file.stem: len(file.read_text(errors="replace").split("\n")) for file in tree.by_suffix(".txt")}
+    lists = {name: count for name, count in lists.items() if name in SPLIT_NAMES}
+    findings.facts.append(
+        "splits: " + (", ".join(f"{n} {c:,} lines" for n, c in lists.items()) or "none; drawn by seed")
+    )
+    findings.counts["boxes"] = dict(counts)
+    findings.odd = tree.odd + odd + describe_other_files(tree, SUFFIXES | {".xml", ".txt", ".csv"})
+    findings.samples = sample_pictures([(pictures[name], name) for name in sorted(pairs)], None)
+    data = {"use": "data.voc_folder.VocFolder", "folder": str(tree.root)}
+    findings.recipe = propose_detector(data, facts, bool(odd))
+    return findings
+
+
+def _read_voc(file: Path, size: tuple[int, int], counts: Counter[str], tree: Tree) -> list[str]:
+    """Count the boxes of an annotation by class, and return what is odd about it. size: of its picture."""
+    name = tree.name(file)
+    if file.stat().st_size > MAX_XML:
+        return [f"{name}: more than {MAX_XML >> 20} MB, too much for an annotation"]
+    try:
+        root = ElementTree.fromstring(file.read_bytes())
+    except (ElementTree.ParseError, ValueError) as error:
+        return [f"{name}: not valid XML ({first_line(error)})"]
+    odd = []
+    for item in root.iter("object"):
+        counts[(item.findtext("name") or "").strip() or "(no name)"] += 1
+        try:
+            x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
+        except ValueError:
+            odd.append(f"{name}: a box without four numbers")
+            continue
+        if x2 <= x1 or y2 <= y1:
+            odd.append(f"{name}: a box without an area ({x1:g}, {y1:g}, {x2:g}, {y2:g})")
+        elif size != (0, 0) and (x2 > size[0] + 1 or y2 > size[1] + 1 or min(x1, y1) < 0):
+            odd.append(f"{name}: a box beyond its picture of {size[0]} x {size[1]} ({x1:g}, {y1:g}, {x2:g}, {y2:g})")
+    return odd
+
+
+def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about JSON files of instances; None for any other layout."""
+    files = {}
+    for file in tree.by_suffix(".json"):
+        content = _read_coco(file)
+        if content is not None:
+            files[file] = content
+    if not files:
+        return None
+    findings = Findings("COCO: JSON files of instances (data.coco_folder.CocoFolder)")
+    pictures = {file.name: file for file in tree.by_suffix(*SUFFIXES)}
+    facts = examine_pictures(sorted(pictures.values()), progress)
+    findings.facts, odd = describe_pictures(facts, tree)
+    for file, content in files.items():
+        names = {category["id"]: str(category.get("name")) for category in content["categories"]}
+        images = {image["id"]: str(image.get("file_name")) for image in content["images"]}
+        counts = Counter(names.get(item.get("category_id"), "(no category)") for item in content["annotations"])
+        findings.counts[file.stem] = dict(counts)
+        findings.facts.append(f"{tree.name(file)}: {len(images):,} pictures, {len(content['annotations']):,} objects")
+        missing = [name for name in images.values() if Path(name).name not in pictures]
+        odd += [f"{tree.name(file)}: no picture {name}" for name in missing]
+        odd += [
+            f"{tree.name(file)}: object {item.get('id')} without an area (bbox {item.get('bbox')})"
+            for item in content["annotations"]
+            if not _has_area(item.get("bbox"))
+        ]
+    findings.odd = tree.odd + odd + describe_other_files(tree, SUFFIXES | {".json"})
+    findings.samples = sample_pictures([(file, name) for name, file in sorted(pictures.items())], None)
+    data: dict[str, Any] = {"use": "data.coco_folder.CocoFolder", "folder": str(tree.root)}
+    data |= _coco_patterns(list(files), pictures, tree)
+    findings.recipe = propose_detector(data, facts, bool(odd))
+    return findings
+
+
+def _read_coco(file: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file of COCO's instances, or None for another file."""
+    if file.stat().st_size > MAX_JSON:
+        return None
+    with file.open("rb") as content:
+        if not content.read(1 << 12).lstrip().startswith(b"{"):
+            return None
+    try:
+        record = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    lists = [record.get(name) for name in ("images", "annotations", "categories")] if isinstance(record, dict) else [0]
+    entries = [item for part in lists if isinstance(part, list) for item in part]
+    fits = all(isinstance(part, list) for part in lists) and all(isinstance(item, dict) for item in entries)
+    return record if fits and all("id" in item for part in (lists[0], lists[2]) for item in part) else None
+
+
+def _has_area(box: Any) -> bool:
+    try:
+        return len(box) == 4 and box[2] > 0 and box[3] > 0
+    except TypeError:
+        return False
+
+
+def _coco_patterns(files: list[Path], pictures: dict[str, Path], tree: Tree) -> dict[str, str]:
+    """Return the arguments annotations and pictures of `data.coco_folder.CocoFolder`."""
+
+    def generalise(path: Path, splits: bool) -> str:
+        text = path.relative_to(tree.root).as_posix()
+        pattern = r"(?<![a-z])(train|valid|validation|val|test)(\d{4})?(?![a-z])"
+        return re.sub(pattern, "{split}", text) if splits else text
+
+    by_split = len(files) > 1
+    folders = Counter(file.parent for file in pictures.values())
+    return {
+        "annotations": generalise(files[0], by_split),
+        "pictures": generalise(folders.most_common(1)[0][0], by_split) if folders else ".",
+    }
+
+
+def propose_detector(data: dict[str, Any], facts: Sequence[PictureFacts], odd: bool) -> dict[str, Any]:
+    """Return the sections of a recipe for boxes."""
+    return {"data": data | ({"bad": "skip"} if odd else {})}
+
+
+def recognise_yolo(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about pictures with a text file of boxes each; None for any other layout."""
+    pictures = {file.stem: file for file in tree.by_suffix(*SUFFIXES)}
+    labels = {file.stem: file for file in tree.by_suffix(".txt") if file.stem in pictures}
+    if not pictures or len(labels) < PAIRED * len(pictures):
+        return None
+    sample = [line for file in list(labels.values())[:20] for line in _read_lines(file)]
+    if not sample or not all(BOX_LINE.fullmatch(line) for line in sample):
+        return None
+    findings = Findings("YOLO: a text file of boxes per picture")
+    facts = examine_pictures([pictures[name] for name in sorted(pictures)], progress)
+    findings.facts, odd = describe_pictures(facts, tree)
+    counts: Counter[str] = Counter()
+    for file in labels.values():
+        for number, line in enumerate(_read_lines(file), 1):
+            values = line.split()
+            if not BOX_LINE.fullmatch(line):
+                odd.append(f"{tree.name(file)} line {number}: not a class and four numbers")
+                continue
+            counts[values[0]] += 1
+            if not all(0 <= float(value) <= 1 for value in values[1:5]):
+                odd.append(f"{tree.name(file)} line {number}: a box beyond its picture")
+    odd += [f"{tree.name(pictures[name])}: no text file of boxes" for name in sorted(pictures - labels.keys())]
+    findings.counts["boxes"] = dict(counts)
+    findings.odd = tree.odd + odd
+    findings.samples = sample_pictures([(pictures[name], name) for name in sorted(labels)], None)
+    findings.reasons = ["no data set reads these text files yet: convert them to COCO's JSON, or to VOC's XML"]
+    return findings
+
+
+def _read_lines(file: Path) -> list[str]:
+    return [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
+
+
+def recognise_masks(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about pictures with label pictures or masks; None for any other layout."""
+    files = tree.by_suffix(*SUFFIXES)
+    if tree.root.is_file():
+        return None
+    per_object = [file for file in files if file.parent.name.lower() == "masks" and _has_sibling(file, "images")]
+    if per_object and per_object[0].parent.parent != tree.root:
+        return _describe_objects(tree, per_object, files, progress)
+    by_folder: dict[Path, dict[str, Path]] = {}
+    for file in files:
+        by_folder.setdefault(file.parent, {})[file.stem] = file
+    for folder, masks in sorted(by_folder.items()):
+        if not re.search(r"(mask|annot|label|seg|gt)s?$", folder.name.lower()):
+            continue
+        for other, pictures in by_folder.items():
+            common = masks.keys() & pictures.keys()
+            if other != folder and len(common) > PAIRED * len(masks):
+                return _describe_label_pictures(tree, folder, other, by_folder, progress)
+    return None
+
+
+def _has_sibling(file: Path, name: str) -> bool:
+    return (file.parent.parent / name).is_dir()
+
+
+def _describe_objects(tree: Tree, masks: list[Path], files: list[Path], progress: Progress) -> Findings:
+    """Return the findings about a folder per picture, with one mask file per object."""
+    findings = Findings("a folder per picture, with one mask file per object (data.mask_folder.MaskFolder)")
+    pictures = [file for file in files if file.parent.name.lower() == "images"]
+    facts = examine_pictures(pictures, progress)
+    findings.facts, odd = describe_pictures(facts, tree)
+    findings.facts.append(f"masks: {len(masks):,}, {len(masks) / max(1, len(pictures)):.1f} per picture")
+    base = masks[0].parent.parent.parent.relative_to(tree.root).as_posix()
+    prefix = "" if base == "." else f"{base}/"
+    findings.counts["all"] = {"pictures": len(pictures), "objects": len(masks)}
+    findings.odd = tree.odd + odd + describe_other_files(tree, SUFFIXES | {".csv"})
+    findings.samples = sample_pictures([(file, file.stem[:12]) for file in pictures], None)
+    data = {
+        "use": "data.mask_folder.MaskFolder",
+        "folder": str(tree.root),
+        "classes": ["object"],
+        "pictures": f"{prefix}{{name}}/{pictures[0].parent.name}/*{pictures[0].suffix}",
+        "masks": f"{prefix}{{name}}/{masks[0].parent.name}/*{masks[0].suffix}",
+    }
+    findings.reasons = ["classes: [object], a name for what the masks show; rename it"]
+    findings.recipe = {"data": data}
+    return findings
+
+
+def _describe_label_pictures(
+    tree: Tree, masks: Path, pictures: Path, by_folder: dict[Path, dict[str, Path]], progress: Progress
+) -> Findings:
+    """Return the findings about folders of label pictures beside folders of pictures."""
+    findings = Findings("pictures with a label picture each (data.mask_folder.MaskFolder)")
+    patterns = {"pictures": pictures, "masks": masks}
+    texts = {name: folder.relative_to(tree.root).as_posix() for name, folder in patterns.items()}
+    suffixes = {name: Counter(file.suffix for file in by_folder[folder].values()) for name, folder in patterns.items()}
+    split = re.compile(r"(?<![a-z])(train|valid|validation|val|test)(?=annot|mask|/|_|$)")
+    if all(split.search(text) for text in texts.values()):
+        texts = {name: split.sub("{split}", text, count=1) for name, text in texts.items()}
+    names = ("train", "val", "valid", "validation", "test")
+    folders = [
+        (
+            tree.root / texts["pictures"].replace("{split}", name),
+            tree.root / texts["masks"].replace("{split}", name),
+            name,
+        )
+        for name in (names if "{split}" in texts["masks"] else ("all",))
+    ]
+    values: Counter[int] = Counter()
+    odd: list[str] = []
+    everything: list[Path] = []
+    for place, labels, name in folders:
+        place_pictures, place_masks = by_folder.get(place, {}), by_folder.get(labels, {})
+        if not place_pictures:
+            continue
+        findings.counts[name] = {"pictures": len(place_pictures), "masks": len(place_masks)}
+        everything += place_pictures.values()
+        odd += [f"{tree.name(place_pictures[key])}: no mask" for key in sorted(place_pictures - place_masks.keys())]
+        odd += [f"{tree.name(place_masks[key])}: no picture" for key in sorted(place_masks - place_pictures.keys())]
+        for file in place_masks.values():
+            try:
+                with open_picture(file) as image:
+                    levels, numbers = np.unique(np.asarray(image).reshape(-1), return_counts=True)
+                values.update(dict(zip(levels.tolist(), numbers.tolist(), strict=True)))
+            except Refusal as refusal:
+                odd.append(str(refusal))
+    facts = examine_pictures(everything, progress)
+    findings.facts, picture_odd = describe_pictures(facts, tree)
+    total = sum(values.values())
+    shares = ", ".join(f"{value}: {count / total:.1%}" for value, count in sorted(values.items())[:40])
+    findings.facts.append(f"values of the masks, by share of the pixels: {shares}")
+    findings.odd = tree.odd + picture_odd + odd
+    findings.samples = sample_pictures([(file, file.stem[:16]) for file in everything], None)
+    levels_of_classes = [value for value in sorted(values) if value != 255]
+    if levels_of_classes == [0]:
+        levels_of_classes = [0, 255]
+    classes = [f"class {value}" for value in levels_of_classes]
+    data: dict[str, Any] = {
+        "use": "data.mask_folder.MaskFolder",
+        "folder": str(tree.root),
+        "classes": classes,
+        "pictures": f"{texts['pictures']}/{{name}}{suffixes['pictures'].most_common(1)[0][0]}",
+        "masks": f"{texts['masks']}/{{name}}{suffixes['masks'].most_common(1)[0][0]}",
+    }
+    findings.reasons = ["classes: named by their values in the masks; rename them, and list values to ignore"]
+    findings.recipe = {"data": data | ({"bad": "skip"} if odd else {})}
+    return findings

@@ -1,0 +1,126 @@
+"""What an inspection returns, and the listing of files that it starts from."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.folder import SERVICE_FILES, is_service_folder
+from ..errors import Refusal, printable
+
+MAX_FILES = 2_000_000
+Progress = Callable[[str, int, int], None]  # what is done, files done, files in all
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An example for the sheet: a picture uint8 [H, W, 3] with a caption, or a line of text."""
+
+    caption: str
+    picture: np.ndarray | None = None
+
+
+@dataclass
+class Findings:
+    """What lies there.
+
+    layout: its name, with the data set that reads it. facts: sentences of counts, sizes and modes. odd: one line per
+    bad, passed-over or odd file or group of files. counts: {split: {class: examples}}. recipe: sections data, task and
+    fit, or None where nothing reads the layout; reasons: why an argument of the recipe has its value.
+    """
+
+    layout: str
+    facts: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    recipe: dict[str, Any] | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Tree:
+    """All files below a path that are not hidden, sorted, and what is odd about their names."""
+
+    root: Path
+    files: list[Path]
+    odd: list[str]
+
+    def by_suffix(self, *suffixes: str) -> list[Path]:
+        """Return the files with one of these suffixes, in lower case."""
+        return [file for file in self.files if file.suffix.lower() in suffixes]
+
+    def name(self, file: Path) -> str:
+        """Return the path of a file below the root, printable."""
+        return printable(file.relative_to(self.root)) if file != self.root else printable(file.name)
+
+
+def list_tree(root: Path) -> Tree:
+    """Return the files below `root`, or `root` itself if it is a file; refuses a path that is not there."""
+    if not root.exists():
+        raise Refusal(f"{printable(root)}: no such file or folder; name one")
+    if root.is_file():
+        return Tree(root, [root], [])
+    files: list[Path] = []
+    hidden: Counter[str] = Counter()
+    odd: list[str] = []
+    for path, passed in _walk(root, None, odd, root):
+        if passed:
+            hidden[passed] += 1
+        elif path.name.lower() not in SERVICE_FILES and not path.name.startswith("."):
+            files.append(path)
+        if len(files) > MAX_FILES:
+            raise Refusal(f"{printable(root)}: has more than {MAX_FILES:,} files; inspect a folder inside it")
+    odd += [f"{count:,} files in folders called {name}: passed over" for name, count in sorted(hidden.items())]
+    files.sort(key=lambda file: file.as_posix())
+    return Tree(root, files, odd + _name_faults(files, root))
+
+
+def _walk(folder: Path, passed: str | None, odd: list[str], root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Yield (file, name of the hidden or service folder that holds it, if any)."""
+    for entry in os.scandir(folder):
+        path = Path(entry.path)
+        if entry.is_symlink():
+            place = printable(path.relative_to(root))
+            if not path.exists():
+                odd.append(f"{place}: a link to nothing")
+                continue
+            if entry.is_dir():
+                odd.append(f"{place}: a link to a folder, behind which changes are not noticed; it is refused")
+                continue
+        if entry.is_dir():
+            yield from _walk(path, passed or (entry.name if is_service_folder(entry.name) else None), odd, root)
+        else:
+            yield path, passed
+
+
+def _name_faults(files: list[Path], root: Path) -> list[str]:
+    """Return lines about names that are not UTF-8, and about those that differ in case or Unicode form alone."""
+    odd = []
+    forms: dict[str, str] = {}
+    names = {parent for file in files for parent in file.relative_to(root).parents} | {
+        file.relative_to(root) for file in files
+    }
+    for path in sorted(names, key=str):
+        text = path.as_posix()
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            odd.append(f"{printable(path)}: its name is not UTF-8, which DVC cannot record; rename it")
+            continue
+        form = unicodedata.normalize("NFC", text).casefold()
+        if forms.setdefault(form, text) != text:
+            odd.append(f"{text}: differs from {forms[form]} in case or Unicode form alone; rename one of them")
+    return odd
+
+
+def list_some(lines: list[str], most: int) -> list[str]:
+    """Return the first `most` lines, and how many more there are."""
+    return lines if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most:,} more like these"]

@@ -1,0 +1,239 @@
+"""Recognise pictures in folders of classes, and pictures with a table about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.folder import list_folders
+from ..data.image_folder import SPLIT_NAMES, find_split_folders
+from ..data.image_table import ImageTable
+from ..data.picture import SUFFIXES, UNREADABLE_SUFFIXES
+from ..data.table import SUFFIXES as TABLE_SUFFIXES
+from ..data.table import is_number, read_table
+from ..errors import Refusal
+from .findings import Findings, Progress, Tree
+from .pictures import (
+    PictureFacts,
+    describe_pictures,
+    examine_pictures,
+    find_duplicates,
+    propose_reading,
+    sample_pictures,
+)
+
+MAX_CLASSES = 2000
+STEPS = 1500  # of training that a recipe proposes, roughly
+NAMED = 0.6  # share of a column's values that must name pictures
+
+
+def recognise_classes(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about folders of classes; None for any other layout."""
+    files = tree.by_suffix(*SUFFIXES)
+    if not files or tree.root.is_file():
+        return None
+    try:
+        folders = find_split_folders(tree.root)
+    except Refusal as refusal:
+        return Findings("folders of which some look like splits", odd=[str(refusal), *tree.odd])
+    bases = folders or {"": tree.root}
+    classes = list_folders(bases.get("train", tree.root))
+    placed = {file: place for file in files if (place := _find_place(file, bases)) is not None}
+    if not classes or len(classes) > MAX_CLASSES or len(placed) < NAMED * len(files) or not _are_classes(tree, bases):
+        return None
+    facts = examine_pictures(list(placed), progress)
+    findings = Findings("folders of classes (data.image_folder.ImageFolder)")
+    for split, name in placed.values():
+        findings.counts.setdefault(split, {}).setdefault(name, 0)
+        findings.counts[split][name] += 1
+    findings.facts, odd = describe_pictures(facts, tree)
+    rest = [file for file in files if file not in placed]
+    odd += [f"{tree.name(file)}: lies beside the folders of classes; passed over" for file in rest]
+    conflicts, lines = _compare_duplicates(facts, placed, tree)
+    findings.odd = tree.odd + odd + lines + describe_other_files(tree, SUFFIXES)
+    empty = [name for name in classes if not any(place[1] == name for place in placed.values())]
+    findings.odd += [f"{name}: a folder of a class without a picture; remove it" for name in empty]
+    arguments, findings.reasons = propose_reading(facts)
+    if conflicts:
+        arguments["conflicts"] = "drop"
+        findings.reasons.append("conflicts: drop, because some pictures are in two classes (listed above)")
+    if folders and "test" not in folders:
+        findings.reasons.append("test pictures are drawn from train/; set val: test to test on val/ instead")
+    findings.samples = sample_pictures([(file, place[1]) for file, place in placed.items()], arguments.get("levels"))
+    count = sum(findings.counts.get("train", findings.counts.get("", {})).values())
+    data = {"use": "data.image_folder.ImageFolder", "folder": str(tree.root), **arguments}
+    findings.recipe = {"data": data, **propose_classifier(count)}
+    return findings
+
+
+def propose_classifier(count: int, task: str = "tasks.classification.Classification") -> dict[str, Any]:
+    """Return sections task and fit of a small ResNet for so many training pictures."""
+    batch = 64 if count >= 640 else 16
+    return {
+        "task": {
+            "use": task,
+            "model": {"use": "models.resnet.ResNet", "widths": [16, 32, 64], "blocks": 1, "stem": "cifar"},
+            "optimizer": {"use": "optimizers.adamw", "lr": 3e-3, "weight_decay": 0.01},
+        },
+        "fit": propose_fit(count, batch),
+    }
+
+
+def propose_fit(count: int, batch: int, steps: int = STEPS) -> dict[str, Any]:
+    """Return a section fit of about `steps` steps."""
+    epochs = max(2, min(40, round(steps * batch / max(1, count))))
+    schedule = {"use": "schedules.cosine", "warmup": 0.1}
+    return {"epochs": epochs, "batch": batch, "shards": 2, "schedule": schedule}
+
+
+def _find_place(file: Path, bases: dict[str, Path]) -> tuple[str, str] | None:
+    """Return (split, class) of a picture, or None if it lies above the folders of classes."""
+    for split, base in bases.items():
+        if file.is_relative_to(base):
+            parts = file.relative_to(base).parts
+            return (split, parts[0]) if len(parts) > 1 else None
+    return None
+
+
+def _are_classes(tree: Tree, bases: dict[str, Path]) -> bool:
+    """Return whether folders look like classes and not like the parts of another layout."""
+    names = {name.lower() for base in bases.values() for name in list_folders(base)}
+    parts = {"images", "masks", "labels", "annotations", "jpegimages", "annots"}
+    return len(names) > 1 and not names & parts and not any(name.endswith("annot") for name in names)
+
+
+def _compare_duplicates(
+    facts: Sequence[PictureFacts], placed: dict[Path, tuple[str, str]], tree: Tree
+) -> tuple[bool, list[str]]:
+    """Return whether equal pictures are in two classes, and a line per group that is in two classes or splits."""
+    conflicts = False
+    lines = []
+    for group in find_duplicates(facts):
+        names = " = ".join(tree.name(file) for file in group[:4])
+        if len({placed[file][1] for file in group}) > 1:
+            conflicts = True
+            lines.append(f"{names}: equal pictures in two classes")
+        elif len({placed[file][0] for file in group}) > 1:
+            lines.append(f"{names}: equal pictures in two splits")
+    return conflicts, lines
+
+
+def describe_other_files(tree: Tree, expected: set[str]) -> list[str]:
+    """Return lines about files of other kinds than the layout's."""
+    others = [file for file in tree.files if file.suffix.lower() not in expected]
+    counts = Counter(file.suffix.lower() or "without a suffix" for file in others)
+    lines = []
+    for suffix, count in sorted(counts.items()):
+        reason = "can't be read here; convert them to JPEG or PNG" if suffix in UNREADABLE_SUFFIXES else "passed over"
+        lines.append(f"{count:,} files {suffix}: {reason}")
+    return lines
+
+
+def recognise_picture_table(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about a table that names pictures; None for any other layout."""
+    pictures = tree.by_suffix(*SUFFIXES)
+    if not pictures or tree.root.is_file():
+        return None
+    for file in tree.by_suffix(*(TABLE_SUFFIXES - {".txt", ".json"})):
+        try:
+            table = read_table(file)
+        except Refusal:
+            continue
+        for name, values in table.columns.items():
+            folder = _find_pictures_folder(values, pictures, tree.root)
+            if folder is not None:
+                return _describe_picture_table(tree, file, folder, name, progress)
+    return None
+
+
+def _find_pictures_folder(values: Sequence[str | None], pictures: Sequence[Path], root: Path) -> Path | None:
+    """Return the folder below which most of the values name pictures, or None."""
+    sample = [value.strip().replace("\\", "/").removeprefix("./") for value in values[:200] if value]
+    if not sample:
+        return None
+    candidates = Counter(parent for file in pictures[:: max(1, len(pictures) // 200)] for parent in file.parents)
+    for folder in sorted((path for path in candidates if path.is_relative_to(root)), key=lambda path: len(path.parts)):
+        hits = sum(_names_picture(folder, name) for name in sample)
+        if hits > NAMED * len(sample):
+            return folder
+    return None
+
+
+def _names_picture(folder: Path, name: str) -> bool:
+    place = folder / name
+    return len(name) < 250 and (
+        (place.suffix.lower() in SUFFIXES and place.is_file())
+        or any((folder / f"{name}{suffix}").is_file() for suffix in (".jpg", ".png", ".jpeg"))
+    )
+
+
+def _describe_picture_table(tree: Tree, file: Path, folder: Path, image: str, progress: Progress) -> Findings:
+    """Return the findings about a table of pictures."""
+    table = read_table(file)
+    target, reason = choose_target(table.columns, image)
+    findings = Findings("pictures and a table about them (data.image_table.ImageTable)", reasons=[reason])
+    split = next((name for name in table.columns if name.lower() in ("split", "subset", "fold", "partition")), None)
+    if split and not {str(value).lower() for value in table.columns[split]} <= SPLIT_NAMES.keys() | {"dev"}:
+        split = None
+    data: dict[str, Any] = {"use": "data.image_table.ImageTable", "file": str(file), "folder": str(folder)}
+    data |= {"image": image, **target, **({"split": split} if split else {})}
+    reader = ImageTable(**{key: value for key, value in data.items() if key != "use"}, bad="skip")
+    used = [path for path in reader.paths if path is not None]
+    facts = examine_pictures(sorted(set(used)), progress)
+    findings.facts, odd = describe_pictures(facts, tree)
+    findings.odd = tree.odd + table.notes + table.faults + odd
+    splits = reader.splits
+    findings.odd += [entry.reason for rows in splits.values() for entry in rows if not isinstance(entry, int)]
+    for name, rows in splits.items():
+        texts = [reader.targets[row] for row in rows if isinstance(row, int)]
+        if "label" in target:
+            findings.counts[name] = dict(Counter(row[0] for row in texts))
+        elif "tags" in target:
+            encoded = [reader._encode_target(row)["labels"] for row in texts]
+            findings.counts[name] = {tag: sum(int(row[n]) for row in encoded) for n, tag in enumerate(reader.classes)}
+        else:
+            findings.counts[name] = {"rows": len(texts)}
+    spare = set(tree.by_suffix(*SUFFIXES)) - set(used)
+    findings.odd += [f"{len(spare):,} pictures without a row in {file.name}: passed over"] if spare else []
+    arguments, reasons = propose_reading(facts)
+    if any(not isinstance(entry, int) for rows in splits.values() for entry in rows):
+        arguments["bad"] = "skip"
+        reasons.append("bad: skip, because some rows can't be used (listed above)")
+    findings.reasons += reasons
+    captions = {path: " ".join(row)[:30] for path, row in zip(reader.paths, reader.targets, strict=True) if path}
+    findings.samples = sample_pictures(list(captions.items()), arguments.get("levels"))
+    task = {
+        "label": "tasks.classification.Classification",
+        "tags": "tasks.multi_label.MultiLabel",
+        "value": "tasks.picture_regression.PictureRegression",
+    }[next(iter(target))]
+    findings.recipe = {"data": data | arguments, **propose_classifier(len(used), task)}
+    return findings
+
+
+def choose_target(columns: dict[str, list[str | None]], image: str) -> tuple[dict[str, Any], str]:
+    """Return the argument label, tags or value for the column(s) to predict, and the reason."""
+    others = {name: values for name, values in columns.items() if name != image}
+    binary = [name for name, values in others.items() if {str(v).strip() for v in values} == {"0", "1"}]
+    if len(binary) > 1:
+        return {"tags": binary}, f"tags: {len(binary)} columns hold 0 and 1 alone"
+    preferred = ("label", "class", "category", "target", "tags", "labels", "species", "breed", "diagnosis")
+    names = sorted(others, key=lambda name: (name.lower() not in preferred, list(others).index(name)))
+    for name in names:
+        values = [str(value or "").strip() for value in others[name]]
+        different = set(values) - {""}
+        if name.lower() in ("split", "subset", "fold", "partition", "id"):
+            continue
+        words = Counter(word for value in values for word in value.replace(",", " ").split())
+        if 1 < len(different) <= max(2, len(values) // 5) and not any(" " in v or "," in v for v in different):
+            return {"label": name}, f"label: column '{name}' has {len(different)} different values"
+        if all(is_number(value) for value in different):
+            return {"value": name}, f"value: column '{name}' holds numbers, {len(different):,} different ones"
+        if len(words) <= max(2, len(values) // 2):
+            separator = "," if any("," in value for value in values) else " "
+            return {"tags": [name], **({"separator": ","} if separator == "," else {})}, (
+                f"tags: column '{name}' holds several of {len(words)} names"
+            )
+    raise Refusal("label: no column looks like a class, tags or a number; write the recipe by hand (docs/own-data.md)")

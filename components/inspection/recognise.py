@@ -1,0 +1,33 @@
+"""Try every recogniser in turn: the most particular layouts come first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import Refusal, printable
+from .annotated_layouts import recognise_coco, recognise_masks, recognise_voc, recognise_yolo
+from .findings import Findings, Progress, list_tree
+from .picture_layouts import describe_other_files, recognise_classes, recognise_picture_table
+from .text_layouts import recognise_aligned, recognise_tables, recognise_text
+
+ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar"}
+RECOGNISERS = (
+    *(recognise_coco, recognise_voc, recognise_yolo, recognise_picture_table, recognise_masks, recognise_classes),
+    *(recognise_aligned, recognise_tables, recognise_text),
+)
+
+
+def inspect_path(path: Path, progress: Progress) -> Findings:
+    """Return the findings about a file or folder; refuses an archive, and a path without files."""
+    tree = list_tree(path)
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        raise Refusal(f"{printable(path)}: is packed; unpack it, then inspect the folder")
+    if not tree.files:
+        raise Refusal(f"{printable(path)}: holds no visible file; name another folder")
+    for recognise in RECOGNISERS:
+        findings = recognise(tree, progress)
+        if findings is not None:
+            return findings
+    return Findings(
+        "nothing that is known here (docs/own-data.md lists the layouts)", odd=describe_other_files(tree, set())
+    )

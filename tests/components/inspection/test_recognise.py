@@ -1,0 +1,244 @@
+"""Each layout is recognised, counted, and proposed as a recipe that can be prepared; all that is odd is listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.errors import Refusal
+from components.inspection.findings import Findings
+from components.inspection.recognise import inspect_path
+from components.recipes import recipe
+from components.storage.dataset import Dataset, prepare_dataset
+from pipelines.stage.check import check_recipe
+
+
+def inspect(path: Path) -> Findings:
+    return inspect_path(path, lambda subject, done, total: None)
+
+
+def save(path: Path, level: int, size: tuple[int, int] = (8, 8), **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (level, level // 2, 9)).save(path, **options)
+
+
+def prepare(findings: Findings, folder: Path) -> dict[str, Any]:
+    """Check the proposed recipe, prepare its data, and return the manifest."""
+    assert findings.recipe is not None
+    check_recipe(findings.recipe, "proposed.yaml")
+    return prepare_dataset(recipe.build(findings.recipe["data"], Dataset), folder)
+
+
+def test_folders_of_classes_with_all_that_folders_contain(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    for split, count in (("train", 12), ("val", 4)):
+        for number, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                save(root / split / name / f"{i}.png", 100 * number + 20 * (split == "val") + i)
+    save(root / "train" / "dog" / ".ipynb_checkpoints" / "0.png", 100)
+    save(root / "val" / "cat" / "same.png", 3)  # as train/cat/3.png
+    save(root / "train" / "dog" / "same.png", 4)  # as train/cat/4.png
+    (root / "train" / "dog" / "broken.png").write_bytes(b"x")
+    (root / "train" / "dog" / "a.heic").write_bytes(b"x")
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(root / "train" / "cat" / "deep.png")
+    exif = Image.Exif()
+    exif[274] = 6
+    save(root / "train" / "cat" / "turned.jpg", 200, (16, 8), exif=exif)
+    (root / "train" / "cat" / "link.png").symlink_to(tmp_path / "nowhere")
+    save(root / "train" / "cat" / "1.PNG", 70)
+    findings = inspect(root)
+    assert findings.layout.startswith("folders of classes")
+    assert findings.counts == {"train": {"cat": 15, "dog": 14}, "val": {"cat": 5, "dog": 4}} or findings.counts == {
+        "train": {"cat": 15, "dog": 14},
+        "validation": {"cat": 5, "dog": 4},
+    }
+    odd = "\n".join(findings.odd)
+    for part in (
+        "1 files in folders called .ipynb_checkpoints: passed over",
+        "train/cat/link.png: a link to nothing",
+        "train/cat/1.png: differs from train/cat/1.PNG in case",
+        "dog/broken.png: damaged or not a picture",
+        "train/cat/deep.png: more than 8 bits, levels 4000 to 4000",
+        "train/cat/turned.jpg: turned by its EXIF orientation",
+        "train/cat/3.png = val/cat/same.png: equal pictures in two splits",
+        "train/cat/4.png = train/dog/same.png: equal pictures in two classes",
+        "1 files .heic: can't be read here; convert them to JPEG or PNG",
+    ):
+        assert part in odd, odd
+    assert findings.recipe is not None
+    data = findings.recipe["data"]
+    assert data == {
+        "use": "data.image_folder.ImageFolder",
+        "folder": str(root),
+        "size": 32,
+        "levels": [0, 4095],
+        "bad": "skip",
+        "conflicts": "drop",
+    }
+    assert "sizes: 2 different, widths 8 to 8, heights 8 to 16" in findings.facts[0]
+    assert 0 < len(findings.samples) <= 24
+    (root / "train" / "cat" / "link.png").unlink()
+    assert set(prepare(findings, tmp_path / "out")["splits"]) == {"train", "validation", "test"}
+
+
+def test_a_table_of_pictures(tmp_path: Path) -> None:
+    for i in range(30):
+        save(tmp_path / "img" / f"{i}.png", 8 * i)
+    lines = [f"{i}.png,{'ab'[i % 2]}" for i in range(30)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,kind", *lines, "none.png,a"]))
+    findings = inspect(tmp_path)
+    assert findings.layout.startswith("pictures and a table")
+    assert any("row 31: no picture 'none.png'" in line for line in findings.odd)
+    assert findings.recipe is not None
+    assert findings.recipe["data"] | {"file": "", "folder": ""} == {
+        "use": "data.image_table.ImageTable",
+        "file": "",
+        "folder": "",
+        "image": "file",
+        "label": "kind",
+        "size": 32,
+        "bad": "skip",
+    }
+    assert prepare(findings, tmp_path / "out")["classes"] == ["a", "b"]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,age", *(f"{i}.png,{20 + i * 0.5}" for i in range(30))]))
+    assert inspect(tmp_path).recipe["task"]["use"] == "tasks.picture_regression.PictureRegression"  # type: ignore[index]
+    tags = [f"{i}.png,{'red' if i % 2 else ''} {'big' if i % 3 else ''}" for i in range(30)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,tags", *tags]))
+    assert inspect(tmp_path).recipe["task"]["use"] == "tasks.multi_label.MultiLabel"  # type: ignore[index]
+
+
+def test_a_table_of_texts(tmp_path: Path) -> None:
+    lines = [f"{'spam' if i % 5 == 0 else 'ham'},“word” number {i} of the set," for i in range(60)]
+    lines += ["ham,the same text twice,", "spam,the same text twice,", "ham,text,with more"]
+    (tmp_path / "a.csv").write_bytes("\r\n".join(["v1,v2,", *lines]).encode("cp1252"))
+    findings = inspect(tmp_path / "a.csv")
+    assert findings.counts["rows"] == {"ham": 50, "spam": 13}
+    odd = "\n".join(findings.odd)
+    assert "read as cp1252" in odd
+    assert "1 rows have values in columns without a name" in odd
+    assert "several labels for the text: the same text twice" in odd
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["conflicts"] == "drop"
+    assert findings.recipe["task"]["weights"] == "balanced"
+    assert prepare(findings, tmp_path / "out")["classes"] == ["ham", "spam"]
+
+
+def test_tables_of_splits_are_used_together(tmp_path: Path) -> None:
+    for name, start, count in (("train", 0, 60), ("dev", 60, 9), ("test", 70, 9)):
+        lines = [f"{i % 2}\ta text of number {i}" for i in range(start, start + count)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["label\tsentence", *lines]))
+    findings = inspect(tmp_path)
+    manifest = prepare(findings, tmp_path / "out")
+    assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {
+        "train": 60,
+        "validation": 9,
+        "test": 9,
+    }
+
+
+def test_pairs_in_a_table_and_in_aligned_files(tmp_path: Path) -> None:
+    english = [f"this is sentence number {i}" for i in range(80)]
+    french = [f"ceci est la phrase numéro {i}" for i in range(80)]
+    table, files = tmp_path / "table", tmp_path / "files"
+    table.mkdir()
+    files.mkdir()
+    pairs = [{"en": one, "fr": other} for one, other in zip(english, french, strict=True)]
+    (table / "a.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    for name, lines in (("train.en", english[:60]), ("train.fr", french[:60]), ("val.en", english[60:])):
+        (files / name).write_text("\n".join(lines))
+    (files / "val.fr").write_text("\n".join(french[60:]))
+    for place in (table / "a.jsonl", files):
+        findings = inspect(place)
+        assert "80 pairs" in findings.facts or "60 pairs" in findings.facts
+        assert "source" in prepare(findings, tmp_path / "out" / place.name)["columns"]
+    (files / "train.fr").write_text("short")
+    assert any("60 lines in en and 1 in fr" in line for line in inspect(files).odd)
+
+
+def test_numbers_over_time(tmp_path: Path) -> None:
+    lines = [f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00,{np.sin(i):.3f},{i % 7}.5" for i in range(400)]
+    lines[50] = lines[50].replace(lines[50].split(",")[1], "", 1)
+    (tmp_path / "power.csv").write_text("\n".join(["date,load,heat", *lines]))
+    findings = inspect(tmp_path / "power.csv")
+    assert findings.layout.startswith("a table of numbers over time")
+    assert any("column 'load': empty in 1 rows" in line for line in findings.odd)
+    manifest = prepare(findings, tmp_path / "out")
+    assert manifest["classes"] == ["load", "heat"]
+
+
+def test_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("It was the best of times, it was the worst of times. " * 80)
+    assert prepare(inspect(tmp_path), tmp_path / "out")["columns"]["token"]["shape"] == [65]
+
+
+def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
+    voc = tmp_path / "voc"
+    for i in range(3):
+        save(voc / "images" / f"{i}.jpg", 40 * i, (40, 30))
+    box = "<bndbox><xmin>{}</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox>"
+    for i, ends in enumerate([(1, 20), (5, 5), (1, 90)]):
+        (voc / "annotations").mkdir(exist_ok=True)
+        content = f"<annotation><object><name>owl</name>{box.format(*ends)}</object></annotation>"
+        (voc / "annotations" / f"{i}.xml").write_text(content)
+    (voc / "annotations" / "9.xml").write_text("<annotation/>")
+    findings = inspect(voc)
+    assert findings.layout.startswith("Pascal VOC")
+    assert findings.counts == {"boxes": {"owl": 3}}
+    for part in ("9.xml: no picture", "1.xml: a box without an area", "2.xml: a box beyond its picture of 40 x 30"):
+        assert any(part in line for line in findings.odd), findings.odd
+    coco = tmp_path / "coco"
+    save(coco / "images" / "a.jpg", 9)
+    record = {
+        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 3, "bbox": [0, 0, 0, 4]}],
+        "categories": [{"id": 3, "name": "owl"}],
+    }
+    (coco / "instances.json").write_text(json.dumps(record))
+    findings = inspect(coco)
+    assert findings.layout.startswith("COCO")
+    assert findings.counts == {"instances": {"owl": 1}}
+    assert [line for line in findings.odd if "b.jpg" in line or "object 5 without an area" in line]
+    yolo = tmp_path / "yolo"
+    for i in range(3):
+        save(yolo / "images" / f"{i}.jpg", 9 * i)
+        (yolo / "labels").mkdir(exist_ok=True)
+        (yolo / "labels" / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.{i + 1} 0.2\n")
+    assert inspect(yolo).counts == {"boxes": {"0": 2, "1": 1}}
+    masks = tmp_path / "masks"
+    for split in ("train", "val"):
+        for i in range(3):
+            save(masks / split / f"{i}.png", 9 * i)
+            (masks / f"{split}annot").mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8), i, np.uint8)).save(masks / f"{split}annot" / f"{i}.png")
+    findings = inspect(masks)
+    assert findings.layout.startswith("pictures with a label picture each")
+    assert findings.counts["train"] == {"pictures": 3, "masks": 3}
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["masks"] == "{split}annot/{name}.png"
+    objects = tmp_path / "objects"
+    for i in range(3):
+        save(objects / "all" / f"p{i}" / "images" / f"{i}.png", 9 * i)
+        save(objects / "all" / f"p{i}" / "masks" / "m.png", 9 * i)
+    findings = inspect(objects)
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["masks"] == "all/{name}/masks/*.png"
+
+
+@pytest.mark.parametrize("name", ["nothing", "a.zip", "empty"])
+def test_what_cannot_be_inspected_gets_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Refusal, match=r"no such file|is packed; unpack it|holds no visible file"):
+        inspect(tmp_path / name)
+
+
+def test_other_files_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.exe").write_bytes(b"MZ")
+    findings = inspect(tmp_path)
+    assert findings.recipe is None
+    assert findings.odd == ["1 files .exe: passed over"]
