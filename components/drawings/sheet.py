@@ -34,6 +34,7 @@ def draw_sheet(pictures: Sequence[np.ndarray | None], captions: Sequence[str], t
 def _centre(picture: np.ndarray, side: int) -> np.ndarray:
     """Return the picture in the middle of a white square."""
     square = np.full((side, side, 3), 255, np.uint8)
-    top, left = (side - picture.shape[0]) // 2, (side - picture.shape[1]) // 2
-    square[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    y = (side - picture.shape[0]) // 2
+    x = (side - picture.shape[1]) // 2
+    square[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return square

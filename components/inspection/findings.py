@@ -1,4 +1,4 @@
-"""What an inspection returns, and the listing of files that it starts from."""
+"""The result of an inspection, and the listing of files that it starts from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass
 class Findings:
-    """What lies there.
+    """The result of an inspection.
 
     layout: its name, with the data set that reads it. facts: sentences of counts, sizes and modes. odd: one line per
     bad, passed-over or odd file or group of files. counts: {split: {class: examples}}. recipe: sections data, task and

@@ -38,7 +38,7 @@ ELONGATED = 0.3  # share of the pictures with sides of 1 to 2 or more from which
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What decoding a picture showed; `fault` says why it could not be decoded."""
+    """Facts that decoding a picture showed; `fault` says why it could not be decoded."""
 
     file: Path
     fault: str = ""

@@ -192,7 +192,7 @@ def _describe_pairs(table: Table, source: str, target: str) -> Findings:
     pairs = list(zip(table.columns[source], table.columns[target], strict=True))
     of = {"use": "data.parallel_text.ParallelText", "file": str(table.file), "source": source, "target": target}
     findings.odd = table.notes + table.faults
-    return _finish_pairs(findings, of, [((one or ""), (other or "")) for one, other in pairs])
+    return _finish_pairs(findings, of, [(sentence or "", translation or "") for sentence, translation in pairs])
 
 
 def _finish_pairs(findings: Findings, of: dict[str, Any], pairs: list[tuple[str, str]]) -> Findings:

@@ -147,7 +147,7 @@ def test_pairs_in_a_table_and_in_aligned_files(tmp_path: Path) -> None:
     table, files = tmp_path / "table", tmp_path / "files"
     table.mkdir()
     files.mkdir()
-    pairs = [{"en": one, "fr": other} for one, other in zip(english, french, strict=True)]
+    pairs = [dict(zip(("en", "fr"), pair, strict=True)) for pair in zip(english, french, strict=True)]
     (table / "a.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     for name, lines in (("train.en", english[:60]), ("train.fr", french[:60]), ("val.en", english[60:])):
         (files / name).write_text("\n".join(lines))
