@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +17,9 @@ from .figures import BLUE, INK, ORANGE, PAPER, add_legend, add_title, styled
 
 TRUE = BLUE
 DETECTED = ORANGE
+# Pictures to draw, and the lowest score of the detections drawn on them.
+PICTURES_DRAWN = 12
+SCORE_DRAWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,23 @@ def draw_detections(
         ],
     )
     return figure
+
+
+def draw_confident(
+    targets: dict[str, Any], predictions: dict[str, np.ndarray], classes: Sequence[str], title: str
+) -> Figure:
+    """Draw the first pictures with their true boxes and the detections with a score of at least SCORE_DRAWN.
+
+    targets: columns image and boxes. predictions: boxes [B, N, 4], scores [B, N] and labels [B, N].
+    """
+    pictures = list(targets["image"][:PICTURES_DRAWN])
+    true = [Boxes(boxes) for boxes in targets["boxes"][:PICTURES_DRAWN]]
+    detected = []
+    for row in range(len(pictures)):
+        confident = predictions["scores"][row] >= SCORE_DRAWN
+        names = [classes[label] for label in predictions["labels"][row][confident]]
+        detected.append(Boxes(predictions["boxes"][row][confident], names))
+    return draw_detections(pictures, true, detected, title)
 
 
 def _outline(axes: Axes, boxes: Boxes, colour: str, line: str, width: float) -> None:

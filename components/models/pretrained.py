@@ -91,6 +91,53 @@ def copy_weights(net: nn.Module, file: Path, where: str) -> Match:
     return match
 
 
+def start_body(net: nn.Module, start: str, where: str) -> None:
+    """Copy all but the output layer from `start`, an exported model's folder or a .safetensors file, into `net`.
+
+    where: the recipe key to name in errors. A folder must hold the same network; from a file, what fits is copied.
+    """
+    if _is_weights_file(start):
+        copy_weights(net, Path(start), where)
+    else:
+        _copy_body(net, Path(start), where)
+
+
+def describe_start(net: nn.Module, start: str, where: str) -> str:
+    """Return a sentence about what `start_body` copied."""
+    if _is_weights_file(start):
+        return str(match_weights(net, Path(start), where))
+    return f"all but the output layer from {start}"
+
+
+def _is_weights_file(start: str) -> bool:
+    """Return whether `start` names a file: it has a suffix and is not a folder. A folder may be missing."""
+    return bool(Path(start).suffix) and not Path(start).is_dir()
+
+
+def _copy_body(net: nn.Module, folder: Path, where: str) -> None:
+    """Copy all but the output layer from module "net" in `folder`/weights.safetensors into `net`."""
+    file = folder / "weights.safetensors"
+    if not file.is_file():
+        raise Refusal(f"{where}: no {file}; run the stage that writes it (dvc repro) or drop 'start'")
+    saved = {key.removeprefix("net."): value for key, value in load_file(file).items() if key.startswith("net.")}
+    body = {name: value for name, value in net.state_dict().items() if not name.startswith(HEAD)}
+    parts = {_part(name) for name in body}  # a backbone is only some parts of the network that was exported
+    saved_body = {name: value for name, value in saved.items() if _part(name) in parts}
+    different = sorted(body.keys() ^ saved_body.keys())
+    if not different:
+        different = [name for name in body if body[name].shape != saved_body[name].shape]
+    if different:
+        raise Refusal(
+            f"{where}: {file} holds another network ({different[0]} differs); use the same model section for both"
+        )
+    net.load_state_dict(saved_body, strict=False)
+
+
 def _layer(name: str) -> str:
     """Return the name of the layer that the tensor `name` belongs to."""
     return name.rpartition(".")[0]
+
+
+def _part(name: str) -> str:
+    """Return the name of the network's child that the tensor `name` belongs to."""
+    return name.partition(".")[0]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -84,8 +82,7 @@ class Classification(Task):
         size = (self.resize, self.resize) if self.resize else (height, width)
         net = self.model(channels=channels, size=size, classes=len(spec.classes))
         if self.start is not None:
-            copy = pretrained.copy_weights if _is_weights_file(self.start) else copy_body
-            copy(net, Path(self.start), "task.start")
+            pretrained.start_body(net, self.start, "task.start")
         self._set_normalisation(spec)
         return State(modules={"net": net}, optimizers={"net": self._make_optimizer(net)})
 
@@ -173,9 +170,7 @@ class Classification(Task):
         """Return where the body's weights come from."""
         if self.start is None:
             return {}
-        if not _is_weights_file(self.start):
-            return {"start": f"all but the output layer from {self.start}"}
-        return {"start": str(pretrained.match_weights(state.modules["net"], Path(self.start), "task.start"))}
+        return {"start": pretrained.describe_start(state.modules["net"], self.start, "task.start")}
 
     def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Return network inputs float [B, C, H, W] for pictures uint8 [B, H, W, C].
@@ -199,29 +194,3 @@ class Classification(Task):
         if self.resize is None:
             return images
         return F.interpolate(images, (self.resize, self.resize), mode="bilinear", antialias=True)
-
-
-def _is_weights_file(start: str) -> bool:
-    """Return whether `start` names a file: it has a suffix and is not a folder. A folder may be missing."""
-    return bool(Path(start).suffix) and not Path(start).is_dir()
-
-
-def copy_body(net: nn.Module, folder: Path, where: str) -> None:
-    """Copy all but the output layer from module "net" in `folder`/weights.safetensors into `net`.
-
-    where: the recipe key to name in errors. Raises Refusal if the file is missing or holds another network.
-    """
-    file = folder / "weights.safetensors"
-    if not file.is_file():
-        raise Refusal(f"{where}: no {file}; run the stage that writes it (dvc repro) or drop 'start'")
-    saved = {key.removeprefix("net."): value for key, value in load_file(file).items() if key.startswith("net.")}
-    saved_body = {name: value for name, value in saved.items() if not name.startswith("head.")}
-    body = {name: value for name, value in net.state_dict().items() if not name.startswith("head.")}
-    different = sorted(body.keys() ^ saved_body.keys())
-    if not different:
-        different = [name for name in body if body[name].shape != saved_body[name].shape]
-    if different:
-        raise Refusal(
-            f"{where}: {file} holds another network ({different[0]} differs); use the same model section for both"
-        )
-    net.load_state_dict(saved_body, strict=False)

@@ -7,7 +7,7 @@ last step, `finish` fits the SVMs (scikit-learn) and the regression (closed form
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -16,8 +16,11 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ..data.proposals import Search
-from ..layers.boxes import clip_boxes, crop_boxes, decode_offsets, encode_offsets, iou, nms
+from ..decoding.detections import select_detections
+from ..layers.boxes import clip_boxes, crop_boxes, decode_offsets, encode_offsets, iou
+from ..layers.pictures import Letterbox, standardise
 from ..metrics.detection import average_precision
+from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative, Positive
 from ..training.task import Batch, Shard, Spec, State, Task
@@ -30,11 +33,6 @@ AT_ONCE = 2048
 # A region shows an object from this IoU on; above the second one it is an example for the box regression.
 OBJECT_IOU = 0.5
 REGRESSION_IOU = 0.6
-# Candidates per returned detection, before suppression.
-CANDIDATES = 10
-# Pictures to draw, and the lowest score of the detections drawn on them.
-PICTURES_DRAWN = 12
-SCORE_DRAWN = 0.5
 
 
 class RCNN(Task):
@@ -44,6 +42,8 @@ class RCNN(Task):
     there are any.
 
     model: factory called with (channels, size, classes + 1), with parts `body`, `hidden` and `head` in this order.
+    start: an exported classifier or a .safetensors file whose weights the model's backbone, or all of it but the head,
+    starts from (models/pretrained.py).
     search: proposes boxes if the data have no proposals, as for a served model; use the same search as the data.
     side, context: proposals are enlarged by `context` of their sides at each end and warped to `side` x `side`.
     samples: crops per picture and step. foreground: largest fraction of them that shows objects (IoU of at least 0.5).
@@ -54,12 +54,14 @@ class RCNN(Task):
 
     monitor: ClassVar[tuple[str, str]] = ("map50", "max")
     targets: ClassVar[tuple[str, ...]] = ("boxes", "labels", "image")
+    any_size: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ("opencv-contrib-python-headless",)
 
     def __init__(
         self,
         model: Callable[..., nn.Module],
         optimizer: Callable[..., Optimizer] = sgd,
+        start: str | None = None,
         search: Callable[[], Search] = Search,
         side: Count = 24,
         context: NonNegative = 0.1,
@@ -73,6 +75,7 @@ class RCNN(Task):
     ) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.start = start
         self.search = search()
         self.side = side
         self.context = context
@@ -86,10 +89,13 @@ class RCNN(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network, with one output per class and one for the background."""
-        channels = spec.columns["image"][2]
+        *size, channels = spec.columns["image"]
+        self.size = cast(tuple[int, int], tuple(size))
         self.classes = spec.classes
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))
         net = self.model(channels=channels, size=(self.side, self.side), classes=len(spec.classes) + 1)
+        if self.start is not None:
+            pretrained.start_body(getattr(net, "backbone", net), self.start, "task.start")
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     # ------------------------------------------------------------------------------------ gradient steps
@@ -229,27 +235,33 @@ class RCNN(Task):
     # ------------------------------------------------------------------------------------ detection
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Return {"boxes": [B, most, 4], "scores": [B, most], "labels": [B, most]}, best first.
+        """Return {"boxes": [B, most, 4], "scores": [B, most], "labels": [B, most]} in the pictures' own pixels.
 
-        Empty places have score 0 and label -1. The keys with the prefix "raw_" hold the detections without regression.
-        Before `finish`, the scores come from the network's own head, and no box is moved.
+        The best come first; empty places have score 0 and label -1. The keys with the prefix "raw_" hold the detections
+        without regression. Pictures of another size are scaled. Before `finish`, the scores come from the network's own
+        head, and no box is moved.
         """
         net = state.modules["net"]
         tables = {name: torch.as_tensor(table) for name, table in state.tables.items()}
-        height, width = batch["image"].shape[1:3]
+        letterbox = Letterbox(tuple(batch["image"].shape[1:3]), self.size)
+        batch = {**batch, "image": letterbox.fit(batch["image"])}
         proposals = self._proposals(batch)
         maps, features = self._features(net, batch, proposals)
         counts = [len(boxes) for boxes in proposals]
-        detections = []
+        detections: list[dict[str, Tensor]] = []
         for boxes, map_, feature in zip(proposals, maps.split(counts), features.split(counts), strict=True):
             scores = self._class_scores(net, tables, feature)
             moved = raw = boxes[:, None].expand(-1, len(self.classes), 4)
             if "box_weight" in tables:
                 weight = tables["box_weight"].to(map_.device)
                 offsets = torch.einsum("np,kpo->nko", map_, weight[:, :-1]) + weight[:, -1]
-                moved = clip_boxes(decode_offsets(offsets, raw), height, width)
-            detections.append(self._best_detections(moved, scores, "") | self._best_detections(raw, scores, "raw_"))
-        return {name: torch.stack([picture[name] for picture in detections]) for name in detections[0]}
+                moved = clip_boxes(decode_offsets(offsets, raw), *self.size)
+            detections.append({})
+            for prefix, candidates in (("", moved), ("raw_", raw)):
+                selected = select_detections(candidates[None], scores[None], self.suppress, self.most)
+                selected["boxes"] = letterbox.restore_boxes(selected["boxes"])
+                detections[-1] |= {f"{prefix}{name}": values for name, values in selected.items()}
+        return {name: torch.cat([picture[name] for picture in detections]) for name in detections[0]}
 
     def _class_scores(self, net: nn.Module, tables: dict[str, Tensor], features: Tensor) -> Tensor:
         """Return scores [N, K] from 0 to 1 for features [N, D].
@@ -261,22 +273,12 @@ class RCNN(Task):
             return torch.sigmoid(features @ weight.T + bias)
         return net.get_submodule("head")(features).float().softmax(1)[:, :-1]
 
-    def _best_detections(self, boxes: Tensor, scores: Tensor, prefix: str) -> dict[str, Tensor]:
-        """Return the best `most` detections after suppression within each class, padded to `most`.
-
-        boxes: [N, K, 4]. scores: [N, K]. prefix: of the keys in the result.
-        """
-        classes = scores.shape[1]
-        flat_scores = scores.reshape(-1)
-        flat_boxes = boxes.reshape(-1, 4)
-        best = flat_scores.argsort(descending=True, stable=True)[: CANDIDATES * self.most]
-        remaining = best[nms(flat_boxes[best], flat_scores[best], self.suppress, best % classes)[: self.most]]
-        padding = self.most - len(remaining)
-        return {
-            f"{prefix}boxes": F.pad(flat_boxes[remaining], (0, 0, 0, padding)),
-            f"{prefix}scores": F.pad(flat_scores[remaining], (0, padding)),
-            f"{prefix}labels": F.pad(remaining % classes, (0, padding), value=-1),
-        }
+    def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
+        """Return where the network's weights come from."""
+        if self.start is None:
+            return {}
+        net = state.modules["net"]
+        return {"start": pretrained.describe_start(getattr(net, "backbone", net), self.start, "task.start")}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return map and map50, and both for the proposed boxes without regression (suffix `_unregressed`)."""
@@ -291,16 +293,9 @@ class RCNN(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Draw the first pictures with their true boxes and the confident detections."""
-        from ..drawings.boxes import Boxes, draw_detections
+        from ..drawings.boxes import draw_confident
 
-        pictures = list(targets["image"][:PICTURES_DRAWN])
-        true = [Boxes(boxes) for boxes in targets["boxes"][:PICTURES_DRAWN]]
-        detected = []
-        for row in range(len(pictures)):
-            confident = predictions["scores"][row] >= SCORE_DRAWN
-            names = [self.classes[label] for label in predictions["labels"][row][confident]]
-            detected.append(Boxes(predictions["boxes"][row][confident], names))
-        return {"detections": draw_detections(pictures, true, detected, "R-CNN")}
+        return {"detections": draw_confident(targets, predictions, self.classes, "R-CNN")}
 
     # ------------------------------------------------------------------------------------ pixels and features
 
@@ -315,10 +310,9 @@ class RCNN(Task):
 
     def _crop(self, batch: Batch, boxes: list[Tensor]) -> Tensor:
         """Return the normalised squares [sum of N, C, side, side] of boxes [N, 4] per picture."""
-        images = batch["image"].permute(0, 3, 1, 2).float().div_(255)
-        mean, std = self.mean.to(images.device), self.std.to(images.device)
+        images = standardise(batch["image"], self.mean, self.std)
         squares = [
-            crop_boxes((image - mean) / std, picture_boxes, self.side, self.context)
+            crop_boxes(image, picture_boxes, self.side, self.context)
             for image, picture_boxes in zip(images, boxes, strict=True)
         ]
         return torch.cat(squares).contiguous(memory_format=torch.channels_last)

@@ -76,6 +76,7 @@ class Task:
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")  # the score that search, early stopping and gates compare
     inputs: ClassVar[tuple[str, ...]] = ("image",)  # columns that `predict` needs of a served model; (): not servable
+    any_size: ClassVar[bool] = False  # whether a served model takes pictures of any height and width
     targets: ClassVar[tuple[str, ...]] = ("label",)  # columns that `score` needs
     requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs in addition to the usual ones
     sequential: ClassVar[bool] = False  # whether `predict` reads consecutive rows of a batch as one sequence

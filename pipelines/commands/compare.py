@@ -6,6 +6,7 @@ README.md, between the lines of MARKS, and the picture beside it.
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from components.drawings import figures
 from components.drawings.costs import draw_costs
 from components.drawings.figures import Interval
 from components.errors import Refusal
+from components.recipes import recipe
+from components.recipes.signature import find_definition
 from pipelines.stage.outputs import read_json
 
 RESULTS = Path("results")
@@ -21,9 +24,11 @@ PICTURE = "comparison.png"
 COLUMNS = (  # key in cost.json, title, format
     ("parameters", "parameters", "{:,.0f}"),
     ("flops", "MFLOPs per picture", "{:,.2f}"),
+    ("predict_seconds", "ms per picture", "{:,.1f}"),
     ("train_seconds", "seconds", "{:,.1f}"),
     ("samples_per_second", "samples/s", "{:,.0f}"),
 )
+SCALES = {"flops": 1e-6, "predict_seconds": 1e3}  # key in cost.json -> the unit of its column
 Rows = list[dict[str, Any]]  # {system, score: Interval, metrics} and the content of cost.json
 
 
@@ -39,7 +44,8 @@ def main(family: str, readme: bool = False) -> int:
     (results / "comparison.md").write_text(text + "\n", encoding="utf-8")
     points = {row["system"]: (row["flops"], row["score"]) for row in rows if row.get("flops")}
     if points:
-        title = f"{folder.name}: {score} on the test split, 95 % intervals"
+        has_intervals = any(row["score"].low < row["score"].high for row in rows)
+        title = f"{folder.name}: {score} on the test split{', 95 % intervals' if has_intervals else ''}"
         drawing = draw_costs(points, title, "floating-point operations per prediction", score)
         figures.save_figure(drawing, results / PICTURE)
         text += f"\n\n![{score} against cost]({PICTURE})"
@@ -56,11 +62,13 @@ def main(family: str, readme: bool = False) -> int:
 def read_family(folder: Path) -> tuple[str, Rows]:
     """Return the score that all systems share, and one row per system with results, best first.
 
-    A score has an interval: NAME, NAME_low and NAME_high in metrics.json. Of several shared ones take the first in
-    alphabetical order. Raise Refusal without results or without a shared score.
+    A score that is a mean over examples has an interval: NAME, NAME_low and NAME_high in metrics.json. Of several
+    shared ones take the first in alphabetical order. Without any, take the score that all tasks monitor.
+    Raise Refusal without results or without such a score.
     """
     rows: Rows = []
     scores: list[set[str]] = []
+    monitors: set[str] = set()
     for path in sorted(p for p in folder.glob("*.yaml") if p.name != "dvc.yaml"):
         results = RESULTS / folder.name / path.stem
         metrics = read_json(str(results / "metrics.json"))
@@ -68,16 +76,30 @@ def read_family(folder: Path) -> tuple[str, Rows]:
             cost = read_json(str(results / "cost.json")) or {}
             rows.append({"system": path.stem, "metrics": metrics, **cost})
             scores.append({key.removesuffix("_low") for key in metrics if key.endswith("_low")})
+            monitors.add(_monitored_score(path))
     if not rows:
         raise Refusal(f"{RESULTS / folder.name}: no results yet; run dvc repro {folder / 'dvc.yaml'}")
     shared = sorted(set.intersection(*scores))
+    if not shared and len(monitors) == 1:
+        shared = [name for name in monitors if all(name in row["metrics"] for row in rows)]
     if not shared:
-        raise Refusal(f"{folder}: its systems share no score with a known interval; nothing to compare")
+        raise Refusal(f"{folder}: its systems share no score; nothing to compare")
     score = shared[0]
     for row in rows:
-        metrics = row["metrics"]
-        row["score"] = Interval(metrics[score], metrics[f"{score}_low"], metrics[f"{score}_high"])
+        value = row["metrics"][score]
+        row["score"] = Interval(value, *(row["metrics"].get(f"{score}_{end}", value) for end in ("low", "high")))
     return score, sorted(rows, key=lambda row: -row["score"].value)
+
+
+def _monitored_score(path: Path) -> str:
+    """Return the score that the task of the recipe at `path` monitors, read from the task's source; "" if unknown."""
+    section = recipe.load(path).get("task")
+    if not isinstance(section, dict) or "use" not in section:
+        return ""
+    for item in find_definition(section["use"])[2].body:
+        if isinstance(item, ast.AnnAssign) and ast.unparse(item.target) == "monitor" and item.value is not None:
+            return str(ast.literal_eval(item.value)[0])
+    return ""
 
 
 def format_table(score: str, rows: Rows) -> str:
@@ -86,13 +108,14 @@ def format_table(score: str, rows: Rows) -> str:
     lines = [f"| {' | '.join(titles)} |", "|---|" + "---|" * (len(COLUMNS) + 1)]
     for row in rows:
         interval = row["score"]
-        cells = [row["system"], f"{interval.value:.4f} [{interval.low:.3f}, {interval.high:.3f}]"]
+        text = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low < interval.high else ""
+        cells = [row["system"], f"{interval.value:.4f}{text}"]
         for key, _, form in COLUMNS:
             value = row.get(key)
             if value is None:
                 cells.append("-")
             else:
-                cells.append(form.format(value / 1e6 if key == "flops" else value))
+                cells.append(form.format(value * SCALES.get(key, 1)))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -94,11 +94,13 @@ class Stage:
         inputs: dict[str, np.ndarray],
         outputs: dict[str, np.ndarray],
         requires: tuple[str, ...] = (),
+        free: dict[str, list[int]] | None = None,
     ) -> None:
         """Copy the exported model in `folder` as it is now, to be registered in MLflow under `name`.
 
         inputs, outputs: columns [B, ...], which give the model's signature; the inputs are also its example.
-        requires: packages that the model needs beside REQUIREMENTS.
+        requires: packages that the model needs beside REQUIREMENTS. free: by column, the dimensions of an example that
+        may have any length; they are -1 in the signature.
         """
         import numpy as np
 
@@ -107,7 +109,13 @@ class Stage:
         np.savez(example, **inputs)  # type: ignore[arg-type]
 
         def column_specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
-            return {name: (str(values.dtype), list(values.shape[1:])) for name, values in columns.items()}
+            specs = {}
+            for name, values in columns.items():
+                shape = [
+                    -1 if place in (free or {}).get(name, ()) else side for place, side in enumerate(values.shape[1:])
+                ]
+                specs[name] = (str(values.dtype), shape)
+            return specs
 
         self.journal.write(
             "model",

@@ -42,7 +42,7 @@ class FitResult:
     measurements: Measurements
     tags: dict[str, str]
     requires: tuple[str, ...]  # packages that a served model needs
-    example: dict[str, dict[str, np.ndarray]] | None  # {inputs, outputs} of two rows; None where nothing is served
+    example: dict[str, dict[str, Any]] | None  # {inputs, outputs, free} (scoring.py); None where nothing is served
     cost: dict[str, float]
     hardware: str
     pictures: tuple[str, ...]  # paths

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from components.training.task import State, Task
 from components.verdicts.diagnosis import Measurements, comparable_loss
 from pipelines.workers.records import ScoredModel
 
+TIMED_PREDICTIONS = 9
 TRAINING_EXAMPLES = 2000  # most training examples that a model is scored on for its diagnosis
 
 
@@ -86,30 +89,54 @@ def parameter_count(state: State) -> int:
 
 @torch.no_grad()
 def model_cost(task: Task, state: State, feed: Feed) -> dict[str, float]:
-    """Return the number of parameters, and the floating-point operations of predicting one example.
+    """Return the number of parameters, and the floating-point operations and seconds of predicting one example.
 
-    A multiplication and an addition count as two operations; there is no count for a task that is not served.
+    A multiplication and an addition count as two operations. The seconds are the least of TIMED_PREDICTIONS, which the
+    other work of a machine disturbs least. Neither is measured for a task that is not served.
     """
     cost = {"parameters": float(parameter_count(state))}
     if task.inputs and cost["parameters"]:
         batch = next(feed.batches(1))
+        inputs = {name: batch[name] for name in task.inputs}
         with FlopCounterMode(display=False) as counter:
-            task.predict(state, {name: batch[name] for name in task.inputs})
+            task.predict(state, inputs)
         cost["flops"] = float(counter.get_total_flops())
+        cost["predict_seconds"] = min(_time_prediction(task, state, inputs) for _ in range(TIMED_PREDICTIONS))
     return cost
 
 
+def _time_prediction(task: Task, state: State, inputs: dict[str, Any]) -> float:
+    """Return the seconds that one prediction takes until its values are on the host."""
+    started = time.perf_counter()
+    for values in task.predict(state, inputs).values():
+        values.cpu()
+    return time.perf_counter() - started
+
+
 @torch.no_grad()
-def serving_example(task: Task, state: State, feed: Feed) -> dict[str, dict[str, np.ndarray]] | None:
-    """Return {"inputs", "outputs"}, the columns [2, ...] of a served model for two rows; None if nothing is served."""
+def serving_example(task: Task, state: State, feed: Feed) -> dict[str, dict[str, Any]] | None:
+    """Return {"inputs", "outputs"}, the columns [2, ...] of a served model for two rows, and "free".
+
+    free: {column: its dimensions [...] that a request may choose, and those that follow from the choice}. Return None
+    if nothing is served.
+    """
     if not task.inputs:
         return None
     batch = next(feed.batches(min(2, len(feed))))
     inputs = {name: batch[name] for name in task.inputs}
     outputs = task.predict(state, inputs)
+    free: dict[str, list[int]] = {}
+    if task.any_size:
+        other_inputs = inputs | {"image": inputs["image"][:, 1:, 1:]}
+        other_outputs = task.predict(state, other_inputs)
+        for columns, other_columns in ((inputs, other_inputs), (outputs, other_outputs)):
+            for name, values in columns.items():
+                shapes = zip(values.shape[1:], other_columns[name].shape[1:], strict=True)
+                free[name] = [place for place, (length, other) in enumerate(shapes) if length != other]
     return {
         "inputs": {name: values.cpu().numpy() for name, values in inputs.items()},
         "outputs": {name: values.cpu().numpy() for name, values in outputs.items()},
+        "free": free,
     }
 
 

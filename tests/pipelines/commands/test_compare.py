@@ -23,7 +23,15 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "before\n<!-- trainyard compare -->\nold\n<!-- end of trainyard compare -->\nafter\n"
     )
     write_results(
-        "small", 0.9, {"parameters": 61706.0, "flops": 846e3, "train_seconds": 1.25, "samples_per_second": 8000.0}
+        "small",
+        0.9,
+        {
+            "parameters": 61706.0,
+            "flops": 846e3,
+            "predict_seconds": 0.0025,
+            "train_seconds": 1.25,
+            "samples_per_second": 8000.0,
+        },
     )
     write_results("large", 0.95, {"parameters": 5e6, "flops": 5e8})
     return folder
@@ -45,8 +53,8 @@ def test_table_and_picture_come_from_the_results(family: Path, capsys: pytest.Ca
     capsys.readouterr()
     compare.main("pipelines/vision", readme=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert lines[2] == "| large | 0.9500 [0.940, 0.960] | 5,000,000 | 500.00 | - | - |"
-    assert lines[3] == "| small | 0.9000 [0.890, 0.910] | 61,706 | 0.85 | 1.2 | 8,000 |"
+    assert lines[2] == "| large | 0.9500 [0.940, 0.960] | 5,000,000 | 500.00 | - | - | - |"
+    assert lines[3] == "| small | 0.9000 [0.890, 0.910] | 61,706 | 0.85 | 2.5 | 1.2 | 8,000 |"
     assert len(lines) == 4, "a system without results is left out"
     readme = (family / "README.md").read_text()
     assert readme.startswith("before\n")
@@ -69,3 +77,16 @@ def test_nothing_to_compare_is_refused(family: Path) -> None:
         file.unlink()
     with pytest.raises(Refusal, match="no results yet"):
         compare.main("pipelines/vision")
+
+
+def test_a_score_without_an_interval_is_compared_if_all_tasks_monitor_it(family: Path) -> None:
+    for name, map50 in (("small", 0.8), ("large", 0.7)):
+        (family / f"{name}.yaml").write_text("task: {use: tasks.rcnn.RCNN}\n")
+        (Path("results/vision") / name / "metrics.json").write_text(json.dumps({"map": 0.5, "map50": map50}))
+    score, rows = compare.read_family(family)
+    assert score == "map50"
+    assert [row["system"] for row in rows] == ["small", "large"]
+    assert "| small | 0.8000 |" in compare.format_table(score, rows)
+    (family / "large.yaml").write_text("task: {use: tasks.language.LanguageModel}\n")
+    with pytest.raises(Refusal, match="its systems share no score"):
+        compare.read_family(family)

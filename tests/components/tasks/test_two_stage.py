@@ -1,0 +1,155 @@
+"""Fast and Faster R-CNN sample regions by overlap and predict each row by itself, in the picture's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision import ops
+
+from components.data.proposals import Search
+from components.layers.boxes import decode_offsets, encode_offsets
+from components.models.fast_rcnn import FastRCNN
+from components.models.faster_rcnn import FasterRCNN
+from components.models.feature_net import FeatureNet
+from components.tasks.two_stage import TwoStage
+from components.training.task import Shard, Spec, State
+
+SPEC = Spec({"image": (48, 64, 3)}, ("a", "b", "c"), {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]})
+NETWORK = partial(FeatureNet, widths=[4, 6, 8])
+MODELS: dict[str, Callable[..., Any]] = {
+    "fast": partial(FastRCNN, backbone=NETWORK, side=3, hidden=8),
+    "faster": partial(FasterRCNN, backbone=NETWORK, side=3, hidden=8),
+}
+each_model = pytest.mark.parametrize("name", MODELS)
+
+
+def make_task(name: str, **arguments: Any) -> tuple[TwoStage, State]:
+    torch.manual_seed(0)
+    task = TwoStage(MODELS[name], search=partial(Search, most=20), most=10, **arguments)
+    state = task.setup(SPEC)
+    state.modules["net"].eval()
+    return task, state
+
+
+def draw_boxes(random: np.random.Generator, count: int) -> np.ndarray:
+    first = random.uniform(0, 30, (count, 2))
+    return np.concatenate([first, first + random.uniform(4, 18, (count, 2))], 1).astype(np.float32)
+
+
+def draw_batch(rows: int) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    images = torch.from_numpy(random.integers(0, 256, (rows, 48, 64, 3), dtype=np.uint8))
+    boxes = [draw_boxes(random, row % 3) for row in range(rows)]
+    proposals = [np.concatenate([box + 1, draw_boxes(random, 5)]) for box in boxes]
+    return {
+        "image": images,
+        "boxes": boxes,
+        "labels": [np.arange(len(box)) for box in boxes],
+        "proposals": [proposal[: len(proposal) - row] for row, proposal in enumerate(proposals)],
+    }
+
+
+@each_model
+def test_a_rows_detections_do_not_depend_on_other_rows(name: str) -> None:
+    task, state = make_task(name)
+    batch = draw_batch(5)
+    with torch.no_grad():
+        together = task.predict(state, batch)
+        for row in range(5):
+            alone = task.predict(state, {key: values[row : row + 1] for key, values in batch.items()})
+            for key, values in alone.items():
+                torch.testing.assert_close(values[0], together[key][row], rtol=1e-4, atol=1e-3)
+    assert together["boxes"].shape == (5, 10, 4)
+    assert (together["labels"] >= 0).any()
+    assert (together["scores"][together["labels"] < 0] == 0).all()
+
+
+@each_model
+def test_a_served_model_takes_pictures_of_any_size(name: str) -> None:
+    """Check that proposals are searched where none come with the picture, and boxes are in the picture's pixels."""
+    task, state = make_task(name)
+    with torch.no_grad():
+        for height, width in ((48, 64), (200, 90)):
+            image = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, height, width, 3), dtype=np.uint8))
+            detections = task.predict(state, {"image": image})
+            assert (detections["boxes"] <= torch.tensor([width, height, width, height])).all()
+            assert detections["boxes"].max() > 64 or height == 48
+
+
+@each_model
+def test_pictures_without_objects_or_proposals_have_a_finite_loss(name: str) -> None:
+    task, state = make_task(name)
+    batch = draw_batch(1) | {"proposals": [np.zeros((0, 4), np.float32)]}
+    loss, terms = task.loss(state, Shard(batch, torch.Generator(), 0))
+    gradients = torch.autograd.grad(loss, list(state.modules["net"].parameters()), allow_unused=True)
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+    assert terms["offset_loss"] == 0
+
+
+def test_the_loss_of_regions_equals_loops() -> None:
+    """Check labels by overlap, the class's own offsets, and means over pictures, when all regions are taken."""
+    task, state = make_task("fast", samples=100, foreground=1.0)
+    batch = draw_batch(5)
+    _, terms = task.loss(state, Shard(batch, torch.Generator(), 0))
+    net: Any = state.modules["net"]
+    with torch.no_grad():
+        maps = net((batch["image"].permute(0, 3, 1, 2) / 255 - task.mean) / task.std)
+    classes = offsets = 0.0
+    for row in range(5):
+        true = torch.from_numpy(batch["boxes"][row])
+        regions = torch.cat([true, torch.from_numpy(batch["proposals"][row])])
+        logits, moves = (values[0].detach() for values in net.classify(maps[row : row + 1], regions[None]))
+        by_region: list[Tensor] = []
+        distance = 0.0
+        for region, logit, move in zip(regions, logits, moves, strict=True):
+            overlap = ops.box_iou(region[None], true)[0]
+            label = 3
+            if len(true) and overlap.max() >= 0.5:
+                label = int(batch["labels"][row][overlap.argmax()])
+                target = encode_offsets(true[overlap.argmax()], region)
+                distance += torch.nn.functional.smooth_l1_loss(move[label], target, reduction="sum").item()
+            by_region.append(-logit.log_softmax(0)[label])
+        classes += torch.stack(by_region).mean().item() / 5
+        offsets += distance / len(regions) / 5
+    assert terms["class_loss"] == pytest.approx(classes, rel=1e-4)
+    assert terms["offset_loss"] == pytest.approx(offsets, rel=1e-3)
+    assert offsets > 0
+
+
+def test_the_proposals_are_the_best_anchors_without_near_copies() -> None:
+    _, state = make_task("faster")
+    net: Any = state.modules["net"]
+    generator = torch.Generator().manual_seed(0)
+    count = len(net.proposals.anchors)
+    logits, offsets = torch.randn(2, count, generator=generator), torch.randn(2, count, 4, generator=generator)
+    regions, is_real = net.proposals.select(logits, offsets, 60, 0.5, 12)
+    for row in range(2):
+        best = logits[row].argsort(descending=True)[:60]
+        moved = ops.clip_boxes_to_image(decode_offsets(offsets[row], net.proposals.anchors)[best], (48, 64))
+        large = moved[ops.remove_small_boxes(moved, 1.0)]
+        expected = large[ops.nms(large, torch.arange(len(large), 0, -1.0), 0.5)][:12]
+        assert torch.equal(regions[row][is_real[row]], expected)
+
+
+def test_anchors_learn_which_of_them_show_objects() -> None:
+    """Check both losses of the proposals at outputs that are right, and at outputs that are wrong."""
+    task, state = make_task("faster", samples=100_000, foreground=1.0)
+    anchors = state.modules["net"].proposals.anchors
+    boxes, labels = anchors[None, [40, 200]], torch.tensor([[0, 1]])
+    shard = Shard({}, torch.Generator(), 0)
+    overlap = ops.box_iou(anchors, boxes[0]).max(1).values
+    logits = torch.where(overlap > 0.5, 30.0, -30.0)[None]
+    offsets = torch.stack([encode_offsets(boxes[0][ops.box_iou(anchors, boxes[0]).argmax(1)], anchors)])
+    right = task._proposal_losses(anchors, logits, offsets, boxes, labels, shard)
+    assert right["objectness_loss"] == pytest.approx(0, abs=1e-6)
+    assert right["proposal_loss"] == pytest.approx(0, abs=1e-6)
+    wrong = task._proposal_losses(anchors, -logits, offsets + 1, boxes, labels, shard)
+    counts = int((overlap >= 0.7).sum()), int((overlap < 0.3).sum())
+    assert wrong["objectness_loss"] == pytest.approx(30, abs=1e-3)
+    assert wrong["proposal_loss"] == pytest.approx(4 * 0.5 * counts[0] / sum(counts), rel=1e-3)
