@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -66,7 +67,8 @@ def draw_confident(
 ) -> Figure:
     """Draw the first pictures with their true boxes and the detections with a score of at least SCORE_DRAWN.
 
-    targets: columns image and boxes. predictions: boxes [B, N, 4], scores [B, N] and labels [B, N].
+    targets: columns image and boxes. predictions: boxes [B, N, 4], scores [B, N] and labels [B, N]; masks [B, N, H, W]
+    of the same detections, if there are any, tint the pictures.
     """
     pictures = list(targets["image"][:PICTURES_DRAWN])
     true = [Boxes(boxes) for boxes in targets["boxes"][:PICTURES_DRAWN]]
@@ -75,7 +77,16 @@ def draw_confident(
         confident = predictions["scores"][row] >= SCORE_DRAWN
         names = [classes[label] for label in predictions["labels"][row][confident]]
         detected.append(Boxes(predictions["boxes"][row][confident], names))
+        if "masks" in predictions:
+            pictures[row] = _tint(pictures[row], predictions["masks"][row][confident].any(0))
     return draw_detections(pictures, true, detected, title)
+
+
+def _tint(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return a picture [H, W, 1 or 3] as uint8 [H, W, 3], half of it in the colour DETECTED where the mask is set."""
+    picture = np.broadcast_to(picture, (*picture.shape[:2], 3)).copy()
+    picture[mask] = picture[mask] / 2 + np.array(to_rgb(DETECTED)) * 127.5
+    return picture
 
 
 def _outline(axes: Axes, boxes: Boxes, colour: str, line: str, width: float) -> None:

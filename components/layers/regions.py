@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def pool_regions(maps: Tensor, regions: Tensor, scale: float, side: int) -> Tensor:
     """Return the largest value in each of side x side bins of every region, and 0 for a bin outside the map.
 
     The region is rounded to whole cells and has at least one; bins share their border cells (Girshick 2015). The
-    maximum of a bin is that of four overlapping squares of 2^i x 2^j cells, whose maxima are tabulated once per map.
+    maximum of a bin is that of four overlapping rectangles of 2^i x 2^j cells, whose maxima are tabulated once per map.
     """
     height, width = maps.shape[2:]
-    cells = torch.floor(regions * scale + 0.5)
+    cells = torch.floor(regions.detach() * scale + 0.5)
     first, last = cells[..., :2], cells[..., 2:]
     steps = (last - first + 1).clamp(min=1)[..., None] / side
     index = torch.arange(side, device=maps.device)
@@ -26,46 +25,63 @@ def pool_regions(maps: Tensor, regions: Tensor, scale: float, side: int) -> Tens
     starts = torch.minimum(((index * steps).floor() + first[..., None]).clamp(min=0), most).long()
     ends = torch.minimum((((index + 1) * steps).ceil() + first[..., None]).clamp(min=0), most).long()
     (x1, y1), (x2, y2) = starts.unbind(-2), ends.unbind(-2)
-    table, levels = _tabulate_maxima(maps)
+    longest = -(-(max(height, width) + 1) // side) + 1  # cells that a bin can span
+    levels = (min(height, longest).bit_length(), min(width, longest).bit_length())
+    flat = maps.permute(0, 2, 3, 1).contiguous()
+    values, cells_of_values = _tabulate_maxima(flat.detach(), levels, maps.requires_grad)
     (level_x, last_x), (level_y, last_y) = (_cover(x1, x2), _cover(y1, y2))
     picture = torch.arange(len(maps), device=maps.device)[:, None, None, None]
     block = (level_y[..., :, None] * levels[1] + level_x[..., None, :]) * len(maps) + picture
-    bins = None
-    for y in (y1, last_y):
-        for x in (x1, last_x):
-            row = (block * height + y.clamp(max=height - 1)[..., :, None]) * width + x.clamp(max=width - 1)[
-                ..., None, :
-            ]
-            values = F.embedding(row, table)  # its gradient is summed in a fixed order on every device
-            bins = values if bins is None else torch.maximum(bins, values)
-    assert bins is not None
+    rows = [
+        (block * height + y.clamp(max=height - 1)[..., :, None]) * width + x.clamp(max=width - 1)[..., None, :]
+        for y in (y1, last_y)
+        for x in (x1, last_x)
+    ]
+    bins = values[rows[0]]
+    if maps.requires_grad:
+        # Only the cell with the maximum has a gradient.
+        best = cells_of_values[rows[0]]
+        for row in rows[1:]:
+            other = values[row]
+            best = torch.where(other > bins, cells_of_values[row], best)
+            bins = torch.maximum(bins, other)
+        bins = flat.view(-1)[best]
+    else:
+        for row in rows[1:]:
+            bins = torch.maximum(bins, values[row])
     is_empty = (y2 <= y1)[..., :, None] | (x2 <= x1)[..., None, :]
     return bins.masked_fill(is_empty[..., None], 0.0).movedim(-1, 2)
 
 
-def _tabulate_maxima(maps: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Return the maxima of all squares of 2^i x 2^j cells from every cell on, [levels * B * H * W, C], and the levels.
+def _tabulate_maxima(maps: Tensor, levels: tuple[int, int], with_cells: bool) -> tuple[Tensor, Tensor]:
+    """Return the maxima of the rectangles of 2^i x 2^j cells from every cell of maps [B, H, W, C] on.
 
-    Squares that extend beyond the map count the cells within it.
+    The table [rows of levels * columns of levels * B * H * W, C] comes with the flat place of each maximum in the maps,
+    if asked for. Rectangles that extend beyond the map count the cells within it.
     """
-    rows = [maps.permute(0, 2, 3, 1)]
-    while 2 ** len(rows) <= maps.shape[2]:
-        rows.append(_double(rows[-1], 2 ** (len(rows) - 1), dim=1))
-    levels = []
-    for row in rows:
-        columns = [row]
-        while 2 ** len(columns) <= maps.shape[3]:
-            columns.append(_double(columns[-1], 2 ** (len(columns) - 1), dim=2))
-        levels.append(torch.stack(columns))
-    return torch.stack(levels).flatten(0, 4), (len(rows), len(levels[0]))
+    cells = torch.arange(maps.numel() if with_cells else 0, device=maps.device)
+    pair = (maps, cells.view(maps.shape) if with_cells else cells)
+    table = []
+    for i in range(levels[0]):
+        pair = _double(*pair, 2 ** (i - 1), dim=1) if i else pair
+        columns = pair
+        for j in range(levels[1]):
+            columns = _double(*columns, 2 ** (j - 1), dim=2) if j else columns
+            table.append(columns)
+    values = torch.stack([level for level, _ in table]).flatten(0, 3)
+    return values, torch.stack([level for _, level in table]).flatten(0, 3) if with_cells else cells
 
 
-def _double(maxima: Tensor, length: int, dim: int) -> Tensor:
-    """Return the maxima over twice `length` cells in direction `dim`, from those over `length`."""
-    shifted = maxima.narrow(dim, length, maxima.shape[dim] - length)
-    return torch.cat(
-        [torch.maximum(maxima.narrow(dim, 0, shifted.shape[dim]), shifted), maxima.narrow(dim, -length, length)], dim
-    )
+def _double(values: Tensor, cells: Tensor, length: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Return maxima and their places over twice `length` cells in direction `dim`, from those over `length`."""
+    size = max(values.shape[dim] - length, 0)
+    near, far = values.narrow(dim, 0, size), values.narrow(dim, values.shape[dim] - size, size)
+    rest = values.shape[dim] - size
+    if cells.dim() == values.dim():
+        far_cells = cells.narrow(dim, cells.shape[dim] - size, size)
+        nearer = torch.where(far > near, far_cells, cells.narrow(dim, 0, size))
+        cells = torch.cat([nearer, cells.narrow(dim, size, rest)], dim)
+    return torch.cat([torch.maximum(near, far), values.narrow(dim, size, rest)], dim), cells
 
 
 def _cover(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

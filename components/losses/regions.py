@@ -34,5 +34,14 @@ def offset_loss(offsets: Tensor, targets: Tensor, is_object: Tensor, is_real: Te
     return _mean_by_picture(distance.sum(2), is_real)
 
 
+def mask_loss(logits: Tensor, targets: Tensor, is_object: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy of masks [B, R, S, S] of the regions with an object, bool [B, R].
+
+    The mean is over each picture's objects and then over pictures, as in `classification_loss`.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean((2, 3))
+    return _mean_by_picture(entropy * is_object, is_object)
+
+
 def _mean_by_picture(values: Tensor, is_real: Tensor) -> Tensor:
     return (values.sum(1) / is_real.sum(1).clamp(min=1)).mean()

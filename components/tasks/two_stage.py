@@ -12,12 +12,14 @@ from torch.optim import Optimizer
 
 from ..data.proposals import Search
 from ..decoding.detections import select_detections
+from ..errors import Refusal
 from ..layers.anchors import IGNORED, assign_anchors, pad_boxes
 from ..layers.boxes import clip_boxes, decode_offsets, encode_offsets, iou
+from ..layers.masks import crop_masks, paste_masks
 from ..layers.pictures import Letterbox, standardise
-from ..layers.sampling import sample_examples
-from ..losses.regions import classification_loss, objectness_loss, offset_loss
-from ..metrics.detection import average_precision
+from ..layers.sampling import compact, sample_examples
+from ..losses.regions import classification_loss, mask_loss, objectness_loss, offset_loss
+from ..metrics.detection import Detections, Objects, average_precision, coco_scores
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction
@@ -31,15 +33,18 @@ ANCHOR_IOU = 0.7
 ANCHOR_BACKGROUND_IOU = 0.3
 # A region shows an object from this IoU on.
 OBJECT_IOU = 0.5
+# A bin or a pixel belongs to a mask from this share or probability on.
+MASK_SHARE = 0.5
 
 
 class TwoStage(Task):
     """Detection and classification of the objects in a picture by way of regions.
 
     Batches hold image uint8 [H, W, C], and any number of boxes and labels per picture. A model without region proposals
-    of its own (Fast R-CNN) needs a column of proposals.
+    of its own (Fast R-CNN) needs a column of proposals, one with masks (Mask R-CNN) a column of instances (data/masks).
 
-    model: factory called with (channels, size, classes), with the methods of models.fast_rcnn.FastRCNN.
+    model: factory called with (channels, size, classes), with the methods of models.fast_rcnn.FastRCNN and, for the
+    parts that it has, of models.mask_rcnn.MaskRCNN.
     start: an exported classifier or a .safetensors file whose weights the backbone starts from (models/pretrained.py).
     search: proposes boxes if neither the data nor the model do, as for a served Fast R-CNN; use the search of the data.
     samples: anchors, and then regions, per picture and step. foreground: largest fraction of them that shows objects.
@@ -87,6 +92,10 @@ class TwoStage(Task):
         net = self.model(channels=channels, size=self.size, classes=len(spec.classes))
         if self.start is not None:
             pretrained.start_body(net.get_submodule("backbone"), self.start, "task.start")
+        if hasattr(net, "segment"):
+            if "instances" not in spec.columns:
+                raise Refusal("task.model: masks need a column 'instances', which the data lack; set data.masks: true")
+            self.targets = (*TwoStage.targets, "instances")  # type: ignore[misc]  # of this task alone
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     # ------------------------------------------------------------------------------------ gradient steps
@@ -152,10 +161,33 @@ class TwoStage(Task):
         is_object = (targets < background) & is_sampled
         own = offsets.gather(2, targets.clamp(max=background - 1)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
         true = encode_offsets(_boxes_at(boxes, best), regions)
-        return {
+        terms = {
             "class_loss": classification_loss(logits, targets, is_sampled),
             "offset_loss": offset_loss(own, true, is_object, is_sampled),
         }
+        if hasattr(net, "segment"):
+            rows = compact(is_object, round(self.foreground * self.samples))
+            picked = (values.gather(1, rows) for values in (targets, best, is_object))
+            terms["mask_loss"] = self._mask_loss(net, maps, _boxes_at(regions, rows), *picked, shard.batch["instances"])
+        return terms
+
+    def _mask_loss(
+        self,
+        net: Any,
+        maps: Tensor,
+        regions: Tensor,
+        labels: Tensor,
+        objects: Tensor,
+        is_object: Tensor,
+        instances: Tensor,
+    ) -> Tensor:
+        """Return the mean binary cross-entropy of the masks of regions [B, R, 4] with objects, as a mean over pictures.
+
+        labels, objects: [B, R], the class and the place of the region's object. instances: index maps [B, H, W].
+        """
+        logits = net.segment(maps, regions, labels.clamp(max=len(self.classes) - 1))
+        targets = (crop_masks(instances, objects, regions, logits.shape[-1]) >= MASK_SHARE).to(logits.dtype)
+        return mask_loss(logits, targets, is_object)
 
     # ------------------------------------------------------------------------------------ regions
 
@@ -181,7 +213,8 @@ class TwoStage(Task):
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """Return {"boxes": [B, most, 4], "scores": [B, most], "labels": [B, most]} in the pictures' own pixels.
 
-        The best come first; empty places have score 0 and label -1. Pictures of another size are scaled.
+        The best come first; empty places have score 0 and label -1. Pictures of another size are scaled. A model with
+        masks adds {"masks": uint8 [B, most, H, W]}, 1 where a pixel shows the object.
         """
         net = cast(Any, state.modules["net"])
         letterbox = Letterbox(tuple(batch["image"].shape[1:3]), self.size)
@@ -195,7 +228,12 @@ class TwoStage(Task):
         scores = logits.softmax(2)[..., :-1] * is_real[..., None]
         moved = decode_offsets(offsets, regions[:, :, None].expand(offsets.shape))
         detections = select_detections(clip_boxes(moved, *self.size), scores, self.suppress, self.most)
-        return detections | {"boxes": letterbox.restore_boxes(detections["boxes"])}
+        boxes = letterbox.restore_boxes(detections["boxes"])
+        if hasattr(net, "segment"):
+            masks = net.segment(maps, detections["boxes"], detections["labels"]).sigmoid()
+            pasted = paste_masks(masks, boxes, *letterbox.source) >= MASK_SHARE
+            detections["masks"] = (pasted & (detections["labels"] >= 0)[..., None, None]).to(torch.uint8)
+        return detections | {"boxes": boxes}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return where the backbone's weights come from."""
@@ -205,9 +243,15 @@ class TwoStage(Task):
         return {"start": pretrained.describe_start(backbone, self.start, "task.start")}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return map and map50."""
+        """Return map and map50, and both of the masks, if there are any, with the prefix "mask_"."""
         boxes, scores, labels = (predictions[name] for name in ("boxes", "scores", "labels"))
-        return average_precision(boxes, scores, labels, targets["boxes"], targets["labels"])
+        metrics = average_precision(boxes, scores, labels, targets["boxes"], targets["labels"])
+        if "masks" in predictions:
+            detections = Detections(boxes, scores, labels, predictions["masks"])
+            objects = Objects(targets["boxes"], targets["labels"], targets["instances"])
+            values = coco_scores(detections, objects, of_masks=True)
+            metrics |= {f"mask_{name}": values[name] for name in ("map", "map50")}
+        return metrics
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
