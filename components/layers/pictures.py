@@ -32,7 +32,7 @@ class Letterbox:
 
     @property
     def place(self) -> tuple[int, int, int, int]:
-        """Return the top, left, height and width of the scaled picture, the largest that fits into the target."""
+        """Return y, x, height and width of the scaled picture, the largest that fits into the target."""
         scale = min(wide / narrow for wide, narrow in zip(self.target, self.source, strict=True))
         height, width = (
             min(most, max(1, round(side * scale))) for side, most in zip(self.source, self.target, strict=True)
@@ -43,11 +43,11 @@ class Letterbox:
         """Return images uint8 [B, *source, C] as uint8 [B, *target, C], bilinear; larger ones are averaged."""
         if self.source == self.target:
             return images
-        top, left, height, width = self.place
+        y, x, height, width = self.place
         pixels = images.permute(0, 3, 1, 2).float()
         scaled = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
-        below, right = self.target[0] - height - top, self.target[1] - width - left
-        fitted = F.pad(scaled, (left, right, top, below), value=GROUND)
+        below, beside = self.target[0] - height - y, self.target[1] - width - x
+        fitted = F.pad(scaled, (x, beside, y, below), value=GROUND)
         return fitted.to(torch.uint8).permute(0, 2, 3, 1)
 
     def fit_boxes(self, boxes: Tensor) -> Tensor:
@@ -64,6 +64,6 @@ class Letterbox:
 
     def _geometry(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the shift and the factors, [4] each, that lead boxes from the source to the target."""
-        top, left, height, width = self.place
+        y, x, height, width = self.place
         factors = [width / self.source[1], height / self.source[0]]
-        return boxes.new_tensor([left, top, left, top]), boxes.new_tensor(factors * 2)
+        return boxes.new_tensor([x, y, x, y]), boxes.new_tensor(factors * 2)

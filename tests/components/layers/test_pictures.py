@@ -19,14 +19,14 @@ def test_the_scaled_picture_is_the_largest_that_fits(source: tuple[int, int], ta
     letterbox = Letterbox(source, target)
     images = torch.full((1, *source, 1), 200, dtype=torch.uint8)
     fitted = letterbox.fit(images)
-    top, left, height, width = letterbox.place
+    y, x, height, width = letterbox.place
     assert fitted.shape == (1, *target, 1)
     assert height == target[0] or width == target[1]
     if source != target:
-        assert (fitted[:, top : top + height, left : left + width] == 200).all()
+        assert (fitted[:, y : y + height, x : x + width] == 200).all()
         assert int((fitted == GROUND).sum()) == target[0] * target[1] - height * width, "the rest is grey"
-    assert abs(2 * top + height - target[0]) <= 1
-    assert abs(2 * left + width - target[1]) <= 1
+    assert abs(2 * y + height - target[0]) <= 1
+    assert abs(2 * x + width - target[1]) <= 1
     assert abs(height * source[1] - width * source[0]) <= max(source), "the ratio of sides is kept, up to half a pixel"
 
 
@@ -37,19 +37,19 @@ def test_boxes_come_back(source: tuple[int, int], target: tuple[int, int], seed:
     ends = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(seed)).sort(dim=1).values
     boxes = (ends * torch.tensor([source[1], source[0]])).flatten(1)
     fitted = letterbox.fit_boxes(boxes)
-    top, left, height, width = letterbox.place
-    assert (fitted >= torch.tensor([left, top, left, top]) - 1e-4).all()
-    assert (fitted <= torch.tensor([left + width, top + height] * 2) + 1e-4).all()
+    y, x, height, width = letterbox.place
+    assert (fitted >= torch.tensor([x, y, x, y]) - 1e-4).all()
+    assert (fitted <= torch.tensor([x + width, y + height] * 2) + 1e-4).all()
     torch.testing.assert_close(letterbox.restore_boxes(fitted), boxes, rtol=1e-4, atol=1e-4)
 
 
 def test_scaling_equals_pillows() -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 91, 3), dtype=np.uint8)
     letterbox = Letterbox((60, 91), (32, 32))
-    top, left, height, width = letterbox.place
+    y, x, height, width = letterbox.place
     expected = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.int64)
-    fitted = letterbox.fit(torch.from_numpy(image)[None])[0, top : top + height, left : left + width]
-    assert (top, left, height, width) == (5, 0, 21, 32)
+    fitted = letterbox.fit(torch.from_numpy(image)[None])[0, y : y + height, x : x + width]
+    assert (y, x, height, width) == (5, 0, 21, 32)
     assert np.abs(fitted.numpy() - expected).max() <= 1
 
 

@@ -22,12 +22,12 @@ def draw_case(seed: int, height: int, width: int, scale: float) -> tuple[Tensor,
     return maps.requires_grad_(), maps.detach().clone().requires_grad_(), regions
 
 
-def check_equality(ours: Tensor, theirs: Tensor, maps: Tensor, other_maps: Tensor) -> None:
+def check_equality(ours: Tensor, expected: Tensor, maps: Tensor, other_maps: Tensor) -> None:
     """Check that two results [B, R, C, side, side], and their gradients, are equal."""
-    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(ours, expected)
     weights = torch.randn(ours.shape, dtype=ours.dtype, generator=torch.Generator().manual_seed(0))
     (gradient,) = torch.autograd.grad(ours, maps, weights)
-    (other_gradient,) = torch.autograd.grad(theirs, other_maps, weights)
+    (other_gradient,) = torch.autograd.grad(expected, other_maps, weights)
     torch.testing.assert_close(gradient, other_gradient)
 
 
@@ -37,9 +37,9 @@ def test_pooling_equals_torchvisions(case: tuple[int, int, int, int]) -> None:
     seed, height, width, side = case
     maps, other_maps, regions = draw_case(seed, height, width, 0.25)
     ours = pool_regions(maps, regions, 0.25, side)
-    theirs = ops.roi_pool(other_maps, list(regions), side, 0.25).view_as(ours)
-    assert torch.equal(ours, theirs)
-    check_equality(ours, theirs, maps, other_maps)
+    expected = ops.roi_pool(other_maps, list(regions), side, 0.25).view_as(ours)
+    assert torch.equal(ours, expected)
+    check_equality(ours, expected, maps, other_maps)
 
 
 @given(case=cases, samples=st.integers(1, 3))
@@ -48,8 +48,8 @@ def test_align_equals_torchvisions(case: tuple[int, int, int, int], samples: int
     seed, height, width, side = case
     maps, other_maps, regions = draw_case(seed, height, width, 0.5)
     ours = align_regions(maps, regions, 0.5, side, samples)
-    theirs = ops.roi_align(other_maps, list(regions), side, 0.5, samples, aligned=True).view_as(ours)
-    check_equality(ours, theirs, maps, other_maps)
+    expected = ops.roi_align(other_maps, list(regions), side, 0.5, samples, aligned=True).view_as(ours)
+    check_equality(ours, expected, maps, other_maps)
 
 
 def test_pooling_divides_a_region_into_bins() -> None:
