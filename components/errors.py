@@ -59,7 +59,7 @@ def explain_os_error(error: BaseException) -> Refusal | None:
 def first_line(error: BaseException) -> str:
     """Return the first line of the error's message, or the name of its type if it has none.
 
-    Words are not cut: half an address would hide its password from `server.hide_credentials`.
+    Words are not cut: half an address would hide its password from `safe_text.hide_credentials`.
     """
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return textwrap.shorten(line, 200, placeholder=" ...", break_long_words=False, break_on_hyphens=False)

@@ -8,14 +8,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
+from components.environment_file import load_environment_file
 from components.errors import Refusal, Stopped, TryLater, explain_os_error
+from components.exit_code import BAD_INPUT, INTERRUPTED, TRY_LATER, write_exit_code
+from components.safe_text import SafeStream, drop_controls, hide_secrets
 from pipelines.commands import cli
-from pipelines.commands.dvc.exit_code import write_exit_code
-
-BAD_INPUT = 2
-TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
-INTERRUPTED = 130
 
 
 def run() -> None:
@@ -24,6 +23,8 @@ def run() -> None:
     A thread that still sends to a slow tracking server may be inside C++ code. Python's orderly exit would abort there
     (SIGABRT), although all results are written, so the process ends without waiting for such threads.
     """
+    streams: Any = sys
+    streams.stdout, streams.stderr = SafeStream(sys.stdout), SafeStream(sys.stderr)
     try:
         code = main()
     except SystemExit as ending:
@@ -45,7 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
     130 interrupted, 1 any other failure. `doctor`, `verify` and `chaos` return 1 if they find something wrong.
     """
     signal.signal(signal.SIGTERM, interrupt)
-    return exit_code(lambda: cli.call_command(arguments))
+
+    def call() -> int | None:
+        load_environment_file()
+        return cli.call_command(arguments)
+
+    return exit_code(call)
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
@@ -75,6 +81,6 @@ def interrupt(number: int, frame: object) -> None:
 
 def _fail(message: str, code: int) -> int:
     # a path may hold bytes that are not UTF-8
-    text = f"trainyard: {message}".encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    print(text, file=sys.stderr)
+    text = message.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    print(f"trainyard: {drop_controls(hide_secrets(text))}", file=sys.stderr)
     return code

@@ -45,9 +45,9 @@ pytestmark = pytest.mark.cluster(lane=2)
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    copy = clone(tmp_path_factory.mktemp("clone"), {"params.yaml": SMALL})
     with local_cluster(cpus=2) as address:
-        copy.environment |= {"RAY_ADDRESS": address, prestart.KEPT_CLUSTER: address}
+        copy = clone(tmp_path_factory.mktemp("clone"), {"params.yaml": SMALL})
+        copy.environment[prestart.KEPT_CLUSTER] = address
         yield copy
 
 

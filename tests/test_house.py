@@ -41,12 +41,21 @@ LAYERS = [
     ("components.originals",),
     ("components.storage",),
     ("components.recipes", "components.runs"),
-    ("components.files", "components.network", "components.processes", "components.workspace"),
-    ("components.errors",),
+    (
+        "components.environment",
+        "components.environment_file",
+        "components.exit_code",
+        "components.files",
+        "components.network",
+        "components.processes",
+        "components.workspace",
+    ),
+    ("components.errors", "components.safe_text"),
 ]
 OWNERS = {
     "ray": {
         "components.cluster.connection",
+        "components.cluster.tokens",
         "components.cluster.plan",
         "components.cluster.spread",
         "components.cluster.controller",

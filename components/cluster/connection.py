@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
-import secrets
 import sys
-from contextlib import suppress
-from pathlib import Path
+import time
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from .. import network
+from ..environment import changed_environment
 from ..errors import Refusal, TryLater, first_line
+from ..processes import available_cores, background_thread
+from . import ownership
 from .plan import requested_workers
+from .private_folder import private_folder, read_last_words, starts_here
+from .tokens import authenticate, create_token, reload_token
+from .watch import RAYLET_PATIENCE, RECONNECT, head_patience, watch_cluster
 
 # Ray reads it at import: on Linux, too, all its ports are on 127.0.0.1.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# Ray's own file with the address of the cluster that was started on this machine.
-CURRENT_CLUSTER = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
 START_TIMEOUT = 60.0  # seconds to wait for a cluster that is just being started
+DRIVER_SETTINGS = {RECONNECT: "10"}  # a killed cluster of this machine does not come back
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -35,49 +41,115 @@ RAY_SETTINGS = {
 }
 
 
+_connection = ExitStack()  # what `disconnect` undoes
+
+
 def connect() -> None:
-    """Join the cluster of RAY_ADDRESS or one that runs on this machine; otherwise start one for this process."""
+    """Join the cluster that RAY_ADDRESS names; without it start one for this process, and join nothing else.
+
+    Once connected, the process ends with exit code 75 when the cluster is lost.
+    """
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     requested_workers()  # refuses an invalid request before anything is started
-    authenticate()
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
-    setting = os.environ.get("RAY_ADDRESS")
-    address = cluster_address()
-    patience = 0.0 if setting == "auto" else START_TIMEOUT
-    if setting and not address.startswith("ray://") and not network.accepts_connections(address, patience):
-        raise Refusal(f"RAY_ADDRESS={setting}: no Ray cluster answers there; start it (ray start --head) or unset it")
-    if _is_on_loopback(address) if address else not CURRENT_CLUSTER.is_file():
-        os.environ.update(LOOPBACK)
-    import ray
-
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    atexit.unregister(disconnect)
+    atexit.register(disconnect)
     try:
-        ray.init(address=address or "auto", **options)
-    except ConnectionError:
-        try:
-            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
-        except Exception as error:  # Ray gives up after 30 s and has no exception type for this
-            raise TryLater(
-                f"Ray did not start on this machine ({first_line(error)}); try again when it is less busy"
-            ) from None
+        if setting := os.environ.get("RAY_ADDRESS"):
+            _join(setting)
+        else:
+            _start()
+    except BaseException:
+        _connection.close()
+        raise
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # run_on_workers raises what it would log
 
 
+def _join(setting: str) -> None:
+    address = cluster_address()
+    if not address.startswith("ray://"):
+        _await_cluster(setting, address)
+    authenticate()
+    if _is_on_loopback(address):
+        os.environ.update(LOOPBACK)
+    _initialize(address=address)
+
+
+def _start() -> None:
+    """Start a cluster on loopback, with a token of its own, that ends with this process."""
+    folder = _connection.enter_context(private_folder())
+    _connection.enter_context(changed_environment(create_token(folder) | DRIVER_SETTINGS))
+    os.environ.update(LOOPBACK)
+    try:
+        _initialize(
+            address="local",
+            num_cpus=available_cores(),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder / "ray"),
+        )
+    except Exception as error:  # Ray gives up after 30 s and has no exception type for this
+        raise TryLater(
+            f"Ray did not start on this machine ({first_line(error)}); try again when it is less busy"
+        ) from None
+
+
+def _initialize(**options: Any) -> None:
+    """Initialize Ray and watch the cluster until `disconnect`."""
+    reload_token()
+    import ray
+
+    ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **options)
+    _connection.callback(ray.shutdown)
+    worker: Any = ray._private.worker
+    worker.print_to_stdstream = _print_message
+    node = worker.global_worker.node
+    if node is None:  # ray:// has a connection of its own
+        return
+    patience = {node.gcs_address: head_patience()}
+    patience[f"{node.node_ip_address}:{node.node_manager_port}"] = RAYLET_PATIENCE
+    _connection.enter_context(background_thread(partial(watch_cluster, patience)))
+
+
+def _print_message(data: dict[str, Any], ignore_prefix: bool) -> None:
+    """Print the first line of a message of Ray's, except that a raylet was lost: Ray would print its log, twice."""
+    line = (str(data["lines"][0]).strip().splitlines() or [""])[0]
+    if not line.startswith("Raylet is terminated"):
+        print(f"ray: {line}", file=sys.stderr, flush=True)
+
+
+def _await_cluster(setting: str, address: str) -> None:
+    """Wait until the cluster accepts connections; if it is this command's, also until its head is ours."""
+    is_own = starts_here(address)
+    deadline = time.monotonic() + (0.0 if setting == "auto" else START_TIMEOUT)
+    while not (network.accepts_connections(address) and (not is_own or ownership.is_own_cluster(address))):
+        if is_own and (line := read_last_words()):
+            raise TryLater(f"Ray did not start on this machine; its last line was: {line}")
+        if time.monotonic() < deadline:
+            time.sleep(0.2)
+        elif is_own:
+            raise TryLater(f"Ray did not start on this machine within {START_TIMEOUT:.0f} s; is it very busy?")
+        else:
+            raise Refusal(
+                f"RAY_ADDRESS={setting}: no Ray cluster answers there; start it (ray start --head) or unset it"
+            )
+
+
 def cluster_address() -> str:
-    """Return RAY_ADDRESS, with `auto` resolved to the cluster that `ray start` noted on this machine, or ""."""
+    """Return RAY_ADDRESS, with `auto` resolved to the cluster that this user's `ray start` noted here, or ""."""
     setting = os.environ.get("RAY_ADDRESS", "")
-    if setting != "auto":
-        return setting
-    return CURRENT_CLUSTER.read_text().strip() if CURRENT_CLUSTER.is_file() else ""
+    return ownership.noted_address() if setting == "auto" else setting
 
 
 def disconnect() -> None:
-    """Leave the cluster. To be called before it ends, because Ray ends a driver whose cluster is gone."""
+    """Leave the cluster. To be called before it ends, because this process would end with it."""
+    _connection.close()
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()
+    reload_token()
 
 
 def _is_on_loopback(address: str) -> bool:
@@ -86,27 +158,3 @@ def _is_on_loopback(address: str) -> bool:
     if host not in ("127.0.0.1", "localhost"):
         return False
     return not network.accepts_connections(f"{network.external_address()}:{port}")
-
-
-def authenticate() -> None:
-    """Turn on Ray's token authentication, and write a token (mode 0600) if this user has none yet.
-
-    Only who can read the token may use a cluster. Left to itself, Ray turns tokens on in some of its processes only, if
-    the file exists. RAY_AUTH_MODE, RAY_AUTH_TOKEN and RAY_AUTH_TOKEN_PATH are respected. To be called before Ray is
-    imported.
-    """
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    if not os.environ.get("RAY_AUTH_TOKEN"):
-        file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.is_file():
-            draft = file.with_name(f".{file.name}.{os.getpid()}")
-            draft.touch(mode=0o600)
-            draft.write_text(secrets.token_hex(32))
-            with suppress(FileExistsError):  # another process was quicker
-                os.link(draft, file)
-            draft.unlink()
-        if file.stat().st_mode & 0o077 and file.stat().st_uid == os.getuid():
-            file.chmod(0o600)
-    os.environ["RAY_AUTH_MODE"] = "token"

@@ -10,10 +10,14 @@ import time
 from typing import Any
 
 from ..errors import Refusal, first_line
-from .connection import RAY_SETTINGS, START_TIMEOUT, authenticate
+from . import ownership
+from .connection import RAY_SETTINGS, START_TIMEOUT
+from .tokens import authenticate
 
 # The settings that a job inherits. Its environment is shown in the dashboard, so they hold no secret.
 SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS", "TRAINYARD_BY", "TRAINYARD_ALLOW")
+DEFAULT_PORT = 8265  # of Ray's dashboard
+DEFAULT_ADDRESS = f"http://127.0.0.1:{DEFAULT_PORT}"
 API_ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's name for it
 POLL_SECONDS = 1.0  # between two checks of a job whose log has ended
 LOST_SECONDS = 60.0  # without an answer, after which a cluster counts as gone
@@ -30,6 +34,8 @@ def submit_job(address: str, command: str) -> int:
     An interrupt stops the job. SETTINGS are passed on to it. Passwords are not, nor an address that serves as one
     (TRAINYARD_WEBHOOK), because the dashboard shows jobs: the cluster's own environment holds them.
     """
+    if address == DEFAULT_ADDRESS and ownership.listener_users(DEFAULT_PORT) - {0, os.geteuid()}:
+        raise Refusal(f"{address}: a process of another user listens there; name your cluster's dashboard: --address")
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ[API_ADDRESS] = address  # otherwise RAY_ADDRESS takes precedence over the argument

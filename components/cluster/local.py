@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..environment import changed_environment
 from ..network import free_port
 from ..processes import BIN, available_cores, end_with_parent
 from . import prestart
-from .connection import LOOPBACK, RAY_SETTINGS, authenticate
+from .connection import DRIVER_SETTINGS, LOOPBACK, RAY_SETTINGS
+from .private_folder import VARIABLE, private_folder, write_head
+from .tokens import create_token
 
 HEAD_SETTINGS = {  # of a cluster that lives as long as one command
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # no other node is left to drain
@@ -25,14 +26,14 @@ HEAD_SETTINGS = {  # of a cluster that lives as long as one command
     # Ray would end these workers as soon as a placement group takes their CPUs and start them again (6 s each).
     "RAY_idle_worker_killing_time_threshold_ms": str(1000 * prestart.IDLE_SECONDS),
 }
-DRIVER_SETTINGS = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # seconds until drivers give up a killed cluster
 
 
 @contextmanager
 def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | None = None) -> Iterator[str]:
     """Run a Ray head while the block runs and yield its address; with RAY_ADDRESS set, yield that and start nothing.
 
-    Starting a head takes 10 s, so one serves all stages of a command. RAY_ADDRESS names it in the block.
+    Starting a head takes 10 s, so one serves all stages of a command. In the block RAY_ADDRESS names it, and the other
+    variables that Ray needs give access to it: it has a new token, in a folder that only this user can open.
     cpus: as many as this process may use by default.
     loopback: nothing outside this machine reaches the cluster; False lets other nodes join.
     jobs: the port, on loopback, of Ray's dashboard and Jobs API; None starts neither.
@@ -40,7 +41,6 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
     if "RAY_ADDRESS" in os.environ:
         yield os.environ["RAY_ADDRESS"]
         return
-    authenticate()
     port = free_port()
     address = f"127.0.0.1:{port}"
     head_settings: dict[str, str] = {}
@@ -48,24 +48,18 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
     if loopback:
         head_settings = LOOPBACK | prestart.RAYLET_SETTINGS
         driver_settings |= LOOPBACK | {prestart.KEPT_CLUSTER: address}
-    folder = tempfile.mkdtemp(prefix="trainyard-")
-    head = _start_head(port, folder, cpus, jobs, head_settings)
-    before = {name: os.environ.get(name) for name in driver_settings}
-    os.environ.update(driver_settings)
-    try:
-        yield address
-    finally:
-        # Restore the settings of the cluster within which this one was started.
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        _stop_head(head)
-        shutil.rmtree(folder, ignore_errors=True)
+    with private_folder() as folder, changed_environment(create_token(folder)):
+        head = _start_head(port, folder, cpus, jobs, head_settings)
+        try:
+            write_head(folder, head.pid, address)
+            with changed_environment(driver_settings | {VARIABLE: str(folder)}):
+                yield address
+        finally:
+            _stop_head(head)
 
 
 def _start_head(
-    port: int, folder: str, cpus: int | None, jobs: int | None, settings: dict[str, str]
+    port: int, folder: Path, cpus: int | None, jobs: int | None, settings: dict[str, str]
 ) -> subprocess.Popen:
     """Start Ray's head, which starts its other processes itself, and return its process.
 
@@ -74,9 +68,9 @@ def _start_head(
     """
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
     command += ["--no-monitor", "--include-log-monitor=false"]  # what workers print stays in their logs
-    command += ["--disable-usage-stats", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1"]
+    command += ["--disable-usage-stats", f"--temp-dir={folder / 'ray'}", "--dashboard-host=127.0.0.1"]
     command.append(f"--num-cpus={cpus or available_cores()}")
-    with socket.create_server(("127.0.0.1", 0)) as occupied, (Path(folder) / "head.log").open("w") as log:
+    with socket.create_server(("127.0.0.1", 0)) as occupied, (folder / "head.log").open("w") as log:
         if jobs:
             # The agent that starts jobs has a port of its own, by default the same for every cluster on a machine.
             command += [f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={free_port()}"]

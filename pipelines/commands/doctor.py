@@ -177,10 +177,16 @@ def _check_tracking_server(uri: str) -> Iterator[Line]:
 
 def check_cluster() -> Iterator[Line]:
     """Check that a Ray cluster that RAY_ADDRESS names answers."""
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        yield OK, "Ray: trainyard run starts its own cluster; RAY_ADDRESS names another"
-    elif network.accepts_connections(connection.cluster_address().removeprefix("ray://"), patience=1):
-        yield OK, f"Ray cluster at {address} answers"
+    setting = os.environ.get("RAY_ADDRESS")
+    if not setting:
+        yield OK, "Ray: every command starts its own cluster; RAY_ADDRESS names another"
+        return
+    try:
+        address = connection.cluster_address()
+    except Refusal as refusal:
+        yield BAD, str(refusal)
+        return
+    if network.accepts_connections(address.removeprefix("ray://"), patience=1):
+        yield OK, f"Ray cluster at {setting} answers"
     else:
-        yield BAD, f"RAY_ADDRESS={address} does not answer: ray start --head, or unset it"
+        yield BAD, f"RAY_ADDRESS={setting} does not answer: ray start --head, or unset it"

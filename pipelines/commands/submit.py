@@ -13,7 +13,7 @@ from pipelines.commands.parser import build_parser
 
 def main(command: list[str], address: str | None, folder: str | None, python: str | None) -> int:
     """Submit `command` as a job of the cluster with this dashboard, and return the job's exit code."""
-    dashboard = address or os.environ.get(jobs.API_ADDRESS) or "http://127.0.0.1:8265"
+    dashboard = address or os.environ.get(jobs.API_ADDRESS) or jobs.DEFAULT_ADDRESS
     if not dashboard.startswith(("http://", "https://")):
         raise Refusal(
             f"submit: {dashboard}: is not the address of the cluster's dashboard; use one such as http://HOST:8265"

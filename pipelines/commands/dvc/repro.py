@@ -11,14 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from components import network
+from components import exit_code, network
 from components.cluster import prestart
 from components.cluster.local import local_cluster
 from components.errors import Refusal, TryLater
 from components.processes import BIN, end_with_parent
 from components.tracking import mirror
 from components.workspace import runs_folder, work_folder
-from pipelines.commands.dvc import exit_code
 
 POLL_SECONDS = 1.0  # between two checks that the local cluster is still there
 MAX_CLUSTERS = 5  # per command

@@ -1,11 +1,14 @@
-"""Pass a stage's exit code on to the command that started dvc, whose own exit code is always 255."""
+"""Exit codes of `trainyard`, and how a stage's passes dvc, whose own exit code is always 255."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-VARIABLE = "TRAINYARD_ENDED"  # environment variable that names the file for the code
+BAD_INPUT = 2
+TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
+INTERRUPTED = 130
+VARIABLE = "TRAINYARD_ENDED"  # environment variable that names the file for a stage's code
 
 
 def write_exit_code(code: int) -> None:
