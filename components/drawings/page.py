@@ -19,18 +19,28 @@ import jinja2
 from markupsafe import Markup
 
 from ..errors import Refusal
+from ..safe_text import drop_controls
 from .figures import PALETTE
+from .svg import read_svg
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. In every text of a page, `...` marks code and [...](http...) a link. `quiet`: set in grey."""
+    """A paragraph. In every text of a page, `...` marks code. `quiet`: set in grey."""
 
     text: str
     quiet: bool = False
     kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Links:
+    """A line of links, (title, address) each; an address that is not one of the web is shown as text."""
+
+    targets: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "links"
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class Folded:
     kind: ClassVar[str] = "folded"
 
 
-Block = Text | Missing | Picture | Row | Table | Folded
+Block = Text | Links | Missing | Picture | Row | Table | Folded
 
 
 @dataclass(frozen=True)
@@ -116,9 +126,10 @@ def render_page(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     numbers = count(1)
     environment.filters["marked"] = _mark_up
+    environment.filters["linked"] = _link
     environment.filters["inlined"] = lambda picture: Markup(_inline(picture, next(numbers)))
     variables = [" ".join(f"--{name}: {pair[side]};" for name, pair in PALETTE.items()) for side in (0, 1)]
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
         lead=lead,
         opening=opening,
@@ -127,19 +138,26 @@ def render_page(
         light=Markup(variables[0]),
         dark=Markup(variables[1]),
     )
+    return drop_controls(html)
 
 
 def _mark_up(text: str) -> Markup:
-    """Escape `text`, then turn its code marks and links into HTML."""
-    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return Markup(re.sub(r"\[([^\]]+)\]\((https?://[^\s)]+)\)", r'<a href="\2">\1</a>', html))
+    """Escape `text`, then turn its code marks into HTML."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
+
+
+def _link(address: str, title: str) -> Markup:
+    """Return a link, or the title and the address as text if it is not an address of the web."""
+    if not re.fullmatch(r"https?://[^\s<>\"]+", address):
+        return Markup(escape(f"{title}: {address}"))
+    return Markup(f'<a href="{escape(address)}">{escape(title)}</a>')
 
 
 def _inline(picture: Picture, number: int) -> str:
     """Return the HTML element of the picture that is number `number` on its page."""
     alt = escape(picture.alt)
     if picture.path.suffix == ".svg":
-        return _adapt_svg(picture.path.read_text(encoding="utf-8"), alt, f"p{number}-")
+        return _adapt_svg(read_svg(picture.path), alt, f"p{number}-")
     if picture.path.suffix == ".png":
         content = base64.b64encode(picture.path.read_bytes()).decode()
         return f'<img alt="{alt}" src="data:image/png;base64,{content}">'
@@ -147,12 +165,10 @@ def _inline(picture: Picture, number: int) -> str:
 
 
 def _adapt_svg(svg: str, alt: str, prefix: str) -> str:
-    """Turn an SVG file of matplotlib into an element of a page.
+    """Turn a drawing of `read_svg` into an element of a page.
 
     Its ids begin with `prefix`, its colours become variables of the page, and its width follows the place it gets.
     """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
     for name, (light, _) in PALETTE.items():
         svg = svg.replace(f": {light}", f": var(--{name})")

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..safe_text import escape_markdown
+
 if TYPE_CHECKING:
     from ..storage.store import Split
 
@@ -126,7 +128,8 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """Return the verdict, its reasons and its remedies as Markdown for a run's page."""
-        lines = [f"**{self.verdict}**: {'; '.join(self.reasons)}", *(f"- {remedy}" for remedy in self.remedies)]
+        reasons = escape_markdown("; ".join(self.reasons))  # they quote names from recipes
+        lines = [f"**{self.verdict}**: {reasons}", *(f"- {remedy}" for remedy in self.remedies)]
         return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from components.drawings.figures import Interval
 from components.errors import Refusal
 from components.recipes import recipe
 from components.recipes.signature import find_definition
+from components.safe_text import escape_markdown
 from pipelines.stage.outputs import read_json
 
 RESULTS = Path("results")
@@ -109,7 +110,7 @@ def format_table(score: str, rows: Rows) -> str:
     for row in rows:
         interval = row["score"]
         text = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low < interval.high else ""
-        cells = [row["system"], f"{interval.value:.4f}{text}"]
+        cells = [escape_markdown(row["system"]), f"{interval.value:.4f}{text}"]
         for key, _, form in COLUMNS:
             value = row.get(key)
             if value is None:

@@ -14,6 +14,7 @@ from components.drawings.figures import Interval
 from components.drawings.page import (
     Block,
     Folded,
+    Links,
     Missing,
     Picture,
     Row,
@@ -187,11 +188,10 @@ def _recipe(params: dict[str, Any], folder: Path) -> Iterator[Block]:
 
 
 def _further(params: dict[str, Any], folder: Path) -> Iterator[Block]:
-    links = " · ".join(f"[{title}]({address})" for title, address in find_links(params["name"]).items())
     yield Text(
         "Every run, trial and curve is in MLflow. Start its pages on this machine with `trainyard ui`, then open:"
     )
-    yield Text(links)
+    yield Links(list(find_links(params["name"]).items()))
     yield Text("`dvc plots show` draws the same curves with DVC, and `dvc metrics diff` compares two commits.")
 
 

@@ -13,7 +13,18 @@ import pytest
 from PIL import Image
 
 from components.drawings import figures
-from components.drawings.page import Folded, Missing, Picture, Row, Section, Table, Text, list_pictures, render_page
+from components.drawings.page import (
+    Folded,
+    Links,
+    Missing,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Text,
+    list_pictures,
+    render_page,
+)
 from components.errors import Refusal
 from tests.components.drawings.test_figures import PICTURES, drawings
 
@@ -58,7 +69,8 @@ def html(tmp_path: Path) -> str:
     search = figures.save_figure(drawings()["search"], tmp_path / "search.svg")
     Image.fromarray(PICTURES[3][..., 0]).save(tmp_path / "preview.png")
     blocks = [
-        Text("Run `trainyard ui` & look at [charts](http://127.0.0.1:5000/#/x?a=1&b=2)."),
+        Text("Run `trainyard ui` & look at [charts](http://evil.example)."),
+        Links([("charts", "http://127.0.0.1:5000/#/x?a=1&b=2"), ("](http://evil.example) <b>", "javascript:alert(1)")]),
         Row([Picture(curve, 'curves "quoted" <b>', "a caption"), Picture(search, "search", wide=True)]),
         Picture(tmp_path / "preview.png", "a preview"),
         Table(["", "count"], [["<i>one</i>", "1"], ["two", "2"]], caption="A table"),
@@ -84,6 +96,23 @@ def test_a_page_is_complete_and_loads_nothing(html: str) -> None:
     used = re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', html)
     assert used
     assert set(used) <= set(ids)
+
+
+def test_a_page_may_load_and_run_nothing(html: str) -> None:
+    """Its policy comes before everything that it restricts; only styles and pixels in the page itself are allowed."""
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', html)
+    assert policy
+    assert policy.start() < html.index("<title>") < html.index("<style>")
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules.keys() == {"default-src", "style-src", "img-src", "base-uri", "form-action"}
+    assert rules["img-src"] == "data:"
+
+
+def test_control_characters_are_not_on_a_page() -> None:
+    html = render_page("a\x1b[2J\u202eb", [Section("One", [Text("c\x07d")])])
+    assert "a?[2J?b" in html
+    assert "c?d" in html
 
 
 def test_a_page_has_a_table_of_contents_and_escapes_text(html: str) -> None:
