@@ -2,20 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help env run ui report doctor test test-slow lint bench lock clean
+.PHONY: help env run ui report doctor test test-slow lint audit bench lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: .venv/ready ## the environment, from the lock file (other targets call it)
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock bootstrap.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} does not fit: name one of 3.11 to 3.13, e.g. make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement bootstrap.lock
 	@echo "installing the locked packages into .venv (the first time: minutes)"
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --build-constraints bootstrap.lock --compile-bytecode requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q components pipelines
 	$(BIN)/python -c 'from pipelines.reports import plots; plots.write_template()'
 	@touch $@
@@ -46,9 +46,15 @@ lint: env ## ruff and mypy
 bench: env ## every figure in RESULTS.md that is a ratio or a time (long; leave the machine alone meanwhile)
 	$(BIN)/python -m benchmarks
 
-lock: ## resolve the lock file anew
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-annotate \
-	    --no-header --upgrade --quiet --output-file requirements.lock
+RESOLVE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+
+lock: ## resolve all three lock files again, with the newest versions
+	$(RESOLVE) pyproject.toml --all-extras --upgrade --output-file requirements.lock
+	$(RESOLVE) pyproject.toml --extra team --constraint requirements.lock --upgrade --output-file infra/image.lock
+	printf 'uv\nsetuptools\nwheel\n' | $(RESOLVE) - --constraint requirements.lock --upgrade --output-file bootstrap.lock
+
+audit: ## look for known vulnerabilities of the locked packages (--strict: what cannot be looked up is a failure)
+	$(BIN)/pip-audit --strict --disable-pip --progress-spinner off --requirement requirements.lock --requirement bootstrap.lock
 
 clean: ## remove what runs leave behind; results, tracking and the environment stay
 	rm -rf .trainyard build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

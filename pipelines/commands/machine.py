@@ -62,12 +62,12 @@ def check_packages() -> Iterator[Line]:
 
 
 def _read_lock(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, version) of each line of a lock file that applies to this platform and Python."""
+    """Yield (name, version) of each package in a lock file that applies to this platform and Python."""
     from packaging.requirements import Requirement
 
     for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            requirement = Requirement(line.strip())
+        if line.strip() and line[0] not in "# \t":  # indented lines hold hashes
+            requirement = Requirement(line.removesuffix("\\").strip())
             if requirement.marker is None or requirement.marker.evaluate():
                 yield _normalize(requirement.name), str(requirement.specifier).removeprefix("==")
 

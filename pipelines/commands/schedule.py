@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from components.cluster import jobs
 from components.errors import Refusal, suggest_name
@@ -132,14 +133,17 @@ def render_files(to: str, job: Job) -> list[tuple[str, str]]:
     command = [job.python, "-m", "pipelines", *COMMAND]
     if job.address is not None:
         command = [job.python, "-m", "pipelines", "submit", f"--address={job.address}", *COMMAND]
-    values = {"calendar": job.times.calendar(), "when": job.times.cron()}
+    values: dict[str, Any] = {"calendar": job.times.calendar(), "when": job.times.cron()}
     if to == "cron":
-        shell = f"cd {shlex.quote(job.folder)} && set -a && {{ [ ! -r {SECRETS} ] || . {SECRETS}; }} && "
+        shell = f"cd {shlex.quote(job.folder)} && "
         shell += f"mkdir -p .trainyard && {shlex.join(command)} >> .trainyard/retrain.log 2>&1"
-        values |= {"command": shell.replace("%", r"\%"), "user": f"{job.user} " if job.user else ""}
+        values |= {"command": shell.replace("%", r"\%"), "user": f"{job.user} " if job.user else "", "secrets": SECRETS}
     elif to == "systemd":
         words = [json.dumps(word).replace("%", "%%").replace("$", "$$") for word in command]
-        values |= {"command": " ".join(words), "user": job.user or "", "folder": job.folder.replace("%", "%%")}
+        folder = job.folder.replace("%", "%%")
+        quoted_folder = json.dumps(folder, ensure_ascii=False)
+        values |= {"command": " ".join(words), "user": job.user or "", "folder": folder, "quoted_folder": quoted_folder}
+        values |= {"secrets": SECRETS}
     else:
         submit = ["trainyard", "submit", f"--address={job.address or DASHBOARD}", f"--folder={job.folder}"]
         quoted = {

@@ -19,7 +19,8 @@ KUBERNETES = "1.37"
 def test_every_document_is_read() -> None:
     kinds = sorted(document["kind"] for document in DOCUMENTS.values())
     assert " ".join(kinds) == (
-        "CronJob Deployment NetworkPolicy NetworkPolicy PersistentVolumeClaim RayCluster RayCronJob RayJob Service"
+        "CronJob Deployment NetworkPolicy NetworkPolicy NetworkPolicy "
+        "PersistentVolumeClaim RayCluster RayCronJob RayJob Service"
     )
     assert len(CONTAINERS) == 6
 
@@ -97,6 +98,7 @@ def test_pods_have_few_rights_and_limits(name: str, pod: dict[str, Any]) -> None
     assert pod["securityContext"]["runAsNonRoot"] is True
     for container in pod["containers"]:
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert {"cpu", "memory"} <= container["resources"]["limits"].keys() & container["resources"]["requests"].keys()
         for entry in container.get("env", []):
@@ -108,9 +110,42 @@ def test_the_tracker_has_probes_and_a_network_policy() -> None:
     assert {container[kind]["httpGet"]["path"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")} == {
         "/health"
     }
-    for name in ("mlflow/mlflow.yaml:NetworkPolicy", "kuberay/networkpolicy.yaml:NetworkPolicy"):
-        assert DOCUMENTS[name]["spec"]["policyTypes"] == ["Ingress", "Egress"]
-        assert all(rule["from"] for rule in DOCUMENTS[name]["spec"]["ingress"]), "the policy admits every peer"
+
+
+POLICIES = [name for name in DOCUMENTS if name.endswith(":NetworkPolicy")]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_network_policies_name_every_peer(name: str) -> None:
+    """A peer is pods of ours, pods or everything of a namespace with a name or label, or addresses without metadata."""
+    spec = DOCUMENTS[name]["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    peers = [peer for rule in spec["ingress"] for peer in rule["from"]]
+    peers += [peer for rule in spec["egress"] for peer in rule["to"]]
+    for peer in peers:
+        if "ipBlock" in peer:
+            assert "169.254.0.0/16" in peer["ipBlock"]["except"]
+        else:
+            assert all(selector["matchLabels"] for selector in peer.values()), "an empty selector admits everything"
+    outward = [rule for rule in spec["egress"] if any("ipBlock" in peer for peer in rule["to"])]
+    assert all(rule["ports"] for rule in outward)
+
+
+def test_only_the_head_talks_to_kubernetes() -> None:
+    spec = RAY["kuberay/raycluster.yaml:RayCluster"]["spec"]
+    assert all(g["template"]["spec"]["automountServiceAccountToken"] is False for g in spec["workerGroupSpecs"])
+    assert spec["enableInTreeAutoscaling"], "the head asks for pods, with the token that KubeRay gives it"
+    for name in POLICIES:
+        ports = {p["port"] for rule in DOCUMENTS[name]["spec"]["egress"] for p in rule.get("ports", [])}
+        is_head = DOCUMENTS[name]["spec"]["podSelector"]["matchLabels"].get("ray.io/node-type") == "head"
+        assert (6443 in ports) == is_head
+
+
+def test_the_operators_namespace_is_documented() -> None:
+    peers = admitted_peers("kuberay/networkpolicy-head.yaml:NetworkPolicy")
+    (labels,) = [peer["namespaceSelector"]["matchLabels"] for peer in peers if "namespaceSelector" in peer]
+    text = " ".join((ROOT / "docs" / "operations.md").read_text().split())
+    assert f"--namespace {labels['kubernetes.io/metadata.name']}" in text
 
 
 def admitted_peers(policy: str) -> list[dict[str, Any]]:
@@ -121,7 +156,7 @@ def admitted_peers(policy: str) -> list[dict[str, Any]]:
 def test_the_network_policy_admits_submitters() -> None:
     """Labels of this project select them: KubeRay's labels on a submitter's pod differ from release to release."""
     selectors = [
-        peer["podSelector"]["matchLabels"] for peer in admitted_peers("kuberay/networkpolicy.yaml:NetworkPolicy")
+        peer["podSelector"]["matchLabels"] for peer in admitted_peers("kuberay/networkpolicy-head.yaml:NetworkPolicy")
     ]
     assert not any(key.startswith("ray.io/originated") for labels in selectors for key in labels)
     cron = DOCUMENTS["kuberay/cronjob.yaml:CronJob"]["spec"]["jobTemplate"]["spec"]["template"]

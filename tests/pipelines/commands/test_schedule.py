@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -25,6 +26,17 @@ def test_systemd_accepts_the_units(tmp_path: Path, address: str | None) -> None:
     for name, text in texts.items():
         (tmp_path / Path(name).name).write_text(text)
     assert analyze_units("verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))) == ""
+
+
+def test_the_unit_exposes_little(tmp_path: Path) -> None:
+    """systemd's own measure: from 0 (nothing) to 10; a unit without these lines has 9.2."""
+    unit = "systemd/trainyard-retrain.service"
+    file = tmp_path / "trainyard-retrain.service"
+    file.write_text(fill_templates("systemd", folder=str(ROOT), python=sys.executable, user="root")[unit])
+    output = analyze_units("security", "--offline=true", "--threshold=30", "--no-pager", str(file))
+    level = re.search(r"Overall exposure level for \S+: ([\d.]+)", output)
+    assert level
+    assert float(level[1]) <= 3.0
 
 
 def test_systemd_rejects_a_mistake(tmp_path: Path) -> None:
@@ -120,6 +132,31 @@ def test_a_real_cron_daemon_runs_the_command(tmp_path: Path) -> None:
             process.terminate()
             process.wait(10)
     assert output.read_text().split("|")[:-1] == [str(tmp_path), "-m", "pipelines", *schedule.COMMAND]
+
+
+def test_a_password_in_the_file_of_secrets_is_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run cron's line with a file whose values a shell would execute or change."""
+    touch = f"touch {tmp_path}/ran"
+    secrets = {"PGPASSWORD": f"$({touch})`{touch}`; {touch}", "A_TOKEN": "a&b $HOME %d"}
+    file = tmp_path / "secrets"
+    file.write_text("# of the tracker\n\n" + "".join(f"{name}={value}\n" for name, value in secrets.items()))
+    monkeypatch.setattr(schedule, "SECRETS", file)
+    yard = tmp_path / "yard"
+    (yard / ".dvc").mkdir(parents=True)
+    (yard / "params.yaml").touch()
+    python = yard / "python"
+    code = "import json, os, sys; sys.path.insert(0, %r)\nfrom components import environment_file\n"
+    code += "environment_file.load_environment_file(); json.dump(dict(os.environ), open('seen.json', 'w'))"
+    python.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code % str(ROOT))}\n")
+    python.chmod(0o700)
+    *_, setting, line = fill_templates("cron", folder=str(yard), python=str(python))["cron/trainyard"].splitlines()
+    name, _, value = setting.partition("=")
+    command = line.split(" ", 5)[5].replace(r"\%", "%")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), name: value}
+    subprocess.run(["/bin/sh", "-c", command], check=True, cwd="/", env=environment)
+    received = json.loads((yard / "seen.json").read_text())
+    assert {key: received[key] for key in secrets} == secrets
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_system_crontab_names_the_user() -> None:
