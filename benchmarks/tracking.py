@@ -89,9 +89,10 @@ def main() -> None:
         serve(arguments.contender, arguments.steps)
         return
     folder, port = tempfile.mkdtemp(), network.free_port()
-    command = server.server_command(port, f"sqlite:///{folder}/server.db", f"{folder}/artifacts")
+    command = server.server_command(port, f"{folder}/artifacts")
+    environment = server.server_settings(f"sqlite:///{folder}/server.db")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    process = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, cwd=folder, env=environment, **quiet)  # type: ignore[call-overload]
     mute = socket.create_server(("127.0.0.1", 0))
     places = {"alive": port, "down": network.free_port(), "mute": mute.getsockname()[1]}
     try:

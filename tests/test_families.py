@@ -55,12 +55,14 @@ pytestmark = pytest.mark.cluster(lane=1)
 def workspace(cluster_of_two: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     copy = clone(tmp_path_factory.mktemp("families"), CHANGES)
     port = network.free_port()
-    command = server.server_command(port, f"sqlite:///{copy.folder}/mlflow.db", copy.folder / "artifacts")
+    command = server.server_command(port, copy.folder / "artifacts")
     with (copy.folder / "tracker.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=copy.folder, stdout=log, stderr=log, start_new_session=True)
+        environment = server.server_settings(f"sqlite:///{copy.folder}/mlflow.db")
+        process = subprocess.Popen(
+            command, cwd=copy.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     copy.environment |= SECRETS | {
         "MLFLOW_TRACKING_URI": f"http://somebody:canary-address-6e@127.0.0.1:{port}",
-        "RAY_ADDRESS": cluster_of_two,
         prestart.KEPT_CLUSTER: cluster_of_two,
     }
     try:
@@ -193,8 +195,7 @@ def test_second_run_runs_no_stage(workspace: Workspace) -> None:
 
 def find_leaks(folder: Path, output: str) -> list[str]:
     """Return the files, or the output, that hold a secret or Ray's token."""
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    secrets = [b"canary"] + ([token.read_bytes()] if token.is_file() else [])
+    secrets = [b"canary", Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_bytes()]
     searched = [f for f in folder.rglob("*") if f.is_file() and ".git" not in f.parts]
     files = [f for f in searched if f.relative_to(folder).parts[0] != "tests"]  # the tests name the secrets
     leaks = [str(file) for file in files if any(secret in file.read_bytes() for secret in secrets)]

@@ -171,7 +171,7 @@ class Registry:
             raise
         except Exception as error:
             place = server.hide_credentials(self.uri)
-            reason = first_line(error)
+            reason = server.hide_credentials(first_line(error))
             if getattr(error, "error_code", None) in FORBIDDEN:
                 raise Refusal(f"the tracker {place} refuses: {reason}; check the account") from None
             raise TryLater(f"the tracker {place}: {reason}; the champion stays as it is") from None

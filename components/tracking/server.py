@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from .. import network
+from ..safe_text import CREDENTIALS, hide_credentials
 from ..workspace import repository_root
 
 DEFAULTS = {
@@ -20,10 +20,6 @@ DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-# HOST or HOST:PORT, with no user before it.
-PLAIN = r"(?:\[[^\]\s]*\]|[^:@/?#\s]*)(?::\d{1,5})?(?=[/?#\s]|$)"
-# Everything up to the last @, since a password may hold @ and /.
-CREDENTIALS = re.compile(rf"(\w+://)(?!{PLAIN})(\S*)@")
 # Job execution would start five more processes, which judge the answers of language models.
 NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
 
@@ -47,33 +43,33 @@ def tracking_uri() -> str:
     return bare
 
 
-def hide_credentials(text: str) -> str:
-    """Return the text without the user and password of the addresses in it."""
-    return CREDENTIALS.sub(r"\1", text)
-
-
 def server_command(
     port: int,
-    store: str | None = None,
     artifacts: str | Path | None = None,
     host: str = "127.0.0.1",
     workers: int = 1,
     passwords: bool = False,
 ) -> list[str]:
-    """Return the command of MLflow's server.
+    """Return the command of MLflow's server, for an environment with `server_settings`.
 
-    store: address of its database. artifacts: where it stores files. Where these are None, the server reads them from
-    its environment (MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION). passwords: require authentication.
+    artifacts: where it stores files; None: as its environment says (MLFLOW_ARTIFACTS_DESTINATION). passwords: require
+    authentication.
     """
     command = ["/usr/bin/env", NO_JOBS, sys.executable, "-m", "mlflow", "server"]
     command += [f"--host={host}", f"--port={port}", f"--workers={workers}"]
-    if store is not None:
-        command.append(f"--backend-store-uri={store}")
     if artifacts is not None:
         command.append(f"--artifacts-destination={artifacts}")
     if passwords:
         command.append("--app-name=basic-auth")
     return command
+
+
+def server_settings(store: str) -> dict[str, str]:
+    """Return the environment of a server whose database is `store`, an address that may hold a password.
+
+    Arguments can be read by every process of the machine.
+    """
+    return os.environ | {"MLFLOW_BACKEND_STORE_URI": store}
 
 
 def make_client(uri: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import urllib.request
@@ -17,13 +18,16 @@ from ..recipes.ranges import Positive
 OUTCOMES = ("promoted", "kept", "refused", "failed", "rolled back")
 
 
+VARIABLE = re.compile(r"\$\w+|\$\{\w+\}")
+
+
 @dataclass(frozen=True)
 class Alerts:
     """Which outcomes trigger an alert, and where it goes.
 
     On an outcome listed in `when`, `command` receives the facts as JSON on its standard input, and `url` receives the
-    same JSON by POST. Each has `seconds` to finish. `$NAME` in either is replaced from the environment: keep secrets
-    there, not in a recipe.
+    same JSON by POST. Each has `seconds` to finish. Keep secrets in the environment, not in a recipe: `$NAME` in `url`
+    is replaced from there, and `command` inherits it. Arguments hold no secret, because everybody can list them.
     """
 
     when: list[str] = field(default_factory=lambda: ["promoted", "refused", "failed", "rolled back"])
@@ -39,14 +43,14 @@ class Alerts:
                 )
         if self.command == []:
             raise Refusal("command: names no program; give it and its arguments, or drop the line")
-        try:
-            password = self.url is not None and urlsplit(self.url).password
-        except ValueError as error:
-            raise Refusal(
-                f"url: is not a valid web address ({error}); give one such as https://HOST/PATH, or $NAME"
-            ) from None
-        if password:
-            raise Refusal("url: holds a password; keep it in the environment, and write $NAME here")
+        for before, part in zip(["", *(self.command or [])], self.command or [], strict=False):
+            if (name := VARIABLE.search(part)) and not re.fullmatch(r"-\w*c", before):
+                raise Refusal(
+                    f"command: {name[0]} would be an argument, which everybody on the machine can read; "
+                    "the command inherits the environment: let it read the variable there"
+                )
+        if self.url is not None:
+            _check_address(self.url)
 
     def send(self, outcome: str, facts: dict[str, Any]) -> list[str]:
         """Send the alerts of an outcome and return one line per failure; a failed alert raises no error."""
@@ -58,16 +62,24 @@ class Alerts:
             try:
                 send(content, outcome)
             except Exception as error:
-                failures.append(f"alert by {channel} failed: {type(error).__name__}: {first_line(error)}")
+                failures.append(f"alert by {channel} failed: {self._reason(error)}")
         return failures
+
+    def _reason(self, error: Exception) -> str:
+        """Return the error's type and, unless it quotes the address, its first line."""
+        line = first_line(error)
+        address = os.path.expandvars(self.url or "")
+        parts = [part for part in re.split(r"[/?&=@:]", address.partition("://")[2]) if len(part) > 3]
+        if not isinstance(error, OSError) or any(part in line for part in parts):
+            return type(error).__name__
+        return f"{type(error).__name__}: {line}"
 
     def _run_command(self, content: bytes, outcome: str) -> None:
         if self.command is None:
             return
-        command = [os.path.expandvars(part) for part in self.command]
         environment = os.environ | {"TRAINYARD_OUTCOME": outcome}
         process = subprocess.Popen(
-            command,
+            self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -93,3 +105,16 @@ class Alerts:
         request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method="POST")
         with urllib.request.urlopen(request, timeout=self.seconds):
             pass
+
+
+def _check_address(url: str) -> None:
+    """Refuse an invalid address, and one that holds a password or, as those of many services do, a secret path."""
+    try:
+        parts = urlsplit(url)
+        has_password = bool(parts.password)
+    except ValueError:
+        raise Refusal("url: is not a valid web address; give one such as https://HOST, or $NAME") from None
+    if has_password:
+        raise Refusal("url: holds a password; keep it in the environment, and write $NAME here")
+    if not VARIABLE.search(url) and (parts.path.strip("/") or parts.query or parts.fragment):
+        raise Refusal("url: its path may be a secret; keep the address in the environment, and write $NAME here")

@@ -51,9 +51,12 @@ class Sandbox:
 
     def start_tracker(self) -> None:
         """Start the tracking server; it logs to tracker.log."""
-        command = server.server_command(self.port, f"sqlite:///{self.folder}/tracker.db", self.folder / "artifacts")
+        command = server.server_command(self.port, self.folder / "artifacts")
+        environment = server.server_settings(f"sqlite:///{self.folder}/tracker.db")
         log = (self.folder / "tracker.log").open("a")
-        self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        self.server = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
 
     def start_run(self) -> subprocess.Popen:
         """Start `trainyard run` with one thread per worker; it logs to run.log."""

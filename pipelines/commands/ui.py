@@ -26,4 +26,4 @@ def main(port: int) -> int:
     if is_remote:
         return 0
     print("Ctrl-C stops the server", flush=True)
-    return subprocess.run(server.server_command(port, store), check=False).returncode
+    return subprocess.run(server.server_command(port), env=server.server_settings(store), check=False).returncode

@@ -415,11 +415,12 @@ def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     processes: list[subprocess.Popen] = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.chdir(tmp_path)
-    command = server.server_command(port, f"sqlite:///{tmp_path}/server.db", tmp_path / "kept")
+    command = server.server_command(port, tmp_path / "kept")
+    environment = server.server_settings(f"sqlite:///{tmp_path}/server.db")
 
     def start() -> None:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
+        processes.append(subprocess.Popen(command, env=environment, start_new_session=True, **quiet))
         assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
 
     def stop() -> None:

@@ -96,9 +96,10 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder, port = tmp_path_factory.mktemp("tracker"), network.free_port()
-    command = server.server_command(port, f"sqlite:///{folder}/server.db", folder / "kept")
+    command = server.server_command(port, folder / "kept")
+    environment = server.server_settings(f"sqlite:///{folder}/server.db")
     log = (folder / "log").open("w")
-    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         assert network.accepts_connections(f"127.0.0.1:{port}", patience=90)
         yield port
