@@ -9,7 +9,8 @@ results/<family>/<system>/metrics.json   scores on the split kept for the end, t
                           history.csv    metrics against step and epoch
                           search.csv     values of each trial, and mean and standard deviation of its scores over folds
                                          or seeds, or the scores of its last epoch
-                          pictures/      curves, the search, examples of augmentation, what the task draws
+                          pictures/      curves, the search, examples of augmentation, what the task draws; of a grid
+                                         also the score over a numeric value, and the gradient norms of its fits
                           model/         weights, and how to build the model again
 """
 
@@ -26,12 +27,13 @@ from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
 from components.search.objective import Objective
-from components.search.trials import Trial, describe_trial
+from components.search.trials import FIT, Trial, describe_trial
 from components.storage.dataset import Dataset, list_own_files
 from components.storage.store import Store
 from components.training.options import batch_size
 from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score
 from components.workspace import work_folder
+from pipelines.reports.search_pictures import draw_gradient_norms, draw_sweep, read_gradient_norms
 from pipelines.stage import diagnoses
 from pipelines.stage.check import check_recipe, check_rungs, check_unwatched
 from pipelines.stage.context import Stage, stage
@@ -157,7 +159,12 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
         gpu=plan.plan_workers().gpu,
     )
 
+    norms: dict[str, figures.Curve] = {}
+
     def report_trial(trial: Trial, folder: Path) -> None:
+        curve = read_gradient_norms(folder / FIT)
+        if curve is not None:
+            norms[describe_trial(trial, values_only=True)] = curve
         run.add_trial(f"trial {trial.number:02d}", folder, trial, out.name)
         if trial.lost:
             run.log_text(f"trial {trial.number}: {describe_trial(trial, rungs=kind)}")
@@ -167,8 +174,13 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     diagnosed = zip(result.trials, result.diagnoses, strict=True)
     rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
     write_table(out / "search.csv", rows)
-    drawing = draw_trials(result.trials, objective.monitor[0], kind)
-    run.log_artifact(figures.save_figure(drawing, out / "pictures" / "search.png"), "pictures")
+    drawings = {"search": draw_trials(result.trials, objective.monitor[0], kind)}
+    if tune["search"].get("sampler") == "grid":
+        drawings["sweep"] = draw_sweep(result.trials, tune["search"]["space"], objective.monitor[0])
+        drawings["gradient-norms"] = draw_gradient_norms(norms)
+    for name, drawing in drawings.items():
+        if drawing is not None:
+            run.log_artifact(figures.save_figure(drawing, out / "pictures" / f"{name}.png"), "pictures")
     run.log_text(f"best of {len(result.trials)} trials: {describe_trial(result.best, rungs=kind)}")
     return result.best.values
 

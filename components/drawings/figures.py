@@ -92,8 +92,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 @styled
-def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "epoch") -> Figure:
-    """Draw {group: runs} in one colour per group.
+def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str = "epoch", log: str = "") -> Figure:
+    """Draw {group: runs} in one colour per group; `log` names the logarithmic axes: "x", "y" or "xy".
 
     Each run is a thin line. The thick line is the mean of a group's runs, at the x that all of them have.
     """
@@ -107,7 +107,12 @@ def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str 
     axes.set_xlabel(x_label)
     axes.grid(False, axis="x")
     axes.margins(x=0.02)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    if "y" in log:
+        axes.set_yscale("log")
+    if "x" in log:
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     if len(groups) > 1:
         add_legend(figure, axes.get_legend_handles_labels()[0])
     return figure

@@ -66,6 +66,8 @@ def fit(
     compile: bool = False,
     schedule: Callable[[int, int], float] | None = None,
     clip: Positive | None = None,
+    clip_by: Literal["norm", "value"] = "norm",
+    examples: Count | None = None,
     ema: Fraction | None = None,
     patience: Count | None = None,
     keep: Literal["last", "best"] = "last",
@@ -80,7 +82,10 @@ def fit(
     batch: examples per step over *all* workers, cut into `shards` fixed slices (at least one per worker); all: every
     training row, in a fold every row of the fold.
     order: sequential lets each element of the batch walk through a contiguous stretch of the data (storage/order.py).
-    schedule: a factory section of `schedules`; clip: the maximum gradient norm.
+    schedule: a factory section of `schedules`.
+    clip: the maximum norm of a module's gradient or, with clip_by "value", of each of its elements. train/gradient_norm
+    is the norm before clipping.
+    examples: train on the first so many examples alone; they repeat, so that the number of steps stays the same.
     ema: the decay of the weights' moving average, which is then evaluated in place of the weights.
     patience: evaluations without progress of `task.monitor` before training stops (implies keep="best").
     noise_scale: log train/noise_scale, the noise scale of the gradient (see `NoiseScale`).
@@ -92,9 +97,12 @@ def fit(
     _check_full_batch(task, batch, len(train))
     _check_run(peers, shards, keep_best, validation)
     own_shards = owned_shards(shards, peers.size, peers.rank)
+    if examples is not None:
+        train = _first_examples(train, examples)
     walk = train.walk(batch, seed, shards, own_shards, sequential=order == "sequential")
     state = set_up(task, spec, seed, peers.device, channels_last, compile, ema)
-    options: dict[str, Any] = {"precision": precision, "clip": clip, "accumulate": accumulate, "norms": noise_scale}
+    options: dict[str, Any] = {"precision": precision, "accumulate": accumulate, "norms": noise_scale}
+    options |= {"clip": clip, "clip_by": clip_by}
     update = ShardedUpdate(state, peers, seed=seed, shards=shards, **options)
     meter = Meter(task.monitor, keep_best, patience, NoiseScale(batch, shards) if noise_scale else None)
     recorder = RunRecorder(folder, peers, checkpoint_seconds)
@@ -279,6 +287,13 @@ def _check_full_batch(task: Task, batch: int, rows: int) -> None:
         raise Refusal(
             f"fit.batch: {batch} of {rows} training rows; each step of {type(task).__name__} needs all: set it to all"
         )
+
+
+def _first_examples(train: Feed, count: int) -> Feed:
+    """Return a feed as long as `train` in which its first `count` examples repeat."""
+    if count > len(train):
+        raise Refusal(f"fit.examples: {count} are more than the {len(train)} training examples; lower it")
+    return Feed(train.split, np.resize(train.rows[:count], len(train)), train.device)
 
 
 def _set_train_mode(state: State) -> None:

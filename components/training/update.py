@@ -51,6 +51,7 @@ class ShardedUpdate:
         shards: int = 1,
         precision: str = "float32",
         clip: float | None = None,
+        clip_by: str = "norm",
         accumulate: int = 1,
         norms: bool = False,
     ) -> None:
@@ -60,7 +61,8 @@ class ShardedUpdate:
         """
         self.state, self.peers, self.seed, self.shards = state, peers, seed, shards
         self.own_shards = owned_shards(shards, peers.size, peers.rank)
-        self.bfloat16, self.clip, self.norms, self.accumulate = precision == "bfloat16", clip, norms, accumulate
+        self.bfloat16, self.norms, self.accumulate = precision == "bfloat16", norms, accumulate
+        self.clip, self.clip_by = clip, clip_by
         self.microbatches: dict[str, int] = {}  # per shard, by the shapes of shards that ran out of memory
         self.batches: list[Batch] = []
         self.weights: list[float] = []
@@ -97,8 +99,11 @@ class ShardedUpdate:
             names += [SHARD_GRADIENT, BATCH_GRADIENT]
             scalars = torch.cat([scalars, squared_norm(grads)])
         metrics = dict(zip(names, scalars, strict=True))
-        if self.clip is not None:
-            metrics["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip)
+        metrics["gradient_norm"] = nn.utils.get_total_norm(grads)
+        if self.clip is not None and self.clip_by == "norm":
+            nn.utils.clip_grads_with_norm_(parameters, self.clip, metrics["gradient_norm"])
+        elif self.clip is not None:
+            nn.utils.clip_grad_value_(parameters, self.clip)
         self.state.optimizers[name].step()
         for parameter in parameters:
             parameter.grad = None

@@ -513,3 +513,24 @@ def test_threads_and_processor_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(name) > len("1 thread on ")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert recorder.describe_processor(torch.device("cpu")).startswith("2 threads on ")
+
+
+def test_a_few_examples_repeat_until_the_epoch_is_as_long(digits: Path) -> None:
+    """Train on the first 70 examples and count how often each is used in an epoch."""
+    train, test = feeds(digits)
+    seen_rows: list[np.ndarray] = []
+
+    class Recording(Classification):
+        def loss(self, state: State, shard: Shard):
+            seen_rows.append(shard.batch["row"].numpy())
+            return super().loss(state, shard)
+
+    task = Recording(LeNet, partial(optimizers.sgd, lr=0.01))
+    engine.fit(task, spec(digits), train, test, batch=50, epochs=1, examples=70)
+    rows = np.concatenate(seen_rows)
+    assert len(rows) == len(train) // 50 * 50
+    counts = np.bincount(rows, minlength=len(train))
+    assert counts[70:].sum() == 0
+    assert counts[:70].min() >= len(train) // 70 - 50
+    with pytest.raises(Refusal, match=r"fit\.examples: 100000 are more than the"):
+        engine.fit(task, spec(digits), train, test, examples=100_000)

@@ -91,15 +91,26 @@ def test_unequal_shards_give_the_gradient_of_the_global_batch(sizes: list[int]) 
     torch.testing.assert_close(sharded.modules["net"].weight, reference.modules["net"].weight)
 
 
-def test_accumulation_and_clipping_agree_with_torch() -> None:
+def clip_with_torch(parameters: list[nn.Parameter], clip: float | None, clip_by: str) -> torch.Tensor:
+    """Clip gradients by torch's functions and return their norm before."""
+    norm = torch.cat([p.grad.flatten() for p in parameters]).norm()
+    if clip is not None and clip_by == "norm":
+        nn.utils.clip_grad_norm_(parameters, clip)
+    elif clip is not None:
+        nn.utils.clip_grad_value_(parameters, clip)
+    return norm
+
+
+@pytest.mark.parametrize(("clip", "clip_by"), [(None, "norm"), (0.1, "norm"), (100.0, "norm"), (0.1, "value")])
+def test_accumulation_and_clipping_agree_with_torch(clip: float | None, clip_by: str) -> None:
     sharded, reference = linear_state(), linear_state()
-    update = ShardedUpdate(sharded, Peers(), shards=2, accumulate=3, clip=0.1)
+    update = ShardedUpdate(sharded, Peers(), shards=2, accumulate=3, clip=clip, clip_by=clip_by)
     parts = batches([5, 5])
     update.begin(parts, [5, 5])
     norm = update("net", squared)["gradient_norm"]
     x, y = torch.cat([p["x"] for p in parts]), torch.cat([p["y"] for p in parts])
     (reference.modules["net"](x)[:, 0] - y).square().mean().backward()
-    expected = nn.utils.clip_grad_norm_(reference.modules["net"].parameters(), 0.1)
+    expected = clip_with_torch(list(reference.modules["net"].parameters()), clip, clip_by)
     reference.optimizers["net"].step()
     torch.testing.assert_close(norm, expected)
     torch.testing.assert_close(sharded.modules["net"].weight, reference.modules["net"].weight)
