@@ -66,6 +66,7 @@ STYLE = {
 # A decorator that makes a function ignore the user's matplotlibrc.
 styled = style.context(["default", STYLE])
 
+LEGEND_CHARACTERS = 72  # that fit below a figure
 Curve = tuple[np.ndarray, np.ndarray]  # x [N], y [N]
 
 
@@ -264,8 +265,10 @@ def add_title(figure: Figure, title: str) -> None:
 
 
 def add_legend(figure: Figure, handles: Sequence[object]) -> None:
-    """Place a legend of `handles` below the axes, on the left."""
-    figure.legend(handles=handles, loc="outside lower left", ncols=4, handletextpad=0.4, columnspacing=1.4)
+    """Place a legend of `handles` below the axes, on the left; long labels get fewer columns."""
+    longest = max((len(str(getattr(handle, "get_label", str)())) for handle in handles), default=0)
+    columns = max(1, min(4, LEGEND_CHARACTERS // (longest + 9)))  # 9: the line before a label, and the space after it
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, handletextpad=0.4, columnspacing=1.4)
 
 
 def cycle_values(values: Sequence[str], count: int) -> list[str]:

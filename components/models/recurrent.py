@@ -16,9 +16,9 @@ States = dict[str, Tensor]  # {name: [B, layers, hidden]}, with twice the layers
 
 
 class Recurrent(nn.Module):
-    """Map tokens [B, T] to logits [B, T, classes] and the states after the last token.
+    """Map tokens [B, T] to logits [B, T, outputs] and the states after the last token.
 
-    embedding: width of the learned token vectors; 0 uses one-hot vectors, as in the notes. dropout: on the token
+    outputs: number of logits, of `classes` tokens by default. embedding: width of the learned token vectors; 0 uses one-hot vectors, as in the notes. dropout: on the token
     vectors, between layers, and before the output layer. bidirectional: each step also sees later tokens, which suits
     features and filling blanks, but not the prediction of the next token.
 
@@ -34,6 +34,7 @@ class Recurrent(nn.Module):
         layers: Count = 1,
         dropout: Fraction = 0.0,
         bidirectional: bool = False,
+        outputs: Count | None = None,
     ) -> None:
         super().__init__()
         self.classes, self.bidirectional = classes, bidirectional
@@ -47,10 +48,10 @@ class Recurrent(nn.Module):
             dropout=dropout if layers > 1 else 0.0,
             bidirectional=bidirectional,
         )
-        self.head = nn.Linear(hidden * (1 + bidirectional), classes)
+        self.head = nn.Linear(hidden * (1 + bidirectional), outputs or classes)
 
     def forward(self, tokens: Tensor, states: States | None = None) -> tuple[Tensor, States]:
-        """Return (logits [B, T, classes], states) of tokens [B, T].
+        """Return (logits [B, T, outputs], states) of tokens [B, T].
 
         states: those of an earlier call, to continue the same texts; None or {} starts new texts.
         """

@@ -66,7 +66,7 @@ def fit(
     compile: bool = False,
     schedule: Callable[[int, int], float] | None = None,
     clip: Positive | None = None,
-    clip_by: Literal["norm", "value"] = "norm",
+    clip_by: Literal["norm", "value", "none"] = "norm",
     examples: Count | None = None,
     ema: Fraction | None = None,
     patience: Count | None = None,
@@ -83,8 +83,8 @@ def fit(
     training row, in a fold every row of the fold.
     order: sequential lets each element of the batch walk through a contiguous stretch of the data (storage/order.py).
     schedule: a factory section of `schedules`.
-    clip: the maximum norm of a module's gradient or, with clip_by "value", of each of its elements. train/gradient_norm
-    is the norm before clipping.
+    clip: the maximum norm of a module's gradient or, with clip_by "value", of each of its elements; "none" bounds
+    nothing, for comparisons. train/gradient_norm is the norm before clipping.
     examples: train on the first so many examples alone; they repeat, so that the number of steps stays the same.
     ema: the decay of the weights' moving average, which is then evaluated in place of the weights.
     patience: evaluations without progress of `task.monitor` before training stops (implies keep="best").

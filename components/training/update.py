@@ -102,7 +102,7 @@ class ShardedUpdate:
         metrics["gradient_norm"] = nn.utils.get_total_norm(grads)
         if self.clip is not None and self.clip_by == "norm":
             nn.utils.clip_grads_with_norm_(parameters, self.clip, metrics["gradient_norm"])
-        elif self.clip is not None:
+        elif self.clip is not None and self.clip_by == "value":
             nn.utils.clip_grad_value_(parameters, self.clip)
         self.state.optimizers[name].step()
         for parameter in parameters:

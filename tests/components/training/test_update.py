@@ -96,12 +96,14 @@ def clip_with_torch(parameters: list[nn.Parameter], clip: float | None, clip_by:
     norm = torch.cat([p.grad.flatten() for p in parameters]).norm()
     if clip is not None and clip_by == "norm":
         nn.utils.clip_grad_norm_(parameters, clip)
-    elif clip is not None:
+    elif clip is not None and clip_by == "value":
         nn.utils.clip_grad_value_(parameters, clip)
     return norm
 
 
-@pytest.mark.parametrize(("clip", "clip_by"), [(None, "norm"), (0.1, "norm"), (100.0, "norm"), (0.1, "value")])
+@pytest.mark.parametrize(
+    ("clip", "clip_by"), [(None, "norm"), (0.1, "norm"), (100.0, "norm"), (0.1, "value"), (0.1, "none")]
+)
 def test_accumulation_and_clipping_agree_with_torch(clip: float | None, clip_by: str) -> None:
     sharded, reference = linear_state(), linear_state()
     update = ShardedUpdate(sharded, Peers(), shards=2, accumulate=3, clip=clip, clip_by=clip_by)
