@@ -18,9 +18,10 @@ States = dict[str, Tensor]  # {name: [B, layers, hidden]}, with twice the layers
 class Recurrent(nn.Module):
     """Map tokens [B, T] to logits [B, T, outputs] and the states after the last token.
 
-    outputs: number of logits, of `classes` tokens by default. embedding: width of the learned token vectors; 0 uses one-hot vectors, as in the notes. dropout: on the token
-    vectors, between layers, and before the output layer. bidirectional: each step also sees later tokens, which suits
-    features and filling blanks, but not the prediction of the next token.
+    outputs: number of logits, by default of the `classes` tokens. embedding: width of the learned token vectors; 0 uses
+    one-hot vectors, as in the notes. dropout: on the token vectors, between layers, and before the output layer.
+    bidirectional: each step also sees later tokens, which suits features and filling blanks, but not the prediction of
+    the next token.
 
     As everywhere in torch, the reset gate of a GRU acts on the product U h (as in cuDNN); in the notes it acts on h.
     """
