@@ -30,7 +30,7 @@ class Chain(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What the tokens [N, T] say about the states."""
+    """Hold the probabilities of the states, given tokens [N, T]."""
 
     filtered: np.ndarray  # [N, T, S], given the tokens up to each
     smoothed: np.ndarray  # [N, T, S], given all tokens
