@@ -36,7 +36,7 @@ def beam_search(
     newest = torch.full((count * beam, 1), begin, device=device)
     for at in range(length):
         logits, states = step(newest, states)
-        next_log_p = _mask_special(logits[:, -1].float(), begin, pad).unflatten(0, (count, beam))
+        next_log_p = possible_log_p(logits[:, -1].float(), begin, pad).unflatten(0, (count, beam))
         next_log_p = torch.where(ended[..., None], _only_padding(next_log_p[0, 0], pad), next_log_p)
         log_p, best_next = (log_p[..., None] + next_log_p).flatten(1).topk(beam)
         parent, token = best_next // next_log_p.shape[2], best_next % next_log_p.shape[2]
@@ -53,7 +53,7 @@ def beam_search(
     return tokens.take_along_dim(best[..., None], 1)[:, 0], scores.gather(1, best)[:, 0]
 
 
-def _mask_special(logits: Tensor, begin: int, pad: int) -> Tensor:
+def possible_log_p(logits: Tensor, begin: int, pad: int) -> Tensor:
     """Return the log probabilities [N, K] of logits [N, K], where `begin` and `pad` are impossible."""
     special = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
     special[[begin, pad]] = True

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
+# How sacrebleu describes the same score of the same tokens.
+SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:none|smooth:none"
 ORDERS = 4  # n-grams of 1 to 4 tokens
 Sentence = Sequence[Hashable]  # tokens
 
@@ -27,6 +29,22 @@ def bleu(outputs: Sequence[Sentence], references: Sequence[Sentence]) -> float:
     output_length, reference_length = sum(map(len, outputs)), sum(map(len, references))
     log_precision = sum(math.log(match / total) for match, total in zip(matches, totals, strict=True)) / ORDERS
     return math.exp(min(0.0, 1 - reference_length / output_length) + log_precision)
+
+
+def sentence_bleu(output: Sentence, reference: Sentence) -> float:
+    """Return the BLEU of one sentence, 0 to 1, with 1 added to matches and totals of 2 to 4 tokens (Lin & Och 2004).
+
+    Without that, a sentence without four right tokens in a row would score 0, and a reward would say nothing.
+    """
+    log_precision = 0.0
+    for n in range(ORDERS):
+        counts = count_ngrams(output, n + 1)
+        matches = (counts & count_ngrams(reference, n + 1)).total()
+        if n == 0 and matches == 0:
+            return 0.0
+        smooth = 1 if n else 0
+        log_precision += math.log((matches + smooth) / (counts.total() + smooth)) / ORDERS
+    return math.exp(min(0.0, 1 - len(reference) / len(output)) + log_precision)
 
 
 def exact_match(outputs: Sequence[Sentence], references: Sequence[Sentence]) -> float:

@@ -1,4 +1,4 @@
-"""A recurrent encoder and decoder for translation (Sutskever et al. 2014; notes: encoder-decoder, seq2seq).
+"""An encoder and a recurrent decoder for translation (Sutskever et al. 2014; notes: encoder-decoder, seq2seq).
 
 All translators (this one and `models/transformer.py`) have the same three methods:
 
@@ -21,6 +21,7 @@ from ..data.parallel import PAD, sentence_lengths
 from ..errors import Refusal
 from ..layers.attention import Additive, DotProduct
 from ..recipes.ranges import Count, Fraction
+from .encoders import HEADS, PARALLEL
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 STATES = ("hidden", "cell")  # only an LSTM has a "cell"
@@ -30,6 +31,8 @@ States = dict[str, Tensor]
 class Seq2Seq(nn.Module):
     """A translator whose decoder starts with the last states of the encoder, layer by layer.
 
+    encoder: recurrent, or one that reads all tokens at once ("cnn", "self-attention"; `models/encoders.py`); it has no
+    last state, and the decoder starts with a projection of the mean of its outputs.
     sources, targets: sizes of the two vocabularies. bidirectional: the encoder reads in both directions, each with
     hidden / 2 units. dropout: on embeddings, between layers, and before the output layer.
 
@@ -50,8 +53,14 @@ class Seq2Seq(nn.Module):
         dropout: Fraction = 0.0,
         bidirectional: bool = False,
         attention: Literal["none", "additive", "dot"] = "none",
+        encoder: Literal["recurrent", "cnn", "self-attention"] = "recurrent",
     ) -> None:
         super().__init__()
+        if encoder != "recurrent" and (bidirectional or hidden % (2 * HEADS)):
+            raise Refusal(
+                f"task.model.encoder: {encoder} reads both directions at once, with hidden a multiple of {2 * HEADS};"
+                " drop bidirectional, or change hidden"
+            )
         if bidirectional and hidden % 2:
             raise Refusal(
                 f"task.model.hidden: {hidden} is odd, but each direction of a bidirectional encoder gets half of it;"
@@ -60,9 +69,15 @@ class Seq2Seq(nn.Module):
         self.source, self.target = nn.Embedding(sources, embedding), nn.Embedding(targets, embedding)
         layer_dropout = dropout if layers > 1 else 0.0
         encoder_hidden = hidden // (1 + bidirectional)
-        self.encoder: nn.RNNBase = CELLS[cell](
-            embedding, encoder_hidden, layers, batch_first=True, dropout=layer_dropout, bidirectional=bidirectional
-        )
+        self.encoder: nn.Module
+        self.first: nn.Linear | None = None
+        if encoder == "recurrent":
+            self.encoder = CELLS[cell](
+                embedding, encoder_hidden, layers, batch_first=True, dropout=layer_dropout, bidirectional=bidirectional
+            )
+        else:
+            self.encoder = PARALLEL[encoder](embedding, hidden, layers, dropout)
+            self.first = nn.Linear(hidden, (2 if cell == "lstm" else 1) * layers * hidden)
         self.decoder: nn.RNNBase = CELLS[cell](embedding, hidden, layers, batch_first=True, dropout=layer_dropout)
         self.attention: nn.Module | None = None
         if attention != "none":
@@ -82,6 +97,8 @@ class Seq2Seq(nn.Module):
         [B, S]}. Padding is skipped: the last state is that of the last token.
         """
         vectors = self.dropout(self.source(source))
+        if self.first is not None:
+            return self._start_in_parallel(vectors, source != PAD)
         packed = pack_padded_sequence(vectors, sentence_lengths(source).cpu(), batch_first=True, enforce_sorted=False)
         outputs, last = self.encoder(packed)
         last = last if isinstance(last, tuple) else (last,)
@@ -107,6 +124,15 @@ class Seq2Seq(nn.Module):
             features = torch.tanh(self.mix(torch.cat([features, context], dim=2)))
             states["attention"] = weights
         return self.head(self.dropout(features)), states
+
+    def _start_in_parallel(self, vectors: Tensor, valid: Tensor) -> States:
+        """Return the states of `start` for an encoder without one; vectors [B, S, embedding], valid [B, S]."""
+        assert self.first is not None
+        memory = self.encoder(vectors, valid)
+        mean = (memory * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
+        first = torch.tanh(self.first(mean)).unflatten(1, (-1, self.decoder.num_layers, memory.shape[2]))
+        states = {name: first[:, number] for number, name in enumerate(STATES[: first.shape[1]])}
+        return states if self.attention is None else states | {"memory": memory, "valid": valid}
 
     def _join_directions(self, state: Tensor) -> Tensor:
         """Reshape [layers * directions, B, H] to [B, layers, directions * H]."""

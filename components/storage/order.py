@@ -125,6 +125,16 @@ def splitmix64(words: np.ndarray) -> np.ndarray:
     return words
 
 
+def keyed_uniforms(rows: np.ndarray, length: int, *key: int) -> np.ndarray:
+    """Return numbers from [0, 1) that follow from row number, position and key alone: float64 [B, length].
+
+    Use them where a draw must not depend on the other rows of a batch or on how the batch is cut into shards.
+    """
+    places = (rows.astype(np.int64)[:, None] * length + np.arange(length)).astype(np.uint64)
+    words = splitmix64(splitmix64(places + np.uint64(derive_key(*key))))
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
 def derive_key(*numbers: int) -> int:
     """Return a 64-bit key of several integers; their order matters."""
     word = 0

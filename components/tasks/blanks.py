@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..metrics.language import language_scores
 from ..optimizers import adamw
 from ..recipes.ranges import Natural, Open
-from ..storage.order import derive_key, splitmix64
+from ..storage.order import keyed_uniforms
 from ..storage.vocabulary import UNKNOWN
 from ..tokens.vocabulary import open_tokenizer
 from ..training.task import Batch, Shard, Spec, State, Task
@@ -106,8 +106,6 @@ class FillBlanks(Task):
 
     def _blank_positions(self, tokens: Tensor, rows: Tensor, step: int) -> Tensor:
         """Return which of the known tokens [B, T] of the rows [B] are hidden in a step: bool [B, T]."""
-        length = tokens.shape[1]
-        keys = (rows.cpu().numpy()[:, None] * length + np.arange(length)).astype(np.uint64)
-        words = splitmix64(splitmix64(keys + np.uint64(derive_key(step + 1, 11))))
-        blank = torch.from_numpy(words / 2**64 < self.blanks).to(tokens.device)
+        draws = keyed_uniforms(rows.cpu().numpy(), tokens.shape[1], step + 1, 11)
+        blank = torch.from_numpy(draws < self.blanks).to(tokens.device)
         return blank & (tokens != BLANK)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..data.parallel import decode_text, decode_tokens
 from ..decoding.beam import beam_search
 from ..metrics.language import language_scores
-from ..metrics.translation import bleu, exact_match
+from ..metrics.translation import SIGNATURE, bleu, exact_match
 from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, NonNegative
 from ..storage.vocabulary import BOS, EOS, PAD, UNK, split_vocabularies
@@ -166,6 +166,10 @@ class Translation(Task):
             translation = [self.vocabularies[1][token] for token in longest.translation if token != PAD]
             drawn["attention"] = draw_token_attention(weights, source, translation, "Where it looks")
         return drawn
+
+    def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
+        """Return the signature of the BLEU score, as sacrebleu writes it."""
+        return {"bleu.signature": SIGNATURE}
 
     def _format_sample(self, sample: Sample) -> str:
         """Return the source and the translation as lines of text and, if the translation is wrong, the truth."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from components.layers.attention import Additive, DotProduct, MultiHead, masked_softmax
 from components.layers.positions import sinusoids
+from components.models.transformer import position_wise_network
 
 B, Q, K, D, V = 3, 4, 6, 8, 5
 
@@ -89,3 +90,39 @@ def test_positions_follow_the_formula() -> None:
             assert result[p, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-6)
             assert result[p, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
     assert torch.allclose(sinusoids(8, 6)[3:], result)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@torch.no_grad()
+def test_a_convolution_is_attention_with_a_head_per_offset(kernel: int) -> None:
+    """Write a convolution as self-attention (Cordonnier et al. 2020): head h attends to the token at offset h alone.
+
+    Queries and keys are positions only; values are the tokens, projected by the kernel's weights at that offset.
+    """
+    torch.manual_seed(0)
+    convolution = nn.Conv1d(D, V, kernel, padding=kernel // 2)
+    x = torch.randn(B, K, D)
+    padded = F.pad(x, (0, 0, kernel // 2, kernel // 2))  # a zero token at each end, as the convolution assumes
+    positions = 100 * torch.eye(padded.shape[1]).expand(B, -1, -1)
+    valid = torch.ones(B, 1, padded.shape[1], dtype=torch.bool)
+    heads = []
+    for head in range(kernel):
+        queries = positions[:, head : head + K]
+        result, weights = DotProduct()(queries, positions, padded @ convolution.weight[:, :, head].T, valid)
+        assert torch.allclose(weights.amax(2), torch.ones(B, K))
+        heads.append(result)
+    output = torch.stack(heads).sum(0) + convolution.bias
+    assert torch.allclose(output, convolution(x.transpose(1, 2)).transpose(1, 2), atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_position_wise_network_is_two_convolutions_over_one_token() -> None:
+    torch.manual_seed(0)
+    network = position_wise_network(D, 3 * D)
+    first, second = nn.Conv1d(D, 3 * D, 1), nn.Conv1d(3 * D, D, 1)
+    for convolution, dense in ((first, network[0]), (second, network[2])):
+        convolution.weight.copy_(dense.weight[..., None])
+        convolution.bias.copy_(dense.bias)
+    x = torch.randn(B, K, D)
+    expected = second(F.relu(first(x.transpose(1, 2)))).transpose(1, 2)
+    assert torch.allclose(network(x), expected, atol=1e-6)

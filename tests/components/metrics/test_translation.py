@@ -8,7 +8,7 @@ import random
 import pytest
 from sacrebleu.metrics import BLEU
 
-from components.metrics.translation import bleu, exact_match
+from components.metrics.translation import SIGNATURE, bleu, exact_match, sentence_bleu
 
 
 def corpus(seed: int, extra: tuple[int, int]) -> tuple[list[list[str]], list[list[str]]]:
@@ -26,6 +26,7 @@ def test_bleu_matches_sacrebleu(seed: int, extra: tuple[int, int]) -> None:
     oracle = BLEU(tokenize="none", smooth_method="none", force=True)
     expected = oracle.corpus_score([" ".join(row) for row in outputs], [[" ".join(row) for row in references]])
     assert bleu(outputs, references) == pytest.approx(expected.score / 100, rel=1e-9)
+    assert str(oracle.get_signature()).rpartition("|version:")[0] == SIGNATURE
     assert (expected.bp < 1) == (extra == (-2, 0))
 
 
@@ -44,3 +45,14 @@ def test_counts_are_clipped_and_short_outputs_are_penalised() -> None:
 
 def test_exact_match_is_the_share_of_equal_sentences() -> None:
     assert exact_match([["a", "b"], ["a"], []], [["a", "b"], ["a", "b"], ["c"]]) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sentence_bleu_matches_sacrebleu_with_one_added(seed: int) -> None:
+    oracle = BLEU(tokenize="none", smooth_method="add-k", smooth_value=1, force=True, effective_order=False)
+    for output, reference in zip(*corpus(seed, (-1, 1)), strict=True):
+        if len(output) >= 4 and set(output) & set(reference):
+            expected = oracle.sentence_score(" ".join(output), [" ".join(reference)]).score / 100
+            assert sentence_bleu(output, reference) == pytest.approx(expected, rel=1e-9)
+    assert sentence_bleu([], ["a"]) == sentence_bleu(["b"], ["a"]) == 0.0
+    assert sentence_bleu(["a", "b"], ["a", "b"]) == 1.0

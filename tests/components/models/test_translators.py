@@ -35,7 +35,13 @@ RECURRENT = {
         ("lstm", "none", True),
     )
 }
-MODELS = {**RECURRENT, "transformer": partial(Transformer, width=8, heads=2, inner=12, dropout=0.5)}
+PARALLEL = {
+    f"{encoder}-{cell}": partial(
+        Seq2Seq, cell=cell, embedding=5, hidden=8, layers=2, dropout=0.5, attention=attention, encoder=encoder
+    )
+    for encoder, cell, attention in (("cnn", "gru", "dot"), ("cnn", "lstm", "none"), ("self-attention", "gru", "none"))
+}
+MODELS = {**RECURRENT, **PARALLEL, "transformer": partial(Transformer, width=8, heads=2, inner=12, dropout=0.5)}
 every = pytest.mark.parametrize("name", MODELS)
 
 
@@ -157,5 +163,7 @@ def test_dropout_acts_only_in_training(rows: tuple[Tensor, Tensor]) -> None:
 def test_sizes_that_do_not_divide_are_refused() -> None:
     with pytest.raises(Refusal, match=r"task\.model\.hidden: 9 is odd"):
         Seq2Seq(SOURCES, TARGETS, hidden=9, bidirectional=True)
+    with pytest.raises(Refusal, match=r"task\.model\.encoder: cnn reads both directions at once"):
+        Seq2Seq(SOURCES, TARGETS, hidden=16, bidirectional=True, encoder="cnn")
     with pytest.raises(Refusal, match=r"task\.model\.width: 10 must be even and a multiple of heads: 4"):
         Transformer(SOURCES, TARGETS, width=10)
