@@ -11,7 +11,7 @@ from components.drawings import figures
 from components.files import bytes_digest, write_json
 from components.metrics import comparison
 from components.storage.store import Split, Store
-from components.verdicts.caveats import describe_data, describe_perfect_score
+from components.verdicts.caveats import describe_data, describe_perfect_score, describe_worthless
 from pipelines import flagship
 from pipelines.flagship import ARMS, TARGET_PREPARED
 from pipelines.reports import report
@@ -60,6 +60,9 @@ def main(params: dict[str, Any]) -> None:
 def _log_caveats(run: Stage, metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
     """Log the score of a constant answer, and what makes the result uncertain."""
     run.log_text(f"accuracy {metrics['constant_accuracy']:.4f} of a constant answer")
+    worthless = describe_worthless({"accuracy": metrics["accuracy"]}, metrics["constant_accuracy"])
+    if worthless is not None:
+        run.log_text(worthless)
     perfect = describe_perfect_score(metrics["accuracy"], metrics["examples"])
     for sentence in [*([f"accuracy {perfect}"] if perfect else []), *describe_data(manifest)]:
         run.log_text(sentence)

@@ -31,7 +31,7 @@ from components.search.trials import FIT, Trial, describe_trial
 from components.storage.dataset import Dataset, list_own_files
 from components.storage.store import Store
 from components.training.options import batch_size
-from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score
+from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score, describe_worthless
 from components.workspace import work_folder
 from pipelines.reports.search_pictures import draw_gradient_norms, draw_sweep, read_gradient_norms
 from pipelines.stage import diagnoses
@@ -111,8 +111,11 @@ def _log_caveats(run: Stage, result: FitResult, prepared: Path) -> None:
     run.log_text(f"examples: {sizes}")
     name = result.measurements.monitor[0]
     constant = constant_answer(manifest, result.split)
-    if constant is not None and name == "accuracy":
+    if constant is not None and "accuracy" in result.scores:
         run.log_text(f"constant answer '{constant[0]}': {result.split} accuracy {constant[1]:.4f}")
+    worthless = describe_worthless(result.scores, None if constant is None else constant[1])
+    if worthless is not None:
+        run.log_text(worthless)
     if result.outcomes is not None and name in result.scores:
         perfect = describe_perfect_score(result.scores[name], len(result.outcomes))
         if perfect is not None:

@@ -77,6 +77,7 @@ class ImageTable:
         if not self.folder.is_dir():
             raise Refusal(f"folder: {folder} is not a folder; name the one that holds the pictures")
         self.own = [self.files.file, self.folder]
+        self.has_validation = split is not None
         self.name = Path(file).stem
         self.source = f"{file}, {folder}"
         self.image_column = image

@@ -69,6 +69,7 @@ class ParallelText:
         for path in self.own:
             if not path.is_file():
                 raise Refusal(f"files: {printable(path)} is not a file; name one")
+        self.has_validation = validation_files is not None
         self.name = self.own[0].name.partition(".")[0]
         self.source = ", ".join(map(str, self.own))
         self.source_column = source

@@ -80,6 +80,7 @@ class TextTable:
         self.files = TableFiles(Path(file), *paths, TableFormat(delimiter, header, quoting, encoding))
         self.files.check()
         self.own = self.files.paths
+        self.has_validation = validation_file is not None or split is not None
         self.name = Path(file).stem
         self.source = file
         self.text_column = text

@@ -55,6 +55,20 @@ def constant_answer(manifest: dict[str, Any], split: str) -> tuple[str, float] |
     return name, held_out[name] / max(1, sum(held_out.values()))
 
 
+def describe_worthless(scores: dict[str, float], constant: float | None) -> str | None:
+    """Return that a model is no better than a constant answer, or None where it is better or nothing shows it.
+
+    constant: accuracy of the constant answer, if there is one. r2 and skill are 0 for such an answer.
+    """
+    limits = {"accuracy": constant, "r2": 0.0, "skill": 0.0}
+    for name, limit in limits.items():
+        if limit is not None and name in scores:
+            if scores[name] > limit:
+                return None
+            return f"{name} {scores[name]:.4f} is not above {limit:.4f}, that of a constant answer: nothing is learned"
+    return None
+
+
 def _enumerate(names: list[str]) -> str:
     """Return the names as text, only the first MOST_CLASSES and the number of the others."""
     more = len(names) - MOST_CLASSES

@@ -1,4 +1,8 @@
-"""`trainyard plan`: check params and recipes without importing their components, and print what would run."""
+"""`trainyard plan`: check params and recipes, and print what would run.
+
+Recipes are checked without importing their components. The flagship's model is built on the shapes of both data sets,
+and predicts two black pictures, so that what cannot work is refused before anything runs.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ import os
 import re
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from components.errors import TryLater
+from components.errors import Refusal, TryLater, first_line
 from components.recipes import recipe
+from components.storage.dataset import Dataset
+from pipelines import flagship
 from pipelines.commands.dvc.status import list_changes
 from pipelines.stage import dvc_files
 from pipelines.stage.check import check_flagship, check_recipe
@@ -30,6 +36,8 @@ def main(recipes: list[str]) -> int:
         content = recipe.load(path)
         check = check_flagship if "pretrain" in content else check_recipe
         check(content, path)
+        if "pretrain" in content:
+            check_model(content)
         print(f"{path}: fine ({len(recipe.flatten(content))} values, digest {recipe.digest(content)[:12]})", flush=True)
     if Path(".dvc").is_dir():
         stages: dict[str, Files] = {}
@@ -39,6 +47,37 @@ def main(recipes: list[str]) -> int:
         if stages:
             print("\n".join(describe_changes(stages)))
     return 0
+
+
+def check_model(params: dict[str, Any]) -> None:
+    """Build the model of checked params for each data set and let it predict; refuse one that can't take its shapes."""
+    import numpy as np
+    import torch
+
+    from components.training.task import Spec, Task
+
+    sections = {"source": flagship.pretrain_section(params), "target": flagship.arm_section(params, "scratch")}
+    for role, section in sections.items():
+        dataset = recipe.build(params["data"][role], Dataset)
+        columns = {name: column.shape for name, column in dataset.columns.items()}
+        channels = columns["image"][-1] or 1
+        spec = Spec(columns, tuple(dataset.classes), {"mean": [0.5] * channels, "std": [0.25] * channels})
+        black = torch.from_numpy(np.zeros((2, *columns["image"]), np.uint8))
+        task: Task = recipe.build(section["task"], Task)
+        try:
+            state = task.setup(spec)
+            for module in state.modules.values():
+                module.eval()
+            with torch.no_grad():
+                task.predict(state, {"image": black, "row": torch.arange(2)})
+        except Refusal:
+            raise
+        except Exception as error:  # a model's own code raises what it likes
+            size = " x ".join(map(str, columns["image"]))
+            raise Refusal(
+                f"model: {params['model']['use']} can't take data.{role}, pictures of {size} ({first_line(error)});"
+                f" change data.{role}.size or the model"
+            ) from None
 
 
 def flagship_stages() -> dict[str, Files]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.errors import Refusal
 from components.recipes import recipe
-from components.verdicts.caveats import describe_data, describe_perfect_score
+from components.verdicts.caveats import describe_data, describe_perfect_score, describe_worthless
 from pipelines.flagship import ARM_NAMES, BEST_FILE, METRICS_FILE
 from pipelines.reports.links import noted_links
 from pipelines.stage.outputs import (
@@ -55,7 +55,9 @@ def _caveat_rows(metrics: dict[str, Any]) -> list[Row]:
     """Return what makes the result uncertain: a perfect score on few examples, and classes that hardly appear."""
     manifest = read_manifest("target")
     perfect = describe_perfect_score(metrics["accuracy"], metrics.get("examples", 0))
+    worthless = describe_worthless({"accuracy": metrics["accuracy"]}, metrics.get("constant_accuracy"))
     sentences = [f"accuracy {perfect}"] if perfect else []
+    sentences += [worthless] if worthless else []
     sentences += describe_data(manifest) if manifest else []
     return [("caution" if index == 0 else "", sentence) for index, sentence in enumerate(sentences)]
 

@@ -62,14 +62,34 @@ def check_name(name: Any, where: str) -> None:
 
 
 def _check_roles(data: dict[str, Any], where: str) -> None:
-    """Check both data sets; the user's own files must lie where DVC notices that they change."""
+    """Check both data sets: one model reads both, and the user's own files lie where DVC notices that they change."""
     recipe.check_sections(data, dict.fromkeys(flagship.ROLES, True), f"{where}: data")
+    shapes = {}
     for role, section in data.items():
-        for path in list_own_files(check_data(section, f"data.{role}")):
+        dataset = check_data(section, f"data.{role}")
+        for path in list_own_files(dataset):
             if not path.resolve().is_relative_to(RAW.resolve()):
                 raise Refusal(
                     f"data.{role}: {path} lies outside {RAW}, where changes are noticed; put it there, not a link"
                 )
+        columns = dataset.columns
+        if not {"image", "label"} <= columns.keys():
+            raise Refusal(
+                f"data.{role}: has columns {', '.join(columns)}, but the flagship classifies pictures (image, label);"
+                " use a recipe of its own instead (trainyard inspect)"
+            )
+        shapes[role] = columns["image"].shape
+    source, target = (shapes[role] for role in flagship.ROLES)
+    if source != target:
+        raise Refusal(
+            f"data.target: has pictures of {_shape_text(target)}, but data.source {_shape_text(source)}, and one model"
+            " reads both; give both the same size and colour"
+        )
+
+
+def _shape_text(shape: tuple[int | None, ...]) -> str:
+    """Return height x width x channels as a text."""
+    return f"{shape[0]} x {shape[1]} pixels and {shape[2]} channel{'s' if shape[2] != 1 else ''}"
 
 
 def _check_augment(section: dict[str, Any], where: str) -> None:
@@ -191,9 +211,10 @@ def lacks_validation(section: dict[str, Any]) -> bool:
         name: section.get(name, ast.literal_eval(defaults.get(name) or "None")) for name in ("validation", "test")
     }
     # A wrapped source of text or pairs is not a data set itself.
-    split_folders = getattr(recipe.build(section, object), "split_folders", {})
+    dataset = recipe.build(section, object)
+    has_validation = "validation" in getattr(dataset, "split_folders", {}) or getattr(dataset, "has_validation", False)
     # Where there is nothing but training examples, these are watched.
-    return shares["validation"] == 0 and shares["test"] != 0 and "validation" not in split_folders
+    return shares["validation"] == 0 and shares["test"] != 0 and not has_validation
 
 
 def check_unwatched(fit: dict[str, Any], space: dict[str, Any], prefix: str) -> None:

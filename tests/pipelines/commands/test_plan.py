@@ -121,3 +121,20 @@ def test_another_dvc_at_work_is_not_waited_for(copy: Path, capsys: pytest.Captur
         other.stdout.readline()
         assert plan_lines(capsys) == ["what would run is not known: another dvc is at work in this folder"]
         other.kill()
+
+
+def test_a_model_that_cannot_take_the_pictures_is_refused_before_anything_runs(
+    copy: Path, capsys: pytest.CaptureFixture
+) -> None:
+    changed(
+        "params.yaml",
+        "{use: models.resnet.ResNet, widths: [16, 32, 64], blocks: 1, stem: cifar}",
+        "{use: models.nin.NiN}",
+    )
+    changed("params.yaml", "data.glyphs.Glyphs, size: 16", "data.glyphs.Glyphs, size: 8")
+    changed("params.yaml", "data.digits.Digits, size: 16", "data.digits.Digits, size: 8")
+    assert main(["plan"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "NiN" in captured.err

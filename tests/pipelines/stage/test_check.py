@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from components.errors import Refusal
 from components.recipes import recipe
 from pipelines.door import main
+from pipelines.stage.check import check_flagship
 
 ROOT = Path(__file__).parents[3]
 PARAMS = recipe.overlay(recipe.load(ROOT / "params.yaml"), {"finetune.fit.shards": 2})
@@ -266,3 +268,17 @@ def test_valid_files_pass(capsys) -> None:
     Path("seeds.yaml").write_text(yaml.safe_dump(change_value(seeds, "data/validation", 100)))
     assert main(["plan", "params.yaml", "recipe.yaml", "seeds.yaml"]) == 0
     assert capsys.readouterr().out.count("fine") == 3
+
+
+def test_both_data_sets_of_the_flagship_have_pictures_of_one_shape() -> None:
+    params = recipe.load(Path(__file__).parents[3] / "params.yaml")
+    check_flagship(params)
+    other = recipe.overlay(params, {"data.target.size": 28})
+    message = (
+        "data.target: has pictures of 28 x 28 pixels and 1 channel, but data.source 16 x 16 .* same size and colour"
+    )
+    with pytest.raises(Refusal, match=message):
+        check_flagship(other)
+    params["data"]["target"] = {"use": "data.sine.Sine"}
+    with pytest.raises(Refusal, match=r"data\.target: has columns x, y, time, but the flagship classifies pictures"):
+        check_flagship(params)
