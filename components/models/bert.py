@@ -45,6 +45,7 @@ class BERT(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, inner, dropout) for _ in range(layers))
         self.pooler = nn.Linear(width, width)
+        self.sizes = {"width": width, "layers": layers, "heads": heads, "inner": inner, "positions": positions}
         init_encoder(self)
 
     def forward(self, tokens: Tensor, segments: Tensor | None = None, valid: Tensor | None = None) -> Tensor:

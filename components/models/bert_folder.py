@@ -21,9 +21,8 @@ from ..errors import Refusal, first_line
 from ..files import read_object, write_json
 from ..layers.encoder import EPSILON
 from ..tokens.tokenizer import Tokenizer
-from ..tokens.wordpiece import build_tokenizer
+from ..tokens.wordpiece import MARKS, build_tokenizer
 
-MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SIZES = {  # argument of BERT -> key of config.json
     "width": "hidden_size",
     "layers": "num_hidden_layers",
@@ -31,6 +30,7 @@ SIZES = {  # argument of BERT -> key of config.json
     "inner": "intermediate_size",
     "positions": "max_position_embeddings",
 }
+DEFAULTS = {"width": 768, "layers": 12, "heads": 12, "inner": 3072, "positions": 512}  # of `BERT`
 FIXED = {"model_type": "bert", "hidden_act": "gelu", "type_vocab_size": 2, "position_embedding_type": "absolute"}
 NAMES = {  # part of our net -> its name there
     "body.token": "bert.embeddings.word_embeddings",
@@ -138,7 +138,7 @@ def _read_exported(folder: Path, where: str) -> SavedBERT:
         raise Refusal(f"{where}: {folder} holds another kind of model; name the folder of a BERT")
     tensors = _load(folder / "weights.safetensors", where)
     tensors = {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
-    sizes = {key: value for key, value in section.items() if key in SIZES}
+    sizes = DEFAULTS | {key: value for key, value in section.items() if key in SIZES}
     return _collect(sizes, tensors, Tokenizer.read(folder / f"tokenizer-{columns[0]}.json"))
 
 

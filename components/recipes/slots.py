@@ -28,6 +28,7 @@ ROOMS = {
     "Transform": ("augment",),
     "float": ("schedules",),
     "TokenizerTrainer": ("tokens",),
+    "TokenMasking": ("augment",),
 }
 PARTS = ("data", "models", "layers", "losses", "augment", "optimizers", "schedules")  # of any other kind
 FUNCTION_ROOMS = ("optimizers", "schedules")
@@ -36,6 +37,7 @@ METHODS = {
     "Dataset": ("parts", "examples"),
     "Transform": ("__call__",),
     "TokenizerTrainer": ("train",),
+    "TokenMasking": ("count", "__call__"),
 }  # of classes that need no common base
 TITLES = {
     "Task": "a task",
@@ -45,6 +47,7 @@ TITLES = {
     "Transform": "a transform of pictures",
     "float": "a schedule",
     "TokenizerTrainer": "a kind of tokens",
+    "TokenMasking": "a masking of tokens",
     "": "a part of a task or of a data set",
 }
 

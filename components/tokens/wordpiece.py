@@ -8,6 +8,7 @@ from ..errors import Refusal
 from ..recipes.ranges import Count
 from .tokenizer import Tokenizer, find_unknown
 
+MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # of BERT; the padding is number 0
 PREFIX = "##"  # of a part that does not begin a word
 
 
@@ -67,6 +68,9 @@ def build_tokenizer(vocabulary: Sequence[str], lower: bool, marks: Sequence[str]
     if len(numbers) < len(vocabulary):
         twice = next(token for number, token in enumerate(vocabulary) if numbers[token] != number)
         raise Refusal(f"tokens: {twice!r} is in the vocabulary twice; remove one of the two lines")
+    absent = next((mark for mark in marks if mark not in numbers), None)
+    if absent:
+        raise Refusal(f"tokens: the vocabulary of {len(numbers):,} has no {absent}; use another tokenizer")
     unknown = find_unknown(marks)
     library = Library(models.WordPiece(numbers, unk_token=unknown, continuing_subword_prefix=PREFIX))
     _set_words(library, lower)

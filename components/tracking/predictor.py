@@ -39,9 +39,16 @@ class Predictor(PythonModel):
 
         The arguments have no type hints: MLflow would read a hint as a schema.
         """
-        batch = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
+        batch = {name: _to_column(np.asarray(values)) for name, values in model_input.items()}
         with torch.no_grad():
             return memory.predict_within_memory(self.task, self.state, batch)
+
+
+def _to_column(values: np.ndarray) -> torch.Tensor | list[str]:
+    """Return numbers as a tensor, and texts as a list."""
+    if values.dtype.kind in "OUS":
+        return [str(value) for value in values.reshape(-1).tolist()]
+    return torch.from_numpy(np.ascontiguousarray(values))
 
 
 set_model(Predictor())

@@ -23,7 +23,7 @@ from . import checkpoint
 from .task import Spec, State, Task
 
 # arguments of a task that name where its weights came from; an exported model brings its own
-ORIGIN_ARGUMENTS = ("start", "weights")
+ORIGIN_ARGUMENTS = ("start", "weights", "random")
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "model.json"
 RECORD_FIELDS = {"task": dict, "columns": dict, "classes": list, "statistics": dict, "step": int}
 REMEDY = "run the stage that writes it (dvc repro)"
@@ -42,7 +42,7 @@ def write_model(
     modules = state.modules | state.averages
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     record = {
-        "task": {key: value for key, value in task.items() if key not in ORIGIN_ARGUMENTS},
+        "task": {key: value for key, value in task.items() if key not in ORIGIN_ARGUMENTS} | state.arguments,
         "columns": spec.columns,
         "classes": spec.classes,
         "statistics": spec.statistics,
@@ -84,6 +84,11 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
 def class_names(folder: str | Path) -> list[str]:
     """Return the names of the classes that the model in `folder` predicts."""
     return list(_read_record(folder)["classes"])
+
+
+def task_section(folder: str | Path) -> dict[str, Any]:
+    """Return the recipe's section `task` of the model in `folder`."""
+    return dict(_read_record(folder)["task"])
 
 
 def tokenizer_digests(folder: str | Path) -> dict[str, str]:

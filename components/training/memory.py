@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import Refusal
 from .task import Batch, State, Task
@@ -25,7 +26,7 @@ def predict_within_memory(task: Task, state: State, batch: Batch) -> dict[str, n
     Raise Refusal if the memory does not suffice for a part that cannot be cut.
     """
     try:
-        return {name: values.cpu().numpy() for name, values in task.predict(state, batch).items()}
+        return {name: to_host(values) for name, values in task.predict(state, batch).items()}
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -42,6 +43,11 @@ def predict_within_memory(task: Task, state: State, batch: Batch) -> dict[str, n
     halves = [{name: values[cut] for name, values in batch.items()} for cut in (slice(middle), slice(middle, None))]
     parts = [predict_within_memory(task, state, half) for half in halves]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def to_host(values: Tensor | np.ndarray | list[str]) -> np.ndarray:
+    """Return a tensor, or texts, as an array on the host."""
+    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _middle(task: Task, batch: Batch, rows: int) -> int:

@@ -28,6 +28,7 @@ class State:
     tables: dict[str, np.ndarray] = field(default_factory=dict)  # counts, SVM weights, spectra
     carry: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # shard -> its hidden state within an epoch
     tokenizers: dict[str, str] = field(default_factory=dict)  # of a task that has its own; see `Spec`
+    arguments: dict[str, Any] = field(default_factory=dict)  # of the task, which `setup` read from elsewhere
     step: int = 0
 
 
@@ -110,9 +111,16 @@ class Task:
         share the batches.
         """
 
-    def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Return decoded predictions for one batch in evaluation mode: {"label": [B], ...}, one row per example."""
+    def predict(self, state: State, batch: Batch) -> dict[str, Any]:
+        """Return decoded predictions for one batch in evaluation mode: {"label": [B], ...}, one row per example.
+
+        They are tensors, or arrays of texts.
+        """
         raise NotImplementedError
+
+    def serving_inputs(self, batch: Batch) -> dict[str, Any]:
+        """Return the columns `inputs` of a served model for examples of the data: tensors, or lists of texts."""
+        return {name: batch[name] for name in self.inputs}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return the metrics of a full split, whose examples are in order."""

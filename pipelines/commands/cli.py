@@ -28,6 +28,7 @@ FUNCTIONS = {  # command -> function below `pipelines`, which takes the options 
     "ui": "commands.ui.main",
     "chaos": "commands.chaos.main",
     "tracker": "commands.tracker.main",
+    "export": "commands.export.main",
     "submit": "commands.submit.main",
     "schedule": "commands.schedule.main",
     "fit": "fit.main",

@@ -114,7 +114,8 @@ class Stage:
                 shape = [
                     -1 if place in (free or {}).get(name, ()) else side for place, side in enumerate(values.shape[1:])
                 ]
-                specs[name] = (str(values.dtype), shape)
+                # Texts have no size in a signature.
+                specs[name] = ("str" if values.dtype.kind == "U" else str(values.dtype), shape)
             return specs
 
         self.journal.write(

@@ -14,6 +14,7 @@ from components.errors import Refusal
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import engine, exported
+from components.training.memory import to_host
 from components.training.peers import Peers
 from components.training.task import State, Task
 from components.verdicts.diagnosis import Measurements, comparable_loss
@@ -97,7 +98,7 @@ def model_cost(task: Task, state: State, feed: Feed) -> dict[str, float]:
     cost = {"parameters": float(parameter_count(state))}
     if task.inputs and cost["parameters"]:
         batch = next(feed.batches(1))
-        inputs = {name: batch[name] for name in task.inputs}
+        inputs = task.serving_inputs(batch)
         with FlopCounterMode(display=False) as counter:
             task.predict(state, inputs)
         cost["flops"] = float(counter.get_total_flops())
@@ -109,7 +110,7 @@ def _time_prediction(task: Task, state: State, inputs: dict[str, Any]) -> float:
     """Return the seconds that one prediction takes until its values are on the host."""
     started = time.perf_counter()
     for values in task.predict(state, inputs).values():
-        values.cpu()
+        to_host(values)
     return time.perf_counter() - started
 
 
@@ -123,7 +124,7 @@ def serving_example(task: Task, state: State, feed: Feed) -> dict[str, dict[str,
     if not task.inputs:
         return None
     batch = next(feed.batches(min(2, len(feed))))
-    inputs = {name: batch[name] for name in task.inputs}
+    inputs = task.serving_inputs(batch)
     outputs = task.predict(state, inputs)
     free: dict[str, list[int]] = {}
     if task.any_size:
@@ -134,8 +135,8 @@ def serving_example(task: Task, state: State, feed: Feed) -> dict[str, dict[str,
                 shapes = zip(values.shape[1:], other_columns[name].shape[1:], strict=True)
                 free[name] = [place for place, (length, other) in enumerate(shapes) if length != other]
     return {
-        "inputs": {name: values.cpu().numpy() for name, values in inputs.items()},
-        "outputs": {name: values.cpu().numpy() for name, values in outputs.items()},
+        "inputs": {name: to_host(values) for name, values in inputs.items()},
+        "outputs": {name: to_host(values) for name, values in outputs.items()},
         "free": free,
     }
 
