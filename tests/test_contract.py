@@ -74,7 +74,7 @@ def reads_original_files(data: dict[str, Any]) -> bool:
     inner = [value for value in data.values() if isinstance(value, dict) and "use" in value]
     file, _, name = data["use"].rpartition(".")
     parameters = inspect.signature(getattr(importlib.import_module(f"components.{file}"), name)).parameters
-    reads = "raw" in data or ("raw" in parameters and data["use"] not in SMALL_DATA)
+    reads = "folder" in data or "raw" in data or ("raw" in parameters and data["use"] not in SMALL_DATA)
     return reads or any(reads_original_files(section) for section in inner)
 
 
@@ -96,8 +96,8 @@ each_system = pytest.mark.parametrize("name", SYSTEMS)
 
 
 def test_every_recipe_is_found() -> None:
-    assert len(RECIPES) == 90
-    assert len(SYSTEMS) == 63
+    assert len(RECIPES) == 91
+    assert len(SYSTEMS) == 64
 
 
 def shrink_data(section: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..data.proposals import Search
 from ..decoding.detections import select_detections
 from ..layers.boxes import clip_boxes, crop_boxes, decode_offsets, encode_offsets, iou
 from ..layers.pictures import Letterbox, standardise
-from ..metrics.detection import average_precision
+from ..metrics.detection import Detections, Objects, coco_scores
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative, Positive
@@ -54,6 +54,7 @@ class RCNN(Task):
 
     monitor: ClassVar[tuple[str, str]] = ("map50", "max")
     targets: ClassVar[tuple[str, ...]] = ("boxes", "labels", "image")
+    extras: ClassVar[tuple[str, ...]] = ("crowd", "crowd_labels")
     any_size: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ("opencv-contrib-python-headless",)
 
@@ -281,12 +282,19 @@ class RCNN(Task):
         return {"start": pretrained.describe_start(getattr(net, "backbone", net), self.start, "task.start")}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return map and map50, and both for the proposed boxes without regression (suffix `_unregressed`)."""
+        """Return map and map50, and both for the proposed boxes without regression (suffix `_unregressed`).
+
+        Detections in a crowd of their class are ignored; the crowds are counted as not_judged, if there are any.
+        """
+        objects = Objects(
+            targets["boxes"], targets["labels"], crowd=targets.get("crowd"), crowd_labels=targets.get("crowd_labels")
+        )
         metrics: dict[str, float] = {}
         for prefix, suffix in (("", ""), ("raw_", "_unregressed")):
             boxes, scores, labels = (predictions[f"{prefix}{name}"] for name in ("boxes", "scores", "labels"))
-            values = average_precision(boxes, scores, labels, targets["boxes"], targets["labels"])
-            metrics |= {f"{name}{suffix}": value for name, value in values.items()}
+            values = coco_scores(Detections(boxes, scores, labels), objects)
+            metrics |= {f"{name}{suffix}": values[name] for name in ("map", "map50")}
+            metrics |= {name: values[name] for name in ("not_judged",) if name in values}
         return metrics
 
     def draw(

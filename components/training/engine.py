@@ -264,7 +264,8 @@ def evaluate(
 
 def target_columns(task: Task, feed: Feed) -> dict[str, Any]:
     """Return the columns of all rows that the task's scores and pictures need."""
-    return {name: feed.column(name) for name in task.targets}
+    extras = [name for name in task.extras if name in feed.split.columns]
+    return {name: feed.column(name) for name in (*task.targets, *extras)}
 
 
 # ------------------------------------------------------------------------------------------------ parts of fit

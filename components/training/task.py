@@ -79,6 +79,7 @@ class Task:
     inputs: ClassVar[tuple[str, ...]] = ("image",)  # columns that `predict` needs of a served model; (): not servable
     any_size: ClassVar[bool] = False  # whether a served model takes pictures of any height and width
     targets: ClassVar[tuple[str, ...]] = ("label",)  # columns that `score` needs
+    extras: ClassVar[tuple[str, ...]] = ()  # columns that `score` uses where the data have them
     requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs in addition to the usual ones
     sequential: ClassVar[bool] = False  # whether `predict` reads consecutive rows of a batch as one sequence
     full_batch: ClassVar[bool] = False  # whether each step must cover all training rows (`fit.batch: all`)
