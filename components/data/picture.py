@@ -162,6 +162,7 @@ def turn_upright(image: Any) -> Any:
     """Return the picture turned as its EXIF orientation says; other tags may be broken."""
     from PIL import Image
 
+    image.load()  # turns TIFF files, and then takes the tag away
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged metadata say nothing about the pixels

@@ -16,11 +16,12 @@ from ..data.image_folder import SPLIT_NAMES
 from ..data.picture import SUFFIXES, open_picture
 from ..errors import Refusal, first_line
 from .findings import Findings, Progress, Tree
-from .picture_layouts import describe_other_files
+from .picture_layouts import describe_other_files, propose_fit
 from .pictures import PictureFacts, describe_pictures, examine_pictures, sample_pictures
 
 MAX_XML = 4 << 20  # bytes
 MAX_JSON = 1 << 30
+LONGER_SIDE = 128  # pixels of a proposed letterbox
 PAIRED = 0.6  # share of the pictures that must have an annotation
 BOX_LINE = re.compile(r"\s*\d+(\s+[-+.\deE]+){4,}\s*")
 
@@ -35,7 +36,8 @@ def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
     findings = Findings("Pascal VOC: an XML file per picture (data.voc_folder.VocFolder)")
     facts = examine_pictures([pictures[name] for name in sorted(pictures)], progress)
     sizes = {fact.file: fact.size for fact in facts}
-    findings.facts, odd = describe_pictures(facts, tree)
+    findings.facts, picture_odd = describe_pictures(facts, tree)
+    odd: list[str] = []
     counts: Counter[str] = Counter()
     for number, (name, file) in enumerate(sorted(annotations.items()), 1):
         if name not in pictures:
@@ -52,10 +54,10 @@ def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
         "splits: " + (", ".join(f"{n} {c:,} lines" for n, c in lists.items()) or "none; drawn by seed")
     )
     findings.counts["boxes"] = dict(counts)
-    findings.odd = tree.odd + odd + describe_other_files(tree, SUFFIXES | {".xml", ".txt", ".csv"})
+    findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".xml", ".txt", ".csv"})
     findings.samples = sample_pictures([(pictures[name], name) for name in sorted(pairs)], None)
     data = {"use": "data.voc_folder.VocFolder", "folder": str(tree.root)}
-    findings.recipe = propose_detector(data, facts, bool(odd))
+    findings.recipe = propose_detector(data, facts, odd)
     return findings
 
 
@@ -95,7 +97,8 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     findings = Findings("COCO: JSON files of instances (data.coco_folder.CocoFolder)")
     pictures = {file.name: file for file in tree.by_suffix(*SUFFIXES)}
     facts = examine_pictures(sorted(pictures.values()), progress)
-    findings.facts, odd = describe_pictures(facts, tree)
+    findings.facts, picture_odd = describe_pictures(facts, tree)
+    odd: list[str] = []
     for file, content in files.items():
         names = {category["id"]: str(category.get("name")) for category in content["categories"]}
         images = {image["id"]: str(image.get("file_name")) for image in content["images"]}
@@ -109,11 +112,11 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
             for item in content["annotations"]
             if not _has_area(item.get("bbox"))
         ]
-    findings.odd = tree.odd + odd + describe_other_files(tree, SUFFIXES | {".json"})
+    findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".json"})
     findings.samples = sample_pictures([(file, name) for name, file in sorted(pictures.items())], None)
     data: dict[str, Any] = {"use": "data.coco_folder.CocoFolder", "folder": str(tree.root)}
     data |= _coco_patterns(list(files), pictures, tree)
-    findings.recipe = propose_detector(data, facts, bool(odd))
+    findings.recipe = propose_detector(data, facts, odd)
     return findings
 
 
@@ -157,9 +160,54 @@ def _coco_patterns(files: list[Path], pictures: dict[str, Path], tree: Tree) -> 
     }
 
 
-def propose_detector(data: dict[str, Any], facts: Sequence[PictureFacts], odd: bool) -> dict[str, Any]:
-    """Return the sections of a recipe for boxes."""
-    return {"data": data | ({"bad": "skip"} if odd else {})}
+def propose_detector(data: dict[str, Any], facts: Sequence[PictureFacts], odd: list[str]) -> dict[str, Any]:
+    """Return the sections of a recipe for boxes: a small SSD, whose sizes suit objects that fill much of a picture."""
+    height, width = choose_letterbox(facts)
+    model = {
+        "use": "models.ssd.SSD",
+        "backbone": {"use": "models.feature_net.FeatureNet", "widths": [16, 32, 64]},
+        "sizes": [[0.2, 0.3], [0.4, 0.55], [0.75, 0.9]],
+        "ratios": [1.0, 0.6, 1.6],
+    }
+    return {
+        "data": data | {"size": [height, width]} | _policy(facts, odd),
+        "task": {
+            "use": "tasks.one_stage.OneStage",
+            "model": model,
+            "criterion": {"use": "losses.multi_box.MultiBox"},
+            "optimizer": {"use": "optimizers.adamw", "lr": 2e-3},
+        },
+        "fit": propose_fit(len(facts), 16, 500) | {"evaluate_every": 40},
+    }
+
+
+def propose_segmentation(data: dict[str, Any], facts: Sequence[PictureFacts], odd: list[str]) -> dict[str, Any]:
+    """Return the sections of a recipe for masks: a small fully convolutional network."""
+    height, width = choose_letterbox(facts)
+    backbone = {"use": "models.resnet.ResNet", "widths": [16, 32, 64], "blocks": 1, "stem": "cifar"}
+    return {
+        "data": data | {"size": [height, width]} | _policy(facts, odd),
+        "task": {
+            "use": "tasks.segmentation.Segmentation",
+            "model": {"use": "models.fcn.FCN", "backbone": backbone, "skips": 1},
+            "optimizer": {"use": "optimizers.adamw", "lr": 3e-3},
+        },
+        "fit": propose_fit(len(facts), 8, 250),
+    }
+
+
+def _policy(facts: Sequence[PictureFacts], odd: list[str]) -> dict[str, str]:
+    """Return the argument that leaves out faulty pictures and annotations, where there are any."""
+    return {"bad": "skip"} if odd or any(fact.fault for fact in facts) else {}
+
+
+def choose_letterbox(facts: Sequence[PictureFacts]) -> tuple[int, int]:
+    """Return height and width, multiples of 32 up to LONGER_SIDE, with the median proportions of the pictures."""
+    good = [fact.size for fact in facts if not fact.fault]
+    ratio = float(np.median([height / width for width, height in good])) if good else 1.0
+    sides = np.array([min(1.0, ratio), min(1.0, 1 / ratio)]) * LONGER_SIDE
+    height, width = (max(32, 32 * round(side / 32)) for side in sides)
+    return height, width
 
 
 def recognise_yolo(tree: Tree, progress: Progress) -> Findings | None:
@@ -241,7 +289,7 @@ def _describe_objects(tree: Tree, masks: list[Path], files: list[Path], progress
         "masks": f"{prefix}{{name}}/{masks[0].parent.name}/*{masks[0].suffix}",
     }
     findings.reasons = ["classes: [object], a name for what the masks show; rename it"]
-    findings.recipe = {"data": data}
+    findings.recipe = propose_segmentation(data, facts, [])
     return findings
 
 
@@ -302,5 +350,5 @@ def _describe_label_pictures(
         "masks": f"{texts['masks']}/{{name}}{suffixes['masks'].most_common(1)[0][0]}",
     }
     findings.reasons = ["classes: named by their values in the masks; rename them, and list values to ignore"]
-    findings.recipe = {"data": data | ({"bad": "skip"} if odd else {})}
+    findings.recipe = propose_segmentation(data, facts, odd)
     return findings
