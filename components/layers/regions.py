@@ -37,18 +37,18 @@ def pool_regions(maps: Tensor, regions: Tensor, scale: float, side: int) -> Tens
         for y in (y1, last_y)
         for x in (x1, last_x)
     ]
-    bins = values[rows[0]]
+    bins = _take_rows(values, rows[0])
     if maps.requires_grad:
         # Only the cell with the maximum has a gradient.
-        best = cells_of_values[rows[0]]
+        best = _take_rows(cells_of_values, rows[0])
         for row in rows[1:]:
-            other = values[row]
-            best = torch.where(other > bins, cells_of_values[row], best)
+            other = _take_rows(values, row)
+            best = torch.where(other > bins, _take_rows(cells_of_values, row), best)
             bins = torch.maximum(bins, other)
         bins = flat.view(-1)[best]
     else:
         for row in rows[1:]:
-            bins = torch.maximum(bins, values[row])
+            bins = torch.maximum(bins, _take_rows(values, row))
     is_empty = (y2 <= y1)[..., :, None] | (x2 <= x1)[..., None, :]
     return bins.masked_fill(is_empty[..., None], 0.0).movedim(-1, 2)
 
@@ -82,6 +82,11 @@ def _double(values: Tensor, cells: Tensor, length: int, dim: int) -> tuple[Tenso
         nearer = torch.where(far > near, far_cells, cells.narrow(dim, 0, size))
         cells = torch.cat([nearer, cells.narrow(dim, size, rest)], dim)
     return torch.cat([torch.maximum(near, far), values.narrow(dim, size, rest)], dim), cells
+
+
+def _take_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """Return the rows of a table [N, C] at an index of any shape [...]: [..., C]; faster than `table[rows]`."""
+    return table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 def _cover(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

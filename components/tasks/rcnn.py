@@ -96,7 +96,7 @@ class RCNN(Task):
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))
         net = self.model(channels=channels, size=(self.side, self.side), classes=len(spec.classes) + 1)
         if self.start is not None:
-            pretrained.start_body(getattr(net, "backbone", net), self.start, "task.start")
+            pretrained.start_body(_startable(net), self.start, "task.start")
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     # ------------------------------------------------------------------------------------ gradient steps
@@ -279,7 +279,7 @@ class RCNN(Task):
         if self.start is None:
             return {}
         net = state.modules["net"]
-        return {"start": pretrained.describe_start(getattr(net, "backbone", net), self.start, "task.start")}
+        return {"start": pretrained.describe_start(_startable(net), self.start, "task.start")}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return map and map50, and both for the proposed boxes without regression (suffix `_unregressed`).
@@ -339,3 +339,9 @@ class RCNN(Task):
             first = last
         maps, features = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return maps, features
+
+
+def _startable(net: nn.Module) -> nn.Module:
+    """Return the part of the network that takes other weights."""
+    part: nn.Module = getattr(net, "backbone", net)
+    return part

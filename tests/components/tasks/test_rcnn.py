@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 from torchvision import ops
+from torchvision.models import resnet18
 
 from components.data.proposals import SelectiveSearch
 from components.data.scenes import Scenes
 from components.layers.boxes import decode_offsets, encode_offsets
 from components.models.proposal_cnn import ProposalCNN
+from components.models.resnet import ResNet
 from components.recipes import recipe
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.moments import compute_moments
 from components.storage.store import Store
+from components.tasks.classification import Classification
 from components.tasks.rcnn import RCNN
 from components.training import engine, exported
 from components.training.task import Shard, Spec, State, Task
@@ -240,6 +244,35 @@ def test_a_picture_without_proposals_has_no_detections() -> None:
     detections = task.predict(state, {"image": image, "proposals": proposals})
     assert (detections["labels"][0] == -1).all()
     assert (detections["labels"][1] >= 0).sum() == 10, "one box is a detection of every class"
+
+
+def test_the_extractor_starts_from_other_weights(tmp_path: Path) -> None:
+    """Check a torchvision file for a backbone, and the export of a classifier of the same network."""
+    original = resnet18(num_classes=5)
+    save_file(original.state_dict(), tmp_path / "resnet18.safetensors")
+    model = partial(ProposalCNN, features=8, backbone=ResNet)
+    spec = Spec({"image": (64, 64, 3)}, SPEC.classes, {"mean": [0.3] * 3, "std": [0.2] * 3})
+    task = RCNN(model, start=str(tmp_path / "resnet18.safetensors"), side=32)
+    net = task.setup(spec).modules["net"]
+    assert torch.equal(net.get_submodule("body.0.stem.0").weight, original.conv1.weight)
+    assert "from resnet18.safetensors" in task.tags(State({"net": net}), {})["start"]
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 11)
+    small = partial(ProposalCNN, widths=[4, 8, 8], features=12)
+    classifier = Classification(small).setup(Spec({"image": (24, 24, 1)}, ("a", "b"), SPEC.statistics))
+    exported.write_model(tmp_path / "classifier", classifier, SPEC, {"use": "x"})
+    _, state = task_of(start=str(tmp_path / "classifier"))
+    source, target = classifier.modules["net"].state_dict(), state.modules["net"].state_dict()
+    names = [name for name in source if not name.startswith("head.")]
+    assert all(torch.equal(source[name], target[name]) for name in names)
+
+
+def test_pictures_of_any_size_get_boxes_in_their_own_pixels(fitted: tuple[RCNN, State]) -> None:
+    task, state = fitted
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 90, 200, 1), dtype=np.uint8))
+    with torch.no_grad():
+        detections = task.predict(state, {"image": image})
+    assert (detections["boxes"] <= torch.tensor([200, 90, 200, 90])).all()
+    assert detections["boxes"].max() > 64
 
 
 def test_many_regions_are_processed_in_pieces(

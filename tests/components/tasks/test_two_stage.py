@@ -13,18 +13,23 @@ from torch import Tensor
 from torchvision import ops
 
 from components.data.proposals import Search
+from components.errors import Refusal
 from components.layers.boxes import decode_offsets, encode_offsets
 from components.models.fast_rcnn import FastRCNN
 from components.models.faster_rcnn import FasterRCNN
 from components.models.feature_net import FeatureNet
+from components.models.mask_rcnn import MaskRCNN
 from components.tasks.two_stage import TwoStage
 from components.training.task import Shard, Spec, State
 
-SPEC = Spec({"image": (48, 64, 3)}, ("a", "b", "c"), {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]})
+SPEC = Spec(
+    {"image": (48, 64, 3), "instances": (48, 64)}, ("a", "b", "c"), {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]}
+)
 NETWORK = partial(FeatureNet, widths=[4, 6, 8])
 MODELS: dict[str, Callable[..., Any]] = {
     "fast": partial(FastRCNN, backbone=NETWORK, side=3, hidden=8),
     "faster": partial(FasterRCNN, backbone=NETWORK, side=3, hidden=8),
+    "mask": partial(MaskRCNN, backbone=NETWORK, side=3, hidden=8, mask_side=4, width=6),
 }
 each_model = pytest.mark.parametrize("name", MODELS)
 
@@ -51,6 +56,7 @@ def draw_batch(rows: int) -> dict[str, Any]:
         "image": images,
         "boxes": boxes,
         "labels": [np.arange(len(box)) for box in boxes],
+        "instances": torch.from_numpy(random.integers(0, 3, (rows, 48, 64)).astype(np.int16)),
         "proposals": [proposal[: len(proposal) - row] for row, proposal in enumerate(proposals)],
     }
 
@@ -153,3 +159,53 @@ def test_anchors_learn_which_of_them_show_objects() -> None:
     counts = int((overlap >= 0.7).sum()), int((overlap < 0.3).sum())
     assert wrong["objectness_loss"] == pytest.approx(30, abs=1e-3)
     assert wrong["proposal_loss"] == pytest.approx(4 * 0.5 * counts[0] / sum(counts), rel=1e-3)
+
+
+def test_masks_learn_the_pixels_of_their_objects() -> None:
+    """Check the loss of masks against a loop over the regions with objects."""
+    task, state = make_task("mask", samples=100, foreground=1.0)
+    net: Any = state.modules["net"]
+    maps = torch.randn(2, 8, *net.backbone.grid, generator=torch.Generator().manual_seed(0))
+    instances = torch.zeros(2, 48, 64, dtype=torch.int16)
+    instances[0, 8:24, 16:32], instances[1, 0:16, 0:8] = 1, 2
+    regions = torch.tensor([[[16.0, 8, 32, 24], [8, 0, 40, 32]], [[0, 0, 16, 16], [0, 0, 8, 8]]])
+    labels, objects = torch.tensor([[2, 0], [1, 1]]), torch.tensor([[0, 0], [1, 0]])
+    is_object = torch.tensor([[True, True], [True, False]])
+    loss = task._mask_loss(net, maps, regions, labels, objects, is_object, instances)
+    means = []
+    for picture in range(2):
+        values = []
+        for row in range(2):
+            if not is_object[picture, row]:
+                continue
+            x1, y1, x2, y2 = regions[picture, row].int().tolist()
+            shows = (instances[picture, y1:y2, x1:x2] == objects[picture, row] + 1).float()
+            target = torch.nn.functional.adaptive_avg_pool2d(shows[None], 8)[0] >= 0.5
+            aligned = ops.roi_align(maps[picture : picture + 1], [regions[picture, row : row + 1]], 4, 0.25, 2, True)
+            logits = net.masks(aligned)[0, labels[picture, row]]
+            values.append(torch.nn.functional.binary_cross_entropy_with_logits(logits, target.float()))
+        means.append(torch.stack(values).mean())
+    torch.testing.assert_close(loss, torch.stack(means).mean())
+
+
+def test_masks_lie_in_their_boxes_and_padding_has_none() -> None:
+    task, state = make_task("mask")
+    with torch.no_grad():
+        detections = task.predict(state, {"image": torch.randint(0, 256, (2, 150, 90, 3), dtype=torch.uint8)})
+    masks = detections["masks"]
+    assert masks.dtype == torch.uint8
+    assert masks.shape == (2, 10, 150, 90)
+    y, x = torch.arange(150)[:, None] + 0.5, torch.arange(90) + 0.5
+    x1, y1, x2, y2 = (side[..., None, None] for side in detections["boxes"].unbind(-1))
+    is_inside = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
+    assert not (masks.bool() & ~is_inside).any()
+    assert not masks[detections["labels"] < 0].any()
+
+
+def test_masks_need_index_maps() -> None:
+    task = TwoStage(MODELS["mask"])
+    with pytest.raises(Refusal, match="masks need a column 'instances', which the data lack"):
+        task.setup(Spec({"image": (48, 64, 3)}, SPEC.classes, SPEC.statistics))
+    task.setup(SPEC)
+    assert "instances" in task.targets
+    assert "instances" not in TwoStage.targets
