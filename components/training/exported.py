@@ -26,6 +26,11 @@ from .task import Spec, State, Task
 ORIGIN_ARGUMENTS = ("start", "weights", "random")
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "model.json"
 RECORD_FIELDS = {"task": dict, "columns": dict, "classes": list, "statistics": dict, "step": int}
+# What a record with odd values raises while the model is built from it: its arguments may be anything.
+BUILDING_ERRORS = (
+    *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError),
+    *(RuntimeError, MemoryError),  # torch's; a RecursionError is one, too
+)
 REMEDY = "run the stage that writes it (dvc repro)"
 
 
@@ -64,18 +69,26 @@ def write_model(
 def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[Task, State]:
     """Return the task and its state, ready to predict on `device`."""
     folder = Path(folder)
-    record = _read_record(folder)
+    try:
+        return _restore(folder, _read_record(folder), device or torch.device("cpu"))
+    except (Refusal, torch.OutOfMemoryError):  # a GPU without room is no fault of the model
+        raise
+    except (SafetensorError, OSError) as error:
+        raise Refusal(f"{folder / WEIGHTS_FILE}: damaged or missing ({first_line(error)}); {REMEDY}") from None
+    except BUILDING_ERRORS as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise Refusal(f"{folder}: its record and its weights make no model ({reason}); {REMEDY}") from None
+
+
+def _restore(folder: Path, record: dict[str, Any], device: torch.device) -> tuple[Task, State]:
     task: Task = recipe.build(record["task"], Task)
     columns = {name: tuple(shape) for name, shape in record["columns"].items()}
     tokenizers = read_tokenizers(folder, record.get("tokenizers", {}), REMEDY)
     state = task.setup(Spec(columns, tuple(record["classes"]), record["statistics"], tokenizers))
-    try:
-        weights = load_file(folder / WEIGHTS_FILE)
-    except (SafetensorError, OSError) as error:
-        raise Refusal(f"{folder / WEIGHTS_FILE}: damaged or missing ({first_line(error)}); {REMEDY}") from None
+    weights = load_file(folder / WEIGHTS_FILE)
     for name, module in state.modules.items():
         module.load_state_dict(checkpoint.select_prefix(weights, f"{name}."))
-        module.to(device or torch.device("cpu"), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     state.tables = {name: tensor.numpy() for name, tensor in checkpoint.select_prefix(weights, "tables/").items()}
     state.step = record["step"]
     return task, state
