@@ -6,6 +6,7 @@ raylets with tokens.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -74,6 +75,7 @@ def cluster(services: Team, workspace: Workspace) -> Iterator[tuple[str, str]]:
             patch.setenv(name, value)
         with local_cluster(cpus=1, loopback=False, jobs=port) as address:
             assert network.accepts_connections(f"127.0.0.1:{port}", 60)
+            workspace.environment |= {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
             yield address, f"http://127.0.0.1:{port}"
 
 

@@ -14,7 +14,7 @@ from tests.fuzz.damage import Damage, byte_damages, json_damages
 from tests.fuzz.readers import READERS, Reader, write_bytes
 
 pytestmark = pytest.mark.slow
-SECONDS, EXAMPLES = 5, 40
+SECONDS, EXAMPLES = 5, 12
 FUZZED = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -269,6 +269,11 @@ def test_dvc_plots_draw_without_a_network(shown: str, results: Path) -> None:
     assert "vegaEmbed" in shown
     assert "{plot_divs}" not in shown
     assert not re.search(r"<(script|link)[^>]+https?://|cdn\.", shown)
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', shown)
+    assert policy, "scripts run, but load and send nothing"
+    assert policy.start() < shown.index("<script>")
+    assert "default-src 'none'" in policy[1]
+    assert not re.search(r"connect-src|https?:|\*", policy[1])
     specs = [json.loads(spec) for spec in re.findall(r"var spec = (\{.*\});", shown)]
     assert len(specs) == 4
     svgs = {s["title"]["text"]: vl_convert.vegalite_to_svg(s, vl_version=plots.VEGA_LITE) for s in specs}
