@@ -7,8 +7,8 @@ share prepared data, as long as the user's own files keep their bytes.
 results/<family>/<system>/metrics.json   scores on the split kept for the end, the monitored one with its interval
                           cost.json      parameters, operations per prediction, seconds of training, samples per second
                           history.csv    metrics against step and epoch
-                          search.csv     values of each trial, and mean and standard deviation of its scores over folds
-                                         or seeds, or the scores of its last epoch
+                          tables/        search.csv: values of each trial, and mean and standard deviation of its scores
+                                         over folds or seeds, or the scores of its last epoch; trials.csv: curves
                           pictures/      curves, the search, examples of augmentation, what the task draws; of a grid
                                          also the score over a numeric value, and the gradient norms of its fits
                           model/         weights, and how to build the model again
@@ -23,6 +23,7 @@ import numpy as np
 
 from components.cluster import plan
 from components.drawings import figures, search
+from components.errors import Refusal
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
@@ -34,7 +35,7 @@ from components.training.options import batch_size
 from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score, describe_worthless
 from components.workspace import work_folder
 from pipelines.reports.search_pictures import draw_gradient_norms, draw_sweep, read_gradient_norms
-from pipelines.stage import diagnoses
+from pipelines.stage import diagnoses, trial_curves
 from pipelines.stage.check import check_recipe, check_rungs, check_unwatched
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
@@ -43,6 +44,7 @@ from pipelines.stage.search import run_search
 from pipelines.workers.records import DataFacts, FitJob, FitResult, TrialSetup
 
 RESULTS = Path("results")
+SEARCH_FILE, CURVES_FILE = "tables/search.csv", "tables/trials.csv"
 RUNG_FUNCTIONS = {  # what the rungs of a trial are: the function that scores one
     "folds": "pipelines.workers.rungs.score_fold",
     "seeds": "pipelines.workers.rungs.score_seed",
@@ -57,6 +59,7 @@ def main(path: str) -> None:
     check_recipe(content, path)
     family, system = Path(path).parent.name, Path(path).stem
     out, seed = RESULTS / family / system, content.get("seed", 0)
+    (out / SEARCH_FILE).parent.mkdir(parents=True, exist_ok=True)  # DVC expects it of fits without a search, too
     data, own_files = locate_prepared(content["data"])
     inputs, lock = [*referenced_paths(content["task"]), *own_files], Path(path).with_name("dvc.lock")
     with stage("fit", {"name": family, **content}, content, inputs, title=system, lock=lock) as run:
@@ -65,7 +68,13 @@ def main(path: str) -> None:
             if "tune" in content:
                 arguments = (content["data"], str(data), content["task"])
                 facts = run.spread("pipelines.workers.training.prepare_data", *arguments)
-                setup = TrialSetup(section, f"{data}/prepared", f"{data}/augmented", seed)
+                setup = TrialSetup(
+                    section,
+                    f"{data}/prepared",
+                    f"{data}/augmented",
+                    seed,
+                    curves=str((run.folder / "curves").resolve()),
+                )
                 section = recipe.overlay(section, search_values(run, content["tune"], setup, facts, out))
             job = FitJob(section, run=str(run.folder), out=str(out / "model"), seed=seed)
             fit = recipe.fill_defaults("training.engine.fit", section["fit"])
@@ -176,10 +185,18 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     result = run_search(run, objective, options, facts.trivial, report_trial)["trials"]
     diagnosed = zip(result.trials, result.diagnoses, strict=True)
     rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
-    write_table(out / "search.csv", rows)
-    drawings = {"search": draw_trials(result.trials, objective.monitor[0], kind)}
+    write_table(out / SEARCH_FILE, rows)
+    curves = trial_curves.read_curves(Path(setup.curves), result.trials)
+    write_table(out / CURVES_FILE, curves)
+    score = tune.get("show", objective.monitor[0])
+    if any(score not in trial.scores for trial in result.trials if trial.finished):
+        raise Refusal(f"tune.show: the trials have no score '{score}'; they have {', '.join(result.best.scores)}")
+    drawings = {
+        "search": draw_trials(result.trials, score, kind),
+        "trials": trial_curves.draw_trial_curves(curves, result.trials),
+    }
     if tune["search"].get("sampler") == "grid":
-        drawings["sweep"] = draw_sweep(result.trials, tune["search"]["space"], objective.monitor[0])
+        drawings["sweep"] = draw_sweep(result.trials, tune["search"]["space"], score)
         drawings["gradient-norms"] = draw_gradient_norms(norms)
     for name, drawing in drawings.items():
         if drawing is not None:
@@ -217,7 +234,7 @@ def draw_trials(trials: list[Trial], score: str, kind: str = "folds") -> Any:
         return search.draw_trials(curves, f"{score} after each epoch", score)
     intervals = {}
     for trial in trials:
-        if trial.finished:
+        if trial.finished and score in trial.scores:
             points = tuple(part[score] for part in trial.parts)
             mean = float(np.mean(points))
             deviation = float(np.std(points, ddof=1)) if len(points) > 1 else 0.0

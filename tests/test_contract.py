@@ -65,7 +65,10 @@ SEED_INDEPENDENT = {"language/ngram": "it counts, in the order of the text"}
 # Systems whose score need not improve, and why.
 UNSTABLE = {
     "generative/collapse": "it demonstrates how a GAN fails to learn",
+    "studies/bad-start": "it measures the point where it starts",
+    "studies/convexity": "it measures the line between two networks only after many steps",
     "studies/error-surface": "it measures the point where it starts",
+    "studies/error-surface-bytes": "it measures the point where it starts",
 }
 
 
@@ -96,8 +99,8 @@ each_system = pytest.mark.parametrize("name", SYSTEMS)
 
 
 def test_every_recipe_is_found() -> None:
-    assert len(RECIPES) == 92
-    assert len(SYSTEMS) == 65
+    assert len(RECIPES) == 104
+    assert len(SYSTEMS) == 77
 
 
 def shrink_data(section: dict[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def study_runs(workspace: Workspace, name: str) -> tuple[Any, list]:
 def test_search_by_epochs_stops_early_and_shows_every_curve(workspace: Workspace) -> None:
     from mlflow import MlflowClient
 
-    with (workspace.folder / "results/studies/search/search.csv").open() as file:
+    with (workspace.folder / "results/studies/search/tables/search.csv").open() as file:
         rows = {int(row["trial"]): row for row in csv.DictReader(file)}
     assert sorted(row["epochs"] for row in rows.values()) == ["1", "1", "1", "4"], "the best of three continues"
     fit, trials = study_runs(workspace, "search")
@@ -153,7 +153,7 @@ def test_search_by_epochs_stops_early_and_shows_every_curve(workspace: Workspace
 
 
 def test_grid_tries_all_values_and_reports_mean_and_deviation(workspace: Workspace) -> None:
-    with (workspace.folder / "results/studies/optimizers/search.csv").open() as file:
+    with (workspace.folder / "results/studies/optimizers/tables/search.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
     assert all(row["finished"] == "True" and row["folds"] == "2" for row in rows), "none is stopped early"

@@ -85,12 +85,16 @@ def name_of(file: Path) -> str:
 
 
 @cache
-def imports(file: Path) -> list[tuple[str, bool]]:
-    """Return (dotted name, whether at top level) of all that a file imports, for type checking alone, too."""
+def imports(file: Path, typing: bool = True) -> list[tuple[str, bool]]:
+    """Return (dotted name, whether at top level) of all that a file imports; typing: for type checking alone, too."""
     tree = parse(file)
     top = {id(node) for node in tree.body}
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    skipped = {id(inner) for node in checks if not typing for part in node.body for inner in ast.walk(part)}
     names = []
     for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
         if isinstance(node, ast.Import):
             names += [(alias.name, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module != "__future__":

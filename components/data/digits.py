@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Refusal
-from ..recipes.ranges import Count, Natural
+from ..recipes.ranges import Count, Natural, NonNegative
 from ..storage.order import balanced_rows
 from ..storage.store import Column
 
@@ -24,6 +24,7 @@ class Digits:
     size: side of each digit in pixels
     validation: examples held out of the rest as the validation split, equally many of each digit, too
     canvas: side of an empty picture in which each digit is placed at random (None: no margin)
+    turn: greatest angle in degrees by which each digit is turned at random, to either side
     """
 
     name = "digits"
@@ -37,6 +38,7 @@ class Digits:
         seed: Natural = 0,
         validation: Natural = 0,
         canvas: Count | None = None,
+        turn: NonNegative = 0.0,
     ) -> None:
         self.classes = [str(digit) for digit in range(10)]
         if not len(self.classes) <= labels < TOTAL:
@@ -50,6 +52,7 @@ class Digits:
         self.seed = seed
         self.validation = validation
         self.canvas = canvas
+        self.turn = turn
         side = canvas or size
         self.columns = {"image": Column("uint8", (side, side, 1)), "label": Column("int64")}
 
@@ -64,6 +67,8 @@ class Digits:
         levels, targets = load_digits(return_X_y=True)
         rows = self._split_rows(split, targets)
         images = resize_digits(levels[rows].reshape(-1, SIDE, SIDE), self.size)
+        if self.turn:
+            images = turn_pictures(images, self.turn, np.random.default_rng([self.seed, SPLITS.index(split), 1]))
         if self.canvas is not None:
             random = np.random.default_rng([self.seed, SPLITS.index(split)])
             images = place_on_canvas(images, self.canvas, random)
@@ -85,6 +90,15 @@ def resize_digits(levels: np.ndarray, size: int) -> np.ndarray:
     weights = bilinear_matrix(levels.shape[-1], size)
     grey = weights @ (levels.astype(np.float32) * np.float32(255 / LEVELS)) @ weights.T
     return np.rint(grey).astype(np.uint8)[..., None]
+
+
+def turn_pictures(images: np.ndarray, degrees: float, random: np.random.Generator) -> np.ndarray:
+    """Turn each picture [N, s, s, C] about its centre by an angle from -degrees to degrees; cut off what leaves it."""
+    from scipy.ndimage import rotate
+
+    angles = random.uniform(-degrees, degrees, len(images))
+    pairs = zip(images, angles, strict=True)
+    return np.stack([rotate(image, angle, axes=(0, 1), reshape=False, order=1) for image, angle in pairs])
 
 
 def place_on_canvas(images: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:

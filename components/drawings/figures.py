@@ -33,6 +33,8 @@ PALETTE = {
     "red": ("#cf2f3f", "#ff7b83"),
 }
 PAPER, INK, MUTED, LINE, BLUE, ORANGE, GREEN, VIOLET, RED = (light for light, _ in PALETTE.values())
+DASHES = ["-", "--", ":", "-."]  # of the first four series, the next four, ...
+WIDE = 30  # ratio of values from which on an axis is logarithmic
 SERIES = [BLUE, ORANGE, GREEN, VIOLET]
 STYLE = {
     "axes.edgecolor": LINE,
@@ -126,20 +128,21 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], title: str, x_label: 
     add_title(figure, title)
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     colours = dict(zip(names, cycle_values(SERIES, len(names)), strict=True))
+    dashes = {name: DASHES[index // len(SERIES) % len(DASHES)] for index, name in enumerate(names)}
     handles: dict[str, object] = {}
     for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for name, (x, y) in curves.items():
-            marker = "o" if len(x) < 12 else ""
-            (handles[name],) = axes.plot(
-                x, y, color=colours[name], linewidth=2, label=name, marker=marker, markersize=3.5
-            )
+            (handles[name],) = axes.plot(x, y, dashes[name], color=colours[name], linewidth=2, label=name)
+            if len(x) < 12:
+                axes.plot(x, y, "o", color=colours[name], markersize=3.5)
         axes.set_title(quantity, loc="left", fontsize=9, fontweight="normal")
         axes.set_xlabel(x_label)
         axes.grid(False, axis="x")
         axes.margins(x=0.02)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     if len(names) > 1:
-        add_legend(figure, list(handles.values()))
+        columns = 4 if max(map(len, names)) < 20 else 2
+        figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=columns, fontsize=8)
     return figure
 
 
@@ -218,13 +221,19 @@ def draw_intervals(rows: Mapping[str, Interval], title: str, x_label: str, perce
         axes.scatter(row.points, np.full(len(row.points), y - 0.2), 16, PAPER, edgecolors=colour, zorder=3)
         value = f"{row.value:.1%}" if percent else f"{row.value:.4g}"
         axes.annotate(f"{name}  {value}", (row.value, y), (0, 9), textcoords="offset points", ha="center")
+    values = [row.value for row in rows.values()]
+    if not percent and min(row.low for row in rows.values()) > 0 and max(values) > WIDE * min(values):
+        axes.set_xscale("log")
+        axes.margins(x=0.5)
     axes.set_yticks([])
     axes.set_ylim(-len(rows) + 0.55, 0.6)
     axes.spines["left"].set_visible(False)
-    axes.margins(x=0.12)
+    if axes.get_xscale() == "linear":
+        axes.margins(x=0.12)
     if percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    if axes.get_xscale() == "linear":
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.set_xlabel(x_label)
     return figure
 

@@ -42,15 +42,17 @@ def draw_loss_section(distance: np.ndarray, loss: np.ndarray) -> Figure:
 def draw_surface(loss: np.ndarray, distance: np.ndarray, largest: float, second: float) -> Figure:
     """Draw contours of loss [N, N] at signed distances [N] from the point, the same scale on both axes.
 
-    The largest eigenvalue's vector points to the right, that of the second largest upwards. Adjacent lines differ by an
-    equal factor in the height above the lowest loss.
+    The largest eigenvalue's vector points to the right, that of the next distinct one upwards. From line to line, the
+    height above the lowest loss grows by the same factor.
     """
     figure, axes = figures.new_figure(4.4, 4.4, "Error surface around the point")
     height = loss - loss.min() + 1e-3 * (np.ptp(loss) or 1.0)
     levels = np.geomspace(height.min() * 2, height.max(), 12)
     axes.contour(distance, distance, height, levels, colors=figures.BLUE, linewidths=1)
     axes.plot(0, 0, "o", color=figures.INK, markersize=6)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(f"along the largest eigenvalue's vector ({largest:.3g})")
-    axes.set_ylabel(f"along the second largest's ({second:.3g})")
+    axes.set_ylabel(f"along the next distinct one's ({second:.3g})")
     axes.set_aspect("equal")
     return figure

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..recipes.ranges import Count, Fraction
 
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "hard_sigmoid": nn.Hardsigmoid}
 
 
 class MLP(nn.Module):
@@ -22,7 +22,7 @@ class MLP(nn.Module):
         classes: int,
         hidden: list[Count] = [256],  # noqa: B006  (never written to)
         dropout: Fraction = 0.5,
-        activation: Literal["relu", "sigmoid", "tanh"] = "relu",
+        activation: Literal["relu", "sigmoid", "tanh", "hard_sigmoid"] = "relu",
     ) -> None:
         super().__init__()
         widths = [channels * size[0] * size[1], *hidden]

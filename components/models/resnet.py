@@ -42,19 +42,27 @@ class Residual(nn.Module):
     """A residual block, f(x) = relu(x + g(x)): [B, C_in, H, W] -> [B, C_out, H/stride, W/stride]."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, stride: int = 1, norm: Callable[..., nn.Module] = nn.BatchNorm2d
+        self,
+        channels_in: int,
+        channels_out: int,
+        stride: int = 1,
+        norm: Callable[..., nn.Module] = nn.BatchNorm2d,
+        shortcuts: bool = True,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, stride=stride)
         self.conv2 = nn.Conv2d(channels_out, channels_out, kernel_size=3, padding=1)
         self.bn1, self.bn2 = norm(channels_out), norm(channels_out)
-        reshapes = stride != 1 or channels_in != channels_out
+        self.shortcuts = shortcuts
+        reshapes = shortcuts and (stride != 1 or channels_in != channels_out)
         self.shortcut = Shortcut(channels_in, channels_out, stride) if reshapes else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps [B, C_out, H/stride, W/stride] of x [B, C_in, H, W]."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
+        if not self.shortcuts:
+            return F.relu(y, inplace=True)
         if self.shortcut is not None:
             x = self.shortcut(x)
         return F.relu(y + x, inplace=True)
@@ -67,7 +75,7 @@ class ResNet(nn.Module):
     halves them. stem: "imagenet" is a 7x7 convolution of stride 2 and a 3x3 max pooling, as in the notes; "cifar" is a
     3x3 convolution that keeps the sides of small pictures. dropout: before the output layer. norm: makes the layer
     behind each convolution from its number of channels (None: no such layer; layers.batch_norm.BatchNorm: by the
-    equations of the notes).
+    equations of the notes). shortcuts: false makes the plain network of the same depth, for comparison.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class ResNet(nn.Module):
         stem: Literal["imagenet", "cifar"] = "imagenet",
         dropout: Fraction = 0.0,
         norm: Callable[..., nn.Module] | None = nn.BatchNorm2d,
+        shortcuts: bool = True,
     ) -> None:
         super().__init__()
         if not widths:
@@ -98,7 +107,7 @@ class ResNet(nn.Module):
             for block in range(blocks):
                 first_of_stage = block == 0
                 stride = 2 if stage > 0 and first_of_stage else 1
-                self.body.append(Residual(fan_in if first_of_stage else width, width, stride, norm))
+                self.body.append(Residual(fan_in if first_of_stage else width, width, stride, norm, shortcuts))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], classes)
 

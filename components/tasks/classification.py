@@ -160,11 +160,21 @@ class Classification(Task):
         return {"label": probability.argmax(1), "probability": probability}
 
     def draw(self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, Any]:
-        """Draw the confusion matrix."""
+        """Draw the confusion matrix and, for a network that states them, the receptive fields of its layers."""
         from ..drawings import figures
+        from ..drawings.receptive_field import draw_receptive_fields
 
         counts = confusion_counts(predictions["label"], targets["label"], len(self.classes))
-        return {"confusion": figures.draw_confusion(counts, self.classes, "Confusion")}
+        drawn = {"confusion": figures.draw_confusion(counts, self.classes, "Confusion")}
+        net: Any = state.modules.get("net")
+        if hasattr(net, "receptive_fields"):
+            fields = {field.layer: field for field in net.receptive_fields()}
+            shown = {
+                f"{index}": tuple(field.interval(side // field.jump // 2, side) for side in net.size)
+                for index, field in enumerate(fields.values(), 1)
+            }
+            drawn["receptive_field"] = draw_receptive_fields(shown, net.size)
+        return drawn
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return where the body's weights come from."""

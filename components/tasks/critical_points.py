@@ -3,8 +3,8 @@
 The steps have up to four phases. First, `descend` steps train the network. Then, `products` steps each multiply the
 Hessian by a vector (Pearlmutter 1994) over the entire batch; the Lanczos process with full reorthogonalisation turns
 them into the extreme eigenvalues. `surface` steps each measure a row of the loss in the plane of the two largest
-eigenvalues. The remaining steps probe the loss along the eigenvector of the smallest eigenvalue, at growing distances.
-If that eigenvalue is negative, the point is a saddle, and the loss falls in that direction.
+distinct eigenvalues. The remaining steps probe the loss along the eigenvector of the smallest eigenvalue, at growing
+distances. If that eigenvalue is negative, the point is a saddle, and the loss falls in that direction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Natural, NonNegative, Positive
-from ..training.lanczos import eigenpair, extend_basis, ritz_values, tridiagonal
+from ..training.lanczos import eigenpair, extend_basis, ritz_values, second_rank, tridiagonal
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
 
@@ -144,7 +144,9 @@ class CriticalPoints(Task):
         """
         rows = state.tables.get("surface", np.zeros((0, self.surface)))
         parameters = _parameters(state)
-        across, up = (_split_vector(eigenpair(state.tables, rank)[1], parameters) for rank in (-1, -2))
+        across, up = (
+            _split_vector(eigenpair(state.tables, rank)[1], parameters) for rank in (-1, second_rank(state.tables))
+        )
         distances = surface_distances(state.tables, self.surface)
         start = [distances[len(rows)] * piece for piece in up]
 
@@ -242,7 +244,7 @@ class CriticalPoints(Task):
             return {}
         drawn: dict[str, Figure | str] = {"spectrum": draw_eigenvalues(ritz_values(state.tables))}
         if len(state.tables.get("surface", [])) > 1:
-            largest, second = (eigenpair(state.tables, rank)[0] for rank in (-1, -2))
+            largest, second = (eigenpair(state.tables, rank)[0] for rank in (-1, second_rank(state.tables)))
             distances = surface_distances(state.tables, self.surface)
             drawn["surface"] = draw_surface(state.tables["surface"], distances, largest, second)
         if "looks" in state.tables and len(state.tables["looks"]) > 1:
@@ -256,7 +258,7 @@ class CriticalPoints(Task):
 
 def surface_distances(tables: dict[str, np.ndarray], count: int) -> np.ndarray:
     """Return `count` signed distances: at the last one, the second largest eigenvalue alone raises the loss by RISE."""
-    second = eigenpair(tables, -2)[0]
+    second = eigenpair(tables, second_rank(tables))[0]
     half = np.sqrt(2 * RISE / max(second, 1e-12))
     return np.linspace(-half, half, count)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+DISTINCT = 0.9  # share of the largest eigenvalue below which another one counts as smaller
+
 
 def extend_basis(tables: dict[str, np.ndarray], image: np.ndarray) -> None:
     """Add a row to the tridiagonal matrix and the next basis vector, from `image` [P] = H q of the newest vector q.
@@ -48,3 +50,12 @@ def ritz_values(tables: dict[str, np.ndarray]) -> np.ndarray:
     """Return the estimates of the smallest and the largest eigenvalue after each product: [m, 2]."""
     matrix = tridiagonal(tables)
     return np.array([np.linalg.eigvalsh(matrix[:m, :m])[[0, -1]] for m in range(1, len(matrix) + 1)])
+
+
+def second_rank(tables: dict[str, np.ndarray]) -> int:
+    """Return the rank, for `eigenpair`, of the largest eigenvalue that is clearly below the largest; at least 0.
+
+    Equal eigenvalues appear once each in exact arithmetic, and repeatedly after rounding.
+    """
+    values = np.linalg.eigvalsh(tridiagonal(tables))
+    return int(max(0, np.flatnonzero(values < DISTINCT * values[-1]).max(initial=0)))

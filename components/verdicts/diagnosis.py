@@ -220,7 +220,7 @@ def comparable_loss(
     """
     name, direction = monitor
     for loss in (objective, "loss", name if name in ERRORS and direction == "min" else None):
-        if loss in scores:
+        if loss is not None and loss in scores:
             return scores[loss]
     score = scores.get(name, math.nan)
     if direction == "max" and 0 <= score <= 1:

@@ -65,3 +65,4 @@ class TrialSetup:
     prepared: str  # folder
     augmented: str  # folder
     seed: int
+    curves: str = ""  # folder for the curves of each fold or seed; "": none are kept

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from components.training import engine
 from components.training.options import batch_size, is_steered
 from components.training.peers import Peers
 from components.training.task import Spec, State, Task
+from pipelines.stage import trial_curves
 from pipelines.workers.folds import Feeds, open_fold
 from pipelines.workers.records import TrialSetup
 from pipelines.workers.scoring import TRAINING_EXAMPLES, parameter_count, training_scores
@@ -89,7 +91,11 @@ def _fit_and_score(rung: Rung, setup: TrialSetup, feeds: Feeds, spec: Spec) -> S
     if not is_steered(fit):
         fit |= {"evaluate_every": fit["epochs"]}
     task: Task = recipe.build(section["task"], Task)
-    outcome = engine.fit(task, spec, feeds.train, feeds.watched, None, peers, **fit)
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) if setup.curves else None
+        outcome = engine.fit(task, spec, feeds.train, feeds.watched, folder, peers, **fit)
+        if folder is not None:
+            trial_curves.write_curves(trial_curves.curve_file(setup.curves, rung.values, rung.number), folder)
     scores = outcome.scores
     if feeds.watched is not feeds.held_out:
         scores = engine.evaluate(task, outcome.state, feeds.held_out, peers)[0]

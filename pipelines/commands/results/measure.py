@@ -1,7 +1,7 @@
 """Run a recipe once per seed and record its figures.
 
-A plain fit runs in this process: its result does not depend on the number of workers. A search needs Ray and runs once,
-like its stage, because its folds or seeds already repeat each fit.
+A plain fit and a grid run in this process: their results do not depend on the number of workers. Other searches need
+Ray and run like their stage.
 """
 
 from __future__ import annotations
@@ -12,20 +12,25 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import Refusal
+from components.cluster import spread
+from components.errors import Diverged, Refusal
 from components.files import read_object
 from components.recipes import recipe
+from components.search.objective import Rung
+from components.search.space import grid_combinations
+from components.search.trials import Trial, best_trial, describe_trial
 from components.workspace import work_folder
 from pipelines import fit
 from pipelines.commands.results.expectation import read_expectation
 from pipelines.commands.results.record import Record, content_digest, write_record
 from pipelines.stage.check import check_recipe
 from pipelines.stage.provenance import provenance
+from pipelines.workers.records import FitJob, TrialSetup
 
 if TYPE_CHECKING:
     import torch
 
-BESIDE_SCORES = {"trial", "folds", "seeds", "epochs", "seconds", "finished", "reason", "diagnosis"}
+BESIDE_SCORES = {"trial", "folds", "seeds", "epochs", "seconds", "finished", "diagnosis"}
 INTERVAL = ("_low", "_high")  # of a score over examples; the record has the spread over seeds
 
 
@@ -49,7 +54,7 @@ def measure_fits(path: Path, content: dict[str, Any], count: int, of_data: bool 
     import torch
 
     torch.set_num_threads(1)
-    folder = work_folder() / "measure" / f"{path.parent.name}-{path.stem}"
+    folder = _scratch_folder(path)
     shutil.rmtree(folder, ignore_errors=True)
     first, results, seconds = content.get("seed", 0), [], []
     for seed in range(first, first + count):
@@ -79,7 +84,6 @@ def _fit_once(content: dict[str, Any], data: dict[str, Any], folder: Path, seed:
     """Return the FitResult of one seed; seeds with the same data share what was prepared below `folder`."""
     from components.training.peers import Peers
     from pipelines.workers import training
-    from pipelines.workers.records import FitJob
 
     place = folder / str(seed)
     prepared = folder / ("data" if data == content["data"] else f"data-{seed}")
@@ -107,27 +111,82 @@ def _score_baselines(content: dict[str, Any], folder: Path, seed: int) -> dict[s
 
 
 def measure_search(path: Path, content: dict[str, Any]) -> Record:
-    """Run a recipe with a search like its stage, on a local cluster, and read the files that it left."""
-    from pipelines.commands.dvc import repro
-
-    repro.run_on_local_cluster(lambda: fit.main(str(path)))
-    out = fit.RESULTS / path.parent.name / path.stem
-    metrics = {name: value for name, value in read_object(out / "metrics.json").items() if not name.endswith(INTERVAL)}
-    with (out / "search.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    kind = next(name for name in fit.RUNG_FUNCTIONS if name in content["tune"])
-    data, _ = fit.locate_prepared(content["data"])
+    """Run a recipe with a search once; its folds or seeds are the repetitions. A grid runs in this process."""
+    started = time.process_time()
+    if content["tune"]["search"].get("sampler") == "grid":
+        rows, scores, data = _run_grid(path, content)
+        seconds = time.process_time() - started
+    else:
+        rows, scores, data = _run_on_cluster(path, content)
+        kind = next(name for name in fit.RUNG_FUNCTIONS if name in content["tune"])
+        seconds = sum(float(row["seconds"]) * int(row[kind]) for row in rows)
     facts = _describe_run(content, data)
-    return Record(
+    record = Record(
         recipe=content_digest(path),
         commit=describe_commit(),
         **facts,
         seeds=[content.get("seed", 0)],
-        seconds=[sum(float(row["seconds"]) * int(row[kind]) for row in rows) + _training_seconds(out)],
-        scores={name: [float(value)] for name, value in metrics.items()},
+        seconds=[seconds],
+        scores={name: [float(value)] for name, value in scores.items() if not name.endswith(INTERVAL)},
         baselines=_score_baselines(content, data, content.get("seed", 0)),
         trials=[_trial_figures(row) for row in rows],
     )
+    shutil.rmtree(_scratch_folder(path), ignore_errors=True)
+    return record
+
+
+def _run_grid(path: Path, content: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, float], Path]:
+    """Score every rung of a grid, then the fit with the best values; return the trials' rows, its scores, its data.
+
+    The functions are those that a cluster's workers call, in the same order within a trial.
+    """
+    import torch
+
+    from components.training.peers import Peers
+    from pipelines.workers import training
+
+    torch.set_num_threads(1)
+    folder, seed, tune = _scratch_folder(path), content.get("seed", 0), content["tune"]
+    shutil.rmtree(folder, ignore_errors=True)
+    facts = training.prepare_data(Peers(), content["data"], str(folder / "data"), content["task"])
+    section = {"task": content["task"], "fit": content["fit"]}
+    setup = TrialSetup(section, f"{folder}/data/prepared", f"{folder}/data/augmented", seed)
+    kind = next(name for name in fit.RUNG_FUNCTIONS if name in tune)
+    trials = []
+    for number, values in enumerate(grid_combinations(tune["search"]["space"])):
+        trials.append(_score_trial(Trial("trials", number, values), setup, kind, tune[kind]))
+        print(f"{path}: trial {number}: {describe_trial(trials[-1], rungs=kind)}", flush=True)
+    best = recipe.overlay(section, best_trial(trials, facts.monitor).values)
+    result = _fit_once(content | best, content["data"], folder, seed)
+    return [fit.trial_row(trial, kind) for trial in trials], result.scores, folder / "data"
+
+
+def _score_trial(trial: Trial, setup: TrialSetup, kind: str, count: int) -> Trial:
+    function = spread.resolve_function(fit.RUNG_FUNCTIONS[kind])
+    arguments = {"count": count} if kind == "folds" else {}
+    started = time.monotonic()
+    try:
+        trial.parts = [function(Rung(trial.values, number), setup, **arguments) for number in range(count)]
+        trial.finished = True
+    except Diverged as diverged:
+        trial.diverged = str(diverged)
+    trial.seconds = time.monotonic() - started
+    return trial
+
+
+def _run_on_cluster(path: Path, content: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, float], Path]:
+    """Run a recipe like its stage, on a local cluster, and read the files that it left."""
+    from pipelines.commands.dvc import repro
+
+    repro.run_on_local_cluster(lambda: fit.main(str(path)))
+    out = fit.RESULTS / path.parent.name / path.stem
+    with (out / fit.SEARCH_FILE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, read_object(out / "metrics.json"), fit.locate_prepared(content["data"])[0]
+
+
+def _scratch_folder(path: Path) -> Path:
+    return work_folder() / "measure" / f"{path.parent.name}-{path.stem}"
 
 
 def _describe_run(content: dict[str, Any], data: Path) -> dict[str, str]:
@@ -141,21 +200,16 @@ def _describe_run(content: dict[str, Any], data: Path) -> dict[str, str]:
     return {"hardware": _describe_processor(), "split": split, "monitor": monitor, "direction": direction}
 
 
-def _training_seconds(out: Path) -> float:
-    """Return the seconds of the fit after the search; 0 where it logged no speed."""
-    return float(read_object(out / "cost.json").get("train_seconds", 0.0))
+def _trial_figures(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a trial's row that are values or scores, numbers as numbers, and what ended it early."""
+    return {name: _parse(value) for name, value in row.items() if name not in BESIDE_SCORES and value not in ("", [])}
 
 
-def _trial_figures(row: dict[str, str]) -> dict[str, Any]:
-    """Return the columns of a trial's line in search.csv that are values or scores, numbers as numbers."""
-    return {name: _parse(text) for name, text in row.items() if name not in BESIDE_SCORES and text != ""}
-
-
-def _parse(text: str) -> float | str:
+def _parse(value: Any) -> Any:
     try:
-        return float(text)
-    except ValueError:
-        return text
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def describe_commit() -> str:

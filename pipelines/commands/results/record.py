@@ -13,7 +13,7 @@ from components.files import check_fields, read_object, write_json
 from components.recipes import recipe
 
 FOLDER = Path("docs/records")
-FIELD_TYPES = {
+FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("recipe", "commit", "hardware", "split", "monitor", "direction"), str),
     **dict.fromkeys(("seeds", "seconds", "trials"), list),
     **dict.fromkeys(("scores", "baselines"), dict),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from components.data.digits import Digits
 from components.recipes import recipe
 from components.runs import journal
 from components.search.objective import Rung
+from components.search.trials import Trial
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.moments import compute_moments
@@ -21,6 +23,7 @@ from components.storage.store import Store
 from components.training import checkpoint, engine
 from components.training.task import Task
 from pipelines.fit import referenced_paths
+from pipelines.stage import trial_curves
 from pipelines.workers.records import TrialSetup
 from pipelines.workers.rungs import score_epoch, score_fold, score_seed
 from pipelines.workers.training import read_spec
@@ -122,3 +125,29 @@ def test_a_result_depends_on_the_files_that_its_task_names(tmp_path: Path, monke
     Path("mse").touch()
     task = {"use": "x.Y", "start": "results/a/model", "model": {"weights": "results/none"}, "criterion": "mse", "n": 3}
     assert referenced_paths(task) == ["results/a/model"]
+
+
+def test_rungs_leave_curves_for_the_table_and_the_picture(setup: TrialSetup, tmp_path: Path) -> None:
+    """Check that curves change no score, and that a picture shows a schedule's rates but not constant ones."""
+    schedules = [{"use": "schedules.constant"}, {"use": "schedules.cosine"}]
+    watched = replace(
+        setup, curves=str(tmp_path / "curves"), section={**SECTION, "fit": SECTION["fit"] | {"log_every": 1}}
+    )
+    trials = []
+    for number, schedule in enumerate(schedules):
+        values = {"fit.schedule": schedule}
+        parts = [score_fold(Rung(values, rung), watched, count=4) for rung in range(2)]
+        assert parts[0] == score_fold(Rung(values, 0), setup, count=4)
+        trials.append(Trial("trials", number, values, parts, finished=True))
+    rows = trial_curves.read_curves(tmp_path / "curves", trials)
+    assert {(row["trial"], row["rung"]) for row in rows} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    losses = [float(row["train/loss"]) for row in rows if row["trial"] == 0 and row["step"] == "3"]
+    figure = trial_curves.draw_trial_curves(rows, trials)
+    assert figure is not None
+    loss, rate = figure.axes
+    assert loss.lines[0].get_ydata()[2] == pytest.approx(np.mean(losses))
+    assert np.ptp(rate.lines[0].get_ydata()) == 0 < np.ptp(rate.lines[-1].get_ydata())
+    alone = trial_curves.draw_trial_curves(rows, trials[:1])
+    assert alone is not None
+    assert len(alone.axes) == 1
+    assert trial_curves.draw_trial_curves(rows, trials * 7) is None, "too many for one picture"

@@ -1,0 +1,63 @@
+"""Check that every measured system beats, on held-out data, the answers that nothing was learned for.
+
+The figures are those of the records (docs/records), which `trainyard results --measure RECIPE` makes at full size.
+tests/test_contract.py trains the same systems in small, where a falling loss is all that can be asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.commands.results import record
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted(path.relative_to(ROOT) for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")
+MEASURED = [path for path in RECIPES if (ROOT / record.record_path(path)).is_file()]
+# The least part of the way from the better baseline to a perfect score, in every seed.
+MARGIN = 0.4
+# System -> another margin, and why.
+MARGINS = {
+    "attention/average": (-0.05, "it is the constant answer"),
+    "attention/kernel": (0.3, "its fixed width is too wide"),
+    "generative/collapse": (0.0, "it demonstrates how a GAN fails to learn"),
+}
+# Monitored scores that do not measure how well something was learned, and what they are.
+FACTS = {"smallest": "an eigenvalue of the Hessian", "barrier": "the loss on the line between two networks"}
+
+
+def share_of_the_way(score: float, baseline: float, direction: str) -> float:
+    """Return how far a score goes from the baseline (0) to perfection (1): a score of 1, or an error of 0."""
+    perfect = 1.0 if direction == "max" else 0.0
+    return (score - baseline) / (perfect - baseline)
+
+
+@pytest.mark.parametrize(
+    ("score", "baseline", "direction", "share"),
+    [(0.55, 0.1, "max", 0.5), (1.0, 0.1, "max", 1.0), (0.05, 0.1, "max", -0.0556), (0.25, 1.0, "min", 0.75)],
+)
+def test_a_share_of_the_way(score: float, baseline: float, direction: str, share: float) -> None:
+    assert share_of_the_way(score, baseline, direction) == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_system_beats_its_baselines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    measured = record.read_record(path)
+    assert measured is not None
+    assert "untrained" in measured.baselines
+    if measured.monitor in FACTS:
+        pytest.skip(f"{measured.monitor} is {FACTS[measured.monitor]}")
+    choose = max if measured.direction == "max" else min
+    finite = [value for value in measured.baselines.values() if np.isfinite(value)]
+    baseline = choose(finite)
+    margin = MARGINS.get(f"{path.parent.name}/{path.stem}", (MARGIN, ""))[0]
+    for seed, score in zip(measured.seeds, measured.scores[measured.monitor], strict=True):
+        share = share_of_the_way(score, baseline, measured.direction)
+        assert share >= margin, f"seed {seed}: {measured.monitor} {score:.4g} against {baseline:.4g} without learning"
+
+
+def test_other_margins_belong_to_recipes() -> None:
+    assert MARGINS.keys() <= {f"{path.parent.name}/{path.stem}" for path in RECIPES}
