@@ -84,7 +84,7 @@ class AnnotatedPictures(ABC):
         if test + validation >= 1:
             raise Refusal("validation: with it nothing is left to train on; lower test and validation")
         self.tree = FileTree(folder)
-        self.own = [self.tree.path]
+        self.own = [Path(folder)]
         self.name = Path(folder).name.split(".")[0]
         self.source = folder
         self.letterbox = Letterbox(*size)

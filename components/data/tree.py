@@ -28,14 +28,19 @@ class FileTree:
     pictures, are passed over.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.exists():
-            raise Refusal(f"{path}: missing; put the folder of pictures, or a tar archive of it, there")
-        if self.path.is_dir():
-            entries = [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @cached_property
+    def path(self) -> Path:
+        """Return the folder or the archive; refuses a missing one."""
+        if not self.folder.exists():
+            raise Refusal(f"{self.folder}: missing; put the folder of pictures, or a tar archive of it, there")
+        if self.folder.is_dir():
+            entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(".")]
             if len(entries) == 1 and ARCHIVE.search(entries[0].name) and entries[0].is_file():
-                self.path = entries[0]
+                return entries[0]
+        return self.folder
 
     @cached_property
     def names(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..augment.joint import JointTransform, Scenery
+from ..augment.joint import Scenery
 from ..data.masks import IGNORED
 from ..errors import Refusal
+from ..layers.pictures import standardise
 from ..metrics.segmentation import segmentation_scores
 from ..models import pretrained
 from ..optimizers import sgd
@@ -23,6 +23,8 @@ from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..augment.joint import JointTransform
 
 AT_ONCE = 32  # pictures that pass through the network together in an evaluation
 PICTURES_DRAWN = 8
@@ -43,6 +45,7 @@ class Segmentation(Task):
 
     monitor: ClassVar[tuple[str, str]] = ("mean_iou", "max")
     targets: ClassVar[tuple[str, ...]] = ("mask", "image")
+    any_size: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -72,9 +75,7 @@ class Segmentation(Task):
         net = self.model(channels=channels, size=(height, width), classes=len(self.values))
         backbone = net.get_submodule("backbone")
         if self.start is not None:
-            file = Path(self.start)
-            file = file if file.suffix else file / "weights.safetensors"
-            pretrained.copy_weights(backbone, file, "task.start")
+            pretrained.start_body(backbone, self.start, "task.start")
         own = {id(parameter) for parameter in backbone.parameters()}
         optimizer = self.optimizer(
             [
@@ -101,10 +102,10 @@ class Segmentation(Task):
         return loss, {"accuracy": correct.sum() / pixels}
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Return {"mask": uint8 [B, H, W]}: the most likely value of every pixel."""
+        """Return {"mask": uint8 [B, H, W]}: the most likely value of every pixel, for pictures of any H and W."""
         masks = []
         for part in batch["image"].split(AT_ONCE):
-            images = self._normalise(part.permute(0, 3, 1, 2).float().div_(255))
+            images = standardise(part, self.mean, self.std)
             masks.append(state.modules["net"](images).argmax(1).byte())
         return {"mask": torch.cat(masks)}
 
@@ -123,7 +124,14 @@ class Segmentation(Task):
         )
         return {"masks": draw_masks(pictures, true, predicted, self.values, "Segmentation")}
 
+    def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
+        """Return where the backbone's weights come from."""
+        if self.start is None:
+            return {}
+        backbone = state.modules["net"].get_submodule("backbone")
+        return {"start": pretrained.describe_start(backbone, self.start, "task.start")}
+
     def _normalise(self, images: Tensor) -> Tensor:
         """Return network inputs for pictures [B, C, H, W] in 0..1."""
-        mean, std = (values.to(images.device) for values in (self.mean, self.std))
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        normalised = (images - self.mean.to(images.device)) / self.std.to(images.device)
+        return normalised.contiguous(memory_format=torch.channels_last)

@@ -201,7 +201,7 @@ def test_a_picture_and_an_annotation_need_each_other(root: Path, folder: str, li
 
 def test_other_layouts_and_damaged_files_are_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"nowhere: missing; put the folder"):
-        VocFolder(str(tmp_path / "nowhere"))
+        VocFolder(str(tmp_path / "nowhere")).parts()
     (tmp_path / "empty").mkdir()
     with pytest.raises(Refusal, match=r"empty: no Annotations"):
         VocFolder(str(tmp_path / "empty")).parts()

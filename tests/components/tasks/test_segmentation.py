@@ -61,6 +61,7 @@ def test_it_learns_every_pixel() -> None:
     assert set(scores) == {"pixel_accuracy", "mean_iou", "iou/background", "iou/bright", "iou/dark"}
     assert scores["mean_iou"] > 0.85
     assert "masks" in task.draw(state, predictions, targets)
+    assert task.predict(state, {"image": test["image"][:3, :17, :22]})["mask"].shape == (3, 17, 22)
 
 
 def test_ignored_pixels_do_not_count() -> None:
@@ -105,10 +106,11 @@ def test_the_backbone_starts_from_another_export(tmp_path: Path) -> None:
     torch.manual_seed(5)
     donor = backbone(channels=1, size=(24, 24), classes=7)
     exported.write_model(tmp_path / "model", State({"net": donor}), SPEC, {"use": "x"})
-    _, state = built(start=str(tmp_path / "model"), backbone_rate=0.1)
+    task, state = built(start=str(tmp_path / "model"), backbone_rate=0.1)
     own = state.modules["net"].get_submodule("backbone").state_dict()
     assert all(torch.equal(own[name], value) for name, value in donor.state_dict().items() if "head" not in name)
     assert state.optimizers["net"].param_groups[1]["lr"] == pytest.approx(0.002)
+    assert task.tags(state, {}) == {"start": f"all but the output layer from {tmp_path / 'model'}"}
 
 
 def test_data_without_masks_are_refused() -> None:
