@@ -69,22 +69,24 @@ def spell_number(number: int, language: str) -> str:
     return str(num2words(number, lang=language)).replace(",", "").replace("\u00ad", "")
 
 
-def is_english_number(text: str) -> bool:
-    """Return whether a text spells a whole number below a million as `NumberWords` does: its words read as that number.
+class EnglishNumbers:
+    """The grammar of the English numbers below a million, as `NumberWords` spells them."""
 
-    A number is read word by word: units and tens add up, hundred and thousand multiply what stands before them.
-    """
-    words = text.replace("-", " ").split()
-    total = 0
-    group = 0  # below 1000, since the last "thousand"
-    for word in words:
-        if word == "thousand":
-            total, group = total + 1000 * group, 0
-        elif word == "hundred":
-            group *= 100
-        elif word != "and":
-            group += _word_values().get(word, 0)
-    return bool(words) and total + group < 1_000_000 and spell_number(total + group, "en") == text
+    def is_valid(self, text: str) -> bool:
+        """Return whether a text spells a number: read word by word, it has a value that is spelled like this.
+
+        Units and tens add up; hundred and thousand multiply what stands before them.
+        """
+        total = 0
+        group = 0  # below 1000, since the last "thousand"
+        for word in text.replace("-", " ").split():
+            if word == "thousand":
+                total, group = total + 1000 * group, 0
+            elif word == "hundred":
+                group *= 100
+            elif word != "and":
+                group += _word_values().get(word, 0)
+        return total + group < 1_000_000 and spell_number(total + group, "en") == text
 
 
 @cache

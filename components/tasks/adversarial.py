@@ -21,7 +21,6 @@ from ..losses.adversarial import discriminator_loss, generator_loss
 from ..metrics.generative import (
     class_coverage,
     describe_modes,
-    frechet_by_size,
     frechet_distance,
     nearest_class,
     spread,
@@ -31,12 +30,11 @@ from ..recipes.ranges import Count, Fraction, Positive
 from ..storage.order import splitmix64
 from ..training.noise_scale import SHARD_GRADIENT
 from ..training.task import Batch, Loss, Shard, Spec, State, Task, Update
-from .judge import Judge, picture_scores
+from .judge import Judge, draw_sample_sizes, picture_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SAMPLE_SIZES = (25, 50, 100, 200, 400, 1000, 2000, 5000)  # for which the FID is estimated
 GRID_SIZE = 80  # examples in the sample grid
 INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64
 
@@ -163,29 +161,6 @@ class Adversarial(Task):
         features = "the examples themselves" if self.judge is None else self.judge.description
         verdict = describe_modes(scores["coverage"], scores["spread"], self.alarm, scores.get("variety"))
         return {"mode_collapse": verdict, "features": features}
-
-
-def draw_sample_sizes(predictions: dict[str, np.ndarray]) -> dict[str, Figure | str]:
-    """Draw the FID against the number of examples it is estimated from, with a table of means and deviations.
-
-    Beside the generated examples stand real ones, compared with other real ones: their true FID is 0.
-    """
-    from ..drawings.figures import draw_curves
-
-    real, generated = predictions["real_feature"], predictions["feature"]
-    half = len(real) // 2
-    groups = {"generated": (real, generated), "real": (real[:half], real[half : 2 * half])}
-    curves, lines = {}, ["examples  compared with real ones  FID, mean  standard deviation"]
-    for name, parts in groups.items():
-        sizes = [size for size in SAMPLE_SIZES if size < len(parts[0])] + [len(parts[0])]
-        distances = frechet_by_size(*parts, sizes)
-        curves[name] = [(np.array(sizes), run) for run in distances.T]
-        lines += [
-            f"{size:8}  {name:23}  {run.mean():9.2f}  {run.std():18.2f}"
-            for size, run in zip(sizes, distances, strict=True)
-        ]
-    figure = draw_curves(curves, "FID by sample size", "examples")
-    return {"fid_by_size": figure, "fid_by_size_table": "\n".join(lines) + "\n"}
 
 
 def check_columns(spec: Spec, *names: str) -> None:

@@ -22,7 +22,7 @@ from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, Positive
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from . import adversarial
-from .judge import Judge, picture_scores
+from .judge import Judge, draw_sample_sizes, picture_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,7 +134,7 @@ class Conditional(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        """Draw a column of pictures for each of the first classes."""
+        """Draw a column of pictures for each of the first classes, and the FID by sample size."""
         from ..drawings.mosaic import draw_mosaic
 
         numbers = np.unique(targets["label"])[:MOST_CLASSES]
@@ -142,7 +142,7 @@ class Conditional(Task):
         depth = min(*map(len, rows), 8 if len(rows) <= COLUMNS else 2)
         grid = np.stack([row[:depth] for row in rows], axis=1)  # [depth, classes]
         order = np.concatenate([grid[:, first : first + COLUMNS].ravel() for first in range(0, len(rows), COLUMNS)])
-        return {"samples": draw_mosaic(predictions["image"][order])}
+        return {"samples": draw_mosaic(predictions["image"][order])} | draw_sample_sizes(predictions)
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return whether modes collapsed or were dropped, and what judges the pictures."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from ..metrics.generative import class_coverage, frechet_distance, inception_score, spread, variety
+from ..metrics.generative import class_coverage, frechet_by_size, frechet_distance, inception_score, spread, variety
 from ..models.inception import Inception
 from ..training import exported
 from ..training.task import State, Task
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SAMPLE_SIZES = (25, 50, 100, 200, 400, 1000, 2000, 5000)  # for which the FID is estimated
 SUFFIX = ".safetensors"  # of a file with Inception's weights; an exported classifier is a folder
 
 
@@ -83,3 +88,29 @@ def picture_scores(predictions: dict[str, np.ndarray]) -> dict[str, float]:
         "spread": spread(predictions["real_feature"], predictions["feature"]),
         "variety": variety(predictions["real_feature"], real_labels, predictions["feature"], labels),
     }
+
+
+def draw_sample_sizes(predictions: dict[str, np.ndarray]) -> dict[str, Figure | str]:
+    """Draw the FID against the number of examples it is estimated from, with a table of means and deviations.
+
+    Beside the generated examples stand real ones, compared with other real ones: their true FID is 0. Draws nothing for
+    a small split.
+    """
+    from ..drawings.figures import draw_curves
+
+    real, generated = predictions["real_feature"], predictions["feature"]
+    half = len(real) // 2
+    if half < SAMPLE_SIZES[0]:
+        return {}
+    groups = {"generated": (real, generated), "real": (real[:half], real[half : 2 * half])}
+    curves, lines = {}, ["examples  compared with real ones  FID, mean  standard deviation"]
+    for name, parts in groups.items():
+        sizes = [size for size in SAMPLE_SIZES if size < len(parts[0])] + [len(parts[0])]
+        distances = frechet_by_size(*parts, sizes)
+        curves[name] = [(np.array(sizes), run) for run in distances.T]
+        lines += [
+            f"{size:8}  {name:23}  {run.mean():9.2f}  {run.std():18.2f}"
+            for size, run in zip(sizes, distances, strict=True)
+        ]
+    figure = draw_curves(curves, "FID by sample size", "examples")
+    return {"fid_by_size": figure, "fid_by_size_table": "\n".join(lines) + "\n"}

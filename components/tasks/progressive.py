@@ -23,7 +23,7 @@ from ..optimizers import adam
 from ..recipes.ranges import Count, Positive
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from . import adversarial
-from .judge import Judge, picture_scores
+from .judge import Judge, draw_sample_sizes, picture_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,6 +166,7 @@ class Progressive(Task):
             "films": draw_mosaic(generate(films), columns=FILM_STEPS),
             "directions": draw_mosaic(np.concatenate(rows), columns=FILM_STEPS),
             "attributes": "\n".join(lines) + "\n",
+            **draw_sample_sizes(predictions),
         }
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:

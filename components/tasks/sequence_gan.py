@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -34,14 +34,21 @@ SAMPLE_LINES = 40
 NEVER_DRAWN = (PAD, UNK, BOS)
 
 
+class Grammar(Protocol):
+    """A judge of sentences, such as `data.number_words.EnglishNumbers`."""
+
+    def is_valid(self, text: str) -> bool:
+        """Return whether a sentence is valid."""
+
+
 class SequenceGan(Task):
     """A generator of the sentences in column "source" of `data.parallel.Parallel`, against a discriminator.
 
     generator(classes=): a factory, see `models/recurrent.py`; discriminator(classes=): see
     `models/sequence_discriminator.py`. pretrain: steps at the start in which the generator maximises the likelihood of
     the real sentences; 0 starts from scratch. discount: of a reward per token between it and what it rewards. entropy:
-    weight of the entropy of the next token, which keeps the generator from settling early. check: a function of a
-    sentence that returns whether it is valid. critic_steps, generator_rate: as for `tasks.adversarial.Adversarial`.
+    weight of the entropy of the next token, which keeps the generator from settling early. grammar: what says whether a
+    sentence is valid; it is never trained on. critic_steps, generator_rate: as for `tasks.adversarial.Adversarial`.
 
     A served model takes {"row": int64 [B]}: each row number names one sentence, always the same.
     """
@@ -58,7 +65,7 @@ class SequenceGan(Task):
         pretrain: Natural = 0,
         discount: Fraction = 0.9,
         entropy: NonNegative = 0.01,
-        check: Callable[[str], bool] | None = None,
+        grammar: Callable[[], Grammar] | None = None,
         critic_steps: Count = 1,
         generator_rate: Positive = 1.0,
     ) -> None:
@@ -68,7 +75,7 @@ class SequenceGan(Task):
         self.pretrain = pretrain
         self.discount = discount
         self.entropy = entropy
-        self.check = check
+        self.grammar = None if grammar is None else grammar()
         self.critic_steps = critic_steps
         self.generator_rate = generator_rate
         self.vocabulary: list[str] = []
@@ -183,20 +190,22 @@ class SequenceGan(Task):
         return {"token": tokens.int(), "reward": token_mean(state.modules["discriminator"](tokens).sigmoid(), tokens)}
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return reward, the scores of `sequence_scores` and, with a check, valid: the share of valid sentences."""
+        """Return reward, the scores of `sequence_scores` and, with a grammar, valid: the share of valid sentences."""
         scores = {"reward": float(predictions["reward"].mean())}
         scores |= sequence_scores(predictions["token"], targets["source"], ignored=(PAD,))
-        if self.check is not None:
-            scores["valid"] = float(np.mean([self.check(text) for text in self._texts(predictions["token"])]))
+        if self.grammar is not None:
+            scores["valid"] = float(
+                np.mean([self.grammar.is_valid(text) for text in self._texts(predictions["token"])])
+            )
         return scores
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        """Return the first sentences; with a check, each says whether it is valid."""
+        """Return the first sentences; with a grammar, each says whether it is valid."""
         lines = self._texts(predictions["token"][:SAMPLE_LINES])
-        if self.check is not None:
-            lines = [f"{'valid  ' if self.check(text) else 'INVALID'}  {text}" for text in lines]
+        if self.grammar is not None:
+            lines = [f"{'valid  ' if self.grammar.is_valid(text) else 'INVALID'}  {text}" for text in lines]
         return {"samples": "\n".join(lines) + "\n"}
 
     def _texts(self, tokens: np.ndarray) -> list[str]:

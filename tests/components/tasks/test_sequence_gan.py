@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from components.data.number_words import NumberWords, is_english_number
+from components.data.number_words import EnglishNumbers, NumberWords
 from components.metrics.diversity import sequence_scores
 from components.models.recurrent import Recurrent
 from components.models.sequence_discriminator import SequenceDiscriminator
@@ -138,9 +138,9 @@ def test_scores_of_sequences_by_hand() -> None:
 
 def test_every_number_is_valid_and_no_mixture_of_words() -> None:
     numbers = [text for text, _ in NumberWords(train=500, validation=0, test=0).pairs()["train"]]
-    assert all(map(is_english_number, numbers))
+    assert all(map(EnglishNumbers().is_valid, numbers))
     wrong = ["", "and", "hundred", "two hundred and", "twenty thirty", "five ty", "one one", "thousand and two"]
-    assert not any(map(is_english_number, wrong))
+    assert not any(map(EnglishNumbers().is_valid, wrong))
 
 
 def test_a_reward_is_learned_without_a_gradient_through_the_tokens() -> None:
