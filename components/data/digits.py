@@ -23,6 +23,8 @@ class Digits:
 
     size: side of each digit in pixels
     validation: examples held out of the rest as the validation split, equally many of each digit, too
+    pool: number of examples, the training ones among them, that the other splits have none of: a model may have been
+    pretrained on them without labels, as the training split of `labels: pool` (None: the training split alone)
     canvas: side of an empty picture in which each digit is placed at random (None: no margin)
     turn: greatest angle in degrees by which each digit is turned at random, to either side
     """
@@ -38,16 +40,22 @@ class Digits:
         seed: Natural = 0,
         validation: Natural = 0,
         canvas: Count | None = None,
+        pool: Count | None = None,
         turn: NonNegative = 0.0,
     ) -> None:
         self.classes = [str(digit) for digit in range(10)]
         if not len(self.classes) <= labels < TOTAL:
             raise Refusal(f"labels: {labels} of {TOTAL} digits can't be split; give {len(self.classes)} to {TOTAL - 1}")
-        if labels + validation >= TOTAL:
-            raise Refusal(f"validation: {labels} + {validation} of {TOTAL} digits leave none to test on; ask for fewer")
+        if pool is not None and not labels <= pool < TOTAL:
+            raise Refusal(f"pool: {pool} must be from {labels} (labels) to {TOTAL - 1}; change it")
+        if (pool or labels) + validation >= TOTAL:
+            raise Refusal(
+                f"validation: {pool or labels} + {validation} of {TOTAL} digits leave none to test on; ask for fewer"
+            )
         if canvas is not None and canvas < size:
             raise Refusal(f"canvas: digits of size {size} do not fit into {canvas}; give at least {size}")
         self.labels = labels
+        self.pool = pool
         self.size = size
         self.seed = seed
         self.validation = validation
@@ -77,10 +85,10 @@ class Digits:
 
     def _split_rows(self, split: str, targets: np.ndarray) -> np.ndarray:
         """Return the rows of scikit-learn's digits in a split: int64 [N], ascending."""
-        train = balanced_rows(targets, self.labels, self.seed)
+        pool = balanced_rows(targets, self.pool or self.labels, self.seed)
         if split == "train":
-            return train
-        others = np.setdiff1d(np.arange(len(targets)), train)
+            return pool if self.pool is None else pool[balanced_rows(targets[pool], self.labels, self.seed)]
+        others = np.setdiff1d(np.arange(len(targets)), pool)
         validation = others[balanced_rows(targets[others], self.validation, self.seed)]
         return validation if split == "validation" else np.setdiff1d(others, validation)
 

@@ -29,6 +29,7 @@ FUNCTIONS = {  # command -> function below `pipelines`, which takes the options 
     "chaos": "commands.chaos.main",
     "tracker": "commands.tracker.main",
     "export": "commands.export.main",
+    "glue": "commands.glue.main",
     "submit": "commands.submit.main",
     "schedule": "commands.schedule.main",
     "fit": "fit.main",

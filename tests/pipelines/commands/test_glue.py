@@ -1,0 +1,64 @@
+"""`trainyard glue`: runs each task once per seed, reports GLUE's metrics, and says where missing data are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.data.glue import GLUE, SHEETS
+from components.recipes import recipe
+from pipelines.commands import glue
+from pipelines.door import main
+
+
+@pytest.fixture
+def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "bert").symlink_to(Path(__file__).parents[3] / "pipelines" / "bert")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_data_it_says_where_to_get_them(yard: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["glue", "--raw", "nowhere"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "nowhere: holds no file of cola, sst2, mrpc" in line
+    assert GLUE.originals["cola/train.tsv"][0] in line
+    assert main(["glue", "--tasks", "sst3"]) == 2
+    assert "sst3 is not a task of GLUE; it has cola, sst2" in capsys.readouterr().err
+    assert not (yard / "results").exists()
+
+
+def test_every_task_with_data_has_a_recipe_and_its_metrics() -> None:
+    assert set(SHEETS) < set(glue.TASKS)
+    for task in SHEETS:
+        content = recipe.load(Path(__file__).parents[3] / "pipelines" / "bert" / f"{task}.yaml")
+        assert content["data"]["task"] == task
+    assert all(glue.where_to_get(task, "nowhere") for task in glue.TASKS)
+
+
+def test_each_seed_runs_once_and_the_report_shows_mean_and_deviation(yard: Path) -> None:
+    """Let the fits write scores as `trainyard fit` does, because real ones take minutes."""
+    fitted = []
+
+    def write_metrics(path: Path) -> None:
+        content = recipe.load(path)
+        fitted.append((path.parent.name, content["data"]["task"], content["seed"], content["task"]["start"]))
+        folder = Path("results") / path.parent.name / path.stem
+        folder.mkdir(parents=True)
+        score = 0.5 + content["seed"] / 10
+        (folder / "metrics.json").write_text(json.dumps({"matthews": score, "pearson": score, "spearman": score / 2}))
+
+    for _ in range(2):  # the second time nothing is left to do
+        scores = glue.run_tasks(["cola", "stsb"], "my/bert", 3, "raw", write_metrics)
+    assert fitted == [("glue", task, seed, "my/bert") for task in ("cola", "stsb") for seed in range(3)]
+    report = glue.format_report(scores, ["qnli", "rte"], "raw", "my/bert")
+    assert "| cola | matthews | 0.600 ± 0.100 | 3 | 0.521 | 0.605 |" in report
+    assert "| stsb | spearman | 0.300 ± 0.050 | 3 |  |  |" in report
+    assert "not the same experiment" in report
+    assert "- qnli: gluebenchmark.com; no data set here reads it" in report
+    assert f"- rte: {GLUE.originals['rte/train.tsv'][0]}" in report
+    glue.draw_report(scores)
+    assert (yard / "results" / "glue" / "glue.png").stat().st_size > 5000
