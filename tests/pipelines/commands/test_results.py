@@ -105,6 +105,24 @@ def test_seeds_are_run_recorded_and_shown(yard: Path) -> None:
     assert record.record_path(yard).read_bytes() == before
 
 
+def test_a_grid_is_recorded_trial_by_trial(yard: Path) -> None:
+    """Check the folds' mean and deviation of each trial, and the fit with the best values."""
+    content = yaml.safe_load(yard.read_text())
+    space = {"task.optimizer.lr": {"choices": [1e-4, 1e-2]}}
+    content["tune"] = {"folds": 2, "show": "loss", "search": {"sampler": "grid", "space": space}}
+    yard.write_text("# Expect: accuracy 0.10 to 0.99 over 1 seed\n" + yaml.safe_dump(content))
+    page.main([str(yard)])
+    measured = record.read_record(yard)
+    assert measured is not None
+    slow, fast = measured.trials
+    assert (slow["task.optimizer.lr"], fast["task.optimizer.lr"]) == (1e-4, 1e-2)
+    assert slow["loss"] > fast["loss"]
+    assert {"accuracy", "accuracy_std", "train_accuracy"} <= fast.keys()
+    assert measured.seeds == [0]
+    text = page.PAGE.read_text()
+    assert f"lr 0.0001: {slow['accuracy']:.3g} ± {slow['accuracy_std']:.3g}" in text
+
+
 def test_a_recipe_without_a_number_of_seeds_is_refused(yard: Path) -> None:
     yard.write_text(yard.read_text().replace("over 2 seeds", "or so"))
     with pytest.raises(Refusal, match="names no number of seeds; name it there, or with --seeds"):
