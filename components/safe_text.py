@@ -30,7 +30,8 @@ def hide_credentials(text: str) -> str:
 
 def hide_secrets(text: str) -> str:
     """Return the text without credentials and without the values of this process' secret environment variables."""
-    for name, value in os.environ.items():
+    # the longest first: one may contain another
+    for name, value in sorted(os.environ.items(), key=lambda item: -len(item[1])):
         if len(value) >= SHORTEST_SECRET and SECRET_NAME.search(name) and not PUBLIC_NAME.search(name):
             text = text.replace(value, f"${name}")
     return hide_credentials(text)

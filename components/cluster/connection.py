@@ -75,7 +75,16 @@ def _join(setting: str) -> None:
     authenticate()
     if _is_on_loopback(address):
         os.environ.update(LOOPBACK)
-    _initialize(address=address)
+    try:
+        _initialize(address=address)
+    except Exception as error:  # it answers, but not as a cluster of ours does: no token, another version
+        line = first_line(error)
+        if starts_here(address):
+            raise TryLater(f"the Ray cluster of this command did not answer ({line}); try again") from None
+        raise Refusal(
+            f"RAY_ADDRESS={setting}: cannot join that cluster ({line}); check its version of Ray, and that "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH holds its token"
+        ) from None
 
 
 def _start() -> None:

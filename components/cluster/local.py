@@ -15,7 +15,7 @@ from ..environment import changed_environment
 from ..network import free_port
 from ..processes import BIN, available_cores, end_with_parent
 from . import prestart
-from .connection import DRIVER_SETTINGS, LOOPBACK, RAY_SETTINGS
+from .connection import DRIVER_SETTINGS, LOOPBACK, RAY_SETTINGS, disconnect
 from .private_folder import VARIABLE, private_folder, write_head
 from .tokens import create_token
 
@@ -55,6 +55,7 @@ def local_cluster(cpus: int | None = None, loopback: bool = True, jobs: int | No
             with changed_environment(driver_settings | {VARIABLE: str(folder)}):
                 yield address
         finally:
+            disconnect()  # this process would end with its cluster
             _stop_head(head)
 
 

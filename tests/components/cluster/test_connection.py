@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -224,3 +225,12 @@ def test_other_machines_reach_no_port_of_the_cluster(cluster_of_two: str) -> Non
                 hosts |= {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
     assert hosts
     assert hosts <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_cluster_that_refuses_to_be_joined_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **options: 1 / 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(Refusal, match=r"cannot join that cluster \(division by zero\).*RAY_AUTH_TOKEN"):
+            connection.connect()
