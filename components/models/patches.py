@@ -12,10 +12,11 @@ from ..recipes.ranges import Count, Fraction
 
 
 class PatchEncoder(nn.Module):
-    """Map images [B, channels, *size] to logits [B, classes], from the vector of an extra first token.
+    """Map images [B, channels, *size] to logits [B, classes], from the mean of the vectors of all patches.
 
     Each square of `patch` pixels is a token. width, layers, heads, inner, dropout: as in `models.bert.BERT`. Unlike
-    BERT's, the tokens come from a dense layer, and the mask is a learned vector in place of a patch's own.
+    BERT's, the tokens come from a dense layer, the mask is a learned vector in place of a patch's own, and there is no
+    [CLS], which hidden patches would not train.
     """
 
     def __init__(
@@ -38,9 +39,8 @@ class PatchEncoder(nn.Module):
         self.patch = patch
         count = size[0] // patch * (size[1] // patch)
         self.embedding = nn.Linear(channels * patch**2, width)
-        self.first = nn.Parameter(torch.randn(width) * STD)
         self.mask = nn.Parameter(torch.randn(width) * STD)
-        self.position = nn.Parameter(torch.randn(1 + count, width) * STD)
+        self.position = nn.Parameter(torch.randn(count, width) * STD)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, inner, dropout) for _ in range(layers))
@@ -49,19 +49,18 @@ class PatchEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, classes] of images [B, channels, *size]."""
-        return self.head(self.encode(self.cut_patches(images))[:, 0])
+        return self.head(self.encode(self.cut_patches(images)).mean(1))
 
     def cut_patches(self, images: Tensor) -> Tensor:
         """Return the patches [B, N, channels * patch * patch] of images, row by row."""
         return F.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
 
     def encode(self, patches: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Return vectors [B, 1 + N, width] of patches [B, N, values]; hidden, bool [B, N]: those that are masked."""
+        """Return vectors [B, N, width] of patches [B, N, values]; hidden, bool [B, N]: those that are masked."""
         vectors = self.embedding(patches)
         if hidden is not None:
             vectors = torch.where(hidden[:, :, None], self.mask.to(vectors.dtype), vectors)
-        first = self.first.to(vectors.dtype).expand(len(vectors), 1, -1)
-        x = self.dropout(self.norm(torch.cat([first, vectors], dim=1) + self.position))
+        x = self.dropout(self.norm(vectors + self.position))
         for layer in self.layers:
             x = layer(x, None)
         return x

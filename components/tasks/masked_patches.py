@@ -71,7 +71,7 @@ class MaskedPatches(Task):
         patches = net.cut_patches((pixels - self.mean.to(pixels.device)) / self.std.to(pixels.device))
         rows = batch["row"].tolist() if "row" in batch else [0] * len(images)
         hidden = self.hide_patches(rows, patches.shape[1], step).to(images.device)
-        return net.head(net.encode(patches, hidden)[:, 1:]).float(), patches, hidden
+        return net.head(net.encode(patches, hidden)).float(), patches, hidden
 
     def hide_patches(self, rows: list[int], count: int, step: int) -> Tensor:
         """Return which of `count` patches of each row are hidden: bool [B, count], equally many per row."""
