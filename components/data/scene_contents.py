@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..recipes.ranges import Count, Natural
+from ..recipes.ranges import Count, Natural, Proportion
 from ..storage.store import Column
 from .scenes import Scenes
 
@@ -16,7 +16,7 @@ class SceneContents:
     """The scenes of `data.scenes.Scenes`, as image uint8 [size, size, 1].
 
     Columns "labels", uint8 [10], 1 where a digit occurs, for multi-label classification; and "y", float32, the number
-    of digits, for regression.
+    of digits, for regression. The arguments are those of `Scenes`.
     """
 
     name = "scene-contents"
@@ -31,8 +31,10 @@ class SceneContents:
         most: Count = 4,
         size: Count = 64,
         seed: Natural = 0,
+        smallest: Proportion = 0.25,
+        largest: Proportion = 0.5,
     ) -> None:
-        self.scenes = Scenes(count, validation, test, most, size, seed)
+        self.scenes = Scenes(count, validation, test, most, size, seed, smallest, largest)
         self.classes = self.scenes.classes
         self.columns = {
             "image": self.scenes.columns["image"],
