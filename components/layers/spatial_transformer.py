@@ -10,27 +10,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..recipes.ranges import Count
+from ..recipes.ranges import Count, Positive
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 class SpatialTransformer(nn.Module):
-    """Map pictures [B, C, H, W] to pictures of the same shape. hidden: units of the network that predicts the map."""
+    """Map pictures [B, C, H, W] to pictures of the same shape.
 
-    def __init__(self, channels: int, size: tuple[int, int], hidden: Count = 32) -> None:
+    hidden: units of the network that predicts the map. pace: factor on the predicted departure from the identity; below
+    1 the map changes more slowly than the layers behind it. With 1 they lose the picture before they can read it.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], hidden: Count = 32, pace: Positive = 0.1) -> None:
         super().__init__()
+        self.pace = pace
         output = nn.Linear(hidden, 6)
         self.locate = nn.Sequential(
             nn.Flatten(), nn.Linear(channels * size[0] * size[1], hidden), nn.ReLU(inplace=True), output
         )
         with torch.no_grad():  # the layer begins as the identity
             output.weight.zero_()
-            output.bias.copy_(torch.tensor(IDENTITY))
+            output.bias.zero_()
+        self.register_buffer("identity", torch.tensor(IDENTITY), persistent=False)
+        self.identity: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the pictures read at the predicted positions."""
-        return sample_bilinearly(x, map_positions(self.locate(x).view(-1, 2, 3), x.shape[2], x.shape[3]))
+        affine = (self.identity + self.pace * self.locate(x)).view(-1, 2, 3)
+        return sample_bilinearly(x, map_positions(affine, x.shape[2], x.shape[3]))
 
 
 def map_positions(affine: Tensor, height: int, width: int) -> Tensor:

@@ -38,7 +38,7 @@ def test_gradients_are_those_of_torch() -> None:
 
 def test_the_layer_begins_as_the_identity_and_learns_a_move() -> None:
     torch.manual_seed(2)
-    layer = SpatialTransformer(1, (8, 8), hidden=8)
+    layer = SpatialTransformer(1, (8, 8), hidden=8, pace=1.0)
     x = F.avg_pool2d(torch.rand(16, 1, 8, 8), 3, stride=1, padding=1)
     assert torch.allclose(layer(x), x, atol=1e-6)
     moved = torch.roll(x, 1, dims=3)
