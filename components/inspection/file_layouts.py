@@ -1,0 +1,115 @@
+"""Recognise aligned text files, and plain text."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ..data.encoding import read_text
+from ..data.table import SUFFIXES as TABLE_SUFFIXES
+from ..data.table_rows import SPLIT_NAMES
+from ..errors import Refusal
+from .findings import Findings, Progress, Sample, Tree
+from .picture_layouts import propose_fit
+from .text_layouts import SHOWN, finish_pairs
+
+LANGUAGE = re.compile(r"(?P<name>.+?)\.(?P<language>[a-z]{2,3})(?:\.txt)?(?:\.gz)?")
+
+
+def recognise_aligned(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about aligned text files, such as train.en and train.fr; None for any other layout."""
+    groups: dict[str, dict[str, Path]] = {}
+    for file in tree.files:
+        match = LANGUAGE.fullmatch(file.name)
+        if match and file.suffix.lower() not in TABLE_SUFFIXES - {".txt"}:
+            groups.setdefault(match["name"], {})[match["language"]] = file
+    groups = {name: files for name, files in groups.items() if len(files) > 1}
+    if not groups:
+        return None
+    main = next((name for name in groups if re.search("train", name.lower())), next(iter(groups)))
+    languages = sorted(groups[main])
+    source, target = ("en", next(name for name in languages if name != "en")) if "en" in languages else languages[:2]
+    findings = Findings("aligned text files (data.parallel_text.ParallelText)")
+    of: dict[str, Any] = {"use": "data.parallel_text.ParallelText"}
+    used = [main]
+    of["files"] = [str(groups[main][source]), str(groups[main][target])]
+    for split, argument in (("validation", "validation_files"), ("test", "test_files")):
+        names = [name for name, meaning in SPLIT_NAMES.items() if meaning == split]
+        for name, files in groups.items():
+            if (
+                name not in used
+                and {source, target} <= files.keys()
+                and set(re.split(r"[^a-z]+", name.lower())) & set(names)
+            ):
+                of[argument] = [str(files[source]), str(files[target])]
+                used.append(name)
+                break
+    lines = {language: _read_lines(groups[main][language]) for language in (source, target)}
+    for name in used[1:]:
+        findings.facts.append(f"{name}: {len(_read_lines(groups[name][source])):,} pairs")
+    if len(languages) > 2:
+        findings.reasons.append(
+            f"source and target: {source} and {target}, of {', '.join(languages)}; change files for others"
+        )
+    findings.odd = list(tree.odd)
+    if len(lines[source]) != len(lines[target]):
+        findings.odd.append(f"{main}: {len(lines[source]):,} lines in {source} and {len(lines[target]):,} in {target}")
+        return findings
+    progress("texts", 1, 1)
+    return finish_pairs(findings, of, list(zip(lines[source], lines[target], strict=True)))
+
+
+def _read_lines(file: Path) -> list[str]:
+    """Return the lines of a text file, packed or not."""
+    if file.suffix == ".gz":
+        with gzip.open(file, "rt", encoding="utf-8", errors="replace") as content:
+            text = content.read()
+    else:
+        text = read_text(file)[0]
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def recognise_text(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about a plain text; None where there is none."""
+    files = tree.by_suffix(".txt", ".md", ".text")
+    if not files:
+        return None
+    findings = Findings("plain text (data.text_file.TextFile)", odd=list(tree.odd))
+    total = 0
+    letters: Counter[str] = Counter()
+    for number, file in enumerate(files, 1):
+        try:
+            text, encoding = read_text(file)
+        except Refusal as refusal:
+            findings.odd.append(str(refusal))
+            continue
+        total += len(text)
+        letters.update(text[: 1 << 20])
+        if encoding not in ("utf-8", "utf-8-sig"):
+            findings.odd.append(f"{tree.name(file)}: read as {encoding}")
+        if len(findings.samples) < SHOWN:
+            findings.samples.append(Sample(f"{tree.name(file)}: {' '.join(text[:400].split())[:110]}"))
+        progress("texts", number, len(files))
+    findings.facts = [f"{len(files):,} files, {total:,} characters, {len(letters)} different ones"]
+    path = str(tree.root if len(files) > 1 else files[0])
+    steps = 64
+    findings.recipe = {
+        "data": {
+            "use": "data.text.Text",
+            "of": {"use": "data.text_file.TextFile", "path": path},
+            "steps": steps,
+            "min_count": 5,
+        },
+        "task": {
+            "use": "tasks.language.LanguageModel",
+            "model": {"use": "models.recurrent.Recurrent", "cell": "gru", "embedding": 32, "hidden": 192},
+            "optimizer": {"use": "optimizers.adamw", "lr": 6e-3},
+            "carry": True,
+        },
+        "fit": propose_fit(total // steps, 32, 1000) | {"clip": 1.0, "order": "sequential", "shards": 2},
+    }
+    return findings
