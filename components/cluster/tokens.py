@@ -44,7 +44,7 @@ def reload_token() -> None:
     """Let a Ray that is already imported read the token's settings again; it keeps the first ones it has read."""
     if "ray" not in sys.modules:
         return
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")  # RAY_AUTH_MODE
     AuthenticationTokenLoader.instance().reset_cache()
