@@ -35,21 +35,23 @@ class Generator(nn.Module):
         self.smallest = (widths[-1], *half_sides(shape, len(widths)))
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip([source[0], *widths], widths, strict=False):
-            layers += [nn.Conv2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(fan_out), nn.LeakyReLU(0.2)]
         self.still = nn.Sequential(*layers, nn.Flatten(), nn.Linear(math.prod(self.smallest), hidden))
         self.pose = nn.Sequential(nn.Linear(pose[1], hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-        self.mix = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.start = nn.Sequential(nn.Linear(hidden, math.prod(self.smallest)), nn.ReLU())
-        layers = []
+        self.mix = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
+        self.start = nn.Linear(hidden, math.prod(self.smallest), bias=False)
+        layers = [nn.BatchNorm2d(widths[-1]), nn.ReLU()]
         for fan_in, fan_out in zip(reversed(widths), [*reversed(widths[:-1])], strict=False):
-            layers += [nn.ConvTranspose2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(fan_out), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.ConvTranspose2d(widths[0], 1, kernel_size=4, stride=2, padding=1)
 
     def forward(self, source: Tensor, pose: Tensor) -> Tensor:
         """Return films [B, T, H, W]."""
         count, frames = pose.shape[:2]
-        code = self.mix(self.still(source)[:, None] + self.pose(pose))
+        code = self.mix((self.still(source)[:, None] + self.pose(pose)).flatten(0, 1))
         x = self.start(code).view(count * frames, *self.smallest)
         return self.head(self.body(x)).tanh().view(count, frames, *source.shape[2:])
 

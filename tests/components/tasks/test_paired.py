@@ -109,7 +109,7 @@ def test_agreement_is_that_of_the_frames_and_of_the_worst_position() -> None:
 
 
 def test_a_frame_depends_on_its_own_pose_alone() -> None:
-    net = film.Generator((1, 16, 16), (6, 16, 16), (6, 3))
+    net = film.Generator((1, 16, 16), (6, 16, 16), (6, 3)).eval()
     still, pose = torch.randn(2, 1, 16, 16), torch.randn(2, 6, 3)
     frames = net(still, pose)
     changed = pose.clone()
