@@ -149,7 +149,7 @@ class SeriesTable:
     def _read_numbers(self, name: str) -> np.ndarray:
         """Return a column as float64 [rows]."""
         texts = self.table.column(name, "columns")
-        values = np.array([float(text) if is_number(text) else np.nan for text in texts])
+        values = np.array([float(text or "nan") if is_number(text) else np.nan for text in texts])
         empty = np.array([not (text or "").strip() or (text or "").strip().lower() in ("na", "nan") for text in texts])
         wrong = np.flatnonzero(~np.isfinite(values) & ~empty)
         if len(wrong):

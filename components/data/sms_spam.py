@@ -43,7 +43,7 @@ class SMSSpam:
         seed: Seed = 0,
     ) -> None:
         self.folder = Path(raw) / self.name
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "length": length,
             "min_count": min_count,
             "test": test,

@@ -76,8 +76,12 @@ class TextTable:
         duplicates: Literal["refuse", "drop", "allow"] = "drop",
         conflicts: Literal["refuse", "drop", "allow"] = "refuse",
     ) -> None:
-        paths = [Path(path) if path else None for path in (validation_file, test_file)]
-        self.files = TableFiles(Path(file), *paths, TableFormat(delimiter, header, quoting, encoding))
+        self.files = TableFiles(
+            Path(file),
+            Path(validation_file) if validation_file else None,
+            Path(test_file) if test_file else None,
+            TableFormat(delimiter, header, quoting, encoding),
+        )
         self.files.check()
         self.own = self.files.paths
         self.has_validation = validation_file is not None or split is not None

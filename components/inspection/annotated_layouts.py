@@ -131,7 +131,9 @@ def _read_coco(file: Path) -> dict[str, Any] | None:
         record = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
         return None
-    lists = [record.get(name) for name in ("images", "annotations", "categories")] if isinstance(record, dict) else [0]
+    lists: list[Any] = (
+        [record.get(name) for name in ("images", "annotations", "categories")] if isinstance(record, dict) else [0]
+    )
     entries = [item for part in lists if isinstance(part, list) for item in part]
     fits = all(isinstance(part, list) for part in lists) and all(isinstance(item, dict) for item in entries)
     return record if fits and all("id" in item for part in (lists[0], lists[2]) for item in part) else None

@@ -140,7 +140,7 @@ def propose_reading(facts: Sequence[PictureFacts]) -> tuple[dict[str, Any], list
     """Return arguments that a data set of pictures needs for such files, and the reasons."""
     good = [fact for fact in facts if not fact.fault]
     arguments: dict[str, Any] = {}
-    reasons = []
+    reasons: list[str] = []
     if not good:
         return arguments, reasons
     side = float(np.median([min(fact.size) for fact in good]))

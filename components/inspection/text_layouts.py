@@ -71,7 +71,10 @@ def _find_split(tables: dict[Path, Table], main: Path, split: str) -> Path | Non
 
 def _describe_table(table: Table) -> Findings:
     """Return the findings about a table by the kinds of its columns."""
-    texts, labels, numbers, times = [], [], [], []
+    texts: list[str] = []
+    labels: list[str] = []
+    numbers: list[str] = []
+    times: list[str] = []
     for name, values in table.columns.items():
         sample = [value for value in values if value]
         if not sample:
