@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class RegionProposals(nn.Module):
         self.offsets = nn.Conv2d(channels, len(shapes) * 4, kernel_size=1)
         for layer in (self.objectness, self.offsets):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(cast(Tensor, layer.bias))
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits [B, N] of the anchors to show an object, and offsets [B, N, 4] to its box."""

@@ -215,7 +215,7 @@ def write_hugging_face(
     (folder / "tokenizer.json").write_text(_with_marks_around(tokenizer), encoding="utf-8")
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokenizer.vocabulary), encoding="utf-8")
     normalizer = json.loads(tokenizer.json).get("normalizer") or {}
-    options = {mark.lower().strip("[]") + "_token": mark for mark in MARKS}
+    options: dict[str, Any] = {mark.lower().strip("[]") + "_token": mark for mark in MARKS}
     lower = bool(normalizer.get("lowercase", True))
     options |= {"do_lower_case": lower, "model_max_length": sizes["positions"], "tokenizer_class": "BertTokenizer"}
     write_json(folder / "tokenizer_config.json", options)

@@ -8,6 +8,7 @@ unconditional logit is added (Miyato & Koyama 2018).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder(shape=condition, classes=classes)
-        self.body = dcgan.Generator(latent + int(self.encoder.width), shape, widths)
+        self.body = dcgan.Generator(latent + int(cast(Any, self.encoder).width), shape, widths)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return pictures [B, *shape] for latent vectors z [B, latent]."""
@@ -58,7 +59,7 @@ class Discriminator(nn.Module):
         self.encoder = encoder(shape=condition, classes=classes)
         body = dcgan.Discriminator(shape, widths)
         self.body, self.head = body.body, body.head
-        self.projection = nn.Linear(int(self.encoder.width), self.head.in_features, bias=False)
+        self.projection = nn.Linear(int(cast(Any, self.encoder).width), self.head.in_features, bias=False)
         nn.init.normal_(self.projection.weight, std=0.02)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class SSD(nn.Module):
     def _start_from_background(self) -> None:
         """Initialise the heads: small weights, and a bias that gives the background BACKGROUND_SHARE."""
         odds = BACKGROUND_SHARE / (1 - BACKGROUND_SHARE) * self.classes
-        for layer in self.head:
+        for layer in cast(Iterable[Any], self.head):
             nn.init.normal_(layer.weight, std=0.01)
             layer.bias.zero_()
             layer.bias.view(-1, self.classes + 5)[:, self.classes] = torch.tensor(odds).log()

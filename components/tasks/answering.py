@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -139,7 +139,7 @@ class Answering(Task):
         missing = [name for name in self.inputs if name not in batch]
         if missing:
             raise Refusal(f"input: has no '{missing[0]}'; send the columns {', '.join(self.inputs)}")
-        columns = {name: list(batch[name]) for name in self.inputs}
+        columns: dict[str, Sequence[str]] = {name: list(batch[name]) for name in self.inputs}
         self.reader.read(columns, is_request="row" not in batch)
         questions = []
         contexts = self.reader.tokenizer.library.encode_batch(columns["context"], add_special_tokens=False)

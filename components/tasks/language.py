@@ -61,7 +61,7 @@ class LanguageModel(Task):
         self.carry = carry
         self.prefix = prefix
         self.sample = sample
-        self.sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        self.sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         self.classes: list[str] = []
         self.tokenizers: dict[str, str] = {}
 

@@ -106,4 +106,4 @@ class MaskedPatches(Task):
         )
         rows = [images, masked.byte().numpy(), predictions["picture"][: len(images)]]
         captions = [name for name in ("original", "masked", "filled") for _ in images]
-        return {"patches": figures.draw_grid(np.concatenate(rows), captions)}
+        return {"patches": figures.draw_grid(list(np.concatenate(rows)), captions)}

@@ -81,7 +81,8 @@ class OneStage(Task):
         net = cast(Any, state.modules["net"])
         letterbox = Letterbox(tuple(batch["image"].shape[1:3]), self.size)
         output = net(standardise(letterbox.fit(batch["image"]), self.mean, self.std))
-        detections = select_detections(*net.decode(output), self.suppress, self.most)
+        boxes, scores = net.decode(output)
+        detections = select_detections(boxes, scores, self.suppress, self.most)
         return detections | {"boxes": letterbox.restore_boxes(detections["boxes"])}
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Pretraining(Task):
             raise Refusal("task: Pretraining needs rows with hidden tokens; use data.sentence_pairs.SentencePairs")
         self.tokenizer = Tokenizer(spec.tokenizers["token"])
         (self.length,) = (side for side in spec.columns["token"] if side is not None)
-        net = PretrainingNet(self.model(vocabulary=len(self.tokenizer)))
+        net = PretrainingNet(cast(Any, self.model(vocabulary=len(self.tokenizer))))
         if self.length > net.body.positions:
             raise Refusal(
                 f"task.model.positions: {net.body.positions} are fewer than data.length: {self.length}; raise them"
@@ -67,8 +67,9 @@ class Pretraining(Task):
         logits, order, _ = state.modules["net"](tokens, segments, tokens != PAD, positions)
         logits, target = logits.float().flatten(0, 1), target.flatten()
         is_hidden = target != PAD
-        shard.weight = is_hidden.sum()
-        count = shard.weight.clamp(min=1)
+        hidden = is_hidden.sum()
+        shard.weight = hidden
+        count = hidden.clamp(min=1)
         hidden_loss = F.cross_entropy(logits, target, ignore_index=PAD, reduction="sum") / count
         order_loss = F.cross_entropy(order.float(), shard.batch["unrelated"].long(), reduction="sum")
         correct = ((logits.detach().argmax(1) == target) & is_hidden).sum() / count
@@ -158,7 +159,7 @@ class Pretraining(Task):
 def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
     """Return groups of parameters for an optimiser: weights, then biases and norms without weight decay."""
     trained = [p for p in net.parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim > 1]},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]

@@ -147,7 +147,7 @@ class Progressive(Task):
             """Return the pictures of latent vectors [N, latent]."""
             return self._generate(state, torch.from_numpy(z.astype(np.float32)).to(device)).cpu().numpy()
 
-        films = np.concatenate([interpolate(*latent[2 * i : 2 * i + 2], FILM_STEPS) for i in range(FILMS)])
+        films = np.concatenate([interpolate(latent[2 * i], latent[2 * i + 1], FILM_STEPS) for i in range(FILMS)])
         moves = np.linspace(-REACH, REACH, FILM_STEPS)[:, None]
         lines = ["attribute  R² of a line  change from -1 to +1, in standard deviations (a random direction)"]
         rows = []

@@ -106,7 +106,7 @@ class TwoStage(Task):
         images = shard.batch["image"]
         boxes, labels = pad_boxes(shard.batch["boxes"], shard.batch["labels"], images.device)
         maps = net(standardise(images, self.mean, self.std))
-        terms = {}
+        terms: dict[str, Tensor] = {}
         if hasattr(net, "proposals"):
             logits, offsets = net.proposals(maps)
             terms |= self._proposal_losses(net.proposals.anchors, logits, offsets, boxes, labels, shard)
@@ -167,8 +167,9 @@ class TwoStage(Task):
         }
         if hasattr(net, "segment"):
             rows = compact(is_object, round(self.foreground * self.samples))
-            picked = (values.gather(1, rows) for values in (targets, best, is_object))
-            terms["mask_loss"] = self._mask_loss(net, maps, _boxes_at(regions, rows), *picked, shard.batch["instances"])
+            labels, objects, is_object = (values.gather(1, rows) for values in (targets, best, is_object))
+            places, instances = _boxes_at(regions, rows), shard.batch["instances"]
+            terms["mask_loss"] = self._mask_loss(net, maps, places, labels, objects, is_object, instances)
         return terms
 
     def _mask_loss(

@@ -111,7 +111,7 @@ class Tokenizer:
         kind = (content.get("pre_tokenizer") or {}).get("type")
         if content["model"].get("type") != "WordLevel" or content.get("normalizer"):
             return ""
-        return {"Split": "char", "WhitespaceSplit": "word"}.get(kind, "")
+        return {"Split": "char", "WhitespaceSplit": "word"}.get(str(kind), "")
 
 
 def find_unknown(marks: Sequence[str]) -> str:
