@@ -51,6 +51,7 @@ SMALL_DATA = {
     "data.glyphs.Glyphs": {"per_class": 6, "validation": 2},
     "data.hidden_markov.HiddenMarkov": {"train": 100, "validation": 40, "test": 40, "length": 12},
     "data.moving_glyphs.MovingGlyphs": {"per_class": 4},
+    "data.recall.Recall": {"train": 200, "validation": 60, "test": 60, "length": 8},
     "data.number_words.NumberWords": {"below": 500, "train": 200, "validation": 40, "test": 40},
     "data.outlined_glyphs.OutlinedGlyphs": {"per_class": 4},
     "data.posed_glyphs.PosedGlyphs": {"per_class": 6},

@@ -15,6 +15,7 @@ from components.storage.order import (
     Order,
     balanced_rows,
     contiguous_folds,
+    keyed_uniforms,
     permute,
     shard_slices,
     stratified_folds,
@@ -159,3 +160,16 @@ def test_contiguous_folds_are_stretches(n: int, k: int) -> None:
         assert np.array_equal(np.sort(np.concatenate([rows, held_out])), np.arange(n))
     with pytest.raises(Refusal, match="folds: 1 folds"):
         contiguous_folds(n, 1)
+
+
+def test_keyed_uniforms_follow_from_row_position_and_key_alone() -> None:
+    rows = np.arange(4000)
+    draws = keyed_uniforms(rows, 5, 1, 2)
+    assert np.array_equal(keyed_uniforms(rows[7:9], 5, 1, 2), draws[7:9])
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert draws.mean() == pytest.approx(0.5, abs=0.01)
+    other = keyed_uniforms(rows, 5, 2, 2)
+    for left, right in ((draws[:, 0], draws[:, 1]), (draws[:-1, 0], draws[1:, 0]), (draws[:, 0], other[:, 0])):
+        assert abs(np.corrcoef(left, right)[0, 1]) < 0.06
+    assert len(np.unique(draws)) == draws.size
