@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-BENCHMARKS = ("engine", "gpu", "augmentation", "stage", "repro", "memory", "tracking", "search", "retrain")
+BENCHMARKS = ("engine", "gpu", "augmentation", "stage", "repro", "memory", "tracking", "search", "retrain", "readers")
 
 
 def main() -> int:
