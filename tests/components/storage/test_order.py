@@ -170,6 +170,6 @@ def test_keyed_uniforms_follow_from_row_position_and_key_alone() -> None:
     assert draws.max() < 1
     assert draws.mean() == pytest.approx(0.5, abs=0.01)
     other = keyed_uniforms(rows, 5, 2, 2)
-    for left, right in ((draws[:, 0], draws[:, 1]), (draws[:-1, 0], draws[1:, 0]), (draws[:, 0], other[:, 0])):
-        assert abs(np.corrcoef(left, right)[0, 1]) < 0.06
+    for first, second in ((draws[:, 0], draws[:, 1]), (draws[:-1, 0], draws[1:, 0]), (draws[:, 0], other[:, 0])):
+        assert abs(np.corrcoef(first, second)[0, 1]) < 0.06
     assert len(np.unique(draws)) == draws.size
