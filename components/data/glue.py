@@ -77,6 +77,7 @@ class GLUE:
     """
 
     source = "the files of GLUE, by the repositories that `originals` names"
+    raw_folder = ""  # every task has a folder of its own
     by_name = True
     originals: ClassVar[Originals] = {
         "cola/train.tsv": (f"{COLA}CoLA/train.tsv", "23eacd0266921c82d642574a169af516"),

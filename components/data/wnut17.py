@@ -33,9 +33,9 @@ class WNUT17:
     classes = ("O", *(f"{prefix}-{kind}" for kind in KINDS for prefix in "BI"))
     columns: ClassVar[dict[str, Column]] = {"text": Column("utf8"), "tags": Column("int32", (None,))}
     originals: ClassVar[Originals] = {
-        "wnut17train.conll": (ADDRESS + "wnut17train.conll", "c213127d9438fb2c64fe0fabe8644489"),
-        "emerging.dev.conll": (ADDRESS + "emerging.dev.conll", "29ad3845ac26a060fa3eecce3eb6c0fb"),
-        "emerging.test.annotated": (ADDRESS + "emerging.test.annotated", "811aac4001facfa08a1b56ee0a9c094a"),
+        "wnut17train.conll": (f"{ADDRESS}wnut17train.conll", "c213127d9438fb2c64fe0fabe8644489"),
+        "emerging.dev.conll": (f"{ADDRESS}emerging.dev.conll", "29ad3845ac26a060fa3eecce3eb6c0fb"),
+        "emerging.test.annotated": (f"{ADDRESS}emerging.test.annotated", "811aac4001facfa08a1b56ee0a9c094a"),
     }
 
     def __init__(self, raw: str = "data/raw", train: Count | None = None) -> None:

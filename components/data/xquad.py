@@ -35,9 +35,10 @@ class XQuAD:
         "answer": Column("utf8"),
         "start": Column("int64"),
     }
+    raw_folder = "xquad"
     originals: ClassVar[Originals] = {
-        "xquad.en.json": (ADDRESS + "xquad.en.json", "4d2e89c8b72688ab8648d3e581809091"),
-        "xquad.de.json": (ADDRESS + "xquad.de.json", "c8f1da41f1190031fb53e691df4005c2"),
+        "xquad.en.json": (f"{ADDRESS}xquad.en.json", "4d2e89c8b72688ab8648d3e581809091"),
+        "xquad.de.json": (f"{ADDRESS}xquad.de.json", "c8f1da41f1190031fb53e691df4005c2"),
     }
 
     def __init__(
@@ -47,7 +48,7 @@ class XQuAD:
             raise Refusal(f"validation: {validation} and test: {test} leave nothing to train on; lower them")
         self.name = f"xquad-{language}"
         self.file = f"xquad.{language}.json"
-        self.folder = Path(raw) / "xquad"
+        self.folder = Path(raw) / self.raw_folder
         self.shares = (1 - validation - test, validation, test)
 
     @cached_property

@@ -42,16 +42,18 @@ def list_originals(path: str) -> Iterator[OriginalsStatus]:
     """Yield the status of every data set with originals; needed are those that the recipe or params in `path` name."""
     sections = list(_callable_sections(recipe.load(path))) if Path(path).is_file() else []
     for file in sorted(DATASET_FOLDER.glob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        constants = dict(_constants(tree, {}))
+        for node in tree.body:
             if not isinstance(node, ast.ClassDef):
                 continue
-            facts = dict(_class_constants(node))
+            facts = dict(_constants(node, constants))
             if "originals" not in facts:
                 continue
             users = [section for section in sections if section["use"] == f"data.{file.stem}.{node.name}"]
             raw_folders = dict.fromkeys(Path(str(section.get("raw", RAW))) for section in users or [{}])
             for raw in raw_folders:
-                yield _check_originals(raw / facts["name"], facts, users)
+                yield _check_originals(raw / facts.get("raw_folder", facts.get("name", "")), facts, users)
 
 
 def _check_originals(folder: Path, facts: dict[str, Any], users: list[dict[str, Any]]) -> OriginalsStatus:
@@ -62,7 +64,7 @@ def _check_originals(folder: Path, facts: dict[str, Any], users: list[dict[str, 
     for name, (address, digest) in originals.items():
         path = folder / name
         status.addresses[path] = address
-        if users and (name in arguments or not facts.get("by_name")):
+        if users and (not facts.get("by_name") or {name, name.partition("/")[0]} & arguments):
             status.needed.append(path)
         if path.is_file():
             if not _is_intact(path, digest):
@@ -106,10 +108,30 @@ def _argument_values(section: dict[str, Any]) -> Iterator[Any]:
             yield value
 
 
-def _class_constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
-    """Yield (name, value) of the class attributes whose values are literals."""
+def _constants(node: ast.Module | ast.ClassDef, outer: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of the assignments in a body whose values are literals, or texts made of earlier ones."""
+    constants = dict(outer)
     for item in node.body:
         if isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
             target = item.targets[0] if isinstance(item, ast.Assign) else item.target
             with suppress(ValueError):
-                yield ast.unparse(target), ast.literal_eval(item.value)
+                value = ast.literal_eval(_Constants(constants).visit(item.value))
+                constants[ast.unparse(target)] = value
+                yield ast.unparse(target), value
+
+
+class _Constants(ast.NodeTransformer):
+    """Replace names of constants by their values, and f-strings of such names by plain texts."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Return the constant of this name."""
+        return ast.Constant(self.values[node.id]) if isinstance(self.values.get(node.id), str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        """Return the text of an f-string whose parts are all constants."""
+        parts = [self.visit(part.value) if isinstance(part, ast.FormattedValue) else part for part in node.values]
+        values = [part.value for part in parts if isinstance(part, ast.Constant)]
+        return ast.Constant("".join(map(str, values))) if len(values) == len(parts) else node

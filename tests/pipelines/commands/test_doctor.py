@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -291,25 +292,24 @@ def test_raw_files_that_a_recipe_needs(healthy_folder: Path) -> None:
 
 def test_every_data_set_with_original_files_is_listed(healthy_folder: Path) -> None:
     """Exactly the data sets with an argument `raw` name their files in plain constants."""
-    from components.data import bccd, cifar, cifar_jpeg, fashion_mnist, photos, tatoeba, time_machine
-
-    classes = [bccd.BCCD, cifar.CIFAR10, cifar.CIFAR100, cifar_jpeg.CIFAR10JPEG, fashion_mnist.FashionMNIST]
-    classes += [fashion_mnist.MNIST, photos.Photos, tatoeba.Tatoeba, time_machine.TimeMachine]
+    files = sorted(inventory.DATASET_FOLDER.glob("*.py"))
+    with_raw = [file.stem for file in files if re.search(r"\braw: str = ", file.read_text())]
+    modules = [importlib.import_module(f"components.data.{name}") for name in with_raw]
+    members = [(module, value) for module in modules for value in vars(module).values() if isinstance(value, type)]
+    classes = [kind for module, kind in members if kind.__module__ == module.__name__ and "originals" in vars(kind)]
+    assert {kind.__module__ for kind in classes} == {module.__name__ for module in modules}
+    assert len(classes) >= 14
+    folders = {
+        kind: Path("data/raw", getattr(kind, "raw_folder", None) or getattr(kind, "name", "")) for kind in classes
+    }
     listed = {status.folder: status for status in inventory.list_originals("params.yaml")}
-    assert {f"data/raw/{data_set.name}" for data_set in classes} == set(map(str, listed))
-    for data_set in classes:
-        expected = {file: address for file, (address, _) in data_set.originals.items()}
-        addresses = listed[Path("data/raw") / data_set.name].addresses
-        assert {path.name: address for path, address in addresses.items()} == expected
-    with_raw = [
-        file.stem
-        for file in inventory.DATASET_FOLDER.glob("*.py")
-        if re.search(r"^        raw: str|self, raw: str", file.read_text(), re.M)
-    ]
-    assert set(with_raw) == {data_set.__module__.rpartition(".")[2] for data_set in classes}
+    assert set(folders.values()) == set(listed)
+    for kind, folder in folders.items():
+        expected = {folder / file: address for file, (address, _) in kind.originals.items()}
+        assert listed[folder].addresses == expected
     lines = run_doctor(0)
-    for data_set in classes:
-        text = f"data/raw/{data_set.name}: 0 of {len(data_set.originals)} original"
+    for kind, folder in folders.items():
+        text = f"{folder}: 0 of {len(kind.originals)} original"
         assert sum(text in line for line in lines) == 1
 
 
