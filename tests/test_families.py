@@ -25,7 +25,10 @@ from tests.workspace import Workspace, clone
 
 CHANGES = {
     "pipelines/vision/resnet.yaml": {"data.labels": 200, "fit.epochs": 12},
-    "pipelines/generative/dcgan.yaml": {"data.labels": 200, "data.validation": 80, "fit.epochs": 3},
+    "pipelines/generative/dcgan.yaml": {
+        **{"data.labels": 200, "data.validation": 80, "fit.epochs": 3},
+        "fit.evaluate_every": 1,
+    },
     "pipelines/style/transfer.yaml": {"data.size": [32, 48], "fit.epochs": 20, "fit.evaluate_every": 10},
     "pipelines/studies/search.yaml": {
         **{"data.labels": 200, "data.validation": 100, "fit.epochs": 2},
@@ -98,7 +101,7 @@ def list_runs(workspace: Workspace, experiment: str) -> list:
 def test_recipe_that_needs_the_model_of_another_runs_it_first(workspace: Workspace) -> None:
     assert workspace.json("results/vision/resnet/metrics.json")["accuracy"] > 0.5
     metrics = workspace.json("results/generative/dcgan/metrics.json")
-    assert metrics.keys() == {"fid", "inception_score", "coverage"}
+    assert metrics.keys() == {"fid", "inception_score", "coverage", "spread", "variety"}
     with (workspace.folder / "results/generative/dcgan/history.csv").open() as file:
         fids = [float(row["validation/fid"]) for row in csv.DictReader(file) if row["validation/fid"]]
     assert len(fids) == 3
@@ -118,7 +121,7 @@ def test_pictures_are_in_the_results_and_in_mlflow(workspace: Workspace) -> None
 def test_verdicts_are_tags(workspace: Workspace) -> None:
     (gan,) = list_runs(workspace, "generative")
     assert gan.data.tags["mode_collapse"].split(":")[0] in ("none", "ALARM")
-    assert gan.data.tags["features"] == "results/vision/resnet/model"
+    assert gan.data.tags["features"] == "the classifier results/vision/resnet/model"
     assert re.fullmatch(r"\d workers? on \S+, 1 thread each", gan.data.tags["hardware"])
     (style,) = list_runs(workspace, "style")
     assert style.data.tags["features"].startswith("random weights")
