@@ -11,8 +11,9 @@ PLAIN = r"(?:\[[^\]\s]*\]|[^:@/?#\s]*)(?::\d{1,5})?(?=[/?#\s]|$)"
 # Everything up to the last @, since a password may hold @ and /.
 CREDENTIALS = re.compile(rf"(\w+://)(?!{PLAIN})(\S*)@")
 SECRET_WORD = r"(?:pass|pwd|secret|token|key|sig|credential|auth)"
-# A value in the query of an address, such as ?password=...
-QUERY_VALUE = re.compile(rf"([?&;][\w.-]*{SECRET_WORD}[\w.-]*=)[^&;#\s'\"]+", re.IGNORECASE)
+# A value in the query of an address, such as ?password=... or &api_key=..., but not ?orderByKey=...
+QUERY_NAME = r"[\w.-]*(?:pass|pwd|secret|token|sig|credential|auth)[\w.-]*|(?:[\w.-]*[._-])?(?:api|access|account)?key"
+QUERY_VALUE = re.compile(rf"([?&;](?:{QUERY_NAME})=)[^&;#\s'\"]+", re.IGNORECASE)
 # Environment variables that hold a secret; a variable that names a file or a switch does not.
 SECRET_NAME = re.compile(rf"{SECRET_WORD}|WEBHOOK|DATABASE_URL", re.IGNORECASE)
 PUBLIC_NAME = re.compile(r"_(?:PATH|FILE|MODE|SOCK|DIR|ID|USERNAME|SECONDS)$", re.IGNORECASE)

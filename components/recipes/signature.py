@@ -133,7 +133,8 @@ def _describe_subscript_misfit(value: Any, annotation: ast.Subscript) -> str:
         return describe_misfit(value, annotation.value)
     if kind == "Literal":
         options = [ast.literal_eval(o) for o in getattr(annotation.slice, "elts", [annotation.slice])]
-        return "" if value in options else f"one of {', '.join(map(str, options))}{suggest_name(str(value), options)}"
+        choice = f"'{options[0]}'" if len(options) == 1 else f"one of {', '.join(map(str, options))}"
+        return "" if value in options else f"{choice}{suggest_name(str(value), options)}"
     if kind in ("list", "Sequence"):
         if not isinstance(value, list):
             items = ast.unparse(annotation.slice)

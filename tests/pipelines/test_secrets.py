@@ -137,12 +137,19 @@ def test_the_server_of_the_pages_has_no_address_among_its_arguments(tmp_path: Pa
         f"postgresql://db/mlflow?sslpassword={CANARY}&sslmode=require",
         f"https://account.blob.example/c?sv=1&sig={CANARY}",
         f"could not reach https://host/x?access_token={CANARY}, nor y",
+        f"https://host/x?key={CANARY}",
+        f"https://host/x?a=b&api_key={CANARY}",
     ],
 )
 def test_addresses_are_shown_without_their_secrets(text: str) -> None:
     shown = server.hide_credentials(text)
     assert CANARY not in shown
     assert shown.partition("://")[0] == text.partition("://")[0]
+
+
+def test_addresses_without_secrets_are_shown_as_they_are() -> None:
+    address = "http://127.0.0.1:5000/#/experiments/1/runs?orderByKey=tags.%60mlflow.runName%60&orderByAsc=true"
+    assert hide_secrets(address) == address
 
 
 def test_what_a_command_prints_at_its_end_holds_no_secret(

@@ -106,7 +106,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path) -> None:
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": "ten"}, "whole number of at least 1, not 'ten'"),
         ({"epochs": True}, "whole number"),
-        ({"batch": 0}, "at least 1, not 0"),
+        ({"batch": 0}, "at least 1 or 'all', not 0"),
         ({"clip": -1}, "above 0 or null"),
         ({"precision": "fp16"}, "did you mean 'bfloat16'"),
         ({"schedule": 5}, "section with 'use"),
