@@ -371,8 +371,8 @@ def test_the_noise_scale_agrees_with_that_of_a_linear_model(sizes: list[int]) ->
     assert abs(mean[1] - noise) < 4 * error[1] < 0.1 * noise
     means = meter.take_means(4000)
     assert means["noise_scale"] == pytest.approx(noise / signal, rel=0.15)
-    assert set(means) == {"loss", "noise_scale"}
-    assert set(meter.take_epoch_means()) == {"loss"}
+    assert set(means) == {"loss", "gradient_norm", "noise_scale"}
+    assert set(meter.take_epoch_means()) == {"loss", "gradient_norm"}
 
 
 def test_the_norms_are_those_of_full_shards() -> None:
