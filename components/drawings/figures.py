@@ -132,9 +132,8 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], title: str, x_label: 
     handles: dict[str, object] = {}
     for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for name, (x, y) in curves.items():
-            (handles[name],) = axes.plot(x, y, dashes[name], color=colours[name], linewidth=2, label=name)
-            if len(x) < 12:
-                axes.plot(x, y, "o", color=colours[name], markersize=3.5)
+            style = {"linestyle": dashes[name], "marker": "o" if len(x) < 12 else "", "markersize": 3.5}
+            (handles[name],) = axes.plot(x, y, color=colours[name], linewidth=2, label=name, **style)
         axes.set_title(quantity, loc="left", fontsize=9, fontweight="normal")
         axes.set_xlabel(x_label)
         axes.grid(False, axis="x")

@@ -253,7 +253,7 @@ def test_files_of_the_user_lie_where_changes_are_noticed(where: str, here: Path,
     for folder in (here / "pictures", here / "data/raw/mine"):
         (folder / "cat").mkdir(parents=True)
     (here / "data/raw/linked").symlink_to(here / "pictures")
-    section = {"use": "data.image_folder.ImageFolder", "folder": where}
+    section = {"use": "data.image_folder.ImageFolder", "folder": where, "size": 16, "colour": False}
     Path("params.yaml").write_text(yaml.safe_dump(change_value(PARAMS, "data/target", section)))
     assert f"data.target: {where} lies outside data/raw" in run_refused(capsys, "plan", "params.yaml")
     section["folder"] = "data/raw/mine"
