@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,8 +20,22 @@ from components.cluster import connection
 torch.set_num_threads(1)
 
 
+LANE = re.compile(r"pytest\.mark\.cluster\((lane=\d)\)")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
+    """Put tests that fork before those of lane 1, whose process becomes a Ray driver: its children may abort."""
+    items.sort(key=lambda item: file_order(item.path))
+
+
+@cache
+def file_order(file: Path) -> int:
+    """Return when the tests of a file run: lane 2, files that fork, lane 1, all others."""
+    text = file.read_text()
+    lane = LANE.search(text)
+    if lane:
+        return 0 if lane[1] == "lane=2" else 2
+    return 1 if re.search(r"fork_workers|start_processes", text) else 3
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             family = re.search(r"\[(\w+)/", test)
             if file.endswith("test_contract.py") and family:
                 return f"{file}::{family[1]}"
-            lane = re.search(r"pytest\.mark\.cluster\((lane=\d)\)", (config.rootpath / file).read_text())
+            lane = LANE.search((config.rootpath / file).read_text())
             return lane[1] if lane else file
 
     return Lanes(config, log)
