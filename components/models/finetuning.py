@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,11 +180,22 @@ class TextReader:
                 row.append(part)
         return [self._cut(row) for row in rows]
 
-    def read(self, columns: dict[str, Sequence[str]], is_request: bool) -> list[list[np.ndarray]]:
-        """Return the rows of one or two columns of texts; refuse texts of a request that cannot be read entirely."""
-        if is_request:
+    def read(self, batch: Mapping[str, Any], names: Sequence[str]) -> list[list[np.ndarray]]:
+        """Return the rows of one or two columns of texts, which `select` checks."""
+        return self.encode(*self.select(batch, names).values())
+
+    def select(self, batch: Mapping[str, Any], names: Sequence[str]) -> dict[str, Sequence[str]]:
+        """Return these columns of texts; refuse a batch that lacks one.
+
+        A batch without the column "row" is a request: texts that cannot be read entirely are refused.
+        """
+        missing = [name for name in names if name not in batch]
+        if missing:
+            raise Refusal(f"input: has no '{missing[0]}'; send the columns {', '.join(names)}")
+        columns: dict[str, Sequence[str]] = {name: list(batch[name]) for name in names}
+        if "row" not in batch:
             self._check(columns)
-        return self.encode(*columns.values())
+        return columns
 
     def _check(self, columns: dict[str, Sequence[str]]) -> None:
         """Refuse texts that are empty, too long together, or without any token that the model knows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -136,11 +136,7 @@ class Answering(Task):
 
     def _read(self, batch: Batch) -> list[Question]:
         """Return the questions with their contexts, which are cut to fit."""
-        missing = [name for name in self.inputs if name not in batch]
-        if missing:
-            raise Refusal(f"input: has no '{missing[0]}'; send the columns {', '.join(self.inputs)}")
-        columns: dict[str, Sequence[str]] = {name: list(batch[name]) for name in self.inputs}
-        self.reader.read(columns, is_request="row" not in batch)
+        columns = self.reader.select(batch, self.inputs)
         questions = []
         contexts = self.reader.tokenizer.library.encode_batch(columns["context"], add_special_tokens=False)
         for tokens, context in zip(self.reader.tokenizer.encode_all(columns["question"]), contexts, strict=True):

@@ -85,10 +85,7 @@ class SentenceRegression(Task):
         return {name: [self.reader.shorten(text, share) for text in batch[name]] for name in self.columns}
 
     def _rows(self, batch: Batch) -> list[list[np.ndarray]]:
-        missing = [name for name in self.columns if name not in batch]
-        if missing:
-            raise Refusal(f"input: has no '{missing[0]}'; send the columns {', '.join(self.columns)}")
-        return self.reader.read({name: list(batch[name]) for name in self.columns}, is_request="row" not in batch)
+        return self.reader.read(batch, self.columns)
 
     def _predict(self, state: State, rows: list[list[np.ndarray]], device: torch.device) -> Tensor:
         """Return scores [B] of rows of tokens."""

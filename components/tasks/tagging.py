@@ -87,9 +87,7 @@ class Tagging(Task):
 
         Refuses texts of a request that are empty or too long.
         """
-        texts = list(batch["text"])
-        if "row" not in batch:
-            self.reader.read({"text": texts}, is_request=True)
+        texts = self.reader.select(batch, self.inputs)["text"]
         rows, words = self._read(texts)
         device = next(state.modules["net"].parameters()).device
 

@@ -155,6 +155,8 @@ def test_an_exported_model_takes_texts_and_brings_its_tokenizer(kind: str, store
         with pytest.raises(Refusal, match=message) as refused:
             restored.predict(restored_state, request | {next(reversed(request)): [text]})
         assert "\n" not in str(refused.value)
+    with pytest.raises(Refusal, match=f"input: has no '{next(iter(request))}'; send the columns"):
+        restored.predict(restored_state, {})
 
 
 @each_task
