@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 
 KEPT_CLUSTER = "TRAINYARD_KEPT_CLUSTER"  # address of the kept cluster, for the processes for which it is kept
 RAYLET_SETTINGS = {  # of a kept cluster
@@ -37,25 +38,35 @@ def prestart_workers(count: int) -> None:
 
 
 def _request_workers(count: int) -> None:
-    """Ask the raylet to start as many workers as are missing to `count` idle ones."""
-    import psutil
+    """Ask the raylet to start as many workers as are missing to `count` idle or starting ones."""
     import ray
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.node_manager_pb2 import (  # type: ignore[attr-defined]
-        GetWorkerPIDsRequest,
-        PrestartWorkersRequest,
-    )
+    from ray.core.generated.node_manager_pb2 import PrestartWorkersRequest  # type: ignore[attr-defined]
     from ray.core.generated.node_manager_pb2_grpc import NodeManagerServiceStub
 
     (node,) = (node for node in ray.nodes() if node["Alive"])
+    missing = max(0, count - len(find_waiting_workers(node["RayletSocketName"])))
     with init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}") as channel:
-        raylet = NodeManagerServiceStub(channel)
-        pids = raylet.GetWorkerPIDs(GetWorkerPIDsRequest(), timeout=RPC_TIMEOUT).pids
-        idle = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if process.pid in pids and (process.info["cmdline"] or [""])[0] == "ray::IDLE"
-        ]
-        request = PrestartWorkersRequest(keep_alive_duration_secs=IDLE_SECONDS, num_workers=max(0, count - len(idle)))
+        request = PrestartWorkersRequest(keep_alive_duration_secs=IDLE_SECONDS, num_workers=missing)
         request.runtime_env_info.serialized_runtime_env = "{}"
-        raylet.PrestartWorkers(request, timeout=RPC_TIMEOUT)
+        NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=RPC_TIMEOUT)
+
+
+def find_waiting_workers(raylet_socket: str) -> dict[int, bool]:
+    """Return the raylet's workers that no job uses, by process id, and whether each still starts.
+
+    A worker that starts is unknown to the raylet's own list; without it, two requests in a row would start too many.
+    """
+    import psutil
+
+    option = f"--raylet_socket_name={raylet_socket}"
+    waiting = {}
+    for process in psutil.process_iter(["cmdline"]):
+        title = " ".join(process.info["cmdline"] or [])
+        starts = "default_worker.py" in title
+        if starts or title.strip() == "ray::IDLE":
+            with suppress(psutil.Error):  # the process has just ended
+                raylet = process.parent()
+                if raylet is not None and option in raylet.cmdline():
+                    waiting[process.pid] = starts
+    return waiting

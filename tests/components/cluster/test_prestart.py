@@ -6,10 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from components.cluster import connection, prestart, spread
@@ -20,25 +18,17 @@ from components.training.peers import Peers
 pytestmark = pytest.mark.cluster(lane=1)
 
 
-def await_idle_workers(address: str, least: int) -> set[int]:
+def await_idle_workers(least: int) -> set[int]:
     """Return the process ids of the cluster's idle workers once there are `least` of them and none is starting."""
+    import ray
+
+    (socket,) = (node["RayletSocketName"] for node in ray.nodes() if node["Alive"])
     deadline = time.monotonic() + 60
     while True:
-        idle: set[int] = set()
-        starting = False
-        for process in psutil.process_iter(["cmdline"]):
-            title = " ".join(process.info["cmdline"] or []).strip()
-            if title == "ray::IDLE" or "default_worker.py" in title:
-                with suppress(psutil.Error):  # the process has just ended
-                    raylet = process.parent()
-                    if raylet is not None and address in " ".join(raylet.cmdline()):
-                        if title == "ray::IDLE":
-                            idle.add(process.pid)
-                        else:
-                            starting = True
-        if len(idle) >= least and not starting:
-            return idle
-        assert time.monotonic() < deadline, f"{len(idle)} of {least}"
+        waiting = prestart.find_waiting_workers(socket)
+        if len(waiting) >= least and not any(waiting.values()):
+            return set(waiting)
+        assert time.monotonic() < deadline, f"{len(waiting)} of {least}"
         time.sleep(0.2)
 
 
@@ -50,7 +40,7 @@ def test_the_next_run_uses_them(cluster_of_two: str, tmp_path: Path, monkeypatch
     monkeypatch.setenv("TRAINYARD_WORKERS", "2")
     connection.connect()
     prestart.prestart_workers(2)
-    idle = await_idle_workers(cluster_of_two, 2)
+    idle = await_idle_workers(2)
     assert set(spread.run_on_workers(gather_pids, name="test", folder=tmp_path)) <= idle
 
 
@@ -63,7 +53,7 @@ from components.cluster.local import local_cluster
 from tests.components.cluster.test_prestart import await_idle_workers, gather_pids
 with local_cluster(cpus=2) as address:
     connection.connect()
-    idle = await_idle_workers(address, 2)
+    idle = await_idle_workers(2)
     print("the same:", set(spread.run_on_workers(gather_pids, name="test", folder=Path("ray"))) == idle)
     connection.disconnect()
 """
@@ -80,10 +70,13 @@ with local_cluster(cpus=2) as address:
 def test_workers_that_already_wait_are_counted(cluster_of_two: str) -> None:
     connection.connect()
     prestart.prestart_workers(1)
-    before = await_idle_workers(cluster_of_two, 1)
-    prestart.prestart_workers(len(before))
-    prestart.prestart_workers(len(before) + 1)
-    assert len(await_idle_workers(cluster_of_two, len(before) + 1)) == len(before) + 1
+    before = await_idle_workers(1)
+    deadline = time.monotonic() + 60
+    while time.sleep(2) or before != (before := await_idle_workers(1)):  # the raylet starts some on its own account
+        assert time.monotonic() < deadline, "the number of waiting workers does not settle"
+    for _ in range(3):  # the later requests find the new worker still starting
+        prestart.prestart_workers(len(before) + 1)
+    assert len(await_idle_workers(len(before) + 1)) == len(before) + 1
 
 
 def test_a_stage_starts_workers_for_the_next_one(
@@ -108,7 +101,7 @@ def score_process(rung: Rung) -> dict[str, float]:
 def test_a_search_uses_them(cluster_of_two: str, tmp_path: Path) -> None:
     connection.connect()
     prestart.prestart_workers(2)
-    idle = await_idle_workers(cluster_of_two, 2)
+    idle = await_idle_workers(2)
     objective = Objective(score_process, {"a": {}}, 1, ("accuracy", "max"))
     trials = ray_tune.search(objective, tmp_path, space={"lr": {"choices": [1, 2]}}, sampler="grid")["a"]
     assert {int(trial.scores["accuracy"]) for trial in trials} <= idle
