@@ -65,6 +65,14 @@ def test_results_of_other_recipes_are_dependencies(path: Path) -> None:
     assert references <= {str(dependency) for dependency in stage.deps}
 
 
+@each_recipe
+def test_the_table_of_a_search_is_an_output(path: Path) -> None:
+    """Check that DVC keeps tables/search.csv, the trials' figures, and tables/trials.csv, their curves."""
+    stage = stages()[f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}"]
+    outputs = {str(output) for output in stage.outs}
+    assert f"results/{path.parent.name}/{path.stem}/tables" in outputs or "tune" not in recipe.load(path)
+
+
 @cache
 def stages() -> dict[str, Any]:
     """Return {address: stage} as DVC reads them."""
