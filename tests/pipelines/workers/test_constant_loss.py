@@ -1,4 +1,4 @@
-"""Check the loss of constant answers, with which a fit is compared, against formulas."""
+"""Check the loss of constant answers against formulas, and the diagnosis of fits that are compared with it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from components.data.curve import Curve
 from components.data.sine import Sine
 from components.models.mlp import MLP
 from components.models.nadaraya_watson import NadarayaWatson
+from components.recipes import recipe
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 from components.tasks.classification import Classification
 from components.tasks.forecast import Forecast
 from components.tasks.kernel_regression import KernelRegression
 from components.tasks.regression import Regression
+from components.training.peers import Peers
 from components.verdicts.diagnosis import trivial_loss
+from pipelines.stage.diagnoses import write_verdict
+from pipelines.workers import training
+from pipelines.workers.records import FitJob
 from pipelines.workers.scoring import constant_loss
 
+ROOT = Path(__file__).parents[3]
 LINE = partial(MLP, hidden=[], dropout=0.0)
 
 
@@ -50,3 +56,25 @@ def test_the_constant_of_a_forecast_is_that_of_one_step(tmp_path: Path) -> None:
 def test_the_constant_of_a_classification_has_the_entropy_of_the_labels(digits: Path) -> None:
     store = Store(digits / "prepared")
     assert constant_loss(Classification(LINE), store) == pytest.approx(trivial_loss(store.split("train")))
+
+
+@pytest.mark.parametrize(
+    ("system", "verdict"),
+    [
+        ("attention/average", "model bias"),
+        ("attention/parametric", "model bias"),
+        ("sequence/linear", "fine"),
+        ("studies/regression", "optimisation"),
+    ],
+)
+def test_regressions_forecasts_and_kernels_are_diagnosed(
+    system: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fit recipes without classes; a line through a curve learns next to nothing, and forecasts a sine wave."""
+    content = recipe.load(ROOT / f"pipelines/{system}.yaml")
+    monkeypatch.chdir(tmp_path)
+    job = FitJob({"task": content["task"], "fit": content["fit"]}, run="run", out="model", seed=0)
+    result = training.fit_and_score(Peers(), content["data"], "data", job)
+    assert result is not None
+    diagnosis = write_verdict(Path("run"), system, result.measurements)
+    assert diagnosis.verdict == verdict, diagnosis
