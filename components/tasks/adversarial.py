@@ -30,7 +30,7 @@ from ..recipes.ranges import Count, Fraction, Positive
 from ..storage.order import splitmix64
 from ..training.noise_scale import SHARD_GRADIENT
 from ..training.task import Batch, Loss, Shard, Spec, State, Task, Update
-from .judge import Judge, draw_sample_sizes, picture_scores
+from .judge import Judge, draw_sample_sizes, picture_scores, score_sample_sizes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,8 @@ class Adversarial(Task):
     a .safetensors file with Inception-v3's weights; its features give the FID, and its predictions the Inception score
     and the coverage. Without a judge an example is its
     own feature, and its class is that of the nearest class mean. alarm: a coverage below it is reported as mode
-    collapse in the run's tags.
+    collapse in the run's tags. sizes: numbers of examples from which the judge's FID is estimated as well, to see how
+    far small samples mislead.
 
     A served model takes {"row": int64 [B]}: each row number names one example, always the same.
     """
@@ -67,7 +68,10 @@ class Adversarial(Task):
         generator_rate: Positive = 0.5,
         judge: str | None = None,
         alarm: Fraction = 0.9,
+        sizes: list[Count] = [],  # noqa: B006  (never written to)
     ) -> None:
+        if sizes and judge is None:
+            raise Refusal("task.sizes: needs the features of a judge; name one, or leave sizes out")
         self.generator = generator
         self.discriminator = discriminator
         self.optimizer = optimizer
@@ -77,6 +81,7 @@ class Adversarial(Task):
         self.generator_rate = generator_rate
         self.judge = None if judge is None else Judge(judge)
         self.alarm = alarm
+        self.sizes = sizes
         self.classes = 1
         self.targets = ("label", column)  # type: ignore[misc]
 
@@ -127,12 +132,12 @@ class Adversarial(Task):
         return predictions
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return fid, coverage and, with a judge, inception_score; without one, close.
+        """Return fid, coverage and, with a judge, inception_score and those of `sizes`; without one, close.
 
         close: fraction of the examples within 3 standard deviations of the nearest class mean.
         """
         if "feature" in predictions:
-            return picture_scores(predictions)
+            return picture_scores(predictions) | score_sample_sizes(predictions, self.sizes)
         generated, real = predictions[self.column], targets[self.column]
         labels, distance = nearest_class(generated, real, targets["label"], self.classes)
         close = float((distance < 3 * np.sqrt(generated[0].size)).mean())

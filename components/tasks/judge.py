@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,22 @@ def picture_scores(predictions: dict[str, np.ndarray]) -> dict[str, float]:
         "spread": spread(predictions["real_feature"], predictions["feature"]),
         "variety": variety(predictions["real_feature"], real_labels, predictions["feature"], labels),
     }
+
+
+def score_sample_sizes(predictions: dict[str, np.ndarray], sizes: Sequence[int]) -> dict[str, float]:
+    """Return, for each sample size N, {fid_N, real_fid_N}: the mean FID of random samples of N examples.
+
+    fid: of generated examples; real_fid: of real ones compared with other real ones, whose true distance is 0. A size
+    above half of the split has no scores.
+    """
+    real, generated = predictions["real_feature"], predictions["feature"]
+    half = len(real) // 2
+    possible = [size for size in sizes if size <= half]
+    scores = {}
+    for name, parts in (("fid", (real, generated)), ("real_fid", (real[:half], real[half : 2 * half]))):
+        for size, distances in zip(possible, frechet_by_size(*parts, possible), strict=True):
+            scores[f"{name}_{size}"] = float(distances.mean())
+    return scores
 
 
 def draw_sample_sizes(predictions: dict[str, np.ndarray]) -> dict[str, Figure | str]:

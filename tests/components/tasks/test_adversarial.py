@@ -19,6 +19,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.adversarial import Adversarial, latents
+from components.tasks.judge import score_sample_sizes
 from components.training import engine
 from components.training.task import Shard, Spec, State
 
@@ -135,3 +136,17 @@ def test_mode_collapse_raises_the_alarm(ring: Path, rate: float, ema: float | No
     out = engine.fit(task, spec, *feeds, epochs=epochs, batch=256, ema=ema, evaluate_every=epochs)
     tag = task.tags(out.state, out.scores)["mode_collapse"]
     assert tag.startswith(verdict), (tag, out.scores)
+
+
+def test_the_fid_of_few_examples_is_too_large() -> None:
+    """Compare features of one distribution: the error of the FID is about inversely proportional to their number."""
+    random = np.random.default_rng(0)
+    real, generated = random.standard_normal((2, 2000, 4))
+    scores = score_sample_sizes({"real_feature": real, "feature": generated}, [50, 200, 1000, 1001])
+    assert scores.keys() == {f"{name}_{size}" for name in ("fid", "real_fid") for size in (50, 200, 1000)}
+    for name in ("fid", "real_fid"):
+        assert scores[f"{name}_50"] > 2 * scores[f"{name}_200"] > 4 * scores[f"{name}_1000"]
+        # The means alone contribute 2 tr(S) / N
+        assert scores[f"{name}_50"] > 2 * 4 / 50
+    with pytest.raises(Refusal, match=r"task.sizes: needs the features of a judge"):
+        Adversarial(gan.Generator, gan.Discriminator, column="point", sizes=[50])
