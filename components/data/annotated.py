@@ -44,7 +44,8 @@ class Annotation:
 
     boxes float64 [N, 4]: corners, ends exclusive; None: traced from `instances`. classes [N]: names. crowd bool [N]:
     objects that are neither learnt nor judged. size: (width, height) that the annotation states. instances [H, W]: 1 +
-    the object's place; mask int16 [H, W]: see masks.py, and -1 - v where the value v stands for no class.
+    the object's place; mask int16 [H, W]: see masks.py, and -1 - v where the value v stands for no class. relative:
+    whether boxes are shares of the picture's sides. faults [N]: what reading showed to be wrong with an object.
     """
 
     place: str  # for error messages
@@ -54,6 +55,8 @@ class Annotation:
     size: tuple[int, int] | None = None
     instances: np.ndarray | None = None
     mask: np.ndarray | None = None
+    relative: bool = False
+    faults: Sequence[str | None] | None = None
 
 
 class AnnotatedPictures(ABC):
@@ -208,6 +211,8 @@ class AnnotatedPictures(ABC):
             upright = turn_upright(image)
             frame = image if annotation.size == image.size != upright.size else upright
             picture = convert_to_plain(frame, Path(place), deep, None).convert("RGB" if self.channels == 3 else "L")
+        if annotation.relative and annotation.boxes is not None:
+            annotation.boxes = annotation.boxes * np.tile(picture.size, 2)
         fault = find_mask_fault(annotation, picture.size)
         if fault is not None:
             raise Refusal(f"{annotation.place}: {fault}; correct it")
@@ -217,6 +222,8 @@ class AnnotatedPictures(ABC):
 
     def _find_fault(self, annotation: Annotation, number: int, size: tuple[int, int]) -> str | None:
         """Return what is wrong with an object, with its place, or None."""
+        if annotation.faults is not None and annotation.faults[number] is not None:
+            return annotation.faults[number]
         name = annotation.classes[number]
         fault = None if name in self.classes else f"class '{name}' is not one of {', '.join(self.classes)}"
         if fault is None and annotation.boxes is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -25,11 +26,12 @@ class FileTree:
     """Pictures, XML, JSON and text files of a folder, or of a tar archive (.gz, .bz2, .xz), which is read into memory.
 
     A folder with nothing but an archive counts as that archive. Hidden files, and those that programs put beside
-    pictures, are passed over.
+    pictures, are passed over. suffixes: of the files that are listed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, suffixes: Collection[str] = READ) -> None:
         self.folder = Path(folder)
+        self.suffixes = suffixes
 
     @cached_property
     def path(self) -> Path:
@@ -47,7 +49,7 @@ class FileTree:
         """Return the names of all files, relative to the folder, sorted."""
         if not self.path.is_dir():
             return sorted(self._members)
-        return [file.relative_to(self.path).as_posix() for file in list_files(self.path, READ).files]
+        return [file.relative_to(self.path).as_posix() for file in list_files(self.path, self.suffixes).files]
 
     def read(self, name: str) -> bytes:
         """Return the content of a file; refuses one of more than MAX_FILE bytes."""
@@ -75,10 +77,10 @@ class FileTree:
     @cached_property
     def _members(self) -> dict[str, bytes]:
         members = read_members(self.path, PLAIN, MAX_FILE, MAX_ARCHIVE)
-        return {match[1]: content for match, content in members if _is_read(match[1])}
+        return {match[1]: content for match, content in members if _is_read(match[1], self.suffixes)}
 
 
-def _is_read(name: str) -> bool:
+def _is_read(name: str, suffixes: Collection[str]) -> bool:
     """Return whether a member of an archive is one of the files that are read."""
     *folders, _ = name.lower().split("/")
-    return Path(name).suffix.lower() in READ and not SERVICE_FOLDERS.intersection(folders)
+    return Path(name).suffix.lower() in suffixes and not SERVICE_FOLDERS.intersection(folders)

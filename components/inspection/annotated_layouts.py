@@ -1,11 +1,10 @@
-"""Recognise pictures with boxes: Pascal VOC, COCO, and YOLO's text labels."""
+"""Recognise pictures with boxes: Pascal VOC and COCO."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,14 +15,13 @@ from ..data.image_folder import SPLIT_NAMES
 from ..data.picture import SUFFIXES
 from ..errors import first_line
 from .findings import Findings, Progress, Tree
-from .picture_layouts import describe_other_files, propose_fit
-from .pictures import PictureFacts, describe_pictures, examine_pictures, sample_pictures
+from .picture_layouts import describe_other_files
+from .pictures import describe_pictures, examine_pictures, sample_pictures
+from .proposals import collect_boxes, propose_detector
 
 MAX_XML = 4 << 20  # bytes
 MAX_JSON = 1 << 30
-LONGER_SIDE = 128  # pixels of a proposed letterbox
 PAIRED = 0.6  # share of the pictures that must have an annotation
-BOX_LINE = re.compile(r"\s*\d+(\s+[-+.\deE]+){4,}\s*")
 
 
 def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
@@ -39,11 +37,14 @@ def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
     findings.facts, picture_odd = describe_pictures(facts, tree)
     odd: list[str] = []
     counts: Counter[str] = Counter()
+    boxes: list[np.ndarray] = []
     for number, (name, file) in enumerate(sorted(annotations.items()), 1):
         if name not in pictures:
             odd.append(f"{tree.name(file)}: no picture of this name")
             continue
-        odd += _read_voc(file, sizes.get(pictures[name], (0, 0)), counts, tree)
+        faults, sides = _read_voc(file, sizes.get(pictures[name], (0, 0)), counts, tree)
+        odd += faults
+        boxes.append(sides)
         progress("annotations", number, len(annotations))
     odd += [
         f"{tree.name(pictures[name])}: no annotation of this name" for name in sorted(pictures - annotations.keys())
@@ -57,19 +58,24 @@ def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
     findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".xml", ".txt", ".csv"})
     findings.samples = sample_pictures([(pictures[name], name) for name in sorted(pairs)], None)
     data = {"use": "data.voc_folder.VocFolder", "folder": str(tree.root)}
-    findings.recipe = propose_detector(data, facts, odd)
+    is_faulty = bool(odd) or any(fact.fault for fact in facts)
+    findings.recipe, findings.reasons = propose_detector(data, facts, boxes, is_faulty)
     return findings
 
 
-def _read_voc(file: Path, size: tuple[int, int], counts: Counter[str], tree: Tree) -> list[str]:
-    """Count the boxes of an annotation by class, and return what is odd about it. size: of its picture."""
+def _read_voc(file: Path, size: tuple[int, int], counts: Counter[str], tree: Tree) -> tuple[list[str], np.ndarray]:
+    """Count the boxes of an annotation by class; return what is odd about it, and the boxes for `propose_detector`.
+
+    size: of its picture.
+    """
     name = tree.name(file)
+    sides: list[tuple[float, ...]] = []
     if file.stat().st_size > MAX_XML:
-        return [f"{name}: more than {MAX_XML >> 20} MB, too much for an annotation"]
+        return [f"{name}: more than {MAX_XML >> 20} MB, too much for an annotation"], collect_boxes(sides)
     try:
         root = ElementTree.fromstring(file.read_bytes())
     except (ElementTree.ParseError, ValueError) as error:
-        return [f"{name}: not valid XML ({first_line(error)})"]
+        return [f"{name}: not valid XML ({first_line(error)})"], collect_boxes(sides)
     odd = []
     for item in root.iter("object"):
         counts[(item.findtext("name") or "").strip() or "(no name)"] += 1
@@ -82,7 +88,9 @@ def _read_voc(file: Path, size: tuple[int, int], counts: Counter[str], tree: Tre
             odd.append(f"{name}: a box without an area ({x1:g}, {y1:g}, {x2:g}, {y2:g})")
         elif size != (0, 0) and (x2 > size[0] + 1 or y2 > size[1] + 1 or min(x1, y1) < 0):
             odd.append(f"{name}: a box beyond its picture of {size[0]} x {size[1]} ({x1:g}, {y1:g}, {x2:g}, {y2:g})")
-    return odd
+        else:
+            sides.append((x2 - x1, y2 - y1, *size))
+    return odd, collect_boxes(sides)
 
 
 def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
@@ -116,8 +124,20 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     findings.samples = sample_pictures([(file, name) for name, file in sorted(pictures.items())], None)
     data: dict[str, Any] = {"use": "data.coco_folder.CocoFolder", "folder": str(tree.root)}
     data |= _coco_patterns(list(files), pictures, tree)
-    findings.recipe = propose_detector(data, facts, odd)
+    is_faulty = bool(odd) or any(fact.fault for fact in facts)
+    boxes = [sides for content in files.values() for sides in _list_sides(content)]
+    findings.recipe, findings.reasons = propose_detector(data, facts, boxes, is_faulty)
     return findings
+
+
+def _list_sides(content: dict[str, Any]) -> list[np.ndarray]:
+    """Return the boxes of each picture for `propose_detector`."""
+    sizes = {image["id"]: (image.get("width", 0), image.get("height", 0)) for image in content["images"]}
+    by_picture: dict[Any, list[tuple[float, ...]]] = {number: [] for number in sizes}
+    for item in content["annotations"]:
+        if _has_area(item.get("bbox")) and item.get("image_id") in sizes:
+            by_picture[item["image_id"]].append((*item["bbox"][2:], *sizes[item["image_id"]]))
+    return [collect_boxes(sides) for sides in by_picture.values()]
 
 
 def _read_coco(file: Path) -> dict[str, Any] | None:
@@ -160,87 +180,3 @@ def _coco_patterns(files: list[Path], pictures: dict[str, Path], tree: Tree) -> 
         "annotations": generalise(files[0], by_split),
         "pictures": generalise(folders.most_common(1)[0][0], by_split) if folders else ".",
     }
-
-
-def propose_detector(data: dict[str, Any], facts: Sequence[PictureFacts], odd: list[str]) -> dict[str, Any]:
-    """Return the sections of a recipe for boxes: a small SSD, whose sizes suit objects that fill much of a picture."""
-    height, width = choose_letterbox(facts)
-    model = {
-        "use": "models.ssd.SSD",
-        "backbone": {"use": "models.feature_net.FeatureNet", "widths": [16, 32, 64]},
-        "sizes": [[0.2, 0.3], [0.4, 0.55], [0.75, 0.9]],
-        "ratios": [1.0, 0.6, 1.6],
-    }
-    return {
-        "data": data | {"size": [height, width]} | _policy(facts, odd),
-        "task": {
-            "use": "tasks.one_stage.OneStage",
-            "model": model,
-            "criterion": {"use": "losses.multi_box.MultiBox"},
-            "optimizer": {"use": "optimizers.adamw", "lr": 2e-3},
-        },
-        "fit": propose_fit(len(facts), 16, 500) | {"evaluate_every": 40},
-    }
-
-
-def propose_segmentation(data: dict[str, Any], facts: Sequence[PictureFacts], odd: list[str]) -> dict[str, Any]:
-    """Return the sections of a recipe for masks: a small fully convolutional network."""
-    height, width = choose_letterbox(facts)
-    backbone = {"use": "models.resnet.ResNet", "widths": [16, 32, 64], "blocks": 1, "stem": "cifar"}
-    return {
-        "data": data | {"size": [height, width]} | _policy(facts, odd),
-        "task": {
-            "use": "tasks.segmentation.Segmentation",
-            "model": {"use": "models.fcn.FCN", "backbone": backbone, "skips": 1},
-            "optimizer": {"use": "optimizers.adamw", "lr": 3e-3},
-        },
-        "fit": propose_fit(len(facts), 8, 250),
-    }
-
-
-def _policy(facts: Sequence[PictureFacts], odd: list[str]) -> dict[str, str]:
-    """Return the argument that leaves out faulty pictures and annotations, where there are any."""
-    return {"bad": "skip"} if odd or any(fact.fault for fact in facts) else {}
-
-
-def choose_letterbox(facts: Sequence[PictureFacts]) -> tuple[int, int]:
-    """Return height and width, multiples of 32 up to LONGER_SIDE, with the median proportions of the pictures."""
-    good = [fact.size for fact in facts if not fact.fault]
-    ratio = float(np.median([height / width for width, height in good])) if good else 1.0
-    sides = np.array([min(1.0, ratio), min(1.0, 1 / ratio)]) * LONGER_SIDE
-    height, width = (max(32, 32 * round(side / 32)) for side in sides)
-    return height, width
-
-
-def recognise_yolo(tree: Tree, progress: Progress) -> Findings | None:
-    """Return the findings about pictures with a text file of boxes each; None for any other layout."""
-    pictures = {file.stem: file for file in tree.by_suffix(*SUFFIXES)}
-    labels = {file.stem: file for file in tree.by_suffix(".txt") if file.stem in pictures}
-    if not pictures or len(labels) < PAIRED * len(pictures):
-        return None
-    sample = [line for file in list(labels.values())[:20] for line in _read_lines(file)]
-    if not sample or not all(BOX_LINE.fullmatch(line) for line in sample):
-        return None
-    findings = Findings("YOLO: a text file of boxes per picture")
-    facts = examine_pictures([pictures[name] for name in sorted(pictures)], progress)
-    findings.facts, odd = describe_pictures(facts, tree)
-    counts: Counter[str] = Counter()
-    for file in labels.values():
-        for number, line in enumerate(_read_lines(file), 1):
-            values = line.split()
-            if not BOX_LINE.fullmatch(line):
-                odd.append(f"{tree.name(file)} line {number}: not a class and four numbers")
-                continue
-            counts[values[0]] += 1
-            if not all(0 <= float(value) <= 1 for value in values[1:5]):
-                odd.append(f"{tree.name(file)} line {number}: a box beyond its picture")
-    odd += [f"{tree.name(pictures[name])}: no text file of boxes" for name in sorted(pictures - labels.keys())]
-    findings.counts["boxes"] = dict(counts)
-    findings.odd = tree.odd + odd
-    findings.samples = sample_pictures([(pictures[name], name) for name in sorted(labels)], None)
-    findings.reasons = ["no data set reads these text files yet: convert them to COCO's JSON, or to VOC's XML"]
-    return findings
-
-
-def _read_lines(file: Path) -> list[str]:
-    return [line for line in file.read_text(errors="replace").splitlines() if line.strip()]

@@ -9,13 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from ..data.encoding import read_text
+from ..data.picture import SUFFIXES
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table_rows import SPLIT_NAMES
 from ..errors import Refusal
 from .findings import Findings, Progress, Sample, Tree
-from .picture_layouts import propose_fit
+from .picture_layouts import describe_other_files, propose_fit
 from .text_layouts import SHOWN, finish_pairs
 
+OTHERS = {  # short suffixes that are no languages
+    *(
+        "7z",
+        "avi",
+        "bak",
+        "bat",
+        "bin",
+        "bz2",
+        "cfg",
+        "conf",
+        "css",
+        "dat",
+        "db",
+        "doc",
+        "exe",
+        "gz",
+        "h5",
+        "ini",
+        "ipynb",
+    ),
+    *("js", "log", "mat", "md", "mp3", "mp4", "npy", "npz", "pdf", "pkl", "png", "py", "rar", "rtf", "sh", "so", "svg"),
+    *("tar", "tgz", "toc", "txt", "wav", "xls", "xml", "xz", "yml", "zip"),
+}
 LANGUAGE = re.compile(r"(?P<name>.+?)\.(?P<language>[a-z]{2,3})(?:\.txt)?(?:\.gz)?")
 
 
@@ -24,7 +48,7 @@ def recognise_aligned(tree: Tree, progress: Progress) -> Findings | None:
     groups: dict[str, dict[str, Path]] = {}
     for file in tree.files:
         match = LANGUAGE.fullmatch(file.name)
-        if match and file.suffix.lower() not in TABLE_SUFFIXES - {".txt"}:
+        if match and match["language"] not in OTHERS and f".{match['language']}" not in SUFFIXES | TABLE_SUFFIXES:
             groups.setdefault(match["name"], {})[match["language"]] = file
     groups = {name: files for name, files in groups.items() if len(files) > 1}
     if not groups:
@@ -94,6 +118,7 @@ def recognise_text(tree: Tree, progress: Progress) -> Findings | None:
         if len(findings.samples) < SHOWN:
             findings.samples.append(Sample(f"{tree.name(file)}: {' '.join(text[:400].split())[:110]}"))
         progress("texts", number, len(files))
+    findings.odd += describe_other_files(tree, {".txt", ".md", ".text"})
     findings.facts = [f"{len(files):,} files, {total:,} characters, {len(letters)} different ones"]
     path = str(tree.root if len(files) > 1 else files[0])
     steps = 64

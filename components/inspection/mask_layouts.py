@@ -11,10 +11,11 @@ import numpy as np
 
 from ..data.picture import SUFFIXES, open_picture
 from ..errors import Refusal
-from .annotated_layouts import PAIRED, propose_segmentation
+from .annotated_layouts import PAIRED
 from .findings import Findings, Progress, Tree
 from .picture_layouts import describe_other_files
 from .pictures import describe_pictures, examine_pictures, sample_pictures
+from .proposals import propose_segmentation
 
 
 def recognise_masks(tree: Tree, progress: Progress) -> Findings | None:

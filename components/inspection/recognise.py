@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import Refusal, printable
-from .annotated_layouts import recognise_coco, recognise_voc, recognise_yolo
+from .annotated_layouts import recognise_coco, recognise_voc
 from .file_layouts import recognise_aligned, recognise_text
 from .findings import Findings, Progress, list_tree
 from .mask_layouts import recognise_masks
 from .picture_layouts import describe_other_files, recognise_classes, recognise_picture_table
 from .text_layouts import recognise_tables
+from .yolo_layouts import recognise_yolo
 
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar"}
 RECOGNISERS = (

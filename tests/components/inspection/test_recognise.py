@@ -203,12 +203,6 @@ def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
     assert findings.layout.startswith("COCO")
     assert findings.counts == {"instances": {"owl": 1}}
     assert [line for line in findings.odd if "b.jpg" in line or "object 5 without an area" in line]
-    yolo = tmp_path / "yolo"
-    for i in range(3):
-        save(yolo / "images" / f"{i}.jpg", 9 * i)
-        (yolo / "labels").mkdir(exist_ok=True)
-        (yolo / "labels" / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.{i + 1} 0.2\n")
-    assert inspect(yolo).counts == {"boxes": {"0": 2, "1": 1}}
     masks = tmp_path / "masks"
     for split in ("train", "val"):
         for i in range(3):
@@ -227,6 +221,39 @@ def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
     findings = inspect(objects)
     assert findings.recipe is not None
     assert findings.recipe["data"]["masks"] == "all/{name}/masks/*.png"
+
+
+def test_text_labels_of_yolo(tmp_path: Path) -> None:
+    root = tmp_path / "owls"
+    for i in range(24):
+        split = "train" if i < 18 else "valid"
+        save(root / split / "images" / f"{i}.jpg", 9 * i, (40, 30))
+        (root / split / "labels").mkdir(exist_ok=True)
+        (root / split / "labels" / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.{i % 6 + 2} 0.5\n")
+    (root / "train" / "labels" / "0.txt").write_text(
+        "0 0.5 0.5 0.4 0.4\n0 0.5 0.5 40 40\n0 0.5 0.5 0 0.1\n9 0.5 0.5 0.1 0.1"
+    )
+    (root / "train" / "labels" / "x.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (root / "train" / "labels" / "2.txt").unlink()
+    (root / "data.yaml").write_text("names: [owl, cat, dog]\nnc: 3")
+    findings = inspect(root)
+    assert findings.layout.startswith("YOLO")
+    assert findings.counts == {"train": {"owl": 8, "cat": 9}, "validation": {"owl": 3, "cat": 3}}
+    odd = "\n".join(findings.odd)
+    for part in (
+        "train/labels/0.txt line 2: the box -19.5, -19.5, 20.5, 20.5 is in pixels",
+        "train/labels/0.txt line 3: the box 0.5, 0.45, 0.5, 0.55 has no area",
+        "train/labels/0.txt line 4: class 9 is not one of the 3 named ones",
+        "train/labels/x.txt: boxes without a picture",
+        "1 pictures without a text file, such as train/images/2.jpg: they show no object",
+        "class 'dog': no box has it",
+    ):
+        assert part in odd, odd
+    manifest = prepare(findings, tmp_path / "out")
+    assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {"train": 18, "test": 6}
+    for file in root.rglob("*.txt"):
+        file.write_text("a caption of this picture with words\n")
+    assert not inspect(root).layout.startswith("YOLO")
 
 
 @pytest.mark.parametrize("name", ["nothing", "a.zip", "empty"])
