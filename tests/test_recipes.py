@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
@@ -16,7 +13,7 @@ import yaml
 from components.recipes import recipe
 from pipelines.stage import dvc_files
 from pipelines.stage.check import check_flagship, check_recipe
-from tests.test_house import FILES, imports, name_of
+from pipelines.stage.code_files import NEUTRAL, SEARCH, modules, named_modules, reachable_modules
 
 ROOT = Path(__file__).parent.parent
 OWN = ROOT / "pipelines" / "own"  # a user's own recipes
@@ -78,7 +75,8 @@ def stages() -> dict[str, Any]:
     """Return {address: stage} as DVC reads them."""
     from dvc.repo import Repo
 
-    return {stage.addressing: stage for stage in Repo(ROOT).index.stages}
+    own = f"{OWN.relative_to(ROOT)}/"
+    return {stage.addressing: stage for stage in Repo(ROOT).index.stages if not stage.addressing.startswith(own)}
 
 
 def test_dvc_reads_every_file() -> None:
@@ -97,25 +95,6 @@ def test_stage_names_are_those_of_dvc(file: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------ code dependencies
 
-# Module or folder -> why it cannot change the output of a stage. No stage runs again because of these modules, nor
-# because of what only they import.
-NEUTRAL = {
-    "components.cluster": "decides where and how fast code runs",
-    "components.network": "decides where and how fast code runs",
-    "components.processes": "decides where and how fast code runs",
-    "components.errors": "decides what is refused",
-    "components.drawings": "decides how a picture looks, not what it shows",
-    "components.files": "writes values without changing them",
-    "components.runs": "writes values without changing them",
-    "components.tracking": "sends values without changing them",
-    "components.workspace": "decides where files lie",
-    "components.recipes": "passes on values, which DVC compares itself",
-    "components.verdicts": "describes a run outside the outputs of its stage",
-    "pipelines.stage": "surrounds the work with locks, timing, tracking and tables",
-    "pipelines.reports": "renders views, which `trainyard report` writes at any time",
-}
-# Modules that run only if a recipe has a section `tune`.
-SEARCH = {"pipelines.workers.rungs", "components.search"}
 # Stage -> modules that it imports but that run in an earlier stage, whose outputs are dependencies.
 EARLIER_STAGES: dict[str, set[str]] = {
     "pretrain": {"pipelines.workers.preparation", "pipelines.workers.augmentation"},
@@ -124,41 +103,7 @@ EARLIER_STAGES: dict[str, set[str]] = {
 }
 # Sections that `evaluate` builds from an exported model, although its parameters do not name them.
 EXPORTED_SECTIONS = ("model", "finetune.task")
-MODULES = {name_of(file): file for file in FILES if file.name != "__init__.py"}
-
-
-@cache
-def imported_modules(module: str) -> frozenset[str]:
-    """Return our own modules that `module` imports or names in a dotted path, such as an argument of `spread`."""
-    names = [name for name, _ in imports(MODULES[module], typing=False)]
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names += re.findall(r"^pipelines(?:\.\w+)+$", node.value)
-    return frozenset(MODULES.keys() & {part for name in names for part in (name, name.rpartition(".")[0])})
-
-
-def named_modules(section: Any) -> Iterator[str]:
-    """Yield the modules of the callables that a section of a recipe names by `use`."""
-    if isinstance(section, list):
-        for item in section:
-            yield from named_modules(item)
-    if isinstance(section, dict):
-        if isinstance(section.get("use"), str):
-            yield f"components.{section['use'].rpartition('.')[0]}"
-        for value in section.values():
-            yield from named_modules(value)
-
-
-def reachable_modules(start: set[str], excluded: set[str]) -> set[str]:
-    """Return `start` and all modules that it imports, directly or not, without NEUTRAL and `excluded` ones."""
-    excluded = NEUTRAL.keys() | excluded
-    reached: set[str] = set()
-    new = start
-    while new:
-        reached |= new
-        targets = {target for module in new for target in imported_modules(module)}
-        new = {target for target in targets if not {target, target.rpartition(".")[0]} & excluded} - reached
-    return reached
+MODULES = modules()
 
 
 def missing_dependencies(stage: Any, modules: set[str]) -> list[str]:
@@ -185,7 +130,7 @@ def test_code_of_the_flagships_stages_is_a_dependency(name: str) -> None:
 def test_code_of_a_recipe_is_a_dependency(path: Path) -> None:
     content = recipe.load(path)
     address = f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}"
-    modules = reachable_modules({"pipelines.fit", *named_modules(content)}, set() if "tune" in content else SEARCH)
+    modules = reachable_modules({"pipelines.fit", *named_modules(content)}, () if "tune" in content else SEARCH)
     missing = missing_dependencies(stages()[address], modules)
     assert not missing, f"add to deps of {address}, or to NEUTRAL with a reason: {', '.join(missing)}"
 

@@ -15,38 +15,13 @@ from components.errors import Refusal, printable
 from components.files import atomic_path
 from components.inspection.findings import Findings, list_some
 from components.inspection.recognise import inspect_path
-from components.recipes import recipe
+from pipelines.stage import own_stages
 from pipelines.stage.check import check_recipe
+from pipelines.stage.own_stages import OWN
 
-OWN = Path("pipelines/own")
 MOST_ODD = 40  # lines on the screen; the file lists all
 MOST_CLASSES = 20
 INTERVAL = 0.5  # seconds between lines of progress
-STAGES = """\
-# Recipes of this checkout's own data, written by `trainyard inspect PATH --write NAME`:
-# dvc repro pipelines/own/dvc.yaml:fit@NAME
-stages:
-  fit:
-    foreach:
-{entries}
-    do:
-      wdir: ../..
-      cmd: python -m pipelines fit pipelines/own/${{key}}.yaml
-      deps: [
-        "pipelines/own/${{key}}.yaml", "${{item.data}}", components/training, components/storage, components/data,
-        components/tokens, components/augment, components/models, components/layers, components/losses,
-        components/metrics, components/decoding, components/tasks, components/optimizers.py, components/schedules.py,
-        pipelines/fit.py, pipelines/workers,
-      ]
-      outs:
-        - results/own/${{key}}/model
-      metrics:
-        - results/own/${{key}}/metrics.json: {{cache: false}}
-        - results/own/${{key}}/cost.json: {{cache: false}}
-      plots:
-        - results/own/${{key}}/history.csv: {{cache: false, template: runs, x: epoch, y: epoch/loss}}
-        - results/own/${{key}}/pictures: {{cache: false}}
-"""
 
 
 def main(path: str, write: str | None = None) -> int:
@@ -146,20 +121,11 @@ def format_recipe(content: dict[str, Any], name: str, layout: str) -> str:
 def write_recipe(name: str, text: str, content: dict[str, Any], place: Path) -> None:
     """Write the recipe and its entry in pipelines/own/dvc.yaml; refuses a name that another recipe has."""
     check_recipe(content, f"{name}.yaml")
-    file, stages = OWN / f"{name}.yaml", OWN / "dvc.yaml"
+    file = own_stages.OWN / f"{name}.yaml"
     if file.exists():
         raise Refusal(f"--write: {file} exists; choose another name, or remove it")
-    entries: dict[str, Any] = {}
-    if stages.is_file():
-        entries = recipe.load(stages)["stages"]["fit"]["foreach"]
-    entries[name] = {"data": str(place)}
-    lines = "\n".join(f"      {key}: {{data: {yaml_text(value['data'])}}}" for key, value in entries.items())
+    stages = own_stages.format_stages({**own_stages.read_places(), name: str(place)}, {name: content})
     with atomic_path(file) as draft:
         draft.write_text(text, encoding="utf-8")
-    with atomic_path(stages) as draft:
-        draft.write_text(STAGES.format(entries=lines), encoding="utf-8")
-
-
-def yaml_text(text: str) -> str:
-    """Return a text as one YAML value in double quotes."""
-    return yaml.safe_dump(text, default_style='"', width=10_000, allow_unicode=True).strip()
+    with atomic_path(own_stages.STAGES) as draft:
+        draft.write_text(stages, encoding="utf-8")

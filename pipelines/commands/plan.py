@@ -17,7 +17,7 @@ from components.recipes import recipe
 from components.storage.dataset import Dataset
 from pipelines import flagship
 from pipelines.commands.dvc.status import list_changes
-from pipelines.stage import dvc_files
+from pipelines.stage import dvc_files, own_stages
 from pipelines.stage.check import check_flagship, check_recipe
 
 WIDTH = 118  # of a line: a stage that never ran has dozens of reasons
@@ -38,6 +38,9 @@ def main(recipes: list[str]) -> int:
         check(content, path)
         if "pretrain" in content:
             check_model(content)
+        missing = own_stages.describe_missing(path)
+        if missing is not None:
+            print(missing)
         print(f"{path}: fine ({len(recipe.flatten(content))} values, digest {recipe.digest(content)[:12]})", flush=True)
     if Path(".dvc").is_dir():
         stages: dict[str, Files] = {}

@@ -35,7 +35,8 @@ def test_the_recipe_and_its_stage_are_written(table: Path, capsys: pytest.Captur
     assert Path("reports/inspect/mails.png").is_file()
     assert dvc_files.stage_names("pipelines/own/dvc.yaml") == ["fit@mails", "fit@mails-2", "fit"]
     stage = yaml.safe_load(Path("pipelines/own/dvc.yaml").read_text())["stages"]["fit"]
-    assert stage["foreach"]["mails"] == {"data": "data/raw/mails.csv"}
+    assert stage["foreach"]["mails"]["data"] == "data/raw/mails.csv"
+    assert "components/data/text_table.py" in stage["foreach"]["mails"]["code"]
     before = Path("pipelines/own/dvc.yaml").read_bytes()
     assert main(["inspect", "data/raw/mails.csv", "--write", "mails"]) == 2
     assert "mails.yaml exists; choose another name" in capsys.readouterr().err
