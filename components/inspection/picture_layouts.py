@@ -25,7 +25,7 @@ from .pictures import (
 )
 
 MAX_CLASSES = 2000
-STEPS = 1500  # of training that a recipe proposes, roughly
+STEPS = 1000  # of training that a recipe proposes, roughly
 NAMED = 0.6  # share of a column's values that must name pictures
 
 
@@ -64,17 +64,21 @@ def recognise_classes(tree: Tree, progress: Progress) -> Findings | None:
     findings.samples = sample_pictures([(file, place[1]) for file, place in placed.items()], arguments.get("levels"))
     count = sum(findings.counts.get("train", findings.counts.get("", {})).values())
     data = {"use": "data.image_folder.ImageFolder", "folder": str(tree.root), **arguments}
-    findings.recipe = {"data": data, **propose_classifier(count)}
+    findings.recipe = {"data": data, **propose_classifier(count, arguments.get("size", 64))}
     return findings
 
 
-def propose_classifier(count: int, task: str = "tasks.classification.Classification") -> dict[str, Any]:
-    """Return sections task and fit of a small ResNet for so many training pictures."""
+def propose_classifier(count: int, size: int, task: str = "tasks.classification.Classification") -> dict[str, Any]:
+    """Return sections task and fit of a small ResNet for so many training pictures of such a side.
+
+    Small and larger pictures take about the same time: the stem for larger ones divides their sides by four.
+    """
+    net = {"widths": [16, 32, 64], "stem": "cifar"} if size <= 32 else {"widths": [32, 64, 128], "stem": "imagenet"}
     batch = 64 if count >= 640 else 16
     return {
         "task": {
             "use": task,
-            "model": {"use": "models.resnet.ResNet", "widths": [16, 32, 64], "blocks": 1, "stem": "cifar"},
+            "model": {"use": "models.resnet.ResNet", "blocks": 1, **net},
             "optimizer": {"use": "optimizers.adamw", "lr": 3e-3, "weight_decay": 0.01},
         },
         "fit": propose_fit(count, batch),
@@ -83,7 +87,7 @@ def propose_classifier(count: int, task: str = "tasks.classification.Classificat
 
 def propose_fit(count: int, batch: int, steps: int = STEPS) -> dict[str, Any]:
     """Return a section fit of about `steps` steps."""
-    epochs = max(2, min(40, round(steps * batch / max(1, count))))
+    epochs = max(1, min(40, round(steps * batch / max(1, count))))
     schedule = {"use": "schedules.cosine", "warmup": 0.1}
     return {"epochs": epochs, "batch": batch, "shards": 2, "schedule": schedule}
 
@@ -209,7 +213,7 @@ def _describe_picture_table(tree: Tree, file: Path, folder: Path, image: str, pr
         "tags": "tasks.multi_label.MultiLabel",
         "value": "tasks.picture_regression.PictureRegression",
     }[next(iter(target))]
-    findings.recipe = {"data": data | arguments, **propose_classifier(len(used), task)}
+    findings.recipe = {"data": data | arguments, **propose_classifier(len(used), arguments.get("size", 64), task)}
     return findings
 
 

@@ -22,6 +22,7 @@ from .picture_layouts import propose_fit
 SHOWN = 12  # texts on the sheet
 WORDS = 2.5  # mean words from which a column is a text
 MOST_CLASSES = 200
+MOST_WORDS = 5000  # of a language in a proposed translation: the last layer takes most of the time
 COVERED = 0.95  # share of the texts that the proposed length does not cut
 
 
@@ -210,7 +211,9 @@ def finish_pairs(findings: Findings, of: dict[str, Any], pairs: list[tuple[str, 
         of["bad"] = "skip"
     cut = float((lengths.max(1) + 1 > length).mean())
     findings.reasons.append(f"length: {length} cuts {cut:.1%} of the pairs; translations are scored uncut")
-    count = min(4, max(1, len(pairs) // 20_000))
+    count = _choose_count(pairs)
+    if count > 1:
+        findings.reasons.append(f"min_count: {count}, which keeps at most {MOST_WORDS:,} words per language known")
     findings.recipe = {
         "data": {"use": "data.parallel.Parallel", "of": of, "length": length, "min_count": count},
         "task": {
@@ -218,11 +221,18 @@ def finish_pairs(findings: Findings, of: dict[str, Any], pairs: list[tuple[str, 
             "model": {"use": "models.seq2seq.Seq2Seq", "embedding": 64, "hidden": 128, "attention": "additive"},
             "optimizer": {"use": "optimizers.adam", "lr": 3e-3},
         },
-        "fit": propose_fit(len(pairs), 64, 1500) | {"clip": 1.0},
+        "fit": propose_fit(len(pairs), 64, 900) | {"clip": 1.0},
     }
     rows = np.unique(np.linspace(0, len(pairs) - 1, SHOWN).astype(int))
     findings.samples = [Sample(f"{pairs[row][0][:70]}  =  {pairs[row][1][:70]}") for row in rows]
     return findings
+
+
+def _choose_count(pairs: Sequence[tuple[str, str]]) -> int:
+    """Return the lowest number of occurrences that at most MOST_WORDS words of each language have."""
+    sides = [Counter(word for pair in pairs for word in split_words(pair[side]).split()) for side in (0, 1)]
+    counts = [sorted(words.values(), reverse=True) for words in sides]
+    return max([1, *(numbers[MOST_WORDS] + 1 for numbers in counts if len(numbers) > MOST_WORDS)])
 
 
 def _describe_series(table: Table, numbers: list[str], time: str | None) -> Findings:
