@@ -206,17 +206,17 @@ class YoloFolder(AnnotatedPictures):
     @cached_property
     def _description(self) -> dict[str, Any]:
         """Return the content of the YAML file that names the classes, {} without one; refuses two that differ."""
-        found: dict[str, dict[str, Any]] = {}
+        contents: dict[str, dict[str, Any]] = {}
         for name in self.tree.names:
             if PurePosixPath(name).suffix.lower() in DESCRIPTIONS:
                 content = _parse_yaml(self._read_text(name), self.tree.place(name))
                 if isinstance(content, dict) and "names" in content:
-                    found[name] = content
-        names = list(found)
+                    contents[name] = content
+        names = list(contents)
         for other in names[1:]:
-            if found[other]["names"] != found[names[0]]["names"]:
+            if contents[other]["names"] != contents[names[0]]["names"]:
                 raise Refusal(f"{self.source}: {names[0]} and {other} name other classes; remove one of them")
-        return found[names[0]] if found else {}
+        return contents[names[0]] if contents else {}
 
     def _read_lists(self) -> dict[str, list[str]]:
         """Return {split: pictures} of the lists train.txt, val.txt and test.txt; {} without a list for training."""
