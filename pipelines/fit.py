@@ -41,6 +41,7 @@ from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
 from pipelines.stage.provenance import code_digest
 from pipelines.stage.search import run_search
+from pipelines.stage.starting_points import read_starting_points
 from pipelines.workers.records import DataFacts, FitJob, FitResult, TrialSetup
 
 RESULTS = Path("results")
@@ -57,6 +58,8 @@ def main(path: str) -> None:
     """Run the recipe at `path`: prepare its data, search if it says so, fit, score and record the results."""
     content = recipe.load(path)
     check_recipe(content, path)
+    if "tune" in content:
+        content["tune"]["search"] = read_starting_points(content["tune"]["search"])
     family, system = Path(path).parent.name, Path(path).stem
     out, seed = RESULTS / family / system, content.get("seed", 0)
     (out / SEARCH_FILE).parent.mkdir(parents=True, exist_ok=True)  # DVC expects it of fits without a search, too
@@ -186,7 +189,8 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     diagnosed = zip(result.trials, result.diagnoses, strict=True)
     rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
     write_table(out / SEARCH_FILE, rows)
-    curves = trial_curves.read_curves(Path(setup.curves), result.trials)
+    folders = [Path(setup.curves), *(earlier / "curves" for earlier in result.earlier)]
+    curves = trial_curves.read_curves(folders, result.trials)
     write_table(out / CURVES_FILE, curves)
     score = tune.get("show", objective.monitor[0])
     if any(score not in trial.scores for trial in result.trials if trial.finished):

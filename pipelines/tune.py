@@ -7,6 +7,7 @@ from typing import Any
 
 from components.cluster import plan
 from components.files import write_json
+from components.recipes import recipe
 from components.search.objective import Objective
 from components.search.trials import Trial, describe_trial
 from components.storage.store import Store
@@ -17,6 +18,7 @@ from pipelines.stage.check import check_unwatched
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_table
 from pipelines.stage.search import ArmResult, run_search
+from pipelines.stage.starting_points import read_starting_points
 from pipelines.workers.records import TrialSetup
 
 MONITOR = ("accuracy", "max")
@@ -28,12 +30,13 @@ def main(params: dict[str, Any]) -> None:
     splits = Store(TARGET_PREPARED).manifest["splits"]
     if "validation" not in splits:
         check_unwatched(params["finetune"]["fit"], params["tune"]["search"]["space"], "finetune.")
+    tune = params["tune"] | {"search": read_starting_points(params["tune"]["search"])}
     sections = {arm: flagship.arm_section(params, arm) for arm in ARMS}
     arms = {
         arm: {"setup": TrialSetup(section, TARGET_PREPARED, TARGET_AUGMENTED, seed), "count": folds}
         for arm, section in sections.items()
     }
-    tracked = {"tune": params["tune"], "finetune": sections, "seed": seed}
+    tracked = {"tune": tune, "finetune": sections, "seed": seed}
     with stage("tune", params, tracked, [TARGET_PREPARED, TARGET_AUGMENTED, flagship.PRETRAINED]) as run:
         objective = Objective(
             "pipelines.workers.rungs.score_fold",
@@ -45,7 +48,7 @@ def main(params: dict[str, Any]) -> None:
         results = run_search(
             run,
             objective,
-            {"seed": seed} | params["tune"]["search"],
+            {"seed": seed} | tune["search"],
             diagnosis.trivial_loss(Store(TARGET_PREPARED).split("train")),
             lambda trial, folder: _report_trial(run, trial, folder),
         )
@@ -64,11 +67,12 @@ def _report_trial(run: Stage, trial: Trial, folder: Path) -> None:
 
 def _summary(result: ArmResult) -> dict[str, Any]:
     """Return an arm's entry in the file of best values."""
-    return {"values": result.best.values, "scores": result.best.scores, "trials": len(result.trials)}
+    summary = {"values": result.best.values, "scores": result.best.scores, "trials": len(result.trials)}
+    return summary | ({"edges": result.edges} if result.edges else {})
 
 
 def _row(trial: Trial) -> dict[str, Any]:
     """Return a trial's line in the table of all trials."""
-    row = {"arm": trial.arm, "trial": trial.number, **trial.values, **trial.scores}
+    row = {"arm": trial.arm, "trial": trial.number, **recipe.flatten(trial.values), **trial.scores}
     row |= {"rungs": len(trial.parts), "finished": trial.finished}
     return row | {"reason": trial.reason} if trial.reason else row

@@ -25,6 +25,36 @@ class Plan:
         return f"{self.workers} {'GPU ' if self.gpu else ''}worker{'s' if self.workers > 1 else ''}"
 
 
+@dataclass(frozen=True)
+class Holdings:
+    """The workers of a call, and the CPUs and GPUs of the cluster that they hold."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    machines: int
+
+
+def plan_holdings(parts: int | None = None) -> Holdings:
+    """Return what the workers of `plan_workers(parts)` hold; without a cluster, one worker on this machine."""
+    import ray
+
+    if not ray.is_initialized():
+        return Holdings(1, available_cores(), 0.0, 1)
+    plan = plan_workers(parts)
+    threads = threads_per_worker(plan, parts)
+    total = float(ray.cluster_resources().get("CPU", 1))
+    cpus = total if threads is None else min(total, float(threads * plan.workers))
+    return Holdings(plan.workers, cpus, float(plan.workers if plan.gpu else 0), count_machines())
+
+
+def count_machines() -> int:
+    """Return the number of the cluster's machines; 1 without a cluster."""
+    import ray
+
+    return len([node for node in ray.nodes() if node["Alive"]]) if ray.is_initialized() else 1
+
+
 def requested_workers() -> tuple[int | None, int] | None:
     """Return TRAINYARD_WORKERS as (least, most): `2` is (None, 2), `1:4` is (1, 4); None if it is not set."""
     text = os.environ.get("TRAINYARD_WORKERS")
@@ -74,6 +104,14 @@ def threads_per_worker(plan: Plan, parts: int | None = None) -> int | None:
     if requested_workers() is None and not plan.gpu and parts is not None:
         return cores // max(1, min(cores, parts))
     return None
+
+
+def trials_per_gpu() -> int:
+    """Return TRAINYARD_TRIALS_PER_GPU: the trials of a search that share a GPU; 1 if it is not set."""
+    text = os.environ.get("TRAINYARD_TRIALS_PER_GPU", "1")
+    if not re.fullmatch(r"[1-9]\d?", text):
+        raise Refusal(f"TRAINYARD_TRIALS_PER_GPU={text}: must be a whole number from 1 to 99")
+    return int(text)
 
 
 def check_capacity(plan: Plan, patience: float = 15.0) -> None:

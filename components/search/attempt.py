@@ -78,6 +78,7 @@ class Attempt:
             record.diverged = str(reason)
         record.seconds += time.monotonic() - started
         record.ended = time.time_ns() // 1_000_000
+        record.memory = max(record.memory, gpu_memory_share())
         write_json(self.folder / RECORD, asdict(record))
         (self.folder / MARKER).unlink(missing_ok=True)
 
@@ -120,6 +121,15 @@ class Attempt:
         same_host = marker["host"] == socket.gethostname()
         lack_of_memory = marker["kills"] < 0 or (same_host and marker["kills"] < count_kernel_kills())
         self.record.accumulate = marker["accumulate"] * (2 if lack_of_memory or self.deaths > 1 else 1)
+
+
+def gpu_memory_share() -> float:
+    """Return the largest share of its GPU's memory that this process has taken for tensors; 0 without a GPU."""
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return 0.0
+    return torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
 
 
 def mark_killed_for_memory(folder: Path) -> None:

@@ -26,7 +26,9 @@ class Objective:
     arms: {arm: arguments}. rungs: per trial. monitor: (score, "max" or "min").
     cumulative: each rung goes on from the one before, with what that left in the additional argument `folder`. A
     trial's scores are then those of its last rung, otherwise the mean over its rungs.
-    gpu: each trial gets a GPU.
+    gpu: each trial gets a GPU, or a share of one (TRAINYARD_TRIALS_PER_GPU).
+    identity: digest of all that decides a trial's scores beside its values; trials of earlier searches with the same
+    identity are not run again. "": of none.
     """
 
     function: Callable[..., Scores] | str
@@ -35,3 +37,4 @@ class Objective:
     monitor: tuple[str, str]
     cumulative: bool = False
     gpu: bool = False
+    identity: str = ""

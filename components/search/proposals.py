@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from .space import grid_combinations, has_integer_bounds
+from .parameters import compose, decompose, has_integer_bounds, has_sections, list_parameters
+from .space import grid_combinations
 
 MilestoneScores = dict[int, dict[int, float]]  # {trial: {milestone: score}}
 
@@ -46,13 +49,22 @@ class Study:
         seed: int,
         rungs: int = 1,
         reduction: int = 3,
+        start: Sequence[dict[str, Any]] = (),
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # about `multivariate`
-        self.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, 2 * len(space)), multivariate=True)
-        self.space = {key: _distribution(entry) for key, entry in space.items()}
+        parameters = list_parameters(space)
+        self.sampler = optuna.samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=max(4, 2 * len(parameters)),
+            multivariate=True,
+            group=any(map(has_sections, space.values())),  # parameters of a section exist in some trials only
+        )
+        self.space = space
+        self.distributions = {name: make_distribution(entry) for name, entry in parameters.items()}
+        self.start = start
         self.samples = samples
         self.parallel = parallel
         self.reduction = reduction
@@ -123,11 +135,14 @@ class Study:
 
         study = optuna.create_study(direction="maximize" if self.sign > 0 else "minimize", sampler=self.sampler)
         for number in scores:
+            params = trial_parameters(self.space, self.values[number])
+            distributions = {name: self.distributions[name] for name in params}
             value = self._comparable_score(number, scores)
-            study.add_trial(
-                optuna.trial.create_trial(params=self.values[number], distributions=self.space, value=value)
-            )
-        return dict(study.ask(self.space).params)
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+        if len(self.values) < len(self.start):
+            study.enqueue_trial(trial_parameters(self.space, self.start[len(self.values)]))
+        trial = study.ask()
+        return {key: compose(key, entry, partial(_suggest, trial)) for key, entry in self.space.items()}
 
     def _comparable_score(self, number: int, scores: MilestoneScores) -> float:
         """Return a trial's score minus the average shift that later rungs caused in trials that reached the same rung.
@@ -141,8 +156,27 @@ class Study:
         return scores[number][reached] - shift
 
 
-def _distribution(entry: dict[str, Any]) -> Any:
-    """Return Optuna's distribution for an entry of a search space."""
+def trial_parameters(space: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return {parameter: value} of a trial's values; raise ValueError if they are not in the space."""
+    parameters: dict[str, Any] = {}
+    for key, value in values.items():
+        part = decompose(key, space[key], value)
+        if part is None:
+            raise ValueError(f"{key} = {value} is outside the searched space")
+        parameters |= part
+    return parameters
+
+
+def _suggest(trial: Any, name: str, entry: dict[str, Any]) -> Any:
+    """Return the value that Optuna's trial takes for a parameter."""
+    if "choices" in entry:
+        return trial.suggest_categorical(name, entry["choices"])
+    suggest = trial.suggest_int if has_integer_bounds(entry) else trial.suggest_float
+    return suggest(name, entry["low"], entry["high"], log=entry.get("log", False))
+
+
+def make_distribution(entry: dict[str, Any]) -> Any:
+    """Return Optuna's distribution for a parameter."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if "choices" in entry:

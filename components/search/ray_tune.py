@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..cluster import connection, prestart, spread
+from ..cluster.plan import trials_per_gpu
 from ..errors import Refusal
 from ..files import write_json
 from ..recipes.ranges import Count, Natural
 from .attempt import MAX_LOST_WORKERS, Attempt, mark_killed_for_memory
+from .earlier import SEARCH, Key, adopt_trial, find_searches, index_trials
 from .objective import Objective
 from .proposals import GridStudy, Proposal, Study, milestones
 from .space import grid_combinations
@@ -36,6 +38,7 @@ from .trials import FIT, RECORD, Trial, read_trial, read_trials, trial_name
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would return what there is as if the search had ended
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the trials' records are the state
     "TUNE_MAX_PENDING_TRIALS_PG": "8",  # start trials side by side: proposals do not depend on timing
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -55,6 +58,7 @@ def search(
     seed: Natural = 0,
     parallel: Count = 1,
     reduction: Count = 3,
+    start: list | None = None,
 ) -> dict[str, list[Trial]]:
     """Run the same search for each arm of the objective, side by side, and return {arm: its trials by number}.
 
@@ -62,14 +66,22 @@ def search(
     An arm without a finished trial raises the trial's error or a Refusal.
 
     space: {dotted key: {low, high, log} or {choices: [...]}}; with low and high as whole numbers (4, not 4.0) only
-    whole numbers are tried.
-    sampler: "grid" tries every combination of the choices with all rungs, whatever `samples` is; its choices may be
-    whole sections.
-    samples: trials per arm.
+    whole numbers are tried. A choice may be a whole section, whose arguments may have such entries, too.
+    sampler: "grid" tries every combination of the choices with all rungs, whatever `samples` is.
+    samples: trials per arm. With more of them later, the same ones come first, and their scores are still there.
     parallel: trials per arm at a time.
     reduction: of the trials that reach rung 1, r, r^2 ... one in r is promoted; with 1, all are.
+    start: values {dotted key: value} of the first trials; the sampler chooses what they leave out.
     """
     os.environ.update(TUNE_SETTINGS)
+    options: dict[str, Any] = {
+        "space": space,
+        "sampler": sampler,
+        "samples": samples,
+        "seed": seed,
+        "parallel": parallel,
+    }
+    options |= {"reduction": reduction, "start": start or []}
     connection.connect()
     search_id = uuid.uuid4().hex[:8]
     studies: dict[str, Study | GridStudy]
@@ -77,9 +89,12 @@ def search(
         samples = len(grid_combinations(space))
         studies = {arm: GridStudy(space, objective.rungs) for arm in objective.arms}
     else:
-        options = (samples, parallel, objective.monitor, seed, objective.rungs, reduction)
-        studies = {arm: Study(space, *options) for arm in objective.arms}
+        arguments = (samples, parallel, objective.monitor, seed, objective.rungs, reduction, start or ())
+        studies = {arm: Study(space, *arguments) for arm in objective.arms}
     max_proposals = samples * len(studies) * len(milestones(objective.rungs, reduction))
+    record = {"identity": objective.identity, "monitor": objective.monitor, "rungs": objective.rungs, **options}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SEARCH, record | {"arms": list(objective.arms), "cumulative": objective.cumulative})
     errors = _run_tune(objective, folder, search_id, studies, max_proposals, on_trial)
     for fit in folder.glob(f"*/*/{FIT}"):
         shutil.rmtree(fit)
@@ -104,14 +119,16 @@ def _run_tune(
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
     proposals: Proposals = {}
-    searcher = _make_searcher(studies, proposals, objective.monitor)
+    earlier = index_trials(find_searches(folder, objective.identity))
+    searcher = _make_searcher(studies, proposals, objective.monitor, folder, earlier)
     follower = _make_follower(objective, folder, proposals, on_trial)
     if prestart.is_kept_cluster():
         _use_waiting_workers()
     begin = partial(Attempt, objective, folder.resolve(), search_id)
-    worker = _make_worker(begin, *spread.driver_settings())
+    share = 1 / trials_per_gpu() if objective.gpu else 0.0
+    worker = _make_worker(begin, share, *spread.driver_settings())
     tuner = Tuner(
-        tune.with_resources(worker, {"CPU": 1, "GPU": 1} if objective.gpu else {"CPU": 1}),
+        tune.with_resources(worker, {"CPU": 1, "GPU": share} if share else {"CPU": 1}),
         tune_config=TuneConfig(
             search_alg=searcher,
             num_samples=max_proposals,
@@ -135,8 +152,17 @@ def _run_tune(
         shutil.rmtree(folder / "ray", ignore_errors=True)
 
 
-def _make_searcher(studies: dict[str, Study | GridStudy], proposals: Proposals, monitor: tuple[str, str]) -> Any:
-    """Return Ray Tune's searcher that proposes for the arm with the fewest proposals so far and notes it."""
+def _make_searcher(
+    studies: dict[str, Study | GridStudy],
+    proposals: Proposals,
+    monitor: tuple[str, str],
+    folder: Path,
+    earlier: dict[Key, Trial],
+) -> Any:
+    """Return Ray Tune's searcher that proposes for the arm with the fewest proposals so far and notes it.
+
+    A proposal gets the record of an earlier trial with the same values, if there is one.
+    """
     from ray.tune.search import Searcher
 
     class ProposingSearcher(Searcher):
@@ -146,6 +172,8 @@ def _make_searcher(studies: dict[str, Study | GridStudy], proposals: Proposals, 
                 if proposal := studies[arm].propose():
                     proposals[trial_id] = (arm, proposal)
                     values = json.dumps(proposal.values)
+                    trial_folder = folder / arm / trial_name(proposal.number)
+                    adopt_trial(earlier, arm, proposal.number, proposal.values, trial_folder)
                     return {"arm": arm, "number": proposal.number, "values": values, "until": proposal.target_rungs}
             return Searcher.FINISHED if all(study.finished for study in studies.values()) else None
 
@@ -240,8 +268,11 @@ def _use_waiting_workers() -> None:
 # ------------------------------------------------------------------------------------------------ on the worker
 
 
-def _make_worker(begin: Callable[[dict[str, Any]], Attempt], folder: str, allowed: str) -> type:
-    """Return Ray Tune's actor class: each trial that it runs is one attempt."""
+def _make_worker(begin: Callable[[dict[str, Any]], Attempt], share: float, folder: str, allowed: str) -> type:
+    """Return Ray Tune's actor class: each trial that it runs is one attempt.
+
+    share: of a GPU. A trial that needs more of its memory runs out of memory itself, not the others that share the GPU.
+    """
     from ray.tune import Trainable
 
     class Worker(Trainable):
@@ -254,6 +285,8 @@ def _make_worker(begin: Callable[[dict[str, Any]], Attempt], folder: str, allowe
             spread.apply_driver_settings(folder, allowed)
             allocator.keep_freed_memory()
             torch.set_num_threads(1)
+            if 0 < share < 1 and torch.cuda.is_available():
+                torch.cuda.set_per_process_memory_fraction(share)
             self.attempt = begin(config)
 
         def reset_config(self, config: dict[str, Any]) -> bool:

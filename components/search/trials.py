@@ -48,6 +48,7 @@ class Trial:
     lost: str = ""  # the reason, if it was given up because its workers died
     began: int = 0  # when its first rung began and its last one ended, in milliseconds since 1970; 0: unknown
     ended: int = 0
+    memory: float = 0.0  # largest share of its GPU's memory that it took; 0 without a GPU
 
     @property
     def reason(self) -> str:
@@ -93,6 +94,8 @@ def _parse_trial(record: dict[str, Any]) -> Trial:
     check_fields(vars(trial), FIELD_TYPES)
     if type(trial.accumulate) is not int or trial.accumulate < 1 or not isinstance(trial.seconds, int | float):
         raise ValueError("'accumulate' or 'seconds' is not a valid number")
+    if not isinstance(trial.memory, int | float):
+        raise ValueError("'memory' is not a number")
     for part in trial.parts:
         if not isinstance(part, dict) or not all(isinstance(value, int | float) for value in part.values()):
             raise ValueError("the scores of a rung are not numbers by name")

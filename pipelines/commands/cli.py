@@ -28,6 +28,7 @@ FUNCTIONS = {  # command -> function below `pipelines`, which takes the options 
     "ui": "commands.ui.main",
     "chaos": "commands.chaos.main",
     "tracker": "commands.tracker.main",
+    "study": "commands.study.main",
     "export": "commands.export.main",
     "glue": "commands.glue.main",
     "submit": "commands.submit.main",

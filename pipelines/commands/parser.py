@@ -74,6 +74,7 @@ def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="run what has changed on a local Ray cluster, then print a summary")
     run.add_argument("targets", nargs="*", help="DVC stages or files (default: the whole flagship)")
     run.add_argument("--workers", help="workers per stage (default: one per GPU; without GPUs one per CPU in training)")
+    run.add_argument("--budget", type=parse_duration, help="stop at a checkpoint after this time, such as 90s, 30m, 2h")
     commands.add_parser("summary", help="print the result of the last run in a few lines")
     commands.add_parser("report", help="write the static report again: reports/index.html, and DVC's plots beside it")
     commands.add_parser("sync", help="send the records that a tracking server missed while it was unavailable")
@@ -105,9 +106,22 @@ def _add_inspection(commands: Any) -> None:
     results = commands.add_parser("results", help="write the tables of RESULTS.md from the records in docs/records")
     results.add_argument("--measure", nargs="*", default=[], metavar="RECIPE", help="first run these over their seeds")
     results.add_argument("--seeds", type=integer_type(1), help="seeds to run (default: as the recipe's header says)")
-    verify = commands.add_parser("verify", help="train a registered model again in a copy, and compare the results")
-    verify.add_argument("version", nargs="?", help="version of the model (default: the champion, or the newest)")
+    study = commands.add_parser("study", help="write the newest search of a recipe for Optuna's dashboard")
+    study.add_argument("source", help="a recipe, params.yaml, or a folder in .trainyard/runs")
+    study.add_argument("file", help="the new file: .db for SQLite, .log for Optuna's journal")
+    verify = commands.add_parser("verify", help="make a registered model or a result again in a copy, and compare")
+    verify.add_argument(
+        "what",
+        nargs="?",
+        help="version, MODEL/VERSION, or results/FAMILY/SYSTEM (default: the champion, or the newest)",
+    )
     verify.add_argument("--keep", action="store_true", help="keep the copy for inspection")
+    verify.add_argument(
+        "--tolerance", type=parse_tolerance, default=0.02, help="of metrics on other hardware (default: 0.02)"
+    )
+    verify.add_argument("--report", metavar="FILE", help="write a statement that can be signed (in-toto, SLSA)")
+    verify.add_argument("--check", metavar="FILE", help="check such a statement and its signature FILE.sig instead")
+    verify.add_argument("--signers", metavar="FILE", help="allowed signers of the statement (ssh-keygen)")
     ui = commands.add_parser("ui", help="serve MLflow's pages on this machine")
     ui.add_argument("--port", type=integer_type(1, 65535), default=5000)
     chaos = commands.add_parser("chaos", help="kill processes at random in a copy, and check that nothing is lost")
@@ -138,16 +152,49 @@ def _add_operation(commands: Any) -> None:
     submit.add_argument("--address", help="of its dashboard (default: RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)")
     submit.add_argument("--folder", help="checkout that all machines of the cluster share (default: this one)")
     submit.add_argument("--python", help="Python of the environment there (default: this one)")
+    submit.add_argument(
+        "--to", choices=["ray", "slurm"], default="ray", help="a Ray cluster (default), or Slurm's queue"
+    )
+    _add_slurm(submit)
+    submit.add_argument("--write", metavar="FILE", help="write Slurm's script there instead of queueing it")
     submit.add_argument("command", nargs=argparse.REMAINDER, help="such as: retrain")
     schedule = commands.add_parser("schedule", help="print the files that make a scheduler call `retrain`")
-    schedule.add_argument("--to", required=True, metavar="KIND", help="cron, systemd, kuberay or kubernetes")
+    schedule.add_argument("--to", required=True, metavar="KIND", help="cron, systemd, slurm, kuberay or kubernetes")
     schedule.add_argument("--at", default="0 3 * * *", help="time in cron's five fields (default: every day at 3:00)")
     schedule.add_argument("--folder", help="the checkout (default: this one; in a cluster /yard)")
     schedule.add_argument("--python", help="Python of the environment (default: this one; in a cluster python)")
     schedule.add_argument("--user", help="user that runs the command (default: you)")
     schedule.add_argument("--address", help="run it on the cluster with this dashboard (http://HOST:8265)")
     schedule.add_argument("--image", help="image of the container that submits (kuberay, kubernetes)")
+    _add_slurm(schedule)
     schedule.add_argument("--write", metavar="FOLDER", help="write the files there instead of printing them")
+
+
+def _add_slurm(command: Any) -> None:
+    """Add the options of a job of Slurm."""
+    command.add_argument("--nodes", type=integer_type(1), help="of a job of Slurm (default: 1)")
+    command.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="such as --partition=gpu")
+
+
+def parse_tolerance(text: str) -> float:
+    """Return the number from 0 to 1 that `text` is."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not '{text}'")
+    return number
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration such as 90s, 30m, 2h or 1h30m stands for."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    duration = 3600 * hours + 60 * minutes + seconds
+    if not duration:
+        raise argparse.ArgumentTypeError(f"must be a time such as 90s, 30m, 2h or 1h30m, not '{text}'")
+    return float(duration)
 
 
 def integer_type(low: int, high: int | None = None) -> Callable[[str], int]:

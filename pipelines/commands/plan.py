@@ -17,7 +17,9 @@ from components.recipes import recipe
 from components.storage.dataset import Dataset
 from pipelines import flagship
 from pipelines.commands.dvc.status import list_changes
+from pipelines.commands.forecast import describe_forecast
 from pipelines.stage import dvc_files, own_stages
+from pipelines.stage.bill import settings_digest
 from pipelines.stage.check import check_flagship, check_recipe
 
 WIDTH = 118  # of a line: a stage that never ran has dozens of reasons
@@ -50,6 +52,18 @@ def main(recipes: list[str]) -> int:
         if stages:
             print("\n".join(describe_changes(stages)))
     return 0
+
+
+def bill_name(stage: str) -> str:
+    """Return the name that a stage's bills have: `vision/lenet` for pipelines/vision/dvc.yaml:fit@lenet."""
+    file, _, system = stage.rpartition(":fit@")
+    return f"{Path(file).resolve().parent.name}/{system}" if file else stage
+
+
+def read_settings(stage: str) -> str:
+    """Return the digest of the values with which a stage would run."""
+    file, _, system = stage.rpartition(":fit@")
+    return settings_digest(recipe.load(Path(file).with_name(f"{system}.yaml") if file else "params.yaml"))
 
 
 def check_model(params: dict[str, Any]) -> None:
@@ -135,7 +149,9 @@ def describe_changes(stages: dict[str, Files]) -> list[str]:
             written |= set(files.written)
             if name not in changed:
                 dependents.append(name)
+    names = [name for name in stages if name in changed or name in dependents]
+    settings = {bill_name(name): read_settings(name) for name in names}
     lines = [f"  {textwrap.shorten(reason, WIDTH, placeholder=' ...')}" for reason in reasons]
     if dependents:
         lines.append(f"  and if that changes what they read: {', '.join(dependents)}")
-    return ["would run:", *lines]
+    return ["would run:", *lines, *describe_forecast(list(settings), settings)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from components.cluster.plan import requested_workers
@@ -18,8 +19,12 @@ from pipelines.stage.dvc_files import FILE, check_repository, check_targets
 STARTED = "begun"  # file in the work folder: the targets of a `trainyard run` that has not finished
 
 
-def main(targets: list[str], workers: str | None) -> int:
-    """Check params, repository and targets, run what changed, and print a summary; return an exit code."""
+def main(targets: list[str], workers: str | None, budget: float | None = None) -> int:
+    """Check params, repository and targets, run what changed, and print a summary; return an exit code.
+
+    budget: seconds after which the run stops at a checkpoint (Stopped); the same command continues from there.
+    """
+    deadline = None if budget is None else time.monotonic() + budget
     check_flagship(recipe.load("params.yaml"))
     check_repository()
     targets = [f"{target.rstrip('/')}/{FILE}" if Path(target, FILE).is_file() else target for target in targets]
@@ -35,7 +40,7 @@ def main(targets: list[str], workers: str | None) -> int:
         return _print_results(targets)
     started.parent.mkdir(parents=True, exist_ok=True)
     started.write_text(" ".join(targets))
-    if code := repro.run_on_local_cluster(lambda: repro.reproduce(*targets)):
+    if code := repro.run_on_local_cluster(lambda: repro.reproduce(*targets, deadline=deadline)):
         return code
     started.unlink(missing_ok=True)  # the work folder may be deleted at any time
     from pipelines.reports import plots, report

@@ -8,8 +8,10 @@ from typing import Any
 from components.errors import Refusal
 from components.recipes import recipe
 from components.verdicts.caveats import describe_data, describe_perfect_score, describe_worthless
+from pipelines.commands.parser import STAGES
 from pipelines.flagship import ARM_NAMES, BEST_FILE, METRICS_FILE
 from pipelines.reports.links import noted_links
+from pipelines.stage.bill import describe_bill, latest_bills, sum_bills
 from pipelines.stage.outputs import (
     INTERVAL_SUFFIXES,
     display_name,
@@ -33,7 +35,7 @@ def main() -> int:
         if content is None:
             raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
     rows = [*_accuracy_rows(metrics, params), *_caveat_rows(metrics), *_search_rows(best)]
-    rows += [*_duration_rows(), *_link_rows()]
+    rows += [*_duration_rows(), *_bill_rows(params), *_link_rows()]
     width = max(len(heading) for heading, _ in rows)
     print("\n".join(["", params["name"], *(f"  {heading:{width}}  {text}" for heading, text in rows)]))
     return 0
@@ -77,9 +79,11 @@ def _search_rows(best: dict[str, Any]) -> list[Row]:
     """Return one row per arm with the values that its search chose."""
     rows = []
     for index, (arm, choice) in enumerate(best.items()):
-        values = "  ".join(f"{display_name(key)} {format_value(v):6}" for key, v in choice["values"].items())
+        flat = recipe.flatten(choice["values"])
+        values = "  ".join(f"{display_name(key)} {format_value(v):6}" for key, v in flat.items())
         text = f"{ARM_NAMES.get(arm, arm):12}  {values}  of {choice['trials']} trials"
         rows.append(("best values" if index == 0 else "", text))
+        rows += [("", f"{'':12}  {sentence}") for sentence in choice.get("edges", [])]
     return rows
 
 
@@ -88,6 +92,12 @@ def _duration_rows() -> list[Row]:
     total = sum(parts["total"] for parts in stages.values())
     each = "  ".join(f"{name} {parts['total']:.0f}" for name, parts in stages.items())
     return [("seconds", f"{each}  in all {total:.0f}")] if stages else []
+
+
+def _bill_rows(params: dict[str, Any]) -> list[Row]:
+    """Return the bill of the last complete run of all stages."""
+    bills = latest_bills(STAGES)
+    return [("bill", describe_bill(sum_bills(bills.values()), params.get("prices", {})))] if bills else []
 
 
 def _link_rows() -> list[Row]:

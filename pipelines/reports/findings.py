@@ -17,6 +17,7 @@ from components.drawings import figures
 from components.drawings.figures import Curve
 from components.drawings.page import Block, Missing, Picture, Row, Table, Text
 from components.drawings.search import TrialPoint, draw_search
+from components.recipes import recipe
 from components.verdicts.diagnosis import REMEDIES
 from pipelines.flagship import (
     ARM_NAMES,
@@ -103,7 +104,9 @@ def search(params: dict[str, Any], folder: Path) -> Iterator[Block]:
     if not rows or not best:
         yield Missing("the search", "dvc repro tune")
         return
-    keys = list(next(iter(best.values()))["values"])
+    # Values may be sections; an arm may have chosen one that another has not.
+    best = {arm: result | {"values": recipe.flatten(result["values"])} for arm, result in best.items()}
+    keys = list(dict.fromkeys(key for result in best.values() for key in result["values"]))
     x, others = _choose_axis(rows, keys)
     if x is not None:
         points = [_trial_point(row, x, others, best) for row in rows if row["accuracy"]]
@@ -119,13 +122,16 @@ def search(params: dict[str, Any], folder: Path) -> Iterator[Block]:
         ["best values", *map(display_name, keys), "validation accuracy", "trials", "stopped early"],
         [_best_row(arm, result, keys, rows) for arm, result in best.items()],
     )
+    for arm, result in best.items():
+        for sentence in result.get("edges", []):
+            yield Text(f"{ARM_NAMES.get(arm, arm)}: {sentence}.")
 
 
 def _best_row(arm: str, result: dict[str, Any], keys: Sequence[str], rows: Rows) -> list[str]:
     stopped = sum(row["arm"] == arm and not _is_finished(row) for row in rows)
     return [
         ARM_NAMES.get(arm, arm),
-        *(format_value(result["values"][key]) for key in keys),
+        *(format_value(result["values"].get(key, "")) for key in keys),
         f"{result['scores']['accuracy']:.4f}",
         str(result["trials"]),
         str(stopped),
@@ -134,7 +140,7 @@ def _best_row(arm: str, result: dict[str, Any], keys: Sequence[str], rows: Rows)
 
 def _choose_axis(rows: Rows, keys: Sequence[str]) -> tuple[str | None, list[str]]:
     """Return the numeric key with the most different values, if there is one, and the other keys."""
-    numeric = [key for key in keys if all(_is_number(row[key]) for row in rows)]
+    numeric = [key for key in keys if all(_is_number(row.get(key, "")) for row in rows)]
     x = max(numeric, key=lambda key: len({row[key] for row in rows}), default=None)
     return x, [key for key in keys if key != x]
 
@@ -145,9 +151,9 @@ def _trial_point(row: dict[str, str], x: str, others: Sequence[str], best: dict[
         ARM_NAMES.get(row["arm"], row["arm"]),
         parse_number(row, x, TRIALS_FILE),
         parse_number(row, "accuracy", TRIALS_FILE),
-        ", ".join(f"{display_name(key)} {row[key]}" for key in others),
+        ", ".join(f"{display_name(key)} {row.get(key, '')}" for key in others),
         _is_finished(row),
-        all(str(values[key]) == row[key] for key in (x, *others)),
+        all(str(values.get(key, "")) == row.get(key, "") for key in (x, *others)),
     )
 
 

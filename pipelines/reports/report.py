@@ -31,6 +31,7 @@ from pipelines.flagship import ARM_NAMES
 from pipelines.reports import plots
 from pipelines.reports.findings import diagnosis, finetuning, mistakes, pretraining, search
 from pipelines.reports.links import find_links
+from pipelines.stage.bill import BILL_HEAD, bill_rows, latest_bills
 from pipelines.stage.outputs import INTERVAL_SUFFIXES, read_manifest, read_metrics, read_seconds
 
 FOLDER = Path("reports")
@@ -178,6 +179,11 @@ def _time(params: dict[str, Any], folder: Path) -> Iterator[Block]:
         "Seconds each stage took",
         f"{total:,.0f} seconds in all, from the last run of each stage.",
     )
+    bills = latest_bills(list(stages))
+    if bills:
+        yield Table(
+            BILL_HEAD, bill_rows(bills, params.get("prices", {})), "The bill, attempts that were stopped included"
+        )
 
 
 def _recipe(params: dict[str, Any], folder: Path) -> Iterator[Block]:

@@ -9,12 +9,15 @@ from typing import Any
 from components.errors import Refusal
 from components.recipes import recipe
 from components.recipes.signature import class_constant, is_use, read_signature
-from components.search.space import check_space
+from components.search.parameters import sample_ends
+from components.search.space import check_space, check_start
 from components.storage.dataset import Dataset, list_own_files
 from components.training.options import check_options, is_steered
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
 from pipelines import flagship
+from pipelines.stage.bill import check_prices
+from pipelines.stage.starting_points import read_starting_points
 
 SECTIONS = ("name", "seed", "data", "augment", "model", "pretrain", "tune", "finetune", "evaluate")
 # Arguments that a task passes to its parts, and what to do instead of setting them.
@@ -30,7 +33,8 @@ RETRAIN_CALLABLES = {"gate": "verdicts.gate.Gate", "data": "verdicts.drift.Limit
 
 def check_flagship(params: dict[str, Any], where: str = "params.yaml") -> None:
     """Check all sections of the flagship's params."""
-    recipe.check_sections(params, dict.fromkeys(SECTIONS, True) | {"retrain": False}, where)
+    recipe.check_sections(params, dict.fromkeys(SECTIONS, True) | {"retrain": False, "prices": False}, where)
+    check_prices(params.get("prices", {}), f"{where}: prices")
     recipe.check_values(params, {"seed": "Seed"}, where)
     check_name(params["name"], where)
     _check_roles(params["data"], where)
@@ -189,8 +193,12 @@ def check_tune(
         raise Refusal(f"{where}.search.space: {where}.epochs sets fit.epochs; search it by folds or seeds")
     sampler = tune["search"].get("sampler", "tpe")
     check_space(space, recipe.flatten(section), f"{where}.search.space", sampler)
+    search = recipe.fill_defaults("search.ray_tune.search", read_starting_points(tune["search"], f"{where}.search"))
+    if search["start"] and sampler == "grid":
+        raise Refusal(f"{where}.search.start: a grid tries every combination; leave it out")
+    check_start(search["start"] or [], space, search["samples"], f"{where}.search.start")
     for key, values in space.items():
-        for value in values.get("choices") or (values["low"], values["high"]):
+        for value in sample_ends(values):
             try:
                 check_fit(recipe.overlay(section, {key: value}), "")
             except Refusal as refusal:

@@ -30,6 +30,7 @@ from components.runs.journal import LOG, SAVE, STAGE_LOG, Journal
 from components.runs.system_metrics import record_machine_use
 from components.tracking.mirror import mirror_unless_shared
 from components.workspace import link_raw_data, runs_folder, work_folder
+from pipelines.stage.bill import Usage, record_bill, settings_digest
 from pipelines.stage.interrupts import stop_gracefully
 from pipelines.stage.lock import hold_run
 from pipelines.stage.outputs import write_seconds
@@ -56,6 +57,8 @@ class Stage:
     folder: Path  # of the stage's run
     pipeline: Journal  # of the pipeline's run; the stage's own journal where it has no pipeline
     journal: Journal
+    origin: str = ""  # digest of the code and the inputs
+    usage: Usage = field(default_factory=Usage)
     seconds: dict[str, float] = field(default_factory=dict)  # of each part so far
 
     def spread(self, function: Callable[..., Any] | str, *arguments: Any, parts: int | None = None) -> Any:
@@ -63,14 +66,18 @@ class Stage:
 
         parts: the number of pieces that the work can be cut into; None: one worker per machine.
         """
+        held = plan.plan_holdings(parts)
         started = time.monotonic()
-        with Progress(self.name, self.folder), stop_gracefully(self.folder):
-            notice = self.folder / SAVE
-            notice.unlink(missing_ok=True)
-            places = {"folder": work_folder() / "ray", "notice": notice}
-            result = spread.run_on_workers(function, *arguments, name=self.name, parts=parts, **places)
-        self.seconds["workers"] = self.seconds.get("workers", 0.0) + time.monotonic() - started
-        return result
+        try:
+            with Progress(self.name, self.folder), stop_gracefully(self.folder):
+                notice = self.folder / SAVE
+                notice.unlink(missing_ok=True)
+                places = {"folder": work_folder() / "ray", "notice": notice}
+                return spread.run_on_workers(function, *arguments, name=self.name, parts=parts, **places)
+        finally:
+            seconds = time.monotonic() - started
+            self.seconds["workers"] = self.seconds.get("workers", 0.0) + seconds
+            self.usage.add(seconds, held)
 
     def log_text(self, text: str) -> None:
         """Print a line and write it to the journal."""
@@ -185,11 +192,20 @@ def stage(
     with hold_run(outputs, pipeline, folder):
         _describe_runs(identity, name, params, tracked, title, lock)
         lines = Journal(folder / STAGE_LOG)
-        current = Stage(name, params, folder, lines if title else Journal(pipeline / STAGE_LOG), lines)
+        above = lines if title else Journal(pipeline / STAGE_LOG)
+        current = Stage(name, params, folder, above, lines, recipe.digest([identity.code, identity.inputs]))
         with (
             mirror_unless_shared(pipeline, folder),
             record_machine_use(current.journal),
             _record_outcome(current),
+            record_bill(
+                current.usage,
+                current.journal,
+                time.time() - importing,
+                name=f"{params['name']}/{title}" if title else name,
+                run=folder.name,
+                settings=settings_digest(params),
+            ),
         ):
             connection.connect()
             current.seconds["connect"] = time.monotonic() - started

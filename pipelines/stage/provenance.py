@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
 
 from components.files import files_digest
+from pipelines.stage.bill import describe_machine
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "dvc", "optuna", "numpy")
+SETTINGS = ("TRAINYARD_WORKERS", "TRAINYARD_THREADS")  # environment variables that can change bytes
 LOCKS = ("dvc.lock", "requirements.lock")
 WATCHED_FOLDERS = ("components", "pipelines")  # an untracked file in one of these can change a result
 MAX_TAG_LENGTH = 5000  # characters
@@ -34,6 +37,8 @@ def code_digest() -> str:
 def provenance(lock: str | Path = "dvc.lock") -> dict[str, str]:
     """Return the MLflow tags of a run: versions, SHA-256 of the lock files, git commit and uncommitted changes."""
     tags = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
+    tags |= {f"setting.{name}": os.environ.get(name, "default") for name in SETTINGS}
+    tags |= {"machine": describe_machine()}
     tags |= {"version.python": platform.python_version(), "platform": platform.platform()}
     for name, file in zip(LOCKS, (Path(lock), Path("requirements.lock")), strict=True):
         if file.is_file():

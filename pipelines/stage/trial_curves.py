@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +36,17 @@ def write_curves(file: Path, run: Path) -> None:
     write_table(file, lines)
 
 
-def read_curves(folder: Path, trials: list[Trial]) -> list[dict[str, Any]]:
-    """Return the lines of all rungs' files below `folder`, with the numbers of their trial and rung."""
+def read_curves(folders: Sequence[Path], trials: list[Trial]) -> list[dict[str, Any]]:
+    """Return the lines of all rungs' files with the numbers of their trial and rung; the first folder with one counts.
+
+    folders: that of this search, then those of earlier searches whose trials it has taken over.
+    """
     rows = []
     for trial in trials:
         for rung in range(len(trial.parts)):
-            file = curve_file(folder, trial.values, rung)
-            if file.is_file():
+            files = [curve_file(folder, trial.values, rung) for folder in folders]
+            file = next((file for file in files if file.is_file()), None)
+            if file is not None:
                 with file.open(newline="") as lines:
                     rows += [{"trial": trial.number, "rung": rung, **line} for line in csv.DictReader(lines)]
     return rows

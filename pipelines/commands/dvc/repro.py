@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TypeVar
 from components import exit_code, network
 from components.cluster import prestart
 from components.cluster.local import local_cluster
-from components.errors import Refusal, TryLater
+from components.errors import Refusal, Stopped, TryLater
 from components.processes import BIN, end_with_parent
 from components.tracking import mirror
 from components.workspace import runs_folder, work_folder
@@ -46,8 +47,10 @@ def run_on_local_cluster(command: Callable[[], Result]) -> Result:
     raise AssertionError("the loop returns or raises")
 
 
-def reproduce(*targets: str) -> int:
+def reproduce(*targets: str, deadline: float | None = None) -> int:
     """Run `dvc repro` and return its exit code, or that of the stage that failed.
+
+    deadline: of time.monotonic(). Then the stage is interrupted: it saves its progress and ends. Raise Stopped.
 
     dvc gets a process group of its own. So an interrupt of both (Ctrl-C) and one of this process alone (a service's
     stop) have the same effect. Raise KeyboardInterrupt after an interrupt, and ClusterLost as soon as the local
@@ -62,22 +65,29 @@ def reproduce(*targets: str) -> int:
         process_group=0,
         preexec_fn=_prepare_child,
     )
-    code = _wait_for_dvc(process)
+    code = _wait_for_dvc(process, deadline)
     return exit_code.read_exit_code(code_file, default=code) if code else 0
 
 
-def _wait_for_dvc(process: subprocess.Popen) -> int:
+def _wait_for_dvc(process: subprocess.Popen, deadline: float | None) -> int:
     """Return dvc's exit code; pass interrupts on to its process group.
 
-    The first interrupt lets the stage save its progress, the second stops it at once, the third kills it and dvc.
+    The first interrupt lets the stage save its progress, the second stops it at once, the third kills it and dvc. The
+    deadline counts as one.
     """
     interrupts = 0
     code = None
+    is_late = False
     was_up = False  # the cluster may not have started yet
     while code is None:
         try:
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(POLL_SECONDS)
+            if code is None and not is_late and deadline is not None and time.monotonic() >= deadline:
+                is_late = True
+                if not interrupts:
+                    interrupts = 1
+                    os.killpg(process.pid, signal.SIGINT)
             is_up = _is_local_cluster_up()
             if was_up and not is_up and code != 0 and not interrupts:
                 with suppress(ProcessLookupError):
@@ -88,7 +98,10 @@ def _wait_for_dvc(process: subprocess.Popen) -> int:
         except KeyboardInterrupt:
             interrupts += 1
             os.killpg(process.pid, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
-    if interrupts:
+    if is_late and interrupts == 1:
+        if code:
+            raise Stopped("the budget is used up, and all progress is saved")
+    elif interrupts:
         raise KeyboardInterrupt
     return code
 

@@ -157,6 +157,59 @@ def test_one_trial_does_all_rungs_whatever_trials_score(
     assert finished or scores[:samples] == [None] * samples
 
 
+OPTIMIZERS = {
+    "optimizer": {
+        "choices": [
+            {"use": "optimizers.sgd", "lr": {"low": 0.01, "high": 1.0, "log": True}, "momentum": {"choices": [0, 0.9]}},
+            {"use": "optimizers.adam", "lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+        ]
+    },
+    "batch": {"choices": [8, 16]},
+}
+
+
+def score_optimizer(proposal: Proposal) -> float:
+    """Score best with Adam at 0.001."""
+    section = proposal.values["optimizer"]
+    return -abs(np.log10(section["lr"]) + 3) - (section["use"] == "optimizers.sgd")
+
+
+def test_sections_with_arguments_of_their_own_are_searched_by_tpe() -> None:
+    studies = [Study(OPTIMIZERS, 40, 2, MONITOR, seed=0) for _ in range(2)]
+    play(studies[0], score_optimizer)
+    play(studies[1], score_optimizer, lambda count: count - 1)
+    values = [proposal.values for proposal in studies[0].proposals]
+    assert values == [proposal.values for proposal in studies[1].proposals], "whichever trial ends first"
+    for section in (each["optimizer"] for each in values):
+        if section["use"] == "optimizers.sgd":
+            assert section.keys() == {"use", "lr", "momentum"}
+            assert 0.01 <= section["lr"] <= 1
+        else:
+            assert section.keys() == {"use", "lr"}
+            assert 1e-4 <= section["lr"] <= 1e-2
+    kinds = [each["optimizer"]["use"] for each in values]
+    assert 3 <= kinds[:10].count("optimizers.adam") <= 7, "both are tried"
+    assert kinds[20:].count("optimizers.adam") >= 15, "TPE turns to the better one"
+    late = [np.log10(each["optimizer"]["lr"]) for each in values[20:] if each["optimizer"]["use"] == "optimizers.adam"]
+    assert np.mean(np.abs(np.array(late) + 3)) < 0.35, "and to its better rates; 0.5 by chance"
+
+
+def test_starting_points_come_first_and_the_sampler_fills_what_they_leave_out() -> None:
+    start = [{"optimizer": {"use": "optimizers.adam", "lr": 0.002}, "batch": 8}, {"batch": 16}]
+    study = Study(OPTIMIZERS, 6, 1, MONITOR, seed=0, start=start)
+    play(study, score_optimizer)
+    assert study.values[0] == start[0]
+    assert study.values[1]["batch"] == 16
+    assert study.values[1]["optimizer"]["use"] in ("optimizers.sgd", "optimizers.adam")
+
+
+def test_more_samples_propose_the_same_first_trials() -> None:
+    few, many = (Study(SPACE, samples, 2, MONITOR, 5, rungs=4) for samples in (7, 12))
+    for study in (few, many):
+        play(study, lambda proposal: 1 - abs(np.log10(proposal.values["lr"]) + 1))
+    assert many.values[:7] == few.values
+
+
 def test_a_grid_proposes_each_combination_once_with_all_rungs() -> None:
     study = GridStudy({"a": {"choices": [1, 2]}, "b": {"choices": ["x"]}}, rungs=3)
     proposals = [study.propose(), study.propose()]

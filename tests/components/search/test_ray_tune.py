@@ -106,6 +106,31 @@ def test_a_repeated_search_computes_nothing_and_returns_the_same(undisturbed) ->
     assert read_calls(folder) == before
 
 
+def test_more_samples_reuse_the_trials_of_an_earlier_search(cluster_of_two: str, tmp_path: Path) -> None:
+    """4 samples, then 6, in another folder: the four keep their values, and no rung of them runs again."""
+
+    def run(name: str, samples: int, identity: str = "same", space: dict = SPACE) -> list[Trial]:
+        arms = {"a": {"folder": str(tmp_path)}}
+        objective = Objective(score_peak, arms, 4, MONITOR, identity=identity)
+        return ray_tune.search(objective, tmp_path / name, space=space, samples=samples, seed=3)["a"]
+
+    four = run("four", 4)
+    before = len(read_calls(tmp_path))
+    assert before == sum(len(trial.parts) for trial in four)
+    six = run("six", 6)
+    assert [trial.values for trial in six[:4]] == [trial.values for trial in four]
+    computed = len(read_calls(tmp_path)) - before
+    assert computed == sum(len(trial.parts) for trial in six) - sum(len(trial.parts) for trial in four)
+    fresh = run("alone", 6, identity="")
+    assert [trial.values for trial in fresh] == [trial.values for trial in six], "reuse changes no proposal"
+    before = len(read_calls(tmp_path))
+    assert [trial.parts for trial in run("other", 4, identity="other data")] == [trial.parts for trial in four]
+    assert len(read_calls(tmp_path)) > before, "other data: nothing is taken over"
+    before = read_calls(tmp_path)
+    assert [trial.parts for trial in run("six again", 6)] == [trial.parts for trial in six]
+    assert read_calls(tmp_path) == before
+
+
 def test_a_killed_search_goes_on_and_ends_the_same(undisturbed, tmp_path: Path) -> None:
     _, trials, _ = undisturbed
     code = f"""
@@ -127,6 +152,24 @@ def test_a_killed_search_goes_on_and_ends_the_same(undisturbed, tmp_path: Path) 
     assert results(search(tmp_path)) == results(trials)
     rungs = sum(len(trial.parts) for arm_trials in trials.values() for trial in arm_trials)
     assert len(read_calls(tmp_path)) - len(before) == rungs - rungs_before
+
+
+def test_an_interrupted_search_does_not_end_as_if_it_were_complete(cluster_of_two: str, tmp_path: Path) -> None:
+    code = f"""
+        from pathlib import Path
+        from tests.components.search.test_ray_tune import search
+        search(Path({str(tmp_path)!r}), pause=0.2, arms="a", rungs=1, samples=12)
+        print("complete")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    driver = subprocess.Popen(command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("search/*/*/trial.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    output, _ = driver.communicate(timeout=60)
+    assert (driver.returncode != 0, output) == (True, "")
+    assert 1 <= len(list(tmp_path.glob("search/*/*/trial.json"))) < 12, "what had ended is kept"
 
 
 def score_growing(rung: Rung, log: str, folder: str) -> dict[str, float]:

@@ -49,12 +49,13 @@ def changed(file: str, old: str, new: str) -> None:
 
 
 def plan_lines(capsys: pytest.CaptureFixture, *recipes: str) -> list[str]:
-    """Run `plan` and return the lines after those that call a file fine."""
+    """Run `plan` and return the lines after those that call a file fine, up to the forecast."""
     assert main(["plan", *recipes]) == 0
     lines = capsys.readouterr().out.splitlines()
     count = len(recipes) or 1
     assert all(": fine (" in line for line in lines[:count])
-    return lines[count:]
+    forecast = next((index for index, line in enumerate(lines) if line.startswith("forecast")), len(lines))
+    return lines[count:forecast]
 
 
 def test_it_prints_what_would_run_and_why(yard: Path, capsys: pytest.CaptureFixture) -> None:

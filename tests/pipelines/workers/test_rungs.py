@@ -139,7 +139,7 @@ def test_rungs_leave_curves_for_the_table_and_the_picture(setup: TrialSetup, tmp
         parts = [score_fold(Rung(values, rung), watched, count=4) for rung in range(2)]
         assert parts[0] == score_fold(Rung(values, 0), setup, count=4)
         trials.append(Trial("trials", number, values, parts, finished=True))
-    rows = trial_curves.read_curves(tmp_path / "curves", trials)
+    rows = trial_curves.read_curves([tmp_path / "curves"], trials)
     assert {(row["trial"], row["rung"]) for row in rows} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     losses = [float(row["train/loss"]) for row in rows if row["trial"] == 0 and row["step"] == "3"]
     figure = trial_curves.draw_trial_curves(rows, trials)

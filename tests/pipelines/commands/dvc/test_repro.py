@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from components.errors import Refusal
 from components.processes import BIN
 from pipelines import door
 from pipelines.commands.dvc import repro
 from pipelines.commands.dvc.repro import is_unfinished, reproduce, run_on_local_cluster
+from pipelines.commands.parser import build_parser
 
 ROOT = Path(__file__).parents[4]
 SAVING_STAGE = """
@@ -131,6 +134,31 @@ def test_an_interrupt_lets_the_stage_save_and_dvc_end(reach: str, tmp_path: Path
     assert "interrupted" in errors
     status = subprocess.run([BIN / "dvc", "status"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert status.returncode == 0, status.stderr
+
+
+def test_a_budget_that_is_used_up_lets_the_stage_save_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pipeline(tmp_path, SAVING_STAGE)
+    # The time is up as soon as the stage can save, however busy the machine is.
+    monkeypatch.setattr(repro, "time", SimpleNamespace(monotonic=lambda: float(Path("begun").exists())))
+    assert door.exit_code(lambda: reproduce(deadline=0.5)) == 130
+    assert (tmp_path / "saved").exists()
+    assert capsys.readouterr().err == (
+        "trainyard: stopped: the budget is used up, and all progress is saved;"
+        " repeat the command to continue from there\n"
+    )
+    (tmp_path / "stage.py").write_text("open('out', 'w').close()")
+    assert reproduce(deadline=2.0) == 0, "a budget that suffices changes nothing"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400)])
+def test_a_budget_is_a_duration(text: str, seconds: float) -> None:
+    assert build_parser().parse_args(["run", "--budget", text]).budget == seconds
+    for wrong in ("", "2", "0h", "2 h", "-1h", "1d", "m"):
+        with pytest.raises(Refusal, match="must be a time such as 90s"):
+            build_parser().parse_args(["run", f"--budget={wrong}"])
 
 
 def test_unfinished_work_is_noticed_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
