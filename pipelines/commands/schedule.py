@@ -1,4 +1,4 @@
-"""`trainyard schedule --to cron|systemd|kuberay|kubernetes`: print the files that make a schedule call `retrain`.
+"""`trainyard schedule --to cron|systemd|slurm|kuberay|kubernetes`: print the files that make a schedule call `retrain`.
 
 The files are templates in infra/, filled with checked values. They are printed one after another, each below a comment
 that says where it belongs. `--write FOLDER` writes them there instead.
@@ -12,13 +12,15 @@ import os
 import pwd
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from components.cluster import jobs
 from components.errors import Refusal, suggest_name
+from pipelines.commands import slurm
 from pipelines.commands.crontime import Times, parse_times
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -34,6 +36,7 @@ PLACES = {  # --to -> {template: where it belongs}
         "systemd/trainyard-retrain.service": "/etc/systemd/system/trainyard-retrain.service",
         "systemd/trainyard-retrain.timer": "/etc/systemd/system/trainyard-retrain.timer",
     },
+    "slurm": {"slurm/trainyard.sbatch": "trainyard.sbatch", "slurm/scrontab": "scrontab -e"},
     "kuberay": {"kuberay/raycronjob.yaml": "kubectl apply -f"},
     "kubernetes": {"kuberay/cronjob.yaml": "kubectl apply -f"},
 }
@@ -41,6 +44,8 @@ APPLIES_TO = {  # option -> values of --to that it applies to
     "user": ("cron", "systemd"),
     "address": ("cron", "systemd", "kubernetes"),
     "image": ("kuberay", "kubernetes"),
+    "nodes": ("slurm",),
+    "sbatch": ("slurm",),
 }
 
 
@@ -57,6 +62,8 @@ class Job:
     user: str | None
     address: str | None
     image: str
+    nodes: int = 1  # of a job of Slurm
+    sbatch: Sequence[str] = ()  # its further options
 
 
 def main(
@@ -68,11 +75,14 @@ def main(
     address: str | None,
     image: str | None,
     write: str | None,
+    nodes: int | None = None,
+    sbatch: Sequence[str] = (),
 ) -> int:
     """Check the options and print or write the files; return an exit code."""
     if to not in PLACES:
         raise Refusal(f"schedule: --to {to}{suggest_name(to, PLACES)}: any of {', '.join(PLACES)}")
-    for option, value in (("user", user), ("address", address), ("image", image)):
+    options = {"user": user, "address": address, "image": image, "nodes": nodes, "sbatch": sbatch or None}
+    for option, value in options.items():
         if value is not None and to not in APPLIES_TO[option]:
             targets = " and ".join(APPLIES_TO[option])
             raise Refusal(f"schedule: --{option} means nothing to {to}; it is for {targets}")
@@ -80,9 +90,10 @@ def main(
         raise Refusal(
             f"schedule: --address {address}: is not the address of a cluster's dashboard, such as http://HOST:8265"
         )
-    if to in ("cron", "systemd"):
+    if to in ("cron", "systemd", "slurm"):
         folder, python, user = check_this_machine(to, folder, python, user)
     job = Job(parse_times(at), folder or SHARED_CHECKOUT, python or "python", user, address, image or IMAGE)
+    job = replace(job, nodes=nodes or 1, sbatch=sbatch)
     for value in (job.folder, job.python, job.image, job.address or "", job.user or ""):
         if any(ord(letter) < 32 for letter in value):
             raise Refusal(f"schedule: {value!r} holds a control character")
@@ -144,6 +155,11 @@ def render_files(to: str, job: Job) -> list[tuple[str, str]]:
         quoted_folder = json.dumps(folder, ensure_ascii=False)
         values |= {"command": " ".join(words), "user": job.user or "", "folder": folder, "quoted_folder": quoted_folder}
         values |= {"secrets": SECRETS}
+    elif to == "slurm":
+        script = slurm.render_script(COMMAND, job.folder, job.python, job.nodes, job.sbatch)
+        values |= {"script": shlex.quote(f"{job.folder}/{PLACES[to]['slurm/trainyard.sbatch']}")}
+        scrontab = Template((INFRA / "slurm/scrontab").read_text()).substitute(values)
+        return [(PLACES[to]["slurm/trainyard.sbatch"], script), (PLACES[to]["slurm/scrontab"], scrontab)]
     else:
         submit = ["trainyard", "submit", f"--address={job.address or DASHBOARD}", f"--folder={job.folder}"]
         quoted = {
