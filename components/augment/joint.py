@@ -6,10 +6,11 @@ IGNORED in `mask`. An object of which too little remains is removed from boxes, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,7 +27,7 @@ class Scenery:
     """A batch of annotated pictures.
 
     images float [B, C, H, W]; mask, instances: index maps [B, H, W] (data/masks.py) or None; boxes [N, 4] and labels
-    [N] per picture, or empty lists.
+    [N] per picture, or empty lists. regions: {name: boxes [N, 4] per picture} without labels, such as proposals.
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class Scenery:
     instances: Tensor | None = None
     boxes: list[Tensor] = field(default_factory=list)
     labels: list[Tensor] = field(default_factory=list)
+    regions: dict[str, list[Tensor]] = field(default_factory=dict)
 
 
 class JointTransform(Protocol):
@@ -143,11 +145,7 @@ def cut_window(scenery: Scenery, window: Window, size: tuple[int, int], visible:
     )
     boxes, labels = [], []
     for row, (box, label) in enumerate(zip(scenery.boxes, scenery.labels, strict=True)):
-        moved = _move_boxes(box, window, row, size)
-        cut = torch.minimum(moved.clamp(min=0), moved.new_tensor([size[1], size[0], size[1], size[0]]))
-        area = (moved[:, 2:] - moved[:, :2]).prod(1)
-        inside = (cut[:, 2:] - cut[:, :2]).clamp(min=0).prod(1)
-        stays = (inside > 0) & (inside >= visible * area)
+        cut, stays = _cut_boxes(box, window, row, size, visible)
         if instances is not None:
             counts = torch.bincount(instances[row].flatten().long(), minlength=len(box) + 1)
             stays &= counts[1 : len(box) + 1] > 0
@@ -156,7 +154,51 @@ def cut_window(scenery: Scenery, window: Window, size: tuple[int, int], visible:
             instances[row] = numbers[instances[row].long()]
         boxes.append(cut[stays])
         labels.append(label[stays])
-    return Scenery(images, mask, instances, boxes, labels)
+    regions: dict[str, list[Tensor]] = {name: [] for name in scenery.regions}
+    for name, pictures in scenery.regions.items():
+        for row, box in enumerate(pictures):
+            cut, stays = _cut_boxes(box, window, row, size, visible)
+            regions[name].append(cut[stays])
+    return Scenery(images, mask, instances, boxes, labels, regions)
+
+
+def vary_batch(
+    batch: dict[str, Any], transforms: Sequence[JointTransform], generator: torch.Generator
+) -> dict[str, Any]:
+    """Return the columns of a detector's batch after all `transforms`, in the types in which they came.
+
+    image uint8 [B, H, W, C], boxes and labels change together with instances, crowd and proposals, where the batch has
+    them. Pictures must keep their size. A crowd's labels are left out: no loss uses them.
+    """
+    if not transforms:
+        return batch
+    device = batch["image"].device
+    regions: dict[str, list[Tensor]] = {
+        name: _to_tensors(batch[name], device) for name in ("crowd", "proposals") if name in batch
+    }
+    scenery = Scenery(
+        batch["image"].permute(0, 3, 1, 2).float().div_(255),
+        instances=batch.get("instances"),
+        boxes=_to_tensors(batch["boxes"], device),
+        labels=_to_tensors(batch["labels"], device),
+        regions=regions,
+    )
+    for transform in transforms:
+        scenery = transform(scenery, generator)
+    image = scenery.images.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    if image.shape != batch["image"].shape:
+        height, width = image.shape[1:3]
+        raise Refusal(
+            f"task.augment: makes pictures of {height} x {width}, but the network's anchors and cells need"
+            f" {batch['image'].shape[1]} x {batch['image'].shape[2]}; use augment.joint.RandomScale to crop and resize"
+        )
+    lists = {"boxes": scenery.boxes, "labels": scenery.labels, **scenery.regions}
+    varied = batch | {name: [values.cpu().numpy() for values in rows] for name, rows in lists.items()}
+    return varied | {"image": image} | ({"instances": scenery.instances} if "instances" in batch else {})
+
+
+def _to_tensors(rows: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
+    return [torch.from_numpy(np.array(values)).to(device) for values in rows]
 
 
 def _sample_positions(start: Tensor, length: Tensor, new: int, flip: Tensor | None) -> Tensor:
@@ -176,6 +218,15 @@ def _take_nearest(index_map: Tensor, x: Tensor, y: Tensor, outside: int) -> Tens
     picture = torch.arange(len(index_map), device=index_map.device)[:, None, None]
     values = index_map[picture, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
     return torch.where(inside, values, values.new_tensor(outside))
+
+
+def _cut_boxes(boxes: Tensor, window: Window, row: int, size: tuple[int, int], visible: float) -> tuple[Tensor, Tensor]:
+    """Return what the window of the picture number `row` shows of boxes [N, 4], and which of them stay: bool [N]."""
+    moved = _move_boxes(boxes, window, row, size)
+    cut = torch.minimum(moved.clamp(min=0), moved.new_tensor([size[1], size[0], size[1], size[0]]))
+    area = (moved[:, 2:] - moved[:, :2]).prod(1)
+    inside = (cut[:, 2:] - cut[:, :2]).clamp(min=0).prod(1)
+    return cut, (inside > 0) & (inside >= visible * area)
 
 
 def _move_boxes(boxes: Tensor, window: Window, row: int, size: tuple[int, int]) -> Tensor:

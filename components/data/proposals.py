@@ -63,6 +63,12 @@ class Search:
             boxes = boxes[np.sort(np.random.default_rng(0).permutation(len(boxes))[: self.most])]
         return boxes
 
+    def propose(self, batch: dict[str, Any]) -> list[np.ndarray]:
+        """Return the boxes [N, 4] per picture: the column "proposals" of a batch, or those of a new search."""
+        if "proposals" in batch:
+            return list(batch["proposals"])
+        return [self(image) for image in batch["image"].cpu().numpy()]
+
 
 class SelectiveSearch:
     """The data set `of` with one more column of proposals, float32 [N, 4]."""

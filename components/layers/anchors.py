@@ -6,7 +6,7 @@ Boxes are corners x1, y1, x2, y2 in pixels, as in `boxes`. True boxes come padde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,14 @@ class AnchorOutput(NamedTuple):
     logits: Tensor
     offsets: Tensor
     anchors: Tensor  # [N, 4], in pixels
+
+
+class Objects(NamedTuple):
+    """The objects in B pictures: boxes [B, M, 4] and labels [B, M], padded with label -1; crowds, padded with zeros."""
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor  # [B, C, 4]: what lies in them is not an example of the background
 
 
 def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
@@ -66,6 +74,14 @@ def pad_boxes(boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], device:
     return torch.from_numpy(padded).to(device), torch.from_numpy(padded_labels).to(device)
 
 
+def pad_objects(batch: dict[str, Any]) -> Objects:
+    """Return the objects of a batch's columns boxes, labels and, if it has one, crowd."""
+    device = batch["image"].device
+    boxes, labels = pad_boxes(batch["boxes"], batch["labels"], device)
+    crowds = batch.get("crowd", [np.zeros((0, 4))] * len(labels))
+    return Objects(boxes, labels, pad_boxes(crowds, [np.zeros(len(rows)) for rows in crowds], device)[0])
+
+
 def assign_anchors(
     anchors: Tensor, boxes: Tensor, labels: Tensor, threshold: float = 0.5, low: float | None = None
 ) -> Tensor:
@@ -88,11 +104,14 @@ def assign_anchors(
         rest.masked_fill_(overlap >= low, IGNORED)
     assigned = torch.where(overlap >= threshold, best, rest)
     picture = torch.arange(pictures, device=labels.device)
+    largest, place = overlaps.max(2)  # of each box
     for _ in range(most):
-        largest, place = overlaps.flatten(1).max(1)
-        box, anchor = place // count, place % count
-        assigned[picture, anchor] = torch.where(largest > 0, box, assigned[picture, anchor])
-        # Where no pair overlaps any more, none of the following rounds assigns anything.
+        value, box = largest.max(1)
+        anchor = place[picture, box]
+        assigned[picture, anchor] = torch.where(value > 0, box, assigned[picture, anchor])
         overlaps[picture, :, anchor] = -1.0
         overlaps[picture, box] = -1.0
+        # Only the boxes whose best anchor has just left need another one; where no pair overlaps any more, none does.
+        stale = (place == anchor[:, None]) & (value > 0)[:, None]
+        largest[stale], place[stale] = overlaps[stale].max(1)
     return assigned

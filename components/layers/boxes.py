@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 # Typical offsets of the centre and of the log sides, by which encoded offsets are divided (notes).
 OFFSET_STD = (0.1, 0.1, 0.2, 0.2)
+# A box belongs to a crowd if at least this share of its area lies in it.
+CROWD_SHARE = 0.5
 # The largest log ratio of sides that is decoded, so that an extreme offset does not give an infinite box.
 MAX_LOG_RATIO = 4.0
 
@@ -34,14 +36,30 @@ def box_area(boxes: Tensor) -> Tensor:
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the intersection over union [..., N, M] of boxes a [..., N, 4], b [..., M, 4]; 0 where both are empty."""
+    shared = intersection(a, b)
+    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - shared
+    return torch.where(union > 0, shared / union, 0.0)
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Return the shared area [..., N, M] of boxes a [..., N, 4] and b [..., M, 4]."""
     # One array per coordinate, so that the innermost loop runs over the boxes b: faster than over pairs of corners.
     ax1, ay1, ax2, ay2 = (line[..., :, None] for line in a.movedim(-1, 0).contiguous())
     bx1, by1, bx2, by2 = (line[..., None, :] for line in b.movedim(-1, 0).contiguous())
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
     height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
-    shared = width * height
-    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - shared
-    return torch.where(union > 0, shared / union, 0.0)
+    return width * height
+
+
+def lies_in_crowd(boxes: Tensor, crowd: Tensor) -> Tensor:
+    """Return which boxes [..., N, 4] have CROWD_SHARE of their area in one of the crowds [..., C, 4]: bool [..., N].
+
+    A crowd without area, as padding, holds no box. Such boxes are not examples of the background.
+    """
+    if not crowd.shape[-2]:
+        return boxes.new_zeros(*crowd.shape[:-2], boxes.shape[-2], dtype=torch.bool)
+    shared = intersection(boxes, crowd).amax(-1)
+    return (shared > 0) & (shared >= CROWD_SHARE * box_area(boxes))
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | None = None) -> Tensor:

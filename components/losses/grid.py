@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.boxes import iou
+from ..layers.boxes import iou, lies_in_crowd
 from ..layers.grid import GridOutput, locate_boxes
 from ..recipes.ranges import NonNegative
 
@@ -15,7 +15,7 @@ class Grid(nn.Module):
 
     The cell with an object's centre is responsible for it and, of its boxes, the one whose IoU with the object is
     largest. That box learns the place, and its confidence learns the IoU; the cell learns the class. The confidence of
-    all other boxes learns 0. Of several objects in a cell the first one counts.
+    all other boxes learns 0, unless the box lies in a crowd. Of several objects in a cell the first one counts.
 
     places: weight of the squared errors of the responsible boxes. empty: weight of the confidence of the other ones.
     """
@@ -25,15 +25,18 @@ class Grid(nn.Module):
         self.places = places
         self.empty = empty
 
-    def forward(self, output: GridOutput, boxes: Tensor, labels: Tensor) -> tuple[Tensor, None, dict[str, Tensor]]:
+    def forward(
+        self, output: GridOutput, boxes: Tensor, labels: Tensor, crowd: Tensor
+    ) -> tuple[Tensor, None, dict[str, Tensor]]:
         """Return the mean loss of the pictures, None (it is a mean over pictures), and its terms.
 
-        boxes [B, M, 4], labels [B, M]: the true boxes, padded with label -1.
+        boxes [B, M, 4], labels [B, M]: the true boxes, padded with label -1. crowd: [B, C, 4], padded with zeros.
         """
         cell, place = locate_boxes(boxes, output.cells, output.size)
         picture, row = self._first_of_cell(cell, labels).nonzero(as_tuple=True)
         cell, place, true = cell[picture, row], place[picture, row], boxes[picture, row]
-        overlap = iou(output.corners()[picture, cell].detach(), true[:, None])[..., 0]  # [objects, P]
+        corners = output.corners().detach()
+        overlap = iou(corners[picture, cell], true[:, None])[..., 0]  # [objects, P]
         best_overlap, best = overlap.max(1)
         count = len(labels)
         places = (output.boxes[picture, cell, best] - place).square().sum() / count
@@ -41,7 +44,10 @@ class Grid(nn.Module):
         errors = (output.logits[picture, cell].softmax(1) - classes).square().sum() / count
         confidence = output.confidence[picture, cell, best]
         objects = (confidence - best_overlap).square().sum() / count
-        empty = (output.confidence.square().sum() - confidence.square().sum()) / count
+        in_crowd = lies_in_crowd(corners.flatten(1, 2), crowd).view_as(output.confidence)
+        is_empty = ~in_crowd
+        is_empty[picture, cell, best] = False
+        empty = (output.confidence.square() * is_empty).sum() / count
         terms = {"place_loss": places.detach(), "class_loss": errors.detach(), "confidence_loss": objects.detach()}
         return self.places * places + errors + objects + self.empty * empty, None, terms
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers.anchors import AnchorOutput, assign_anchors
-from ..layers.boxes import encode_offsets
+from ..layers.boxes import encode_offsets, lies_in_crowd
 from ..recipes.ranges import Fraction, NonNegative
 
 
@@ -16,7 +16,7 @@ class MultiBox(nn.Module):
 
     threshold: the IoU from which an anchor shows an object, next to the best anchor of each object. negatives: anchors
     of the background that count per anchor with an object, in each picture; those with the largest loss are taken, so a
-    picture without objects adds nothing. offsets: weight of the second term.
+    picture without objects adds nothing, and those in a crowd are left out. offsets: weight of the second term.
     """
 
     def __init__(self, threshold: Fraction = 0.5, negatives: NonNegative = 3.0, offsets: NonNegative = 1.0) -> None:
@@ -25,10 +25,12 @@ class MultiBox(nn.Module):
         self.negatives = negatives
         self.offsets = offsets
 
-    def forward(self, output: AnchorOutput, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, output: AnchorOutput, boxes: Tensor, labels: Tensor, crowd: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the loss per anchor with an object, the number of these, and both terms.
 
-        boxes [B, M, 4], labels [B, M]: the true boxes, padded with label -1.
+        boxes [B, M, 4], labels [B, M]: the true boxes, padded with label -1. crowd: [B, C, 4], padded with zeros.
         """
         assigned = assign_anchors(output.anchors, boxes, labels, self.threshold)
         is_object = assigned >= 0
@@ -42,7 +44,8 @@ class MultiBox(nn.Module):
         counts = is_object.sum(1)
         weight = counts.sum()
         mean = 1 / weight.clamp(min=1)
-        classes = (entropy * (is_object | self._hard_negatives(entropy, is_object, counts))).sum() * mean
+        is_background = ~is_object & ~lies_in_crowd(output.anchors, crowd)
+        classes = (entropy * (is_object | self._hard_negatives(entropy, is_background, counts))).sum() * mean
         picture, anchor = is_object.nonzero(as_tuple=True)
         true = boxes[picture, rows[picture, anchor]]
         true_offsets = encode_offsets(true, output.anchors[anchor])
@@ -50,8 +53,8 @@ class MultiBox(nn.Module):
         terms = {"class_loss": classes.detach(), "offset_loss": distance.detach()}
         return classes + self.offsets * distance, weight, terms
 
-    def _hard_negatives(self, entropy: Tensor, is_object: Tensor, counts: Tensor) -> Tensor:
+    def _hard_negatives(self, entropy: Tensor, is_background: Tensor, counts: Tensor) -> Tensor:
         """Return which anchors [B, N] are the `negatives` * counts [B] background ones with the largest loss."""
-        negative_loss = entropy.detach().masked_fill(is_object, -1.0)
+        negative_loss = entropy.detach().masked_fill(~is_background, -1.0)
         rank = negative_loss.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        return ~is_object & (rank < (self.negatives * counts)[:, None])
+        return is_background & (rank < (self.negatives * counts)[:, None])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 MOST = 100  # detections per picture that count, as in COCO
+OBJECT_COLUMNS = ("boxes", "labels", "instances", "crowd", "crowd_labels")
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,18 @@ class Objects:
     crowd_labels: Sequence[np.ndarray] | None = None
 
 
-def average_precision(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    true_boxes: Sequence[np.ndarray],
-    true_labels: Sequence[np.ndarray],
+def detector_scores(
+    predictions: dict[str, np.ndarray], targets: dict[str, Any], of_masks: bool = False, prefix: str = ""
 ) -> dict[str, float]:
-    """Return map and map50 of `coco_scores` for boxes [B, N, 4], scores and labels [B, N] alone."""
-    metrics = coco_scores(Detections(boxes, scores, labels), Objects(true_boxes, true_labels))
-    return {name: metrics[name] for name in ("map", "map50")}
+    """Return map, map50 and, if anything is not judged, not_judged of `coco_scores` for the columns of a batch.
+
+    predictions: boxes, scores, labels and masks as in `Detections`, their names after `prefix`. targets: boxes, labels
+    and, where the data have them, instances, crowd and crowd_labels as in `Objects`.
+    """
+    boxes, scores, labels = (predictions[f"{prefix}{name}"] for name in ("boxes", "scores", "labels"))
+    objects = Objects(**{name: targets[name] for name in OBJECT_COLUMNS if name in targets})
+    metrics = coco_scores(Detections(boxes, scores, labels, predictions.get("masks")), objects, of_masks=of_masks)
+    return {name: metrics[name] for name in ("map", "map50", "not_judged") if name in metrics}
 
 
 def coco_scores(

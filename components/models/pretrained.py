@@ -91,22 +91,27 @@ def copy_weights(net: nn.Module, file: Path, where: str) -> Match:
     return match
 
 
-def start_body(net: nn.Module, start: str, where: str) -> None:
+def start_body(net: nn.Module, start: str | None, where: str) -> None:
     """Copy all but the output layer from `start`, an exported model's folder or a .safetensors file, into `net`.
 
-    where: the recipe key to name in errors. A folder must hold the same network; from a file, what fits is copied.
+    start: None leaves `net` as it is. where: the recipe key to name in errors. A folder must hold the same network;
+    from a file, what fits is copied.
     """
+    if start is None:
+        return
     if _is_weights_file(start):
         copy_weights(net, Path(start), where)
     else:
         _copy_body(net, Path(start), where)
 
 
-def describe_start(net: nn.Module, start: str, where: str) -> str:
-    """Return a sentence about what `start_body` copied."""
+def start_tags(net: nn.Module, start: str | None, where: str) -> dict[str, str]:
+    """Return the tag "start", a sentence about what `start_body` copied; {} if it copied nothing."""
+    if start is None:
+        return {}
     if _is_weights_file(start):
-        return str(match_weights(net, Path(start), where))
-    return f"all but the output layer from {start}"
+        return {"start": str(match_weights(net, Path(start), where))}
+    return {"start": f"all but the output layer from {start}"}
 
 
 def _is_weights_file(start: str) -> bool:

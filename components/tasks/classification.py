@@ -81,8 +81,7 @@ class Classification(Task):
         self.classes = list(spec.classes)
         size = (self.resize, self.resize) if self.resize else (height, width)
         net = self.model(channels=channels, size=size, classes=len(spec.classes))
-        if self.start is not None:
-            pretrained.start_body(net, self.start, "task.start")
+        pretrained.start_body(net, self.start, "task.start")
         self._set_normalisation(spec)
         return State(modules={"net": net}, optimizers={"net": self._make_optimizer(net)})
 
@@ -178,9 +177,7 @@ class Classification(Task):
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return where the body's weights come from."""
-        if self.start is None:
-            return {}
-        return {"start": pretrained.describe_start(state.modules["net"], self.start, "task.start")}
+        return pretrained.start_tags(state.modules["net"], self.start, "task.start")
 
     def pixels(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Return network inputs float [B, C, H, W] for pictures uint8 [B, H, W, C].

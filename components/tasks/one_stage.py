@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..augment.joint import JointTransform, vary_batch
 from ..decoding.detections import select_detections
-from ..layers.anchors import pad_boxes
+from ..layers.anchors import pad_objects
 from ..layers.pictures import Letterbox, standardise
-from ..metrics.detection import average_precision
+from ..metrics.detection import detector_scores
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction
@@ -29,13 +30,15 @@ class OneStage(Task):
     Batches hold image uint8 [H, W, C], and any number of boxes and labels per picture.
 
     model: factory called with (channels, size, classes); `decode` turns its output into boxes and scores.
-    criterion: called with the model's output and the true boxes; gives a loss per object or picture.
+    criterion: called with the model's output, the true boxes and the crowds; gives a loss per object or picture.
+    augment: transforms of augment.joint, during training only; boxes, crowds change with the pictures.
     start: an exported classifier or a .safetensors file whose weights the backbone starts from (models/pretrained.py).
     suppress: IoU above which the weaker of two detections of a class is removed. most: detections per picture.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("map50", "max")
     targets: ClassVar[tuple[str, ...]] = ("boxes", "labels", "image")
+    extras: ClassVar[tuple[str, ...]] = ("crowd", "crowd_labels")
     any_size: ClassVar[bool] = True
 
     def __init__(
@@ -43,6 +46,7 @@ class OneStage(Task):
         model: Callable[..., nn.Module],
         criterion: Callable[..., nn.Module],
         optimizer: Callable[..., Optimizer] = sgd,
+        augment: list[Callable[..., JointTransform]] | None = None,
         start: str | None = None,
         suppress: Fraction = 0.45,
         most: Count = 20,
@@ -50,6 +54,7 @@ class OneStage(Task):
         self.model = model
         self.criterion = criterion()
         self.optimizer = optimizer
+        self.augment = [transform() for transform in augment or []]
         self.start = start
         self.suppress = suppress
         self.most = most
@@ -61,16 +66,14 @@ class OneStage(Task):
         self.size = cast(tuple[int, int], tuple(size))
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))
         net = self.model(channels=channels, size=self.size, classes=len(spec.classes))
-        if self.start is not None:
-            pretrained.start_body(net.get_submodule("backbone"), self.start, "task.start")
+        pretrained.start_body(net.get_submodule("backbone"), self.start, "task.start")
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the criterion's loss and its terms."""
-        images = shard.batch["image"]
-        boxes, labels = pad_boxes(shard.batch["boxes"], shard.batch["labels"], images.device)
-        output = state.modules["net"](standardise(images, self.mean, self.std))
-        loss, shard.weight, terms = self.criterion(output, boxes, labels)
+        batch = vary_batch(shard.batch, self.augment, shard.generator)
+        output = state.modules["net"](standardise(batch["image"], self.mean, self.std))
+        loss, shard.weight, terms = self.criterion(output, *pad_objects(batch))
         return loss, terms
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
@@ -87,15 +90,11 @@ class OneStage(Task):
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return where the backbone's weights come from."""
-        if self.start is None:
-            return {}
-        backbone = state.modules["net"].get_submodule("backbone")
-        return {"start": pretrained.describe_start(backbone, self.start, "task.start")}
+        return pretrained.start_tags(state.modules["net"].get_submodule("backbone"), self.start, "task.start")
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return map and map50."""
-        boxes, scores, labels = (predictions[name] for name in ("boxes", "scores", "labels"))
-        return average_precision(boxes, scores, labels, targets["boxes"], targets["labels"])
+        """Return map, map50 and the number of crowds, in which detections are ignored, as not_judged."""
+        return detector_scores(predictions, targets)
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ..augment.joint import JointTransform, vary_batch
 from ..data.proposals import Search
 from ..decoding.detections import select_detections
-from ..layers.boxes import clip_boxes, crop_boxes, decode_offsets, encode_offsets, iou
+from ..layers.boxes import clip_boxes, crop_boxes, decode_offsets, encode_offsets, iou, lies_in_crowd
 from ..layers.pictures import Letterbox, standardise
-from ..metrics.detection import Detections, Objects, coco_scores
+from ..metrics.detection import detector_scores
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative, Positive
@@ -42,6 +43,7 @@ class RCNN(Task):
     there are any.
 
     model: factory called with (channels, size, classes + 1), with parts `body`, `hidden` and `head` in this order.
+    augment: transforms of augment.joint, during training only; boxes, crowds and proposals change with the pictures.
     start: an exported classifier or a .safetensors file whose weights the model's backbone, or all of it but the head,
     starts from (models/pretrained.py).
     search: proposes boxes if the data have no proposals, as for a served model; use the same search as the data.
@@ -62,6 +64,7 @@ class RCNN(Task):
         self,
         model: Callable[..., nn.Module],
         optimizer: Callable[..., Optimizer] = sgd,
+        augment: list[Callable[..., JointTransform]] | None = None,
         start: str | None = None,
         search: Callable[[], Search] = Search,
         side: Count = 24,
@@ -76,6 +79,7 @@ class RCNN(Task):
     ) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.augment = [transform() for transform in augment or []]
         self.start = start
         self.search = search()
         self.side = side
@@ -95,8 +99,7 @@ class RCNN(Task):
         self.classes = spec.classes
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))
         net = self.model(channels=channels, size=(self.side, self.side), classes=len(spec.classes) + 1)
-        if self.start is not None:
-            pretrained.start_body(_startable(net), self.start, "task.start")
+        pretrained.start_body(_startable(net), self.start, "task.start")
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     # ------------------------------------------------------------------------------------ gradient steps
@@ -106,22 +109,30 @@ class RCNN(Task):
 
         Label K stands for the background.
         """
-        samples = [self._sample_regions(*regions, shard.generator) for regions in self._regions(shard.batch)]
+        batch = vary_batch(shard.batch, self.augment, shard.generator)
+        samples = [self._sample_regions(*regions, shard.generator) for regions in self._regions(batch)]
         boxes = [regions for regions, _ in samples]
         labels = torch.cat([region_labels for _, region_labels in samples])
         shard.weight = len(labels)
-        logits = state.modules["net"](self._crop(shard.batch, boxes)).float()
+        logits = state.modules["net"](self._crop(batch, boxes)).float()
         if not len(labels):
             # A mean over no crops would be nan.
             return logits.sum(), {"accuracy": logits.detach().sum()}
         return F.cross_entropy(logits, labels), {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 
     def _regions(self, batch: Batch) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return (true boxes followed by proposals [M + N, 4], true boxes [M, 4], labels [M]) per picture."""
+        """Return (true boxes followed by proposals [M + N, 4], true boxes [M, 4], labels [M]) per picture.
+
+        Proposals that show no object and lie in a crowd are left out: they are not examples of the background.
+        """
         device = batch["image"].device
         pictures = []
-        for proposals, true, labels in zip(self._proposals(batch), batch["boxes"], batch["labels"], strict=True):
+        crowds = batch.get("crowd", [np.zeros((0, 4), np.float32)] * len(batch["boxes"]))
+        columns = (self._proposals(batch), batch["boxes"], batch["labels"], crowds)
+        for proposals, true, labels, crowd in zip(*columns, strict=True):
             boxes = torch.as_tensor(true, device=device)
+            shows_object = (iou(proposals, boxes) >= OBJECT_IOU).any(1)
+            proposals = proposals[shows_object | ~lies_in_crowd(proposals, torch.as_tensor(crowd, device=device))]
             pictures.append((torch.cat([boxes, proposals]), boxes, torch.as_tensor(labels, device=device)))
         return pictures
 
@@ -276,26 +287,16 @@ class RCNN(Task):
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return where the network's weights come from."""
-        if self.start is None:
-            return {}
-        net = state.modules["net"]
-        return {"start": pretrained.describe_start(_startable(net), self.start, "task.start")}
+        return pretrained.start_tags(_startable(state.modules["net"]), self.start, "task.start")
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return map and map50, and both for the proposed boxes without regression (suffix `_unregressed`).
 
         Detections in a crowd of their class are ignored; the crowds are counted as not_judged, if there are any.
         """
-        objects = Objects(
-            targets["boxes"], targets["labels"], crowd=targets.get("crowd"), crowd_labels=targets.get("crowd_labels")
-        )
-        metrics: dict[str, float] = {}
-        for prefix, suffix in (("", ""), ("raw_", "_unregressed")):
-            boxes, scores, labels = (predictions[f"{prefix}{name}"] for name in ("boxes", "scores", "labels"))
-            values = coco_scores(Detections(boxes, scores, labels), objects)
-            metrics |= {f"{name}{suffix}": values[name] for name in ("map", "map50")}
-            metrics |= {name: values[name] for name in ("not_judged",) if name in values}
-        return metrics
+        raw = detector_scores(predictions, targets, prefix="raw_")
+        unregressed = {f"{name}_unregressed": raw[name] for name in ("map", "map50")}
+        return detector_scores(predictions, targets) | unregressed
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
@@ -309,12 +310,7 @@ class RCNN(Task):
 
     def _proposals(self, batch: Batch) -> list[Tensor]:
         """Return the proposals [N, 4] per picture: those of the batch or, if it has none, those of a new search."""
-        images = batch["image"]
-        if "proposals" in batch:
-            proposals = batch["proposals"]
-        else:
-            proposals = [self.search(image) for image in images.cpu().numpy()]
-        return [torch.as_tensor(boxes, device=images.device) for boxes in proposals]
+        return [torch.as_tensor(boxes, device=batch["image"].device) for boxes in self.search.propose(batch)]
 
     def _crop(self, batch: Batch, boxes: list[Tensor]) -> Tensor:
         """Return the normalised squares [sum of N, C, side, side] of boxes [N, 4] per picture."""

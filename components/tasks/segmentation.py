@@ -74,8 +74,7 @@ class Segmentation(Task):
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))
         net = self.model(channels=channels, size=(height, width), classes=len(self.values))
         backbone = net.get_submodule("backbone")
-        if self.start is not None:
-            pretrained.start_body(backbone, self.start, "task.start")
+        pretrained.start_body(backbone, self.start, "task.start")
         own = {id(parameter) for parameter in backbone.parameters()}
         optimizer = self.optimizer(
             [
@@ -126,10 +125,7 @@ class Segmentation(Task):
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return where the backbone's weights come from."""
-        if self.start is None:
-            return {}
-        backbone = state.modules["net"].get_submodule("backbone")
-        return {"start": pretrained.describe_start(backbone, self.start, "task.start")}
+        return pretrained.start_tags(state.modules["net"].get_submodule("backbone"), self.start, "task.start")
 
     def _normalise(self, images: Tensor) -> Tensor:
         """Return network inputs for pictures [B, C, H, W] in 0..1."""

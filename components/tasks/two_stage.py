@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -10,16 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..augment.joint import JointTransform, vary_batch
 from ..data.proposals import Search
 from ..decoding.detections import select_detections
 from ..errors import Refusal
-from ..layers.anchors import IGNORED, assign_anchors, pad_boxes
-from ..layers.boxes import clip_boxes, decode_offsets, encode_offsets, iou
+from ..layers.anchors import BACKGROUND, Objects, assign_anchors, pad_boxes, pad_objects
+from ..layers.boxes import clip_boxes, decode_offsets, encode_offsets, iou, lies_in_crowd
 from ..layers.masks import crop_masks, paste_masks
 from ..layers.pictures import Letterbox, standardise
 from ..layers.sampling import compact, sample_examples
 from ..losses.regions import classification_loss, mask_loss, objectness_loss, offset_loss
-from ..metrics.detection import Detections, Objects, average_precision, coco_scores
+from ..metrics.detection import detector_scores
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction
@@ -45,6 +47,8 @@ class TwoStage(Task):
 
     model: factory called with (channels, size, classes), with the methods of models.fast_rcnn.FastRCNN and, for the
     parts that it has, of models.mask_rcnn.MaskRCNN.
+    augment: transforms of augment.joint, during training only; boxes, crowds, proposals and masks change
+    with the pictures.
     start: an exported classifier or a .safetensors file whose weights the backbone starts from (models/pretrained.py).
     search: proposes boxes if neither the data nor the model do, as for a served Fast R-CNN; use the search of the data.
     samples: anchors, and then regions, per picture and step. foreground: largest fraction of them that shows objects.
@@ -55,12 +59,14 @@ class TwoStage(Task):
 
     monitor: ClassVar[tuple[str, str]] = ("map50", "max")
     targets: ClassVar[tuple[str, ...]] = ("boxes", "labels", "image")
+    extras: ClassVar[tuple[str, ...]] = ("crowd", "crowd_labels")
     any_size: ClassVar[bool] = True
 
     def __init__(
         self,
         model: Callable[..., nn.Module],
         optimizer: Callable[..., Optimizer] = sgd,
+        augment: list[Callable[..., JointTransform]] | None = None,
         start: str | None = None,
         search: Callable[[], Search] = Search,
         samples: Count = 32,
@@ -73,6 +79,7 @@ class TwoStage(Task):
     ) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.augment = [transform() for transform in augment or []]
         self.start = start
         self.search = search()
         self.samples = samples
@@ -90,8 +97,7 @@ class TwoStage(Task):
         self.size = cast(tuple[int, int], tuple(size))
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))
         net = self.model(channels=channels, size=self.size, classes=len(spec.classes))
-        if self.start is not None:
-            pretrained.start_body(net.get_submodule("backbone"), self.start, "task.start")
+        pretrained.start_body(net.get_submodule("backbone"), self.start, "task.start")
         if hasattr(net, "segment"):
             if "instances" not in spec.columns:
                 raise Refusal("task.model: masks need a column 'instances', which the data lack; set data.masks: true")
@@ -103,30 +109,30 @@ class TwoStage(Task):
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of the losses of both stages, and each of them; all are means over pictures."""
         net = cast(Any, state.modules["net"])
-        images = shard.batch["image"]
-        boxes, labels = pad_boxes(shard.batch["boxes"], shard.batch["labels"], images.device)
-        maps = net(standardise(images, self.mean, self.std))
+        shard = replace(shard, batch=vary_batch(shard.batch, self.augment, shard.generator))
+        objects = pad_objects(shard.batch)
+        maps = net(standardise(shard.batch["image"], self.mean, self.std))
         terms: dict[str, Tensor] = {}
         if hasattr(net, "proposals"):
             logits, offsets = net.proposals(maps)
-            terms |= self._proposal_losses(net.proposals.anchors, logits, offsets, boxes, labels, shard)
+            terms |= self._proposal_losses(net.proposals.anchors, logits, offsets, objects, shard.generator)
             proposals, is_real = self._select_regions(net, logits, offsets)
         else:
             proposals, is_real = self._padded_proposals(shard.batch)
-        terms |= self._region_losses(net, maps, proposals, is_real, boxes, labels, shard)
+        terms |= self._region_losses(net, maps, proposals, is_real, objects, shard)
         loss = torch.stack(list(terms.values())).sum()
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _proposal_losses(
-        self, anchors: Tensor, logits: Tensor, offsets: Tensor, boxes: Tensor, labels: Tensor, shard: Shard
+        self, anchors: Tensor, logits: Tensor, offsets: Tensor, objects: Objects, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the losses of sampled anchors: whether they show an object, and the offsets to its box."""
-        anchors = anchors.to(boxes.device)
-        assigned = assign_anchors(anchors, boxes, labels, ANCHOR_IOU, ANCHOR_BACKGROUND_IOU)
-        is_background = (assigned < 0) & (assigned != IGNORED)
-        rows, is_real = sample_examples(assigned >= 0, is_background, self.samples, self.foreground, shard.generator)
+        anchors = anchors.to(logits.device)
+        assigned = assign_anchors(anchors, objects.boxes, objects.labels, ANCHOR_IOU, ANCHOR_BACKGROUND_IOU)
+        is_background = (assigned == BACKGROUND) & ~lies_in_crowd(anchors, objects.crowd)
+        rows, is_real = sample_examples(assigned >= 0, is_background, self.samples, self.foreground, generator)
         assigned = assigned.gather(1, rows)
-        targets = encode_offsets(_boxes_at(boxes, assigned), anchors[rows])
+        targets = encode_offsets(_boxes_at(objects.boxes, assigned), anchors[rows])
         return {
             "objectness_loss": objectness_loss(logits.gather(1, rows), assigned >= 0, is_real),
             "proposal_loss": offset_loss(_boxes_at(offsets, rows), targets, assigned >= 0, is_real),
@@ -138,11 +144,11 @@ class TwoStage(Task):
         maps: Tensor,
         proposals: Tensor,
         is_real: Tensor,
-        boxes: Tensor,
-        labels: Tensor,
+        objects: Objects,
         shard: Shard,
     ) -> dict[str, Tensor]:
-        """Return the losses of regions sampled from the true boxes and the proposals."""
+        """Return the losses of regions sampled from the true boxes and the proposals, without background in crowds."""
+        boxes, labels, crowd = objects
         regions = torch.cat([boxes, proposals], 1)
         is_real = torch.cat([labels >= 0, is_real], 1)
         overlaps = iou(regions, boxes).masked_fill((labels < 0)[:, None], -1.0)
@@ -153,8 +159,9 @@ class TwoStage(Task):
         else:
             best = targets = labels.new_full(regions.shape[:2], background)
         is_object = targets < background
+        is_background = ~is_object & ~lies_in_crowd(regions, crowd)
         rows, is_sampled = sample_examples(
-            is_object & is_real, ~is_object & is_real, self.samples, self.foreground, shard.generator
+            is_object & is_real, is_background & is_real, self.samples, self.foreground, shard.generator
         )
         regions, targets, best = _boxes_at(regions, rows), targets.gather(1, rows), best.gather(1, rows)
         logits, offsets = net.classify(maps, regions)
@@ -167,9 +174,9 @@ class TwoStage(Task):
         }
         if hasattr(net, "segment"):
             rows = compact(is_object, round(self.foreground * self.samples))
-            labels, objects, is_object = (values.gather(1, rows) for values in (targets, best, is_object))
-            places, instances = _boxes_at(regions, rows), shard.batch["instances"]
-            terms["mask_loss"] = self._mask_loss(net, maps, places, labels, objects, is_object, instances)
+            labels, places, is_object = (values.gather(1, rows) for values in (targets, best, is_object))
+            regions, instances = _boxes_at(regions, rows), shard.batch["instances"]
+            terms["mask_loss"] = self._mask_loss(net, maps, regions, labels, places, is_object, instances)
         return terms
 
     def _mask_loss(
@@ -201,12 +208,8 @@ class TwoStage(Task):
 
     def _padded_proposals(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the proposals [B, R, 4] of the batch or of a new search, and which are real: bool [B, R]."""
-        images = batch["image"]
-        if "proposals" in batch:
-            proposals = batch["proposals"]
-        else:
-            proposals = [self.search(image) for image in images.cpu().numpy()]
-        boxes, labels = pad_boxes(proposals, [np.zeros(len(rows)) for rows in proposals], images.device)
+        proposals = self.search.propose(batch)
+        boxes, labels = pad_boxes(proposals, [np.zeros(len(rows)) for rows in proposals], batch["image"].device)
         return boxes, labels >= 0
 
     # ------------------------------------------------------------------------------------ detection
@@ -238,20 +241,17 @@ class TwoStage(Task):
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return where the backbone's weights come from."""
-        if self.start is None:
-            return {}
-        backbone = state.modules["net"].get_submodule("backbone")
-        return {"start": pretrained.describe_start(backbone, self.start, "task.start")}
+        return pretrained.start_tags(state.modules["net"].get_submodule("backbone"), self.start, "task.start")
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return map and map50, and both of the masks, if there are any, with the prefix "mask_"."""
-        boxes, scores, labels = (predictions[name] for name in ("boxes", "scores", "labels"))
-        metrics = average_precision(boxes, scores, labels, targets["boxes"], targets["labels"])
+        """Return map, map50 and not_judged, and those of the masks, if there are any, with the prefix "mask_".
+
+        Detections in crowds are ignored; not_judged is the number of crowds and of objects without a pixel.
+        """
+        metrics = detector_scores(predictions, targets)
         if "masks" in predictions:
-            detections = Detections(boxes, scores, labels, predictions["masks"])
-            objects = Objects(targets["boxes"], targets["labels"], targets["instances"])
-            values = coco_scores(detections, objects, of_masks=True)
-            metrics |= {f"mask_{name}": values[name] for name in ("map", "map50")}
+            of_masks = detector_scores(predictions, targets, of_masks=True)
+            metrics |= {f"mask_{name}": value for name, value in of_masks.items()}
         return metrics
 
     def draw(

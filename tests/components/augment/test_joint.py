@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from components.augment.joint import (
     Scenery,
     Window,
     cut_window,
+    vary_batch,
 )
 from components.data.masks import paint_classes, trace_boxes
 from components.errors import Refusal
@@ -152,3 +154,48 @@ def test_wrong_arguments_are_refused() -> None:
         RandomScale([2.0, 1.0])
     transforms: list[JointTransform] = list(TRANSFORMS.values())
     assert len(transforms) == 5
+
+
+def draw_columns() -> dict[str, Any]:
+    """Return the columns of a detector's batch."""
+    scenery = drawn()
+    boxes = [box.numpy() for box in scenery.boxes]
+    return {
+        "image": (scenery.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1),
+        "boxes": boxes,
+        "labels": [label.numpy() for label in scenery.labels],
+        "instances": scenery.instances,
+        "crowd": [box[:1] for box in boxes],
+        "proposals": [box[::-1] for box in boxes],
+        "row": torch.arange(len(boxes)),
+    }
+
+
+def test_a_detectors_columns_change_together() -> None:
+    """Check pictures, boxes, masks, crowds and proposals against the joint change of each transform."""
+    batch = draw_columns()
+    assert vary_batch(batch, [], generator()) is batch
+    for transform in (RandomFlip(1.0), RandomScale([0.5, 2.0], visible=0.0)):
+        varied = vary_batch(batch, [transform], generator(3))
+        images = batch["image"].permute(0, 3, 1, 2).float() / 255
+        tensors = [[torch.from_numpy(np.array(rows)) for rows in batch[name]] for name in ("boxes", "labels")]
+        expected = transform(Scenery(images, None, batch["instances"], *tensors), generator(3))
+        assert varied["image"].dtype == torch.uint8
+        assert varied["image"].shape == batch["image"].shape
+        difference = varied["image"].permute(0, 3, 1, 2).float() / 255 - expected.images
+        assert difference.abs().max() <= 0.5 / 255 + 1e-6
+        assert torch.equal(varied["instances"], expected.instances)
+        assert varied["row"] is batch["row"]
+        for row in range(len(batch["row"])):
+            assert np.array_equal(varied["boxes"][row], expected.boxes[row].numpy())
+            assert np.array_equal(varied["labels"][row], expected.labels[row].numpy())
+            # Boxes without a visible pixel leave the objects alone, so objects are some of the proposals.
+            proposals = {tuple(box) for box in varied["proposals"][row].tolist()}
+            assert {tuple(box) for box in varied["boxes"][row].tolist()} <= proposals
+            assert len(varied["crowd"][row]) <= 1
+    assert len(batch["boxes"][0]) == len(drawn().boxes[0])
+
+
+def test_a_change_of_size_is_refused_for_detectors() -> None:
+    with pytest.raises(Refusal, match=r"task.augment: makes pictures of 40 x 30, but .* 48 x 52; use augment.joint"):
+        vary_batch(draw_columns(), [RandomCrop([40, 30])], generator())

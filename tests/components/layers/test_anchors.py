@@ -16,7 +16,15 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from components.errors import Refusal
-from components.layers.anchors import BACKGROUND, IGNORED, anchor_shapes, assign_anchors, grid_anchors, pad_boxes
+from components.layers.anchors import (
+    BACKGROUND,
+    IGNORED,
+    anchor_shapes,
+    assign_anchors,
+    grid_anchors,
+    pad_boxes,
+    pad_objects,
+)
 
 seeds = st.integers(0, 2**31)
 
@@ -35,6 +43,23 @@ def draw_truths(seed: int, pictures: int, most: int) -> tuple[Tensor, Tensor]:
     counts = torch.randint(0, most + 1, (pictures, 1), generator=generator)
     labels = torch.where(torch.arange(most) < counts, torch.randint(0, 5, (pictures, most), generator=generator), -1)
     return draw_boxes(seed, pictures, most) * (labels >= 0)[..., None], labels
+
+
+def draw_crowd(near: Tensor) -> Tensor:
+    """Return the crowds [3, 2, 4] of three pictures: one around the first of the boxes `near`, none, and two."""
+    crowd = torch.zeros(3, 2, 4)
+    crowd[0, 0] = near[0] + torch.tensor([-6.0, -6, 2, 6])
+    crowd[2] = torch.tensor([[0.0, 0, 25, 60], [20, 20, 60, 60]])
+    return crowd
+
+
+def is_in_crowd(box: Tensor, crowd: Tensor) -> bool:
+    """Return whether half of a box's area lies in one of the crowds [C, 4]."""
+    for region in crowd:
+        width, height = (torch.minimum(box[2:], region[2:]) - torch.maximum(box[:2], region[:2])).clamp(min=0).tolist()
+        if width * height > 0 and width * height >= 0.5 * ops.box_area(box[None]).item():
+            return True
+    return False
 
 
 def test_shapes_and_centres_follow_the_notes() -> None:
@@ -140,6 +165,19 @@ def test_no_anchor_and_no_box_are_no_special_case() -> None:
     labels = torch.zeros(2, 0, dtype=torch.int64)
     assert (assign_anchors(draw_boxes(0, 5), torch.zeros(2, 0, 4), labels) == BACKGROUND).all()
     assert assign_anchors(torch.zeros(0, 4), draw_boxes(0, 2, 3), torch.zeros(2, 3, dtype=torch.int64)).shape == (2, 0)
+
+
+def test_objects_come_with_their_crowds() -> None:
+    box = np.ones((1, 4), np.float32)
+    batch = {
+        "image": torch.zeros(2, 4, 4, 1),
+        "boxes": [box, box[:0]],
+        "labels": [np.array([3]), np.zeros(0, np.int64)],
+    }
+    assert pad_objects(batch).crowd.shape == (2, 0, 4)
+    crowded = pad_objects(batch | {"crowd": [box[:0], np.concatenate([box, 2 * box])]})
+    assert crowded.labels.tolist() == [[3], [-1]]
+    assert crowded.crowd.tolist() == [[[0] * 4] * 2, [[1] * 4, [2] * 4]]
 
 
 def test_ragged_boxes_are_padded() -> None:

@@ -9,7 +9,7 @@ from torchvision import ops
 
 from components.layers.grid import GridOutput
 from components.losses.grid import Grid
-from tests.components.layers.test_anchors import draw_truths
+from tests.components.layers.test_anchors import draw_crowd, draw_truths, is_in_crowd
 
 
 @given(seed=st.integers(0, 2**31), cells=st.integers(1, 5), count=st.integers(1, 3))
@@ -21,7 +21,8 @@ def test_the_loss_equals_the_loops(seed: int, cells: int, count: int) -> None:
     confidence = torch.rand(3, cells**2, count, generator=generator)
     logits = torch.randn(3, cells**2, 5, generator=generator)
     output = GridOutput(places, confidence, logits, cells, (50, 60))
-    loss, weight, terms = Grid(places=3.0, empty=0.25)(output, boxes, labels)
+    crowd = draw_crowd(boxes[0])
+    loss, weight, terms = Grid(places=3.0, empty=0.25)(output, boxes, labels, crowd)
     expected = {"place_loss": 0.0, "class_loss": 0.0, "confidence_loss": 0.0, "empty": 0.0}
     for picture in range(3):
         responsible = {}
@@ -54,7 +55,7 @@ def test_the_loss_equals_the_loops(seed: int, cells: int, count: int) -> None:
                 value = confidence[picture, cell, number].item()
                 if (cell, number) in responsible:
                     expected["confidence_loss"] += (value - responsible[cell, number]) ** 2
-                else:
+                elif not is_in_crowd(output.corners()[picture, cell, number], crowd[picture]):
                     expected["empty"] += value**2
     means = {name: value / 3 for name, value in expected.items()}
     assert weight is None
@@ -67,7 +68,7 @@ def test_the_loss_equals_the_loops(seed: int, cells: int, count: int) -> None:
 def test_pictures_without_objects_lower_the_confidence_alone() -> None:
     places, confidence = torch.rand(2, 4, 2, 4, requires_grad=True), torch.rand(2, 4, 2, requires_grad=True)
     output = GridOutput(places, confidence, torch.zeros(2, 4, 3), 2, (8, 8))
-    loss, _, _ = Grid()(output, torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64))
+    loss, _, _ = Grid()(output, torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0, 4))
     by_place, by_confidence = torch.autograd.grad(loss, [places, confidence], allow_unused=True)
     assert by_place is None or (by_place == 0).all()
     torch.testing.assert_close(by_confidence, 0.5 * 2 * confidence.detach() / 2)

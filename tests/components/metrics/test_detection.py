@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from torchmetrics.detection import MeanAveragePrecision
 
 from components.data.masks import trace_boxes
-from components.metrics.detection import Detections, Objects, average_precision, coco_scores
+from components.metrics.detection import Detections, Objects, coco_scores, detector_scores
 
 
 def drawn(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
@@ -65,6 +65,13 @@ def reference(true_boxes, true_labels, boxes, scores, labels) -> tuple[float, fl
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation.stats[0], evaluation.stats[1]
+
+
+def average_precision(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, true: list[np.ndarray], kinds: list[np.ndarray]
+) -> dict[str, float]:
+    detections = {"boxes": boxes, "scores": scores, "labels": labels}
+    return detector_scores(detections, {"boxes": true, "labels": kinds})
 
 
 @pytest.mark.parametrize("seed", [0, 2, 8])

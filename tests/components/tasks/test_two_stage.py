@@ -14,6 +14,7 @@ from torchvision import ops
 
 from components.data.proposals import Search
 from components.errors import Refusal
+from components.layers.anchors import Objects
 from components.layers.boxes import decode_offsets, encode_offsets
 from components.models.fast_rcnn import FastRCNN
 from components.models.faster_rcnn import FasterRCNN
@@ -147,15 +148,15 @@ def test_anchors_learn_which_of_them_show_objects() -> None:
     """Check both losses of the proposals at outputs that are right, and at outputs that are wrong."""
     task, state = make_task("faster", samples=100_000, foreground=1.0)
     anchors = state.modules["net"].proposals.anchors
-    boxes, labels = anchors[None, [40, 200]], torch.tensor([[0, 1]])
-    shard = Shard({}, torch.Generator(), 0)
+    boxes, generator = anchors[None, [40, 200]], torch.Generator()
+    objects = Objects(boxes, torch.tensor([[0, 1]]), torch.zeros(1, 0, 4))
     overlap = ops.box_iou(anchors, boxes[0]).max(1).values
     logits = torch.where(overlap > 0.5, 30.0, -30.0)[None]
     offsets = torch.stack([encode_offsets(boxes[0][ops.box_iou(anchors, boxes[0]).argmax(1)], anchors)])
-    right = task._proposal_losses(anchors, logits, offsets, boxes, labels, shard)
+    right = task._proposal_losses(anchors, logits, offsets, objects, generator)
     assert right["objectness_loss"] == pytest.approx(0, abs=1e-6)
     assert right["proposal_loss"] == pytest.approx(0, abs=1e-6)
-    wrong = task._proposal_losses(anchors, -logits, offsets + 1, boxes, labels, shard)
+    wrong = task._proposal_losses(anchors, -logits, offsets + 1, objects, generator)
     counts = int((overlap >= 0.7).sum()), int((overlap < 0.3).sum())
     assert wrong["objectness_loss"] == pytest.approx(30, abs=1e-3)
     assert wrong["proposal_loss"] == pytest.approx(4 * 0.5 * counts[0] / sum(counts), rel=1e-3)
@@ -200,6 +201,50 @@ def test_masks_lie_in_their_boxes_and_padding_has_none() -> None:
     is_inside = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
     assert not (masks.bool() & ~is_inside).any()
     assert not masks[detections["labels"] < 0].any()
+
+
+def test_neither_anchors_nor_regions_in_a_crowd_are_background() -> None:
+    """Check that what lies in a crowd adds nothing to a loss, and that the rest does as before."""
+    task, state = make_task("faster", samples=100_000, foreground=1.0)
+    net: Any = state.modules["net"]
+    anchors, generator = net.proposals.anchors, torch.Generator()
+    boxes, labels = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64)
+    crowd = torch.tensor([[[0.0, 0, 32, 48]]])
+    inside = ops.box_area(ops.clip_boxes_to_image(anchors, (48, 32))) >= 0.5 * ops.box_area(anchors)
+    assert 0 < inside.sum() < len(anchors)
+    logits = torch.where(inside, 50.0, 0.5)[None]
+    offsets = torch.zeros(1, len(anchors), 4)
+    losses = task._proposal_losses(anchors, logits, offsets, Objects(boxes, labels, crowd), generator)
+    assert losses["objectness_loss"] == pytest.approx(np.log1p(np.exp(0.5)), rel=1e-5)
+    fast, state = make_task("fast", samples=100, foreground=1.0)
+    batch = draw_batch(4)
+    whole = np.array([[0, 0, 64, 48]], np.float32)
+    _, terms = fast.loss(state, Shard(batch | {"crowd": [whole] * 4}, torch.Generator(), 0))
+    objects = []
+    for proposals, true in zip(batch["proposals"], batch["boxes"], strict=True):
+        overlaps = ops.box_iou(torch.from_numpy(proposals), torch.from_numpy(true))
+        objects.append(proposals[(overlaps >= 0.5).any(1).numpy()])
+    _, expected = fast.loss(state, Shard(batch | {"proposals": objects}, torch.Generator(), 0))
+    assert terms["class_loss"] == pytest.approx(expected["class_loss"].item(), rel=1e-5)
+    _, others = fast.loss(state, Shard(batch, torch.Generator(), 0))
+    assert others["class_loss"] != pytest.approx(expected["class_loss"].item(), rel=1e-3)
+
+
+def test_detections_in_a_crowd_are_ignored_and_the_crowds_counted() -> None:
+    task, _ = make_task("mask")
+    boxes = np.array([[[0, 0, 10, 10], [30, 20, 40, 30], [0, 0, 0, 0]]], np.float32)
+    predictions = {"boxes": boxes, "scores": np.array([[0.5, 0.9, 0]], np.float32), "labels": np.array([[1, 1, -1]])}
+    instances = np.zeros((1, 48, 64), np.int16)
+    instances[0, :10, :10] = 1
+    masks = np.zeros((1, 3, 48, 64), np.uint8)
+    masks[0, 0, :10, :10] = masks[0, 1, 20:30, 30:40] = 1
+    targets = {"boxes": [boxes[0, :1]], "labels": [np.array([1])], "instances": instances}
+    without = task.score(predictions | {"masks": masks}, targets)
+    assert without["map50"] == without["mask_map50"] == pytest.approx(0.5)
+    crowd = {"crowd": [np.array([[20, 10, 64, 48]], np.float32)], "crowd_labels": [np.array([1])]}
+    scores = task.score(predictions | {"masks": masks}, targets | crowd)
+    assert scores["map50"] == scores["mask_map50"] == pytest.approx(1)
+    assert scores["not_judged"] == scores["mask_not_judged"] == 1
 
 
 def test_masks_need_index_maps() -> None:
