@@ -30,7 +30,7 @@ COLUMNS = (  # key in cost.json, title, format
     ("samples_per_second", "samples/s", "{:,.0f}"),
 )
 SCALES = {"flops": 1e-6, "predict_seconds": 1e3}  # key in cost.json -> the unit of its column
-Rows = list[dict[str, Any]]  # {system, score: Interval, metrics} and the content of cost.json
+Rows = list[dict[str, Any]]  # {system, data, score: Interval, metrics} and the content of cost.json
 
 
 def main(family: str, readme: bool = False) -> int:
@@ -46,7 +46,8 @@ def main(family: str, readme: bool = False) -> int:
     points = {row["system"]: (row["flops"], row["score"]) for row in rows if row.get("flops")}
     if points:
         has_intervals = any(row["score"].low < row["score"].high for row in rows)
-        title = f"{folder.name}: {score} on the test split{', 95 % intervals' if has_intervals else ''}"
+        split = "the test split of each system's data" if _has_several_data_sets(rows) else "the test split"
+        title = f"{folder.name}: {score} on {split}{', 95 % intervals' if has_intervals else ''}"
         drawing = draw_costs(points, title, "floating-point operations per prediction", score)
         figures.save_figure(drawing, results / PICTURE)
         text += f"\n\n![{score} against cost]({PICTURE})"
@@ -61,7 +62,7 @@ def main(family: str, readme: bool = False) -> int:
 
 
 def read_family(folder: Path) -> tuple[str, Rows]:
-    """Return the score that all systems share, and one row per system with results, best first.
+    """Return the score that all systems share, and one row per system with results, best first on each data set.
 
     A score that is a mean over examples has an interval: NAME, NAME_low and NAME_high in metrics.json. Of several
     shared ones take the first in alphabetical order. Without any, take the score that all tasks monitor.
@@ -75,7 +76,7 @@ def read_family(folder: Path) -> tuple[str, Rows]:
         metrics = read_json(str(results / "metrics.json"))
         if metrics is not None:
             cost = read_json(str(results / "cost.json")) or {}
-            rows.append({"system": path.stem, "metrics": metrics, **cost})
+            rows.append({"system": path.stem, "data": _data_name(path), "metrics": metrics, **cost})
             scores.append({key.removesuffix("_low") for key in metrics if key.endswith("_low")})
             monitors.add(_monitored_score(path))
     if not rows:
@@ -89,7 +90,19 @@ def read_family(folder: Path) -> tuple[str, Rows]:
     for row in rows:
         value = row["metrics"][score]
         row["score"] = Interval(value, *(row["metrics"].get(f"{score}_{end}", value) for end in ("low", "high")))
-    return score, sorted(rows, key=lambda row: -row["score"].value)
+    return score, sorted(rows, key=lambda row: (row["data"], -row["score"].value))
+
+
+def _data_name(path: Path) -> str:
+    """Return the name of the data of the recipe at `path`: its folder's, or the innermost data set's file."""
+    section = recipe.load(path).get("data") or {}
+    while isinstance(section.get("of"), dict):
+        section = section["of"]
+    return Path(section["folder"]).name if "folder" in section else str(section.get("use", "")).split(".")[-2:][0]
+
+
+def _has_several_data_sets(rows: Rows) -> bool:
+    return len({row["data"] for row in rows}) > 1
 
 
 def _monitored_score(path: Path) -> str:
@@ -104,13 +117,14 @@ def _monitored_score(path: Path) -> str:
 
 
 def format_table(score: str, rows: Rows) -> str:
-    """Return the rows as a Markdown table."""
-    titles = ["system", score, *(title for _, title, _ in COLUMNS)]
-    lines = [f"| {' | '.join(titles)} |", "|---|" + "---|" * (len(COLUMNS) + 1)]
+    """Return the rows as a Markdown table, with their data sets where these differ."""
+    several = _has_several_data_sets(rows)
+    titles = ["system", *(["data"] if several else []), score, *(title for _, title, _ in COLUMNS)]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row in rows:
         interval = row["score"]
         text = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low < interval.high else ""
-        cells = [escape_markdown(row["system"]), f"{interval.value:.4f}{text}"]
+        cells = [escape_markdown(row["system"]), *([row["data"]] if several else []), f"{interval.value:.4f}{text}"]
         for key, _, form in COLUMNS:
             value = row.get(key)
             if value is None:

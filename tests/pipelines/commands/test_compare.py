@@ -87,6 +87,12 @@ def test_a_score_without_an_interval_is_compared_if_all_tasks_monitor_it(family:
     assert score == "map50"
     assert [row["system"] for row in rows] == ["small", "large"]
     assert "| small | 0.8000 |" in compare.format_table(score, rows)
+    cells = "data: {use: data.proposals.SelectiveSearch, of: {use: data.bccd.BCCD}}\ntask: {use: tasks.rcnn.RCNN}\n"
+    (family / "large.yaml").write_text(cells)
+    (family / "small.yaml").write_text("data: {folder: data/raw/raccoon}\ntask: {use: tasks.rcnn.RCNN}\n")
+    lines = compare.format_table(*compare.read_family(family)).splitlines()
+    assert lines[0].startswith("| system | data | map50 |")
+    assert [line[:27] for line in lines[2:]] == ["| large | bccd | 0.7000 | 5", "| small | raccoon | 0.8000 "]
     (family / "large.yaml").write_text("task: {use: tasks.language.LanguageModel}\n")
     with pytest.raises(Refusal, match="its systems share no score"):
         compare.read_family(family)
