@@ -90,8 +90,8 @@ def check_object(target: Any, path: str, kind: str, base: Any) -> None:
     kind = kind.rpartition(".")[2]
     methods = METHODS.get(kind, ())
     if getattr(base, "_is_protocol", False):
-        public = [name for name, item in vars(base).items() if inspect.isfunction(item) and name[0] != "_"]
-        methods = methods or tuple(public)
+        own = [name for name, item in vars(base).items() if inspect.isfunction(item)]
+        methods = methods or tuple(name for name in own if name[0] != "_" or name == "__call__")
     if not is_class:
         fits = kind in FUNCTION_KINDS
     elif methods:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ from components.models.fast_rcnn import FastRCNN
 from components.models.faster_rcnn import FasterRCNN
 from components.models.feature_net import FeatureNet
 from components.models.mask_rcnn import MaskRCNN
+from components.recipes import recipe
 from components.tasks.two_stage import TwoStage
-from components.training.task import Shard, Spec, State
+from components.training.task import Shard, Spec, State, Task
+
+ROOT = Path(__file__).parents[3]
 
 SPEC = Spec(
     {"image": (48, 64, 3), "instances": (48, 64)}, ("a", "b", "c"), {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]}
@@ -53,11 +57,12 @@ def draw_batch(rows: int) -> dict[str, Any]:
     images = torch.from_numpy(random.integers(0, 256, (rows, 48, 64, 3), dtype=np.uint8))
     boxes = [draw_boxes(random, row % 3) for row in range(rows)]
     proposals = [np.concatenate([box + 1, draw_boxes(random, 5)]) for box in boxes]
+    instances = [random.integers(0, len(box) + 1, (48, 64)).astype(np.int16) for box in boxes]
     return {
         "image": images,
         "boxes": boxes,
         "labels": [np.arange(len(box)) for box in boxes],
-        "instances": torch.from_numpy(random.integers(0, 3, (rows, 48, 64)).astype(np.int16)),
+        "instances": torch.from_numpy(np.stack(instances)),
         "proposals": [proposal[: len(proposal) - row] for row, proposal in enumerate(proposals)],
     }
 
@@ -254,3 +259,24 @@ def test_masks_need_index_maps() -> None:
     task.setup(SPEC)
     assert "instances" in task.targets
     assert "instances" not in TwoStage.targets
+
+
+@pytest.mark.parametrize("system", ["ssd-bccd", "fast-rcnn-bccd", "faster-rcnn-raccoon", "mask-rcnn-nuclei"])
+def test_recipes_change_pictures_with_their_boxes_in_training_alone(system: str) -> None:
+    """Check that a recipe's transforms act in the loss, draw from the shard's stream, and not in predictions."""
+    section = recipe.load(ROOT / "pipelines" / "detection" / f"{system}.yaml")["task"]
+    task, plain = (recipe.build(section | changes, Task) for changes in ({}, {"augment": []}))
+    torch.manual_seed(0)
+    state = task.setup(SPEC)
+    plain.setup(SPEC)
+    batch = draw_batch(4)
+    losses = [
+        changed.loss(state, Shard(batch, torch.Generator().manual_seed(seed), 0))[0].item()
+        for changed, seed in ((task, 1), (task, 1), (task, 2), (plain, 1))
+    ]
+    assert losses[0] == losses[1]
+    assert len({round(loss, 6) for loss in losses[1:]}) == 3
+    state.modules["net"].eval()
+    with torch.no_grad():
+        predictions = [changed.predict(state, batch) for changed in (task, plain)]
+    assert all(torch.equal(values, predictions[1][name]) for name, values in predictions[0].items())
