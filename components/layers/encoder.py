@@ -19,14 +19,26 @@ class SelfAttention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Return vectors [B, T, width] of x [B, T, width]; valid, bool [B, T], is False for padding (None: none)."""
-        query, key, value = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
-        )
+        """Return vectors [B, T, width] of x [B, T, width]; valid, bool [B, T], is False for padding (None: none).
+
+        An x of two dimensions holds the N valid tokens alone, [N, width], and so does the result.
+        """
+        is_packed = valid is not None and x.ndim == 2
+        projected = [part(x) for part in (self.query, self.key, self.value)]
+        if valid is not None and is_packed:
+            projected = [unpack(vectors, valid) for vectors in projected]
+        query, key, value = (vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2) for vectors in projected)
         mask = None if valid is None else valid[:, None, None]
         dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(query, key, value, mask, dropout)
-        return self.out(context.transpose(1, 2).flatten(2))
+        context = F.scaled_dot_product_attention(query, key, value, mask, dropout).transpose(1, 2).flatten(2)
+        return self.out(context[valid] if is_packed else context)
+
+
+def unpack(vectors: Tensor, valid: Tensor) -> Tensor:
+    """Return the vectors [N, width] of the valid tokens in their places, [B, T, width], and 0 elsewhere."""
+    places = vectors.new_zeros(*valid.shape, vectors.shape[-1])
+    places[valid] = vectors
+    return places
 
 
 class EncoderLayer(nn.Module):
@@ -42,7 +54,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Return vectors [B, T, width] of x [B, T, width]; valid: see `SelfAttention`."""
+        """Return vectors of x, both [B, T, width] or [N, width]; valid: see `SelfAttention`."""
         x = self.attention_norm(x + self.dropout(self.attention(x, valid)))
         return self.norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import Refusal
-from ..layers.encoder import EPSILON, EncoderLayer, init_encoder
+from ..layers.encoder import EPSILON, EncoderLayer, init_encoder, unpack
 from ..recipes.ranges import Count, Fraction
 
 SEGMENTS = 2
@@ -58,14 +58,19 @@ class BERT(nn.Module):
     def hidden_states(
         self, tokens: Tensor, segments: Tensor | None = None, valid: Tensor | None = None
     ) -> list[Tensor]:
-        """Return the embeddings and the output of every layer: layers + 1 tensors [B, T, width]."""
+        """Return the embeddings and the output of every layer: layers + 1 tensors [B, T, width].
+
+        On a processor, padding costs no work outside of the attention, and its vectors are 0. On a GPU, where packing
+        would wait for the number of tokens, they are arbitrary.
+        """
         segments = torch.zeros_like(tokens) if segments is None else segments
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.token(tokens) + self.position(positions) + self.segment(segments)
-        states = [self.dropout(self.norm(x))]
+        is_packed = valid is not None and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        states = [self.dropout(self.norm(x[valid] if is_packed else x))]
         for layer in self.layers:
             states.append(layer(states[-1], valid))
-        return states
+        return [unpack(state, valid) for state in states] if valid is not None and is_packed else states
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return the vector of the sequence [B, width]: a dense layer on its first token, [CLS]."""
