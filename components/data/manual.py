@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .text import keep_letters
+from .text import cut_sentences, keep_letters
 
 
 class Manual:
@@ -36,11 +36,6 @@ class Manual:
             paragraphs |= set(fresh)
             documents.append([sentence for part in fresh for sentence in cut_sentences(part)])
         return documents
-
-
-def cut_sentences(text: str) -> list[str]:
-    """Return the sentences of a text, which end with . ! ? or : before a space and a new beginning."""
-    return [part for part in re.split(r"""(?<=[.!?:])\s+(?=[A-Z"'(>])""", text) if re.search("[A-Za-z]", part)]
 
 
 def _join_lines(paragraph: str) -> str:

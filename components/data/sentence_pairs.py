@@ -25,7 +25,10 @@ Document = list[np.ndarray]  # the tokens of each sentence
 
 
 class Source(Protocol):
-    """A source of documents, such as `data.manual.Manual`."""
+    """A source of documents, such as `data.manual.Manual`.
+
+    `data.wikitext2.WikiText2` has splits of its own: a method `splits` that returns {split: documents}.
+    """
 
     name: str
     licence: str
@@ -63,8 +66,11 @@ class SentencePairs:
     does not follow.
 
     tokens: what the vocabulary consists of; it is trained on the training split alone
-    masking: what hides tokens; maskings: of each training row. Other splits have one.
-    validation, test: shares of the documents, at least two each; they are the last ones of the source
+    masking: what hides tokens
+    maskings: how often the training documents are cut into pairs, each time at other places, with other passages that
+    do not follow and with other hidden tokens. The other splits have each pair once.
+    validation, test: shares of the documents, at least two each; they are the last ones of the source. A source with
+    splits of its own keeps them.
     limit: number of documents to use, from the start (None: all)
     """
 
@@ -80,7 +86,7 @@ class SentencePairs:
         limit: Count | None = None,
         seed: Seed = 0,
     ) -> None:
-        self.of = of()
+        self.of: Any = of()
         self.limit = limit
         self.name, self.licence, self.source = self.of.name, self.of.licence, self.of.source
         self.trainer = tokens()
@@ -103,7 +109,10 @@ class SentencePairs:
     @cached_property
     def documents(self) -> dict[str, list[list[str]]]:
         """Return {split: its documents}, without splits that have no share."""
-        splits = split_documents(self.of.documents()[: self.limit], self.shares)
+        if hasattr(self.of, "splits"):
+            splits = {split: part[: self.limit] for split, part in self.of.splits().items()}
+        else:
+            splits = split_documents(self.of.documents()[: self.limit], self.shares)
         for split, part in splits.items():
             if len(part) < 2:
                 raise Refusal(
@@ -115,7 +124,8 @@ class SentencePairs:
     @cached_property
     def tokenizers(self) -> dict[str, Tokenizer]:
         """Return {"token": the tokenizer}."""
-        sentences = [sentence for document in self.documents["train"] for sentence in document]
+        # The trainer would cut the mark into letters; the tokenizer does not.
+        sentences = [sentence.replace("[UNK]", " ") for document in self.documents["train"] for sentence in document]
         return {"token": self.trainer.train(sentences, MARKS)}
 
     @property
@@ -125,31 +135,33 @@ class SentencePairs:
 
     @cached_property
     def pairs(self) -> dict[str, list[Pair]]:
-        """Return {split: its pairs}."""
+        """Return {split: its pairs}; those of the training split are drawn `maskings` times."""
         pairs = {}
         for number, (split, documents) in enumerate(self.documents.items()):
             encoded = [self.tokenizers["token"].encode_all(document) for document in documents]
             cleaned = [[sentence for sentence in document if len(sentence)] for document in encoded]
+            usable = [document for document in cleaned if document]
             random = np.random.default_rng([self.seed, number])
-            pairs[split] = build_pairs([document for document in cleaned if document], self.length - EXTRA, random)
+            rounds = self.maskings if split == "train" else 1
+            pairs[split] = [pair for _ in range(rounds) for pair in build_pairs(usable, self.length - EXTRA, random)]
         return pairs
 
     def parts(self) -> dict[str, int]:
         """Return {split: number of parts}."""
-        return {split: -(-self._count_rows(split) // ROWS_PER_PART) for split in self.documents}
+        return {split: -(-len(pairs) // ROWS_PER_PART) for split, pairs in self.pairs.items()}
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
-        """Yield the rows of one part: all pairs with their first masking, then with the second, and so on."""
+        """Yield the rows of one part. Marks and unknown words are never hidden."""
         tokenizer = self.tokenizers["token"]
         begins_word = np.array([not token.startswith(PREFIX) for token in tokenizer.vocabulary])
         ordinary = np.array([n for n, token in enumerate(tokenizer.vocabulary) if token not in MARKS])
-        mask = tokenizer.number("[MASK]")
+        mask, unknown = tokenizer.number("[MASK]"), tokenizer.number("[UNK]")
         pairs = self.pairs[split]
         stream = list(self.documents).index(split)
-        for row in range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, self._count_rows(split))):
-            pair = pairs[row % len(pairs)]
+        for row in range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, len(pairs))):
+            pair = pairs[row]
             tokens, segments, is_mark = join_pair(pair, tokenizer.number("[CLS]"), tokenizer.number("[SEP]"))
-            words = np.where(is_mark, -1, np.cumsum(begins_word[tokens] | is_mark))
+            words = np.where(is_mark | (tokens == unknown), -1, np.cumsum(begins_word[tokens] | is_mark))
             random = np.random.default_rng([self.seed, stream, 1, row])
             changed, places = self.masking(tokens, words, mask, ordinary, random)
             yield {
@@ -159,9 +171,6 @@ class SentencePairs:
                 "target": _fill(tokens[places], self.most, np.int32),
                 "unrelated": int(pair.unrelated),
             }
-
-    def _count_rows(self, split: str) -> int:
-        return len(self.pairs[split]) * (self.maskings if split == "train" else 1)
 
 
 def split_documents(documents: list[list[str]], shares: Mapping[str, float]) -> dict[str, list[list[str]]]:

@@ -25,6 +25,7 @@ from ..tokens.vocabulary import TokenKind
 from ..tokens.words import Words
 
 ROWS_PER_PART = 65536
+CAPITALS = "A-ZÀ-ÖØ-ÞΑ-ΩА-ЯЁ"  # Latin, Greek and Cyrillic
 
 
 class Source(Protocol):
@@ -137,6 +138,15 @@ def make_trainer(tokens: TokenKind | Callable[..., TokenizerTrainer], min_count:
 def keep_letters(text: str) -> str:
     """Return the Latin letters in lower case, with one space for whatever is between them (as in d2l)."""
     return re.sub("[^A-Za-z]+", " ", text).strip().lower()
+
+
+def cut_sentences(text: str) -> list[str]:
+    """Return the sentences of a text: they end with . ! ? or : before a space and a new beginning, or with 。！？.
+
+    What has no letter is left out.
+    """
+    parts = re.split(rf"""(?<=[.!?:])\s+(?=[{CAPITALS}"'(>])|(?<=[。！？])""", text)
+    return [part for part in parts if re.search(r"[^\W\d_]", part)]
 
 
 def continues_previous(rows: np.ndarray) -> np.ndarray:

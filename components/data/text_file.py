@@ -1,19 +1,23 @@
-"""Your own plain text: one file, or all text files of a folder; a source for `data.text.Text`."""
+"""Your own plain text: one file, or all text files of a folder; for `data.text.Text` and `data.sentence_pairs`."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..errors import Refusal, printable
 from .encoding import read_text
 from .folder import list_files
-from .text import keep_letters
+from .text import cut_sentences, keep_letters
 
 SUFFIXES = {".txt", ".md", ".text"}
+PARAGRAPHS = r"\n\s*\n"  # what is between them
 
 
 class TextFile:
     """The text of a file, or of a folder's files in the order of their paths, each followed by a line end.
+
+    As documents, these are the files of a folder, or the paragraphs of a single file, with empty lines between them.
 
     letters: keep Latin letters alone, in lower case (notes: text preprocessing)
     encoding: of the files (None: detected)
@@ -33,8 +37,25 @@ class TextFile:
 
     def text(self) -> str:
         """Return the text; refuses a folder without text files."""
+        return self._clean("\n".join(self._read()))
+
+    def documents(self) -> list[list[str]]:
+        """Return the sentences of each document; refuses a folder without text files."""
+        texts = self._read()
+        if self.path.is_dir():
+            return [self._cut(re.split(PARAGRAPHS, text)) for text in texts]
+        return [self._cut([paragraph]) for paragraph in re.split(PARAGRAPHS, texts[0])]
+
+    def _cut(self, paragraphs: list[str]) -> list[str]:
+        """Return the sentences of paragraphs, in which a line end is a space."""
+        return [self._clean(" ".join(part.split())) for text in paragraphs for part in cut_sentences(text)]
+
+    def _read(self) -> list[str]:
+        """Return the text of each file."""
         files = list_files(self.path, SUFFIXES).files if self.path.is_dir() else [self.path]
         if not files:
             raise Refusal(f"path: {printable(self.path)} holds no text file ({', '.join(sorted(SUFFIXES))})")
-        text = "\n".join(read_text(file, self.encoding)[0] for file in files)
+        return [read_text(file, self.encoding)[0] for file in files]
+
+    def _clean(self, text: str) -> str:
         return keep_letters(text) if self.letters else text
