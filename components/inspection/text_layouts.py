@@ -23,6 +23,7 @@ SHOWN = 12  # texts on the sheet
 WORDS = 2.5  # mean words from which a column is a text
 MOST_CLASSES = 200
 MOST_WORDS = 5000  # of a language in a proposed translation: the last layer takes most of the time
+BERT_TABLE = "data.sentence_table.SentenceTable"
 COVERED = 0.95  # share of the texts that the proposed length does not cut
 
 
@@ -93,6 +94,8 @@ def _describe_table(table: Table) -> Findings:
     classes = labels + [name for name in numbers if _are_classes(table.columns[name])]
     preferred = ("label", "class", "category", "target", "sentiment", "intent", "v1", "y")
     classes.sort(key=lambda name: (name.lower() not in preferred, len(set(table.columns[name]))))
+    if len(texts) == 2 and _are_alike(table, texts) and (classes or len(numbers) == 1):
+        return _describe_judged_pairs(table, texts, classes[0] if classes else None, numbers)
     if texts and classes:
         findings = _describe_texts(table, max(texts, key=lambda name: _mean_length(table, name)), classes[0])
         others = [
@@ -111,6 +114,12 @@ def _describe_table(table: Table) -> Findings:
         facts=[f"{printable(table.file)}: {table.rows:,} rows with columns {listed}"],
         odd=table.notes + table.faults,
     )
+
+
+def _are_alike(table: Table, texts: Sequence[str]) -> bool:
+    """Return whether two columns of texts are similarly long, unlike subjects and bodies of mails."""
+    lengths = [_mean_length(table, name) for name in texts]
+    return max(lengths) < 4 * min(lengths)
 
 
 def _mean_length(table: Table, name: str) -> float:
@@ -181,9 +190,46 @@ def _describe_texts(table: Table, text: str, label: str) -> Findings:
         "fit": propose_fit(table.rows, 64 if table.rows >= 640 else 16, 1000),
     }
     findings.reasons.append("model: the linear baseline; then try models.text_cnn.TextCNN with lr: 2e-3")
+    findings.reasons.append(f"for a pretrained BERT: {BERT_TABLE} and tasks.sentences (pipelines/bert/README.md)")
     by_class = [[row for row, other in enumerate(labels) if other == name] for name in list_classes(labels)[:SHOWN]]
     rows = [row for members in by_class for row in members[:: max(1, len(members) * len(by_class) // SHOWN)]]
     findings.samples = [Sample(f"{labels[row]}: {texts[row][:110]}") for row in rows[: 2 * SHOWN]]
+    return findings
+
+
+def _describe_judged_pairs(table: Table, texts: Sequence[str], label: str | None, numbers: Sequence[str]) -> Findings:
+    """Return the findings about pairs of sentences with a class or, without a `label`, a number."""
+    findings = Findings(f"a table of pairs of sentences with a {'class' if label else 'score'} ({BERT_TABLE})")
+    columns = [table.columns[name] for name in (*texts, label or numbers[0])]
+    empty = [row for row, values in enumerate(zip(*columns, strict=True), 1) if not all(values)]
+    findings.facts = [f"{table.rows:,} rows, columns {', '.join(table.columns)}"]
+    findings.odd = table.notes + table.faults + [f"row {row}: a text, class or score is missing" for row in empty]
+    if label:
+        findings.counts["rows"] = {name: columns[2].count(name) for name in list_classes(columns[2])}
+    words = np.array([sum(len((value or "").split()) for value in pair) for pair in zip(*columns[:2], strict=True)])
+    length = min(512, int(2 ** np.ceil(np.log2(max(16, 1.5 * np.quantile(words, COVERED))))))
+    data: dict[str, Any] = {"use": BERT_TABLE, "file": str(table.file), "text": texts[0], "pair": texts[1]}
+    data |= {"label": label} if label else {"score": numbers[0]}
+    data |= {"bad": "skip"} if empty or table.faults else {}
+    task = "sentences.SentenceClassification" if label else "sentence_regression.SentenceRegression"
+    findings.recipe = {
+        "data": data,
+        "task": {
+            "use": f"tasks.{task}",
+            "start": "data/raw/minilm",
+            "length": length,
+            "layer_decay": 0.9,
+            "optimizer": {"use": "optimizers.adamw", "lr": 1e-4},
+        },
+        "fit": propose_fit(table.rows, 16, 200) | {"clip": 1.0, "schedule": {"use": "schedules.linear", "warmup": 0.1}},
+    }
+    findings.reasons = [
+        f"text: '{texts[0]}' and pair: '{texts[1]}' are similarly long",
+        f"length: {length} tokens of both texts, about 1.5 per word",
+        "start: a folder with a BERT (pipelines/bert/README.md says where to get one)",
+    ]
+    rows = np.unique(np.linspace(0, table.rows - 1, SHOWN).astype(int))
+    findings.samples = [Sample("  |  ".join((column[row] or "")[:50] for column in columns)) for row in rows]
     return findings
 
 

@@ -141,6 +141,33 @@ def test_tables_of_splits_are_used_together(tmp_path: Path) -> None:
     }
 
 
+def test_pairs_with_a_class_or_a_score_are_for_a_pretrained_bert(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    lines = [f"the {w} is here now,is there a {w} today,{k % 2},{k / 7:.3f}" for k, w in enumerate("abcdefghij" * 6)]
+    file.write_text("\n".join(["premise,claim,entails,likeness", *lines, "alone in here,,1,2"]))
+    findings = inspect(file)
+    assert findings.recipe is not None
+    expected = {"text": "premise", "pair": "claim", "label": "entails", "bad": "skip"}
+    assert findings.recipe["data"] == {"use": "data.sentence_table.SentenceTable", "file": str(file)} | expected
+    assert findings.recipe["task"]["use"] == "tasks.sentences.SentenceClassification"
+    assert findings.odd == ["row 61: a text, class or score is missing"]
+    manifest = prepare(findings, tmp_path / "prepared")
+    assert sum(split["rows"] for split in manifest["splits"].values()) == 60
+    file.write_text("\n".join(["a\tb\tlikeness", *(f"x {n} y z\tx {n} w v\t{n / 7:.3f}" for n in range(60))]))
+    scored = inspect(file).recipe
+    assert scored is not None
+    assert (scored["data"]["score"], scored["task"]["use"]) == (
+        "likeness",
+        "tasks.sentence_regression.SentenceRegression",
+    )
+    mails = tmp_path / "mails.csv"
+    mails.write_text("\n".join(["subject,body,spam", *(f"to you {n},{'word ' * 60} {n},{n % 2}" for n in range(60))]))
+    other = inspect(mails)
+    assert other.recipe is not None
+    assert other.recipe["data"]["use"] == "data.text_table.TextTable"
+    assert any("data.sentence_table.SentenceTable" in reason for reason in other.reasons)
+
+
 def test_pairs_in_a_table_and_in_aligned_files(tmp_path: Path) -> None:
     english = [f"this is sentence number {i}" for i in range(80)]
     french = [f"ceci est la phrase numéro {i}" for i in range(80)]
