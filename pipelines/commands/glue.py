@@ -1,7 +1,8 @@
 """`trainyard glue`: fine-tune one BERT on the tasks of GLUE whose data are here, and report GLUE's own metrics.
 
 A task runs through its recipe pipelines/bert/TASK.yaml, once per seed, as `trainyard fit` does. The scores are those of
-the split "test" of `data.glue.GLUE`. Table and picture go to results/glue/. A run that is there is not repeated.
+the split "test" of `data.glue.GLUE`. Table and picture go to results/glue/. A run that is there is not repeated, nor
+is a seed that `trainyard results --measure` recorded for the recipe as it is now.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from components.data.glue import GLUE, SHEETS
 from components.errors import Refusal
 from components.files import atomic_path
 from components.recipes import recipe
+from pipelines.commands.results.record import content_digest, read_record
 from pipelines.stage.outputs import read_json
 
 FAMILY, RESULTS = Path("pipelines/bert"), Path("results/glue")
@@ -59,7 +61,8 @@ def main(start: str | None = None, seeds: int = 3, tasks: Sequence[str] = (), ra
     if not present:
         raise Refusal(f"{raw}: holds no file of {', '.join(absent)}; {where_to_get(absent[0], raw)}")
     scores = run_tasks(present, start, seeds, raw, _fit)
-    report = format_report(scores, absent, raw, start)
+    recorded = [task for task in present if not start and recorded_scores(task)]
+    report = format_report(scores, absent, raw, start, recorded)
     _write(RESULTS / "README.md", report)
     draw_report(scores)
     print(report)
@@ -93,7 +96,11 @@ def run_tasks(tasks: Sequence[str], start: str | None, seeds: int, raw: str, fit
     scores: Scores = {}
     for task in tasks:
         scores[task] = []
+        recorded = {} if start else recorded_scores(task)
         for seed in range(seeds):
+            if seed in recorded:
+                scores[task].append(recorded[seed])
+                continue
             content = recipe.load(FAMILY / f"{task}.yaml") | {"seed": seed}
             content = recipe.overlay(content, {"data.raw": raw} | ({"task.start": start} if start else {}))
             name = f"{task}-seed{seed}-{recipe.digest(content)[:8]}"
@@ -106,8 +113,23 @@ def run_tasks(tasks: Sequence[str], start: str | None, seeds: int, raw: str, fit
     return scores
 
 
-def format_report(scores: Scores, absent: Sequence[str], raw: str, start: str | None) -> str:
-    """Return the report as Markdown: a line per task with mean and standard deviation, and what is missing."""
+def recorded_scores(task: str) -> dict[int, dict[str, float]]:
+    """Return {seed: metrics} that docs/records holds for a task's recipe; {} if the recipe has changed since."""
+    path = FAMILY / f"{task}.yaml"
+    record = read_record(path)
+    if record is None or record.recipe != content_digest(path):
+        return {}
+    rows = zip(*record.scores.values(), strict=True)
+    return {seed: dict(zip(record.scores, row, strict=True)) for seed, row in zip(record.seeds, rows, strict=True)}
+
+
+def format_report(
+    scores: Scores, absent: Sequence[str], raw: str, start: str | None, recorded: Sequence[str] = ()
+) -> str:
+    """Return the report as Markdown: a line per task with mean and standard deviation, and what is missing.
+
+    recorded: tasks with scores from docs/records.
+    """
     lines = [
         f"# GLUE, from {start or 'the BERT that the recipes name'}",
         "",
@@ -130,6 +152,8 @@ def format_report(scores: Scores, absent: Sequence[str], raw: str, start: str | 
         "",
         "![scores](glue.png)",
     ]
+    if recorded:
+        lines += ["", f"Seeds of {', '.join(recorded)} come from docs/records/bert (`trainyard results --measure`)."]
     if absent:
         lines += ["", "Not run, because the data are not here:", ""]
         lines += [f"- {where_to_get(task, raw)}" for task in absent]

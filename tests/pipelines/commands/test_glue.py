@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from components.data.glue import GLUE, SHEETS
 from components.recipes import recipe
 from pipelines.commands import glue
+from pipelines.commands.results.record import Record, content_digest, write_record
 from pipelines.door import main
 
 
@@ -54,7 +56,8 @@ def test_each_seed_runs_once_and_the_report_shows_mean_and_deviation(yard: Path)
     for _ in range(2):  # the second time nothing is left to do
         scores = glue.run_tasks(["cola", "stsb"], "my/bert", 3, "raw", write_metrics)
     assert fitted == [("glue", task, seed, "my/bert") for task in ("cola", "stsb") for seed in range(3)]
-    report = glue.format_report(scores, ["qnli", "rte"], "raw", "my/bert")
+    report = glue.format_report(scores, ["qnli", "rte"], "raw", "my/bert", ["cola"])
+    assert "Seeds of cola come from docs/records/bert" in report
     assert "| cola | matthews | 0.600 ± 0.100 | 3 | 0.521 | 0.605 |" in report
     assert "| stsb | spearman | 0.300 ± 0.050 | 3 |  |  |" in report
     assert "not the same experiment" in report
@@ -62,3 +65,23 @@ def test_each_seed_runs_once_and_the_report_shows_mean_and_deviation(yard: Path)
     assert f"- rte: {GLUE.originals['rte/train.tsv'][0]}" in report
     glue.draw_report(scores)
     assert (yard / "results" / "glue" / "glue.png").stat().st_size > 5000
+
+
+def test_a_recorded_seed_is_not_repeated_while_its_recipe_is_the_same(yard: Path) -> None:
+    path = glue.FAMILY / "rte.yaml"
+    facts = {"commit": "", "hardware": "", "split": "test", "monitor": "accuracy", "direction": "max"}
+    scores = {"accuracy": [0.6, 0.7], "f1": [0.1, 0.2]}
+    record = Record(recipe=content_digest(path), seeds=[0, 1], seconds=[1.0, 1.0], scores=scores, **facts)
+    write_record(path, record)
+
+    def refuse(path: Path) -> None:
+        raise AssertionError(f"{path} should not run")
+
+    assert glue.run_tasks(["rte"], None, 2, "data/raw", refuse)["rte"] == [
+        {"accuracy": 0.6, "f1": 0.1},
+        {"accuracy": 0.7, "f1": 0.2},
+    ]
+    with pytest.raises(AssertionError, match=r"rte-seed0-.* should not run"):  # another BERT is another experiment
+        glue.run_tasks(["rte"], "my/bert", 1, "data/raw", refuse)
+    write_record(path, replace(record, recipe="0" * 16))
+    assert glue.recorded_scores("rte") == {}
