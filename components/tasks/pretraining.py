@@ -108,12 +108,14 @@ class Pretraining(Task):
         return {"text": np.array(texts), "probability": certain}
 
     def _encode(self, text: str) -> np.ndarray:
-        """Return [CLS], the tokens and [SEP]; refuses a text that is empty or too long."""
+        """Return [CLS], the tokens and [SEP]; refuses a text that is empty, too long or entirely unknown."""
         numbers = self.tokenizer.encode(text)
         if not 1 <= len(numbers) <= self.length - 2:
             raise Refusal(
                 f"text: {text[:40]!r} has {len(numbers)} tokens; this model takes 1 to {self.length - 2}: change it"
             )
+        if (numbers == self.tokenizer.number("[UNK]")).all():
+            raise Refusal(f"text: {text[:40]!r} has no character that this model knows; send another text")
         return np.array([self.tokenizer.number("[CLS]"), *numbers, self.tokenizer.number("[SEP]")])
 
     def serving_inputs(self, batch: Batch) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 from typing import Any
 
 from components.errors import Refusal
+from components.files import read_object
 from components.recipes import recipe
 from components.recipes.signature import class_constant, is_use, read_signature
 from components.search.parameters import sample_ends
@@ -25,6 +27,12 @@ SET_BY_TASK = dict.fromkeys(
     ("model.channels", "model.size", "model.classes", "generator.shape", "discriminator.shape", "features.channels"),
     "the data decide it",
 ) | {"generator.latent": "set task.latent"}
+# Files of a BERT with its sizes, and the keys that lead to them; arguments that these limit.
+START_SIZES = (("model.json", ("task", "model")), ("config.json", ()))
+START_LIMITS = (
+    ("length", ("positions", "max_position_embeddings"), "positions"),
+    ("frozen", ("layers", "num_hidden_layers"), "layers"),
+)
 RETRAIN_CALLABLES = {"gate": "verdicts.gate.Gate", "data": "verdicts.drift.Limits", "alerts": "verdicts.alerts.Alerts"}
 
 
@@ -160,6 +168,7 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
         factory = section["task"].get(part, {})
         if name in factory:
             raise Refusal(f"{prefix}task.{key}: {factory[name]!r} can't be set in a recipe; {instead}")
+    check_start(section["task"], prefix)
     fit = recipe.fill_defaults("training.engine.fit", section["fit"])
     check_options(fit["batch"], fit["shards"], fit["noise_scale"], prefix)
     task = section["task"]["use"]
@@ -168,6 +177,27 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
             f"{prefix}fit.batch: {fit['batch']} may leave out training rows, and each step of {task} needs all of them;"
             " set it to all"
         )
+
+
+def check_start(task: dict[str, Any], prefix: str) -> None:
+    """Refuse what the BERT in the folder `task.start` has no room for; a folder that is not there yet may have any."""
+    folder = Path(str(task.get("start")))
+    sizes: dict[str, Any] = {}
+    for name, inner in START_SIZES:
+        if (folder / name).is_file():
+            try:
+                sizes = read_object(folder / name)
+            except ValueError as error:
+                raise Refusal(f"{prefix}task.start: {folder / name} is damaged ({error}); write it again") from None
+            for key in inner:
+                sizes = sizes.get(key) or {}
+            break
+    for argument, keys, things in START_LIMITS:
+        limit = next((sizes[key] for key in keys if isinstance(sizes.get(key), int)), None)
+        if limit is not None and isinstance(task.get(argument), int) and task[argument] > limit:
+            raise Refusal(
+                f"{prefix}task.{argument}: {task[argument]} is more than the {limit} {things} of {folder}; lower it"
+            )
 
 
 def check_tune(

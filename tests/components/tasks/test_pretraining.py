@@ -102,7 +102,12 @@ def test_an_exported_model_fills_blanks_in_texts(store: Store, tmp_path: Path) -
     assert float(filled["probability"][1]) == 1 > float(filled["probability"][0])
     batch = Feed(store.split("validation")).gather(np.arange(2))
     assert all("[MASK]" in text or text for text in mine.serving_inputs(batch)["text"])
-    for text, message in (("", "has 0 tokens"), ("w0 " * 31, "has 31 tokens; this model takes 1 to 30")):
+    messages = {
+        "": "has 0 tokens",
+        "w0 " * 31: "has 31 tokens; this model takes 1 to 30",
+        "☃ ☃": "has no character that this model knows",
+    }
+    for text, message in messages.items():
         with pytest.raises(Refusal, match=message):
             restored.predict(restored_state, {"text": [text]})
 

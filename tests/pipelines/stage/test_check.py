@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from components.errors import Refusal
 from components.recipes import recipe
 from pipelines.door import main
-from pipelines.stage.check import check_flagship
+from pipelines.stage.check import check_flagship, check_start
 
 ROOT = Path(__file__).parents[3]
 PARAMS = recipe.overlay(recipe.load(ROOT / "params.yaml"), {"finetune.fit.shards": 2})
@@ -282,3 +283,19 @@ def test_both_data_sets_of_the_flagship_have_pictures_of_one_shape() -> None:
     params["data"]["target"] = {"use": "data.sine.Sine"}
     with pytest.raises(Refusal, match=r"data\.target: has columns x, y, time, but the flagship classifies pictures"):
         check_flagship(params)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.json"])
+def test_what_a_start_has_no_room_for_is_refused(name: str, tmp_path: Path) -> None:
+    sizes = {
+        "config.json": {"max_position_embeddings": 32, "num_hidden_layers": 2},
+        "model.json": {"task": {"model": {"use": "models.bert.BERT", "positions": 32, "layers": 2}}},
+    }
+    (tmp_path / name).write_text(json.dumps(sizes[name]))
+    start = {"start": str(tmp_path)}
+    check_start({**start, "length": 32, "frozen": 2}, "")
+    check_start({"start": str(tmp_path / "later"), "length": 64}, "")
+    with pytest.raises(Refusal, match=r"task.length: 33 is more than the 32 positions of .*; lower it"):
+        check_start({**start, "length": 33}, "")
+    with pytest.raises(Refusal, match=r"task.frozen: 3 is more than the 2 layers of"):
+        check_start({**start, "frozen": 3}, "")
