@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.cluster import spread
 from components.errors import Diverged, Refusal
-from components.files import read_object
+from components.files import read_object, write_json
 from components.recipes import recipe
 from components.search.objective import Rung
 from components.search.space import grid_combinations
@@ -24,7 +26,7 @@ from pipelines import fit
 from pipelines.commands.results.expectation import read_expectation
 from pipelines.commands.results.record import Record, content_digest, write_record
 from pipelines.stage.check import check_recipe
-from pipelines.stage.provenance import provenance
+from pipelines.stage.provenance import code_digest, provenance
 from pipelines.workers.records import FitJob, TrialSetup
 
 if TYPE_CHECKING:
@@ -50,18 +52,21 @@ def measure_recipe(path: Path, seeds: int | None = None) -> Path:
 
 
 def measure_fits(path: Path, content: dict[str, Any], count: int, of_data: bool = False) -> Record:
-    """Run a recipe without a search with `count` seeds, from the recipe's own upwards, on one thread."""
+    """Run a recipe without a search with `count` seeds, from the recipe's own upwards, on one thread.
+
+    An interrupted measurement of the same recipe and code continues where its last checkpoint is.
+    """
     import torch
 
     torch.set_num_threads(1)
     folder = _scratch_folder(path)
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear_unless_same(folder, recipe.digest([content, code_digest()]))
     first, results, seconds = content.get("seed", 0), [], []
     for seed in range(first, first + count):
-        started = time.process_time()
         data = content["data"] | ({"seed": seed} if of_data else {})
-        results.append(_fit_once(content, data, folder, seed))
-        seconds.append(time.process_time() - started)
+        with _spent_seconds(folder / f"seconds-{seed}.json") as spent:
+            results.append(_fit_once(content, data, folder, seed))
+        seconds.append(spent[-1])
         print(f"{path}: seed {seed}: {_format_scores(results[-1].scores)}", flush=True)
     monitor, direction = results[0].measurements.monitor
     record = Record(
@@ -78,6 +83,27 @@ def measure_fits(path: Path, content: dict[str, Any], count: int, of_data: bool 
     )
     shutil.rmtree(folder, ignore_errors=True)
     return record
+
+
+def _clear_unless_same(folder: Path, key: str) -> None:
+    """Remove what another measurement left in `folder`, and mark it as that of `key`."""
+    mark = folder / "key.json"
+    if not mark.is_file() or read_object(mark).get("key") != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(mark, {"key": key})
+
+
+@contextmanager
+def _spent_seconds(file: Path) -> Iterator[list[float]]:
+    """Append the processor seconds of the block to the list, and keep them in `file`, those of earlier attempts too."""
+    spent: list[float] = []
+    earlier = float(read_object(file)["seconds"]) if file.is_file() else 0.0
+    started = time.process_time()
+    try:
+        yield spent
+    finally:
+        spent.append(earlier + time.process_time() - started)
+        write_json(file, {"seconds": spent[-1]})
 
 
 def _fit_once(content: dict[str, Any], data: dict[str, Any], folder: Path, seed: int) -> Any:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from components.errors import Refusal
-from pipelines.commands.results import page, record
+from components.files import read_object
+from components.recipes import recipe
+from pipelines.commands.results import measure, page, record
 from pipelines.commands.results.expectation import Expectation, read_expectation
 from pipelines.commands.results.measure import measure_recipe
 
@@ -103,6 +106,32 @@ def test_seeds_are_run_recorded_and_shown(yard: Path) -> None:
     page.main([])
     assert page.PAGE.read_text() == text
     assert record.record_path(yard).read_bytes() == before
+
+
+def test_an_interrupted_measurement_continues(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = measure.measure_fits(yard, recipe.load(yard), 2)
+    fit_once, runs = measure._fit_once, []
+
+    def interrupt(content: dict, data: dict, folder: Path, seed: int) -> Any:
+        runs.append((seed, (folder / str(seed) / "run" / "journal.log").is_file()))
+        result = fit_once(content, data, folder, seed)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(measure, "_fit_once", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure_fits(yard, recipe.load(yard), 2)
+    first = read_object(measure._scratch_folder(yard) / "seconds-1.json")["seconds"]
+    continued = measure.measure_fits(yard, recipe.load(yard), 2)
+    assert continued.scores == whole.scores
+    assert continued.seconds[1] > first > 0
+    assert runs == [(0, False), (1, False), (0, True), (1, True)]
+    with pytest.raises(KeyboardInterrupt):
+        runs.clear()
+        measure.measure_fits(yard, recipe.load(yard), 2)
+    measure.measure_fits(yard, recipe.overlay(recipe.load(yard), {"fit.batch": 25}), 1)
+    assert runs[-1] == (0, False), "another recipe continued this one"
 
 
 def test_a_grid_is_recorded_trial_by_trial(yard: Path) -> None:
