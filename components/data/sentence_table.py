@@ -62,11 +62,15 @@ class SentenceTable:
     ) -> None:
         if (label is None) == (score is None):
             raise Refusal("label: name the column with the class as label, or the one with a number as score")
-        form = TableFormat(delimiter, header, quoting, encoding)
-        paths = [Path(path) if path else None for path in (validation_file, test_file)]
-        self.files = TableFiles(Path(file), *paths, form)
+        self.files = TableFiles(
+            Path(file),
+            Path(validation_file) if validation_file else None,
+            Path(test_file) if test_file else None,
+            TableFormat(delimiter, header, quoting, encoding),
+        )
         self.files.check()
         self.own = self.files.paths
+        self.has_validation = validation_file is not None or split is not None
         self.name = Path(file).stem
         self.source = file
         self.text_columns = {"text": text} | ({"pair": pair} if pair else {})

@@ -168,7 +168,7 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
         factory = section["task"].get(part, {})
         if name in factory:
             raise Refusal(f"{prefix}task.{key}: {factory[name]!r} can't be set in a recipe; {instead}")
-    check_start(section["task"], prefix)
+    check_room(section["task"], prefix)
     fit = recipe.fill_defaults("training.engine.fit", section["fit"])
     check_options(fit["batch"], fit["shards"], fit["noise_scale"], prefix)
     task = section["task"]["use"]
@@ -179,7 +179,7 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
         )
 
 
-def check_start(task: dict[str, Any], prefix: str) -> None:
+def check_room(task: dict[str, Any], prefix: str) -> None:
     """Refuse what the BERT in the folder `task.start` has no room for; a folder that is not there yet may have any."""
     folder = Path(str(task.get("start")))
     sizes: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import yaml
 from components.errors import Refusal
 from components.recipes import recipe
 from pipelines.door import main
-from pipelines.stage.check import check_flagship, check_start
+from pipelines.stage.check import check_flagship, check_room
 
 ROOT = Path(__file__).parents[3]
 PARAMS = recipe.overlay(recipe.load(ROOT / "params.yaml"), {"finetune.fit.shards": 2})
@@ -293,9 +293,9 @@ def test_what_a_start_has_no_room_for_is_refused(name: str, tmp_path: Path) -> N
     }
     (tmp_path / name).write_text(json.dumps(sizes[name]))
     start = {"start": str(tmp_path)}
-    check_start({**start, "length": 32, "frozen": 2}, "")
-    check_start({"start": str(tmp_path / "later"), "length": 64}, "")
+    check_room({**start, "length": 32, "frozen": 2}, "")
+    check_room({"start": str(tmp_path / "later"), "length": 64}, "")
     with pytest.raises(Refusal, match=r"task.length: 33 is more than the 32 positions of .*; lower it"):
-        check_start({**start, "length": 33}, "")
+        check_room({**start, "length": 33}, "")
     with pytest.raises(Refusal, match=r"task.frozen: 3 is more than the 2 layers of"):
-        check_start({**start, "frozen": 3}, "")
+        check_room({**start, "frozen": 3}, "")
