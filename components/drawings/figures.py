@@ -204,15 +204,17 @@ def draw_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: st
 
 
 @styled
-def draw_intervals(rows: Mapping[str, Interval], title: str, x_label: str, percent: bool = True) -> Figure:
+def draw_intervals(
+    rows: Mapping[str, Interval], title: str, x_label: str, percent: bool = True, connected: bool = True
+) -> Figure:
     """Draw one row per interval: its mean and range, and the values of the seeds below them.
 
-    Thin lines connect the values of the same seed from row to row.
+    connected: draw thin lines between the values of the same seed, for rows whose seeds have the same data.
     """
     figure, axes = new_figure(5.6, 0.9 + 0.62 * len(rows), title)
     heights = -np.arange(len(rows))
     points = [row.points for row in rows.values()]
-    for seed_values in zip(*points, strict=False):
+    for seed_values in zip(*points, strict=False) if connected else ():
         axes.plot(seed_values, heights - 0.2, color=LINE, linewidth=1, zorder=1)
     for (name, row), y, colour in zip(rows.items(), heights, cycle_values(SERIES, len(rows)), strict=True):
         axes.plot([row.low, row.high], [y, y], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")

@@ -176,5 +176,6 @@ def draw_report(scores: Scores) -> None:
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         mean = float(np.mean(values))
         rows[f"{task} ({metric})"] = figures.Interval(mean, mean - deviation, mean + deviation, tuple(values))
-    drawing = figures.draw_intervals(rows, "GLUE, mean ± standard deviation over seeds", "score", percent=False)
+    title = "GLUE, mean ± standard deviation over seeds"
+    drawing = figures.draw_intervals(rows, title, "score", percent=False, connected=False)
     figures.save_figure(drawing, RESULTS / "glue.png")

@@ -145,6 +145,8 @@ def test_intervals_and_bars_show_their_numbers() -> None:
     assert [0.94, 0.96] in spans
     assert [0.88, 0.92] in spans
     assert [0.945, 0.89] in spans  # the first seed, from arm to arm
+    apart = figures.draw_intervals(ARMS, "Tasks", "score", connected=False).axes[0]
+    assert len(apart.lines) == len(axes.lines) - 2
     assert [list(dots.get_offsets()[:, 0]) for dots in axes.collections] == [[0.945, 0.955], [0.89, 0.91]]
     axes = figures.draw_bars(SECONDS, "Time", "seconds").axes[0]
     assert [text.get_text() for text in axes.texts] == ["4", "63"]
