@@ -109,7 +109,7 @@ def test_seeds_are_run_recorded_and_shown(yard: Path) -> None:
 
 
 def test_an_interrupted_measurement_continues(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = measure.measure_fits(yard, recipe.load(yard), 2)
+    undisturbed = measure.measure_fits(yard, recipe.load(yard), 2)
     fit_once, runs = measure._fit_once, []
 
     def interrupt(content: dict, data: dict, folder: Path, seed: int) -> Any:
@@ -124,7 +124,7 @@ def test_an_interrupted_measurement_continues(yard: Path, monkeypatch: pytest.Mo
         measure.measure_fits(yard, recipe.load(yard), 2)
     first = read_object(measure._scratch_folder(yard) / "seconds-1.json")["seconds"]
     continued = measure.measure_fits(yard, recipe.load(yard), 2)
-    assert continued.scores == whole.scores
+    assert continued.scores == undisturbed.scores
     assert continued.seconds[1] > first > 0
     assert runs == [(0, False), (1, False), (0, True), (1, True)]
     with pytest.raises(KeyboardInterrupt):
