@@ -64,6 +64,9 @@ def score_epoch(rung: Rung, setup: TrialSetup, epochs: int, folder: str) -> Scor
     task: Task = recipe.build(section["task"], Task)
     spec = read_spec(setup.prepared, setup.augmented)
     outcome = engine.fit(task, spec, train, validation, Path(folder), peers, last_step, **fit)
+    if setup.curves:
+        # The rungs continue one fit, so one file holds the curve of all
+        trial_curves.write_curves(trial_curves.curve_file(setup.curves, rung.values, 0), Path(folder))
     return outcome.scores | _training_scores(task, outcome.state, train, peers)
 
 

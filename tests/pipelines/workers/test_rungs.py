@@ -113,6 +113,15 @@ def test_an_epoch_scores_the_same_with_and_without_checkpoint(setup: TrialSetup,
     assert score_epochs(setup, tmp_path / "another", [2]) == rungs[2:]
 
 
+def test_epochs_leave_one_curve(setup: TrialSetup, tmp_path: Path) -> None:
+    """Check that each line of the curve is in the table once, whatever the number of rungs."""
+    watched = replace(setup, curves=str(tmp_path / "curves"))
+    parts = score_epochs(watched, tmp_path / "trial", [0, 1])
+    rows = trial_curves.read_curves(tmp_path / "curves", [Trial("trials", 0, HIGH_RATE, parts, finished=True)])
+    assert [row["epoch"] for row in rows if row["epoch/loss"]] == ["1.0", "2.0"]
+    assert {row["rung"] for row in rows} == {0}
+
+
 def test_patience_ends_a_trial_before_its_last_epoch(setup: TrialSetup, tmp_path: Path) -> None:
     rungs = score_epochs(setup, tmp_path, [0, 1, 2, 3], patience=1, ema=1.0)  # weights that never change
     assert len({scores["accuracy"] for scores in rungs}) == 1
