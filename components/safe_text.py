@@ -14,9 +14,9 @@ SECRET_WORD = r"(?:pass|pwd|secret|token|key|sig|credential|auth)"
 # A value in the query of an address, such as ?password=... or &api_key=..., but not ?orderByKey=...
 QUERY_NAME = r"[\w.-]*(?:pass|pwd|secret|token|sig|credential|auth)[\w.-]*|(?:[\w.-]*[._-])?(?:api|access|account)?key"
 QUERY_VALUE = re.compile(rf"([?&;](?:{QUERY_NAME})=)[^&;#\s'\"]+", re.IGNORECASE)
-# Environment variables that hold a secret; a variable that names a file or a switch does not.
+# Environment variables that hold a secret; a variable that names a file, a folder or a switch does not.
 SECRET_NAME = re.compile(rf"{SECRET_WORD}|WEBHOOK|DATABASE_URL", re.IGNORECASE)
-PUBLIC_NAME = re.compile(r"_(?:PATH|FILE|MODE|SOCK|DIR|ID|USERNAME|SECONDS)$", re.IGNORECASE)
+PUBLIC_NAME = re.compile(r"_(?:PATH|FILE|MODE|SOCK|DIR|ID|USERNAME|SECONDS)$|^(?:OLD)?PWD$|^XAUTHORITY$", re.IGNORECASE)
 # Terminal sequences and marks that reorder text; a line break and a tab are none.
 CONTROLS = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 MOVES = re.compile(r"(?:\r|\x1b\[A)*")  # with which a progress bar begins

@@ -177,6 +177,13 @@ def test_what_a_command_prints_at_its_end_holds_no_secret(
     assert hide_secrets("a path /tmp/x stays") == "a path /tmp/x stays"
 
 
+def test_the_name_of_the_current_folder_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell exports PWD; a printed crontab would otherwise change into $PWD."""
+    monkeypatch.setenv("PWD", "/home/me/yard")
+    monkeypatch.setenv("DB_PWD", "canary-88")
+    assert hide_secrets("cd /home/me/yard; canary-88") == "cd /home/me/yard; $DB_PWD"
+
+
 @pytest.mark.parametrize(
     "name", ["infra/.env", ".env", ".env.local", "services.env", "tracker.env", "infra/kuberay/x.env", "ca/server.key"]
 )
