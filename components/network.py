@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import time
 from urllib.parse import urlsplit
@@ -16,9 +17,28 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
+def split_address(address: str) -> tuple[str, str]:
+    """Return host and port of `host:port`; an IPv6 host stands in brackets, as in `[::1]:6379`."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
+def join_address(host: str, port: int | str) -> str:
+    """Return `host:port`, with brackets around an IPv6 host."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine's loopback, of IPv4 or IPv6."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def accepts_connections(address: str, patience: float = 0.0) -> bool:
     """Return whether something accepts connections at `host:port`; try again for up to `patience` seconds."""
-    host, _, port = address.rpartition(":")
+    host, port = split_address(address)
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -39,7 +59,7 @@ def host_and_port(url: str) -> str:
         host = None
     if not host:
         raise Refusal(f"{url}: is not the address of a server; write one such as http://HOST:5000")
-    return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
+    return join_address(host, port or (443 if parts.scheme == "https" else 80))
 
 
 def interface_of(address: str) -> str | None:

@@ -119,7 +119,7 @@ def _initialize(**options: Any) -> None:
     if node is None:  # ray:// has a connection of its own
         return
     patience = {node.gcs_address: head_patience()}
-    patience[f"{node.node_ip_address}:{node.node_manager_port}"] = RAYLET_PATIENCE
+    patience[network.join_address(node.node_ip_address, node.node_manager_port)] = RAYLET_PATIENCE
     _connection.enter_context(background_thread(partial(watch_cluster, patience)))
 
 
@@ -163,7 +163,7 @@ def disconnect() -> None:
 
 def _is_on_loopback(address: str) -> bool:
     """Return whether a running cluster can be reached on loopback only; Ray itself would try the external address."""
-    host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost"):
+    host, port = network.split_address(address)
+    if not network.is_loopback(host):
         return False
     return not network.accepts_connections(f"{network.external_address()}:{port}")

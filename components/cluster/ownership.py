@@ -49,7 +49,7 @@ def noted_address() -> str:
 
 def is_own_cluster(address: str) -> bool:
     """Return whether this user's processes run the cluster: its head, or here a node of a head elsewhere."""
-    host, _, port = address.rpartition(":")
+    host, port = network.split_address(address)
     if network.interface_of(host) is None and host != "localhost":
         return any(f"--gcs-address={address}" in command for command in _own_commands())
     return port.isdigit() and listener_users(int(port)) == {os.geteuid()}

@@ -11,6 +11,8 @@ import logging
 import os
 from contextlib import suppress
 
+from ..network import join_address
+
 KEPT_CLUSTER = "TRAINYARD_KEPT_CLUSTER"  # address of the kept cluster, for the processes for which it is kept
 RAYLET_SETTINGS = {  # of a kept cluster
     "RAY_preload_python_modules": "torch,ray.train.v2._internal.execution.worker_group.worker",
@@ -46,7 +48,7 @@ def _request_workers(count: int) -> None:
 
     (node,) = (node for node in ray.nodes() if node["Alive"])
     missing = max(0, count - len(find_waiting_workers(node["RayletSocketName"])))
-    with init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}") as channel:
+    with init_grpc_channel(join_address(node["NodeManagerAddress"], node["NodeManagerPort"])) as channel:
         request = PrestartWorkersRequest(keep_alive_duration_secs=IDLE_SECONDS, num_workers=missing)
         request.runtime_env_info.serialized_runtime_env = "{}"
         NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=RPC_TIMEOUT)

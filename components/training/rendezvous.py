@@ -51,7 +51,8 @@ def meet_at_address(host: str) -> Rendezvous:
 
     The socket is bound here and passed on to the store, so no other process can take the port in between.
     """
-    listener = socket.create_server((host, 0), backlog=1024)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, 0), family=family, backlog=1024)
     port = int(listener.getsockname()[1])
     _open_sockets[port] = listener
     return Rendezvous(secrets.token_hex(16), host=host, port=port)

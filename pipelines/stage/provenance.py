@@ -51,17 +51,35 @@ def provenance(lock: str | Path = "dvc.lock") -> dict[str, str]:
 
 
 def _uncommitted_changes() -> str:
-    """Return git's status lines of changed files, and of untracked files where they can change a result."""
+    """Return git's status lines of changed files, and of untracked files where they can change a result.
+
+    Paths are relative to the current folder, which may be a sub-folder of the repository; what others change beside it
+    is left out.
+    """
     # DVC's own locks are changed by every stage
     arguments = ("--untracked-files=all", "--", *WATCHED_FOLDERS, ":(exclude)*dvc.lock")
-    below_watched = _git("status", "--porcelain", *arguments).splitlines()
-    untracked = [line for line in below_watched if line[:2] == "??"]
-    return "\n".join(filter(None, [_git("status", "--porcelain", "--untracked-files=no"), *untracked]))
+    untracked = [line for line in _status_lines(*arguments) if line[:2] == "??"]
+    return "\n".join([*_status_lines("--untracked-files=no", "--", "."), *untracked]).strip()
+
+
+def _status_lines(*arguments: str) -> list[str]:
+    """Return one line "XY PATH" per change that `git status` lists, with paths as they are, relative to here."""
+    prefix = _git("rev-parse", "--show-prefix")
+    entries = iter(_git("status", "--porcelain", "-z", *arguments).split("\0"))
+    lines = []
+    for entry in entries:
+        if entry:
+            # git's paths are relative to the root of the repository
+            lines.append(f"{entry[:3]}{entry[3:].removeprefix(prefix)}")
+            if "R" in entry[:2]:
+                next(entries)  # the name before
+    return lines
 
 
 def _git(*arguments: str) -> str:
     """Return the command's output, empty outside a repository or without git."""
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        output = subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return output.decode(errors="backslashreplace").rstrip("\n")

@@ -19,6 +19,7 @@ from components.errors import Refusal, Stopped, TryLater
 from components.processes import BIN, end_with_parent
 from components.tracking import mirror
 from components.workspace import runs_folder, work_folder
+from pipelines.commands.dvc import locks
 
 POLL_SECONDS = 1.0  # between two checks that the local cluster is still there
 MAX_CLUSTERS = 5  # per command
@@ -53,24 +54,33 @@ def reproduce(*targets: str, deadline: float | None = None) -> int:
     deadline: of time.monotonic(). Then the stage is interrupted: it saves its progress and ends. Raise Stopped.
 
     dvc gets a process group of its own. So an interrupt of both (Ctrl-C) and one of this process alone (a service's
-    stop) have the same effect. Raise KeyboardInterrupt after an interrupt, and ClusterLost as soon as the local
-    cluster is gone, because Ray would wait for it.
+    stop) have the same effect. Raise KeyboardInterrupt after an interrupt, ClusterLost as soon as the local cluster is
+    gone, because Ray would wait for it, and TryLater if dvc gave way to another dvc in this folder.
     """
     code_file = work_folder() / "ended"
     code_file.parent.mkdir(parents=True, exist_ok=True)
     code_file.unlink(missing_ok=True)
+    others = locks.live_holders()
     process = subprocess.Popen(
         [BIN / "dvc", "repro", *targets],
         env=os.environ | {exit_code.VARIABLE: str(code_file.resolve())},
         process_group=0,
         preexec_fn=_prepare_child,
     )
-    code = _wait_for_dvc(process, deadline)
-    return exit_code.read_exit_code(code_file, default=code) if code else 0
+    code = _wait_for_dvc(process, deadline, others)
+    if not code:
+        return 0
+    # dvc itself says no more than 255
+    if not code_file.is_file() and (others or locks.is_locked()):
+        who = f" (process {min(others)})" if others else ""
+        raise TryLater(f"another dvc{who} is at work in this folder; repeat the command when it has ended")
+    return exit_code.read_exit_code(code_file, default=code)
 
 
-def _wait_for_dvc(process: subprocess.Popen, deadline: float | None) -> int:
+def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set[int]) -> int:
     """Return dvc's exit code; pass interrupts on to its process group.
+
+    others: the processes of other dvcs, to which those seen meanwhile are added.
 
     The first interrupt lets the stage save its progress, the second stops it at once, the third kills it and dvc. The
     deadline counts as one.
@@ -88,6 +98,7 @@ def _wait_for_dvc(process: subprocess.Popen, deadline: float | None) -> int:
                 if not interrupts:
                     interrupts = 1
                     os.killpg(process.pid, signal.SIGINT)
+            others |= locks.live_holders() - {process.pid}
             is_up = _is_local_cluster_up()
             if was_up and not is_up and code != 0 and not interrupts:
                 with suppress(ProcessLookupError):
@@ -117,9 +128,11 @@ def _prepare_child() -> None:
 
 
 def reproduce_or_refuse(*targets: str) -> None:
-    """Run `dvc repro`, its output visible; raise Refusal if it fails."""
+    """Run `dvc repro`, its output visible; raise Refusal if it fails, or TryLater if a stage says so."""
     if code := reproduce(*targets):
         command = " ".join(["dvc repro", *targets])
+        if code == exit_code.TRY_LATER:
+            raise TryLater(f"{command} can only succeed later; see above")
         raise Refusal(f"{command} ended with exit code {code}; see above")
 
 

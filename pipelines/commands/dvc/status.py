@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import yaml
 from components.errors import Refusal, TryLater
 from components.processes import BIN, end_with_parent
 
+WIDTH = 118  # characters of a line
 PATIENCE = 60.0  # seconds to wait for another dvc in the same folder
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # dvc's messages if another dvc holds its lock
 
@@ -31,6 +34,11 @@ def list_changes(*targets: str, patience: float | None = None) -> list[str]:
             kinds = reason if isinstance(reason, dict) else {str(reason): {}}
             lines += [f"{stage}: {kind}: {', '.join(_list_names(what)) or kind}" for kind, what in kinds.items()]
     return lines
+
+
+def shorten_change(change: str) -> str:
+    """Return a reason to run that fits a line: a stage that never ran has dozens of names."""
+    return textwrap.shorten(change, WIDTH, placeholder=" ...")
 
 
 def _run_dvc_status(targets: tuple[str, ...], patience: float) -> str:
@@ -61,13 +69,12 @@ def _list_names(what: Any) -> list[str]:
 
 def update_imports() -> list[str]:
     """Update every imported source (`dvc update`) and return the .dvc files that describe them."""
-    git = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "*.dvc"], capture_output=True, text=True, check=False
-    )
+    git = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard", "*.dvc"], capture_output=True, check=False)
     if git.returncode:
-        reason = (git.stderr.splitlines() or ["no reason given"])[0]
+        reason = (os.fsdecode(git.stderr).splitlines() or ["no reason given"])[0]
         raise Refusal(f"git ls-files: {reason}; git must be able to read this checkout to list the imported sources")
-    files = [name for name in git.stdout.splitlines() if Path(name).is_file() and _is_import(Path(name))]
+    names = os.fsdecode(git.stdout).split("\0")[:-1]
+    files = [name for name in names if Path(name).is_file() and _is_import(Path(name))]
     if files:
         update = subprocess.run(
             [BIN / "dvc", "update", *files], capture_output=True, text=True, check=False, preexec_fn=end_with_parent

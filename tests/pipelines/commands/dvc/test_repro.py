@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,10 +14,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from components.errors import Refusal
+from components.errors import Refusal, TryLater
 from components.processes import BIN
 from pipelines import door
-from pipelines.commands.dvc import repro
+from pipelines.commands.dvc import locks, repro
 from pipelines.commands.dvc.repro import is_unfinished, reproduce, run_on_local_cluster
 from pipelines.commands.parser import build_parser
 
@@ -170,3 +171,34 @@ def test_unfinished_work_is_noticed_without_dvc(tmp_path: Path, monkeypatch: pyt
     started.write_text("one two")
     assert is_unfinished(["one", "two"], started), "the same command did not finish"
     assert not is_unfinished([], started), "that was another command"
+
+
+def test_a_second_dvc_beside_a_running_one_ends_with_75(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """dvc itself ends with 255, whatever is wrong."""
+    monkeypatch.chdir(tmp_path)
+    write_pipeline(tmp_path, SAVING_STAGE)
+    first = subprocess.Popen([BIN / "dvc", "repro"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert door.exit_code(reproduce) == 75
+        assert f"not now: another dvc (process {first.pid}) is at work" in capfd.readouterr().err
+        monkeypatch.setattr(repro, "reproduce", lambda *targets: 75)
+        with pytest.raises(TryLater):  # and not a Refusal, which a schedule would not repeat
+            repro.reproduce_or_refuse()
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.wait()
+
+
+def test_the_lock_of_another_dvc_command_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not locks.is_locked()
+    locks.LOCK.parent.mkdir(parents=True)
+    with locks.LOCK.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert locks.is_locked()
+    assert not locks.is_locked()

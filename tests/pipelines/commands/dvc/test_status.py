@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -106,7 +107,10 @@ def test_an_imported_source_is_brought_up_to_date(pipeline: Path, tmp_path: Path
 
     publish("tom.png")
     run(pipeline, "dvc", "import", "-q", str(source), "pictures", "-o", "data/raw/pictures")
-    assert status.update_imports() == ["data/raw/pictures.dvc"]
+    run(pipeline, "dvc", "import", "-q", str(source), "pictures", "-o", "data/raw/Bücher 1")
+    assert status.update_imports() == ["data/raw/Bücher 1.dvc", "data/raw/pictures.dvc"], "git quotes such names"
+    (pipeline / "data/raw/Bücher 1.dvc").unlink()
+    shutil.rmtree(pipeline / "data/raw/Bücher 1")
     repro.reproduce_or_refuse()
     assert (pipeline / "data/raw/pictures/tom.png").read_text() == "tom.png"
     publish("felix.png")
