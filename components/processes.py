@@ -6,11 +6,15 @@ import ctypes
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from . import process_guard
 
 BIN = Path(sys.executable).parent  # the programs of this Python environment
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -38,6 +42,45 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def process_group(
+    command: Sequence[str | Path], env: Mapping[str, str] | None = None, patience: float = 10.0, **options: Any
+) -> Iterator[subprocess.Popen]:
+    """Start a command in a session of its own while the block runs, and end all its processes afterwards.
+
+    They also end if this process is killed: a small second process watches it. Programs such as MLflow's server leave
+    children behind when they are ended alone. patience: seconds between SIGTERM and SIGKILL. options: of Popen.
+    """
+    watched, alive = os.pipe()
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", process_guard.__file__],
+        stdin=watched,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    os.close(watched)
+    process = None
+    try:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            start_new_session=True,
+            # In the child, before the command: there is no moment in which the guard does not know the group.
+            preexec_fn=lambda: os.write(alive, f"{os.getpid()}\n".encode()),
+            **options,
+        )
+        yield process
+    finally:
+        if process is not None:
+            process_guard.end_group(process.pid, patience, process.poll)
+            process.wait()
+        os.write(alive, b"done\n")
+        os.close(alive)
+        guard.wait()
 
 
 def available_cores() -> int:

@@ -16,16 +16,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from components import network
 from components.cluster.connection import LOOPBACK
 from components.cluster.local import local_cluster
+from components.errors import Refusal, TryLater
 from components.processes import BIN
 from components.runs import journal
-from components.tracking import mirror
-from components.tracking.replay import read_note, to_mlflow_metrics
+from components.tracking import mirror, probe
+from components.tracking.points import to_mlflow_metrics
+from components.tracking.replay import read_note
 from pipelines.commands import schedule
-from tests.services import ADMIN, SECRETS, TRAINER, Team, start_team
+from tests.services import ADMIN, DATABASE, SECRETS, TRAINER, Team, start_team
 from tests.test_elastic import second_node
 from tests.workspace import Workspace, clone
 
@@ -110,6 +113,53 @@ def test_a_user_without_password_is_rejected(services: Team) -> None:
     ]
     assert codes == [401, 401, 200]
     assert requests.get(f"{services.address}/health", timeout=30).status_code == 200, "probes need no password"
+
+
+def test_faults_of_an_account_that_last_are_refused_before_any_work(services: Team, workspace: Workspace) -> None:
+    place = {"MLFLOW_TRACKING_URI": services.address}
+    for command in ("run", "retrain", "plan", "rollback", "sync"):
+        (workspace.folder / ".trainyard/runs").mkdir(parents=True, exist_ok=True)
+        output = workspace.trainyard(command, code=2, **place)
+        assert f"the tracker {services.address}: 401 " in output
+        assert "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in output
+    assert not (workspace.folder / "data/prepared").exists()
+
+
+def test_doctor_asks_the_tracker_its_store_and_dvcs_remote(services: Team, workspace: Workspace) -> None:
+    config = workspace.folder / ".dvc/config.local"
+    config.write_text("[core]\n    remote = store\n['remote \"store\"']\n    url = s3://trainyard/dvc\n")
+    output = workspace.trainyard("doctor", **services.client)
+    assert f"ok    the tracker {services.address} answers" in output
+    assert "ok    DVC's remote s3://trainyard/dvc answers" in output
+    output = workspace.trainyard("doctor", code=1, **services.client | {"MLFLOW_TRACKING_PASSWORD": "wrong-word-88"})
+    assert f"BAD   the tracker {services.address}: 401 " in output
+    config.write_text(config.read_text().replace("trainyard/dvc", "no-such-bucket"))
+    output = workspace.trainyard("doctor", code=1, **services.client)
+    assert re.search(r"BAD   DVC's remote s3://no-such-bucket: .*NoSuchBucket", output)
+    config.unlink()
+
+
+def test_faults_of_a_database_that_last_are_refused(services: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", DATABASE)
+    address = f"postgresql+psycopg2://mlflow@127.0.0.1:{services.database}"
+    probe.check_tracker(f"{address}/mlflow")
+    known, newest = probe.schema_versions()
+    engine = sqlalchemy.create_engine(f"{address}/mlflow", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("CREATE DATABASE old"))
+    engine = sqlalchemy.create_engine(f"{address}/old", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num TEXT)"))
+        connection.execute(sqlalchemy.text(f"INSERT INTO alembic_version VALUES ('{min(known - newest)}')"))
+    with pytest.raises(Refusal, match=re.escape(f"run: mlflow db upgrade {address}/old") + "$"):
+        probe.check_tracker(f"{address}/old")
+    with pytest.raises(Refusal, match='"nowhere" does not exist; check'):
+        probe.check_tracker(f"{address}/nowhere")
+    with pytest.raises(TryLater, match="Connection refused"):
+        probe.check_tracker(f"postgresql+psycopg2://mlflow@127.0.0.1:{network.free_port()}/mlflow")
+    monkeypatch.setenv("PGPASSWORD", "wrong-word-88")
+    with pytest.raises(Refusal, match="password authentication failed"):
+        probe.check_tracker(f"{address}/mlflow")
 
 
 def test_a_wrong_token_is_rejected(workspace: Workspace, cluster: tuple[str, str]) -> None:

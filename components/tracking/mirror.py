@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ..runs.journal import RUN, Tail, find_files, read_records
 from . import server
-from .replay import Note, RunReplay, metric_points, read_note, to_point
+from .points import metric_points, to_point
+from .replay import Note, RunReplay, read_note
 
 PAUSE = 1.0  # seconds between two passes over the journals
 MAX_PAUSE = 60.0  # seconds, after several passes that failed
@@ -48,7 +49,7 @@ class Mirror:
         self._ending.set()
         self._thread.join(PATIENCE)
         if self.failure or self._thread.is_alive():
-            reason = type(self.failure).__name__ if self.failure else f"not done after {PATIENCE:.0f} s"
+            reason = server.explain_failure(self.failure) if self.failure else f"not done after {PATIENCE:.0f} s"
             place = server.hide_credentials(self.uri)
             log.warning("%s did not take all records (%s); they are kept: trainyard sync", place, reason)
 
@@ -132,6 +133,11 @@ def find_unsent_runs(folder: Path) -> list[Path]:
         return not note.deleted and any(note.offsets.get(name, 0) != size for name, size in sizes.items())
 
     return [file.parent for file in find_files(RUN, folder) if is_unsent(file.parent)]
+
+
+def find_missing_files(folder: Path) -> list[str]:
+    """Return the files of the runs in and below `folder` that were gone before they could be sent."""
+    return [path for file in find_files(RUN, folder) for path in (read_note(file.parent) or Note()).missing]
 
 
 def audit_metrics(folder: Path, address: str | None = None) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from . import server
@@ -40,16 +41,16 @@ class ModelLog:
         """Log the model's folder with its signature and register it under its name, unless that was done before."""
         from mlflow.exceptions import MlflowException
 
-        if not self._find_versions(model.digest):
+        if not self.find_versions(model.digest):
             logged = self._find_logged(model.digest) or self._log(model)
             with contextlib.suppress(MlflowException):  # the name exists already
                 self.client.create_registered_model(model.name)
             tags = {"digest": model.digest}
             self.client.create_model_version(model.name, logged.model_uri, self.run, tags, model_id=logged.model_id)
-        for duplicate in self._find_versions(model.digest)[1:]:
+        for duplicate in self.find_versions(model.digest)[1:]:
             self.client.delete_model_version(duplicate.name, duplicate.version)
 
-    def _find_versions(self, digest: str) -> list[Any]:
+    def find_versions(self, digest: str) -> list[Any]:
         """Return the versions registered from this run with this digest, oldest first."""
         versions = self.client.search_model_versions(f"run_id = '{self.run}'")
         same = [version for version in versions if version.tags.get("digest") == digest]
@@ -85,7 +86,8 @@ class ModelLog:
                 name="model",
                 tags={"digest": model.digest},
                 python_model=str(script),
-                artifacts={"model": model.path},
+                # MLflow unquotes plain paths, too, so a % in one would lead elsewhere.
+                artifacts={"model": Path(model.path).resolve().as_uri()},
                 model_config={"digest": model.digest},
                 code_paths=[str(package)],
                 signature=ModelSignature(make_schema(model.inputs), make_schema(model.outputs)),

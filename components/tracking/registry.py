@@ -16,14 +16,14 @@ from typing import Any
 
 import yaml
 
-from .. import network
-from ..errors import Refusal, TryLater, first_line
+from ..errors import Refusal, TryLater
 from ..files import atomic_path, bytes_digest
-from . import server
+from . import probe, server
 
 ALIAS = "champion"
-PATIENCE = 10.0  # seconds in which a server must accept a connection
 FORBIDDEN = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+# MLflow's codes of faults that the same request would meet again
+LASTING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
 
 
 class WrongBytes(Refusal):
@@ -64,10 +64,10 @@ class Registry:
     def __init__(self, name: str) -> None:
         self.name = name
         self.uri = server.tracking_uri()
-        is_server = self.uri.startswith("http")
-        if is_server and not network.accepts_connections(network.host_and_port(self.uri), PATIENCE):
-            place = server.hide_credentials(self.uri)
-            raise TryLater(f"the tracker {place} does not answer; the champion stays as it is")
+        try:
+            probe.check_tracker(self.uri)
+        except TryLater as later:
+            raise TryLater(f"{later}; the champion stays as it is") from None
         with self._requests():
             self.client = server.make_client(self.uri)
 
@@ -134,7 +134,10 @@ class Registry:
         """
         title = f"{self.name} version {version.number}"
         if not version.digest:
-            raise WrongBytes(f"{title}: has no tag 'digest' to check its bytes; train it again, or use another version")
+            raise WrongBytes(
+                f"{title}: has no tag 'digest', so this project did not register it; if another tool uses the name, "
+                f"set another `name` in params.yaml; otherwise promote another version, or delete the alias '{ALIAS}'"
+            )
         model = self._download(version, folder)
         if bytes_digest(model) != version.digest:
             raise WrongBytes(f"{title}: its stored bytes have changed; promote another version")
@@ -156,8 +159,14 @@ class Registry:
                 uri = self.client.get_model_version_download_uri(self.name, version.number)
                 for part in ("MLmodel", "artifacts"):
                     mlflow.artifacts.download_artifacts(f"{uri}/{part}", dst_path=str(draft))
-        record = yaml.safe_load((place / "MLmodel").read_text())
-        model = place / record["flavors"]["python_function"]["artifacts"]["model"]["path"]
+        try:
+            record = yaml.safe_load((place / "MLmodel").read_text())
+            model = place / record["flavors"]["python_function"]["artifacts"]["model"]["path"]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            raise WrongBytes(
+                f"{self.name} version {version.number}: is not a model that this project registered; "
+                f"promote another version, or delete the alias '{ALIAS}'"
+            ) from None
         if not model.resolve().is_relative_to(place.resolve()):
             raise Refusal(f"{place}/MLmodel: names a folder outside; register the version again")
         return model
@@ -171,7 +180,10 @@ class Registry:
             raise
         except Exception as error:
             place = server.hide_credentials(self.uri)
-            reason = server.hide_credentials(first_line(error))
-            if getattr(error, "error_code", None) in FORBIDDEN:
+            reason = server.explain_failure(error)
+            code = getattr(error, "error_code", None)
+            if code in FORBIDDEN:
                 raise Refusal(f"the tracker {place} refuses: {reason}; check the account") from None
+            if code in LASTING:
+                raise Refusal(f"the tracker {place}: {reason}; look at {self.name} there (trainyard ui)") from None
             raise TryLater(f"the tracker {place}: {reason}; the champion stays as it is") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +20,9 @@ from typing import Any
 from ..errors import Refusal, first_line
 from ..files import read_object, write_json
 from ..runs.journal import RESUME, STAGE_LOG, Record, Tail, read_description, read_records
-from ..training import metric_names
-from . import server
+from . import local_store, server
 from .model_log import ExportedModel, ModelLog
+from .points import Point, metric_points, to_mlflow_metrics, to_point
 
 NOTE = "mirror.json"
 LOCK = ".mirror"
@@ -30,8 +30,6 @@ MAX_METRICS = 1000  # per request to MLflow
 MAX_PARAMS = 100  # per request to MLflow
 MAX_PARAM_LENGTH = 6000  # characters
 log = logging.getLogger(__name__)
-
-Point = tuple[str, int, float, int]  # name, step, value and time of a metric
 
 
 @dataclass
@@ -45,10 +43,14 @@ class Note:
     attempts: int = 0  # how many of the attempts in run.json were sent
     run: str | None = None  # MLflow's id of the run
     deleted: bool = False  # whether the run was deleted at MLflow
+    missing: list[str] = field(default_factory=list)  # files that were gone before they could be sent
 
     def write(self, folder: Path) -> None:
         """Write the note to the run's folder, without the fields that are not set yet."""
-        write_json(folder / NOTE, {name: value for name, value in asdict(self).items() if value not in (None, False)})
+        facts = {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        if not self.missing:
+            del facts["missing"]
+        write_json(folder / NOTE, facts)
 
 
 def read_note(folder: Path) -> Note | None:
@@ -62,7 +64,7 @@ def read_note(folder: Path) -> Note | None:
     try:
         note = Note(**read_object(file))
         kinds = {"uri": str, "id": str, "offsets": dict, "models": list, "attempts": int, "deleted": bool}
-        for name, kind in kinds.items():
+        for name, kind in {**kinds, "missing": list}.items():
             if type(getattr(note, name)) is not kind:
                 raise ValueError(f"'{name}' is not of type {kind.__name__}")
         if not all(type(offset) is int and offset >= 0 for offset in note.offsets.values()):
@@ -84,7 +86,10 @@ class RunReplay:
         self.folder = folder
         self.description = read_description(folder)
         new, old = self._new_note(), read_note(folder)
-        self.note = old if old is not None and (old.uri, old.id) == (new.uri, new.id) else new
+        self.note = new
+        if old is not None and old.id == new.id and local_store.is_same_store(old.uri, new.uri):
+            self.note = old
+            self.note.uri = new.uri
 
     def send(self) -> int:
         """Send what is new and return the number of records.
@@ -248,16 +253,44 @@ class RunReplay:
         self.client.set_tag(run, f"superseded.{number}", text)
 
     def _log_artifact(self, run: str, record: Record) -> None:
-        if Path(record.payload["path"]).is_file():
-            self.client.log_artifact(run, record.payload["path"], record.payload["folder"] or None)
+        path, folder = self._locate(record.payload["path"]), record.payload["folder"]
+        if path.is_file():
+            self.client.log_artifact(run, str(path), folder or None)
+            return
+        sent = {Path(file.path).name for file in self.client.list_artifacts(run, folder or None)}
+        if path.name not in sent:
+            self._note_missing(path)
 
     def _register_model(self, run: str, record: Record) -> None:
-        model = ExportedModel(**record.payload)
-        if model.digest in self.note.models or not Path(model.path).is_dir():
+        places = {name: str(self._locate(record.payload[name])) for name in ("path", "example")}
+        model = ExportedModel(**record.payload | places)
+        if model.digest in self.note.models:
             return
-        ModelLog(self.client, self.uri, self.description["experiment"], run).register(model)
+        models = ModelLog(self.client, self.uri, self.description["experiment"], run)
+        if not Path(model.path).is_dir():
+            if not models.find_versions(model.digest):
+                self._note_missing(Path(model.path))
+            return
+        models.register(model)
         self.note.models.append(model.digest)
         self.save_note()
+
+    def _locate(self, path: str) -> Path:
+        """Return the file or folder that a line names by its path relative to the run's folder.
+
+        Older lines have absolute paths; those within a run's folder are looked up in its present place.
+        """
+        place = self.folder / path
+        name = f"/{self.folder.name}/"
+        if not place.exists() and name in path:
+            place = self.folder / path.rpartition(name)[2]
+        return place
+
+    def _note_missing(self, path: Path) -> None:
+        """Count a file or folder that can't be sent because it is gone; the other records are sent."""
+        log.warning("%s: is not there any more, so the tracker does not get it", path)
+        if str(path) not in self.note.missing:
+            self.note.missing.append(str(path))
 
     def _log_input(self, run: str, record: Record) -> None:
         self._log_inputs(run, [record.payload])
@@ -288,36 +321,6 @@ class RunReplay:
         params = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in self.description["params"].items()]
         for start in range(0, len(params), MAX_PARAMS):
             self.client.log_batch(run, params=params[start : start + MAX_PARAMS])
-
-
-def to_mlflow_metrics(record: Record) -> list[Any]:
-    """Return a record's MLflow metrics by step; values of a complete epoch are repeated by epoch, below `epoch/`."""
-    from mlflow.entities import Metric
-
-    line = record.payload
-    if record.kind == "progress":
-        return [Metric(metric_names.EXAMPLES_PER_SECOND, line["speed"], record.time, line["step"])]
-    if record.kind != "metric":
-        return []
-    metrics = []
-    for name, value in line["values"].items():
-        if not metric_names.is_over_epoch(name):
-            metrics.append(Metric(name, value, record.time, line["step"]))
-        if by_epoch := metric_names.against_epoch(name):
-            metrics.append(Metric(by_epoch, value, record.time, round(line["epoch"])))
-    if "epoch" in line:
-        metrics.append(Metric(metric_names.EPOCH, line["epoch"], record.time, line["step"]))
-    return metrics
-
-
-def metric_points(records: Iterable[Record]) -> set[Point]:
-    """Return the points that the records become at MLflow."""
-    return {to_point(metric) for record in records for metric in to_mlflow_metrics(record)}
-
-
-def to_point(metric: Any) -> Point:
-    """Return what identifies one of MLflow's metrics."""
-    return metric.key, metric.step, metric.value, metric.timestamp
 
 
 @contextmanager

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from .. import network
+from ..errors import first_line
 from ..safe_text import CREDENTIALS, hide_credentials
 from ..workspace import repository_root
+from . import local_store
 
+PORT = 5000  # by default of `trainyard ui` and `trainyard tracker`
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the mirror repeats failed requests
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -20,6 +24,7 @@ DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+STATUS = re.compile(r"failed with error code (\d{3}) != \d+\. Response body: '(.*)", re.DOTALL)
 # Job execution would start five more processes, which judge the answers of language models.
 NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
 
@@ -28,10 +33,14 @@ def tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the address of a SQLite file in the repository if it is not set.
 
     Since addresses are stored and shown, a user and password in one are moved to MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD. Raise Refusal for a server's address without a host.
+    MLFLOW_TRACKING_PASSWORD. Raise Refusal for a server's address without a host,
+    and without a server for a folder in which MLflow would not find its files.
     """
-    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root()}/mlflow.db"
+    address = os.environ.get("MLFLOW_TRACKING_URI") or local_store.sqlite_address(
+        repository_root() / local_store.DATABASE
+    )
     if not address.startswith("http"):
+        local_store.check_folder(repository_root())
         return address
     bare = hide_credentials(address)
     network.host_and_port(bare)
@@ -76,6 +85,7 @@ def make_client(uri: str) -> Any:
     """Return MLflow's client of the tracker at `uri`; it gives up soon, and its callers repeat what failed."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    local_store.rebase_artifacts(uri)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
@@ -92,12 +102,33 @@ def is_available(client: Any) -> bool:
     return True
 
 
+def explain_failure(error: BaseException) -> str:
+    """Return in one line why a request failed: the status and the server's message, or the system's reason.
+
+    MLflow and the libraries below it put the reason last, behind addresses and names of classes.
+    """
+    causes = [error]
+    while (deeper := causes[-1].__cause__ or causes[-1].__context__) is not None and deeper not in causes:
+        causes.append(deeper)
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.strerror and not hasattr(cause, "request"):
+            return f"{cause.strerror}" + (f" ({cause.filename})" if cause.filename else "")
+    text = hide_credentials(str(error))
+    if match := STATUS.search(text):
+        return f"{match[1]} {first_line(ValueError(match[2]))}".rstrip(" '.")
+    if isinstance(getattr(error, "json", None), dict):  # MLflow's RestException
+        return f"{error.get_http_status_code()} {first_line(error)}"  # type: ignore[attr-defined]
+    lines = [line for line in text.splitlines() if line.strip()]
+    is_heading = len(lines) > 1 and lines[0].rstrip().endswith(":")
+    return first_line(ValueError(lines[-1])) if is_heading else hide_credentials(first_line(error))
+
+
 def get_or_create_experiment(client: Any, name: str, uri: str) -> str:
     """Return the id of an experiment; create it, or restore it if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     is_local = not uri.startswith("http")
-    artifacts = f"file://{repository_root()}/mlartifacts/{urllib.parse.quote(name)}" if is_local else None
+    artifacts = local_store.artifacts_address(name) if is_local else None
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:

@@ -74,7 +74,7 @@ class RunRecorder:
         for file in draw_pictures(task, state, predictions, targets, self.folder / "pictures"):
             numbered = file.with_stem(f"{file.stem}-{state.step:06d}")
             file.replace(numbered)
-            self.journal.write("artifact", path=str(numbered.resolve()), folder="pictures")
+            self.journal.write("artifact", path=str(numbered.relative_to(self.folder)), folder="pictures")
 
     def save(self, state: State, meter: Meter, own_shards: range) -> None:
         """Write a checkpoint; every worker contributes the carry of its own shards."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from components import network
-from components.cluster import connection
-from components.errors import Refusal
+from components.cluster import health
+from components.errors import Refusal, TryLater
 from components.originals import inventory
-from components.tracking import server
+from components.tracking import local_store, probe, server
 from components.workspace import RAW
-from pipelines.commands import machine
+from pipelines.commands import machine, remote
+from pipelines.commands.dvc import locks
 from pipelines.commands.machine import BAD, NOTE, OK, Line
 from pipelines.stage import dvc_files
 
@@ -40,6 +42,7 @@ def main(recipe: str = PARAMS) -> int:
         machine.check_memory,
         partial(check_originals, recipe),
         check_tracker,
+        remote.check_remote,
         machine.check_gpu,
         check_cluster,
     ]
@@ -75,38 +78,30 @@ def check_repository() -> Iterator[Line]:
 
 def check_locks() -> Iterator[Line]:
     """Check for locks of dvc and git that a killed process left behind or a live one holds."""
-    path = Path(".dvc/tmp/rwlock")
+    path = locks.RWLOCK
     try:
-        pids = _read_lock_holders(path)
+        pids = locks.lock_holders()
     except (ValueError, KeyError, TypeError, AttributeError):
         yield BAD, f"{path} is damaged: rm {path}"
         return
-    live = sorted(pid for pid in pids if _is_alive(pid))
+    live = sorted(pid for pid in pids if locks.is_alive(pid))
     if live:
         yield NOTE, f"a dvc command is at work (process {live[0]}): wait for it, or end it (kill {live[0]})"
     elif pids:
         yield NOTE, f"{path} names a process that is gone: harmless; rm {path}"
-    index = Path(".git/index.lock")
+    index = _git_path("index.lock")
     if index.is_file() and time.time() - index.stat().st_mtime > STALE_SECONDS:
         yield BAD, f"{index} is left from a killed git: rm {index}"
 
 
-def _read_lock_holders(path: Path) -> set[int]:
-    """Return the process ids in dvc's lock file."""
-    locks = json.loads(path.read_text()) if path.is_file() else {}
-    writers = list(locks.get("write", {}).values())
-    readers = [entry for entries in locks.get("read", {}).values() for entry in entries]
-    return {int(entry["pid"]) for entry in [*writers, *readers] if entry}
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it belongs to another user
-    return True
+def _git_path(name: str) -> Path:
+    """Return the path of one of git's own files: a checkout may be a sub-folder, a worktree or a submodule."""
+    with suppress(OSError):
+        command = ["git", "rev-parse", "--git-path", name]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            return Path(answer.stdout.rstrip("\n"))
+    return Path(".git", name)
 
 
 # ------------------------------------------------------------------------------------------------ data and servers
@@ -114,10 +109,11 @@ def _is_alive(pid: int) -> bool:
 
 def check_ports() -> Iterator[Line]:
     """Check the port of `trainyard ui`."""
-    if network.accepts_connections("127.0.0.1:5000"):
-        yield NOTE, "port 5000 is taken: trainyard ui --port 5001"
+    port = server.PORT
+    if network.accepts_connections(f"127.0.0.1:{port}"):
+        yield NOTE, f"port {port} is taken: trainyard ui --port {port + 1}"
     else:
-        yield OK, "port 5000 is free for trainyard ui"
+        yield OK, f"port {port} is free for trainyard ui"
 
 
 def check_originals(recipe: str) -> Iterator[Line]:
@@ -151,42 +147,39 @@ def _count_files(data_set: inventory.OriginalsStatus) -> str:
 
 
 def check_tracker() -> Iterator[Line]:
-    """Check MLFLOW_TRACKING_URI, and that a server it names answers."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if uri.startswith("http"):
-        yield from _check_tracking_server(uri)
-    elif (uri and "://" not in uri) or uri.startswith("file:"):
-        remedy = "use sqlite:///mlflow.db or unset it"
-        yield BAD, f"MLFLOW_TRACKING_URI={uri}: MLflow 3 keeps no runs in a folder: {remedy}"
-    else:
-        yield OK, f"tracking in {server.hide_credentials(uri) or 'mlflow.db'}"
-
-
-def _check_tracking_server(uri: str) -> Iterator[Line]:
+    """Send a request to the tracker, and to the store in which a tracking server keeps files."""
     try:
-        address = network.host_and_port(server.hide_credentials(uri))
+        address = server.tracking_uri()
+        probe.check_tracker(address)
     except Refusal as refusal:
-        yield BAD, f"MLFLOW_TRACKING_URI: {refusal}"
+        yield BAD, str(refusal)
         return
-    if network.accepts_connections(address, patience=1):
-        yield OK, f"tracking server {address} answers"
-    else:
-        remedy = "start it, or unset the variable to track in mlflow.db; runs are kept until then (trainyard sync)"
-        yield BAD, f"MLFLOW_TRACKING_URI: {address} does not answer: {remedy}"
+    except TryLater as later:
+        remedy = "start it, or unset MLFLOW_TRACKING_URI to track in mlflow.db"
+        yield BAD, f"{later}: {remedy}; runs are kept until then (trainyard sync)"
+        return
+    if not address.startswith("http"):
+        place = address if "MLFLOW_TRACKING_URI" in os.environ else local_store.DATABASE
+        yield OK, f"tracking in {server.hide_credentials(place)}"
+        return
+    yield OK, f"the tracker {address} answers"
+    try:
+        probe.check_files(address)
+    except (Refusal, TryLater) as error:
+        yield BAD, f"the store of files behind {error}"
 
 
 def check_cluster() -> Iterator[Line]:
-    """Check that a Ray cluster that RAY_ADDRESS names answers."""
+    """Send a request to the Ray cluster that RAY_ADDRESS names."""
     setting = os.environ.get("RAY_ADDRESS")
     if not setting:
         yield OK, "Ray: every command starts its own cluster; RAY_ADDRESS names another"
         return
     try:
-        address = connection.cluster_address()
+        health.check_head(setting)
     except Refusal as refusal:
         yield BAD, str(refusal)
-        return
-    if network.accepts_connections(address.removeprefix("ray://"), patience=1):
-        yield OK, f"Ray cluster at {setting} answers"
+    except TryLater as later:
+        yield BAD, f"{later}: ray start --head, or unset it"
     else:
-        yield BAD, f"RAY_ADDRESS={setting} does not answer: ray start --head, or unset it"
+        yield OK, f"Ray cluster at {setting} answers"

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.errors import Refusal, TryLater, first_line
 from components.recipes import recipe
 from components.storage.dataset import Dataset
+from components.tracking import probe, server
 from pipelines import flagship
-from pipelines.commands.dvc.status import list_changes
+from pipelines.commands.dvc.status import list_changes, shorten_change
 from pipelines.commands.forecast import describe_forecast
 from pipelines.stage import dvc_files, own_stages
 from pipelines.stage.bill import settings_digest
 from pipelines.stage.check import check_flagship, check_recipe
-
-WIDTH = 118  # of a line: a stage that never ran has dozens of reasons
 
 
 class Files(NamedTuple):
@@ -44,6 +42,7 @@ def main(recipes: list[str]) -> int:
         if missing is not None:
             print(missing)
         print(f"{path}: fine ({len(recipe.flatten(content))} values, digest {recipe.digest(content)[:12]})", flush=True)
+    probe.refuse_lasting_faults(server.tracking_uri())
     if Path(".dvc").is_dir():
         stages: dict[str, Files] = {}
         for path in recipes:
@@ -151,7 +150,7 @@ def describe_changes(stages: dict[str, Files]) -> list[str]:
                 dependents.append(name)
     names = [name for name in stages if name in changed or name in dependents]
     settings = {bill_name(name): read_settings(name) for name in names}
-    lines = [f"  {textwrap.shorten(reason, WIDTH, placeholder=' ...')}" for reason in reasons]
+    lines = [f"  {shorten_change(reason)}" for reason in reasons]
     if dependents:
         lines.append(f"  and if that changes what they read: {', '.join(dependents)}")
     return ["would run:", *lines, *describe_forecast(list(settings), settings)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from components.cluster.plan import requested_workers
 from components.processes import BIN
 from components.recipes import recipe
+from components.tracking import probe, server
 from components.workspace import work_folder
 from pipelines.commands import summary
 from pipelines.commands.dvc import repro
@@ -32,6 +33,7 @@ def main(targets: list[str], workers: str | None, budget: float | None = None) -
     if workers is not None:
         os.environ["TRAINYARD_WORKERS"] = workers
     requested_workers()
+    probe.refuse_lasting_faults(server.tracking_uri())
     # Stages call `python`: it must be the one of this environment.
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     started = work_folder() / STARTED

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import psutil
 import yaml
 
 from components.network import free_port
+from components.processes import process_group
 from components.recipes import recipe
 from components.runs import journal
 from components.search.trials import RECORD
 from components.tracking import server
+from components.tracking.local_store import sqlite_address
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ("metrics/", "plots/", "reports/", "results/", "models/", "dvc.lock")
@@ -43,6 +46,7 @@ class Sandbox:
     port: int = field(default_factory=free_port)
     server: subprocess.Popen | None = None
     starts: int = 0
+    groups: ExitStack = field(default_factory=ExitStack)
 
     @property
     def tracker(self) -> str:
@@ -52,11 +56,8 @@ class Sandbox:
     def start_tracker(self) -> None:
         """Start the tracking server; it logs to tracker.log."""
         command = server.server_command(self.port, self.folder / "artifacts")
-        environment = server.server_settings(f"sqlite:///{self.folder}/tracker.db")
-        log = (self.folder / "tracker.log").open("a")
-        self.server = subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        environment = server.server_settings(sqlite_address(self.folder / "tracker.db"))
+        self.server = self._start_group(command, environment, "tracker.log")
 
     def start_run(self) -> subprocess.Popen:
         """Start `trainyard run` with one thread per worker; it logs to run.log."""
@@ -72,11 +73,13 @@ class Sandbox:
             "PYTHONPATH": str(self.folder),
             "TRAINYARD_THREADS": "1",
         }
-        log = (self.folder / "run.log").open("a")
-        command = [sys.executable, "-m", "pipelines", "run"]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        return self._start_group([sys.executable, "-m", "pipelines", "run"], environment, "run.log")
+
+    def _start_group(self, command: list[str], environment: dict[str, str], log: str) -> subprocess.Popen:
+        """Start a command that ends with this process at the latest; it appends to the file `log`."""
+        with (self.folder / log).open("a") as file:
+            group = process_group(command, environment, cwd=self.folder, stdout=file, stderr=file)
+            return self.groups.enter_context(group)
 
     def processes(self) -> list[tuple[psutil.Process, str]]:
         """Return (process, command line) of all processes that work in the folder, and of their descendants."""
@@ -122,6 +125,7 @@ class Sandbox:
         for process, _ in self.processes():
             if process.pid != os.getpid():
                 process.kill()
+        self.groups.close()
 
 
 def clone_repository(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
@@ -130,9 +134,9 @@ def clone_repository(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
     changes: {recipe: {dotted key: value}} applied to the copy.
     """
     listing = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
     )
-    for name in listing.stdout.splitlines():
+    for name in os.fsdecode(listing.stdout).split("\0")[:-1]:
         if (ROOT / name).is_file() and not name.startswith(GENERATED):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from components import network
 from components.errors import Refusal
-from components.tracking import server
+from components.processes import process_group
+from components.tracking import probe, server
 
 STORE = "MLFLOW_BACKEND_STORE_URI"
 FILES = "MLFLOW_ARTIFACTS_DESTINATION"
@@ -31,15 +32,17 @@ PASSWORD_CACHE_SECONDS = 60  # checking a password's hash again costs more than 
 
 
 def main(host: str, port: int, workers: int) -> int:
-    """Check the settings, then replace this process by the server, which receives its signals."""
+    """Check the settings, serve until interrupted, and return the server's exit code."""
     settings = write_settings(os.environ)
     os.environ[STORE] = name_driver(os.environ[STORE])
-    if network.accepts_connections(f"{host}:{port}"):
+    if network.accepts_connections(network.join_address(host, port)):
         raise Refusal(f"tracker: port {port} is taken: stop what uses it, or choose another with --port")
+    probe.check_tracker(os.environ[STORE])
     make_bucket(os.environ[FILES])
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
     command = server.server_command(port, host=host, workers=workers, passwords=True)
-    os.execv(command[0], command)
+    with process_group(command) as process:
+        return process.wait()
 
 
 def write_settings(environment: Mapping[str, str]) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from components import network
 from components.errors import Refusal
+from components.processes import process_group
 from components.recipes import recipe
-from components.tracking import pages, server
+from components.tracking import pages, probe, server
 from components.tracking.registry import model_name
 
 
@@ -16,6 +16,7 @@ def main(port: int) -> int:
     """Print the links and serve until interrupted; if runs go to a server elsewhere, only print links to it."""
     name = model_name(recipe.load("params.yaml"))
     store = server.tracking_uri()
+    probe.check_tracker(store)
     is_remote = store.startswith("http")
     base = server.hide_credentials(store).rstrip("/") if is_remote else f"http://127.0.0.1:{port}"
     if not is_remote and network.accepts_connections(f"127.0.0.1:{port}"):
@@ -26,4 +27,5 @@ def main(port: int) -> int:
     if is_remote:
         return 0
     print("Ctrl-C stops the server", flush=True)
-    return subprocess.run(server.server_command(port), env=server.server_settings(store), check=False).returncode
+    with process_group(server.server_command(port), server.server_settings(store)) as process:
+        return process.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components import network
-from components.errors import Refusal, first_line
+from components.errors import Refusal
 from components.files import read_object, write_json
 from components.tracking import mirror, pages, server
 from components.workspace import repository_root, runs_folder, work_folder
@@ -24,7 +24,7 @@ def find_links(experiment: str) -> dict[str, str]:
         try:
             links = pages.find_pages(experiment, _base())
         except Exception as error:  # a fault of the tracker must not fail the report
-            print(f"MLflow did not answer ({server.hide_credentials(first_line(error))}): no links to its runs")
+            print(f"MLflow did not answer ({server.explain_failure(error)}): no links to its runs")
     write_json(work_folder() / NOTE, links)
     return links
 

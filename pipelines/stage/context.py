@@ -28,7 +28,8 @@ from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import LOG, SAVE, STAGE_LOG, Journal
 from components.runs.system_metrics import record_machine_use
-from components.tracking.mirror import mirror_unless_shared
+from components.tracking import probe, server
+from components.tracking.mirror import has_shared_mirror, mirror_unless_shared
 from components.workspace import link_raw_data, runs_folder, work_folder
 from pipelines.stage.bill import Usage, record_bill, settings_digest
 from pipelines.stage.interrupts import stop_gracefully
@@ -92,7 +93,7 @@ class Stage:
     def log_artifact(self, path: str | Path, folder: str = "") -> None:
         """Copy a file as it is now, for `folder` of the run's page in MLflow."""
         copy = journal.copy_to_run(self.folder, Path(path), bytes_digest(path))
-        self.journal.write("artifact", path=str(copy.resolve()), folder=folder)
+        self.journal.write("artifact", path=str(copy.relative_to(self.folder)), folder=folder)
 
     def log_model(
         self,
@@ -128,11 +129,11 @@ class Stage:
         self.journal.write(
             "model",
             name=name,
-            path=str(journal.copy_to_run(self.folder, Path(folder), digest).resolve()),
+            path=str(journal.copy_to_run(self.folder, Path(folder), digest).relative_to(self.folder)),
             digest=digest,
             inputs=column_specs(inputs),
             outputs=column_specs(outputs),
-            example=str(example),
+            example=example.name,
             requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*REQUIREMENTS, *requires)],
         )
 
@@ -188,6 +189,8 @@ def stage(
     started = time.monotonic()
     identity = _identify_run(name, params, tracked, inputs, title)
     folder, pipeline = identity.folder, identity.pipeline
+    if not has_shared_mirror(runs_folder()):  # otherwise the command above has asked
+        probe.refuse_lasting_faults(server.tracking_uri())
     outputs = f"{params['name']}+{title}" if title else name
     with hold_run(outputs, pipeline, folder):
         _describe_runs(identity, name, params, tracked, title, lock)

@@ -7,11 +7,11 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from components.errors import Refusal, TryLater, first_line
+from components.errors import Refusal, TryLater
 from components.files import bytes_digest
 from components.recipes import recipe
 from components.storage.store import Store
-from components.tracking import mirror
+from components.tracking import mirror, server
 from components.tracking.registry import Registry, Version
 from components.workspace import runs_folder
 from pipelines.flagship import TARGET_AUGMENTED, TARGET_PREPARED, list_models, served_model
@@ -45,7 +45,7 @@ def wait_for_version(registry: Registry, digest: str) -> Version:
         try:
             mirror.Mirror(runs_folder()).send()
         except Exception as error:
-            failure = first_line(error)
+            failure = server.explain_failure(error)
         version = registry.find_by_digest(digest)
         if version is not None:
             return version

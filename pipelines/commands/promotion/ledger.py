@@ -16,10 +16,10 @@ import socket
 import time
 from typing import Any
 
-from components.errors import Refusal, TryLater, first_line
+from components.errors import Refusal, TryLater
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal, Record
-from components.tracking import mirror
+from components.tracking import mirror, server
 from components.tracking.registry import Registry, Version, WrongBytes
 from components.workspace import repository_root, runs_folder
 from pipelines.stage.provenance import provenance
@@ -137,12 +137,12 @@ def audit_decision(ledger: Ledger, decision: Decision) -> None:
     lines.write("metric", step=0, values={name: v for name, v in decision["values"].items() if v is not None})
     lines.write("text", text="\n".join([f"{decision['action']}: {result}", *decision["reasons"]]))
     for file in sorted((ledger.folder / id).glob("*")):
-        lines.write("artifact", path=str(file.resolve()), folder="")
+        lines.write("artifact", path=os.path.relpath(file, folder), folder="")
     lines.write("end", status="FINISHED")
     try:
         mirror.Mirror(folder).send()
     except Exception as error:
-        reason = first_line(error)
+        reason = server.explain_failure(error)
         raise TryLater(
             f"the tracker did not take the audit record ({reason}); it is kept, and sent the next time"
         ) from None

@@ -20,6 +20,7 @@ from components.processes import BIN
 from components.recipes import recipe
 from components.storage.content import CONTENTS_FILE, read_digests
 from components.storage.store import Store
+from components.tracking import probe, server
 from components.tracking.registry import Registry, Version
 from components.verdicts import drift
 from components.verdicts.gate import Candidate, Gate, Verdict, judge_challenger
@@ -60,6 +61,7 @@ def main(update: bool = False, wait: bool = False) -> int:
     with hold_lock("retrain", wait):  # outside `try`: a second retrain that gives up is not a failure
         try:
             check_flagship(params)
+            probe.refuse_lasting_faults(server.tracking_uri())
             return retrain(params, Ledger(), update)
         except (KeyboardInterrupt, Stopped):
             raise
@@ -80,7 +82,7 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
         print("retrain: nothing changed since the last decision: nothing to do")
         return 0
     for change in changes:
-        print(f"retrain: changed: {change}", flush=True)
+        print(f"retrain: changed: {status.shorten_change(change)}", flush=True)
     return Retraining(params, ledger, Registry(params["name"])).run()
 
 

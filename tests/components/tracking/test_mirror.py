@@ -196,12 +196,18 @@ def test_killed_anywhere_every_point_arrives_once(store: str, tmp_path: Path) ->
     assert len(run.inputs.dataset_inputs) == 2
 
 
-def write_run_with_model(folder: Path) -> None:
-    """Write a run that registers an exported model as `digits`."""
-    lines, model, example = write_run(folder), folder.parent.parent / "model", folder / "example.npz"
+def exported_model(folder: Path) -> Path:
+    """Write an untrained model of pictures of 8 x 8 pixels into `folder`, and return it."""
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
     spec = Spec({"image": (8, 8, 1), "label": ()}, ("a", "b"), {"mean": [0.4], "std": [0.2]})
-    exported.write_model(model, recipe.build(section, Task).setup(spec), spec, section)
+    exported.write_model(folder, recipe.build(section, Task).setup(spec), spec, section)
+    return folder
+
+
+def write_run_with_model(folder: Path) -> None:
+    """Write a run that registers an exported model as `digits`."""
+    lines, example = write_run(folder), folder / "example.npz"
+    model = exported_model(folder.parent.parent / "model")
     np.savez(example, image=np.zeros((2, 8, 8, 1), np.uint8))  # type: ignore[arg-type]
     lines.write(
         "model",

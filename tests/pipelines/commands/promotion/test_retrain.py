@@ -202,8 +202,7 @@ def test_without_a_tracker_the_champion_stays_and_the_run_is_kept(yard: Yard, mo
     yard.train(epochs=30)
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{network.free_port()}")
-        away.setattr("components.tracking.registry.PATIENCE", 0.5)
-        with pytest.raises(TryLater, match="does not answer; the champion stays"):
+        with pytest.raises(TryLater, match=r"does not answer \(Connection refused\); the champion stays"):
             retrain.main()
     assert yard.champion() == "1"
     assert retrain.main() == 0
@@ -252,3 +251,33 @@ def test_a_tracker_lost_after_the_decision_gets_it_later(yard: Yard, monkeypatch
 def _lose_connection(registry: Registry) -> None:
     with registry._requests():
         raise ConnectionError("gone")
+
+
+def test_a_champion_of_another_tool_is_refused_before_any_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time does not mend it, so it is no fault of the kind with exit code 75."""
+    monkeypatch.setattr(retrain.repro, "run_on_local_cluster", lambda command: pytest.fail("it works on the cluster"))
+    client = mlflow.MlflowClient()
+    client.create_registered_model(NAME)
+    Path("theirs").mkdir()
+    version = client.create_model_version(NAME, Path("theirs").resolve().as_uri()).version
+    client.set_registered_model_alias(NAME, "champion", version)
+    with pytest.raises(Refusal, match=r"version 1: has no tag 'digest'.*another tool uses the name, set another"):
+        retrain.main()
+    client.set_model_version_tag(NAME, version, "digest", "ab" * 32)
+    for content in (None, "flavors: {sklearn: {}}\n"):
+        if content:
+            Path("theirs/MLmodel").write_text(content)
+            Path("theirs/artifacts").mkdir()
+            Path("theirs/artifacts/model.pkl").touch()
+        with pytest.raises(Refusal) as refused:
+            retrain.main()
+        assert "version 1" in str(refused.value) or "the tracker sqlite:" in str(refused.value)
+
+
+def test_a_long_list_of_changes_is_shortened(yard: Yard, capsys: pytest.CaptureFixture) -> None:
+    yard.train()
+    changed(f"prepare: changed deps: {', '.join(f'params.yaml (data.source.value{n})' for n in range(99))}")
+    assert retrain.main() == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "changed: prepare" in line]
+    assert len(line) < 150
+    assert line.endswith(" ...")
