@@ -13,6 +13,13 @@ MAX_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def name_environment_file(name: str) -> None:
+    """Let this process and its children read the file `name` first; raise Refusal if there is no such file."""
+    if not Path(name).is_file():
+        raise Refusal(f"--env-file {name}: no such file; write it, with lines NAME=VALUE and mode 0600")
+    os.environ[VARIABLE] = str(Path(name).absolute())
+
+
 def load_environment_file() -> None:
     """Set the variables of the file that VARIABLE names; variables that are set already keep their values."""
     if not (name := os.environ.get(VARIABLE)):

@@ -8,11 +8,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from components.environment_file import load_environment_file
 from components.errors import Refusal, Stopped, TryLater, explain_os_error
 from components.exit_code import BAD_INPUT, INTERRUPTED, TRY_LATER, write_exit_code
+from components.home import ensure_home
 from components.safe_text import SafeStream, drop_controls, hide_secrets
 from pipelines.commands import cli
 
@@ -46,12 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     130 interrupted, 1 any other failure. `doctor`, `verify` and `chaos` return 1 if they find something wrong.
     """
     signal.signal(signal.SIGTERM, interrupt)
-
-    def call() -> int | None:
-        load_environment_file()
-        return cli.call_command(arguments)
-
-    return exit_code(call)
+    ensure_home()
+    return exit_code(partial(cli.call_command, arguments))
 
 
 def exit_code(command: Callable[[], int | None]) -> int:

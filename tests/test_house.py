@@ -46,7 +46,9 @@ LAYERS = [
         "components.environment_file",
         "components.exit_code",
         "components.files",
+        "components.home",
         "components.network",
+        "components.process_guard",
         "components.processes",
         "components.workspace",
     ),
@@ -59,6 +61,7 @@ OWNERS = {
         "components.cluster.plan",
         "components.cluster.spread",
         "components.cluster.controller",
+        "components.cluster.health",
         "components.cluster.jobs",
         "components.cluster.prestart",
         "components.search.ray_tune",
@@ -66,6 +69,7 @@ OWNERS = {
     "mlflow": {
         "components.tracking.server",  # its server, its client
         "components.tracking.replay",  # records
+        "components.tracking.points",  # metrics
         "components.tracking.model_log",  # models
         "components.runs.system_metrics",  # GPUs
         "components.tracking.registry",  # versions
@@ -237,6 +241,7 @@ AT_IMPORT = {
     "components.recipes.recipe": {
         "_BoundedLoader.add_implicit_resolver"
     },  # of a class of its own, for which PyYAML has no other way
+    "components.process_guard": {"main()"},  # if it is run as a script
     "pipelines.__main__": {"run()"},  # is no module that is imported
 }
 

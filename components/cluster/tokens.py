@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from ..errors import Refusal, first_line
+
 
 def create_token(folder: Path) -> dict[str, str | None]:
     """Write a new token (mode 0600) into `folder`; return the environment in which Ray uses this one and no other."""
@@ -26,18 +28,29 @@ def authenticate() -> None:
     if "RAY_AUTH_MODE" in os.environ:
         return
     if not os.environ.get("RAY_AUTH_TOKEN"):
-        file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.is_file():
-            draft = file.with_name(f".{file.name}.{os.getpid()}")
-            draft.touch(mode=0o600)
-            draft.write_text(secrets.token_hex(32))
-            with suppress(FileExistsError):  # another process was quicker
-                os.link(draft, file)
-            draft.unlink()
-        if file.stat().st_mode & 0o077 and file.stat().st_uid == os.getuid():
-            file.chmod(0o600)
+        try:
+            file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+            _ensure_token(file)
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+            raise Refusal(
+                f"Ray's token can be neither read nor written in the home of user {os.getuid()} ({first_line(error)}); "
+                "set RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or HOME"
+            ) from None
     os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def _ensure_token(file: Path) -> None:
+    """Write a new token (mode 0600) unless there is one."""
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        with suppress(FileExistsError):  # another process was quicker
+            os.link(draft, file)
+        draft.unlink()
+    if file.stat().st_mode & 0o077 and file.stat().st_uid == os.getuid():
+        file.chmod(0o600)
 
 
 def reload_token() -> None:

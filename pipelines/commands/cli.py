@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from components import processes
+from components import environment_file, processes
 from components.recipes import recipe
 from pipelines.commands.parser import STAGES, build_parser
 
@@ -40,6 +40,9 @@ FUNCTIONS = {  # command -> function below `pipelines`, which takes the options 
 def call_command(arguments: list[str] | None = None) -> int | None:
     """Run the command that `arguments` name (default: those of this process) and return what it returns."""
     options = vars(build_parser().parse_args(arguments))
+    if file := options.pop("environment_file"):
+        environment_file.name_environment_file(file)
+    environment_file.load_environment_file()
     verb = options.pop("verb")
     if verb in STAGES:
         run_stage(verb)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import product
+from zoneinfo import ZoneInfo, available_timezones
 
 from components.errors import Refusal, suggest_name
 
@@ -85,14 +88,31 @@ class Times:
         fields = (self.minutes, self.hours, self.days, self.months, self.weekdays)
         return " ".join("*" if values is None else ",".join(map(str, sorted(values))) for values in fields)
 
-    def calendar(self) -> str:
-        """Return the times as systemd's OnCalendar."""
-        date = f"*-{_pad(self.months)}-{_pad(self.days)}"
+    def calendar(self, zone: str | None = None) -> str:
+        """Return the times as systemd's OnCalendar, in a zone or in that of the machine."""
+        day = f"*-{_pad(self.months)}-{_pad(self.days)}"
         time = f"{_pad(self.hours)}:{_pad(self.minutes)}:00"
-        if self.weekdays is None:
-            return f"{date} {time}"
-        days = ",".join(DAYS[number].capitalize() for number in sorted(self.weekdays))
-        return f"{days} {date} {time}"
+        days = ",".join(DAYS[number].capitalize() for number in sorted(self.weekdays or ()))
+        return " ".join(filter(None, [days, day, time, zone]))
+
+    def quarters(self) -> str:
+        """Return five fields that are due whenever the times may be in a zone that differs by quarters of an hour."""
+        minutes = self.minutes and {(minute + 15 * quarter) % 60 for minute in self.minutes for quarter in range(4)}
+        return f"{','.join(map(str, sorted(minutes))) if minutes else '*'} * * * *"
+
+    def pattern(self) -> str:
+        """Return a regular expression that fits `date '+%M %H %d %m %w'` when the times are due."""
+        fields = [("..", values, "02") for values in (self.minutes, self.hours, self.days, self.months)]
+        fields.append((".", self.weekdays, ""))
+        return " ".join(
+            anything if values is None else f"({'|'.join(f'{value:{form}}' for value in sorted(values))})"
+            for anything, values, form in fields
+        )
+
+    def is_due_on(self, day: date) -> bool:
+        """Return whether any time of a day is due."""
+        fields = ((self.days, day.day), (self.months, day.month), (self.weekdays, day.isoweekday() % 7))
+        return all(values is None or value in values for values, value in fields)
 
 
 def parse_times(text: str) -> Times:
@@ -124,6 +144,38 @@ def parse_times(text: str) -> Times:
     if days is not None and all(min(days) > DAYS_IN_MONTH.get(month, 31) for month in months or range(1, 13)):
         raise Refusal(f"--at '{text}': that day never comes")
     return Times(*sets)
+
+
+def check_zone(zone: str) -> None:
+    """Refuse a name that is not a time zone, such as a missing town."""
+    zones = available_timezones() - {"Factory", "localtime"}
+    if not zones:
+        raise Refusal("--zone: this machine knows no time zones; install the package tzdata")
+    if zone not in zones:
+        raise Refusal(f"--zone {zone}: not a time zone{suggest_name(zone, zones)}; write one such as Europe/Berlin")
+
+
+def clock_changes(times: Times, zone: str, today: date) -> list[str]:
+    """Return a line for the next day on which the clock skips one of the times, and one for that with one twice.
+
+    Times of every hour are left out: the next hour is as good.
+    """
+    if times.hours is None:
+        return []
+    place = ZoneInfo(zone)
+    lines: dict[str, str] = {}
+    for day in (today + timedelta(days=number) for number in range(366)):
+        midnight = datetime(day.year, day.month, day.day)
+        is_even = place.utcoffset(midnight) == place.utcoffset(midnight + timedelta(days=1))
+        if is_even or not times.is_due_on(day):
+            continue
+        for hour, minute in product(sorted(times.hours), sorted(times.minutes or range(60))):
+            moment = datetime(day.year, day.month, day.day, hour, minute, tzinfo=place)
+            if moment.astimezone(UTC).astimezone(place).replace(tzinfo=None) != moment.replace(tzinfo=None):
+                lines.setdefault("skips", f"the clock skips {hour:02}:{minute:02} on {day}")
+            elif moment.utcoffset() != moment.replace(fold=1).utcoffset():
+                lines.setdefault("twice", f"{hour:02}:{minute:02} comes twice on {day}")
+    return list(lines.values())
 
 
 def _pad(values: frozenset[int] | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from components.errors import Refusal, suggest_name
+from components.tracking.server import PORT
 
 STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 EXAMPLES = """\
@@ -57,6 +58,9 @@ def build_parser() -> Parser:
         description="Experiments as a pipeline: DVC stages on Ray workers, searched by Ray Tune, recorded in MLflow.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--env-file", dest="environment_file", metavar="FILE", help="first read variables from this file (NAME=VALUE)"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="verb", required=True)
     _add_run(commands)
@@ -123,7 +127,7 @@ def _add_inspection(commands: Any) -> None:
     verify.add_argument("--check", metavar="FILE", help="check such a statement and its signature FILE.sig instead")
     verify.add_argument("--signers", metavar="FILE", help="allowed signers of the statement (ssh-keygen)")
     ui = commands.add_parser("ui", help="serve MLflow's pages on this machine")
-    ui.add_argument("--port", type=integer_type(1, 65535), default=5000)
+    ui.add_argument("--port", type=integer_type(1, 65535), default=PORT)
     chaos = commands.add_parser("chaos", help="kill processes at random in a copy, and check that nothing is lost")
     chaos.add_argument("--kills", type=integer_type(1), default=10, help="processes to kill (default: 10)")
     chaos.add_argument("--seed", type=integer_type(0), default=0, help="seed of the random moments (default: 0)")
@@ -137,7 +141,7 @@ def _add_inspection(commands: Any) -> None:
 def _add_operation(commands: Any) -> None:
     tracker = commands.add_parser("tracker", help="run a team's MLflow server: passwords, PostgreSQL, object store")
     tracker.add_argument("--host", default="127.0.0.1", help="0.0.0.0 inside a container")
-    tracker.add_argument("--port", type=integer_type(1, 65535), default=5000)
+    tracker.add_argument("--port", type=integer_type(1, 65535), default=PORT)
     tracker.add_argument("--workers", type=integer_type(1), default=2, help="server processes")
     export = commands.add_parser("export", help="write an exported BERT in the format of other software")
     export.add_argument("model", help="its folder, such as results/bert/manual/model")
@@ -161,6 +165,8 @@ def _add_operation(commands: Any) -> None:
     schedule = commands.add_parser("schedule", help="print the files that make a scheduler call `retrain`")
     schedule.add_argument("--to", required=True, metavar="KIND", help="cron, systemd, slurm, kuberay or kubernetes")
     schedule.add_argument("--at", default="0 3 * * *", help="time in cron's five fields (default: every day at 3:00)")
+    schedule.add_argument("--zone", help="time zone of --at, such as Europe/Berlin (default: that of the machine)")
+    schedule.add_argument("--env-file", metavar="FILE", help="file of secrets, NAME=VALUE (cron, systemd)")
     schedule.add_argument("--folder", help="the checkout (default: this one; in a cluster /yard)")
     schedule.add_argument("--python", help="Python of the environment (default: this one; in a cluster python)")
     schedule.add_argument("--user", help="user that runs the command (default: you)")

@@ -6,22 +6,24 @@ that says where it belongs. `--write FOLDER` writes them there instead.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import pwd
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from components.cluster import jobs
+from components.environment_file import read_environment_file
 from components.errors import Refusal, suggest_name
 from pipelines.commands import slurm
-from pipelines.commands.crontime import Times, parse_times
+from pipelines.commands.crontime import Times, check_zone, clock_changes, parse_times
 
 INFRA = Path(__file__).parents[2] / "infra"
 COMMAND = ("retrain", "--update")  # what every schedule calls
@@ -46,7 +48,12 @@ APPLIES_TO = {  # option -> values of --to that it applies to
     "image": ("kuberay", "kubernetes"),
     "nodes": ("slurm",),
     "sbatch": ("slurm",),
+    "env-file": ("cron", "systemd"),
+    "zone": ("cron", "systemd", "kuberay", "kubernetes"),  # scrontab has that of Slurm's controller
 }
+CRON_DAEMONS = ("cron", "crond")
+SYSTEM_PATH = "/usr/sbin:/sbin"  # of daemons, which a user's PATH may not have
+CRON_ZONE = "CRON_TZ"  # read by cronie; the crons of Debian and macOS ignore it
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Job:
     """When and where a schedule runs COMMAND.
 
     user: None for a crontab of one's own. address: dashboard of the cluster that runs it; None runs it directly.
+    zone: of the times; None for that of the machine. secrets: the file of environment variables, None for SECRETS,
+    which may be missing.
     """
 
     times: Times
@@ -64,6 +73,8 @@ class Job:
     image: str
     nodes: int = 1  # of a job of Slurm
     sbatch: Sequence[str] = ()  # its further options
+    zone: str | None = None
+    secrets: str | None = None
 
 
 def main(
@@ -77,12 +88,14 @@ def main(
     write: str | None,
     nodes: int | None = None,
     sbatch: Sequence[str] = (),
+    zone: str | None = None,
+    env_file: str | None = None,
 ) -> int:
     """Check the options and print or write the files; return an exit code."""
     if to not in PLACES:
         raise Refusal(f"schedule: --to {to}{suggest_name(to, PLACES)}: any of {', '.join(PLACES)}")
     options = {"user": user, "address": address, "image": image, "nodes": nodes, "sbatch": sbatch or None}
-    for option, value in options.items():
+    for option, value in (options | {"zone": zone, "env-file": env_file}).items():
         if value is not None and to not in APPLIES_TO[option]:
             targets = " and ".join(APPLIES_TO[option])
             raise Refusal(f"schedule: --{option} means nothing to {to}; it is for {targets}")
@@ -92,9 +105,16 @@ def main(
         )
     if to in ("cron", "systemd", "slurm"):
         folder, python, user = check_this_machine(to, folder, python, user)
-    job = Job(parse_times(at), folder or SHARED_CHECKOUT, python or "python", user, address, image or IMAGE)
-    job = replace(job, nodes=nodes or 1, sbatch=sbatch)
-    for value in (job.folder, job.python, job.image, job.address or "", job.user or ""):
+    if to in APPLIES_TO["env-file"]:
+        env_file = check_environment_file(to, env_file)
+    times = parse_times(at)
+    if zone is not None:
+        check_zone(zone)
+        for line in clock_changes(times, zone, date.today()):
+            print(f"trainyard: note: in {zone} {line}; another hour is safer", file=sys.stderr)
+    job = Job(times, folder or SHARED_CHECKOUT, python or "python", user, address, image or IMAGE)
+    job = replace(job, nodes=nodes or 1, sbatch=sbatch, zone=zone, secrets=env_file)
+    for value in (job.folder, job.python, job.image, job.address or "", job.user or "", job.secrets or ""):
         if any(ord(letter) < 32 for letter in value):
             raise Refusal(f"schedule: {value!r} holds a control character")
     texts = render_files(to, job)
@@ -131,7 +151,7 @@ def check_this_machine(
     if to == "systemd" and set(program) & set("\"'\\$"):
         raise Refusal(f"schedule: --python {program}: systemd takes no quotes, backslash or $ in a program's name")
     if user is None and to == "systemd":
-        user = getpass.getuser()
+        user = own_name()
     users = [entry.pw_name for entry in pwd.getpwall()]
     if user is not None and user not in users:
         raise Refusal(f"schedule: --user {user}{suggest_name(user, users)}: no such user on this machine")
@@ -139,25 +159,75 @@ def check_this_machine(
     return str(checkout), str(Path(program).absolute()), user
 
 
+def own_name() -> str:
+    """Return the name of this process's user, whatever the environment says; refuse a user id without a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise Refusal(f"schedule: the user id {os.getuid()} has no name here; name the user: --user NAME") from None
+
+
+def check_environment_file(to: str, path: str | None) -> str | None:
+    """Return the absolute path of a file of environment variables after reading it, None for the default one.
+
+    Raise Refusal if it is missing or holds what systemd and `trainyard` would read differently. The default file may be
+    missing, and only root may be able to read it.
+    """
+    if path is None and not os.access(SECRETS, os.R_OK):
+        return None
+    if path is not None and not Path(path).is_file():
+        raise Refusal(f"schedule: --env-file {path}: no such file; write it, with lines NAME=VALUE and mode 0600")
+    file = SECRETS if path is None else Path(path).absolute()
+    if to == "systemd" and set(str(file)) & set("*?[\\"):
+        raise Refusal(f"schedule: --env-file {file}: systemd takes *, ?, [ and \\ in its path for patterns; move it")
+    read_environment_file(file)
+    return None if path is None else str(file)
+
+
+def knows_zones() -> bool:
+    """Return whether the cron of this machine reads CRON_TZ; True if there is none, because the file goes elsewhere."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), SYSTEM_PATH])
+    daemons = [found for name in CRON_DAEMONS if (found := shutil.which(name, path=path))]
+    return not daemons or any(CRON_ZONE.encode() in Path(daemon).read_bytes() for daemon in daemons)
+
+
+def cron_times(job: Job) -> tuple[str, str, str]:
+    """Return (the line that sets the zone, the five fields, the test before the command) for a crontab.
+
+    A cron that ignores zones starts the test every quarter of an hour, and the test asks for the time in the zone.
+    """
+    if job.zone is None:
+        return "", job.times.cron(), ""
+    setting = f"{CRON_ZONE}={job.zone}\n"
+    if knows_zones():
+        return setting, job.times.cron(), ""
+    now = f"TZ={shlex.quote(job.zone)} date '+%M %H %d %m %w'"
+    return setting, job.times.quarters(), f"{now} | grep -Eqx '{job.times.pattern()}' && "
+
+
 def render_files(to: str, job: Job) -> list[tuple[str, str]]:
     """Return (place, text) of each file."""
     command = [job.python, "-m", "pipelines", *COMMAND]
     if job.address is not None:
         command = [job.python, "-m", "pipelines", "submit", f"--address={job.address}", *COMMAND]
-    values: dict[str, Any] = {"calendar": job.times.calendar(), "when": job.times.cron()}
+    values: dict[str, Any] = {"calendar": job.times.calendar(job.zone)}
     if to == "cron":
-        shell = f"cd {shlex.quote(job.folder)} && "
+        zone, when, test = cron_times(job)
+        shell = f"{test}cd {shlex.quote(job.folder)} && "
         shell += f"mkdir -p .trainyard && {shlex.join(command)} >> .trainyard/retrain.log 2>&1"
-        values |= {"command": shell.replace("%", r"\%"), "user": f"{job.user} " if job.user else "", "secrets": SECRETS}
+        values |= {"zone": zone, "when": when, "command": shell.replace("%", r"\%")}
+        values |= {"user": f"{job.user} " if job.user else "", "secrets": job.secrets or SECRETS}
     elif to == "systemd":
         words = [json.dumps(word).replace("%", "%%").replace("$", "$$") for word in command]
         folder = job.folder.replace("%", "%%")
         quoted_folder = json.dumps(folder, ensure_ascii=False)
         values |= {"command": " ".join(words), "user": job.user or "", "folder": folder, "quoted_folder": quoted_folder}
-        values |= {"secrets": SECRETS}
+        secrets = f"-{SECRETS}" if job.secrets is None else job.secrets  # systemd ignores a missing file behind a dash
+        values |= {"secrets": secrets.replace("%", "%%")}
     elif to == "slurm":
         script = slurm.render_script(COMMAND, job.folder, job.python, job.nodes, job.sbatch)
         values |= {"script": shlex.quote(f"{job.folder}/{PLACES[to]['slurm/trainyard.sbatch']}")}
+        values["when"] = job.times.cron()
         scrontab = Template((INFRA / "slurm/scrontab").read_text()).substitute(values)
         return [(PLACES[to]["slurm/trainyard.sbatch"], script), (PLACES[to]["slurm/scrontab"], scrontab)]
     else:
@@ -169,4 +239,5 @@ def render_files(to: str, job: Job) -> list[tuple[str, str]]:
             "command": [*submit, f"--python={job.python}", *COMMAND],
         }
         values |= {name: json.dumps(value) for name, value in quoted.items()}
+        values["zone"] = f"\n  timeZone: {json.dumps(job.zone)}" if job.zone else ""
     return [(place, Template((INFRA / name).read_text()).substitute(values)) for name, place in PLACES[to].items()]

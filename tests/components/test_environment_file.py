@@ -72,6 +72,21 @@ def test_a_command_reads_the_file_first(
     load_environment_file()
 
 
+def test_the_option_env_file_reads_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "/of/another")
+    monkeypatch.setenv("TRAINYARD_TEST_C", "")
+    monkeypatch.delenv("TRAINYARD_TEST_C")
+    file = write(tmp_path, "TRAINYARD_TEST_C=a&b $HOME c\n")
+    assert door.main(["--env-file", file.name, "sync"]) == 0
+    assert os.environ["TRAINYARD_TEST_C"] == "a&b $HOME c"
+    assert os.environ[VARIABLE] == str(file), "for the stages that dvc starts"
+    assert door.main(["--env-file", "absent", "sync"]) == 2
+    assert "--env-file absent: no such file" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="root makes a file that others cannot read")
 def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     file = Path("/tmp") / f"trainyard-unreadable-{os.getpid()}"

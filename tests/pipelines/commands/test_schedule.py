@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -61,6 +63,9 @@ def test_systemd_rejects_a_mistake(tmp_path: Path) -> None:
         (["--to=kubernetes", "--user=root"], "--user means nothing to kubernetes"),
         (["--to=kubernetes", "--address=ray:8265"], "http://HOST:8265"),
         (["--to=kubernetes", "--image=a\nb"], "control character"),
+        (["--to=cron", "--zone=Berlin"], "--zone Berlin: not a time zone"),
+        (["--to=cron", "--env-file=/nowhere"], "--env-file /nowhere: no such file"),
+        (["--to=kuberay", "--env-file=/etc/hosts"], "--env-file means nothing to kuberay"),
         (["--to=kuberay", "--write=/nowhere"], "no such folder"),
         (["--to=kuberay", "--write=/proc"], "schedule: /proc/raycronjob.yaml: "),
     ],
@@ -157,6 +162,86 @@ def test_a_password_in_the_file_of_secrets_is_no_command(tmp_path: Path, monkeyp
     received = json.loads((yard / "seen.json").read_text())
     assert {key: received[key] for key in secrets} == secrets
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("to", ["cron", "systemd", "kuberay", "kubernetes"])
+def test_every_target_takes_a_zone(to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "knows_zones", lambda: True)
+    user = "root" if to in ("cron", "systemd") else None
+    text = "\n".join(fill_templates(to, zone="Europe/Berlin", user=user).values())
+    if to == "cron":
+        assert text.splitlines()[-2] == "CRON_TZ=Europe/Berlin"
+        assert text.splitlines()[-1].startswith("30 2 * * 1,2,3,4,5 root cd ")
+    elif to == "systemd":
+        assert "\nOnCalendar=Mon,Tue,Wed,Thu,Fri *-*-* 02:30:00 Europe/Berlin\n" in text
+    else:
+        assert yaml.safe_load(text)["spec"]["timeZone"] == "Europe/Berlin"
+        assert "timeZone" not in yaml.safe_load("\n".join(fill_templates(to).values()))["spec"]
+
+
+@pytest.mark.parametrize(("shift", "is_due"), [(0, True), (60, False)])
+def test_a_cron_that_ignores_zones_asks_for_the_time_there(
+    shift: int, is_due: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the line of a crontab for this minute, and for one an hour away, in a zone that is not this machine's."""
+    monkeypatch.setattr(schedule, "knows_zones", lambda: False)
+    output = tmp_path / "output"
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(output))}\n")
+    python.chmod(0o700)
+    zone = "Asia/Kathmandu"  # 5:45 hours ahead
+    now = datetime.now(ZoneInfo(zone)) + timedelta(minutes=shift)
+    soon = now + timedelta(minutes=1)  # the next minute may begin meanwhile
+    at = f"{now.minute},{soon.minute} {now.hour},{soon.hour} * * *"
+    options = {"zone": zone, "folder": str(tmp_path), "python": str(python)}
+    *_, setting, line = fill_templates("cron", at=at, **options)["cron/trainyard"].splitlines()
+    assert setting == f"CRON_TZ={zone}"
+    fields = line.split(" ", 5)
+    assert fields[1:5] == ["*"] * 4
+    due_minutes = {int(minute) for minute in fields[0].split(",")}
+    assert now.astimezone(UTC).minute in due_minutes
+    done = subprocess.run(["/bin/sh", "-c", fields[5].replace(r"\%", "%")], cwd="/", check=False)
+    assert output.exists() == is_due == (done.returncode == 0)
+
+
+def test_the_cron_of_this_machine_is_asked_whether_it_knows_zones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = tmp_path / "crond"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(schedule, "SYSTEM_PATH", "")
+    for content, knows in ((b"\x7fELF CRON_TZ", True), (b"\x7fELF", False)):
+        daemon.write_bytes(content)
+        daemon.chmod(0o700)
+        assert schedule.knows_zones() == knows
+
+
+def test_an_hour_that_the_clock_skips_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(ROOT)
+    assert door.main(["schedule", "--to=kubernetes", "--at=30 2 * * *", "--zone=Europe/Berlin"]) == 0
+    out, err = capsys.readouterr()
+    assert yaml.safe_load(out.partition("\n")[2])["spec"]["timeZone"] == "Europe/Berlin"
+    assert "in Europe/Berlin the clock skips 02:30 on " in err
+    assert "02:30 comes twice on " in err
+
+
+@pytest.mark.parametrize("to", ["cron", "systemd"])
+def test_the_file_of_secrets_is_named_and_checked_by_the_one_reader(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(ROOT)
+    file = tmp_path / "my 50% secrets"
+    file.write_text("PGPASSWORD=a&b $HOME c\n")
+    assert door.main(["schedule", f"--to={to}", "--user=root", f"--env-file={file}"]) == 0
+    text = capsys.readouterr().out
+    if to == "cron":
+        assert f"\nTRAINYARD_ENV_FILE={file}\n" in text
+    else:  # without a dash: systemd then says that a file is missing
+        assert f"\nEnvironmentFile={str(file).replace('%', '%%')}\n" in text
+    file.write_text("PGPASSWORD='canary-77'\n")
+    assert door.main(["schedule", f"--to={to}", "--user=root", f"--env-file={file}"]) == 2
+    assert "canary" not in (err := capsys.readouterr().err)
+    assert "PGPASSWORD has a quote at its begin" in err
 
 
 def test_a_system_crontab_names_the_user() -> None:
