@@ -143,14 +143,14 @@ def test_faults_of_a_database_that_last_are_refused(services: Team, monkeypatch:
     monkeypatch.setenv("PGPASSWORD", DATABASE)
     address = f"postgresql+psycopg2://mlflow@127.0.0.1:{services.database}"
     probe.check_tracker(f"{address}/mlflow")
-    known, newest = probe.schema_versions()
+    revisions, newest = probe.schema_versions()
     engine = sqlalchemy.create_engine(f"{address}/mlflow", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("CREATE DATABASE old"))
     engine = sqlalchemy.create_engine(f"{address}/old", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num TEXT)"))
-        connection.execute(sqlalchemy.text(f"INSERT INTO alembic_version VALUES ('{min(known - newest)}')"))
+        connection.execute(sqlalchemy.text(f"INSERT INTO alembic_version VALUES ('{min(revisions - newest)}')"))
     with pytest.raises(Refusal, match=re.escape(f"run: mlflow db upgrade {address}/old") + "$"):
         probe.check_tracker(f"{address}/old")
     with pytest.raises(Refusal, match='"nowhere" does not exist; check'):

@@ -235,10 +235,10 @@ def _check_database(address: str) -> None:
 
 def _check_schema(versions: set[str], address: str) -> None:
     """Compare the schema's version with those that the installed MLflow knows."""
-    known, newest = schema_versions()
-    if not versions or not known or versions == newest:
+    revisions, newest = schema_versions()
+    if not versions or not revisions or versions == newest:
         return
-    if versions <= known:
+    if versions <= revisions:
         command = f"mlflow db upgrade {shlex.quote(hide_credentials(address))}"
         raise Refusal(f"{_place(address)}: its tables are of an older MLflow; back it up, then run: {command}")
     raise Refusal(
@@ -253,9 +253,9 @@ def schema_versions() -> tuple[set[str], set[str]]:
     spec = importlib.util.find_spec("mlflow")
     folders = (spec and spec.submodule_search_locations) or []
     files = [file for folder in folders for file in Path(folder).glob("store/db_migrations/versions/*.py")]
-    known, replaced = set(), set()
+    revisions, replaced = set(), set()
     for file in files:
         text = file.read_text(encoding="utf-8")
-        known |= set(re.findall(r"^revision\s*=\s*[\"'](\w+)", text, re.MULTILINE))
+        revisions |= set(re.findall(r"^revision\s*=\s*[\"'](\w+)", text, re.MULTILINE))
         replaced |= set(re.findall(r"^down_revision\s*=\s*[\"'](\w+)", text, re.MULTILINE))
-    return known, known - replaced
+    return revisions, revisions - replaced

@@ -187,7 +187,7 @@ def check_environment_file(to: str, path: str | None) -> str | None:
 def knows_zones() -> bool:
     """Return whether the cron of this machine reads CRON_TZ; True if there is none, because the file goes elsewhere."""
     path = os.pathsep.join([os.environ.get("PATH", ""), SYSTEM_PATH])
-    daemons = [found for name in CRON_DAEMONS if (found := shutil.which(name, path=path))]
+    daemons = [daemon for name in CRON_DAEMONS if (daemon := shutil.which(name, path=path))]
     return not daemons or any(CRON_ZONE.encode() in Path(daemon).read_bytes() for daemon in daemons)
 
 

@@ -32,14 +32,14 @@ with process_group(["sh", "-c", "sleep 1000 & sleep 1000"]) as process:
 
 def members(group: int) -> list[psutil.Process]:
     """Return the processes of a group that still run."""
-    found = []
+    running = []
     for process in psutil.process_iter():
         try:
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                running.append(process)
         except (psutil.Error, ProcessLookupError):
             continue
-    return found
+    return running
 
 
 def wait_until_gone(group: int, patience: float = 15) -> None:

@@ -95,7 +95,7 @@ def test_a_folder_that_mlflow_reads_as_another_is_refused(
 def test_a_checkout_can_move(
     how: str, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """What was sent stays usable, what was not sent yet arrives, and nothing is written to the old folder."""
+    """Sent models stay usable, unsent ones arrive, and nothing is written to the old folder."""
     write_run("evaluate-1")
     assert sync.main() == 0
     write_run("evaluate-2")
@@ -138,8 +138,8 @@ def test_absolute_paths_of_older_journals_are_found_after_a_move(
     enter(place, monkeypatch)
     assert sync.main() == 0
     client = server.make_client(server.tracking_uri())
-    (found,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
-    assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["picture.txt"]
+    (sent,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    assert [file.path for file in client.list_artifacts(sent.info.run_id)] == ["picture.txt"]
 
 
 def test_files_that_are_gone_are_counted(checkout: Path, capsys: pytest.CaptureFixture) -> None:

@@ -154,9 +154,9 @@ def test_the_tables_of_this_mlflow_and_a_new_file_are_fine(store: Path) -> None:
 
 
 def test_older_tables_are_refused_with_the_command_that_upgrades_them(store: Path) -> None:
-    known, (newest,) = probe.schema_versions()
-    assert len(known) > 50
-    set_version(store, min(known - {newest}))
+    revisions, (newest,) = probe.schema_versions()
+    assert len(revisions) > 50
+    set_version(store, min(revisions - {newest}))
     address = local_store.sqlite_address(store)
     with pytest.raises(Refusal, match="of an older MLflow; back it up, then run: mlflow db upgrade") as refused:
         probe.check_tracker(address)
