@@ -14,6 +14,7 @@ import yaml
 
 from components.errors import Refusal
 from components.files import bytes_digest, path_digest
+from components.processes import end_with_parent
 from components.recipes import recipe
 from components.runs import journal
 from components.runs.journal import STAGE_LOG
@@ -35,9 +36,14 @@ class Rerun:
 
 
 def check_out(folder: Path, commit: str, original: Original) -> Path:
-    """Copy the repository at `commit` into `folder`, with the original's params and inputs; return `folder`."""
-    _run_git("clone", "--quiet", "--no-checkout", str(repository_root()), str(folder))
+    """Copy the repository at `commit` into `folder`, with the original's params and inputs.
+
+    Return the checkout in the copy: `folder`, or the sub-folder of it that this checkout is of its repository.
+    """
+    top = Path(_run_git("rev-parse", "--show-toplevel", folder=repository_root()))
+    _run_git("clone", "--quiet", "--no-checkout", str(top), str(folder))
     _run_git("checkout", "--quiet", commit, folder=folder)
+    folder /= repository_root().resolve().relative_to(top)
     file = folder / original.recipe
     committed = recipe.load(file) if file.is_file() else {}
     content = restore_params(original.params, committed)
@@ -67,11 +73,13 @@ def _link_inputs(original: Original, folder: Path) -> None:
             target.symlink_to(Path(name).resolve())
 
 
-def _run_git(command: str, *arguments: str, folder: Path | None = None) -> None:
+def _run_git(command: str, *arguments: str, folder: Path | None = None) -> str:
+    """Return git's output; raise Refusal if it fails."""
     where = [] if folder is None else ["-C", str(folder)]
     git = subprocess.run(["git", *where, command, *arguments], capture_output=True, text=True, check=False)
     if git.returncode:
         raise Refusal(f"verify: git {command}: {git.stderr.strip().splitlines()[-1]}")
+    return git.stdout.rstrip("\n")
 
 
 def restore_params(params: dict[str, str], committed: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +124,7 @@ def run_copy(folder: Path, original: Original) -> int:
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     verb = ["run"] if original.recipe == PARAMS else ["fit", original.recipe]
     command = [sys.executable, "-m", "pipelines", *verb]
-    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+    return subprocess.run(command, cwd=folder, env=environment, check=False, preexec_fn=end_with_parent).returncode
 
 
 def read_rerun(folder: Path, original: Original) -> Rerun:

@@ -257,7 +257,7 @@ def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_every_placeholder_is_fill_templates() -> None:
-    for to in schedule.PLACES:
+    for to in schedule.PLACES.keys() - {"slurm"}:  # whose script has variables of a shell
         for text in fill_templates(to, user="root" if to in ("cron", "systemd") else None).values():
             assert not re.search(r"(?<!\$)\$[a-z_]+\b", text)
     assert sorted(TEMPLATES) == sorted(name for name in TEMPLATES if "$" in (INFRA / name).read_text())

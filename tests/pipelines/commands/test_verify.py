@@ -98,6 +98,26 @@ def test_the_copy_has_the_runs_params_and_the_raw_data(commit: str, tmp_path: Pa
     assert (place / "data/raw/mine/file").read_text() == "raw"
 
 
+def test_a_checkout_in_a_sub_folder_of_its_repository_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "top" / "my projects" / "yard"
+    checkout.mkdir(parents=True)
+    (checkout / "params.yaml").write_text("seed: 1\n")
+    (checkout / "components").mkdir()
+    (checkout.parent / "neighbour.txt").write_text("1")
+    monkeypatch.chdir(tmp_path / "top")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command], check=True)
+    monkeypatch.chdir(checkout)
+    (checkout.parent / "neighbour.txt").write_text("2")
+    (checkout / "params.yaml").write_text("seed: 2\n")
+    commit = find_commit(make_original(provenance()))
+    place = check_out(tmp_path / "copy", commit, make_original({}, params={"seed": "3"}))
+    assert place == tmp_path / "copy" / "my projects" / "yard"
+    assert recipe.load(place / "params.yaml") == {"seed": 3}
+
+
 def test_the_copy_has_the_models_that_the_run_read_or_is_refused(commit: str, tmp_path: Path) -> None:
     start = Path("results/bert/manual/model")
     start.mkdir(parents=True)
