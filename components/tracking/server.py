@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import re
@@ -25,6 +26,7 @@ DEFAULTS = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 STATUS = re.compile(r"failed with error code (\d{3}) != \d+\. Response body: '(.*)", re.DOTALL)
+CAUSE = re.compile(r"Caused by \w+\(['\"]([^'\"]+)")
 # Job execution would start five more processes, which judge the answers of language models.
 NO_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
 
@@ -115,7 +117,12 @@ def explain_failure(error: BaseException) -> str:
             return f"{cause.strerror}" + (f" ({cause.filename})" if cause.filename else "")
     text = hide_credentials(str(error))
     if match := STATUS.search(text):
-        return f"{match[1]} {first_line(ValueError(match[2]))}".rstrip(" '.")
+        phrase = http.client.responses.get(int(match[1]), "")
+        body = match[2].strip().strip("'")
+        reason = "" if not body or body.startswith("<") else f" ({first_line(ValueError(body))})"
+        return f"{match[1]} {phrase}{reason}"
+    if match := CAUSE.search(text):
+        return match[1]
     if isinstance(getattr(error, "json", None), dict):  # MLflow's RestException
         return f"{error.get_http_status_code()} {first_line(error)}"  # type: ignore[attr-defined]
     lines = [line for line in text.splitlines() if line.strip()]

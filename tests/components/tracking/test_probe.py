@@ -47,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.server.body.encode())
 
+    do_POST = do_GET
+
     def log_message(self, *arguments: object) -> None:
         """Log nothing."""
 
@@ -204,3 +206,23 @@ def test_sync_ends_with_2_if_nothing_will_change_and_with_75_otherwise(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert door.main(["sync"]) == code
         assert says in capsys.readouterr().err
+
+
+def test_a_warning_names_status_and_reason(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's own errors begin with an address and the names of classes, and their first lines hold no reason."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    def reason(address: str) -> str:
+        with pytest.raises(MlflowException) as raised:
+            server.make_client(address).search_experiments(max_results=1)
+        return server.explain_failure(raised.value)
+
+    answer.status = 500
+    assert reason(answer.address) == "too many 500 error responses"
+    answer.status, answer.body = 501, PAGE
+    assert reason(answer.address) == "501 Not Implemented"
+    answer.status, answer.body = 401, "You are not authenticated."
+    assert reason(answer.address) == "401 Unauthorized (You are not authenticated.)"
+    answer.status, answer.body = 403, '{"error_code": "PERMISSION_DENIED", "message": "not yours"}'
+    assert reason(answer.address) == "403 PERMISSION_DENIED: not yours"
+    assert reason(f"http://127.0.0.1:{network.free_port()}") == "Connection refused"
