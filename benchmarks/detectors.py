@@ -2,6 +2,7 @@
 
     python -m benchmarks.detectors                  # on scenes
     python -m benchmarks.detectors --backbone       # on scenes, with a ResNet-18
+    python -m benchmarks.detectors --side 3         # on scenes, Fast R-CNN with squares of 3 x 3 cells
 
 With --backbone both have the body of a ResNet-18; the recipes' own networks are so small that fixed costs weigh more. A
 time is the least of several, because other work on the machine only adds to it. The networks have initial weights, on
@@ -51,6 +52,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", action="store_true", help="take the body of a ResNet-18 for both")
+    parser.add_argument("--side", type=int, help="side of the squares that Fast R-CNN pools regions to")
     options = parser.parse_args()
     contents = {name: recipe.load(FAMILY / f"{name}.yaml") for name in ("rcnn", "fast-rcnn")}
     data = contents["rcnn"]["data"]
@@ -69,6 +71,8 @@ def main() -> None:
         for name, content in contents.items():
             if options.backbone:
                 content["task"]["model"]["backbone"] = {"use": "models.resnet.ResNet"}
+            if options.side and name == "fast-rcnn":
+                content["task"]["model"]["side"] = options.side
             task: Task = recipe.build(content["task"], Task)
             torch.manual_seed(0)
             state = task.setup(spec)

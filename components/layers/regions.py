@@ -16,6 +16,10 @@ def pool_regions(maps: Tensor, regions: Tensor, scale: float, side: int) -> Tens
     The region is rounded to whole cells and has at least one; bins share their border cells (Girshick 2015). The
     maximum of a bin is that of four overlapping rectangles of 2^i x 2^j cells, whose maxima are tabulated once per map.
     """
+    if len(maps) > 1 and maps.device.type == "cpu" and not maps.requires_grad:
+        # The tables of one picture fit into a processor's cache.
+        pictures = zip(maps.split(1), regions.split(1), strict=True)
+        return torch.cat([pool_regions(*picture, scale, side) for picture in pictures])
     height, width = maps.shape[2:]
     cells = torch.floor(regions.detach() * scale + 0.5)
     first, last = cells[..., :2], cells[..., 2:]
@@ -48,7 +52,7 @@ def pool_regions(maps: Tensor, regions: Tensor, scale: float, side: int) -> Tens
         bins = flat.view(-1)[best]
     else:
         for row in rows[1:]:
-            bins = torch.maximum(bins, _take_rows(values, row))
+            torch.maximum(bins, _take_rows(values, row), out=bins)
     is_empty = (y2 <= y1)[..., :, None] | (x2 <= x1)[..., None, :]
     return bins.masked_fill(is_empty[..., None], 0.0).movedim(-1, 2)
 
