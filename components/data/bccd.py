@@ -44,7 +44,7 @@ class BCCD:
     size: the longer side to which pictures and boxes are scaled (None: 640)
     count: number of pictures to keep from the start of each split (None: all)
 
-    Of 4,888 boxes, two without area are dropped: red cells of BloodImage_00338 and BloodImage_00343.
+    Of 4,888 boxes, two without area are dropped and counted: red cells of BloodImage_00338 and BloodImage_00343.
     """
 
     name = "bccd"
@@ -70,6 +70,14 @@ class BCCD:
             "boxes": Column("float32", (None, 4)),
             "labels": Column("int64", (None,)),
         }
+
+    @property
+    def notes(self) -> list[str]:
+        """Return a sentence for the manifest about boxes without area."""
+        files = [f"Annotations/{name}.xml" for split in self.splits for name in self._picture_names(split)]
+        boxes = sum(len(list(ElementTree.fromstring(self.files[file]).iter("object"))) for file in files)
+        dropped = boxes - sum(len(self._read_annotation(file)[0]) for file in files)
+        return [f"{dropped:,} of {boxes:,} boxes have no area and are left out"] if dropped else []
 
     def parts(self) -> dict[str, int]:
         """Return {split: number of parts}."""

@@ -147,6 +147,7 @@ def test_the_real_one_has_the_published_counts_less_two() -> None:
         "WBC": 372,
         "Platelets": 361,
     }
+    assert data.notes == ["2 of 4,888 boxes have no area and are left out"]
     boxes = np.concatenate([example["boxes"] for rows in examples.values() for example in rows])
     assert (boxes >= 0).all()
     assert (boxes <= [64, 48, 64, 48]).all()
