@@ -311,3 +311,24 @@ def test_offsets_lead_from_proposals_to_objects() -> None:
     detections = task.predict(state, batch)
     torch.testing.assert_close(detections["boxes"][0, 0], true[0])
     torch.testing.assert_close(detections["raw_boxes"][0, 0], proposal[0])
+
+
+def test_proposals_in_a_crowd_are_not_background() -> None:
+    """Check that only proposals that show an object, or lie outside the crowds, are taken."""
+    task, _ = task_of()
+    batch: dict[str, Any] = {
+        "image": torch.zeros(1, 64, 64, 1, dtype=torch.uint8),
+        "boxes": [np.array([[0, 0, 10, 10]], np.float32)],
+        "labels": [np.array([3])],
+        "proposals": [np.array([[0, 0, 10, 11], [30, 30, 40, 40], [0, 40, 10, 50]], np.float32)],
+    }
+    true, near, crowded, far = [0, 0, 10, 10], [0, 0, 10, 11], [30, 30, 40, 40], [0, 40, 10, 50]
+    for crowd, expected in (
+        ([], [true, near, crowded, far]),
+        ([[28, 28, 60, 60]], [true, near, far]),
+        ([[35.5, 28, 60, 60]], [true, near, crowded, far]),
+        ([[0, 0, 64, 64]], [true, near]),
+    ):
+        columns = batch | {"crowd": [np.array(crowd, np.float32).reshape(-1, 4)]}
+        assert task._regions(columns)[0][0].tolist() == expected
+    assert task._regions(batch)[0][0].tolist() == [true, near, crowded, far]
