@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
@@ -28,13 +29,60 @@ def test_every_recipe_is_found() -> None:
     assert {path.parent for path in FAMILIES} == {path.parent for path in RECIPES}
 
 
+# What a header's last line may be: the duration with its machine, or that it was never measured.
+TIME = re.compile(r"(?=.*(?:second|minute|\d s\b|hour|not measured)).*(?:core|GPU|H\d00|not measured).*")
+
+
+def header_faults(lines: list[str], family: str, name: str) -> list[str]:
+    """Return what is wrong with the first four lines of a recipe, each of which is compared as a whole."""
+    faults = []
+    texts = dict(
+        zip(HEADER, [line.removeprefix(start) for line, start in zip(lines, HEADER, strict=False)], strict=False)
+    )
+    for number, start in enumerate(HEADER):
+        column = f"{start} " if start == "# Expect:" else f"{start:<10}"
+        if len(lines) <= number or not re.fullmatch(rf"{column}\S.*\S", lines[number]):
+            faults.append(f"line {number + 1} must be '{column}' and a text")
+    command = re.escape(f"dvc repro pipelines/{family}/dvc.yaml:fit@{name}")
+    if not re.fullmatch(rf" +{command}(, with .+ in data/raw/.+)?", texts.get("# Run:", "")):
+        faults.append("line 2 must be the command that runs this recipe")
+    if not re.search(r"\d|(not|to be) measured", texts.get("# Expect:", "")):
+        faults.append("line 3 must state a figure, or that it is not measured")
+    if not TIME.fullmatch(texts.get("# Time:", "")):
+        faults.append("line 4 must state a duration and the machine")
+    return faults
+
+
 @each_recipe
 def test_the_header_states_purpose_command_result_and_time(path: Path) -> None:
-    lines = path.read_text().splitlines()
-    for number, start in enumerate(HEADER):
-        assert lines[number].startswith(start), f"line {number + 1} of {path.name} must begin with '{start}'"
-        assert len(lines[number]) > len(start) + 5
-    assert f"pipelines/{path.parent.name}/dvc.yaml:fit@{path.stem}" in lines[1]
+    assert header_faults(path.read_text().splitlines(), path.parent.name, path.stem) == []
+
+
+GOOD = (
+    "# What:   LeNet on digits",
+    "# Run:    dvc repro pipelines/vision/dvc.yaml:fit@lenet",
+    "# Expect: accuracy 0.97 to 0.98 over 5 seeds",
+    "# Time:   20 s on 2 CPU cores",
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (0, "# What:   "),
+        (1, "# Run:    dvc repro pipelines/vision/dvc.yaml:fit@lenet-batch-norm"),
+        (1, "# Run:    see pipelines/vision/dvc.yaml:fit@lenet"),
+        (1, "# Run:    dvc repro pipelines/language/dvc.yaml:fit@lenet"),
+        (2, "# Expect: something good"),
+        (2, "# Expects: accuracy 0.97"),
+        (3, "# Time:   a while"),
+        (3, "# Time:   20 s"),
+    ],
+)
+def test_a_fault_in_a_header_is_noticed(number: int, line: str) -> None:
+    assert header_faults(list(GOOD), "vision", "lenet") == []
+    assert header_faults([*GOOD[:number], line, *GOOD[number + 1 :]], "vision", "lenet")
+    assert header_faults([*GOOD[:number], *GOOD[number + 1 :]], "vision", "lenet")
 
 
 @each_recipe

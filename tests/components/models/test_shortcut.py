@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -42,7 +43,28 @@ def test_it_matches_torchs_convolution(width: int, stride: int) -> None:
         torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc checks the memory")
+# A byte at the end of a block of 1,000 bytes, or beyond it, as an overflow writes it.
+WRITE = """
+import ctypes
+allocate, release = ctypes.pythonapi.PyMem_RawMalloc, ctypes.pythonapi.PyMem_RawFree
+allocate.restype, allocate.argtypes, release.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+block = allocate(1000)
+ctypes.memset(block + {position}, 1, 1)
+release(block)
+"""
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc checks the memory")
+
+
+@on_linux
+@pytest.mark.parametrize(("position", "code"), [(999, 0), (1000, -signal.SIGABRT)])
+def test_the_allocator_notices_a_byte_beyond_a_block(position: int, code: int) -> None:
+    """Without this control the test below would pass where the checking allocator is missing."""
+    command = [sys.executable, "-c", WRITE.format(position=position)]
+    done = subprocess.run(command, env=CHECKED, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+
+
+@on_linux
 def test_its_gradient_stays_within_its_memory() -> None:
     """The checking allocator of glibc aborts if something writes beyond a block, as the gradient of nn.Conv2d does."""
     command = [sys.executable, "-c", TRAINED]
