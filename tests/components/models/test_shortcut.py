@@ -58,7 +58,7 @@ on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glib
 @on_linux
 @pytest.mark.parametrize(("position", "code"), [(999, 0), (1000, -signal.SIGABRT)])
 def test_the_allocator_notices_a_byte_beyond_a_block(position: int, code: int) -> None:
-    """Without this control the test below would pass where the checking allocator is missing."""
+    """This control fails where the checking allocator is missing; the test below would then pass."""
     command = [sys.executable, "-c", WRITE.format(position=position)]
     done = subprocess.run(command, env=CHECKED, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr

@@ -6,11 +6,15 @@ import json
 import math
 import shutil
 import threading
+import time
+import zlib
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.errors import Refusal
 from components.processes import background_thread
 from components.runs import journal
 from components.runs.journal import LOG, Journal, Tail, find_files, read_records
@@ -142,3 +146,136 @@ def test_files_are_found_while_others_are_deleted(tmp_path: Path) -> None:
     with background_thread(create_and_delete):
         for _ in range(2000):
             assert find_files(LOG, tmp_path, tmp_path / "a") == expected
+
+
+# ------------------------------------------------------------------------------------------------ offsets and positions
+
+
+def payloads(records: list[journal.Record], key: str = "n") -> list[int]:
+    return [record.payload[key] for record in records]
+
+
+def write_numbers(lines: Journal, *numbers: int) -> None:
+    for number in numbers:
+        lines.write("text", n=number)
+
+
+def test_the_offset_of_a_tail_is_the_byte_after_the_last_complete_line(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write_numbers(Journal(path), 1, 2, 3)
+    blob = path.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(blob) if byte == ord("\n")]
+    for cut in range(len(blob) + 1):
+        path.write_bytes(blob[:cut])
+        tail = Tail(path)
+        complete = sum(end <= cut for end in ends)
+        assert payloads(tail.read_new()) == [1, 2, 3][:complete]
+        assert tail.offset == (ends[complete - 1] if complete else 0)
+        path.write_bytes(blob)
+        assert payloads(tail.read_new()) == [1, 2, 3][complete:], "what was torn is read when it is complete"
+        assert tail.offset == len(blob)
+    assert payloads(Tail(path, ends[1]).read_new()) == [3]
+    assert payloads(Tail(path, ends[1] - 1).read_new()) == [1, 2, 3], "not at the start of a line"
+    assert payloads(Tail(path, ends[1] + 1).read_new()) == [1, 2, 3]
+    assert Tail(path, len(blob)).read_new() == []
+
+
+def test_news_name_each_rewind_and_what_it_revoked(tmp_path: Path) -> None:
+    path, tail = tmp_path / "j", Tail(tmp_path / "j")
+    assert tail.read_news() == journal.News(0, [], {})
+    write_numbers(Journal(path), 1, 2, 3)
+    news = tail.read_news()
+    assert (news.count, payloads(news.records), news.superseded) == (3, [1, 2, 3], {})
+    again = Journal(path, position=1)
+    write_numbers(again, 20, 30)
+    news = tail.read_news()
+    assert (news.count, payloads(news.records)) == (3, [20, 30]), "the rewind and two lines"
+    assert {number: payloads(records) for number, records in news.superseded.items()} == {1: [2, 3]}
+    third = Journal(path, position=2)
+    third.write_resume(n=0, threads=2)
+    write_numbers(third, 31)
+    fourth = Journal(path, position=0)
+    write_numbers(fourth, 1, 21)
+    news = tail.read_news()
+    assert payloads(news.records) == [21, 0]
+    assert {number: payloads(records) for number, records in news.superseded.items()} == {2: [30], 3: [20, 31]}
+    assert tail.read_news() == journal.News(0, [], {})
+    assert payloads(read_records(path)) == [1, 21]
+    everything = Tail(path).read_news()
+    assert sorted(everything.superseded) == [1, 2, 3]
+    assert payloads(everything.records) == [1, 21, 0]
+
+
+@pytest.mark.parametrize(("position", "stands"), [(None, 3), (0, 0), (2, 2), (3, 3), (4, 3)])
+def test_a_journal_continues_at_its_position_or_at_its_end(tmp_path: Path, position: int | None, stands: int) -> None:
+    write_numbers(Journal(tmp_path / "j"), 1, 2, 3)
+    lines = Journal(tmp_path / "j", position)
+    assert lines.position == stands
+    write_numbers(lines, 9)
+    assert lines.position == stands + 1
+    assert payloads(read_records(tmp_path / "j")) == [*[1, 2, 3][:stands], 9]
+
+
+def test_a_line_has_its_checksum_time_and_kind(tmp_path: Path) -> None:
+    begin = time.time()
+    Journal(tmp_path / "j").write("text", n=1)
+    (record,) = read_records(tmp_path / "j")
+    assert record.kind == "text"
+    assert begin - 0.001 <= record.time / 1000 <= time.time()
+    crc, _, body = (tmp_path / "j").read_bytes().rstrip(b"\n").partition(b" ")
+    assert int(crc, 16) == zlib.crc32(body)
+    assert len(crc) == 8
+
+
+def test_metrics_are_read_in_their_order(tmp_path: Path) -> None:
+    lines = Journal(tmp_path / LOG)
+    lines.write("metric", step=1, epoch=0.5, values={"loss": 2.0})
+    lines.write("progress", step=1)
+    lines.write("metric", step=2, values={"loss": 1.0})
+    first, second = journal.read_metrics(tmp_path)
+    assert (first.step, first.epoch, first.values) == (1, 0.5, {"loss": 2.0})
+    assert (second.step, second.values) == (2, {"loss": 1.0})
+    assert math.isnan(second.epoch)
+
+
+def test_a_copy_is_made_once_per_digest(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_text("1")
+    copy = journal.copy_to_run(tmp_path / "run", tmp_path / "folder", "0123456789abcdef7")
+    assert copy == tmp_path / "run" / "kept" / "0123456789abcdef" / "folder"
+    (tmp_path / "folder" / "a").write_text("2")
+    assert journal.copy_to_run(tmp_path / "run", tmp_path / "folder", "0123456789abcdef8") == copy
+    assert (copy / "a").read_text() == "1"
+    file = journal.copy_to_run(tmp_path / "run", tmp_path / "folder" / "a", "f" * 64)
+    assert file.read_text() == "2"
+
+
+def test_the_time_of_creation_is_given_kept_or_now(tmp_path: Path) -> None:
+    journal.describe_run(tmp_path, "run", "experiment", created=5)
+    assert journal.read_description(tmp_path)["created"] == 5
+    journal.describe_run(tmp_path, "run", "experiment", created=7)
+    assert journal.read_description(tmp_path)["created"] == 5
+    journal.describe_run(tmp_path / "other", "run", "experiment")
+    assert abs(journal.read_description(tmp_path / "other")["created"] / 1000 - time.time()) < 60
+    assert journal.read_description(tmp_path)["parent"] is None
+
+
+@pytest.mark.parametrize("change", [{"parent": 1}, {"attempts": {}}, {"id": 3}, {"inputs": None}])
+def test_a_description_of_other_types_is_refused(tmp_path: Path, change: dict) -> None:
+    journal.describe_run(tmp_path, "run", "experiment")
+    facts = journal.read_description(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(facts | change))
+    with pytest.raises(Refusal, match="damaged"):
+        journal.read_description(tmp_path)
+    del facts["parent"]
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(Refusal, match="damaged"):
+        journal.read_description(tmp_path)
+
+
+def test_a_damaged_description_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal.describe_run(tmp_path, "run", "experiment", params={"lr": 0.1})
+    (tmp_path / "run.json").write_text("{")
+    journal.describe_run(tmp_path, "run", "experiment", params={"lr": 0.2})
+    assert journal.read_description(tmp_path)["params"] == {"lr": 0.2}
+    assert "described again, under a new id" in caplog.text

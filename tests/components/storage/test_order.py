@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import combinations
 
 import numpy as np
@@ -15,9 +16,11 @@ from components.storage.order import (
     Order,
     balanced_rows,
     contiguous_folds,
+    derive_key,
     keyed_uniforms,
     permute,
     shard_slices,
+    splitmix64,
     stratified_folds,
 )
 
@@ -173,3 +176,89 @@ def test_keyed_uniforms_follow_from_row_position_and_key_alone() -> None:
     for first, second in ((draws[:, 0], draws[:, 1]), (draws[:-1, 0], draws[1:, 0]), (draws[:, 0], other[:, 0])):
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.06
     assert len(np.unique(draws)) == draws.size
+
+
+# ------------------------------------------------------------------------------------------------ at the edge
+
+
+def test_the_words_are_those_of_splitmix64() -> None:
+    """The first outputs for the seed 0 in the authors' reference: the finaliser of multiples of the golden ratio."""
+    expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
+    golden = 0x9E3779B97F4A7C15
+    states = np.array([number * golden % 2**64 for number in (1, 2, 3, 4)], np.uint64)
+    before = states.copy()
+    assert splitmix64(states).tolist() == expected
+    assert np.array_equal(states, before), "in a copy"
+    assert [derive_key(0), derive_key(golden), derive_key(2 * golden)] == expected[:3]
+    assert derive_key() == 0
+    assert derive_key(5, 7) == derive_key((derive_key(5) + 7) % 2**64)
+    assert derive_key(2**64) == derive_key(0)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("steps", [63, 64, 65, 128, 150])
+def test_a_batch_is_its_part_of_the_epochs_permutation(steps: int, batch: int) -> None:
+    """Blocks of 64 steps are computed at once; ask across their borders, forward, backward and alone."""
+    n = steps * batch + batch - 1
+    order = Order(n, batch, seed=3)
+    numbers = sorted({0, 1, 62, 63, 64, 65, 127, 128, steps - 2, steps - 1} & set(range(steps)))
+    for epoch in (0, 1, 2**33):
+        permutation = permute(np.arange(n, dtype=np.uint64), n, 3, epoch)
+        for number in [*numbers, *reversed(numbers)]:
+            expected = permutation[number * batch : (number + 1) * batch]
+            assert np.array_equal(order.indices(epoch * steps + number), expected)
+            assert np.array_equal(Order(n, batch, seed=3).indices(epoch * steps + number), expected)
+
+
+@pytest.mark.parametrize(("n", "batch"), [(0, 1), (5, 0), (5, 6)])
+def test_batches_of_none_or_of_more_than_all_are_refused(n: int, batch: int) -> None:
+    with pytest.raises(Refusal, match=r"fit\.batch: "):
+        Order(n, batch, 0)
+
+
+def test_the_largest_batch_and_the_most_shards_are_allowed() -> None:
+    assert sorted(Order(5, 5, 0).indices(0)) == [0, 1, 2, 3, 4]
+    assert shard_slices(3, 3) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    for count in (0, 4):
+        with pytest.raises(Refusal, match=r"fit\.shards: "):
+            shard_slices(3, count)
+    assert len(balanced_rows(np.zeros(6, int), 6, 0)) == 6
+    assert balanced_rows(np.zeros(0, int), 0, 0).tolist() == []
+
+
+def test_folds_of_one_or_of_more_than_all_are_refused() -> None:
+    for cut in (lambda k: stratified_folds(np.zeros(4, int), k, 0), lambda k: contiguous_folds(4, k)):
+        assert [len(held_out) for _, held_out in cut(4)] == [1] * 4
+        for k in (1, 5):
+            with pytest.raises(Refusal, match=f"folds: {k} folds of 4 examples; give 2 to 4"):
+                cut(k)
+
+
+def digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).astype("<f8").tobytes()).hexdigest()[:16]
+
+
+FROZEN = {
+    "table": lambda: permute(np.arange(TABLE_LIMIT), TABLE_LIMIT, 1, 2),
+    "network": lambda: permute(np.arange(TABLE_LIMIT + 1), TABLE_LIMIT + 1, 1, 2),
+    "large": lambda: permute(np.arange(1000) * 10**9, 10**12 + 39, 1, 2),
+    "uniforms": lambda: keyed_uniforms(np.arange(50), 7, 1, 2),
+    "balanced": lambda: balanced_rows(np.arange(500) % 7, 100, 1),
+    "folds": lambda: np.concatenate([held_out for _, held_out in stratified_folds(np.arange(500) % 7, 4, 1)]),
+}
+
+
+DIGESTS = {
+    "table": "25fed7df4295da6f",
+    "network": "106709f70c6649e4",
+    "large": "09ece07228447eae",
+    "uniforms": "50b4d3b022f5948f",
+    "balanced": "41ffd5eacfc72f30",
+    "folds": "d33a16636d75f3f9",
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_draws_are_the_same_in_every_version(name: str) -> None:
+    """A run that an earlier version began must continue in the same order, and a split must stay the same."""
+    assert digest(FROZEN[name]()) == DIGESTS[name]

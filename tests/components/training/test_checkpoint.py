@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from components.errors import Refusal
 from components.training import checkpoint
 from components.training.task import State
 
@@ -123,6 +124,51 @@ def test_a_full_disk_does_not_damage_the_last_checkpoint(tmp_path: Path, monkeyp
     assert checkpoint.load_latest(tmp_path)[1]["step"] == 2
 
 
+@pytest.mark.parametrize(("optimised", "copies"), [(True, 9), (False, 3)])
+def test_a_run_begins_only_with_room_for_its_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimised: bool, copies: int
+) -> None:
+    """Three checkpoints, as one more than is kept is on the disk at times; with an optimiser, two slots per weight."""
+    state = State({"net": nn.Linear(3, 2)})  # 8 numbers of 4 bytes
+    if optimised:
+        state.optimizers["net"] = torch.optim.AdamW(state.modules["net"].parameters())
+    need = copies * 8 * 4
+    usage = shutil.disk_usage(tmp_path)
+    for free in (need, need - 1):
+        monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder, free=free: usage._replace(free=free))
+        if free == need:
+            checkpoint.check_free_space(tmp_path / "run" / "below", state)
+            assert (tmp_path / "run" / "below").is_dir()
+        else:
+            with pytest.raises(Refusal, match=r"run: 0 MB free, but checkpoints may need 0 MB; make room"):
+                checkpoint.check_free_space(tmp_path / "run", state)
+
+
+def test_the_room_is_told_in_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: usage._replace(free=5_000_000))
+    with pytest.raises(Refusal, match="5 MB free, but checkpoints may need 12 MB"):
+        checkpoint.check_free_space(tmp_path, State({"net": nn.Linear(1000, 1000, bias=False)}))
+
+
+def test_what_is_carried_and_tied_weights_come_back(tmp_path: Path) -> None:
+    trained = state(0)
+    trained.modules["net"].append(nn.Linear(2, 2, bias=False)).append(nn.Linear(2, 2, bias=False))
+    trained.modules["net"][3].weight = trained.modules["net"][2].weight
+    trained.carry = {1: {"hidden": torch.arange(3.0)}, 0: {"hidden": torch.zeros(3), "cell": torch.ones(2)}}
+    checkpoint.write_checkpoint(tmp_path, trained, {"position": 0})
+    tensors, record = checkpoint.load_latest(tmp_path)
+    other = state(1, steps=0)
+    other.modules["net"].append(nn.Linear(2, 2, bias=False)).append(nn.Linear(2, 2, bias=False))
+    checkpoint.unpack_state(other, tensors, record)
+    assert torch.equal(other.modules["net"][3].weight, trained.modules["net"][2].weight)
+    assert {i: set(carry) for i, carry in other.carry.items()} == {0: {"hidden", "cell"}, 1: {"hidden"}}
+    assert torch.equal(other.carry[1]["hidden"], torch.arange(3.0))
+    assert other.step == trained.step
+    assert other.optimizers["net"].param_groups[0]["betas"] == (0.9, 0.999)
+    assert np.array_equal(other.tables["counts"], trained.tables["counts"])
+
+
 def seal(path: Path, change: Callable[[dict], Any]) -> None:
     """Change the record of a checkpoint, and compute its checksums again, as only its writer should."""
     sealed = json.loads((path / "state.json").read_text())
@@ -173,6 +219,19 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "an optimiser's parameter 9": lambda path: retype(
         path, lambda tensors: tensors.update({"optimizers/net/9/exp_avg": torch.ones(1)})
     ),
+    "an optimiser's parameter 4": lambda path: retype(
+        path, lambda tensors: tensors.update({"optimizers/net/4/exp_avg": torch.ones(1)})
+    ),
+    "an optimiser's parameter -1": lambda path: retype(
+        path, lambda tensors: tensors.update({"optimizers/net/-1/exp_avg": torch.ones(1)})
+    ),
+    "another scalar's parameter 4": lambda path: seal(
+        path, lambda record: record["scalars"]["net"]["state"].update({"4": {}})
+    ),
+    "another number of parameters": lambda path: seal(
+        path, lambda record: record["scalars"]["net"]["groups"][0]["params"].pop() and None
+    ),
+    "a position that is a text": lambda path: seal(path, lambda record: record.update(progress={"position": "2"})),
     "a folder for state.json": lambda path: replace_by_folder(path / "state.json"),
     "a folder for state.safetensors": lambda path: replace_by_folder(path / "state.safetensors"),
     "a pipe for state.json": lambda path: replace_by_pipe(path / "state.json"),

@@ -116,6 +116,87 @@ def test_a_model_without_parameters_has_no_trouble_with_optimisation() -> None:
     assert diagnose(replace(evidence, trained=True)).verdict == "optimisation"
 
 
+# ------------------------------------------------------------------------------------------------ at the edge
+# The constant prediction's loss is 1, so that losses are fractions of it. Each pair is just within and just beyond.
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        (Evidence(0.1, 0.1), "fine"),
+        (Evidence(0.1001, 0.1001), "model bias"),
+        (Evidence(0.0, 0.1), "fine"),
+        (Evidence(0.0, 0.1001), "over-fitting"),
+        (Evidence(0.0, 0.0, 0.1), "fine"),
+        (Evidence(0.0, 0.0, 0.1001), "mismatch"),
+        (Evidence(0.9499, 0.9499), "model bias"),
+        (Evidence(0.95, 0.95), "optimisation"),
+        (Evidence(0.5, trivial=0.0), "not diagnosed"),
+        (Evidence(0.5, trivial=-1.0), "not diagnosed"),
+    ],
+)
+def test_limits_of_the_parts(evidence: Evidence, verdict: str) -> None:
+    assert diagnose(evidence).verdict == verdict
+
+
+# Ten epochs: the last fifth begins after the eighth.
+FALLING = [
+    ((1.0,) * 7 + (0.05, 0.0, 0.0), False),
+    ((1.0,) * 7 + (0.0501, 0.0, 0.0), True),
+    ((1.0,) * 7 + (0.0, 0.0, 0.0), False),
+    ((1.0,) * 6 + (0.5, 0.05, 0.05, 0.0), False),
+    ((0.8, 0.6, 0.4, 0.2), False),  # fewer than five epochs have no last fifth
+    ((0.8, 0.6, 0.4, 0.3, 0.2), True),
+    ((0.8, 0.6, 0.4, 0.2, 0.2), False),
+]
+RISEN = [((0.0, 0.1), False), ((0.0, 0.1001), True), ((0.3, 0.2, 0.3), False), ((0.3, 0.2, 0.3001), True)]
+
+
+@pytest.mark.parametrize(
+    ("curve", "sign", "text"),
+    [(*case, "still falling") for case in FALLING] + [(*case, "the steps are too large") for case in RISEN],
+)
+def test_limits_of_the_training_curve(curve: tuple[float, ...], sign: bool, text: str) -> None:
+    diagnosis = diagnose(Evidence(0.5, 0.5, training_curve=curve))
+    assert diagnosis.verdict == ("optimisation" if sign else "model bias")
+    assert any(text in reason for reason in diagnosis.reasons) is sign
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(10.0, "model bias"), (10.1, "optimisation")])
+def test_a_gradient_explodes_above_ten_times_its_median(last: float, verdict: str) -> None:
+    diagnosis = diagnose(Evidence(0.5, 0.5, gradient_norms=(3.0, 0.5, 1.0, 1.0, last)))
+    assert diagnosis.verdict == verdict
+    assert verdict == "model bias" or "ended at 10.1, 10 times its median" in diagnosis.reasons[1]
+
+
+@pytest.mark.parametrize(("smaller", "named"), [(0.9, False), (0.8999, True)])
+def test_a_smaller_model_is_named_where_it_is_better_by_more_than_the_tolerance(smaller: float, named: bool) -> None:
+    diagnosis = diagnose(Evidence(1.0, 1.0, smaller={"shallow": smaller, "other": 1.0}))
+    assert diagnosis.verdict == "optimisation", "it is no better than a constant"
+    assert any("shallow, a model of at most this size" in reason for reason in diagnosis.reasons) is named
+
+
+@pytest.mark.parametrize(("last", "named"), [(1.1, False), (1.1001, True)])
+def test_the_best_epoch_is_named_where_the_loss_rose_by_a_tenth(last: float, named: bool) -> None:
+    diagnosis = diagnose(Evidence(0.0, 1.0, validation_curve=(2.0, 1.0, last)))
+    assert diagnosis.verdict == "over-fitting"
+    assert any("after evaluation 2 of 3" in reason for reason in diagnosis.reasons) is named
+
+
+@pytest.mark.parametrize(("score", "loss"), [(0.0, 1.0), (1.0, 0.0), (1.001, None), (-0.001, None)])
+def test_scores_from_0_to_1_have_a_loss(score: float, loss: float | None) -> None:
+    assert comparable_loss({"map50": score}, ("map50", "max")) == loss
+    assert comparable_loss({"map50": score}, ("map50", "min")) is None
+
+
+def test_labels_of_several_dimensions_have_no_best_constant(prepared: dict[str, Path]) -> None:
+    split = Store(prepared["many"] / "prepared").split("train")
+    assert trivial_loss(split) == pytest.approx(LN10, abs=0.01)
+    assert "without a validation split" in diagnose(Evidence(0.0, None, 1.0)).reasons[-1]
+    assert "no smaller model" in diagnose(Evidence(0.5, 0.5)).reasons[-1]
+    assert "no smaller model" not in diagnose(Evidence(0.5, 0.5, smaller={"shallow": 0.9})).reasons[-1]
+
+
 # ------------------------------------------------------------------------------------------------ real trainings
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
+from scipy.stats import chi2, ks_2samp
 
 from components.data.digits import Digits
 from components.storage.dataset import prepare_dataset
@@ -54,7 +55,16 @@ def test_psi_uses_deciles_of_the_old_values() -> None:
     empty = 0.5 / 50
     expected = 9 * (empty - 0.1) * np.log(empty / 0.1) + (1 - 0.1) * np.log(1 / 0.1)
     assert index == pytest.approx(expected)
-    assert p < 1e-6
+    assert p == pytest.approx(chi2.sf(expected * 100 * 50 / 150, 10 - 1))
+
+
+def test_a_value_on_an_edge_belongs_to_the_bin_below_and_empty_bins_do_not_count() -> None:
+    """Two bins with the edge 1: the values 0 and 1, and the value 2; then one bin alone."""
+    old, new = {"0": 10, "1": 30, "2": 40}, {"0": 5, "1": 5, "2": 10}
+    assert drift.psi_test(old, new, 2) == (0.0, 1.0)
+    assert drift.psi_test(old, {"0": 10, "2": 10}, 2) == (0.0, 1.0)
+    assert drift.psi_test({"7": 10}, {"7": 30}) == (0.0, 1.0), "one value: one degree of freedom, not none"
+    assert drift.psi_test({"7": 10}, {"7": 30}, 10) == (0.0, 1.0)
 
 
 def test_unchanged_data_rarely_count_as_drift() -> None:
@@ -115,3 +125,67 @@ def test_schema_balance_and_amount_are_checked(store: Store) -> None:
     assert [f.text for f in drift.check_data(Limits(), store.manifest, same, None) if f.check == "drift"] == [
         "not compared: there is no champion with a profile of its training data"
     ]
+
+
+# ------------------------------------------------------------------------------------------------ at the edge
+
+
+def test_the_defaults_are_those_that_are_documented() -> None:
+    assert Limits() == Limits(rows=20, class_share=0.01, psi=0.25, ks=0.2, chance=0.01)
+    assert drift.DECILES == 10
+
+
+def failed_checks(
+    limits: Limits, counts: dict[str, int], champion: dict | None = None, profile: Any = None
+) -> set[str]:
+    """Return the names of the checks that data with these numbers per class fail."""
+    train = {"rows": sum(counts.values()), "class_counts": counts}
+    manifest = {"splits": {"train": train}, "columns": {}, "classes": list(counts)}
+    return {finding.check for finding in drift.check_data(limits, manifest, profile, champion) if not finding.fine}
+
+
+def test_the_limits_of_amount_and_balance_are_allowed_themselves() -> None:
+    """100 examples, 25 of the rarest class."""
+    counts = {"a": 75, "b": 25}
+    assert failed_checks(Limits(rows=100, class_share=0.25), counts) == set()
+    assert failed_checks(Limits(rows=101, class_share=0.25), counts) == {"rows"}
+    assert failed_checks(Limits(rows=100, class_share=np.nextafter(0.25, 1)), counts) == {"class balance"}
+    assert failed_checks(Limits(rows=1, class_share=0.01), {"a": 0, "b": 0}) == {"rows", "class balance"}
+
+
+@pytest.mark.parametrize("statistic", ["psi", "ks"])
+def test_drift_fails_only_beyond_its_limit_and_below_chance(statistic: str) -> None:
+    old, new = {str(value): 10 for value in range(20)}, {str(value): 10 for value in range(4, 24)}
+    champion = {"columns": {}, "classes": ["a"], "statistics": {"profile": {"brightness": old}}}
+    value, p = drift.psi_test(old, new, 10) if statistic == "psi" else drift.ks_test(old, new)
+    assert 0 < p < 0.01
+    loose = {"psi": 1000.0, "ks": 0.999, "class_share": 0.0}
+
+    def fails(**limits: float) -> bool:
+        return failed_checks(Limits(**loose | limits), {"a": 100}, champion, {"brightness": new}) != set()
+
+    assert not fails(**{statistic: value})
+    assert fails(**{statistic: np.nextafter(value, 0)})
+    below = np.nextafter(value, 0)
+    assert not fails(**{statistic: below}, chance=p)
+    assert fails(**{statistic: below}, chance=np.nextafter(p, 1))
+
+
+def test_each_label_is_a_bin_of_its_own() -> None:
+    old = {str(label): 100 for label in range(40)} | {"3": 300}
+    new = {str(label): 100 for label in range(40)} | {"4": 300}
+    champion = {"columns": {}, "classes": ["a"], "statistics": {"profile": {"label": old}}}
+    value, _ = drift.psi_test(old, new)
+    for limit, expected in ((value, set()), (np.nextafter(value, 0), {"label psi"})):
+        assert failed_checks(Limits(psi=limit), {"a": 100}, champion, {"label": new}) == expected
+    assert failed_checks(Limits(psi=1e-9), {"a": 100}, champion, {"brightness": new}) == set(), "no such old profile"
+
+
+def test_changed_columns_and_the_order_of_classes_are_named(store: Store) -> None:
+    champion = champion_record(store)
+    findings = drift.check_data(Limits(), store.manifest, None, champion | {"classes": champion["classes"][::-1]})
+    (text,) = [finding.text for finding in findings if finding.check == "classes"]
+    assert "changed (their order)" in text
+    findings = drift.check_data(Limits(), store.manifest, None, champion | {"columns": {}})
+    (text,) = [finding.text for finding in findings if finding.check == "columns"]
+    assert "label absent -> []" in text

@@ -89,6 +89,75 @@ def test_each_guard_can_reject_a_better_model(gate: dict, reason: str) -> None:
     assert any(reason in text and "fails" in text for text in verdict.reasons)
 
 
+# ------------------------------------------------------------------------------------------------ at the edge
+
+
+def test_the_defaults_are_those_that_are_documented() -> None:
+    assert Gate() == Gate("better", level=0.95, margin=0.01, draws=2000, examples=30)
+    assert (Gate().least, Gate().class_floor, Gate().latency_ms, Gate().megabytes) == (None,) * 4
+
+
+@pytest.mark.parametrize(("level", "promotes"), [(0.75, True), (0.7500001, False)])
+def test_a_p_value_of_exactly_one_minus_the_level_is_enough(level: float, promotes: bool) -> None:
+    """Two examples won and none lost have p = 1/4."""
+    assert p_value(np.array([1.0, 1.0])) == 0.25
+    assert judge_challenger(Gate(level=level), *paired(2, 0, both=200)).promote is promotes
+
+
+def test_better_needs_a_positive_lead_whatever_the_level() -> None:
+    """One won and one lost have p = 3/4, which is within 1 - 0.25."""
+    gate = Gate(level=0.25, margin=0.5)
+    assert p_value(np.array([1.0, -1.0])) == 0.75
+    verdict = judge_challenger(gate, *paired(1, 1))
+    assert not verdict.promote
+    assert "chance may explain the lead" in verdict.reasons[2]
+    assert judge_challenger(gate, *paired(2, 1)).promote
+
+
+@pytest.mark.parametrize(("margin", "promotes"), [(0.0, False), (1e-9, True)])
+def test_an_interval_that_ends_at_the_margin_is_not_above_it(margin: float, promotes: bool) -> None:
+    """The lead of two equal models is 0, and so is each end of its interval."""
+    verdict = judge_challenger(Gate(rule="not_worse", margin=margin), *paired(0, 0))
+    assert (verdict.low, verdict.high, verdict.gain) == (0, 0, 0)
+    assert verdict.promote is promotes
+
+
+@pytest.mark.parametrize("rule", ["better", "not_worse"])
+def test_the_interval_must_lie_above_the_margin_under_both_rules(rule: str) -> None:
+    """The lead of 59 against 41 examples is significant (one-sided p 0.044), but its interval (95 %) begins below 0."""
+    models = paired(59, 41, both=20)
+    low = judge_challenger(Gate(), *models).low
+    assert low < 0
+    for margin, promotes in ((-low, False), (np.nextafter(-low, 1), True)):
+        assert judge_challenger(Gate(rule=rule, margin=margin), *models).promote is promotes
+
+
+@pytest.mark.parametrize(
+    ("guard", "limit", "worse"),
+    [("least", 0.75, 1), ("class_floor", 0.5, 1), ("latency_ms", 7.0, 0), ("megabytes", 2.0, 0)],
+)
+def test_a_guard_holds_at_its_limit_and_fails_beyond_it(guard: str, limit: float, worse: float) -> None:
+    truth = np.array([0, 0, 1, 1])
+    model = Candidate(np.array([1.0, 1, 1, 0]), np.array([0, 0, 1, 0]), latency_ms=7.0, megabytes=2.0)
+    assert judge_challenger(Gate(**{guard: limit}), model, None, truth, ["a", "b"]).promote
+    verdict = judge_challenger(Gate(**{guard: np.nextafter(limit, worse)}), model, None, truth, ["a", "b"])
+    assert not verdict.promote
+    assert sum("fails" in reason for reason in verdict.reasons) == 1
+
+
+def test_the_first_models_reasons_name_its_guards() -> None:
+    assert judge_challenger(Gate(), paired(1, 1)[0]).reasons[0].endswith("becomes the champion")
+    assert judge_challenger(Gate(least=0.1), paired(1, 1)[0]).reasons[0].endswith("if its guards hold")
+
+
+def test_classes_without_examples_or_a_champions_labels_have_no_figures() -> None:
+    truth = np.array([0, 0, 2])
+    model = Candidate(np.array([1.0, 0, 1]), np.array([0, 1, 2]))
+    (first, last) = judge_challenger(Gate(), model, Candidate(np.ones(3)), truth, ["a", "b", "c"]).classes
+    assert first == {"class": "a", "examples": 2, "challenger": 0.5}
+    assert last == {"class": "c", "examples": 1, "challenger": 1.0}
+
+
 def test_different_or_missing_examples_are_refused() -> None:
     with pytest.raises(Refusal, match="the same examples"):
         judge_challenger(Gate(), Candidate(np.ones(3)), Candidate(np.ones(4)))
