@@ -14,25 +14,25 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from components.errors import Refusal, suggest_name
 from components.network import accepts_connections
+from components.recipes import recipe
 from components.tracking import mirror
 from pipelines.commands.dvc import repro
+from pipelines.commands.kills import Kill, Portion, Series, print_report
 from pipelines.commands.sandbox import ROOT, STAGES, VICTIMS, Sandbox, clone_repository
+from pipelines.stage.provenance import code_digest
 
 SMALL = {
     "data.source.per_class": 60,
-    "pretrain.fit.epochs": 16,
+    "pretrain.fit.epochs": 8,
     "pretrain.fit.checkpoint_seconds": 2.0,
-    "tune.folds": 3,
-    "tune.search.samples": 6,
+    "tune.folds": 2,
+    "tune.search.samples": 4,
     "finetune.seeds": 2,
-    "finetune.fit.epochs": 30,
+    "finetune.fit.epochs": 12,
     "finetune.fit.checkpoint_seconds": 2.0,
     "evaluate.draws": 200,
 }
@@ -42,52 +42,57 @@ LAST_WRITES = 3.0  # seconds in which dying processes may still write; no recove
 PATIENCE = 300.0  # seconds without a step
 
 
-@dataclass
-class Kill:
-    """One killed process; `seconds` until the next step or trial, or None if the run ended without another."""
-
-    kind: str
-    stage: str
-    seconds: float | None = None
-
-
-def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = False) -> int:
+def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = False, record: Path | None = None) -> int:
     """Return exit code 0 if all bytes are equal and no point is lost or doubled, otherwise 1.
 
     kills: number of processes to kill. seed: of the random moments. victims: kinds among VICTIMS, empty for all.
-    keep: leave the copies. here: use params.yaml unchanged and compare with the results in the repository.
+    keep: leave the copies. here: use params.yaml unchanged and compare with the results in the repository. record: a
+    file to which finished runs are added, so that many kills can be done in several calls; the report is then about
+    all of its runs.
     """
     if unknown := set(victims) - set(VICTIMS):
         suggestion = suggest_name(min(unknown), VICTIMS)
         raise Refusal(f"chaos: no victim '{min(unknown)}'{suggestion}; any of {', '.join(VICTIMS)}")
     if here and repro.has_work([]):
         raise Refusal("chaos --here: the results of params.yaml are not here; `trainyard run` makes them")
+    changes = {} if here else {"params.yaml": SMALL}
+    series = Series(record, code=code_digest(), settings=recipe.digest("here" if here else SMALL))
     folder = Path(tempfile.mkdtemp(prefix="trainyard-chaos-"))
     generator = random.Random(seed)
-    changes = {} if here else {"params.yaml": SMALL}
-    sandboxes: list[Sandbox] = []
     done: list[Kill] = []
-    durations: list[float] = []
-    undisturbed_seconds = None
+    runs = 0
     try:
         if here:
-            expected = digest_results(ROOT)
-        else:
-            undisturbed_seconds, expected = run_undisturbed(Sandbox(clone_repository(folder / "calm", changes)))
+            series.expected = digest_results(ROOT)
+        elif not series.expected:
+            calm = Sandbox(clone_repository(folder / "calm", changes))
+            series.undisturbed_seconds, series.expected = run_undisturbed(calm)
+            series.save()
         while len(done) < kills:
-            sandbox = Sandbox(clone_repository(folder / f"torn-{len(sandboxes) + 1}", changes))
-            sandboxes.append(sandbox)
+            runs += 1
+            sandbox = Sandbox(clone_repository(folder / f"torn-{runs}", changes))
             print(f"up to {kills - len(done)} kills, in {sandbox.folder}", flush=True)
             before = len(done)
-            durations.append(Disturbance(sandbox, kills, victims or list(VICTIMS), generator, done).run())
-            if len(done) == before:
-                raise Refusal(f"chaos: nothing could be killed in {sandbox.folder}; see its run.log (--keep)")
-        return print_report(expected, sandboxes, done, undisturbed_seconds, durations)
+            try:
+                seconds = Disturbance(sandbox, kills, victims or list(VICTIMS), generator, done).run()
+                if len(done) == before:
+                    raise Refusal(f"chaos: nothing could be killed in {sandbox.folder}; see its run.log (--keep)")
+                series.portions.append(examine_run(sandbox, series.expected, done[before:], seconds))
+                series.save()
+            finally:
+                sandbox.end()
+        return print_report(series.portions, series.undisturbed_seconds)
     finally:
-        for sandbox in sandboxes:
-            sandbox.end()
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def examine_run(sandbox: Sandbox, expected: dict[str, str], kills: list[Kill], seconds: float) -> Portion:
+    """Return what a disturbed run lost; expected: digests of the undisturbed results."""
+    files = digest_results(sandbox.folder)
+    different = sorted(name for name in expected.keys() | files.keys() if expected.get(name) != files.get(name))
+    points, lost, doubled = audit_tracker(sandbox)
+    return Portion(list(kills), sandbox.starts - 1, len(expected), different, points, lost, doubled, seconds)
 
 
 def run_undisturbed(sandbox: Sandbox) -> tuple[float, dict[str, str]]:
@@ -199,72 +204,10 @@ class Disturbance:
         return self.generator.sample(self.kinds, len(self.kinds))
 
 
-def print_report(
-    expected: dict[str, str],
-    sandboxes: list[Sandbox],
-    kills: list[Kill],
-    undisturbed_seconds: float | None,
-    durations: list[float],
-) -> int:
-    """Print a table of what was killed and what was lost; return 0 if nothing was lost, otherwise 1.
-
-    expected: digests of the undisturbed results. undisturbed_seconds: duration of that run, if it is known.
-    durations: of the disturbed runs, in seconds.
-    """
-    results = [digest_results(sandbox.folder) for sandbox in sandboxes]
-    different = [
-        name for files in results for name in expected.keys() | files.keys() if expected.get(name) != files.get(name)
-    ]
-    points, lost, doubled = audit_trackers(sandboxes)
-    total = len(expected) * len(results)
-    rows = {
-        "kills": f"{len(kills)} ({format_counts(kill.kind for kill in kills)})",
-        "during": format_counts(kill.stage for kill in kills),
-        "command repeated": f"{sum(sandbox.starts - 1 for sandbox in sandboxes)} times",
-        "files equal": f"{total - len(different)} of {total}",
-        "points sent": f"{points:,}, lost {lost}, doubled {doubled}",
-    }
-    rows |= time_rows(kills, undisturbed_seconds, durations)
-    for name, value in rows.items():
-        print(f"{name:<36} {value}")
-    for name in sorted(set(different)):
-        print(f"DIFFERENT: {name}")
-    return 1 if different or lost or doubled else 0
-
-
-def audit_trackers(sandboxes: list[Sandbox]) -> tuple[int, int, int]:
-    """Send what is left and return how many points all journals hold, and how many the servers lost and doubled."""
-    audits = []
-    for sandbox in sandboxes:
-        if not accepts_connections(f"127.0.0.1:{sandbox.port}", 60):
-            raise Refusal(f"chaos: the tracker of {sandbox.folder} does not answer; see its tracker.log (--keep)")
-        runs = sandbox.folder / ".trainyard" / "runs"
-        mirror.Mirror(runs, address=sandbox.tracker).send()
-        audits.append(mirror.audit_metrics(runs, sandbox.tracker))
-    points, lost, doubled = (sum(numbers) for numbers in zip(*audits, strict=True))
-    return points, lost, doubled
-
-
-def format_counts(names: Iterable[str]) -> str:
-    """Return how often each name occurs, such as "2 dvc, 3 worker"."""
-    return ", ".join(f"{count} {name}" for name, count in sorted(Counter(names).items()))
-
-
-def time_rows(kills: list[Kill], undisturbed_seconds: float | None, durations: list[float]) -> dict[str, str]:
-    """Return the rows of the report about the time that kills cost."""
-    rows = {}
-    if undisturbed_seconds is not None:
-        total = sum(durations)
-        useful = len(durations) * undisturbed_seconds
-        cost = (total - useful) / len(kills)
-        rows = {
-            "seconds lost per kill": f"{cost:.1f} (repeated work, starting again)",
-            "effective time": f"{useful / total:.0%} with a kill every {total / len(kills):.0f} s,"
-            f" as here; from the seconds lost {60 / (60 + cost):.0%} with one every 60 s",
-        }
-    for kind in sorted({kill.kind for kill in kills}):
-        seconds = [kill.seconds for kill in kills if kill.kind == kind and kill.seconds is not None]
-        rows[f"seconds to the next step, {kind}"] = (
-            f"{median(seconds):.1f} (median of {len(seconds)})" if seconds else "-"
-        )
-    return rows
+def audit_tracker(sandbox: Sandbox) -> tuple[int, int, int]:
+    """Send what is left and return how many points the journals hold, and how many the server lost and doubled."""
+    if not accepts_connections(f"127.0.0.1:{sandbox.port}", 60):
+        raise Refusal(f"chaos: the tracker of {sandbox.folder} does not answer; see its tracker.log (--keep)")
+    runs = sandbox.folder / ".trainyard" / "runs"
+    mirror.Mirror(runs, address=sandbox.tracker).send()
+    return mirror.audit_metrics(runs, sandbox.tracker)

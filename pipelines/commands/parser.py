@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from components.errors import Refusal, suggest_name
@@ -136,6 +137,7 @@ def _add_inspection(commands: Any) -> None:
         "--here", action="store_true", help="use params.yaml unchanged, and compare with the results in this folder"
     )
     chaos.add_argument("--keep", action="store_true", help="keep the copies and their logs for inspection")
+    chaos.add_argument("--record", type=Path, help="add finished runs to this file, and report all that it holds")
 
 
 def _add_operation(commands: Any) -> None:
