@@ -59,25 +59,20 @@ class Mutant:
 # ------------------------------------------------------------------------------------------------ mutants
 
 
-def list_mutants(source: str) -> dict[tuple[Any, Any], list[Mutant]]:
-    """Return {place in the source: the mutants there}, without those that change only annotations."""
+def list_places(source: str) -> dict[tuple[Any, Any], list[tuple[Any, int]]]:
+    """Return {place in the source: (operator, its number of the place), all of which can change something there}."""
     from cosmic_ray import plugins
     from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
 
-    tree = get_ast(source)
-    meaning = describe_code(source)
-    mutants: dict[tuple[Any, Any], list[Mutant]] = {}
+    nodes = list(ast_nodes(get_ast(source)))
+    places: dict[tuple[Any, Any], list[tuple[Any, int]]] = {}
     for name in sorted(plugins.operator_names()):
-        if name.endswith(EXCLUDED):
-            continue
-        operator = plugins.get_operator(name)()
-        places = [place for node in ast_nodes(tree) for place in operator.mutation_positions(node)]
-        for occurrence, place in enumerate(places):
-            text = mutate_code(source, operator, occurrence)
-            if text is not None and differs(text, meaning):
-                mutants.setdefault(place, []).append(make_mutant(source, text))
-    return mutants
+        if not name.endswith(EXCLUDED):
+            operator = plugins.get_operator(name)()
+            positions = [position for node in nodes for position in operator.mutation_positions(node)]
+            for occurrence, position in enumerate(positions):
+                places.setdefault(position, []).append((operator, occurrence))
+    return places
 
 
 def describe_code(source: str) -> str:
@@ -107,12 +102,22 @@ def make_mutant(source: str, text: str) -> Mutant:
 def draw_mutants(source: str, count: int, seed: int) -> list[Mutant]:
     """Draw `count` places without repetition, and one mutant at each; return them in the order of the file.
 
-    Places count equally, because a plus sign has eleven replacements and a comparison seven.
+    Places count equally, because a plus sign has eleven replacements and a comparison seven. A change of an annotation
+    alone is no mutant.
     """
-    mutants = list_mutants(source)
+    from cosmic_ray.mutating import mutate_code
+
     generator = random.Random(seed)
-    places = generator.sample(sorted(mutants), min(count, len(mutants)))
-    return [generator.choice(mutants[place]) for place in sorted(places)]
+    places, meaning = list_places(source), describe_code(source)
+    mutants: list[Mutant] = []
+    for place in generator.sample(sorted(places), len(places)):
+        operator, occurrence = generator.choice(places[place])
+        text = mutate_code(source, operator, occurrence)
+        if text is not None and len(mutants) < count and differs(text, meaning):
+            mutants.append(make_mutant(source, text))
+        if len(mutants) == count:
+            break
+    return sorted(mutants, key=lambda mutant: mutant.line)
 
 
 # ------------------------------------------------------------------------------------------------ trials
@@ -178,7 +183,7 @@ class Laboratory:
         begin = time.monotonic()
         if not self.run_tests(tests, 400, is_changed=False):
             raise SystemExit(f"{name}: its tests fail without a change; see {self.folder}/output.log")
-        limit = 10 + 4 * (time.monotonic() - begin)
+        limit = 5 + 3 * (time.monotonic() - begin)
         survivors = []
         for bytecode in file.parent.glob(f"__pycache__/{file.stem}.*"):
             bytecode.unlink()
@@ -248,15 +253,21 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="write the page from the record alone")
     arguments = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    rooms = read_rooms([])
     if not arguments.page:
         with tempfile.TemporaryDirectory(prefix="trainyard-mutations-") as folder:
             for name, row in measure(read_rooms(arguments.only), arguments.draws, arguments.seed, Path(folder)):
                 record[name] = row
-    record = {name: record[name] for name in rooms if name in record}
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    PAGE.write_text(render_page(record, rooms))
+                write_results(record)
+    write_results(record)
     return 0 if sum(r["killed"] for r in record.values()) >= LEAST * sum(r["drawn"] for r in record.values()) else 1
+
+
+def write_results(record: dict[str, Any]) -> None:
+    """Write the record, in the order of mutations.yaml, and the page."""
+    rooms = read_rooms([])
+    ordered = {name: record[name] for name in rooms if name in record}
+    RECORD.write_text(json.dumps(ordered, indent=1) + "\n")
+    PAGE.write_text(render_page(ordered, rooms))
 
 
 if __name__ == "__main__":

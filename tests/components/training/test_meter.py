@@ -94,6 +94,12 @@ def test_patience_ends_with_its_last_evaluation(patience: int | None, stops: lis
     assert stopped == stops
 
 
+def test_a_run_begins_neither_stopped_nor_finished() -> None:
+    meter = Meter(("loss", "min"), patience=1)
+    assert (meter.stopped, meter.finished, meter.keep_best, meter.waited, meter.steps) == (False, False, False, 0, 0)
+    assert (Meter(("loss", "min")).patience, meter.noise, meter.weight, meter.epoch_weight) == (None, None, 0, 0)
+
+
 def test_a_score_that_the_task_does_not_give_is_refused() -> None:
     with pytest.raises(Refusal, match="no score 'acuracy'; it gives: accuracy, loss"):
         Meter(("acuracy", "max")).judge({"accuracy": 1.0, "loss": 0.0}, State())
