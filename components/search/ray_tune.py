@@ -125,10 +125,10 @@ def _run_tune(
     if prestart.is_kept_cluster():
         _use_waiting_workers()
     begin = partial(Attempt, objective, folder.resolve(), search_id)
-    share = 1 / trials_per_gpu() if objective.gpu else 0.0
-    worker = _make_worker(begin, share, *spread.driver_settings())
+    resources = trial_resources(objective.gpu)
+    worker = _make_worker(begin, resources.get("GPU", 0.0), *spread.driver_settings())
     tuner = Tuner(
-        tune.with_resources(worker, {"CPU": 1, "GPU": share} if share else {"CPU": 1}),
+        tune.with_resources(worker, resources),
         tune_config=TuneConfig(
             search_alg=searcher,
             num_samples=max_proposals,
@@ -150,6 +150,11 @@ def _run_tune(
         raise spread.root_cause(follower.error or error) from None
     finally:
         shutil.rmtree(folder / "ray", ignore_errors=True)
+
+
+def trial_resources(gpu: bool) -> dict[str, float]:
+    """Return what a trial takes of the cluster: a CPU, and its share of a GPU if it runs on one."""
+    return {"CPU": 1.0, "GPU": 1 / trials_per_gpu()} if gpu else {"CPU": 1.0}
 
 
 def _make_searcher(

@@ -154,6 +154,14 @@ def test_a_killed_search_goes_on_and_ends_the_same(undisturbed, tmp_path: Path) 
     assert len(read_calls(tmp_path)) - len(before) == rungs - rungs_before
 
 
+def test_trials_share_a_gpu_if_they_are_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAINYARD_TRIALS_PER_GPU", raising=False)
+    assert ray_tune.trial_resources(gpu=True) == {"CPU": 1, "GPU": 1}
+    monkeypatch.setenv("TRAINYARD_TRIALS_PER_GPU", "4")
+    assert ray_tune.trial_resources(gpu=True) == {"CPU": 1, "GPU": 0.25}
+    assert ray_tune.trial_resources(gpu=False) == {"CPU": 1}
+
+
 def test_an_interrupted_search_does_not_end_as_if_it_were_complete(cluster_of_two: str, tmp_path: Path) -> None:
     code = f"""
         from pathlib import Path

@@ -11,6 +11,7 @@ from components.files import files_digest
 from components.processes import BIN
 from pipelines.commands import plan
 from pipelines.door import main
+from pipelines.stage.bill import Bill, append_bill, describe_machine
 from pipelines.stage.provenance import CODE_PATTERNS
 from tests.workspace import clone
 
@@ -33,7 +34,7 @@ def yard(copy: Path) -> Path:
     for name in ("source", "finetune"):
         outs += [
             f"results/transfer/{name}/{out}"
-            for out in ("model", "pictures", "metrics.json", "cost.json", "history.csv")
+            for out in ("model", "pictures", "tables", "metrics.json", "cost.json", "history.csv")
         ]
     for path in map(Path, outs):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +102,12 @@ def test_a_recipe_that_starts_from_another_recipes_model(yard: Path, capsys: pyt
     assert plan_lines(capsys, FINETUNE) == [*expected, f"  and if that changes what they read: {STAGES[1]}"]
     assert plan_lines(capsys, SOURCE) == expected
     assert plan_lines(capsys) == NOTHING
+    for run, seconds in (("source-1", 10.0), ("source-2", 20.0)):
+        append_bill(Bill("transfer/source", run, "s", describe_machine(), 1, "FINISHED", 0.0, seconds))
+    assert main(["plan", FINETUNE]) == 0
+    forecast = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert forecast[0][:5] == ["transfer/source", "10", "to", "20", "s"]
+    assert forecast[1] == ["transfer/finetune", "never", "run", "here"]
 
 
 def test_no_stage_or_no_repository(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
