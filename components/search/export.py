@@ -56,6 +56,8 @@ def _open_storage(file: Path) -> Any:
         raise Refusal(f"{file}: must end in .db (SQLite) or .log (Optuna's journal)")
     if not file.absolute().parent.is_dir():
         raise Refusal(f"{file}: its folder does not exist; create it first")
+    if "?" in str(file.absolute()):
+        raise Refusal(f"{file.absolute()}: Optuna takes no ? in a path; name another file")
     if file.suffix in DATABASES:
         return RDBStorage(URL.create("sqlite", database=str(file.absolute())).render_as_string(False))
     return JournalStorage(JournalFileBackend(str(file)))

@@ -87,6 +87,7 @@ def test_a_recipe_names_its_newest_search(folder: Path, tmp_path: Path) -> None:
         (str(folder), "x.txt", "must end in .db"),
         (str(folder), "no/x.db", "its folder does not exist"),
         (str(family), "x.db", "is not the folder of a search"),
+        (str(folder), "what?.db", "takes no \\? in a path"),
     ]:
         with pytest.raises(Refusal, match=message):
             study.main(source, file)
