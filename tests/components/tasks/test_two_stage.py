@@ -223,8 +223,8 @@ def test_neither_anchors_nor_regions_in_a_crowd_are_background() -> None:
     assert losses["objectness_loss"] == pytest.approx(np.log1p(np.exp(0.5)), rel=1e-5)
     fast, state = make_task("fast", samples=100, foreground=1.0)
     batch = draw_batch(4)
-    whole = np.array([[0, 0, 64, 48]], np.float32)
-    _, terms = fast.loss(state, Shard(batch | {"crowd": [whole] * 4}, torch.Generator(), 0))
+    everywhere = np.array([[0, 0, 64, 48]], np.float32)
+    _, terms = fast.loss(state, Shard(batch | {"crowd": [everywhere] * 4}, torch.Generator(), 0))
     objects = []
     for proposals, true in zip(batch["proposals"], batch["boxes"], strict=True):
         overlaps = ops.box_iou(torch.from_numpy(proposals), torch.from_numpy(true))
