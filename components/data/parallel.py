@@ -21,7 +21,10 @@ from ..errors import Refusal
 from ..recipes.ranges import Count
 from ..storage.store import Column
 from ..storage.vocabulary import EOS, PAD, SPECIAL, UNK
-from ..tokens.vocabulary import TokenKind, build_vocabulary
+from ..tokens.characters import Characters
+from ..tokens.tokenizer import Tokenizer, TokenizerTrainer
+from ..tokens.vocabulary import TokenKind
+from ..tokens.words import Words
 
 ROWS_PER_PART = 65536
 Tokens = TypeVar("Tokens", bound=Any)  # an array or a tensor
@@ -41,7 +44,8 @@ class Source(Protocol):
 class Parallel:
     """The pairs of the source `of`, as columns "source" and "target", int32 [length], and "reference" if one is cut.
 
-    tokens: characters, or words, which end at spaces and before hyphens (quatre-vingt: `quatre`, `-vingt`)
+    tokens: char, word (words end at spaces and before hyphens; quatre-vingt: `quatre`, `-vingt`), or a section such as
+    `{use: tokens.bpe.BPE, size: 4000}`, with which each language has parts of words of its own
     length: tokens per row, including <eos>
     min_count: occurrences in the training split below which a token is unknown
     duplicates: what happens if pairs of two splits have the same rows; drop: the held-out one stays
@@ -50,7 +54,7 @@ class Parallel:
     def __init__(
         self,
         of: Callable[..., Source],
-        tokens: TokenKind = "word",
+        tokens: TokenKind | Callable[..., TokenizerTrainer] = "word",
         length: Count = 20,
         min_count: Count = 1,
         duplicates: Literal["refuse", "drop", "allow"] = "allow",
@@ -59,9 +63,12 @@ class Parallel:
         self.name = self.of.name
         self.licence = self.of.licence
         self.source = self.of.source
-        self.kind = tokens
+        self.trainer: TokenizerTrainer
+        if isinstance(tokens, str):
+            self.trainer = Characters(min_count) if tokens == "char" else Words(min_count, hyphens=True)
+        else:
+            self.trainer = tokens()
         self.length = length
-        self.min_count = min_count
         self.duplicates = duplicates
         self.remarks: Counter[str] = Counter()
 
@@ -69,7 +76,9 @@ class Parallel:
     def columns(self) -> dict[str, Column]:
         """Return the columns; "reference" is as long as the longest target."""
         sides = {"source": self.length, "target": self.length}
-        longest = max((len(target) + 1 for pairs in self.splits.values() for _, target in pairs), default=0)
+        tokenizer = self.tokenizers["target"]
+        targets = (target for pairs in self.splits.values() for _, target in pairs)
+        longest = max((len(tokenizer.encode(target)) + 1 for target in targets), default=0)
         if longest > self.length:
             sides["reference"] = longest
         return {name: Column("int32", (side,)) for name, side in sides.items()}
@@ -81,21 +90,23 @@ class Parallel:
         return list(getattr(self.of, "notes", ()))
 
     @cached_property
-    def splits(self) -> dict[str, list[tuple[list[str], list[str]]]]:
-        """Return {split: the tokens of its pairs}; refuses a corpus without training pairs."""
-        splits = {
-            split: [(tokenize(source, self.kind), tokenize(target, self.kind)) for source, target in pairs]
-            for split, pairs in self.of.pairs().items()
-        }
+    def splits(self) -> dict[str, list[tuple[str, str]]]:
+        """Return {split: its pairs}; refuses a corpus without training pairs."""
+        splits = self.of.pairs()
         if not splits.get("train"):
             raise Refusal(f"{self.name}: has no pairs to train on; give its split 'train' some")
         return splits
 
     @cached_property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """Return the tokenizers of the columns "source" and "target", trained on the training split alone."""
+        source, target = zip(*self.splits["train"], strict=True)
+        return {"source": self.trainer.train(source, SPECIAL), "target": self.trainer.train(target, SPECIAL)}
+
+    @property
     def vocabularies(self) -> tuple[list[str], list[str]]:
         """Return the vocabularies of the source and of the target."""
-        source, target = zip(*self.splits["train"], strict=True)
-        return self._build_vocabulary(source), self._build_vocabulary(target)
+        return self.tokenizers["source"].vocabulary, self.tokenizers["target"].vocabulary
 
     @property
     def classes(self) -> list[str]:
@@ -108,41 +119,25 @@ class Parallel:
 
     def examples(self, split: str, part: int) -> Iterator[dict[str, Any]]:
         """Yield the pairs of one part in the source's order."""
-        source_numbers, target_numbers = (
-            {token: number for number, token in enumerate(vocabulary) if token not in SPECIAL}
-            for vocabulary in self.vocabularies
-        )
-        for source, target in self.splits[split][part * ROWS_PER_PART : (part + 1) * ROWS_PER_PART]:
+        for pair in self.splits[split][part * ROWS_PER_PART : (part + 1) * ROWS_PER_PART]:
+            source, target = (
+                self.tokenizers[name].encode(text) for name, text in zip(("source", "target"), pair, strict=True)
+            )
             if len(source) >= self.length:
                 self.remarks[f"have a source of more than {self.length} tokens, which is cut (length)"] += 1
             if len(target) >= self.length:
                 self.remarks[f"have a target of more than {self.length} tokens, which is cut; it is scored uncut"] += 1
-            example = {
-                "source": encode_sentence(source, source_numbers, self.length),
-                "target": encode_sentence(target, target_numbers, self.length),
-            }
+            example = {"source": pad_sentence(source, self.length), "target": pad_sentence(target, self.length)}
             if "reference" in self.columns:
                 (longest,) = self.columns["reference"].inner_shape
-                example["reference"] = encode_sentence(target, target_numbers, longest)
+                example["reference"] = pad_sentence(target, longest)
             yield example
 
-    def _build_vocabulary(self, sentences: Iterable[list[str]]) -> list[str]:
-        """Return SPECIAL, then the tokens of the sentences by falling frequency."""
-        tokens = [token for sentence in sentences for token in sentence if token not in SPECIAL]
-        words = build_vocabulary(tokens, self.min_count)
-        return [*SPECIAL, *words[1:]]
 
-
-def tokenize(text: str, kind: TokenKind) -> list[str]:
-    """Split a sentence into characters, or into words that end at spaces and before hyphens."""
-    return list(text) if kind == "char" else re.findall(r"(?<=\S)-[^\s-]+|[^\s-]+|-", text)
-
-
-def encode_sentence(tokens: Sequence[str], numbers: dict[str, int], length: int) -> np.ndarray:
-    """Return the numbers of the tokens and <eos>, cut or padded: int32 [length]."""
-    sentence = [*(numbers.get(token, UNK) for token in tokens), EOS][:length]
+def pad_sentence(numbers: np.ndarray, length: int) -> np.ndarray:
+    """Return token numbers and EOS, cut or padded: int32 [length]. What looks like a mark in the text is unknown."""
     row = np.full(length, PAD, dtype=np.int32)
-    row[: len(sentence)] = sentence
+    row[: len(numbers) + 1] = [*np.where(numbers < len(SPECIAL), UNK, numbers), EOS][:length]
     return row
 
 

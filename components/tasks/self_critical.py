@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..data.parallel import decode_tokens
 from ..decoding.beam import beam_search, possible_log_p
 from ..metrics.translation import sentence_bleu
 from ..models.pretrained import load_tensors
@@ -87,9 +86,9 @@ class SelfCritical(Task):
 
     def _rewards(self, tokens: Tensor, target: Tensor) -> Tensor:
         """Return the BLEU of each translation [B, T] of `target` [B, T]: float32 [B]."""
-        vocabulary = self.translation.vocabularies[1]
+        words = self.translation.words
         rows = zip(tokens.tolist(), target.tolist(), strict=True)
-        rewards = [sentence_bleu(decode_tokens(row, vocabulary), decode_tokens(true, vocabulary)) for row, true in rows]
+        rewards = [sentence_bleu(words(row), words(truth)) for row, truth in rows]
         return torch.tensor(rewards, dtype=torch.float32, device=tokens.device)
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:

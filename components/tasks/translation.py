@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..data.parallel import decode_text, decode_tokens
+from ..data.parallel import decode_text, decode_tokens, sentence_lengths
 from ..decoding.beam import beam_search
 from ..metrics.language import language_scores
 from ..metrics.translation import SIGNATURE, bleu, exact_match
 from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, NonNegative
-from ..storage.vocabulary import BOS, EOS, PAD, UNK, split_vocabularies
+from ..storage.order import keyed_uniforms
+from ..storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, split_vocabularies
+from ..tokens.tokenizer import Tokenizer
 from ..training.task import Batch, Shard, Spec, State, Task
 
 if TYPE_CHECKING:
@@ -43,8 +45,9 @@ class Translation(Task):
     methods.
     label_smoothing: fraction of each target that is spread over all tokens (Szegedy et al. 2016).
     sampling: fraction of the decoder's inputs that are the model's own predictions instead of the truth. It rises from
-    0 over the first `ramp` steps (scheduled sampling, Bengio et al. 2015). Two passes keep a step parallel; Mihaylova &
-    Martins 2019 found them equally good.
+    0 over the first `ramp` steps (scheduled sampling, Bengio et al. 2015).
+    passes: "parallel" predicts all tokens from the truth in a first pass (Mihaylova & Martins 2019). "sequential" is
+    the original: a prediction follows from the inputs sampled before it, so the decoder runs token by token.
     beam, penalty: of the beam search (`decoding/beam.py`); a beam of 1 is greedy.
     """
 
@@ -59,6 +62,7 @@ class Translation(Task):
         label_smoothing: Fraction = 0.0,
         sampling: Fraction = 0.0,
         ramp: Count = 1000,
+        passes: Literal["parallel", "sequential"] = "parallel",
         beam: Count = 1,
         penalty: NonNegative = 0.75,
     ) -> None:
@@ -67,16 +71,21 @@ class Translation(Task):
         self.label_smoothing = label_smoothing
         self.sampling = sampling
         self.ramp = ramp
+        self.passes = passes
         self.beam = beam
         self.penalty = penalty
         # Of the source and of the target.
         self.vocabularies: tuple[list[str], list[str]] = ([], [])
+        # Of the columns whose tokens are parts of words.
+        self.tokenizers: dict[str, Tokenizer] = {}
         self.length = 0
 
     def setup(self, spec: Spec) -> State:
         """Build the network for the two vocabularies."""
         self.vocabularies = split_vocabularies(spec.classes)
         (self.length,) = (side for side in spec.columns["target"] if side is not None)
+        tokenizers = {name: Tokenizer(content) for name, content in spec.tokenizers.items()}
+        self.tokenizers = {name: tokenizer for name, tokenizer in tokenizers.items() if not tokenizer.kind}
         if "reference" in spec.columns:
             self.targets = (*type(self).targets, "reference")  # type: ignore[misc]
         net = self.model(sources=len(self.vocabularies[0]), targets=len(self.vocabularies[1]))
@@ -88,17 +97,8 @@ class Translation(Task):
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return cross-entropy in nats and accuracy: means over the target tokens without padding."""
-        source = shard.batch["source"].long()
-        target = shard.batch["target"].long()
-        net = state.modules["net"]
-        inputs = shift_right(target)
-        share = self.sampling * min(1.0, state.step / self.ramp)
-        if share > 0:
-            with torch.no_grad():
-                predicted = net(source, inputs).argmax(2)
-            sampled = torch.rand(inputs.shape, generator=shard.generator, device=inputs.device) < share
-            inputs = torch.where(sampled, shift_right(predicted), inputs)
-        logits = net(source, inputs).float().flatten(0, 1)
+        source, target = (drop_padding(shard.batch[name].long()) for name in ("source", "target"))
+        logits = self._teach(state, shard, source, target).float().flatten(0, 1)
         labels = target.flatten()
         loss = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=self.label_smoothing, reduction="sum")
         is_token = labels != PAD
@@ -106,6 +106,27 @@ class Translation(Task):
         count = is_token.sum().clamp(min=1)
         correct = ((logits.detach().argmax(1) == labels) & is_token).sum()
         return loss / count, {"accuracy": correct / count}
+
+    def _teach(self, state: State, shard: Shard, source: Tensor, target: Tensor) -> Tensor:
+        """Return the logits [B, T, K] of `target` [B, T], each given the truth or own predictions before it."""
+        net: Any = state.modules["net"]
+        inputs = shift_right(target)
+        share = self.sampling * min(1.0, state.step / self.ramp)
+        if share == 0:
+            return net(source, inputs)
+        draws = keyed_uniforms(shard.batch["row"].cpu().numpy(), self.length, state.step, 16)[:, : target.shape[1]]
+        sampled = torch.from_numpy(draws < share).to(target.device)
+        if self.passes == "parallel":
+            with torch.no_grad():
+                predicted = net(source, inputs).argmax(2)
+            return net(source, torch.where(sampled, shift_right(predicted), inputs))
+        states, predicted, logits = net.start(source), inputs[:, :1], []
+        for at in range(target.shape[1]):
+            newest = torch.where(sampled[:, at : at + 1], predicted, inputs[:, at : at + 1])
+            next_logits, states = net.decode(newest, states)
+            predicted = next_logits.detach().argmax(2)
+            logits.append(next_logits)
+        return torch.cat(logits, dim=1)
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """Return {"token": [B, T], "score": [B]}: the translation with <eos> and padding, and its beam-search score.
@@ -173,14 +194,27 @@ class Translation(Task):
 
     def _format_sample(self, sample: Sample) -> str:
         """Return the source and the translation as lines of text and, if the translation is wrong, the truth."""
-        source_vocabulary, target_vocabulary = self.vocabularies
         lines = [
-            f"{'right' if sample.correct else 'WRONG'}  {decode_text(sample.source, source_vocabulary)}",
-            f"       {decode_text(sample.translation, target_vocabulary)}",
+            f"{'right' if sample.correct else 'WRONG'}  {self._text(sample.source, 'source')}",
+            f"       {self._text(sample.translation, 'target')}",
         ]
         if not sample.correct:
-            lines.append(f"       {decode_text(sample.truth, target_vocabulary)}  (the truth)")
+            lines.append(f"       {self._text(sample.truth, 'target')}  (the truth)")
         return "".join(f"{line}\n" for line in lines)
+
+    def _text(self, row: Iterable[int], side: Literal["source", "target"]) -> str:
+        """Return the text of a row of token numbers."""
+        vocabulary = self.vocabularies[side == "target"]
+        if side not in self.tokenizers:
+            return decode_text(row, vocabulary)
+        numbers = self.tokenizers[side].numbers
+        return self.tokenizers[side].decode(numbers[token] for token in decode_tokens(row, vocabulary)).strip()
+
+    def words(self, row: Iterable[int]) -> list[str]:
+        """Return the tokens of a target that scores count: its words or characters; parts of words are joined."""
+        if "target" in self.tokenizers:
+            return self._text(row, "target").split()
+        return decode_tokens(row, self.vocabularies[1])
 
     @torch.no_grad()
     def attention_weights(self, state: State, source: list[int], translation: list[int]) -> np.ndarray | None:
@@ -199,14 +233,18 @@ class Translation(Task):
 
         An unknown token in a translation becomes "", so that it never matches the truth.
         """
-        vocabulary = self.vocabularies[1]
-        without_unknown = [*vocabulary[:UNK], "", *vocabulary[UNK + 1 :]]
-        translations = [decode_tokens(row, without_unknown) for row in predictions["token"].tolist()]
         rows = targets["reference"] if "reference" in targets else targets["target"]
-        truths = [decode_tokens(row, vocabulary) for row in rows.tolist()]
+        truths = [self.words(row) for row in rows.tolist()]
+        translations = [self.words(row) for row in predictions["token"].tolist()]
+        translations = [["" if word == SPECIAL[UNK] else word for word in words] for words in translations]
         return translations, truths
 
 
 def shift_right(target: Tensor) -> Tensor:
     """Return the decoder's inputs for `target` [B, T]: <bos>, followed by all but its last token."""
     return torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], dim=1)
+
+
+def drop_padding(rows: Tensor) -> Tensor:
+    """Return the columns of token rows [B, T] up to the longest sentence; at least one."""
+    return rows[:, : max(1, int(sentence_lengths(rows).max()))]

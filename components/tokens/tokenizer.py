@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import Refusal, first_line
+
+# A word that ends at spaces and before hyphens, for Python's `re` and for the library.
+HYPHENS = r"(?<=\S)-[^\s-]+|[^\s-]+|-"
+KINDS = {"[\\s\\S]": "char", HYPHENS: "hyphen"}  # pattern of a Split -> kind
 
 
 class TokenizerTrainer(Protocol):
@@ -66,7 +71,7 @@ class Tokenizer:
     @cached_property
     def numbers(self) -> dict[str, int]:
         """Return {token: number}."""
-        numbers = self._model.get("vocab") if self._plain else None
+        numbers = self._model.get("vocab") if self.kind else None
         return dict(numbers) if isinstance(numbers, dict) else dict(self.library.get_vocab())
 
     def __len__(self) -> int:
@@ -80,23 +85,24 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the numbers of the tokens of a text, without marks around them: int32 [N]."""
-        if self._plain:
-            pieces = list(text) if self._plain == "char" else text.split()
+        if self.kind:
+            pieces = self._split(text)
             unknown = self.numbers[self._model["unk_token"]]
             return np.array([self.numbers.get(piece, unknown) for piece in pieces], dtype=np.int32)
         return np.array(self.library.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the numbers of the tokens of each text: int32 [N] each."""
-        if self._plain:
+        if self.kind:
             return [self.encode(text) for text in texts]
         encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def decode(self, numbers: Iterable[int]) -> str:
         """Return the text of token numbers, marks included."""
-        if self._plain:
-            return ("" if self._plain == "char" else " ").join(self.vocabulary[number] for number in numbers)
+        if self.kind:
+            text = ("" if self.kind == "char" else " ").join(self.vocabulary[number] for number in numbers)
+            return re.sub(r" (?=-\S)", "", text) if self.kind == "hyphen" else text
         return str(self.library.decode([int(number) for number in numbers], skip_special_tokens=False))
 
     @cached_property
@@ -105,13 +111,21 @@ class Tokenizer:
         return dict(json.loads(self.json)["model"])
 
     @cached_property
-    def _plain(self) -> str:
-        """Return "char" or "word" where a token is a character or what is between spaces; "" for parts of words."""
+    def kind(self) -> str:
+        """Return what a token is: "char", "word" (between spaces), "hyphen" (see HYPHENS), or "" for parts of words."""
         content = json.loads(self.json)
-        kind = (content.get("pre_tokenizer") or {}).get("type")
+        split = content.get("pre_tokenizer") or {}
         if content["model"].get("type") != "WordLevel" or content.get("normalizer"):
             return ""
-        return {"Split": "char", "WhitespaceSplit": "word"}.get(str(kind), "")
+        if split.get("type") == "Split":
+            return KINDS.get(split["pattern"].get("Regex", ""), "")
+        return "word" if split.get("type") == "WhitespaceSplit" else ""
+
+    def _split(self, text: str) -> list[str]:
+        """Return the whole tokens of a text."""
+        if self.kind == "hyphen":
+            return re.findall(HYPHENS, text)
+        return list(text) if self.kind == "char" else text.split()
 
 
 def find_unknown(marks: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..errors import Refusal
 from ..storage.vocabulary import UNKNOWN
-from .tokenizer import Tokenizer, find_unknown
+from .tokenizer import HYPHENS, Tokenizer, find_unknown
 
 TokenKind = Literal["char", "word"]
 
@@ -23,8 +23,10 @@ def build_vocabulary(tokens: Iterable[str], min_count: int = 1, marks: Sequence[
     return [*marks, *sorted(frequent, key=lambda token: (-counts[token], token))]
 
 
-def join_vocabulary(vocabulary: Sequence[str], kind: TokenKind, marks: Sequence[str] = (UNKNOWN,)) -> Tokenizer:
-    """Return the tokenizer of a vocabulary that begins with `marks`; kind: "char" or "word"."""
+def join_vocabulary(
+    vocabulary: Sequence[str], kind: TokenKind | Literal["hyphen"], marks: Sequence[str] = (UNKNOWN,)
+) -> Tokenizer:
+    """Return the tokenizer of a vocabulary that begins with `marks`; kind: that of `Tokenizer.kind`."""
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Library
 
@@ -35,6 +37,8 @@ def join_vocabulary(vocabulary: Sequence[str], kind: TokenKind, marks: Sequence[
     if kind == "char":
         library.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         library.decoder = decoders.Fuse()
+    elif kind == "hyphen":
+        library.pre_tokenizer = pre_tokenizers.Split(Regex(HYPHENS), "removed", invert=True)
     else:
         library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return Tokenizer(library.to_str())

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from components.data import parallel as module
-from components.data.parallel import Parallel, decode_text, decode_tokens, sentence_lengths, tokenize
+from components.data.parallel import Parallel, decode_text, decode_tokens, sentence_lengths
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 from components.storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, split_vocabularies
+from components.tokens.bpe import BPE
+from components.tokens.wordpiece import WordPiece
 
 PAIRS = {
     "train": [("a b a", "x-y x"), ("b a", "y"), ("c", "x-y-z")],
@@ -38,12 +40,6 @@ def corpus(**options) -> Parallel:
 def rows(data: Parallel, split: str) -> dict[str, list[list[int]]]:
     examples = [e for part in range(data.parts()[split]) for e in data.examples(split, part)]
     return {name: [example[name].tolist() for example in examples] for name in ("source", "target")}
-
-
-def test_words_end_at_spaces_and_before_hyphens() -> None:
-    assert tokenize("quatre-vingt-un mille", "word") == ["quatre", "-vingt", "-un", "mille"]
-    assert tokenize("a - b-", "word") == ["a", "-", "b", "-"]
-    assert tokenize("a-b", "char") == ["a", "-", "b"]
 
 
 def test_vocabularies_hold_special_tokens_then_training_tokens_by_frequency() -> None:
@@ -84,6 +80,24 @@ def test_rows_decode_to_their_text() -> None:
             assert (decode_text(source, data.vocabularies[0]), decode_text(target, data.vocabularies[1])) == pair
     assert decode_tokens([4, EOS, 4], data.vocabularies[0]) == [data.vocabularies[0][4]]
     assert BOS not in np.concatenate([*rows(data, "train").values()])
+
+
+@pytest.mark.parametrize("trainer", [partial(BPE, size=290), partial(WordPiece, size=40)])
+def test_parts_of_words_know_words_that_training_lacks(trainer: partial, tmp_path: Path) -> None:
+    pairs = {"train": [("low lower", "neu neuer")] * 3, "test": [("lowest <bos>", "neuerer slower")]}
+    data = Parallel(partial(Written, pairs), trainer, length=40)
+    (source,), (target,) = rows(data, "test").values()
+    decoded = data.tokenizers["target"].decode(number for number in target if number > UNK and number != EOS)
+    assert trainer.func is WordPiece or decoded == "neuerer slower"
+    assert split_vocabularies(data.classes) == data.vocabularies
+    assert source.count(EOS) == 1
+    assert BOS not in source, "a mark in a text is unknown"
+    only = Parallel(partial(Written, {"train": pairs["train"]}), trainer, length=40)
+    assert {name: tokenizer.json for name, tokenizer in data.tokenizers.items()} == {
+        name: tokenizer.json for name, tokenizer in only.tokenizers.items()
+    }
+    prepare_dataset(data, tmp_path)
+    assert Store(tmp_path).tokenizers() == {name: tokenizer.json for name, tokenizer in data.tokenizers.items()}
 
 
 def test_rows_are_the_same_in_any_number_of_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

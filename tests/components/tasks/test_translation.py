@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +18,11 @@ from components.models.transformer import Transformer
 from components.optimizers import adam
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
+from components.storage.order import keyed_uniforms
 from components.storage.store import Store
 from components.storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 from components.tasks.translation import Translation, shift_right
+from components.tokens.bpe import BPE
 from components.training import engine, exported
 from components.training.task import Shard, Spec, State
 
@@ -49,6 +50,13 @@ class Reversed:
         return {"train": pairs[60:], "validation": pairs[:60]}
 
 
+class Spoken(Reversed):
+    """Sentences of several words, some of them unlike all others."""
+
+    def pairs(self) -> dict[str, list[tuple[str, str]]]:
+        return {"train": [("two old dogs", "zwei alte hunde sind da"), ("one dog", "ein hund"), ("☃", "schneemann")]}
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("reversed")
@@ -58,7 +66,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def shard(source: list[list[int]], target: list[list[int]]) -> Shard:
     padded = [[[*row, *[PAD] * (LENGTH - len(row))] for row in rows] for rows in (source, target)]
-    return Shard(dict(zip(("source", "target"), map(torch.tensor, padded), strict=True)), torch.Generator(), 0)
+    columns = dict(zip(("source", "target"), map(torch.tensor, padded), strict=True))
+    return Shard(columns | {"row": torch.arange(len(source))}, torch.Generator(), 0)
 
 
 SHARD = shard([[A, B, EOS], [C, D, A, EOS], [B] * LENGTH], [[D, C, EOS], [D, EOS], [A] * LENGTH])
@@ -102,18 +111,47 @@ def test_scheduled_sampling_feeds_predictions_to_the_decoder(step: int) -> None:
     task = Translation(MODELS["attention"], sampling=1.0, ramp=10)
     state = task.setup(SPEC)
     state.step = step
-    net, (source, target) = state.modules["net"], SHARD.batch.values()
+    net, (source, target, row) = state.modules["net"], SHARD.batch.values()
     truth = shift_right(target)
     predictions = shift_right(net(source, truth).argmax(2))
-    sampled = torch.rand(truth.shape, generator=torch.Generator()) < min(1.0, step / 10)
+    sampled = torch.from_numpy(keyed_uniforms(row.numpy(), LENGTH, step, 16) < min(1.0, step / 10))
     assert sampled.any() == (step > 0)
     assert sampled.all() == (step >= 10)
     logits = net(source, torch.where(sampled, predictions, truth)).flatten(0, 1)
     expected = F.cross_entropy(logits[target.flatten() != PAD], target[target != PAD])
     assert not torch.equal(predictions, truth)
-    assert task.loss(state, replace(SHARD, generator=torch.Generator()))[0].item() == pytest.approx(
-        expected.item(), rel=1e-5
-    )
+    assert task.loss(state, SHARD)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sequential_sampling_feeds_back_what_it_said_before(name: str) -> None:
+    """Compare with greedy decoding, where all inputs are predictions, and with teacher forcing, where none is."""
+    task = Translation(MODELS[name], sampling=1.0, ramp=1, passes="sequential")
+    state = task.setup(SPEC)
+    net, (source, target, _) = state.modules["net"], SHARD.batch.values()
+    forced = task.loss(state, SHARD)[0]
+    assert forced.item() == pytest.approx(Translation(MODELS[name]).loss(state, SHARD)[0].item(), rel=1e-5)
+    state.step = 1
+    tokens = torch.full((3, 1), BOS)
+    for _ in range(LENGTH):
+        tokens = torch.cat([tokens, net(source, tokens)[:, -1:].argmax(2)], dim=1)
+    logits = net(source, tokens[:, :-1])
+    expected = F.cross_entropy(logits[target != PAD], target[target != PAD])
+    assert task.loss(state, SHARD)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_parts_of_words_are_scored_as_words(tmp_path: Path) -> None:
+    prepare_dataset(Parallel(Spoken, partial(BPE, size=300), LENGTH), tmp_path)
+    store = Store(tmp_path)
+    columns = {name: column.inner_shape for name, column in store.split("train").columns.items()}
+    task = Translation(MODELS["seq2seq"])
+    task.setup(Spec(columns, tuple(store.manifest["classes"]), {}, store.tokenizers()))
+    rows = store.split("train").array("reference")
+    assert [task.words(row) for row in rows.tolist()] == [target.split() for _, target in Spoken().pairs()["train"]]
+    assert store.split("train").array("target").shape[1] == LENGTH < rows.shape[1]
+    targets = {"source": store.split("train").array("source"), "target": rows, "reference": rows}
+    scores = task.score({"token": rows, "nll": np.zeros(rows.shape)}, targets)
+    assert scores["bleu"] == scores["exact_match"] == 1.0
 
 
 def predict(task: Translation, state: State, **columns: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -20,7 +20,13 @@ from components.tokens.words import Words
 
 TEXTS = ["a rose is a rose is a rose", "said she, and rosé is no rose: rising roses, raised prices " * 3]
 MARKS = ["[PAD]", "[UNK]", "[MASK]"]
-KINDS = {"char": Characters(), "word": Words(), "bpe": BPE(300), "wordpiece": WordPiece(60)}
+KINDS = {
+    "char": Characters(),
+    "word": Words(),
+    "hyphen": Words(hyphens=True),
+    "bpe": BPE(300),
+    "wordpiece": WordPiece(60),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,7 +46,7 @@ def test_the_library_reads_the_same_numbers(kind: str) -> None:
 
     tokenizer = KINDS[kind].train(TEXTS, MARKS)
     library: Any = Library.from_str(tokenizer.json)
-    for text in [*TEXTS, "unseen: Öl ☃", "", "  two  spaces "]:
+    for text in [*TEXTS, "unseen: Öl ☃", "", "  two  spaces ", "a-rose -is - no--rose- "]:
         assert tokenizer.encode(text).tolist() == library.encode(text, add_special_tokens=False).ids
     assert tokenizer.decode(tokenizer.encode("a rose")) == library.decode(library.encode("a rose").ids)
 
@@ -53,6 +59,20 @@ def test_training_writes_the_same_bytes_in_every_process(kind: str) -> None:
     )
     digests = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout for _ in range(3)}
     assert digests == {f"{KINDS[kind].train(TEXTS, MARKS).digest}\n".encode()}
+
+
+def test_words_end_at_spaces_and_before_hyphens() -> None:
+    tokenizer = Words(hyphens=True).train(["quatre-vingt-un mille", "a - b-"], [UNKNOWN])
+    pieces = [[tokenizer.vocabulary[n] for n in tokenizer.encode(text)] for text in ("quatre-vingt-un mille", "a - b-")]
+    assert pieces == [["quatre", "-vingt", "-un", "mille"], ["a", "-", "b", "-"]]
+    assert tokenizer.decode(tokenizer.encode("quatre-vingt-un mille")) == "quatre-vingt-un mille"
+    assert {kind: trainer.train(TEXTS, MARKS).kind for kind, trainer in KINDS.items()} == {
+        "char": "char",
+        "word": "word",
+        "hyphen": "hyphen",
+        "bpe": "",
+        "wordpiece": "",
+    }
 
 
 def test_the_vocabulary_is_unknown_then_by_frequency() -> None:
