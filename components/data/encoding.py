@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import Refusal, printable
 from ..files import open_regular
 
+BLOCK = 1 << 16  # bytes that are read together
 SAMPLE = 256 << 10  # bytes of the lines that are not ASCII
 MARKS = {  # byte-order mark -> encoding
     codecs.BOM_UTF8: "utf-8-sig",
@@ -24,34 +27,67 @@ def read_text(file: Path, encoding: str | None = None) -> tuple[str, str]:
 
     encoding: of the file (None: it is detected).
     """
-    with open_regular(file) as content:
-        data = content.read()
-    name = encoding or detect_encoding(data, file)
+    name = encoding or detect_encoding(_read_blocks(file), file)
+    return "".join(decode_file(file, name)), name
+
+
+def decode_file(file: Path, encoding: str | None = None) -> Iterator[str]:
+    """Yield the text of a file in pieces, without a byte-order mark; refuses bytes that the encoding lacks."""
+    name = encoding or detect_encoding(_read_blocks(file), file)
     try:
-        text = data.decode(name)
+        io.TextIOWrapper(io.BytesIO(), encoding=name)  # raises for codecs that do not decode to text
+        decoder = codecs.getincrementaldecoder(name)()
     except LookupError:
         raise Refusal(f"encoding: '{name}' is not one that Python knows; name another, such as utf-8") from None
-    except UnicodeDecodeError as error:
-        raise Refusal(
-            f"{printable(file)}: byte {error.start} is not {name} ({error.reason}); set another encoding"
-        ) from None
-    return text.removeprefix("\ufeff"), name
+    end = 0
+    for number, block in enumerate(_with_end(_read_blocks(file))):
+        end += len(block)
+        try:
+            piece = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            place = end - len(error.object) + error.start
+            raise Refusal(
+                f"{printable(file)}: byte {place} is not {name} ({error.reason}); set another encoding"
+            ) from None
+        yield piece if number else piece.removeprefix("\ufeff")
 
 
-def detect_encoding(data: bytes, file: Path) -> str:
-    """Return the encoding of a file's bytes; refuses bytes that look like no text."""
+def _read_blocks(file: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file in blocks."""
+    with open_regular(file) as content:
+        while block := content.read(BLOCK):
+            yield block
+
+
+def _with_end(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the blocks that are not empty, then an empty one."""
+    yield from filter(None, blocks)
+    yield b""
+
+
+def detect_encoding(data: bytes | Iterable[bytes], file: Path) -> str:
+    """Return the encoding of a file's bytes, whole or in blocks; refuses bytes that look like no text."""
+    start = rest = telling = b""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    is_utf8 = True
+    for block in _with_end([data] if isinstance(data, bytes) else data):
+        start = start or block[:SAMPLE]
+        if is_utf8:
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError:
+                is_utf8 = False
+        if len(telling) < SAMPLE:
+            lines, rest = _cut_lines(rest + block, is_last=not block)
+            telling += b"".join(line + b"\n" for line in lines if not line.isascii())
     for mark, name in MARKS.items():
-        if data.startswith(mark):
+        if start.startswith(mark):
             return name
-    try:
-        data.decode("utf-8")
+    if is_utf8:
         return "utf-8"
-    except UnicodeDecodeError:
-        pass
     from charset_normalizer import from_bytes
 
-    telling = b"\n".join(line for line in data.splitlines() if not line.isascii())[:SAMPLE]
-    matches = list(from_bytes(telling if b"\0" not in data[:SAMPLE] else data[:SAMPLE]))
+    matches = list(from_bytes(telling.removesuffix(b"\n")[:SAMPLE] if b"\0" not in start else start))
     if not matches:
         raise Refusal(f"{printable(file)}: is not text in any usual encoding; set its encoding, or replace the file")
     # Central European and DOS pages read western text nearly as well, but turn £ into Ł
@@ -60,6 +96,14 @@ def detect_encoding(data: bytes, file: Path) -> str:
         if is_western and match.chaos <= matches[0].chaos + TOLERANCE and _is_single_byte(matches[0].encoding):
             return WESTERN
     return matches[0].encoding
+
+
+def _cut_lines(data: bytes, is_last: bool) -> tuple[list[bytes], bytes]:
+    """Return the complete lines of a stretch of a file, and what follows them; a very long line counts as complete."""
+    if is_last or len(data) > SAMPLE:
+        return data.splitlines(), b""
+    complete, end, rest = data.rpartition(b"\n")
+    return (complete + end).splitlines(), rest
 
 
 def _is_single_byte(name: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .text import cut_sentences, keep_letters
+from .text import cut_sentences
+from .text_stream import keep_letters
 
 
 class Manual:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import Refusal, printable
-from .encoding import read_text
+from .encoding import decode_file, read_text
 from .folder import list_files
-from .text import cut_sentences, keep_letters
+from .text import cut_sentences
+from .text_stream import keep_letters, keep_letters_of
 
 SUFFIXES = {".txt", ".md", ".text"}
 PARAGRAPHS = r"\n\s*\n"  # what is between them
@@ -37,7 +39,19 @@ class TextFile:
 
     def text(self) -> str:
         """Return the text; refuses a folder without text files."""
-        return self._clean("\n".join(self._read()))
+        return "".join(self.pieces())
+
+    def pieces(self) -> Iterator[str]:
+        """Yield the text in pieces; refuses a folder without text files."""
+        pieces = self._decode(self._list_files())
+        return keep_letters_of(pieces) if self.letters else pieces
+
+    def _decode(self, files: list[Path]) -> Iterator[str]:
+        """Yield the files in pieces, with a line end between two files."""
+        for number, file in enumerate(files):
+            if number:
+                yield "\n"
+            yield from decode_file(file, self.encoding)
 
     def documents(self) -> list[list[str]]:
         """Return the sentences of each document; refuses a folder without text files."""
@@ -52,10 +66,14 @@ class TextFile:
 
     def _read(self) -> list[str]:
         """Return the text of each file."""
+        return [read_text(file, self.encoding)[0] for file in self._list_files()]
+
+    def _list_files(self) -> list[Path]:
+        """Return the text files; refuses a folder without any."""
         files = list_files(self.path, SUFFIXES).files if self.path.is_dir() else [self.path]
         if not files:
             raise Refusal(f"path: {printable(self.path)} holds no text file ({', '.join(sorted(SUFFIXES))})")
-        return [read_text(file, self.encoding)[0] for file in files]
+        return files
 
     def _clean(self, text: str) -> str:
         return keep_letters(text) if self.letters else text

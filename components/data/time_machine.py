@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..originals.fetch import Originals, fetch_file
-from .text import keep_letters
+from .text_stream import keep_letters
 
 
 class TimeMachine:

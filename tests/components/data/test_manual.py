@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydoc_data.topics import topics
 
 from components.data.manual import Manual
-from components.data.text import Text, keep_letters
+from components.data.text import Text, Texts
+from components.data.text_stream import keep_letters
 
 LONG = 60  # characters: hardly the same by chance
 
@@ -18,7 +19,7 @@ def repeated(train: str, test: str) -> float:
 
 def test_no_long_stretch_is_in_both_training_and_test() -> None:
     data = Text(Manual)
-    train, test = ("".join(data.splits[name]) for name in ("train", "test"))
+    train, test = ("".join(Texts(data.stream, data.splits[name])) for name in ("train", "test"))
     assert repeated(train, test) < 0.002
     manual = " ".join(keep_letters(topics[name]) for name in sorted(topics))
     cut = int(0.9 * len(manual))
