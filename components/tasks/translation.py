@@ -162,11 +162,12 @@ class Translation(Task):
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
-        """Sample translations, at most half of them wrong; draw the attention, if any, for the longest of them."""
+        """Sample translations, half of them wrong if there are enough; draw the attention, if any, for the longest."""
         translations, truths = self._sentences(predictions, targets)
         correct = np.array([translation == truth for translation, truth in zip(translations, truths, strict=True)])
-        wrong_rows = np.flatnonzero(~correct)[: SAMPLE_LINES // 2]
-        correct_rows = np.flatnonzero(correct)[: SAMPLE_LINES - len(wrong_rows)]
+        wrong_rows, correct_rows = np.flatnonzero(~correct), np.flatnonzero(correct)
+        correct_rows = correct_rows[: max(SAMPLE_LINES // 2, SAMPLE_LINES - len(wrong_rows))]
+        wrong_rows = wrong_rows[: SAMPLE_LINES - len(correct_rows)]
         rows = np.concatenate([wrong_rows, correct_rows])
         samples = [
             Sample(
@@ -183,8 +184,8 @@ class Translation(Task):
         if weights is not None:
             from ..drawings.attention import draw_token_attention
 
-            source = [self.vocabularies[0][token] for token in longest.source if token != PAD]
-            translation = [self.vocabularies[1][token] for token in longest.translation if token != PAD]
+            source = [self._token_text(token, "source") for token in longest.source if token != PAD]
+            translation = [self._token_text(token, "target") for token in longest.translation if token != PAD]
             drawn["attention"] = draw_token_attention(weights, source, translation, "Where it looks")
         return drawn
 
@@ -209,6 +210,12 @@ class Translation(Task):
             return decode_text(row, vocabulary)
         numbers = self.tokenizers[side].numbers
         return self.tokenizers[side].decode(numbers[token] for token in decode_tokens(row, vocabulary)).strip()
+
+    def _token_text(self, token: int, side: Literal["source", "target"]) -> str:
+        """Return one token as a label: a mark, a word, or a part of a word without the sign for the space before it."""
+        if side in self.tokenizers and token >= len(SPECIAL):
+            return self._text([token], side)
+        return self.vocabularies[side == "target"][token]
 
     def words(self, row: Iterable[int]) -> list[str]:
         """Return the tokens of a target that scores count: its words or characters; parts of words are joined."""

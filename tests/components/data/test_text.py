@@ -140,6 +140,23 @@ def test_a_text_in_pieces_has_the_same_tokens(trainer: Any, tmp_path: Path, monk
     assert set(decoded) <= {several.tokenizers["token"].decode(row) for row in sliding(data, "test")}
 
 
+@pytest.mark.parametrize("kind", ["char", "word", partial(BPE, size=300)])
+def test_workers_may_write_the_parts_in_any_order(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read each part from a data set of its own, the last one first, as a worker does that has only this part."""
+    monkeypatch.setattr(module, "ROWS_PER_PART", 30)
+    (tmp_path / "long.txt").write_text("a longer text, with words of it again and again\n" * 90)
+    source = partial(TextFile, str(tmp_path / "long.txt"))
+
+    def read_part(data: Text, part: int) -> list[list[int]]:
+        return [example["token"].tolist() for example in data.examples("train", part)]
+
+    together = Text(source, kind, 4)
+    count = together.parts()["train"]
+    parts = [read_part(together, part) for part in range(count)]
+    assert count > 2
+    assert [read_part(Text(source, kind, 4), part) for part in reversed(range(count))] == parts[::-1]
+
+
 def sliding(data: Text, split: str) -> np.ndarray:
     """Return all windows of a split, at every position."""
     numbers = np.concatenate(list(data._encode(data.splits[split])))
