@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -73,8 +72,8 @@ def test_ui_links_to_the_curves_and_the_comparison_of_a_family(
     family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """The pages show the newest run of each system; the flagship never ran and has no page."""
-    started = SimpleNamespace(returncode=0)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: started)
+    started = nullcontext(SimpleNamespace(wait=lambda: 0))
+    monkeypatch.setattr(ui, "process_group", lambda *_, **__: started)
     assert ui.main(network.free_port()) == 0
     lines = capsys.readouterr().out.splitlines()
     pages = {title.strip(): address for title, _, address in (line.rpartition(" ") for line in lines[:-1])}
