@@ -46,8 +46,8 @@ def header_faults(lines: list[str], family: str, name: str) -> list[str]:
     command = re.escape(f"dvc repro pipelines/{family}/dvc.yaml:fit@{name}")
     if not re.fullmatch(rf" +{command}(, with .+ in data/raw/.+)?", texts.get("# Run:", "")):
         faults.append("line 2 must be the command that runs this recipe")
-    if not re.search(r"\d|(not|to be) measured", texts.get("# Expect:", "")):
-        faults.append("line 3 must state a figure, or that it is not measured")
+    if not re.search(r"\d|no figure|(not|to be) measured", texts.get("# Expect:", "")):
+        faults.append("line 3 must state a figure, or that there is none")
     if not TIME.fullmatch(texts.get("# Time:", "")):
         faults.append("line 4 must state a duration and the machine")
     return faults
