@@ -56,3 +56,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     np.save(file, np.zeros(3))
     with pytest.raises(Refusal, match=r"contents\.npy: holds float64\[3\], not digests"):
         read_digests(file)
+    for other in (np.zeros(3, np.uint8), np.zeros((3, 1), np.uint64)):
+        np.save(file, other)
+        with pytest.raises(Refusal, match="not digests"):
+            read_digests(file)
