@@ -21,6 +21,7 @@ from ..errors import Refusal, first_line
 from ..recipes.ranges import Count, Fraction, Natural
 from .annotated import AnnotatedPictures, Annotation
 from .image_folder import SPLIT_NAMES
+from .image_table import clean_path
 from .masks import BACKGROUND
 from .picture import SUFFIXES
 
@@ -80,7 +81,7 @@ class CocoFolder(AnnotatedPictures):
         splits: dict[str, list[str]] = {}
         for split, (content, (file, folder)) in self._files.items():
             place = self.tree.place(file)
-            listed = {record["id"]: f"{folder}{record['file_name']}" for record in content["images"]}
+            listed = {record["id"]: f"{folder}{clean_path(record['file_name'])}" for record in content["images"]}
             for name in sorted(set(listed.values()) - existing):
                 self.report_unpaired(place, f"an annotation without a picture: there is no {name}")
             for name in sorted(existing - set(listed.values())):
@@ -134,7 +135,7 @@ class CocoFolder(AnnotatedPictures):
                 objects.setdefault(item["image_id"], []).append(item)
             for record in content["images"]:
                 own = objects.get(record["id"], [])
-                by_name[f"{folder}{record['file_name']}"] = (self.tree.place(file), record, own, categories)
+                by_name[f"{folder}{clean_path(record['file_name'])}"] = (self.tree.place(file), record, own, categories)
         return by_name
 
     @cached_property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from ..errors import Refusal, printable
 from ..files import open_regular
@@ -50,6 +52,24 @@ def decode_file(file: Path, encoding: str | None = None) -> Iterator[str]:
                 f"{printable(file)}: byte {place} is not {name} ({error.reason}); set another encoding"
             ) from None
         yield piece if number else piece.removeprefix("\ufeff")
+
+
+@contextmanager
+def open_text(file: Path, encoding: str | None = None, newline: str = "") -> Iterator[tuple[IO[str], str]]:
+    """Yield (the open text, encoding) of a file of any length; refuses bytes that the encoding lacks.
+
+    newline: as of `open`; "" ends lines at LF, CR and CRLF, "\\n" at LF alone, and neither changes them.
+    """
+    name = encoding or detect_encoding(_read_blocks(file), file)
+    without_mark = "utf-8-sig" if name.lower().replace("_", "-") in ("utf-8", "utf8") else name
+    try:
+        with open_regular(file) as content, io.TextIOWrapper(content, without_mark, newline=newline) as text:
+            yield text, name
+    except LookupError:
+        raise Refusal(f"encoding: '{name}' is not one that Python knows; name another, such as utf-8") from None
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "the end"
+        raise Refusal(f"{printable(file)}: {byte} is not {name} ({error.reason}); set another encoding") from None
 
 
 def _read_blocks(file: Path) -> Iterator[bytes]:

@@ -97,7 +97,10 @@ class ImageFolder:
         self.name = self.folder.name
         self.source = str(folder)
         self.split_folders = find_split_folders(self.folder, val)
-        self.classes = list_folders(self.split_folders.get("train", self.folder))
+        base = self.split_folders.get("train", self.folder)
+        self.classes = list_folders(base)
+        self.empty = [name for name in self.classes if bad == "skip" and not has_picture(base / name)]
+        self.classes = [name for name in self.classes if name not in self.empty]
         if not self.classes:
             raise Refusal(f"{folder}: contains no folders; put the pictures of each class into a folder of its name")
         if labels is not None and labels < len(self.classes):
@@ -129,7 +132,8 @@ class ImageFolder:
     @property
     def notes(self) -> list[str]:
         """Return sentences about the files that were passed over."""
-        return self._listing.describe_rest()
+        empty = [f"classes without a picture left out: {', '.join(self.empty)}"] if self.empty else []
+        return self._listing.describe_rest() + empty
 
     @cached_property
     def _listing(self) -> Listing:
@@ -153,7 +157,7 @@ class ImageFolder:
 
     def _list_pictures(self, folder: Path) -> LabelledFiles:
         """Return every picture below the class folders in `folder`, sorted by class and path."""
-        unknown = set(list_folders(folder)) - set(self.classes)
+        unknown = {name for name in set(list_folders(folder)) - set(self.classes) if has_picture(folder / name)}
         if unknown:
             raise Refusal(f"{folder / min(unknown)}: train/ has no class of that name; add it there or remove this one")
         by_class: dict[str, list[Path]] = {name: [] for name in self.classes}
@@ -217,6 +221,11 @@ class ImageFolder:
                 )
             chosen |= set(sorted(pictures, key=keys.__getitem__)[:count])
         return [(file, label) for file, label in files if file in chosen]
+
+
+def has_picture(folder: Path) -> bool:
+    """Return whether there is a picture below a folder."""
+    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def content_key(file: Path) -> bytes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from .folder import Listing, list_files
 from .image_folder import MAX_ROWS_PER_PART, PART_BYTES, content_key
 from .picture import SUFFIXES, Fit, Remarks, check_levels, read_picture
 from .table import TableFormat, is_number
-from .table_rows import Entry, Shares, TableFiles, list_classes
+from .table_rows import Entries, Shares, TableFiles, list_classes
 
 
 class ImageTable:
@@ -145,13 +145,16 @@ class ImageTable:
     @cached_property
     def paths(self) -> list[Path | None]:
         """Return the picture of each row, or None where there is none."""
-        names = self.files.column(self.image_column, "image")
-        prefix = f"{self.folder.name}/"  # tables often name the pictures from one folder up
-        cleaned = [(name or "").strip().replace("\\", "/").removeprefix("./") for name in names]
-        return [self.pictures.get(name) or self.pictures.get(name.removeprefix(prefix)) for name in cleaned]
+        names = [clean_path(name) for name in self.files.column(self.image_column, "image")]
+        prefixes = [f"{self.folder.name}/", *common_prefixes(names)]  # tables often name pictures from further up
+        paths: list[Path | None] = []
+        for name in names:
+            tails = (name, *(name.removeprefix(prefix) for prefix in prefixes))
+            paths.append(next((self.pictures[tail] for tail in tails if tail in self.pictures), None))
+        return paths
 
     @cached_property
-    def splits(self) -> dict[str, list[Entry]]:
+    def splits(self) -> dict[str, Entries]:
         """Return {split: its rows and faults}."""
         groups = self.files.column(self.group_column, "group") if self.group_column else None
         names = self.files.column(self.image_column, "image")
@@ -223,3 +226,21 @@ class ImageTable:
         """Return the file of an example."""
         entry = self.splits[split][row]
         return self.paths[entry] or "" if isinstance(entry, int) else entry.reason
+
+
+def clean_path(name: str | None) -> str:
+    """Return the path of a picture with slashes, also where Windows wrote it."""
+    return (name or "").strip().replace("\\", "/").removeprefix("./")
+
+
+def common_prefixes(names: Sequence[str]) -> list[str]:
+    """Return the beginnings up to a slash that all non-empty paths share, such as those of absolute ones."""
+    folders = sorted({name.rpartition("/")[0] for name in names if name})
+    if not folders or not folders[0]:
+        return []
+    prefixes = []
+    for length in range(1, folders[0].count("/") + 2):
+        prefix = "/".join(folders[0].split("/")[:length]) + "/"
+        if all(f"{folder}/".startswith(prefix) for folder in folders):
+            prefixes.append(prefix)
+    return prefixes

@@ -37,7 +37,9 @@ class MaskFolder(AnnotatedPictures):
 
     classes: names in the order of the labels
     first: value of the first class in a label picture; the others follow it
-    ignored, background: values of pixels that are not judged, and that show no class
+    values: value of each class, such as [0, 255], where they do not follow each other
+    colours: [red, green, blue] of each class in a coloured label picture; further ones stand for pixels not judged
+    ignored, background: values of pixels that are not judged, and that show no class; a class's value is neither
     size: height and width of the letterbox
     test, validation: shares to draw where the layout has no such folder
     bad: what happens to faulty annotations (annotated.py); duplicates: to equal pictures of two splits; drop: the
@@ -52,6 +54,8 @@ class MaskFolder(AnnotatedPictures):
         pictures: str = "images/{name}.*",
         masks: str = "masks/{name}.png",
         first: Natural = 0,
+        values: list[Natural] | None = None,
+        colours: list[list[Natural]] | None = None,
         ignored: list[Natural] = [255],  # noqa: B006  (never written to)
         background: list[Natural] = [],  # noqa: B006
         size: list[Count] = [256, 256],  # noqa: B006
@@ -68,9 +72,17 @@ class MaskFolder(AnnotatedPictures):
         self.patterns = {"pictures": _compile("pictures", pictures), "masks": _compile("masks", masks)}
         self.values = np.full(1 << 15, -1, np.int16)
         self.values[:] = -1 - np.arange(1 << 15)
-        self.values[first : first + len(classes)] = 1 + np.arange(len(classes))
         self.values[ignored] = IGNORED
         self.values[background] = BACKGROUND
+        if values is not None and len(values) != len(classes):
+            raise Refusal(f"values: {len(values)} for {len(classes)} classes; give each class one")
+        if values is not None:
+            self.values[values] = 1 + np.arange(len(classes))
+        else:
+            numbers = first + np.arange(len(classes))
+            free = ~np.isin(numbers, [*ignored, *background])
+            self.values[numbers[free]] = (1 + np.arange(len(classes)))[free]
+        self.colours = None if colours is None else check_colours(colours, len(classes))
         self.mask = True
         self.boxes = self.instances = "*" in masks.rpartition("/")[2].removesuffix(".*")
 
@@ -98,6 +110,9 @@ class MaskFolder(AnnotatedPictures):
         files = self._masks[self._keys[name]]
         if not self.instances:
             place = self.tree.place(files[0])
+            if self.colours is not None:
+                mask = read_colours(place, self.tree.read(files[0]), self.colours, len(self.classes))
+                return Annotation(place, [], size=mask.shape[::-1], mask=mask)
             values = read_indices(place, self.tree.read(files[0]))
             return Annotation(place, [], size=values.shape[::-1], mask=self.values[values])
         instances: np.ndarray | None = None
@@ -151,6 +166,38 @@ class MaskFolder(AnnotatedPictures):
         """Return whether each pixel belongs to the object of a mask file: bool [H, W]."""
         with open_picture(self.tree.place(file), content=io.BytesIO(self.tree.read(file))) as image:
             return np.asarray(image.convert("L")) > 0
+
+
+def check_colours(colours: list[list[int]], classes: int) -> np.ndarray:
+    """Return the colours as numbers [N]; refuses fewer than classes, and others than three levels up to 255."""
+    wrong = [colour for colour in colours if len(colour) != 3 or max(colour) > 255]
+    if wrong:
+        raise Refusal(f"colours: {wrong[0]} must be [red, green, blue], each from 0 to 255")
+    numbers = np.array(colours) @ (1 << 16, 1 << 8, 1)
+    if len(colours) < classes or len(set(numbers.tolist())) < len(colours):
+        raise Refusal(
+            f"colours: {len(set(numbers.tolist()))} different ones for {classes} classes; give each class one"
+        )
+    return numbers
+
+
+def read_colours(place: str, content: bytes, colours: np.ndarray, classes: int) -> np.ndarray:
+    """Return the classes of all pixels of a coloured label picture, int16 [H, W]: see masks.py.
+
+    colours: numbers red * 65536 + green * 256 + blue, of the classes first. Refuses a pixel of another colour.
+    """
+    with open_picture(place, content=io.BytesIO(content)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    order = np.argsort(colours)
+    places = np.searchsorted(colours[order], pixels).clip(max=len(colours) - 1)
+    numbers = order[places]
+    odd = pixels[colours[numbers] != pixels]
+    if len(odd):
+        colour = [int(odd[0]) >> 16, int(odd[0]) >> 8 & 255, int(odd[0]) & 255]
+        raise Refusal(
+            f"{place}: the mask has the colour {colour}, which no class has; add it to colours, or correct it"
+        )
+    return np.where(numbers < classes, 1 + numbers, IGNORED).astype(np.int16)
 
 
 def _compile(role: str, pattern: str) -> re.Pattern[str]:

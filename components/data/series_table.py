@@ -19,6 +19,7 @@ from ..errors import Refusal, printable
 from ..recipes.ranges import Count, Open
 from .table import Table, TableFormat, is_number, read_table
 from .table_rows import Shares
+from .text_columns import TextColumn
 from .windows import check_lengths, count_windows, cut_windows, window_columns
 
 ROWS_PER_PART = 4096
@@ -72,7 +73,6 @@ class SeriesTable:
         self.shares = Shares(test, validation, 0)
         self.missing = missing
         self.form = TableFormat(delimiter, header, None, encoding)
-        self.gaps = 0
 
     @cached_property
     def table(self) -> Table:
@@ -109,15 +109,15 @@ class SeriesTable:
         return window_columns(self.window, len(self.names), self.horizon, len(self.classes))
 
     @cached_property
-    def values(self) -> np.ndarray:
-        """Return the numbers, float32 [rows, columns]; refuses values that are not finite numbers."""
-        columns = [self._read_numbers(name) for name in self.names]
-        return np.stack(columns, 1).astype(np.float32)
+    def gaps(self) -> int:
+        """Return the number of empty values; refuses values that are not finite numbers."""
+        return sum(self._count_gaps(name) for name in self.names)
 
     @cached_property
     def lengths(self) -> dict[str, int]:
         """Return {split: its rows}."""
-        rows = len(self.values)
+        _ = self.gaps
+        rows = self.table.rows
         held_out = {"validation": round(self.shares.validation * rows), "test": round(self.shares.test * rows)}
         lengths = {"train": rows - sum(held_out.values()), **held_out}
         check_lengths(lengths, self.window, self.horizon)
@@ -126,7 +126,6 @@ class SeriesTable:
     @property
     def notes(self) -> list[str]:
         """Return what is odd about the file."""
-        _ = self.values
         gaps = [f"{self.gaps:,} empty values replaced by those above them (missing: previous)"] if self.gaps else []
         return self.table.notes + gaps
 
@@ -139,44 +138,65 @@ class SeriesTable:
         names = list(self.lengths)
         first = sum(self.lengths[name] for name in names[: names.index(split)])
         targets = [self.names.index(name) for name in self.classes]
-        values = self.values[first : first + self.lengths[split]]
         windows = range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, self._count(split)))
-        return cut_windows(values, targets, self.window, self.horizon, self.stride, first, windows)
+        start, end = windows[0] * self.stride, windows[-1] * self.stride + self.window + self.horizon
+        columns = [self.read_numbers(name, first + start, first + end) for name in self.names]
+        values = np.stack(columns, 1).astype(np.float32)
+        windows = range(len(windows))
+        return cut_windows(values, targets, self.window, self.horizon, self.stride, first + start, windows)
 
     def _count(self, split: str) -> int:
         return count_windows(self.lengths[split], self.window, self.horizon, self.stride)
 
-    def _read_numbers(self, name: str) -> np.ndarray:
-        """Return a column as float64 [rows]."""
-        texts = self.table.column(name, "columns")
-        values = np.array([float(text or "nan") if is_number(text) else np.nan for text in texts])
-        empty = np.array([not (text or "").strip() or (text or "").strip().lower() in ("na", "nan") for text in texts])
-        wrong = np.flatnonzero(~np.isfinite(values) & ~empty)
-        if len(wrong):
-            listed = ", ".join(f"row {row + 1}: '{texts[row]}'" for row in wrong[:MOST_NAMED])
-            raise Refusal(f"{printable(self.file)}: column '{name}' holds no number in {listed}; correct the table")
-        gaps = np.flatnonzero(empty)
-        if len(gaps) and (self.missing == "refuse" or gaps[0] == 0):
+    def _count_gaps(self, name: str) -> int:
+        """Return the number of empty values of a column; refuses values that are neither numbers nor empty."""
+        wrong: list[str] = []
+        gaps: list[int] = []
+        count = 0
+        for row, text in enumerate(self.table.column(name, "columns"), 1):
+            if is_gap(text):
+                count += 1
+                gaps = gaps or [row]
+            elif not (is_number(text) and np.isfinite(float(text or ""))) and len(wrong) < MOST_NAMED:
+                wrong.append(f"row {row}: '{text}'")
+        if wrong:
             raise Refusal(
-                f"{printable(self.file)}: column '{name}' is empty in {len(gaps):,} rows, first in row {gaps[0] + 1};"
+                f"{printable(self.file)}: column '{name}' holds no number in {', '.join(wrong)}; correct the table"
+            )
+        if gaps and (self.missing == "refuse" or gaps[0] == 1):
+            raise Refusal(
+                f"{printable(self.file)}: column '{name}' is empty in {count:,} rows, first in row {gaps[0]};"
                 " fill it, leave it out of columns, or set missing: previous"
             )
-        for row in gaps:
-            values[row] = values[row - 1]
-        self.gaps += len(gaps)
-        return values
+        return count
 
-    def _check_time(self, texts: list[str | None]) -> None:
+    def read_numbers(self, name: str, start: int, end: int) -> np.ndarray:
+        """Return the values of a column in rows `start` to `end`, float64; an empty one is that above it."""
+        column = self.table.column(name, "columns")
+        skipped = 0
+        while is_gap(column[start]):  # the first row has a value
+            start, skipped = start - 1, skipped + 1
+        texts = column[start:end]
+        for row in range(1, len(texts)):
+            if is_gap(texts[row]):
+                texts[row] = texts[row - 1]
+        return np.array([float(text or "") for text in texts])[skipped:]
+
+    def _check_time(self, texts: TextColumn) -> None:
         """Refuse times that do not rise from row to row."""
-        times = [read_time(text) for text in texts]
-        if any(time is None for time in times):
-            row = times.index(None)
-            raise Refusal(f"time: row {row + 1} has '{texts[row]}', neither a number nor an ISO date; correct it")
-        for row in range(1, len(times)):
-            if times[row] <= times[row - 1]:  # type: ignore[operator]
-                raise Refusal(
-                    f"time: row {row + 1} ('{texts[row]}') is not later than the row before; sort the table by it"
-                )
+        previous = -np.inf
+        for row, text in enumerate(texts, 1):
+            time = read_time(text)
+            if time is None:
+                raise Refusal(f"time: row {row} has '{text}', neither a number nor an ISO date; correct it")
+            if not time > previous:
+                raise Refusal(f"time: row {row} ('{text}') is not later than the row before; sort the table by it")
+            previous = time
+
+
+def is_gap(text: str | None) -> bool:
+    """Return whether a value is empty."""
+    return not (text or "").strip() or (text or "").strip().lower() in ("na", "nan")
 
 
 def read_time(text: str | None) -> float | None:

@@ -6,21 +6,22 @@ notes, unless it is UTF-8.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 from pyarrow import compute, csv, parquet
 
 from ..errors import Refusal, first_line, printable, suggest_name
 from ..files import open_regular
-from .encoding import read_text
+from .encoding import open_text
+from .text_columns import ColumnWriter, TextColumn
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t"}  # of files whose suffix says it
 CANDIDATES = (",", ";", "\t", "|")
@@ -28,26 +29,32 @@ LINES = {".jsonl", ".ndjson", ".json"}
 PARQUET = {".parquet", ".pq"}
 SUFFIXES = {".csv", ".txt", *DELIMITERS, *LINES, *PARQUET}
 SAMPLE_LINES = 50
+MOST_COLUMNS = 4096  # of a CSV file
+ROWS = 4096  # per batch of Parquet files and JSON lines
+CHUNK = 64 << 10  # characters that are handed to Arrow at a time
+HEAD = 1 << 20  # characters by which delimiter and quoting are guessed
+BLOCK, MAX_BLOCK = 1 << 20, 1 << 30  # bytes of a CSV file that are parsed at a time, where rows are not longer
+MAX_JSON = 512 << 20  # bytes of one JSON list, which is read whole
 
 
 @dataclass
 class Table:
-    """The columns of a file as texts, and what is odd about it.
+    """The columns of a file as texts, and what is odd about it; large ones stay on disk (text_columns.py).
 
     columns: {name: values, None where a row has none}; faults: one line per row that does not fit.
     """
 
     file: Path
-    columns: dict[str, list[str | None]]
+    columns: dict[str, TextColumn]
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
         """Return the number of rows without faults."""
-        return len(next(iter(self.columns.values()), []))
+        return len(next(iter(self.columns.values()), ()))
 
-    def column(self, name: str, argument: str) -> list[str | None]:
+    def column(self, name: str, argument: str) -> TextColumn:
         """Return the values of a column; `argument` of the data set names it in the refusal of an unknown one."""
         if name not in self.columns:
             listed = ", ".join(f"'{column}'" for column in self.columns)
@@ -82,8 +89,8 @@ def read_table(file: Path, form: TableFormat | None = None, columns: Sequence[st
         raise Refusal(f"{printable(file)}: is not a table by its suffix; save it as {', '.join(sorted(SUFFIXES))}")
     if suffix in PARQUET:
         return _read_parquet(file, columns)
-    text, encoding = read_text(file, form.encoding)
-    table = _read_lines(file, text) if suffix in LINES else _read_delimited(file, text, form)
+    with open_text(file, form.encoding, "\n" if suffix in LINES else "") as (text, encoding):
+        table = _read_lines(file, text) if suffix in LINES else _read_delimited(file, text, encoding, form)
     if encoding not in ("utf-8", "utf-8-sig"):
         source = "as the recipe says" if form.encoding else "detected from its letters"
         table.notes.insert(0, f"{printable(file)} read as {encoding}, {source}")
@@ -94,23 +101,42 @@ def _read_parquet(file: Path, columns: Sequence[str] | None) -> Table:
     try:
         with open_regular(file) as content:
             reader = parquet.ParquetFile(content)
-            names = reader.schema_arrow.names
-            table = reader.read(columns=[name for name in names if columns is None or name in columns] or None)
+            names = [name for name in reader.schema_arrow.names if columns is None or name in columns] or None
+            writer: ColumnWriter | None = None
+            size = sum(reader.metadata.row_group(group).total_byte_size for group in range(reader.num_row_groups))
+            rows = max(1, min(ROWS, BLOCK * max(1, reader.metadata.num_rows) // max(1, size)))
+            for batch in reader.iter_batches(rows, columns=names):
+                flat = _flatten(pa.Table.from_batches([batch]))
+                if writer is None:
+                    # Parquet is packed
+                    writer = ColumnWriter(_unique_names(file, flat.column_names), 4 * file.stat().st_size)
+                writer.write([_to_texts(flat.column(place).combine_chunks()) for place in range(flat.num_columns)])
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Refusal(f"{printable(file)}: damaged, or not a Parquet file ({first_line(error)}); replace it") from None
-    return Table(file, {name: _to_texts(table.column(name)) for name in table.column_names})
+    if writer is None:
+        raise Refusal(f"{printable(file)}: has no rows; name another file")
+    return Table(file, writer.finish())
 
 
-def _to_texts(values: pa.ChunkedArray) -> list[str | None]:
+def _flatten(table: pa.Table) -> pa.Table:
+    """Return a table in which the fields of a column `a` are columns `a.b`."""
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
+
+
+def _to_texts(values: pa.Array) -> pa.Array | list[str | None]:
     """Return the values of a column as texts; those of no plain type as JSON."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
     kind = values.type
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)
         kind = values.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return values.to_pylist()
-    if pa.types.is_primitive(kind) and not pa.types.is_temporal(kind):
-        return compute.cast(values, pa.string()).to_pylist()
+    if pa.types.is_string(kind):
+        return values
+    if pa.types.is_large_string(kind) or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind)):
+        return compute.cast(values, pa.string())
     return [None if value is None else _as_text(value) for value in values.to_pylist()]
 
 
@@ -124,46 +150,89 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-def _read_lines(file: Path, text: str) -> Table:
+def _read_lines(file: Path, text: IO[str]) -> Table:
     """Return the table of JSON lines, each an object; or of one JSON list of objects."""
-    faults: list[str] = []
-    records: list[dict[str, Any]] = []
-    if text.lstrip().startswith("["):
+    records, faults = _parse_lines(file, text), []
+    names: dict[str, None] = {}
+    largest = 0  # characters of a record
+    for _, record, fault in records:
+        names.update(dict.fromkeys(record))
+        largest = max(largest, sum(len(value or "") for value in record.values()))
+        if fault:
+            faults.append(fault)
+    if not names:
+        raise Refusal(f"{printable(file)}: holds no JSON object per line; correct it, or name another file")
+    writer = ColumnWriter(list(names), file.stat().st_size)
+    text.seek(0)
+    rows = (record for _, record, fault in _parse_lines(file, text) if not fault)
+    while batch := list(islice(rows, max(1, ROWS * BLOCK // max(BLOCK, largest * ROWS)))):
+        writer.write([[record.get(name) for record in batch] for name in names])
+    return Table(file, writer.finish(), faults)
+
+
+def _parse_lines(file: Path, text: IO[str]) -> Iterator[tuple[int, dict[str, str | None], str]]:
+    """Yield (line, {column: value}, fault or "") of each object; the fields of a field `a` are columns `a.b`."""
+    first = text.read(1 << 10).lstrip("\ufeff \t\r\n")[:1]
+    text.seek(0)
+    entries: Iterable[Any] = (line for line in text)
+    if first == "[":
+        if file.stat().st_size > MAX_JSON:
+            raise Refusal(f"{printable(file)}: one list of more than {MAX_JSON >> 20} MB; save it as JSON lines")
         try:
-            content = json.loads(text)
+            entries = json.loads(text.read())
         except (ValueError, RecursionError) as error:
             raise Refusal(f"{printable(file)}: not valid JSON ({first_line(error)}); correct it") from None
-        entries = list(enumerate(content, 1))
-    else:
-        entries = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    for number, entry in entries:
+    for number, entry in enumerate(entries, 1):
+        if isinstance(entry, str) and not entry.strip():
+            continue
         try:
             record = json.loads(entry) if isinstance(entry, str) else entry
             if not isinstance(record, dict):
                 raise ValueError("not an object")
-            records.append(record)
+            yield number, dict(_flatten_record(record, "")), ""
         except (ValueError, RecursionError) as error:
-            faults.append(f"{printable(file)} line {number}: not a JSON object ({first_line(error)})")
-    if not records:
-        raise Refusal(f"{printable(file)}: holds no JSON object per line; correct it, or name another file")
-    names = list(dict.fromkeys(name for record in records for name in record))
-    columns = {
-        name: [None if record.get(name) is None else _as_text(record[name]) for record in records] for name in names
-    }
-    return Table(file, columns, faults)
+            yield number, {}, f"{printable(file)} line {number}: not a JSON object ({first_line(error)})"
 
 
-def _read_delimited(file: Path, text: str, form: TableFormat) -> Table:
-    """Return the table of a CSV or TSV file."""
-    if not text.strip():
+def _flatten_record(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
+    for name, value in record.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten_record(value, f"{prefix}{name}.")
+        else:
+            text = None if value is None else _as_text(value)
+            # a lone half of a surrogate pair cannot be stored
+            yield f"{prefix}{name}", text and text.encode("utf-8", "replace").decode()
+
+
+def _read_delimited(file: Path, text: IO[str], encoding: str, form: TableFormat) -> Table:
+    """Return the table of a CSV or TSV file of this encoding."""
+    head = text.read(HEAD)
+    if not head.strip():
         raise Refusal(f"{printable(file)}: has no rows; name another file")
-    lines = text[: 1 << 20].splitlines()[:SAMPLE_LINES]
+    lines = head.splitlines()[:SAMPLE_LINES]
     delimiter = form.delimiter or DELIMITERS.get(file.suffix.lower()) or guess_delimiter(lines)
-    quoting = form.quoting if form.quoting is not None else delimiter != "\t" or _is_quoted(text, delimiter)
-    rows: list[tuple[int | None, str]] = []
+    quoting = form.quoting if form.quoting is not None else delimiter != "\t" or _is_quoted(head, delimiter)
+    block = BLOCK
+    while True:
+        try:
+            # Arrow's thread reads ahead, so every attempt has a file of its own
+            with open_text(file, encoding) as (rows, _):
+                return _parse_rows(file, rows, delimiter, quoting, form.header, block)
+        except (pa.ArrowException, ValueError) as error:
+            # A row must fit into a block; Arrow's message names the remedy
+            if "block" in str(error) and block < min(MAX_BLOCK, 2 * file.stat().st_size + HEAD):
+                block *= 8
+                continue
+            raise Refusal(f"{printable(file)}: not a readable table ({first_line(error)}); correct it") from None
+
+
+def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header: bool | None, block: int) -> Table:
+    """Return the rows of a CSV or TSV file, of which blocks of `block` bytes are in memory at a time."""
+    faults: list[str] = []
 
     def note_row(row: csv.InvalidRow) -> str:
-        rows.append((row.number, f"has {row.actual_columns} values, not {row.expected_columns}"))
+        place = f"{printable(file)} row {row.number}"
+        faults.append(f"{place}: has {row.actual_columns} values, not {row.expected_columns}")
         return "skip"
 
     parse = csv.ParseOptions(
@@ -172,48 +241,67 @@ def _read_delimited(file: Path, text: str, form: TableFormat) -> Table:
         newlines_in_values=quoting,
         invalid_row_handler=note_row,
     )
-    data = text.encode("utf-8")
-    block = max(1 << 20, 2 * max(map(len, text.split("\n"))) * 4)
-
-    def parse_rows(names: list[str] | None) -> pa.Table:
-        read = csv.ReadOptions(use_threads=False, block_size=min(block, 1 << 30), autogenerate_column_names=True)
-        types = {name: pa.string() for name in names or []}
-        convert = csv.ConvertOptions(column_types=types, strings_can_be_null=False)
-        return csv.read_csv(io.BytesIO(data), read_options=read, parse_options=parse, convert_options=convert)
-
-    try:
-        with csv.open_csv(
-            io.BytesIO(data),
-            read_options=csv.ReadOptions(autogenerate_column_names=True, block_size=min(block, 1 << 30)),
-            parse_options=parse,
-        ) as reader:
-            generated = reader.schema.names
-        rows.clear()
-        table = parse_rows(generated)
-    except (pa.ArrowException, ValueError) as error:
-        raise Refusal(f"{printable(file)}: not a readable table ({first_line(error)}); correct it") from None
-    columns = [column.to_pylist() for column in table.columns]
-    header = form.header if form.header is not None else has_header(columns)
-    names = [str(number + 1) for number in range(len(columns))]
-    if header and columns:
-        names = [str(values[0]).strip() for values in columns]
-        columns = [values[1:] for values in columns]
-    faults = [f"{printable(file)} row {number}: {reason}" for number, reason in rows]
-    return _name_columns(file, names, columns, faults)
-
-
-def _name_columns(file: Path, names: list[str], columns: list[list[str | None]], faults: list[str]) -> Table:
-    """Return the table of the columns that have names; count what is in the others."""
-    repeated = [name for name, count in Counter(filter(None, names)).items() if count > 1]
-    if repeated:
-        raise Refusal(f"{printable(file)}: has several columns '{repeated[0]}'; rename all but the first")
-    unnamed = [values for name, values in zip(names, columns, strict=True) if not name]
-    filled = sum(any(values) for values in zip(*unnamed, strict=True)) if unnamed else 0
-    named = {name: values for name, values in zip(names, columns, strict=True) if name}
-    table = Table(file, named, faults)
+    read = csv.ReadOptions(use_threads=False, block_size=block, autogenerate_column_names=True)
+    types = {f"f{number}": pa.string() for number in range(MOST_COLUMNS)}  # Arrow's own names
+    convert = csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+    writer: ColumnWriter | None = None
+    names: list[str] = []
+    filled = 0
+    with csv.open_csv(Utf8Reader(text), read_options=read, parse_options=parse, convert_options=convert) as reader:
+        for batch in reader:
+            if writer is None:
+                if batch.num_columns > MOST_COLUMNS:
+                    raise Refusal(f"{printable(file)}: has more than {MOST_COLUMNS:,} columns; split the table")
+                columns = [values.to_pylist() for values in batch.columns]
+                names = [str(number + 1) for number in range(len(columns))]
+                if columns and columns[0] and (header if header is not None else has_header(columns)):
+                    names = [str(values[0]).strip() for values in columns]
+                    batch = batch.slice(1)
+                _unique_names(file, list(filter(None, names)))
+                writer = ColumnWriter(list(filter(None, names)), file.stat().st_size)
+            unnamed = [values for name, values in zip(names, batch.columns, strict=True) if not name]
+            if unnamed:
+                filled += sum(any(row) for row in zip(*(values.to_pylist() for values in unnamed), strict=True))
+            writer.write([values for name, values in zip(names, batch.columns, strict=True) if name])
+    table = Table(file, {} if writer is None else writer.finish(), faults)
     if filled:
         table.notes.append(f"{filled:,} rows have values in columns without a name, which are not read")
     return table
+
+
+def _unique_names(file: Path, names: list[str]) -> list[str]:
+    """Return `names`; refuses one that is given twice."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise Refusal(f"{printable(file)}: has several columns '{repeated[0]}'; rename all but the first")
+    return names
+
+
+class Utf8Reader:
+    """A text in the form of a binary file in UTF-8, for Arrow."""
+
+    def __init__(self, text: IO[str]) -> None:
+        self.text = text
+        self.rest = b""
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes, fewer only at the end."""
+        pieces, length = [self.rest], len(self.rest)
+        while (size < 0 or length < size) and (piece := self.text.read(CHUNK).encode()):
+            pieces.append(piece)
+            length += len(piece)
+        content = b"".join(pieces)
+        self.rest = content[size:] if size >= 0 else b""
+        return content[:size] if size >= 0 else content
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def close(self) -> None:
+        """Do nothing: the text belongs to the caller."""
+        self.closed = True
 
 
 def guess_delimiter(lines: Sequence[str]) -> str:
@@ -239,7 +327,7 @@ def has_header(columns: Sequence[Sequence[str | None]]) -> bool:
     first = [str(values[0] or "") for values in columns]
     if not any(first) or any(is_number(name) for name in first):
         return False
-    if any(len(name) > 60 for name in first):
+    if any(len(name) > 60 or name.rstrip().endswith((".", "!", "?")) for name in first):
         return False
     repeats = [name in values[1:] for name, values in zip(first, columns, strict=True) if name]
     return not any(repeats)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ..errors import Refusal, printable, suggest_name
 from ..storage.dataset import Fault
 from ..storage.draw import draw_split
 from .table import Table, TableFormat, read_table
+from .text_columns import TextColumn, join_columns
 
 SPLIT_NAMES = {  # of values of a split column, in lower case
     **dict.fromkeys(("train", "training"), "train"),
@@ -21,6 +23,37 @@ SPLIT_NAMES = {  # of values of a split column, in lower case
 MOST_FAULTS = 12  # in an error line
 ORDER = ("train", "validation", "test")
 Entry = int | Fault  # the number of a row, or what is wrong with it
+
+
+class Entries(Sequence[Entry]):
+    """The rows of a split and its faults, in order; a row takes eight bytes."""
+
+    def __init__(self) -> None:
+        self.numbers = array("q")  # -1 - n stands for the fault numbered n
+        self.faults: list[Fault] = []
+
+    def append(self, entry: Entry) -> None:
+        """Add a row or a fault at the end."""
+        if isinstance(entry, Fault):
+            self.faults.append(entry)
+            self.numbers.append(-len(self.faults))
+        else:
+            self.numbers.append(entry)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, key: int) -> Entry: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Entry]: ...
+    def __getitem__(self, key: int | slice) -> Entry | list[Entry]:
+        if isinstance(key, slice):
+            return [self._decode(number) for number in self.numbers[key]]
+        return self._decode(self.numbers[key])
+
+    def _decode(self, number: int) -> Entry:
+        return number if number >= 0 else self.faults[-1 - number]
 
 
 @dataclass(frozen=True)
@@ -54,9 +87,9 @@ class TableFiles:
         """Return what is odd about the files."""
         return [note for table in self.tables.values() for note in table.notes]
 
-    def column(self, name: str, argument: str) -> list[str | None]:
+    def column(self, name: str, argument: str) -> TextColumn:
         """Return the values of a column in all files, one after the other."""
-        return [value for table in self.tables.values() for value in table.column(name, argument)]
+        return join_columns(table.column(name, argument) for table in self.tables.values())
 
     def locate(self, row: int) -> str:
         """Return the file and row, from 1 and without the header, of a row of `column`."""
@@ -72,19 +105,20 @@ class TableFiles:
         draw_key: Callable[[int], bytes],
         shares: Shares,
         column: str | None,
-    ) -> dict[str, list[Entry]]:
+    ) -> dict[str, Entries]:
         """Return {split: its rows in the order of the files, and faults}.
 
         check_row: returns why a row cannot be used, or None. draw_key: returns the bytes that decide on a row's split.
         column: the name of the column that names the split, if there is one.
         """
         names = self.column(column, "split") if column else None
-        splits: dict[str, list[Entry]] = {split: [] for split in ORDER}
+        splits = {split: Entries() for split in ORDER}
         first = 0
         draws_test = shares.test if self.test is None and names is None else 0.0
         draws_validation = shares.validation if self.validation is None and names is None else 0.0
         for split, table in self.tables.items():
-            splits[split] += map(Fault, table.faults)
+            for line in table.faults:
+                splits[split].append(Fault(line))
             for row in range(first, first + table.rows):
                 reason = check_row(row)
                 target = split
@@ -99,7 +133,7 @@ class TableFiles:
                     target = draw_split(draw_key(row), draws_test, draws_validation, shares.seed)
                 splits[target].append(row if reason is None else Fault(f"{self.locate(row)}: {reason}"))
             first += table.rows
-        _check_splits(splits, {"test": draws_test, "validation": draws_validation})
+        check_splits(splits, {"test": draws_test, "validation": draws_validation})
         return {name: entries for name, entries in splits.items() if entries}
 
 
@@ -116,12 +150,12 @@ class Shares:
             raise Refusal(f"validation: {self.validation} and test: {self.test} leave nothing to train on; lower them")
 
 
-def _check_splits(splits: dict[str, list[Entry]], shares: dict[str, float]) -> None:
+def check_splits(splits: dict[str, Entries], shares: dict[str, float]) -> None:
     """Refuse a split without a row that was asked for."""
     total = sum(map(len, splits.values()))
-    faults = [entry.reason for entries in splits.values() for entry in entries if isinstance(entry, Fault)]
+    faults = [fault.reason for entries in splits.values() for fault in entries.faults]
     for name, entries in splits.items():
-        usable = any(isinstance(entry, int) for entry in entries)
+        usable = len(entries) > len(entries.faults)
         if not usable and faults and (name == "train" or shares.get(name)):
             raise Refusal(f"{len(faults):,} of {total:,} rows can't be used: {'; '.join(faults[:MOST_FAULTS])}")
         if not usable and name == "train":
@@ -130,7 +164,7 @@ def _check_splits(splits: dict[str, list[Entry]], shares: dict[str, float]) -> N
             raise Refusal(f"{name}: {shares[name]:g} of {total} rows is none; raise it, or take another seed")
 
 
-def list_classes(values: Sequence[str | None]) -> list[str]:
+def list_classes(values: Iterable[str | None]) -> list[str]:
     """Return the different values, numbers in their order and texts by the alphabet, without empty ones."""
     names = {value.strip() for value in values if value is not None and value.strip()}
     return sorted(names, key=_class_order)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +28,9 @@ from ..storage.vocabulary import PAD, SPECIAL, UNKNOWN
 from ..tokens.tokenizer import Tokenizer, TokenizerTrainer
 from ..tokens.vocabulary import TokenKind
 from .table import TableFormat
-from .table_rows import Entry, Shares, TableFiles, list_classes
+from .table_rows import Entries, Shares, TableFiles, list_classes
 from .text import make_trainer
+from .text_columns import StrippedColumn
 
 ROWS_PER_PART = 65536
 MARKS = (SPECIAL[PAD], UNKNOWN)  # numbers 0 and 1
@@ -102,19 +103,19 @@ class TextTable:
         self.columns = text_columns(length)
 
     @cached_property
-    def texts(self) -> list[str]:
+    def texts(self) -> Sequence[str]:
         """Return the texts of all rows; "" where there is none."""
-        return [(value or "").strip() for value in self.files.column(self.text_column, "text")]
+        return StrippedColumn(self.files.column(self.text_column, "text"))
 
     @cached_property
-    def labels(self) -> list[str]:
+    def labels(self) -> Sequence[str]:
         """Return the names of the classes of all rows; "" where there is none."""
-        return [(value or "").strip() for value in self.files.column(self.label_column, "label")]
+        return StrippedColumn(self.files.column(self.label_column, "label"))
 
     @cached_property
     def classes(self) -> list[str]:
         """Return the names of the classes in the rows that can be used."""
-        classes = list_classes([label for text, label in zip(self.texts, self.labels, strict=True) if text])
+        classes = list_classes({label for text, label in zip(self.texts, self.labels, strict=True) if text})
         if len(classes) < 2:
             raise Refusal(f"label: column '{self.label_column}' has {len(classes)} different values; 2 are needed")
         if len(classes) > max(100, len(self.labels) // 5):
@@ -125,9 +126,11 @@ class TextTable:
         return classes
 
     @cached_property
-    def splits(self) -> dict[str, list[Entry]]:
+    def splits(self) -> dict[str, Entries]:
         """Return {split: its rows and faults}."""
-        groups = self.files.column(self.group_column, "group") if self.group_column else self.texts
+        groups: Sequence[str | None] = self.texts
+        if self.group_column:
+            groups = self.files.column(self.group_column, "group")
 
         def check_row(row: int) -> str | None:
             if not self.texts[row]:
@@ -139,17 +142,21 @@ class TextTable:
     @property
     def notes(self) -> list[str]:
         """Return what is odd about the files, and how many rows repeat an earlier one."""
-        pairs = list(zip(self.texts, self.labels, strict=True))
-        repeated = len(pairs) - len(set(pairs))
-        return self.files.notes + ([f"{repeated:,} rows repeat an earlier one"] if repeated else [])
+        return self.files.notes + self.describe_repeated()
+
+    def describe_repeated(self) -> list[str]:
+        """Return a sentence about rows that repeat an earlier one, if there are any."""
+        pairs = zip(self.texts, self.labels, strict=True)
+        keys = np.fromiter((text_key(f"{text}\0{label}") for text, label in pairs), np.int64, len(self.texts))
+        repeated = len(keys) - len(np.unique(keys))
+        return [f"{repeated:,} rows repeat an earlier one"] if repeated else []
 
     @cached_property
     def tokenizers(self) -> dict[str, Tokenizer]:
         """Return {"token": the tokenizer}, trained on the training split alone."""
-        rows = [entry for entry in self.splits["train"] if isinstance(entry, int)]
-        return {"token": self.trainer.train([self._clean(row) for row in rows], MARKS)}
+        return {"token": self.trainer.train(TrainingTexts(self), MARKS)}
 
-    def _clean(self, row: int) -> str:
+    def clean(self, row: int) -> str:
         """Return a text as the tokenizer reads it."""
         return split_words(self.texts[row]) if self.splits_words else self.texts[row]
 
@@ -164,7 +171,7 @@ class TextTable:
             if isinstance(entry, Fault):
                 yield entry
                 continue
-            tokens = self.tokenizers["token"].encode(self._clean(entry))
+            tokens = self.tokenizers["token"].encode(self.clean(entry))
             if len(tokens) > self.length:
                 self.remarks[f"are longer than {self.length} tokens and are cut (length)"] += 1
             yield {
@@ -177,6 +184,16 @@ class TextTable:
         """Return the file and row of an example."""
         entry = self.splits[split][row]
         return self.files.locate(entry) if isinstance(entry, int) else entry.reason
+
+
+class TrainingTexts:
+    """The texts of the training split as the tokenizer reads them, as often as it asks for them."""
+
+    def __init__(self, table: TextTable) -> None:
+        self.table = table
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.table.clean(entry) for entry in self.table.splits["train"] if isinstance(entry, int))
 
 
 def text_columns(length: int) -> dict[str, Column]:

@@ -6,16 +6,18 @@ import hashlib
 import re
 from collections.abc import Collection
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import Refusal
 from ..files import open_regular
 from ..originals.archive import combined_digest, read_members
 from .folder import SERVICE_FOLDERS, list_files
+from .image_folder import SPLIT_NAMES
 from .picture import SUFFIXES
 
 READ = {*SUFFIXES, ".json", ".txt", ".xml"}
 ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz)(\.\w+)?$")
+YEAR = re.compile(r"\d{4}$")
 MAX_FILE = 256 << 20  # bytes
 MAX_ARCHIVE = 1 << 30  # bytes unpacked, all of which stay in memory
 # Names that cannot lead out of the folder; those with a part that starts with a dot are skipped.
@@ -84,3 +86,9 @@ def _is_read(name: str, suffixes: Collection[str]) -> bool:
     """Return whether a member of an archive is one of the files that are read."""
     *folders, _ = name.lower().split("/")
     return Path(name).suffix.lower() in suffixes and not SERVICE_FOLDERS.intersection(folders)
+
+
+def split_of(picture: str) -> str | None:
+    """Return the split that a folder of a picture's path names, such as train2017, or None."""
+    words = [YEAR.sub("", part.lower()) for part in PurePosixPath(picture).parts[:-1]]
+    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)

@@ -1,6 +1,7 @@
 """Your own pictures with boxes in the layout of Pascal VOC, as a folder or a tar archive of it.
 
     Annotations/NAME.xml  JPEGImages/NAME.jpg       or annotations/ and images/, also below other folders
+    NAME.xml  NAME.jpg                              side by side, also in folders train, val and test
     ImageSets/Main/train.txt, val.txt, test.txt     names of each split's pictures
     SegmentationClass/NAME.png, SegmentationObject/NAME.png, ImageSets/Segmentation/*.txt    with `masks`
 
@@ -24,6 +25,7 @@ from ..recipes.ranges import Count, Fraction, Natural
 from .annotated import AnnotatedPictures, Annotation
 from .masks import IGNORED
 from .picture import SUFFIXES, open_picture
+from .tree import split_of
 
 MAX_XML = 4 << 20  # bytes
 ANNOTATION = re.compile(r"((?:.*/)?)([Aa]nnotations)/([^/]+)\.xml")
@@ -79,7 +81,7 @@ class VocFolder(AnnotatedPictures):
         if not lists:
             for name in sorted(pictures.keys() - annotations.keys()):
                 self.report_unpaired(self.tree.place(pictures[name]), "a picture without an annotation")
-            lists = {"train": sorted(annotations)}
+            lists = self._sort_by_folders(annotations)
         splits: dict[str, list[str]] = {}
         for split, names in lists.items():
             splits[split] = []
@@ -95,7 +97,7 @@ class VocFolder(AnnotatedPictures):
 
     def read_annotation(self, name: str) -> Annotation:
         """Return the objects of a picture's XML file, and its masks if there are any."""
-        stem = PurePosixPath(name).stem
+        stem = self._key(name)
         root = self._parse(stem)
         objects = list(root.iter("object"))
         place = self.tree.place(self._annotations[stem])
@@ -117,7 +119,7 @@ class VocFolder(AnnotatedPictures):
 
     def count_crowd(self) -> int:
         """Return the number of objects marked as difficult."""
-        stems = [PurePosixPath(name).stem for names in self.rows.values() for name in names]
+        stems = [self._key(name) for names in self.rows.values() for name in names]
         return sum(_text(item, "difficult") == "1" for stem in stems for item in self._parse(stem).iter("object"))
 
     # ------------------------------------------------------------------------------------ files
@@ -127,6 +129,9 @@ class VocFolder(AnnotatedPictures):
         """Return {name: its XML file}; refuses a tree without any."""
         matches = [match for name in self.tree.names if (match := ANNOTATION.fullmatch(name))]
         if not matches:
+            files = [name for name in self.tree.names if name.lower().endswith(".xml")]
+            if files:
+                return {str(PurePosixPath(name).with_suffix("")): name for name in files}
             raise Refusal(f"{self.source}: no Annotations/*.xml or annotations/*.xml in it; name the folder above them")
         folders = {match[1] for match in matches}
         if len(folders) > 1:
@@ -140,11 +145,32 @@ class VocFolder(AnnotatedPictures):
         return match[1] if match else ""
 
     @cached_property
+    def _is_beside(self) -> bool:
+        """Return whether annotations lie beside their pictures."""
+        return not ANNOTATION.fullmatch(next(iter(self._annotations.values())))
+
+    def _key(self, picture: str) -> str:
+        """Return the name of a picture in `_annotations` and `_pictures`."""
+        path = PurePosixPath(picture)
+        return str(path.with_suffix("")) if self._is_beside else path.stem
+
+    def _sort_by_folders(self, annotations: dict[str, str]) -> dict[str, list[str]]:
+        """Return {split: names} by the folders of the annotations; all are for training where none names a split."""
+        splits: dict[str, list[str]] = {}
+        for name in sorted(annotations):
+            splits.setdefault(split_of(annotations[name]) or "train", []).append(name)
+        if "train" not in splits:
+            return {"train": sorted(annotations)}
+        if "validation" in splits and "test" not in splits:
+            splits["test"] = splits.pop("validation")
+        return splits
+
+    @cached_property
     def _pictures(self) -> dict[str, str]:
         """Return {name: its picture}."""
-        prefixes = tuple(f"{self._root}{folder}/" for folder in PICTURES)
+        prefixes = ("",) if self._is_beside else tuple(f"{self._root}{folder}/" for folder in PICTURES)
         files = [file for file in self.tree.names if file.startswith(prefixes)]
-        return {PurePosixPath(file).stem: file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES}
+        return {self._key(file): file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES}
 
     def _read_lists(self) -> dict[str, list[str]]:
         """Return {split: names} of ImageSets; {} without lists."""
@@ -203,6 +229,14 @@ class VocFolder(AnnotatedPictures):
 def read_indices(place: str, content: bytes) -> np.ndarray:
     """Return the values of a label picture, int16 [H, W]: palette indices or grey levels; refuses colours."""
     with open_picture(place, content=io.BytesIO(content)) as image:
+        if image.mode in ("RGB", "RGBA"):
+            pixels = np.asarray(image.convert("RGB"))
+            if (pixels == pixels[..., :1]).all():  # grey levels that were saved as colours
+                return pixels[..., 0].astype(np.int16)
+        if image.mode in ("LA", "I;16", "I"):
+            numbers = np.asarray(image.getchannel(0))
+            if numbers.min() >= 0 and numbers.max() < 1 << 15:
+                return numbers.astype(np.int16)
         if image.mode not in ("P", "L", "1"):
             raise Refusal(
                 f"{place}: a label picture has one number per pixel, but its mode is {image.mode}; convert it"

@@ -12,7 +12,6 @@ with an empty one, shows no object. Without test pictures the validation split i
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -25,13 +24,12 @@ from ..recipes.ranges import Count, Fraction, Natural
 from .annotated import AnnotatedPictures, Annotation
 from .image_folder import SPLIT_NAMES
 from .picture import SUFFIXES
-from .tree import READ, FileTree
+from .tree import READ, FileTree, split_of
 from .yolo_lines import Box, read_box
 
 NAME_FILES = {"classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt"}
 DESCRIPTIONS = {".yaml", ".yml"}
 MAX_TEXT = 1 << 20  # bytes of a file of names or boxes
-YEAR = re.compile(r"\d{4}$")
 
 
 class YoloFolder(AnnotatedPictures):
@@ -250,12 +248,6 @@ def label_stem(picture: str) -> str:
             parts[place] = "labels"
             break
     return "/".join(parts)
-
-
-def split_of(picture: str) -> str | None:
-    """Return the split that a folder of a picture's path names, such as train2017, or None."""
-    words = [YEAR.sub("", part.lower()) for part in PurePosixPath(picture).parts[:-1]]
-    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)
 
 
 def _holds_names(name: str) -> bool:

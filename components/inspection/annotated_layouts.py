@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..data.image_folder import SPLIT_NAMES
+from ..data.image_table import clean_path
 from ..data.picture import SUFFIXES
 from ..errors import first_line
 from .findings import Findings, Progress, Tree
@@ -21,13 +22,20 @@ from .proposals import collect_boxes, propose_detector
 
 MAX_XML = 4 << 20  # bytes
 MAX_JSON = 1 << 30
+MOST_EXAMINED = 500  # pictures by which the folder of pictures is found
 PAIRED = 0.6  # share of the pictures that must have an annotation
 
 
 def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
     """Return the findings about pictures with one XML file each; None for any other layout."""
-    annotations = {file.stem: file for file in tree.by_suffix(".xml")}
-    pictures = {file.stem: file for file in tree.by_suffix(*SUFFIXES) if "Segmentation" not in file.parent.name}
+    files = tree.by_suffix(".xml")
+    is_beside = not any(file.parent.name.lower() == "annotations" for file in files)
+
+    def key(file: Path) -> str:
+        return str(file.with_suffix("")) if is_beside else file.stem
+
+    annotations = {key(file): file for file in files}
+    pictures = {key(file): file for file in tree.by_suffix(*SUFFIXES) if "Segmentation" not in file.parent.name}
     pairs = annotations.keys() & pictures.keys()
     if len(pairs) < PAIRED * max(1, len(annotations)) or not pairs:
         return None
@@ -56,7 +64,7 @@ def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
     )
     findings.counts["boxes"] = dict(counts)
     findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".xml", ".txt", ".csv"})
-    findings.samples = sample_pictures([(pictures[name], name) for name in sorted(pairs)], None)
+    findings.samples = sample_pictures([(pictures[name], pictures[name].stem) for name in sorted(pairs)], None)
     data = {"use": "data.voc_folder.VocFolder", "folder": str(tree.root)}
     is_faulty = bool(odd) or any(fact.fault for fact in facts)
     findings.recipe, findings.reasons = propose_detector(data, facts, boxes, is_faulty)
@@ -109,7 +117,7 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     odd: list[str] = []
     for file, content in files.items():
         names = {category["id"]: str(category.get("name")) for category in content["categories"]}
-        images = {image["id"]: str(image.get("file_name")) for image in content["images"]}
+        images = {image["id"]: clean_path(str(image.get("file_name"))) for image in content["images"]}
         counts = Counter(names.get(item.get("category_id"), "(no category)") for item in content["annotations"])
         findings.counts[file.stem] = dict(counts)
         findings.facts.append(f"{tree.name(file)}: {len(images):,} pictures, {len(content['annotations']):,} objects")
@@ -123,7 +131,7 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".json"})
     findings.samples = sample_pictures([(file, name) for name, file in sorted(pictures.items())], None)
     data: dict[str, Any] = {"use": "data.coco_folder.CocoFolder", "folder": str(tree.root)}
-    data |= _coco_patterns(list(files), pictures, tree)
+    data |= _coco_patterns(files, pictures, tree)
     is_faulty = bool(odd) or any(fact.fault for fact in facts)
     boxes = [sides for content in files.values() for sides in _list_sides(content)]
     findings.recipe, findings.reasons = propose_detector(data, facts, boxes, is_faulty)
@@ -166,8 +174,9 @@ def _has_area(box: Any) -> bool:
         return False
 
 
-def _coco_patterns(files: list[Path], pictures: dict[str, Path], tree: Tree) -> dict[str, str]:
+def _coco_patterns(files: dict[Path, dict[str, Any]], pictures: dict[str, Path], tree: Tree) -> dict[str, str]:
     """Return the arguments annotations and pictures of `data.coco_folder.CocoFolder`."""
+    first, content = next(iter(files.items()))
 
     def generalise(path: Path, splits: bool) -> str:
         text = path.relative_to(tree.root).as_posix()
@@ -175,8 +184,14 @@ def _coco_patterns(files: list[Path], pictures: dict[str, Path], tree: Tree) -> 
         return re.sub(pattern, "{split}", text) if splits else text
 
     by_split = len(files) > 1
-    folders = Counter(file.parent for file in pictures.values())
+    folders: Counter[Path] = Counter()
+    for image in content["images"][:MOST_EXAMINED]:
+        name = clean_path(str(image.get("file_name")))
+        file = pictures.get(Path(name).name)
+        if file is not None and file.as_posix().endswith(f"/{name}"):
+            folders[file.parents[name.count("/")]] += 1
+    folder = folders.most_common(1)[0][0] if folders else tree.root
     return {
-        "annotations": generalise(files[0], by_split),
-        "pictures": generalise(folders.most_common(1)[0][0], by_split) if folders else ".",
+        "annotations": generalise(first, by_split),
+        "pictures": generalise(folder, by_split).removeprefix("."),
     }

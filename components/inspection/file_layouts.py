@@ -8,14 +8,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.encoding import read_text
 from ..data.picture import SUFFIXES
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table_rows import SPLIT_NAMES
+from ..data.text_file import SUFFIXES as TEXT_SUFFIXES
+from ..data.text_folder import TextFolder
+from ..data.text_table import split_words
 from ..errors import Refusal
 from .findings import Findings, Progress, Sample, Tree
-from .picture_layouts import describe_other_files, propose_fit
-from .text_layouts import SHOWN, finish_pairs
+from .picture_layouts import describe_other_files, find_base, propose_fit
+from .text_layouts import MOST_CLASSES, SHOWN, finish_pairs
 
 OTHERS = {  # short suffixes that are no languages
     *(
@@ -40,6 +45,9 @@ OTHERS = {  # short suffixes that are no languages
     *("js", "log", "mat", "md", "mp3", "mp4", "npy", "npz", "pdf", "pkl", "png", "py", "rar", "rtf", "sh", "so", "svg"),
     *("tar", "tgz", "toc", "txt", "wav", "xls", "xml", "xz", "yml", "zip"),
 }
+FEWEST = 8  # texts from which folders of them are classes
+PLACED = 0.9  # share of the texts that must lie below folders of classes
+MOST_WORDS = 512  # of a proposed length
 LANGUAGE = re.compile(r"(?P<name>.+?)\.(?P<language>[a-z]{2,3})(?:\.txt)?(?:\.gz)?")
 
 
@@ -95,6 +103,45 @@ def _read_lines(file: Path) -> list[str]:
         text = read_text(file)[0]
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines and not lines[-1] else lines
+
+
+def recognise_text_folders(tree: Tree, progress: Progress) -> Findings | None:
+    """Return the findings about folders of classes that hold a text file per example; None for any other layout."""
+    files = tree.by_suffix(*TEXT_SUFFIXES)
+    if tree.root.is_file() or len(files) < FEWEST:
+        return None
+    reader = TextFolder(str(find_base(tree.root)), bad="skip")
+    try:
+        if len(reader.rows) < PLACED * len(files) or len(reader.classes) > MOST_CLASSES:
+            return None
+        splits = reader.splits
+    except Refusal:
+        return None
+    findings = Findings("a text file per example in folders of classes (data.text_folder.TextFolder)")
+    lengths = []
+    for split, entries in splits.items():
+        rows = [entry for entry in entries if isinstance(entry, int)]
+        findings.counts[split] = dict(Counter(reader.labels[row] for row in rows))
+        lengths += [len(split_words(reader.texts[row]).split()) for row in rows]
+        progress("texts", len(lengths), len(reader.rows))
+    faults = [fault.reason for entries in splits.values() for fault in entries.faults]
+    findings.facts = [f"words and marks per text: median {np.median(lengths):.0f}, longest {max(lengths)}"]
+    findings.odd = tree.odd + faults + reader.notes
+    length = min(MOST_WORDS, int(2 ** np.ceil(np.log2(max(8, np.quantile(lengths, 0.95))))))
+    share = float((np.array(lengths) <= length).mean())
+    findings.reasons = [f"length: {length}, which leaves {share:.1%} of the texts uncut"]
+    data: dict[str, Any] = {"use": "data.text_folder.TextFolder", "folder": str(reader.folder), "length": length}
+    data |= {"min_count": 2, "conflicts": "drop"} | ({"bad": "skip"} if faults else {})
+    task = {
+        "use": "tasks.text_classification.TextClassification",
+        "model": {"use": "models.bag_of_words.BagOfWords"},
+        "optimizer": {"use": "optimizers.adam", "lr": 0.05},
+    }
+    count = len(splits["train"])
+    findings.recipe = {"data": data, "task": task, "fit": propose_fit(count, 64 if count >= 640 else 16, 1000)}
+    shown = range(0, len(reader.rows), max(1, len(reader.rows) // SHOWN))
+    findings.samples = [Sample(f"{reader.labels[row]}: {' '.join(reader.texts[row].split())[:110]}") for row in shown]
+    return findings
 
 
 def recognise_text(tree: Tree, progress: Progress) -> Findings | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.folder import list_folders
 from ..data.image_folder import SPLIT_NAMES, find_split_folders
-from ..data.image_table import ImageTable
+from ..data.image_table import ImageTable, clean_path, common_prefixes
 from ..data.picture import SUFFIXES, UNREADABLE_SUFFIXES
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table import is_number, read_table
@@ -26,6 +26,7 @@ from .pictures import (
 
 MAX_CLASSES = 2000
 STEPS = 1000  # of training that a recipe proposes, roughly
+FEWEST = 3  # different names by which a column of pictures is recognised
 NAMED = 0.6  # share of a column's values that must name pictures
 
 
@@ -34,12 +35,13 @@ def recognise_classes(tree: Tree, progress: Progress) -> Findings | None:
     files = tree.by_suffix(*SUFFIXES)
     if not files or tree.root.is_file():
         return None
+    root = find_base(tree.root)
     try:
-        folders = find_split_folders(tree.root)
+        folders = find_split_folders(root)
     except Refusal as refusal:
         return Findings("folders of which some look like splits", odd=[str(refusal), *tree.odd])
-    bases = folders or {"": tree.root}
-    classes = list_folders(bases.get("train", tree.root))
+    bases = folders or {"": root}
+    classes = list_folders(bases.get("train", root))
     placed = {file: place for file in files if (place := _find_place(file, bases)) is not None}
     if not classes or len(classes) > MAX_CLASSES or len(placed) < NAMED * len(files) or not _are_classes(tree, bases):
         return None
@@ -54,8 +56,15 @@ def recognise_classes(tree: Tree, progress: Progress) -> Findings | None:
     conflicts, lines = _compare_duplicates(facts, placed, tree)
     findings.odd = tree.odd + odd + lines + describe_other_files(tree, SUFFIXES)
     empty = [name for name in classes if not any(place[1] == name for place in placed.values())]
-    findings.odd += [f"{name}: a folder of a class without a picture; remove it" for name in empty]
+    findings.odd += [f"{name}: a folder of a class without a picture; left out" for name in empty]
+    deeper = {file.parent for file in placed if len(file.relative_to(root).parts) > (3 if folders else 2)}
+    if deeper:
+        name = tree.name(min(deeper))
+        findings.odd.append(f"{len(deeper):,} folders below those of classes, such as {name}: they belong to the class")
     arguments, findings.reasons = propose_reading(facts)
+    if empty:
+        arguments["bad"] = "skip"
+        findings.reasons.append("bad: skip, because some classes have no picture (listed above)")
     if conflicts:
         arguments["conflicts"] = "drop"
         findings.reasons.append("conflicts: drop, because some pictures are in two classes (listed above)")
@@ -63,9 +72,16 @@ def recognise_classes(tree: Tree, progress: Progress) -> Findings | None:
         findings.reasons.append("test pictures are drawn from train/; set val: test to test on val/ instead")
     findings.samples = sample_pictures([(file, place[1]) for file, place in placed.items()], arguments.get("levels"))
     count = sum(findings.counts.get("train", findings.counts.get("", {})).values())
-    data = {"use": "data.image_folder.ImageFolder", "folder": str(tree.root), **arguments}
+    data = {"use": "data.image_folder.ImageFolder", "folder": str(root), **arguments}
     findings.recipe = {"data": data, **propose_classifier(count, arguments.get("size", 64))}
     return findings
+
+
+def find_base(folder: Path) -> Path:
+    """Return the first folder, from `folder` downward, that holds more than a single folder."""
+    while len(names := list_folders(folder)) == 1 and not any(entry.suffix in SUFFIXES for entry in folder.iterdir()):
+        folder /= names[0]
+    return folder
 
 
 def propose_classifier(count: int, size: int, task: str = "tasks.classification.Classification") -> dict[str, Any]:
@@ -86,7 +102,9 @@ def propose_classifier(count: int, size: int, task: str = "tasks.classification.
 
 
 def propose_fit(count: int, batch: int, steps: int = STEPS) -> dict[str, Any]:
-    """Return a section fit of about `steps` steps."""
+    """Return a section fit of about `steps` steps; the training split has about `count` examples, at least half."""
+    while batch > max(2, count // 2):
+        batch //= 2
     epochs = max(1, min(40, round(steps * batch / max(1, count))))
     schedule = {"use": "schedules.cosine", "warmup": 0.1}
     return {"epochs": epochs, "batch": batch, "shards": 2, "schedule": schedule}
@@ -154,22 +172,28 @@ def recognise_picture_table(tree: Tree, progress: Progress) -> Findings | None:
 
 def _find_pictures_folder(values: Sequence[str | None], pictures: Sequence[Path], root: Path) -> Path | None:
     """Return the folder below which most of the values name pictures, or None."""
-    sample = [value.strip().replace("\\", "/").removeprefix("./") for value in values[:200] if value]
-    if not sample:
+    sample = sorted({clean_path(value) for value in values[:200] if value})
+    if len(sample) < FEWEST:
         return None
+    prefixes = ["", *common_prefixes(sample)]
     candidates = Counter(parent for file in pictures[:: max(1, len(pictures) // 200)] for parent in file.parents)
     for folder in sorted((path for path in candidates if path.is_relative_to(root)), key=lambda path: len(path.parts)):
-        hits = sum(_names_picture(folder, name) for name in sample)
-        if hits > NAMED * len(sample):
-            return folder
+        for prefix in prefixes:
+            hits = sum(_names_picture(folder, name.removeprefix(prefix)) for name in sample)
+            if hits > NAMED * len(sample):
+                return folder
     return None
 
 
 def _names_picture(folder: Path, name: str) -> bool:
     place = folder / name
-    return len(name) < 250 and (
-        (place.suffix.lower() in SUFFIXES and place.is_file())
-        or any((folder / f"{name}{suffix}").is_file() for suffix in (".jpg", ".png", ".jpeg"))
+    return (
+        0 < len(name) < 250
+        and not name.startswith("/")
+        and (
+            (place.suffix.lower() in SUFFIXES and place.is_file())
+            or any((folder / f"{name}{suffix}").is_file() for suffix in (".jpg", ".png", ".jpeg"))
+        )
     )
 
 
@@ -217,7 +241,7 @@ def _describe_picture_table(tree: Tree, file: Path, folder: Path, image: str, pr
     return findings
 
 
-def choose_target(columns: dict[str, list[str | None]], image: str) -> tuple[dict[str, Any], str]:
+def choose_target(columns: Mapping[str, Sequence[str | None]], image: str) -> tuple[dict[str, Any], str]:
     """Return the argument label, tags or value for the column(s) to predict, and the reason."""
     others = {name: values for name, values in columns.items() if name != image}
     binary = [name for name, values in others.items() if {str(v).strip() for v in values} == {"0", "1"}]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..data.picture import SUFFIXES
 from ..errors import Refusal, printable
 from .annotated_layouts import recognise_coco, recognise_voc
-from .file_layouts import recognise_aligned, recognise_text
+from .file_layouts import recognise_aligned, recognise_text, recognise_text_folders
 from .findings import Findings, Progress, list_tree
 from .mask_layouts import recognise_masks
 from .picture_layouts import describe_other_files, recognise_classes, recognise_picture_table
@@ -16,7 +17,7 @@ from .yolo_layouts import recognise_yolo
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar"}
 RECOGNISERS = (
     *(recognise_coco, recognise_voc, recognise_yolo, recognise_picture_table, recognise_masks, recognise_classes),
-    *(recognise_aligned, recognise_tables, recognise_text),
+    *(recognise_aligned, recognise_tables, recognise_text_folders, recognise_text),
 )
 
 
@@ -31,6 +32,8 @@ def inspect_path(path: Path, progress: Progress) -> Findings:
         findings = recognise(tree, progress)
         if findings is not None:
             return findings
-    return Findings(
-        "nothing that is known here (docs/own-data.md lists the layouts)", odd=describe_other_files(tree, set())
-    )
+    findings = Findings("nothing that is known here (docs/own-data.md lists the layouts)")
+    findings.odd = describe_other_files(tree, set())
+    if tree.by_suffix(*SUFFIXES):
+        findings.odd.append("pictures without classes: put those of each class into a folder, or add a table of labels")
+    return findings

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from ..data.series_table import read_time
+from ..data.table import SAMPLE_LINES, Table, is_number, read_table
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
-from ..data.table import Table, is_number, read_table
 from ..data.table_rows import SPLIT_NAMES, list_classes
 from ..data.text_table import split_words
 from ..errors import Refusal, printable
+from ..files import open_regular
 from .findings import Findings, Progress, Sample, Tree
 from .picture_layouts import propose_fit
 
+SAMPLE = 64 << 10  # bytes by which a table is recognised
 SHOWN = 12  # texts on the sheet
 WORDS = 2.5  # mean words from which a column is a text
 MOST_CLASSES = 200
@@ -29,7 +31,9 @@ COVERED = 0.95  # share of the texts that the proposed length does not cut
 
 def recognise_tables(tree: Tree, progress: Progress) -> Findings | None:
     """Return the findings about one table, or one per split; None where there is none."""
-    files = tree.by_suffix(*(TABLE_SUFFIXES - {".txt"}))
+    files = tree.by_suffix(*(TABLE_SUFFIXES - {".txt"})) or [
+        file for file in tree.by_suffix(".txt") if holds_tabs(file)
+    ]
     if not files or len(files) > 12:
         return None
     tables: dict[Path, Table] = {}
@@ -55,6 +59,13 @@ def recognise_tables(tree: Tree, progress: Progress) -> Findings | None:
     return findings
 
 
+def holds_tabs(file: Path) -> bool:
+    """Return whether a text file is a table: all of its first lines hold equally many tabs, at least one."""
+    with open_regular(file) as content:
+        lines = content.read(SAMPLE).splitlines()[:-1][:SAMPLE_LINES]
+    return len(lines) > 1 and len({line.count(b"\t") for line in lines}) == 1 and b"\t" in lines[0]
+
+
 def _choose_main(tables: dict[Path, Table]) -> Path:
     """Return the table for training: by its name, or the longest."""
     named = [file for file in tables if re.search("train", file.stem.lower())]
@@ -77,6 +88,7 @@ def _describe_table(table: Table) -> Findings:
     labels: list[str] = []
     numbers: list[str] = []
     times: list[str] = []
+    words: list[str] = []  # columns of short texts
     for name, values in table.columns.items():
         sample = [value for value in values if value]
         if not sample:
@@ -89,13 +101,16 @@ def _describe_table(table: Table) -> Findings:
             times.append(name)
         elif np.mean([len(value.split()) for value in sample[:2000]]) >= WORDS:
             texts.append(name)
-        elif different <= min(MOST_CLASSES, max(2, len(sample) // 5)):
+        elif 1 < different <= min(MOST_CLASSES, max(2, len(sample) // 5)):
             labels.append(name)
+        elif different > MOST_CLASSES // 10 and np.mean([any(map(str.isalpha, value)) for value in sample]) > COVERED:
+            words.append(name)
     classes = labels + [name for name in numbers if _are_classes(table.columns[name])]
     preferred = ("label", "class", "category", "target", "sentiment", "intent", "v1", "y")
-    classes.sort(key=lambda name: (name.lower() not in preferred, len(set(table.columns[name]))))
+    classes.sort(key=lambda name: (name.lower().rpartition(".")[2] not in preferred, len(set(table.columns[name]))))
     if len(texts) == 2 and _are_alike(table, texts) and (classes or len(numbers) == 1):
         return _describe_judged_pairs(table, texts, classes[0] if classes else None, numbers)
+    texts = texts or (words if classes else [])
     if texts and classes:
         findings = _describe_texts(table, max(texts, key=lambda name: _mean_length(table, name)), classes[0])
         others = [
@@ -107,7 +122,12 @@ def _describe_table(table: Table) -> Findings:
     if len(texts) >= 2:
         return _describe_pairs(table, texts[0], texts[1])
     if numbers and not texts:
-        return _describe_series(table, numbers, times[0] if times else None)
+        findings = _describe_series(table, numbers, times[0] if times else None)
+        rest = [name for name in table.columns if name not in [*numbers, *times[:1]]]
+        findings.odd += [
+            f"column '{name}': neither numbers nor ISO times; not used ({_example(table, name)})" for name in rest
+        ]
+        return findings
     listed = ", ".join(f"'{name}'" for name in table.columns)
     return Findings(
         "a table without a text and a label, two texts, or numbers over time",
@@ -120,6 +140,12 @@ def _are_alike(table: Table, texts: Sequence[str]) -> bool:
     """Return whether two columns of texts are similarly long, unlike subjects and bodies of mails."""
     lengths = [_mean_length(table, name) for name in texts]
     return max(lengths) < 4 * min(lengths)
+
+
+def _example(table: Table, name: str) -> str:
+    value = next((value for value in table.columns[name] if value), "empty")
+    comma = "; numbers have a point, not a comma" if re.fullmatch(r"-?\d+,\d+", value) else ""
+    return f"such as '{value[:40]}'{comma}"
 
 
 def _mean_length(table: Table, name: str) -> float:
@@ -140,12 +166,14 @@ def _describe_texts(table: Table, text: str, label: str) -> Findings:
     """Return the findings about texts with labels."""
     findings = Findings("a table of texts with labels (data.text_table.TextTable)")
     texts = [(value or "").strip() for value in table.columns[text]]
+    is_short = float(np.mean([len(value.split()) for value in texts])) < WORDS
     labels = [(value or "").strip() for value in table.columns[label]]
     findings.counts["rows"] = {name: labels.count(name) for name in list_classes(labels)}
-    lengths = np.array([len(split_words(value).split()) for value in texts])
+    lengths = np.array([len(value) if is_short else len(split_words(value).split()) for value in texts])
     findings.facts = [
         f"{table.rows:,} rows, columns {', '.join(table.columns)}",
-        f"words and marks per text: median {np.median(lengths):.0f}, longest {lengths.max()}",
+        f"{'characters' if is_short else 'words and marks'} per text: median {np.median(lengths):.0f},"
+        f" longest {lengths.max()}",
     ]
     findings.odd = table.notes + table.faults
     empty = [row for row, (value, name) in enumerate(zip(texts, labels, strict=True), 1) if not (value and name)]
@@ -163,10 +191,11 @@ def _describe_texts(table: Table, text: str, label: str) -> Findings:
         "text": text,
         "label": label,
         "length": min(512, length),
-        "min_count": 2,
+        **({"tokens": "char"} if is_short else {"min_count": 2}),
     }
     findings.reasons = [
         f"text: '{text}' holds the longest texts; label: '{label}' has {len(set(labels) - {''})} different values",
+        *(["tokens: char, because the texts are hardly more than a word"] if is_short else []),
         f"length: {data['length']}, which leaves {(lengths <= data['length']).mean():.1%} of the texts uncut",
     ]
     if empty or table.faults:

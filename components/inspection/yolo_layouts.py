@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from ..data.picture import SUFFIXES
-from ..data.yolo_folder import DESCRIPTIONS, YoloFolder, split_of
+from ..data.tree import split_of
+from ..data.yolo_folder import DESCRIPTIONS, YoloFolder
 from ..errors import Refusal
 from .findings import Findings, Progress, Tree
 from .picture_layouts import describe_other_files

@@ -15,6 +15,8 @@ from components.errors import Refusal, printable
 from components.files import atomic_path
 from components.inspection.findings import Findings, list_some
 from components.inspection.recognise import inspect_path
+from components.recipes import recipe
+from components.storage.dataset import Dataset
 from pipelines.stage import own_stages
 from pipelines.stage.check import check_recipe
 from pipelines.stage.own_stages import OWN
@@ -40,6 +42,9 @@ def main(path: str, write: str | None = None) -> int:
             draft.write_text("\n".join(findings.odd) + "\n", encoding="utf-8", errors="backslashreplace")
         print(f"all {len(findings.odd):,} odd things: {file}")
     content = findings.recipe
+    fault = find_refusal(content)
+    if fault is not None:
+        print(f"\nthe proposed recipe would be refused: {fault}")
     if content is None or "task" not in content:
         remedy = "no recipe is proposed for this layout; docs/own-data.md lists what each layout needs"
         if write is not None:
@@ -47,12 +52,26 @@ def main(path: str, write: str | None = None) -> int:
         print(remedy)
         return 0
     text = format_recipe(content, write or name, findings.layout)
+    if write is not None and fault is not None:
+        raise Refusal(fault)
     if write is None:
         print(f"\nproposed recipe (trainyard inspect {path} --write NAME writes it):\n\n{text}")
         return 0
     write_recipe(write, text, content, place)
     print(f"\nwritten: {OWN / f'{write}.yaml'} and its stage; run it:\n\n  dvc repro {OWN}/dvc.yaml:fit@{write}")
     return 0
+
+
+def find_refusal(content: dict[str, Any] | None) -> str | None:
+    """Return why the data of a proposed recipe would be refused, or None; lists the examples and reads none."""
+    if content is None or "task" not in content:
+        return None
+    try:
+        dataset = recipe.build(content["data"], Dataset)
+        _ = dataset.parts(), dataset.classes
+    except Refusal as refusal:
+        return str(refusal)
+    return None
 
 
 def locate(path: Path) -> Path:

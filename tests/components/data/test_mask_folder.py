@@ -99,7 +99,7 @@ def test_faults_of_masks_are_one_line(street: Path, tmp_path: Path) -> None:
         all_of(of_street(street), "train")
     skipping = of_street(street, bad="skip")
     assert len(all_of(skipping, "train")) == 1
-    save(street / "trainannot" / "a.png", np.zeros((10, 20, 3), np.uint8))
+    save(street / "trainannot" / "a.png", np.full((10, 20, 3), (200, 0, 0), np.uint8))
     with pytest.raises(Refusal, match=r"a.png: a label picture has one number per pixel, but its mode is RGB"):
         all_of(of_street(street), "train")
 

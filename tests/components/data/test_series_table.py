@@ -55,7 +55,7 @@ def test_empty_values_are_refused_or_counted(table: Path, tmp_path: Path) -> Non
         prepare_dataset(build(table), tmp_path / "out")
     data = build(table, missing="previous")
     manifest = prepare_dataset(data, tmp_path / "out")
-    assert data.values[56:60, 0].tolist() == [56, 56, 56, 59]
+    assert data.read_numbers("up", 56, 60).tolist() == [56, 56, 56, 59]
     assert "2 empty values replaced by those above them (missing: previous)" in manifest["review"]
 
 

@@ -64,6 +64,10 @@ def test_other_encodings_are_detected_by_their_letters(tmp_path: Path, encoding:
     assert read_text(tmp_path / "a.txt")[0] == text * 5
 
 
+def columns_of(file: Path, **form: Any) -> dict[str, list[str | None]]:
+    return {name: list(values) for name, values in read_table(file, TableFormat(**form)).columns.items()}
+
+
 def test_all_formats_hold_the_same_table(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv")
     write_csv(tmp_path / "b.csv", delimiter=";")
@@ -76,25 +80,25 @@ def test_all_formats_hold_the_same_table(tmp_path: Path) -> None:
     lines = [json.dumps({"text": text, "label": label}) for text, label in ROWS]
     (tmp_path / "f.jsonl").write_text("\n".join(lines))
     (tmp_path / "g.json").write_text(f"[{', '.join(lines)}]")
-    tables = {path.name: read_table(path).columns for path in sorted(tmp_path.iterdir())}
+    tables = {path.name: columns_of(path) for path in sorted(tmp_path.iterdir())}
     assert len(tables) == 7
     assert all(table == columns for table in tables.values()), [name for name, t in tables.items() if t != columns]
 
 
 def test_quotes_hold_line_ends_and_delimiters_but_not_in_plain_tsv(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text,label\n"one, two\nthree ""four""",x\nplain,y\n')
-    assert read_table(tmp_path / "a.csv").columns["text"] == ['one, two\nthree "four"', "plain"]
+    assert columns_of(tmp_path / "a.csv")["text"] == ['one, two\nthree "four"', "plain"]
     (tmp_path / "a.tsv").write_text('text\tlabel\n"Well, he said\tx\nhe left" again\ty\n')
-    assert read_table(tmp_path / "a.tsv").columns["text"] == ['"Well, he said', 'he left" again']
+    assert columns_of(tmp_path / "a.tsv")["text"] == ['"Well, he said', 'he left" again']
     assert read_table(tmp_path / "a.csv", TableFormat(delimiter=",", quoting=True)).rows == 2
 
 
 def test_a_header_is_found_or_stated(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("0\tthe cat\n1\tthe dog\n0\ta fish\n")
-    assert read_table(tmp_path / "a.tsv").columns == {"1": ["0", "1", "0"], "2": ["the cat", "the dog", "a fish"]}
+    assert columns_of(tmp_path / "a.tsv") == {"1": ["0", "1", "0"], "2": ["the cat", "the dog", "a fish"]}
     (tmp_path / "b.csv").write_text("ham,hello\nspam,buy\nham,you\n")
-    assert read_table(tmp_path / "b.csv").columns["1"] == ["ham", "spam", "ham"]
-    assert read_table(tmp_path / "b.csv", TableFormat(header=True)).columns["ham"] == ["spam", "ham"]
+    assert columns_of(tmp_path / "b.csv")["1"] == ["ham", "spam", "ham"]
+    assert columns_of(tmp_path / "b.csv", header=True)["ham"] == ["spam", "ham"]
 
 
 def test_rows_that_do_not_fit_are_named_all_at_once_or_skipped(tmp_path: Path) -> None:
@@ -174,7 +178,7 @@ def test_contradicting_labels_are_refused_by_their_rows(tmp_path: Path) -> None:
         ({"text": "texte"}, r"text: .*a\.csv has no column 'texte' \(did you mean 'text'\?\); it has 'text', 'label'"),
         ({"test": 0.6, "validation": 0.4}, "leave nothing to train on"),
         ({"encoding": "klingon"}, "encoding: 'klingon' is not one that Python knows"),
-        ({"encoding": "ascii"}, r"a\.csv: byte \d+ is not ascii"),
+        ({"encoding": "ascii"}, r"a\.csv: byte 0x\w\w is not ascii"),
         ({"group": "who"}, "group: .* has no column 'who'"),
     ],
 )
