@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ..data.series_table import read_time
 from ..data.table import SAMPLE_LINES, Table, is_number, read_table
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table_rows import SPLIT_NAMES, list_classes
+from ..data.text_columns import TextColumn
 from ..data.text_table import split_words
 from ..errors import Refusal, printable
 from ..files import open_regular
@@ -21,6 +23,7 @@ from .findings import Findings, Progress, Sample, Tree
 from .picture_layouts import propose_fit
 
 SAMPLE = 64 << 10  # bytes by which a table is recognised
+EXAMINED = 200_000  # rows of a table
 SHOWN = 12  # texts on the sheet
 WORDS = 2.5  # mean words from which a column is a text
 MOST_CLASSES = 200
@@ -82,8 +85,26 @@ def _find_split(tables: dict[Path, Table], main: Path, split: str) -> Path | Non
     return None
 
 
+def cut_table(table: Table) -> Table:
+    """Return the first EXAMINED rows of a table, with a note if there are more: inspection takes memory per row."""
+    if table.rows <= EXAMINED:
+        return table
+    columns = {name: TextColumn([pa.array(values[:EXAMINED], pa.string())]) for name, values in table.columns.items()}
+    note = f"{printable(table.file)}: the first {EXAMINED:,} of {table.rows:,} rows are examined; a fit reads all"
+    return Table(table.file, columns, table.faults, [*table.notes, note])
+
+
 def _describe_table(table: Table) -> Findings:
     """Return the findings about a table by the kinds of its columns."""
+    findings = _describe_columns(cut_table(table))
+    if findings.recipe and table.rows > EXAMINED:
+        fit = findings.recipe["fit"]
+        findings.recipe["fit"] = fit | {"epochs": max(1, round(fit["epochs"] * EXAMINED / table.rows))}
+    return findings
+
+
+def _describe_columns(table: Table) -> Findings:
+    """Return the findings about a table that fits into memory."""
     texts: list[str] = []
     labels: list[str] = []
     numbers: list[str] = []

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from components.errors import Refusal
+from components.inspection import text_layouts
 from components.inspection.findings import Findings
 from components.inspection.recognise import inspect_path
 from components.recipes import recipe
@@ -296,3 +297,14 @@ def test_other_files_are_counted(tmp_path: Path) -> None:
     findings = inspect(tmp_path)
     assert findings.recipe is None
     assert findings.odd == ["1 files .exe: passed over"]
+
+
+def test_a_long_table_is_examined_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_layouts, "EXAMINED", 100)
+    lines = [f"{'ab'[i % 2]},a text of number {i}" for i in range(400)]
+    (tmp_path / "a.csv").write_text("\n".join(["label,text", *lines]))
+    findings = inspect(tmp_path / "a.csv")
+    assert sum(findings.counts["rows"].values()) == 100
+    assert f"{tmp_path}/a.csv: the first 100 of 400 rows are examined; a fit reads all" in findings.odd
+    manifest = prepare(findings, tmp_path / "out")
+    assert sum(split["rows"] for split in manifest["splits"].values()) == 400
