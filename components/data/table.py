@@ -29,6 +29,7 @@ LINES = {".jsonl", ".ndjson", ".json"}
 PARQUET = {".parquet", ".pq"}
 SUFFIXES = {".csv", ".txt", *DELIMITERS, *LINES, *PARQUET}
 SAMPLE_LINES = 50
+MOST_LISTED = 20  # columns in a line
 MOST_COLUMNS = 4096  # of a CSV file
 ROWS = 4096  # per batch of Parquet files and JSON lines
 CHUNK = 64 << 10  # characters that are handed to Arrow at a time
@@ -54,10 +55,16 @@ class Table:
         """Return the number of rows without faults."""
         return len(next(iter(self.columns.values()), ()))
 
+    def list_columns(self) -> str:
+        """Return the names of the first columns for a line."""
+        names = [f"'{column}'" for column in self.columns]
+        more = f" and {len(names) - MOST_LISTED:,} more" if len(names) > MOST_LISTED else ""
+        return ", ".join(names[:MOST_LISTED]) + more
+
     def column(self, name: str, argument: str) -> TextColumn:
         """Return the values of a column; `argument` of the data set names it in the refusal of an unknown one."""
         if name not in self.columns:
-            listed = ", ".join(f"'{column}'" for column in self.columns)
+            listed = self.list_columns()
             raise Refusal(
                 f"{argument}: {printable(self.file)} has no column '{name}'{suggest_name(name, self.columns)};"
                 f" it has {listed}"

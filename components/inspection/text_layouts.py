@@ -149,10 +149,9 @@ def _describe_columns(table: Table) -> Findings:
             f"column '{name}': neither numbers nor ISO times; not used ({_example(table, name)})" for name in rest
         ]
         return findings
-    listed = ", ".join(f"'{name}'" for name in table.columns)
     return Findings(
         "a table without a text and a label, two texts, or numbers over time",
-        facts=[f"{printable(table.file)}: {table.rows:,} rows with columns {listed}"],
+        facts=[f"{printable(table.file)}: {table.rows:,} rows with columns {table.list_columns()}"],
         odd=table.notes + table.faults,
     )
 
@@ -192,7 +191,7 @@ def _describe_texts(table: Table, text: str, label: str) -> Findings:
     findings.counts["rows"] = {name: labels.count(name) for name in list_classes(labels)}
     lengths = np.array([len(value) if is_short else len(split_words(value).split()) for value in texts])
     findings.facts = [
-        f"{table.rows:,} rows, columns {', '.join(table.columns)}",
+        f"{table.rows:,} rows, columns {table.list_columns()}",
         f"{'characters' if is_short else 'words and marks'} per text: median {np.median(lengths):.0f},"
         f" longest {lengths.max()}",
     ]
