@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.data.voc_folder import VocFolder
 from components.data.yolo_folder import YoloFolder
 from components.errors import Refusal
 from components.storage.dataset import Fault, prepare_dataset
 from components.storage.store import Store
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "raccoon" / "raccoon.tar.gz"
 
 
 def write(root: Path, picture: str, text: str | None, size: tuple[int, int] = (40, 20), **options: Any) -> None:
@@ -181,3 +184,29 @@ def test_what_does_not_fit_together_is_refused_in_one_line(root: Path, tmp_path:
     for file in root.rglob("*.txt"):
         file.unlink()
     refused("no picture has a text file of its name in labels/ or beside it; add them")
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"the original file {REAL} is not there")
+def test_real_pictures_have_the_boxes_of_their_voc_annotations(tmp_path: Path) -> None:
+    """Write the annotations of raccoons as text labels, and compare what both data sets make of them."""
+    voc = VocFolder(str(REAL), size=[96, 128])
+    pictures = {split: names[:8] for split, names in voc.rows.items()}
+    for name in (name for names in pictures.values() for name in names):
+        file = tmp_path / "images" / Path(name).name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(voc.tree.read(name))
+        with Image.open(file) as image:
+            x1, y1, x2, y2 = np.asarray(voc.read_annotation(name).boxes).T / np.tile(image.size, 2)[:, None]
+        lines = zip((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, strict=True)
+        labels = tmp_path / "labels" / f"{file.stem}.txt"
+        labels.parent.mkdir(exist_ok=True)
+        labels.write_text("".join(f"0 {' '.join(f'{value:.6f}' for value in line)}\n" for line in lines))
+    yolo = YoloFolder(str(tmp_path), size=[96, 128], classes=["raccoon"])
+    for split, names in pictures.items():
+        assert {Path(name).name for name in names} == {Path(name).name for name in yolo.rows[split]}
+        expected = {Path(name).name: voc._read_example(name)[0] for name in names}
+        for name in yolo.rows[split]:
+            example, faults = yolo._read_example(name)
+            assert not faults
+            assert np.array_equal(example["image"], expected[Path(name).name]["image"])
+            assert np.abs(example["boxes"] - expected[Path(name).name]["boxes"]).max() < 1e-3
