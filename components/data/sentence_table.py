@@ -9,7 +9,7 @@ For fine-tuning of a model that brings its tokenizer: the texts stay as they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -110,11 +110,13 @@ class SentenceTable:
         return classes
 
     @cached_property
-    def splits(self) -> dict[str, list[Entry]]:
+    def splits(self) -> dict[str, Sequence[Entry]]:
         """Return {split: its rows and faults}."""
         rows = list(zip(*self.texts.values(), strict=True))
         groups = self._values(self.group_column, "group") if self.group_column else ["\t".join(row) for row in rows]
-        splits = self.files.split(self._find_fault, lambda row: groups[row].encode(), self.shares, self.split_column)
+        splits: dict[str, Sequence[Entry]] = dict(
+            self.files.split(self._find_fault, lambda row: groups[row].encode(), self.shares, self.split_column)
+        )
         splits["train"] = splits["train"][: self.limit]
         return splits
 
