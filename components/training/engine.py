@@ -32,7 +32,7 @@ from .recorder import RunRecorder
 from .set_up import set_up
 from .task import Batch, Spec, State, Task
 from .tree import owned_shards
-from .update import ShardedUpdate
+from .update import Moments, ShardedUpdate
 
 
 @dataclass
@@ -74,6 +74,7 @@ def fit(
     evaluate_every: Count = 1,
     log_every: Count = 10,
     noise_scale: bool = False,
+    moments: Moments = "auto",
     checkpoint_seconds: Positive = 30.0,
 ) -> Outcome:
     """Train `task` on `train`, from the newest checkpoint in `folder` if there is one.
@@ -89,6 +90,8 @@ def fit(
     ema: the decay of the weights' moving average, which is then evaluated in place of the weights.
     patience: evaluations without progress of `task.monitor` before training stops (implies keep="best").
     noise_scale: log train/noise_scale, the noise scale of the gradient (see `NoiseScale`).
+    moments: whether each worker keeps all of the optimiser's moments or those of its own parameters (see
+    `ShardedMoments`); the results are the same. auto: sharded for large modules whose parameters divide evenly.
     """
     peers = peers or Peers()
     keep_best = keep == "best" or patience is not None
@@ -102,11 +105,12 @@ def fit(
     walk = train.walk(batch, seed, shards, own_shards, sequential=order == "sequential")
     state = set_up(task, spec, seed, peers.device, channels_last, compile, ema)
     options: dict[str, Any] = {"precision": precision, "accumulate": accumulate, "norms": noise_scale}
-    options |= {"clip": clip, "clip_by": clip_by}
+    options |= {"clip": clip, "clip_by": clip_by, "moments": moments}
     update = ShardedUpdate(state, peers, seed=seed, shards=shards, **options)
     meter = Meter(task.monitor, keep_best, patience, NoiseScale(batch, shards) if noise_scale else None)
     recorder = RunRecorder(folder, peers, checkpoint_seconds)
     recorder.resume(state, meter)
+    update.forget_others()
     loop = _Loop(
         task=task,
         state=state,
@@ -122,7 +126,7 @@ def fit(
         log_every=log_every,
     )
     if not loop.run(until):
-        recorder.save(state, meter, own_shards)
+        recorder.save(state, meter, update)
         scores = meter.best_scores if keep_best else meter.scores
         return Outcome(state, scores, state.step // walk.steps_per_epoch, done=False)
     if not meter.finished:
@@ -222,7 +226,7 @@ class _Loop:
     def _save_or_stop(self) -> None:
         is_due, stops = self.recorder.requests()
         if is_due or stops:
-            self.recorder.save(self.state, self.meter, self.update.own_shards)
+            self.recorder.save(self.state, self.meter, self.update)
         if stops:
             raise Stopped(f"step {self.state.step} of {self.steps} is saved")
 
@@ -236,7 +240,7 @@ class _Loop:
             self.meter.scores, _ = evaluate(self.task, self.state, self.validation, peers)
             self.recorder.log_metrics(self.state.step, self.epoch, metric_names.of_validation(self.meter.scores))
         self.meter.finished = True
-        self.recorder.save(self.state, self.meter, self.update.own_shards)
+        self.recorder.save(self.state, self.meter, self.update)
 
 
 @torch.no_grad()

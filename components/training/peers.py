@@ -55,16 +55,16 @@ class Peers:
             return [decode_message(head[LENGTH_BYTES:]) for head in heads]
         return [decode_message(rest) for rest in self._gather_bytes(message, max(lengths))]
 
-    def broadcast(self, value: Any) -> Any:
-        """Return the `value` of rank 0 on every worker; messages.py says what can be sent."""
+    def broadcast(self, value: Any, source: int = 0) -> Any:
+        """Return the `value` of rank `source` on every worker; messages.py says what can be sent."""
         if self.size == 1:
             return value
-        message = encode_message(value) if self.rank == 0 else b""
-        head = self._broadcast_bytes(_message_head(message), SHORT_MESSAGE)
+        message = encode_message(value) if self.rank == source else b""
+        head = self._broadcast_bytes(_message_head(message), SHORT_MESSAGE, source)
         length = _message_length(head)
         fits = length <= SHORT_MESSAGE - LENGTH_BYTES
-        content = head[LENGTH_BYTES:] if fits else self._broadcast_bytes(message, length)
-        return value if self.rank == 0 else decode_message(content)
+        content = head[LENGTH_BYTES:] if fits else self._broadcast_bytes(message, length, source)
+        return value if self.rank == source else decode_message(content)
 
     def _gather_bytes(self, content: bytes, room: int) -> list[memoryview]:
         """Return the bytes of every worker, each filled up with zeros to `room` bytes."""
@@ -73,10 +73,10 @@ class Peers:
         gathered = out.cpu().numpy().data
         return [gathered[start : start + room] for start in range(0, len(gathered), room)]
 
-    def _broadcast_bytes(self, content: bytes, room: int) -> memoryview:
-        """Return the bytes of rank 0, filled up with zeros to `room` bytes."""
+    def _broadcast_bytes(self, content: bytes, room: int, source: int) -> memoryview:
+        """Return the bytes of rank `source`, filled up with zeros to `room` bytes."""
         padded = self._fill_up(content, room)
-        dist.broadcast(padded, src=0)
+        dist.broadcast(padded, src=source)
         return padded.cpu().numpy().data
 
     def _fill_up(self, content: bytes, room: int) -> Tensor:

@@ -18,6 +18,7 @@ from . import checkpoint
 from .meter import Meter
 from .peers import Peers
 from .task import State, Task
+from .update import ShardedUpdate
 
 DIVERGED_FILE = "diverged.json"  # in a run's folder: the rows of the batch whose loss was not finite
 ROWS_SHOWN = 6  # of that batch, in the error line
@@ -76,16 +77,17 @@ class RunRecorder:
             file.replace(numbered)
             self.journal.write("artifact", path=str(numbered.relative_to(self.folder)), folder="pictures")
 
-    def save(self, state: State, meter: Meter, own_shards: range) -> None:
-        """Write a checkpoint; every worker contributes the carry of its own shards."""
+    def save(self, state: State, meter: Meter, update: ShardedUpdate) -> None:
+        """Write a checkpoint; every worker contributes the carry of its own shards and its own moments."""
         if self.folder is None:
             return
-        own_carry = {i: {n: t.cpu() for n, t in c.items()} for i, c in state.carry.items() if i in own_shards}
+        own_carry = {i: {n: t.cpu() for n, t in c.items()} for i, c in state.carry.items() if i in update.own_shards}
         carry = {index: tensors for part in self.peers.gather(own_carry) for index, tensors in part.items()}
-        if self.journal is not None:
-            self.journal.sync()
-            progress = meter.progress(self.journal.position) | {"hardware": self.hardware}
-            checkpoint.write_checkpoint(self.folder, replace(state, carry=carry), progress, meter.best_weights)
+        with update.all_moments():
+            if self.journal is not None:
+                self.journal.sync()
+                progress = meter.progress(self.journal.position) | {"hardware": self.hardware}
+                checkpoint.write_checkpoint(self.folder, replace(state, carry=carry), progress, meter.best_weights)
         self.saved = time.monotonic()
 
     def requests(self) -> tuple[bool, bool]:

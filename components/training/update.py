@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import Refusal
+from .buckets import GradientBuckets
 from .buffers import ModuleBuffers
 from .memory import is_out_of_memory
-from .noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, append_squared_norm, squared_norm
+from .moments import Moments, ShardedMoments, shard_moments
+from .noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, append_squared_norm
 from .peers import Peers
 from .task import Batch, Loss, Shard, State
 from .tree import Tree, Vector, add_vectors_, complete_subtrees, owned_shards
@@ -54,6 +56,7 @@ class ShardedUpdate:
         clip_by: str = "norm",
         accumulate: int = 1,
         norms: bool = False,
+        moments: Moments = "auto",
     ) -> None:
         """Take over the module parameters of `state`; the arguments are those of `engine.fit`.
 
@@ -69,7 +72,10 @@ class ShardedUpdate:
         self.weight: Tensor | None = None  # the sum of the weights [] that losses set in the latest mean
         self.calls = 0
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in state.modules.items()}
+        self.moments = {name: shard_moments(self.parameters[name], peers, moments) for name in state.optimizers}
         self.buffers = ModuleBuffers([b for m in state.modules.values() for b in m.buffers()], averaged=shards > 1)
+        self.buckets = {name: GradientBuckets(p, self._across_workers) for name, p in self.parameters.items()}
+        self.fitting: set[str] = set()  # shapes of shards for which the memory was enough
         self.generator = torch.Generator(peers.device)
         self.global_generators = _global_generators(peers.device)
 
@@ -83,31 +89,62 @@ class ShardedUpdate:
         parameters = self.parameters[name]
         names: list[str] = []
 
-        def gradients(state: State, shard: Shard) -> Vector:
-            """Return the gradients of one shard and, as the last tensor, its scalars."""
+        def forward(state: State, shard: Shard) -> tuple[Tensor, Tensor]:
+            """Return the loss of one shard, and its scalars."""
             with torch.autocast(self.peers.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
                 value, metrics = loss(state, shard)
-            raw = torch.autograd.grad(value, parameters, allow_unused=True)
             names[:] = ["loss", *metrics]
-            scalars = torch.stack([value.detach().float(), *(m.detach().float() for m in metrics.values())])
+            return value, torch.stack([value.detach().float(), *(m.detach().float() for m in metrics.values())])
+
+        def gradients(state: State, shard: Shard) -> Vector:
+            """Return the gradients of one shard and, as the last tensor, its scalars."""
+            value, scalars = forward(state, shard)
+            raw = torch.autograd.grad(value, parameters, allow_unused=True)
             return [*_separate(raw, parameters), scalars]
 
-        *grads, scalars = self._mean(gradients, append_squared_norm if self.norms else None)
-        for parameter, gradient in zip(parameters, grads, strict=True):
+        moments = self.moments[name]
+        if self._overlaps(name):
+            *grads, scalars = self._overlapped_mean(self.buckets[name], forward, gradients)
+        else:
+            *grads, scalars = self._mean(gradients, append_squared_norm if self.norms else None, moments)
+        own = parameters if moments is None else moments.own
+        for parameter, gradient in zip(own, grads, strict=True):
             parameter.grad = gradient
+        norms = _norms(grads, like=scalars)
+        if moments is not None:
+            norms = moments.gather_norms(norms)
         if self.norms:
             names += [SHARD_GRADIENT, BATCH_GRADIENT]
-            scalars = torch.cat([scalars, squared_norm(grads)])
+            scalars = torch.cat([scalars, norms.float().square().sum()[None]])
         metrics = dict(zip(names, scalars, strict=True))
-        metrics["gradient_norm"] = nn.utils.get_total_norm(grads)
+        metrics["gradient_norm"] = torch.linalg.vector_norm(norms)
         if self.clip is not None and self.clip_by == "norm":
-            nn.utils.clip_grads_with_norm_(parameters, self.clip, metrics["gradient_norm"])
+            nn.utils.clip_grads_with_norm_(own, self.clip, metrics["gradient_norm"])
         elif self.clip is not None and self.clip_by == "value":
-            nn.utils.clip_grad_value_(parameters, self.clip)
+            nn.utils.clip_grad_value_(own, self.clip)
         self.state.optimizers[name].step()
-        for parameter in parameters:
+        for parameter in own:
             parameter.grad = None
+        if moments is not None:
+            moments.share_parameters()
         return metrics
+
+    def forget_others(self) -> None:
+        """Drop the moments of the parameters that other workers update."""
+        for name, moments in self.moments.items():
+            if moments is not None:
+                moments.forget_others(self.state.optimizers[name])
+
+    @contextmanager
+    def all_moments(self) -> Iterator[None]:
+        """Let rank 0 have the moments of all parameters, to save them; every worker must enter."""
+        gathered = {n: m.gather_moments(self.state.optimizers[n]) for n, m in self.moments.items() if m is not None}
+        for name, moments in gathered.items():
+            self.state.optimizers[name].state |= moments
+        try:
+            yield
+        finally:
+            self.forget_others()
 
     def mean(self, function: Callable[[State, Shard], Vector]) -> Vector:
         """Return what `function` returns, averaged over all shards by their sizes or by `shard.weight`."""
@@ -136,11 +173,15 @@ class ShardedUpdate:
         return draw
 
     def _mean(
-        self, function: Callable[[State, Shard], Vector], complete: Callable[[Vector], Vector] | None = None
+        self,
+        function: Callable[[State, Shard], Vector],
+        complete: Callable[[Vector], Vector] | None = None,
+        moments: ShardedMoments | None = None,
     ) -> Vector:
         """Return the mean over all shards; `complete` is applied to the values of a full shard.
 
-        `function` itself may see microbatches of a shard.
+        `function` itself may see microbatches of a shard. With sharded moments, its values begin with one gradient per
+        parameter, and the mean with those of this worker's parameters alone.
         """
         draw, tree, count = self._next_draw(), Tree(add_vectors_), 0
         self.buffers.begin()
@@ -150,12 +191,57 @@ class ShardedUpdate:
                 values = complete(values)
             count = len(values)
             tree.push(index, 0, self._scaled_leaf(values, share, weight))
-        total = self._across_workers(tree)
+        total = self._across_workers(tree, moments)
+        if moments is not None:
+            count += len(moments.own) - len(moments.parameters)
         self.weight = None if weight is None else total.pop()
         self.buffers.write(total[count:])
         if self.weight is not None and self.shards > 1:
             torch._foreach_div_(total[:count], _divisor(self.weight))
         return total[:count]
+
+    def _overlaps(self, name: str) -> bool:
+        """Return whether the exchange of a module's gradients overlaps with the backward pass, on all workers alike."""
+        peers = self.peers
+        exchanges = peers.size > 1 and not peers.shares_memory and peers.device.type == "cpu"
+        plain = self.moments[name] is None and self.accumulate == 1 and not self.norms
+        return exchanges and plain and len(self.buckets[name].buckets) > 1
+
+    def _overlapped_mean(
+        self,
+        buckets: GradientBuckets,
+        forward: Callable[[State, Shard], tuple[Tensor, Tensor]],
+        gradients: Callable[[State, Shard], Vector],
+    ) -> Vector:
+        """Return the mean of `gradients` over all shards, exchanged while this worker's last shard goes backwards.
+
+        A shard of new shapes may run out of memory, so its gradients are complete before they are exchanged.
+        """
+        draw, tree = self._next_draw(), Tree(add_vectors_)
+        self.buffers.begin()
+        buckets.begin()
+        for index, batch, share in zip(self.own_shards, self.batches, self.weights, strict=True):
+            is_last = index == self.own_shards[-1]
+            if is_last and _shapes_key(batch) in self.fitting:
+                self.buffers.rewind()
+                shard = self._shard(index, batch, draw)
+                loss, scalars = forward(self.state, shard)
+                weight = self._weight(shard)
+                buckets.backward(loss, index, share if weight is None else weight)
+                if shard.carry:
+                    self.state.carry[index] = shard.carry
+            else:
+                (*values, scalars), weight = self._within_memory(gradients, index, batch, draw)
+                torch._foreach_mul_(values, share if weight is None else weight)
+                buckets.push(index, values, is_last)
+            tree.push(index, 0, self._scaled_leaf([scalars], share, weight))
+        total = buckets.collect()
+        scalars, *rest = self._across_workers(tree)
+        self.weight = None if weight is None else rest.pop()
+        self.buffers.write(rest)
+        if self.weight is not None:
+            torch._foreach_div_([*total, scalars], _divisor(self.weight))
+        return [*total, scalars]
 
     def _scaled_leaf(self, values: Vector, share: float, weight: Tensor | None) -> Vector:
         """Return a shard's values and buffers, scaled, as one leaf of the tree; its last tensor is the weight, if any.
@@ -188,13 +274,15 @@ class ShardedUpdate:
         The number of microbatches is remembered for shards of the same shapes alone. If it applied to later shards of
         other shapes, the result would depend on which shards this worker had, and on where the run was interrupted.
         """
-        key = str([_shapes(values) for values in batch.values()])
+        key = _shapes_key(batch)
         parts = self.microbatches.get(key, self.accumulate)
         while True:
             self.buffers.rewind()
             try:
                 shard = self._shard(index, batch, draw)
                 values, weight = self._accumulated(function, shard, parts)
+                if parts == 1:
+                    self.fitting.add(key)
                 if shard.carry:
                     self.state.carry[index] = shard.carry
                 return values, weight
@@ -252,14 +340,18 @@ class ShardedUpdate:
 
     # -------------------------------------------------------------------------------------- all workers
 
-    def _across_workers(self, tree: Tree) -> Vector:
-        """Return the sum over the trees of all workers."""
+    def _across_workers(self, tree: Tree, moments: ShardedMoments | None = None) -> Vector:
+        """Return the sum over all workers' trees; with sharded moments, of the own gradients and the rest alone."""
         if self.peers.size == 1:
             return tree.total()
-        leaf = tree.blocks[0][2]
-        flat = torch.stack([torch.cat([t.reshape(-1) for t in value]) for _, _, value in tree.blocks])
-        pieces = self._exchanged(flat).split([t.numel() for t in leaf])
-        for tensor, piece in zip(leaf, pieces, strict=True):
+        blocks = [value for _, _, value in tree.blocks]
+        leaf = blocks[0]
+        if moments is None:
+            total = self._exchanged(torch.stack([torch.cat([t.reshape(-1) for t in value]) for value in blocks]))
+        else:
+            leaf = moments.select_own(leaf)
+            total = self._summed(moments.parts(blocks))[: sum(t.numel() for t in leaf)]
+        for tensor, piece in zip(leaf, total.split([t.numel() for t in leaf]), strict=True):
             # keeps the tensor's memory format, on which the order of later sums depends
             tensor.copy_(piece.view(tensor.shape))
         return leaf
@@ -268,14 +360,26 @@ class ShardedUpdate:
         """Return the sum over all workers' blocks [length], from this worker's `flat` [blocks, length]."""
         size, length = self.peers.size, flat.shape[1]
         width = -(-length // size)
-        subtrees = [complete_subtrees(owned_shards(self.shards, size, rank)) for rank in range(size)]
         padded = nn.functional.pad(flat, (0, width * size - length))
-        outgoing = padded.view(len(flat), size, width).transpose(0, 1)
+        return self.peers.all_gather(self._summed(padded.view(len(flat), size, width).transpose(0, 1)))[:length]
+
+    def _summed(self, outgoing: Tensor) -> Tensor:
+        """Return the sum [width] over all workers' blocks of what they sent to this one.
+
+        outgoing: what this worker sends to each of them [size, blocks, width].
+        """
+        size = self.peers.size
+        subtrees = [complete_subtrees(owned_shards(self.shards, size, rank)) for rank in range(size)]
         incoming = self.peers.all_to_all(outgoing, [len(blocks) for blocks in subtrees])
         tree = Tree(torch.Tensor.add_)
         for (start, level), row in zip((block for blocks in subtrees for block in blocks), incoming, strict=True):
             tree.push(start, level, row)
-        return self.peers.all_gather(tree.total())[:length]
+        return tree.total()
+
+
+def _norms(tensors: Vector, like: Tensor) -> Tensor:
+    """Return the norm of each tensor [tensors], on the device and in the type of `like` if there are none."""
+    return torch.stack(torch._foreach_norm(tensors)) if tensors else like.new_zeros(0)
 
 
 def _separate(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Vector:
@@ -304,6 +408,10 @@ def _global_generators(device: torch.device) -> list[torch.Generator]:
     torch.cuda.init()
     index = torch.cuda.current_device() if device.index is None else device.index
     return [torch.default_generator, torch.cuda.default_generators[index]]
+
+
+def _shapes_key(batch: Batch) -> str:
+    return str([_shapes(values) for values in batch.values()])
 
 
 def _shapes(values: Any) -> Any:

@@ -10,6 +10,7 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,11 +59,15 @@ def spec(digits: Path) -> Spec:
     return read_spec(str(digits / "prepared"), str(digits / "augmented"))
 
 
-def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None) -> None:
+def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None, **more: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train, test = feeds(digits)
     options = FIT | {"schedule": partial(schedules.cosine, warmup=0.1)} | OPTIONS[kind]
-    engine.fit(tasks(kind), spec(digits), train, test, folder, peers, until=until, **options)
+    engine.fit(tasks(kind), spec(digits), train, test, folder, peers, until=until, **options, **more)
+
+
+def run_sharded(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None) -> None:
+    run(peers, kind, digits, folder, until, moments="sharded")
 
 
 def result(folder: Path) -> tuple[str, list]:
@@ -94,6 +99,16 @@ def test_one_to_four_workers_write_the_same_bytes(kind: str, undisturbed, digits
     for size in (2, 3, 4):
         fork_workers(run, size, kind, digits, tmp_path / str(size))
         assert result(tmp_path / str(size)) == undisturbed(kind), f"{size} workers"
+
+
+@pytest.mark.parametrize("kind", ["lenet", "resnet"])
+def test_moments_sharded_over_workers_give_the_same_bytes(kind: str, undisturbed, digits: Path, tmp_path: Path) -> None:
+    """Any number of workers goes on from the checkpoint of any other, sharded or not."""
+    fork_workers(run_sharded, 2, kind, digits, tmp_path / "whole")
+    assert result(tmp_path / "whole") == undisturbed(kind)
+    for size, fit, stop in [(3, run_sharded, 3), (1, run, 8), (2, run_sharded, None)]:
+        fork_workers(fit, size, kind, digits, tmp_path / "parts", stop)
+    assert result(tmp_path / "parts") == undisturbed(kind)
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
