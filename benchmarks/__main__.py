@@ -6,7 +6,19 @@ import subprocess
 import sys
 import time
 
-BENCHMARKS = ("engine", "gpu", "augmentation", "stage", "repro", "memory", "tracking", "search", "retrain", "readers")
+BENCHMARKS = (
+    "engine",
+    "link",
+    "gpu",
+    "augmentation",
+    "stage",
+    "repro",
+    "memory",
+    "tracking",
+    "search",
+    "retrain",
+    "readers",
+)
 
 
 def main() -> int:
