@@ -178,11 +178,13 @@ def main() -> int:
             batch = choose_batch(model, size, parameters)
             with join_namespaces(size):
                 results = {way: run_workers(model, way, size, batch) for way in WAYS}
-            whole, overlapping, sharded = (results[way][0]["seconds"] for way in WAYS)
-            plain, least = (max(worker["peak"] for worker in results[way]) for way in ("whole", "sharded"))
+            seconds = {way: results[way][0]["seconds"] for way in WAYS}
+            peaks = {way: max(worker["peak"] for worker in results[way]) for way in WAYS}
             equal &= len({worker["digest"] for way in WAYS for worker in results[way]}) == 1
-            times = f"{whole:.2f} | {overlapping:.2f} | {whole / overlapping:.2f} | {sharded:.2f}"
-            print(f"| {model} | {size} | {batch} | {times} | {plain:.0f} | {least:.0f} |", flush=True)
+            ratio = seconds["whole"] / seconds["overlapping"]
+            times = " | ".join(f"{value:.2f}" for value in [*list(seconds.values())[:2], ratio, seconds["sharded"]])
+            memory = f"{peaks['whole']:.0f} | {peaks['sharded']:.0f}"
+            print(f"| {model} | {size} | {batch} | {times} | {memory} |", flush=True)
     print("all ways end with the same bytes" if equal else "THE BYTES DIFFER")
     return 0 if equal else 1
 
