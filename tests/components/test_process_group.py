@@ -24,6 +24,9 @@ from components.processes import process_group
 from pipelines import door
 
 signal.signal(signal.SIGTERM, door.interrupt)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 with process_group(["sh", "-c", "sleep 1000 & sleep 1000"]) as process:
     print(process.pid, flush=True)
     process.wait()
@@ -82,7 +85,10 @@ def test_a_group_ends_with_the_process_that_started_it(number: signal.Signals) -
         group = int(starter.stdout.readline())
         wait_for_members(group, 3)
         starter.send_signal(number)
-        starter.wait(15)
+        try:
+            starter.wait(15)
+        finally:
+            starter.kill()
     wait_until_gone(group)
 
 
