@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ import torch
 from components.cluster import connection
 
 torch.set_num_threads(1)
+
+# a shell that runs tests in the background ignores these, which the processes that tests start would inherit
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 
 
 LANE = re.compile(r"pytest\.mark\.cluster\((lane=\d)\)")

@@ -69,6 +69,8 @@ def read_note(folder: Path) -> Note | None:
                 raise ValueError(f"'{name}' is not of type {kind.__name__}")
         if not all(type(offset) is int and offset >= 0 for offset in note.offsets.values()):
             raise ValueError("an offset is not a count")
+        if not all(isinstance(text, str) for text in (*note.models, *note.missing)):
+            raise ValueError("'models' or 'missing' holds more than texts")
         if not isinstance(note.run, str | None):
             raise ValueError("'run' is not a text")
         return note

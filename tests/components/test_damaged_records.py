@@ -54,8 +54,7 @@ def test_a_damaged_note_is_started_again(tmp_path: Path, caplog: pytest.LogCaptu
     note = Note("uri", "id", {"journal.log": 7}, ["m"], 1, "run", True)
     note.write(tmp_path)
     assert read_note(tmp_path) == note
-    contents = [content for content in swap(asdict(note)) if b'"models": [[' not in content]
-    check_all(tmp_path / "mirror.json", DAMAGE + contents, lambda: read_note(tmp_path), caplog)
+    check_all(tmp_path / "mirror.json", DAMAGE + swap(asdict(note)), lambda: read_note(tmp_path), caplog)
 
 
 def test_a_damaged_marker_counts_as_none(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def read_starts(checkout: Path, count: int = 1, patience: float = 60.0) -> list[
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_a_job_that_is_preempted_saves_and_continues_later(queue: Slurm, checkout: Path) -> None:
     job = queue_job(queue, checkout, "--partition=low", "--nodelist=node1")
@@ -99,6 +100,7 @@ def test_a_job_that_is_preempted_saves_and_continues_later(queue: Slurm, checkou
     assert read_starts(checkout, 2) == ["0 False", "1 True"]
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_a_job_near_its_time_limit_is_queued_again_and_a_cancelled_one_is_not(queue: Slurm, checkout: Path) -> None:
     job = queue_job(queue, checkout, "--nodelist=node1")
@@ -117,6 +119,7 @@ def test_a_job_near_its_time_limit_is_queued_again_and_a_cancelled_one_is_not(qu
     assert "queued again, to continue from its checkpoint" in log.read_text()
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_ray_runs_on_all_nodes_of_a_job(queue: Slurm, checkout: Path) -> None:
     (checkout / "machines").touch()

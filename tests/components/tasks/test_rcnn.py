@@ -293,7 +293,8 @@ def test_confident_detections_are_drawn(feeds: tuple[Spec, Feed, Feed], fitted: 
     assert len(figure.axes) == 12
     names = [text.get_text() for text in figure.axes[0].texts]
     confident = predictions["scores"][0] >= 0.5
-    assert names == [str(label) for label in predictions["labels"][0][confident]]
+    labels, scores = predictions["labels"][0][confident], predictions["scores"][0][confident]
+    assert names == [f"{label} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
 
 
 def test_offsets_lead_from_proposals_to_objects() -> None:
