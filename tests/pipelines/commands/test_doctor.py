@@ -105,7 +105,7 @@ def test_it_is_quick_and_imports_nothing_heavy(healthy_folder: Path) -> None:
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     run_doctor(0)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 1.0
+    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 1.5
     code = (
         "import sys; from pipelines.commands import doctor; doctor.main(); "
         "assert not {'torch', 'numpy', 'ray', 'mlflow', 'dvc', 'pandas', 'matplotlib'} & set(sys.modules)"

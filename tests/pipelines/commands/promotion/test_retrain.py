@@ -19,7 +19,7 @@ from components.runs.journal import Journal
 from components.storage.content import read_digests
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.tracking import mirror
+from components.tracking import mirror, server
 from components.tracking.registry import Registry
 from components.training import engine, exported
 from components.training.peers import Peers
@@ -256,7 +256,7 @@ def _lose_connection(registry: Registry) -> None:
 def test_a_champion_of_another_tool_is_refused_before_any_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time does not mend it, so it is no fault of the kind with exit code 75."""
     monkeypatch.setattr(retrain.repro, "run_on_local_cluster", lambda command: pytest.fail("it works on the cluster"))
-    client = mlflow.MlflowClient()
+    client = server.make_client(server.tracking_uri())  # MLflow's own default may be another test's
     client.create_registered_model(NAME)
     Path("theirs").mkdir()
     version = client.create_model_version(NAME, Path("theirs").resolve().as_uri()).version
