@@ -117,7 +117,7 @@ def test_epochs_leave_one_curve(setup: TrialSetup, tmp_path: Path) -> None:
     """Check that each line of the curve is in the table once, whatever the number of rungs."""
     watched = replace(setup, curves=str(tmp_path / "curves"))
     parts = score_epochs(watched, tmp_path / "trial", [0, 1])
-    rows = trial_curves.read_curves(tmp_path / "curves", [Trial("trials", 0, HIGH_RATE, parts, finished=True)])
+    rows = trial_curves.read_curves([tmp_path / "curves"], [Trial("trials", 0, HIGH_RATE, parts, finished=True)])
     assert [row["epoch"] for row in rows if row["epoch/loss"]] == ["1.0", "2.0"]
     assert {row["rung"] for row in rows} == {0}
 

@@ -54,7 +54,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     client = server.make_client(uri := f"sqlite:///{tmp_path}/mlflow.db")
     experiment = server.get_or_create_experiment(client, "detector", uri)
     logged = ModelLog(client, uri, "detector", client.create_run(experiment).info.run_id)._log(
-        ExportedModel(**record.payload)
+        # the journal names files relative to their run
+        ExportedModel(**record.payload | {name: str(run / record.payload[name]) for name in ("path", "example")})
     )
     import mlflow
 
