@@ -35,7 +35,7 @@ doctor: env ## is everything here? each problem with its remedy
 test: env ## the tests
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-test-nodes: env ## the slow tests that lose and add nodes, and those of a team's services (part of CI)
+test-nodes: env ## the slow tests that lose and add nodes, and those of a team's services
 	$(BIN)/python -m pytest -m slow tests/test_elastic.py tests/test_team.py
 
 test-slow: env ## the tests that take minutes each
