@@ -62,13 +62,8 @@ class SentenceTable:
     ) -> None:
         if (label is None) == (score is None):
             raise Refusal("label: name the column with the class as label, or the one with a number as score")
-        self.files = TableFiles(
-            Path(file),
-            Path(validation_file) if validation_file else None,
-            Path(test_file) if test_file else None,
-            TableFormat(delimiter, header, quoting, encoding),
-        )
-        self.files.check()
+        form = TableFormat(delimiter, header, quoting, encoding)
+        self.files = TableFiles.of_splits(file, validation_file, test_file, form)
         self.own = self.files.paths
         self.has_validation = validation_file is not None or split is not None
         self.name = Path(file).stem

@@ -65,6 +65,13 @@ class TableFiles:
     test: Path | None = None
     form: TableFormat | None = None
 
+    @classmethod
+    def of_splits(cls, file: str, validation: str | None, test: str | None, form: TableFormat) -> TableFiles:
+        """Return the files of these names, each of which must be there; see `check`."""
+        files = cls(Path(file), Path(validation) if validation else None, Path(test) if test else None, form)
+        files.check()
+        return files
+
     @property
     def paths(self) -> list[Path]:
         """Return the files."""

@@ -77,13 +77,8 @@ class TextTable:
         duplicates: Literal["refuse", "drop", "allow"] = "drop",
         conflicts: Literal["refuse", "drop", "allow"] = "refuse",
     ) -> None:
-        self.files = TableFiles(
-            Path(file),
-            Path(validation_file) if validation_file else None,
-            Path(test_file) if test_file else None,
-            TableFormat(delimiter, header, quoting, encoding),
-        )
-        self.files.check()
+        form = TableFormat(delimiter, header, quoting, encoding)
+        self.files = TableFiles.of_splits(file, validation_file, test_file, form)
         self.own = self.files.paths
         self.has_validation = validation_file is not None or split is not None
         self.name = Path(file).stem

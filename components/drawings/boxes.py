@@ -70,7 +70,7 @@ def draw_detections(
         _outline(axes, true_boxes, TRUE, "--", 1.0)
         _outline(axes, detected_boxes, DETECTED, "-", 1.4)
     lines = [Line2D([], [], color=TRUE, linestyle="--", linewidth=1.0, label="true")]
-    for name, colour in (names or {"found": DETECTED}).items():
+    for name, colour in (names or {"detected": DETECTED}).items():
         lines.append(Line2D([], [], color=colour, linewidth=1.4, label=name))
     add_legend(figure, lines)
     return figure
@@ -107,7 +107,7 @@ def draw_confident(
         )
     names = dict(zip(classes, COLOURS, strict=False)) if has_class_colours else None
     if has_masks:
-        names = {"found, with a colour per object": DETECTED}
+        names = {"detected, with a colour per object": DETECTED}
     return draw_detections(pictures, true, detected, title, names=names)
 
 
