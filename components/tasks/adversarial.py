@@ -1,8 +1,8 @@
 """Generative adversarial networks: `critic_steps` discriminator steps, then one generator step at a lower rate.
 
 Goodfellow et al. 2014 and the notes' chapter on GANs. The generator maximises log D(G(z)), whose gradient does not
-vanish while the discriminator is still ahead. All discriminator steps of one step share its batch of real examples and
-draw new generated ones; algorithm 1 of Goodfellow et al. draws new real examples as well.
+vanish while the discriminator is still ahead. As in their algorithm 1, each of the k discriminator steps sees real
+examples of its own: `fit.batch` is k minibatches, one for each of them, and the generator's is as large as one.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64
 class Adversarial(Task):
     """A generator that learns to produce examples of `column`, against a discriminator.
 
-    generator(latent=, shape=), discriminator(shape=): factories; pictures have values in -1..1. generator_rate: the
-    generator's learning rate as a multiple of the discriminator's. judge: folder of an exported classifier, or
-    a .safetensors file with Inception-v3's weights; its features give the FID, and its predictions the Inception score
-    and the coverage. Without a judge an example is its
-    own feature, and its class is that of the nearest class mean. alarm: a coverage below it is reported as mode
-    collapse in the run's tags. sizes: numbers of examples from which the judge's FID is estimated as well, to see how
-    far small samples mislead.
+    generator(latent=, shape=), discriminator(shape=): factories; pictures have values in -1..1. critic_steps: updates
+    of the discriminator in a step, each on its own part of `fit.batch`. generator_rate: the generator's learning rate
+    as a multiple of the discriminator's. judge: folder of an exported classifier, or a .safetensors file with
+    Inception-v3's weights; its features give the FID, and its predictions the Inception score and the coverage. Without
+    a judge an example is its own feature, and its class is that of the nearest class mean. alarm: a coverage below it
+    is reported as mode collapse in the run's tags. sizes: numbers of examples from which the judge's FID is estimated
+    as well, to see how far small samples mislead.
 
     A served model takes {"row": int64 [B]}: each row number names one example, always the same.
     """
@@ -187,19 +187,42 @@ def rivals(modules: dict[str, nn.Module], optimizer: Callable[..., Optimizer], g
 
 
 def alternate(update: Update, critic_steps: int, for_discriminator: Loss, for_generator: Loss) -> dict[str, Tensor]:
-    """Do `critic_steps` updates of the discriminator, then one of the generator.
+    """Do `critic_steps` updates of the discriminator, each on its own part of the batch, then one of the generator.
 
     Return {discriminator_loss, real, fake, generator_loss} and further metrics of the losses; `real`, `fake`: D's mean
-    output, ideally 0.5.
+    output, ideally 0.5. The discriminator's are those of its last update.
     """
-    for _ in range(critic_steps):
-        metrics = update("discriminator", for_discriminator)
+    if critic_steps > update.examples:
+        raise Refusal(f"task.critic_steps: {critic_steps} is more than fit.batch: {update.examples}; raise fit.batch")
+    for part in range(critic_steps):
+        metrics = update("discriminator", on_part(for_discriminator, part, critic_steps))
     if SHARD_GRADIENT in metrics:
         raise Refusal("fit.noise_scale: applies to a single loss, and a GAN has two; leave it out")
     combined = {("discriminator_loss" if name == "loss" else name): value for name, value in metrics.items()}
-    for name, value in update("generator", for_generator).items():
+    for name, value in update("generator", on_part(for_generator, 0, critic_steps)).items():
         combined[f"generator_{name}"] = value
     return combined
+
+
+def on_part(loss: Loss, part: int, parts: int) -> Loss:
+    """Return `loss` over one of `parts` parts of the step's batch: every example at part, part + parts, ... of it.
+
+    The positions in the batch decide, so that shards and microbatches do not.
+    """
+    if parts == 1:
+        return loss
+
+    def on_rows(state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of the shard's examples in this part; without any, that of its first, which weighs 0."""
+        start = (part - shard.first) % parts
+        count = len(range(start, len(shard.batch["row"]), parts))
+        rows = slice(start, None, parts) if count else slice(0, 1)
+        own = Shard({name: values[rows] for name, values in shard.batch.items()}, shard.generator, shard.index)
+        result = loss(state, own)
+        shard.weight = count if own.weight is None or not count else own.weight
+        return result
+
+    return on_rows
 
 
 def draw_latents(count: int, size: int, shard: Shard) -> Tensor:

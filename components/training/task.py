@@ -43,6 +43,8 @@ class Shard:
     carry: dict[str, Tensor] = field(default_factory=dict)
     # the number of tokens, boxes or the like that the loss is a mean over; set by the loss, None for examples
     weight: Tensor | int | None = None
+    # the position of its first example in the step's batch, which shards and microbatches cut into contiguous slices
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Update(Protocol):
     seed: int
     batches: list[Batch]  # of this worker's shards
     weights: list[float]  # of this worker's shards: their shares of the global batch
+    examples: int  # of the global batch
 
     def __call__(self, name: str, loss: Loss) -> dict[str, Tensor]:
         """Update `state.modules[name]` by one optimiser step; return the loss and metrics averaged over all shards."""

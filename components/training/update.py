@@ -69,6 +69,8 @@ class ShardedUpdate:
         self.microbatches: dict[str, int] = {}  # per shard, by the shapes of shards that ran out of memory
         self.batches: list[Batch] = []
         self.weights: list[float] = []
+        self.examples = 0  # of the step, over all workers
+        self.starts: dict[int, int] = {}  # shard -> the position of its first example in the step's batch
         self.weight: Tensor | None = None  # the sum of the weights [] that losses set in the latest mean
         self.calls = 0
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in state.modules.items()}
@@ -82,7 +84,9 @@ class ShardedUpdate:
     def begin(self, batches: list[Batch], sizes: list[int]) -> None:
         """Begin a step with this worker's shards and the sizes of all shards [shards]."""
         self.batches, self.calls, self.weight = batches, 0, None
-        self.weights = [sizes[index] / sum(sizes) for index in self.own_shards]
+        self.examples = sum(sizes)
+        self.weights = [sizes[index] / self.examples for index in self.own_shards]
+        self.starts = {index: sum(sizes[:index]) for index in self.own_shards}
 
     def __call__(self, name: str, loss: Loss) -> dict[str, Tensor]:
         """Update `state.modules[name]` by one optimiser step; return the loss and metrics averaged over all shards."""
@@ -264,7 +268,8 @@ class ShardedUpdate:
         key = stream_seed(self.seed, self.state.step, index, draw)
         for generator in self.global_generators:
             generator.manual_seed(key)
-        return Shard(batch, self.generator.manual_seed(key + 1), index, dict(self.state.carry.get(index, {})))
+        carry = dict(self.state.carry.get(index, {}))
+        return Shard(batch, self.generator.manual_seed(key + 1), index, carry, first=self.starts[index])
 
     def _within_memory(
         self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int
@@ -317,7 +322,7 @@ class ShardedUpdate:
                 continue
             batch = {name: values[cut] for name, values in shard.batch.items()}
             carry = {name: values[cut] for name, values in shard.carry.items()}
-            chunk = Shard(batch, shard.generator, shard.index, carry)
+            chunk = Shard(batch, shard.generator, shard.index, carry, first=shard.first + cut.start)
             values = function(self.state, chunk)
             weight = self._weight(chunk)
             torch._foreach_mul_(values, (cut.stop - cut.start) / rows if weight is None else weight)

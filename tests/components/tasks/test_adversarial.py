@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ from components.models import dcgan, gan
 from components.optimizers import adam
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
+from components.storage.order import shard_slices
 from components.storage.store import Store
-from components.tasks.adversarial import Adversarial, latents
+from components.tasks.adversarial import Adversarial, latents, on_part
 from components.tasks.judge import score_sample_sizes
 from components.training import engine
+from components.training.peers import Peers
 from components.training.task import Shard, Spec, State
+from components.training.update import ShardedUpdate
 
 
 class Undecided(torch.nn.Module):
@@ -49,16 +53,51 @@ def test_losses_at_the_optimum() -> None:
 def test_k_discriminator_updates_precede_one_slower_generator_update() -> None:
     task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=3, critic_steps=3, generator_rate=0.25)
     state = task.setup(Spec({"point": (2,), "label": ()}, ("a", "b"), {}))
-    updates: list[str] = []
-
-    def update(name: str, loss) -> dict:
-        updates.append(name)
-        return {"loss": torch.tensor(0.0), "real": torch.tensor(0.5)}
-
+    update = Mock(return_value={"loss": torch.tensor(0.0), "real": torch.tensor(0.5)}, examples=64)
     assert set(task.step(state, update)) == {"discriminator_loss", "real", "generator_loss", "generator_real"}
-    assert updates == ["discriminator"] * 3 + ["generator"]
+    assert [call.args[0] for call in update.call_args_list] == ["discriminator"] * 3 + ["generator"]
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in state.optimizers.items()}
     assert rates["generator"] == rates["discriminator"] / 4
+
+
+@pytest.mark.parametrize(("shards", "accumulate"), [(1, 1), (2, 1), (1, 2), (3, 1)])
+def test_each_discriminator_update_sees_examples_of_its_own(shards: int, accumulate: int) -> None:
+    task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=3, critic_steps=3)
+    state = task.setup(Spec({"point": (2,), "label": ()}, ("a", "b"), {}))
+    update = ShardedUpdate(state, Peers(), shards=shards, accumulate=accumulate)
+    rows: dict[int, list[int]] = {}  # number of the update -> the rows in it
+
+    def discriminator_loss(state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
+        rows.setdefault(update.calls, []).extend(shard.batch["row"].tolist())
+        return Adversarial.discriminator_loss(task, state, shard)
+
+    task.discriminator_loss = discriminator_loss
+    cuts = shard_slices(20, shards)
+    batch = points_shard(20).batch
+    update.begin(
+        [{name: values[cut] for name, values in batch.items()} for cut in cuts], [cut.stop - cut.start for cut in cuts]
+    )
+    task.step(state, update)
+    assert list(rows.values()) == [list(range(part, 20, 3)) for part in range(3)]
+    assert update.weight == 7, "the generator's update counts the examples of one part"
+
+
+def test_a_part_without_examples_in_a_shard_weighs_nothing() -> None:
+    task = Adversarial(gan.Generator, gan.Discriminator, column="point", latent=3)
+    state = task.setup(Spec({"point": (2,), "label": ()}, ("a", "b"), {}))
+    weights = []
+    for part in range(3):
+        shard = Shard(points_shard(1).batch, torch.Generator().manual_seed(0), 0, first=7)
+        loss, _ = on_part(task.discriminator_loss, part, 3)(state, shard)
+        assert loss.isfinite()
+        weights.append(shard.weight)
+    assert weights == [0, 1, 0], "7 is position 1 of every three"
+
+
+def test_more_discriminator_updates_than_examples_are_refused() -> None:
+    task = Adversarial(gan.Generator, gan.Discriminator, column="point", critic_steps=5)
+    with pytest.raises(Refusal, match=r"task.critic_steps: 5 is more than fit.batch: 4; raise fit.batch"):
+        task.step(State(), Mock(examples=4))
 
 
 def test_the_discriminators_loss_gives_the_generator_no_gradient() -> None:
