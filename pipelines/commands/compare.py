@@ -1,14 +1,15 @@
 """`trainyard compare pipelines/vision`: compare the systems of a family, from the files that their runs wrote.
 
-Print a table, and write it with a picture into results/<family>/. `--readme` also writes the table into the family's
-README.md, between the lines of MARKS, and the picture beside it.
+Print a table, and write it with a picture into results/<family>/. `--records` compares the records over seeds that
+`trainyard results --measure` keeps instead. `--readme` also writes the table into the family's README.md, between the
+lines of MARKS, and the picture beside it.
 """
 
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components.drawings import figures
 from components.drawings.costs import draw_costs
@@ -17,6 +18,7 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.recipes.signature import find_definition
 from components.safe_text import escape_markdown
+from pipelines.commands.results.record import mean_and_deviation, read_record
 from pipelines.stage.outputs import read_json
 
 RESULTS = Path("results")
@@ -30,24 +32,38 @@ COLUMNS = (  # key in cost.json, title, format
     ("samples_per_second", "samples/s", "{:,.0f}"),
 )
 SCALES = {"flops": 1e-6, "predict_seconds": 1e3}  # key in cost.json -> the unit of its column
-Rows = list[dict[str, Any]]  # {system, data, score: Interval, metrics} and the content of cost.json
+SHOWN_BESIDE = 3  # scores that a table of records shows at most
 
 
-def main(family: str, readme: bool = False) -> int:
-    """Print and write the comparison of the systems in the folder `family`; with `readme` also into its README.md."""
+@dataclass(frozen=True)
+class Row:
+    """The scores and the cost of one system."""
+
+    system: str
+    data: str
+    scores: dict[str, Interval]  # the compared score first; a record's interval is its range over seeds
+    cost: dict[str, float]  # as in cost.json
+    seeds: int = 0  # of a record; 0 for a run
+
+
+def main(family: str, readme: bool = False, records: bool = False) -> int:
+    """Print and write the comparison of the systems in the folder `family`; with `readme` also into its README.md.
+
+    records: compare the records over seeds in docs/records, not the runs of this working copy.
+    """
     folder = Path(family)
     if not (folder / "dvc.yaml").is_file():
         raise Refusal(f"{family}: is not a family of recipes; name a folder such as pipelines/vision")
-    score, rows = read_family(folder)
-    text = format_table(score, rows)
+    rows = read_records(folder) if records else read_runs(folder)
+    score = next(iter(rows[0].scores))
+    text = format_table(rows)
     print(text)
     results = RESULTS / folder.name
+    results.mkdir(parents=True, exist_ok=True)
     (results / "comparison.md").write_text(text + "\n", encoding="utf-8")
-    points = {row["system"]: (row["flops"], row["score"]) for row in rows if row.get("flops")}
+    points = {row.system: (row.cost["flops"], row.scores[score]) for row in rows if row.cost.get("flops")}
     if points:
-        has_intervals = any(row["score"].low < row["score"].high for row in rows)
-        split = "the test split of each system's data" if _has_several_data_sets(rows) else "the test split"
-        title = f"{folder.name}: {score} on {split}{', 95 % intervals' if has_intervals else ''}"
+        title = f"{folder.name}: {_describe_score(score, rows)}"
         drawing = draw_costs(points, title, "floating-point operations per prediction", score)
         figures.save_figure(drawing, results / PICTURE)
         text += f"\n\n![{score} against cost]({PICTURE})"
@@ -57,40 +73,88 @@ def main(family: str, readme: bool = False) -> int:
         if points:
             (folder / PICTURE).write_bytes((results / PICTURE).read_bytes())
         print(f"\nwritten into {page}")
-    print("\nthe same runs in MLflow, curves overlaid: trainyard ui")
+    if not records:
+        print("\nthe same runs in MLflow, curves overlaid: trainyard ui")
     return 0
 
 
-def read_family(folder: Path) -> tuple[str, Rows]:
-    """Return the score that all systems share, and one row per system with results, best first on each data set.
+def _describe_score(score: str, rows: list[Row]) -> str:
+    split = "the test split of each system's data" if _has_several_data_sets(rows) else "the test split"
+    if not any(row.scores[score].low < row.scores[score].high for row in rows):
+        return f"{score} on {split}"
+    return f"{score} on {split}, {'range over seeds' if rows[0].seeds else '95 % intervals'}"
+
+
+def _list_recipes(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.yaml") if path.name != "dvc.yaml")
+
+
+def read_runs(folder: Path) -> list[Row]:
+    """Return one row per system with results in this working copy, best first on each data set.
 
     A score that is a mean over examples has an interval: NAME, NAME_low and NAME_high in metrics.json. Of several
     shared ones take the first in alphabetical order. Without any, take the score that all tasks monitor.
     Raise Refusal without results or without such a score.
     """
-    rows: Rows = []
-    scores: list[set[str]] = []
-    monitors: set[str] = set()
-    for path in sorted(p for p in folder.glob("*.yaml") if p.name != "dvc.yaml"):
+    runs: dict[Path, tuple[dict[str, float], dict[str, float]]] = {}
+    for path in _list_recipes(folder):
         results = RESULTS / folder.name / path.stem
         metrics = read_json(str(results / "metrics.json"))
         if metrics is not None:
-            cost = read_json(str(results / "cost.json")) or {}
-            rows.append({"system": path.stem, "data": _data_name(path), "metrics": metrics, **cost})
-            scores.append({key.removesuffix("_low") for key in metrics if key.endswith("_low")})
-            monitors.add(_monitored_score(path))
-    if not rows:
+            runs[path] = metrics, read_json(str(results / "cost.json")) or {}
+    if not runs:
         raise Refusal(f"{RESULTS / folder.name}: no results yet; run dvc repro {folder / 'dvc.yaml'}")
-    shared = sorted(set.intersection(*scores))
+    score = _shared_score(folder, {path: metrics for path, (metrics, _) in runs.items()})
+    rows = []
+    for path, (metrics, cost) in runs.items():
+        value = metrics[score]
+        interval = Interval(value, metrics.get(f"{score}_low", value), metrics.get(f"{score}_high", value))
+        rows.append(Row(path.stem, _data_name(path), {score: interval}, cost))
+    return _sort_rows(rows)
+
+
+def _shared_score(folder: Path, runs: dict[Path, dict[str, float]]) -> str:
+    with_intervals = [
+        {key.removesuffix("_low") for key in metrics if key.endswith("_low")} for metrics in runs.values()
+    ]
+    shared = sorted(set.intersection(*with_intervals))
+    monitors = {_monitored_score(path) for path in runs}
     if not shared and len(monitors) == 1:
-        shared = [name for name in monitors if all(name in row["metrics"] for row in rows)]
+        shared = [name for name in monitors if all(name in metrics for metrics in runs.values())]
     if not shared:
         raise Refusal(f"{folder}: its systems share no score; nothing to compare")
-    score = shared[0]
-    for row in rows:
-        value = row["metrics"][score]
-        row["score"] = Interval(value, *(row["metrics"].get(f"{score}_{end}", value) for end in ("low", "high")))
-    return score, sorted(rows, key=lambda row: (row["data"], -row["score"].value))
+    return shared[0]
+
+
+def read_records(folder: Path) -> list[Row]:
+    """Return one row per system with a record over seeds, best first on each data set.
+
+    Compared is the score that all records monitor, with the others that they share beside it.
+    """
+    records = {path: record for path in _list_recipes(folder) if (record := read_record(path))}
+    if not records:
+        raise Refusal(f"{folder}: no records yet; make one: trainyard results --measure {folder}/SYSTEM.yaml --seeds 3")
+    monitors = {record.monitor for record in records.values()}
+    if len(monitors) > 1:
+        raise Refusal(f"{folder}: its records monitor different scores: {', '.join(sorted(monitors))}")
+    shared = set.intersection(*(set(record.scores) for record in records.values())) - monitors - {"loss"}
+    names = [*monitors, *sorted(shared)[:SHOWN_BESIDE]]
+    highest_first = next(iter(records.values())).direction == "max"
+    rows = []
+    for path, record in records.items():
+        scores = {name: _interval_over_seeds(record.scores[name]) for name in names}
+        seconds = {"train_seconds": sum(record.seconds) / len(record.seconds)}
+        rows.append(Row(path.stem, _data_name(path), scores, record.cost | seconds, len(record.seeds)))
+    return _sort_rows(rows, highest_first)
+
+
+def _interval_over_seeds(values: list[float]) -> Interval:
+    return Interval(sum(values) / len(values), min(values), max(values), tuple(values))
+
+
+def _sort_rows(rows: list[Row], highest_first: bool = True) -> list[Row]:
+    sign = -1 if highest_first else 1
+    return sorted(rows, key=lambda row: (row.data, sign * next(iter(row.scores.values())).value))
 
 
 def _data_name(path: Path) -> str:
@@ -101,8 +165,8 @@ def _data_name(path: Path) -> str:
     return Path(section["folder"]).name if "folder" in section else str(section.get("use", "")).split(".")[-2:][0]
 
 
-def _has_several_data_sets(rows: Rows) -> bool:
-    return len({row["data"] for row in rows}) > 1
+def _has_several_data_sets(rows: list[Row]) -> bool:
+    return len({row.data for row in rows}) > 1
 
 
 def _monitored_score(path: Path) -> str:
@@ -116,23 +180,30 @@ def _monitored_score(path: Path) -> str:
     return ""
 
 
-def format_table(score: str, rows: Rows) -> str:
+def format_table(rows: list[Row]) -> str:
     """Return the rows as a Markdown table, with their data sets where these differ."""
-    several = _has_several_data_sets(rows)
-    titles = ["system", *(["data"] if several else []), score, *(title for _, title, _ in COLUMNS)]
+    several, of_records = _has_several_data_sets(rows), bool(rows[0].seeds)
+    columns = [(key, title, form) for key, title, form in COLUMNS if any(key in row.cost for row in rows)]
+    titles = ["system", *(["data"] if several else []), *rows[0].scores, *(["seeds"] if of_records else [])]
+    titles += [title for _, title, _ in columns]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row in rows:
-        interval = row["score"]
-        text = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low < interval.high else ""
-        cells = [escape_markdown(row["system"]), *([row["data"]] if several else []), f"{interval.value:.4f}{text}"]
-        for key, _, form in COLUMNS:
-            value = row.get(key)
-            if value is None:
-                cells.append("-")
-            else:
-                cells.append(form.format(value * SCALES.get(key, 1)))
+        cells = [escape_markdown(row.system), *([row.data] if several else [])]
+        cells += [_format_score(interval) for interval in row.scores.values()]
+        cells += [str(row.seeds)] if of_records else []
+        for key, _, form in columns:
+            cells.append(form.format(row.cost[key] * SCALES.get(key, 1)) if key in row.cost else "-")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _format_score(interval: Interval) -> str:
+    """Return a score with its interval, or with its standard deviation over the seeds of a record."""
+    if interval.points:
+        deviation = mean_and_deviation(list(interval.points))[1]
+        return f"{interval.value:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+    bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low < interval.high else ""
+    return f"{interval.value:.4f}{bounds}"
 
 
 def _insert_text(readme: Path, text: str) -> str:

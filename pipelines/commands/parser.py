@@ -107,6 +107,7 @@ def _add_inspection(commands: Any) -> None:
     plan.add_argument("recipes", nargs="*", default=["params.yaml"], help="YAML files (default: params.yaml)")
     compare = commands.add_parser("compare", help="compare the systems of a family: their scores and costs")
     compare.add_argument("family", help="its folder, such as pipelines/vision")
+    compare.add_argument("--records", action="store_true", help="compare records over seeds (docs/records), not runs")
     compare.add_argument("--readme", action="store_true", help="also write the table into the family's README.md")
     results = commands.add_parser("results", help="write the tables of RESULTS.md from the records in docs/records")
     results.add_argument("--measure", nargs="*", default=[], metavar="RECIPE", help="first run these over their seeds")

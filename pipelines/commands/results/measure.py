@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.cluster import spread
 from components.errors import Diverged, Refusal
@@ -34,6 +34,16 @@ if TYPE_CHECKING:
 
 BESIDE_SCORES = {"trial", "folds", "seeds", "epochs", "seconds", "finished", "diagnosis"}
 INTERVAL = ("_low", "_high")  # of a score over examples; the record has the spread over seeds
+COST = ("parameters", "flops", "predict_seconds")  # what a record keeps of cost.json
+
+
+class SearchFigures(NamedTuple):
+    """The trials and the best fit of a search."""
+
+    rows: list[dict[str, Any]]  # of search.csv, one per trial
+    scores: dict[str, float]  # of the fit with the best values
+    cost: dict[str, float]  # of its model
+    data: Path
 
 
 def measure_recipe(path: Path, seeds: int | None = None) -> Path:
@@ -80,6 +90,7 @@ def measure_fits(path: Path, content: dict[str, Any], count: int, of_data: bool 
         seconds=seconds,
         scores={name: [float(result.scores[name]) for result in results] for name in results[0].scores},
         baselines=_score_baselines(content, folder / f"data-{first}" if of_data else folder / "data", first),
+        cost=results[0].cost,
     )
     shutil.rmtree(folder, ignore_errors=True)
     return record
@@ -140,10 +151,10 @@ def measure_search(path: Path, content: dict[str, Any]) -> Record:
     """Run a recipe with a search once; its folds or seeds are the repetitions. A grid runs in this process."""
     started = time.process_time()
     if content["tune"]["search"].get("sampler") == "grid":
-        rows, scores, data = _run_grid(path, content)
+        rows, scores, cost, data = _run_grid(path, content)
         seconds = time.process_time() - started
     else:
-        rows, scores, data = _run_on_cluster(path, content)
+        rows, scores, cost, data = _run_on_cluster(path, content)
         kind = next(name for name in fit.RUNG_FUNCTIONS if name in content["tune"])
         seconds = sum(float(row["seconds"]) * int(row[kind]) for row in rows)
     facts = _describe_run(content, data)
@@ -155,14 +166,15 @@ def measure_search(path: Path, content: dict[str, Any]) -> Record:
         seconds=[seconds],
         scores={name: [float(value)] for name, value in scores.items() if not name.endswith(INTERVAL)},
         baselines=_score_baselines(content, data, content.get("seed", 0)),
+        cost=cost,
         trials=[_trial_figures(row) for row in rows],
     )
     shutil.rmtree(_scratch_folder(path), ignore_errors=True)
     return record
 
 
-def _run_grid(path: Path, content: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, float], Path]:
-    """Score every rung of a grid, then the fit with the best values; return the trials' rows, its scores, its data.
+def _run_grid(path: Path, content: dict[str, Any]) -> SearchFigures:
+    """Score every rung of a grid, then the fit with the best values.
 
     The functions are those that a cluster's workers call, in the same order within a trial.
     """
@@ -184,7 +196,7 @@ def _run_grid(path: Path, content: dict[str, Any]) -> tuple[list[dict[str, Any]]
         print(f"{path}: trial {number}: {describe_trial(trials[-1], rungs=kind)}", flush=True)
     best = recipe.overlay(section, best_trial(trials, facts.monitor).values)
     result = _fit_once(content | best, content["data"], folder, seed)
-    return [fit.trial_row(trial, kind) for trial in trials], result.scores, folder / "data"
+    return SearchFigures([fit.trial_row(trial, kind) for trial in trials], result.scores, result.cost, folder / "data")
 
 
 def _score_trial(trial: Trial, setup: TrialSetup, kind: str, count: int) -> Trial:
@@ -200,7 +212,7 @@ def _score_trial(trial: Trial, setup: TrialSetup, kind: str, count: int) -> Tria
     return trial
 
 
-def _run_on_cluster(path: Path, content: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, float], Path]:
+def _run_on_cluster(path: Path, content: dict[str, Any]) -> SearchFigures:
     """Run a recipe like its stage, on a local cluster, and read the files that it left."""
     from pipelines.commands.dvc import repro
 
@@ -208,7 +220,8 @@ def _run_on_cluster(path: Path, content: dict[str, Any]) -> tuple[list[dict[str,
     out = fit.RESULTS / path.parent.name / path.stem
     with (out / fit.SEARCH_FILE).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return rows, read_object(out / "metrics.json"), fit.locate_prepared(content["data"])[0]
+    cost = {name: value for name, value in read_object(out / "cost.json").items() if name in COST}
+    return SearchFigures(rows, read_object(out / "metrics.json"), cost, fit.locate_prepared(content["data"])[0])
 
 
 def _scratch_folder(path: Path) -> Path:

@@ -16,7 +16,7 @@ FOLDER = Path("docs/records")
 FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("recipe", "commit", "hardware", "split", "monitor", "direction"), str),
     **dict.fromkeys(("seeds", "seconds", "trials"), list),
-    **dict.fromkeys(("scores", "baselines"), dict),
+    **dict.fromkeys(("scores", "baselines", "cost"), dict),
 }
 
 
@@ -35,6 +35,7 @@ class Record:
     scores: dict[str, list[float]]  # one value per seed
     baselines: dict[str, float] = field(default_factory=dict)  # answer without learning -> its monitored score
     trials: list[dict[str, Any]] = field(default_factory=list)  # of a search: values, scores, deviations
+    cost: dict[str, float] = field(default_factory=dict)  # as in cost.json, its first three; {} in old records
 
 
 def record_path(path: Path) -> Path:
@@ -55,7 +56,7 @@ def read_record(path: Path) -> Record | None:
     if not file.is_file():
         return None
     try:
-        content = read_object(file)
+        content = {"cost": {}} | read_object(file)
         check_fields(content, FIELD_TYPES)
     except ValueError as error:
         raise Refusal(f"{file}: is damaged ({error}); measure again: trainyard results --measure {path}") from None

@@ -9,6 +9,7 @@ import pytest
 
 from components.errors import Refusal
 from pipelines.commands import compare
+from pipelines.commands.results.record import Record, write_record
 
 
 @pytest.fixture
@@ -83,16 +84,45 @@ def test_a_score_without_an_interval_is_compared_if_all_tasks_monitor_it(family:
     for name, map50 in (("small", 0.8), ("large", 0.7)):
         (family / f"{name}.yaml").write_text("task: {use: tasks.rcnn.RCNN}\n")
         (Path("results/vision") / name / "metrics.json").write_text(json.dumps({"map": 0.5, "map50": map50}))
-    score, rows = compare.read_family(family)
-    assert score == "map50"
-    assert [row["system"] for row in rows] == ["small", "large"]
-    assert "| small | 0.8000 |" in compare.format_table(score, rows)
+    rows = compare.read_runs(family)
+    assert [list(row.scores) for row in rows] == [["map50"], ["map50"]]
+    assert [row.system for row in rows] == ["small", "large"]
+    assert "| small | 0.8000 |" in compare.format_table(rows)
     cells = "data: {use: data.proposals.SelectiveSearch, of: {use: data.bccd.BCCD}}\ntask: {use: tasks.rcnn.RCNN}\n"
     (family / "large.yaml").write_text(cells)
     (family / "small.yaml").write_text("data: {folder: data/raw/raccoon}\ntask: {use: tasks.rcnn.RCNN}\n")
-    lines = compare.format_table(*compare.read_family(family)).splitlines()
+    lines = compare.format_table(compare.read_runs(family)).splitlines()
     assert lines[0].startswith("| system | data | map50 |")
     assert [line[:27] for line in lines[2:]] == ["| large | bccd | 0.7000 | 5", "| small | raccoon | 0.8000 "]
     (family / "large.yaml").write_text("task: {use: tasks.language.LanguageModel}\n")
     with pytest.raises(Refusal, match="its systems share no score"):
-        compare.read_family(family)
+        compare.read_runs(family)
+
+
+def test_records_are_compared_over_their_seeds(family: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(Refusal, match="no records yet"):
+        compare.main("pipelines/vision", records=True)
+    cost = {"parameters": 61706.0, "flops": 846e3, "predict_seconds": 0.0025}
+    for system, losses in (("small", [0.3, 0.1]), ("large", [0.4])):
+        record = Record(
+            recipe="",
+            commit="",
+            hardware="",
+            split="test",
+            monitor="mse",
+            direction="min",
+            seeds=list(range(len(losses))),
+            seconds=[2.0] * len(losses),
+            scores={"mse": losses, "skill": [0.5] * len(losses), "loss": losses},
+            cost=cost if system == "small" else {},
+        )
+        write_record(family / f"{system}.yaml", record)
+    compare.main("pipelines/vision", readme=True, records=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines == [
+        "| system | mse | skill | seeds | parameters | MFLOPs per picture | ms per picture | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+        "| small | 0.200 ± 0.141 | 0.500 ± 0.000 | 2 | 61,706 | 0.85 | 2.5 | 2.0 |",
+        "| large | 0.400 | 0.500 | 1 | - | - | - | 2.0 |",
+    ]
+    assert "| small | 0.200" in (family / "README.md").read_text()
