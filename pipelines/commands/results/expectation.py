@@ -9,6 +9,7 @@ are prose that nothing compares: such a recipe has no record.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,16 @@ def read_expectation(path: Path) -> Expectation | None:
     remarks = (rest or "").split("; ")
     published = next((text.removeprefix(PUBLISHED) for text in remarks if text.startswith(PUBLISHED)), "")
     return Expectation(intervals, int(seeds), bool(of_data), published)
+
+
+def suggest_line(scores: dict[str, list[float]], seeds: int) -> str:
+    """Return a header's line for the measured `scores` (one value per seed), each interval rounded outwards."""
+    parts = []
+    for name, values in scores.items():
+        decimals = 3 if max(map(abs, values)) < 10 else 1 if max(map(abs, values)) < 1000 else 0
+        low, high = math.floor(min(values) * 10**decimals), math.ceil(max(values) * 10**decimals)
+        parts.append(f"{name} {low / 10**decimals:.{decimals}f} to {high / 10**decimals:.{decimals}f}")
+    return f"{START} {', '.join(parts)} over {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def round_like(value: float, example: str) -> str:

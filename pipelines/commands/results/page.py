@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from components.errors import Refusal
-from pipelines.commands.results.expectation import Expectation, read_expectation
+from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
 from pipelines.commands.results.measure import measure_recipe
 from pipelines.commands.results.record import Record, mean_and_deviation, read_record
 from pipelines.stage.outputs import format_value
@@ -20,14 +21,28 @@ PREFIXES = ("task.", "fit.", "data.", "model.", "optimizer.")  # left out of a s
 def main(measure: list[str], seeds: int | None = None) -> int:
     """Measure the recipes `measure`, if any, and write all records into RESULTS.md; return exit code 0."""
     content = _read_page()
-    for path in measure:
-        print(f"written: {measure_recipe(Path(path), seeds)}", flush=True)
+    for path in map(Path, measure):
+        print(f"written: {measure_recipe(path, seeds)}", flush=True)
+        _compare_with_header(path)
     tables = format_tables(Path("pipelines"))
     before, _, rest = content.partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     PAGE.write_text(f"{before}{MARKS[0]}\n{tables}\n{MARKS[1]}{after}", encoding="utf-8")
     print(f"{PAGE}: {tables.count(' `dvc repro ')} families" if tables else f"{PAGE}: no records yet")
     return 0
+
+
+def _compare_with_header(path: Path) -> None:
+    """Print the line that the header of the recipe at `path` lacks, or that its new record contradicts."""
+    record, expectation = read_record(path), read_expectation(path)
+    assert record is not None  # it was just written
+    names = [name for name in (expectation.intervals if expectation else ()) if name in record.scores]
+    scores = {name: record.scores[name] for name in names or [record.monitor]}
+    if not all(math.isfinite(value) for values in scores.values() for value in values):
+        return  # no interval covers it
+    covered = [expectation.covers(name, value) for name in names for value in scores[name]] if expectation else []
+    if not covered or not all(covered):
+        print(f"{path}: its header says something else; this would fit: {suggest_line(scores, len(record.seeds))}")
 
 
 def _read_page() -> str:
@@ -51,7 +66,7 @@ def format_tables(folder: Path) -> str:
         if rows:
             head = [f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|"]
             lines = [f"### {family.name}: `dvc repro {family}/dvc.yaml:fit@SYSTEM`", "", *head, *rows]
-            sections.append("\n".join([*lines, *(["", *studies] if studies else [])]))
+            sections.append("\n".join([*lines, *studies]))
     return "\n\n".join(sections)
 
 
@@ -84,21 +99,27 @@ def format_figure(values: list[float]) -> str:
 
 
 def format_trials(system: str, expectation: Expectation | None, record: Record) -> list[str]:
-    """Return a paragraph with the figure of each trial of a study; [] for a plain fit."""
+    """Return a folded table with a line for each trial of a study; [] for a plain fit."""
     if not record.trials:
         return []
     candidates = [*(expectation.intervals if expectation else {}), record.monitor]
     score = next(name for name in candidates if name in record.trials[0])
-    parts = [f"{_describe_values(trial, record)}: {_format_trial(trial, score)}" for trial in record.trials]
-    return [f"- **{system}**, {score} of each trial (on training examples): {'; '.join(parts)}"]
+    names = _differing_values(record.trials)
+    titles = [*map(_shorten_name, names), score, f"{score} on training examples"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for trial in record.trials:
+        values = [format_value(trial[name]) if name in trial else "" for name in names]
+        training = f"train_{score}"
+        scores = [_format_score(trial, score), f"{trial[training]:.3g}" if training in trial else ""]
+        lines.append(f"| {' | '.join([*values, *scores])} |")
+    summary = f"<b>{system}</b>: {score} of its {len(record.trials)} trials"
+    return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 
-def _describe_values(trial: dict[str, Any], record: Record) -> str:
-    """Return what sets a trial apart: the values that differ between the trials of its record."""
-    columns = {name for other in record.trials for name in other if "." in name}
-    differing = sorted(name for name in columns if len({str(other.get(name)) for other in record.trials}) > 1)
-    values = [f"{_shorten_name(name)} {format_value(trial[name])}" for name in differing if name in trial]
-    return ", ".join(values) or "as it is"
+def _differing_values(trials: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the values that set the trials apart."""
+    columns = {name for trial in trials for name in trial if "." in name}
+    return sorted(name for name in columns if len({str(trial.get(name)) for trial in trials}) > 1)
 
 
 def _shorten_name(name: str) -> str:
@@ -107,9 +128,8 @@ def _shorten_name(name: str) -> str:
     return name.removesuffix(".use")
 
 
-def _format_trial(trial: dict[str, Any], score: str) -> str:
+def _format_score(trial: dict[str, Any], score: str) -> str:
     if score not in trial:
         return "no score"
     deviation = f" ± {trial[f'{score}_std']:.3g}" if f"{score}_std" in trial else ""
-    training = f" ({trial[f'train_{score}']:.3g})" if f"train_{score}" in trial else ""
-    return f"{trial[score]:.3g}{deviation}{training}"
+    return f"{trial[score]:.3g}{deviation}"

@@ -13,7 +13,7 @@ from components.errors import Refusal
 from components.files import read_object
 from components.recipes import recipe
 from pipelines.commands.results import measure, page, record
-from pipelines.commands.results.expectation import Expectation, read_expectation
+from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
 from pipelines.commands.results.measure import measure_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -149,7 +149,7 @@ def test_a_grid_is_recorded_trial_by_trial(yard: Path) -> None:
     assert {"accuracy", "accuracy_std", "train_accuracy"} <= fast.keys()
     assert measured.seeds == [0]
     text = page.PAGE.read_text()
-    assert f"lr 0.0001: {slow['accuracy']:.3g} ± {slow['accuracy_std']:.3g}" in text
+    assert f"| 0.0001 | {slow['accuracy']:.3g} ± {slow['accuracy_std']:.3g} |" in text
 
 
 def test_a_recipe_without_a_number_of_seeds_is_refused(yard: Path) -> None:
@@ -215,5 +215,21 @@ def test_a_study_shows_the_values_that_differ() -> None:
         for rate in (0.1, 0.01)
     ]
     measured = record.Record("", "", "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
-    (line,) = page.format_trials("rates", None, measured)
-    assert line.endswith("lr 0.1: 0.6 ± 0.01 (1); lr 0.01: 0.51 ± 0.01 (1)")
+    lines = page.format_trials("rates", None, measured)
+    assert [line for line in lines if line.startswith("|")] == [
+        "| lr | accuracy | accuracy on training examples |",
+        "|---|---|---|",
+        "| 0.1 | 0.6 ± 0.01 | 1 |",
+        "| 0.01 | 0.51 ± 0.01 | 1 |",
+    ]
+
+
+def test_a_suggested_line_covers_the_values_that_it_was_made_from(tmp_path: Path) -> None:
+    scores = {"accuracy": [0.97251, 0.98], "loss": [-0.1234, 1.5], "largest": [67238.4], "fid": [44.48, 50.0]}
+    line = suggest_line(scores, 2)
+    assert line == (
+        "# Expect: accuracy 0.972 to 0.980, loss -0.124 to 1.500, largest 67238 to 67239, fid 44.4 to 50.0 over 2 seeds"
+    )
+    expectation = expect(tmp_path, line.removeprefix("# Expect: "))
+    assert expectation is not None
+    assert all(expectation.covers(name, value) for name, values in scores.items() for value in values)
