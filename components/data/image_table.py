@@ -1,6 +1,7 @@
 """Your own pictures and a table about them: a class, several tags, or a number for each.
 
     labels.csv: image,breed           label: breed                  classification
+    trainval.txt: Abyssinian_1 1      image: "1", label: "2", delimiter: " ", header: false; test_file: test.txt
     labels.csv: image,tags            tags: [tags]                  several names per picture, separated by `separator`
     labels.csv: image,car,tree,sky    tags: [car, tree, sky]        one column of 0 and 1 per tag
     labels.csv: image,age             value: age                    regression
@@ -37,7 +38,8 @@ class ImageTable:
     folder: where the pictures are; image: the column of their paths below it, with or without a suffix.
     label, tags, value: the column(s) to predict; exactly one of the three.
     separator: between the names in a column of tags; empty stands for no tag.
-    test, validation: approximate shares of the rows, where the column `split` does not say it.
+    validation_file, test_file: tables of these splits, with the same columns.
+    test, validation: approximate shares of the rows, where neither a file nor the column `split` says it.
     group: column whose equal values must be in one split, such as a patient.
     size, colour, fit, levels, bad, duplicates, conflicts: as in `data.image_folder.ImageFolder`.
     """
@@ -53,6 +55,8 @@ class ImageTable:
         tags: list[str] | None = None,
         value: str | None = None,
         separator: str = " ",
+        validation_file: str | None = None,
+        test_file: str | None = None,
         split: str | None = None,
         group: str | None = None,
         size: Count = 64,
@@ -71,13 +75,13 @@ class ImageTable:
     ) -> None:
         if sum(target is not None for target in (label, tags, value)) != 1:
             raise Refusal("label: set exactly one of label, tags and value, the column(s) to predict")
-        self.files = TableFiles(Path(file), form=TableFormat(delimiter, header, None, encoding))
-        self.files.check()
+        form = TableFormat(delimiter, header, None, encoding)
+        self.files = TableFiles.of_splits(file, validation_file, test_file, form)
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise Refusal(f"folder: {folder} is not a folder; name the one that holds the pictures")
-        self.own = [self.files.file, self.folder]
-        self.has_validation = split is not None
+        self.own = [*self.files.paths, self.folder]
+        self.has_validation = validation_file is not None or split is not None
         self.name = Path(file).stem
         self.source = f"{file}, {folder}"
         self.image_column = image

@@ -18,9 +18,10 @@ from ..data.text_file import SUFFIXES as TEXT_SUFFIXES
 from ..data.text_folder import TextFolder
 from ..data.text_table import split_words
 from ..errors import Refusal
-from .findings import Findings, Progress, Sample, Tree
+from .findings import Findings, Progress, Sample, Tree, count_files
 from .picture_layouts import describe_other_files, find_base, propose_fit
-from .text_layouts import MOST_CLASSES, SHOWN, finish_pairs
+from .table_layouts import MOST_CLASSES
+from .text_layouts import SHOWN, finish_pairs
 
 OTHERS = {  # short suffixes that are no languages
     *(
@@ -145,9 +146,9 @@ def recognise_text_folders(tree: Tree, progress: Progress) -> Findings | None:
 
 
 def recognise_text(tree: Tree, progress: Progress) -> Findings | None:
-    """Return the findings about a plain text; None where there is none."""
+    """Return the findings about a plain text; None where there is none, or where most files are pictures."""
     files = tree.by_suffix(".txt", ".md", ".text")
-    if not files:
+    if not files or len(tree.by_suffix(*SUFFIXES)) > len(files):
         return None
     findings = Findings("plain text (data.text_file.TextFile)", odd=list(tree.odd))
     total = 0
@@ -166,7 +167,7 @@ def recognise_text(tree: Tree, progress: Progress) -> Findings | None:
             findings.samples.append(Sample(f"{tree.name(file)}: {' '.join(text[:400].split())[:110]}"))
         progress("texts", number, len(files))
     findings.odd += describe_other_files(tree, {".txt", ".md", ".text"})
-    findings.facts = [f"{len(files):,} files, {total:,} characters, {len(letters)} different ones"]
+    findings.facts = [f"{count_files(len(files))}, {total:,} characters, {len(letters)} different ones"]
     path = str(tree.root if len(files) > 1 else files[0])
     steps = 64
     findings.recipe = {

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.folder import list_folders
-from ..data.image_folder import SPLIT_NAMES, find_split_folders
-from ..data.image_table import ImageTable, clean_path, common_prefixes
+from ..data.image_folder import find_split_folders
 from ..data.picture import SUFFIXES, UNREADABLE_SUFFIXES
-from ..data.table import SUFFIXES as TABLE_SUFFIXES
-from ..data.table import is_number, read_table
 from ..errors import Refusal
-from .findings import Findings, Progress, Tree
+from .findings import ARCHIVES, Findings, Progress, Tree, count_files
 from .pictures import (
     PictureFacts,
     describe_pictures,
@@ -148,120 +145,10 @@ def describe_other_files(tree: Tree, expected: set[str]) -> list[str]:
     counts = Counter(file.suffix.lower() or "without a suffix" for file in others)
     lines = []
     for suffix, count in sorted(counts.items()):
-        reason = "can't be read here; convert them to JPEG or PNG" if suffix in UNREADABLE_SUFFIXES else "passed over"
-        lines.append(f"{count:,} files {suffix}: {reason}")
+        reason = "passed over"
+        if suffix in UNREADABLE_SUFFIXES:
+            reason = "can't be read here; convert them to JPEG or PNG"
+        elif suffix in ARCHIVES:
+            reason = "packed; unpack what belongs to the data, then inspect again"
+        lines.append(f"{count_files(count)} {suffix}: {reason}")
     return lines
-
-
-def recognise_picture_table(tree: Tree, progress: Progress) -> Findings | None:
-    """Return the findings about a table that names pictures; None for any other layout."""
-    pictures = tree.by_suffix(*SUFFIXES)
-    if not pictures or tree.root.is_file():
-        return None
-    for file in tree.by_suffix(*(TABLE_SUFFIXES - {".txt", ".json"})):
-        try:
-            table = read_table(file)
-        except Refusal:
-            continue
-        for name, values in table.columns.items():
-            folder = _find_pictures_folder(values, pictures, tree.root)
-            if folder is not None:
-                return _describe_picture_table(tree, file, folder, name, progress)
-    return None
-
-
-def _find_pictures_folder(values: Sequence[str | None], pictures: Sequence[Path], root: Path) -> Path | None:
-    """Return the folder below which most of the values name pictures, or None."""
-    sample = sorted({clean_path(value) for value in values[:200] if value})
-    if len(sample) < FEWEST:
-        return None
-    prefixes = ["", *common_prefixes(sample)]
-    candidates = Counter(parent for file in pictures[:: max(1, len(pictures) // 200)] for parent in file.parents)
-    for folder in sorted((path for path in candidates if path.is_relative_to(root)), key=lambda path: len(path.parts)):
-        for prefix in prefixes:
-            hits = sum(_names_picture(folder, name.removeprefix(prefix)) for name in sample)
-            if hits > NAMED * len(sample):
-                return folder
-    return None
-
-
-def _names_picture(folder: Path, name: str) -> bool:
-    place = folder / name
-    return (
-        0 < len(name) < 250
-        and not name.startswith("/")
-        and (
-            (place.suffix.lower() in SUFFIXES and place.is_file())
-            or any((folder / f"{name}{suffix}").is_file() for suffix in (".jpg", ".png", ".jpeg"))
-        )
-    )
-
-
-def _describe_picture_table(tree: Tree, file: Path, folder: Path, image: str, progress: Progress) -> Findings:
-    """Return the findings about a table of pictures."""
-    table = read_table(file)
-    target, reason = choose_target(table.columns, image)
-    findings = Findings("pictures and a table about them (data.image_table.ImageTable)", reasons=[reason])
-    split = next((name for name in table.columns if name.lower() in ("split", "subset", "fold", "partition")), None)
-    if split and not {str(value).lower() for value in table.columns[split]} <= SPLIT_NAMES.keys() | {"dev"}:
-        split = None
-    data: dict[str, Any] = {"use": "data.image_table.ImageTable", "file": str(file), "folder": str(folder)}
-    data |= {"image": image, **target, **({"split": split} if split else {})}
-    reader = ImageTable(**{key: value for key, value in data.items() if key != "use"}, bad="skip")
-    used = [path for path in reader.paths if path is not None]
-    facts = examine_pictures(sorted(set(used)), progress)
-    findings.facts, odd = describe_pictures(facts, tree)
-    findings.odd = tree.odd + table.notes + table.faults + odd
-    splits = reader.splits
-    findings.odd += [entry.reason for rows in splits.values() for entry in rows if not isinstance(entry, int)]
-    for name, rows in splits.items():
-        texts = [reader.targets[row] for row in rows if isinstance(row, int)]
-        if "label" in target:
-            findings.counts[name] = dict(Counter(row[0] for row in texts))
-        elif "tags" in target:
-            encoded = [reader._encode_target(row)["labels"] for row in texts]
-            findings.counts[name] = {tag: sum(int(row[n]) for row in encoded) for n, tag in enumerate(reader.classes)}
-        else:
-            findings.counts[name] = {"rows": len(texts)}
-    spare = set(tree.by_suffix(*SUFFIXES)) - set(used)
-    findings.odd += [f"{len(spare):,} pictures without a row in {file.name}: passed over"] if spare else []
-    arguments, reasons = propose_reading(facts)
-    if any(not isinstance(entry, int) for rows in splits.values() for entry in rows):
-        arguments["bad"] = "skip"
-        reasons.append("bad: skip, because some rows can't be used (listed above)")
-    findings.reasons += reasons
-    captions = {path: " ".join(row)[:30] for path, row in zip(reader.paths, reader.targets, strict=True) if path}
-    findings.samples = sample_pictures(list(captions.items()), arguments.get("levels"))
-    task = {
-        "label": "tasks.classification.Classification",
-        "tags": "tasks.multi_label.MultiLabel",
-        "value": "tasks.picture_regression.PictureRegression",
-    }[next(iter(target))]
-    findings.recipe = {"data": data | arguments, **propose_classifier(len(used), arguments.get("size", 64), task)}
-    return findings
-
-
-def choose_target(columns: Mapping[str, Sequence[str | None]], image: str) -> tuple[dict[str, Any], str]:
-    """Return the argument label, tags or value for the column(s) to predict, and the reason."""
-    others = {name: values for name, values in columns.items() if name != image}
-    binary = [name for name, values in others.items() if {str(v).strip() for v in values} == {"0", "1"}]
-    if len(binary) > 1:
-        return {"tags": binary}, f"tags: {len(binary)} columns hold 0 and 1 alone"
-    preferred = ("label", "class", "category", "target", "tags", "labels", "species", "breed", "diagnosis")
-    names = sorted(others, key=lambda name: (name.lower() not in preferred, list(others).index(name)))
-    for name in names:
-        values = [str(value or "").strip() for value in others[name]]
-        different = set(values) - {""}
-        if name.lower() in ("split", "subset", "fold", "partition", "id"):
-            continue
-        words = Counter(word for value in values for word in value.replace(",", " ").split())
-        if 1 < len(different) <= max(2, len(values) // 5) and not any(" " in v or "," in v for v in different):
-            return {"label": name}, f"label: column '{name}' has {len(different)} different values"
-        if all(is_number(value) for value in different):
-            return {"value": name}, f"value: column '{name}' holds numbers, {len(different):,} different ones"
-        if len(words) <= max(2, len(values) // 2):
-            separator = "," if any("," in value for value in values) else " "
-            return {"tags": [name], **({"separator": ","} if separator == "," else {})}, (
-                f"tags: column '{name}' holds several of {len(words)} names"
-            )
-    raise Refusal("label: no column looks like a class, tags or a number; write the recipe by hand (docs/own-data.md)")

@@ -8,16 +8,16 @@ from ..data.picture import SUFFIXES
 from ..errors import Refusal, printable
 from .annotated_layouts import recognise_coco, recognise_voc
 from .file_layouts import recognise_aligned, recognise_text, recognise_text_folders
-from .findings import Findings, Progress, list_tree
+from .findings import ARCHIVES, Findings, Progress, list_tree
 from .mask_layouts import recognise_masks
-from .picture_layouts import describe_other_files, recognise_classes, recognise_picture_table
-from .text_layouts import recognise_tables
+from .picture_layouts import describe_other_files, recognise_classes
+from .picture_tables import recognise_picture_list, recognise_picture_table
+from .table_layouts import recognise_tables
 from .yolo_layouts import recognise_yolo
 
-ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar"}
 RECOGNISERS = (
     *(recognise_coco, recognise_voc, recognise_yolo, recognise_picture_table, recognise_masks, recognise_classes),
-    *(recognise_aligned, recognise_tables, recognise_text_folders, recognise_text),
+    *(recognise_picture_list, recognise_aligned, recognise_tables, recognise_text_folders, recognise_text),
 )
 
 
