@@ -239,7 +239,7 @@ def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header
 
     def note_row(row: csv.InvalidRow) -> str:
         place = f"{printable(file)} row {row.number}"
-        faults.append(f"{place}: has {row.actual_columns} values, not {row.expected_columns}")
+        faults.append(f"{place}: {row.actual_columns} values, not {row.expected_columns}")
         return "skip"
 
     parse = csv.ParseOptions(

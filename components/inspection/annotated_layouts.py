@@ -57,8 +57,11 @@ def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
     odd += [
         f"{tree.name(pictures[name])}: no annotation of this name" for name in sorted(pictures - annotations.keys())
     ]
-    lists = {file.stem: len(file.read_text(errors="replace").split("\n")) for file in tree.by_suffix(".txt")}
-    lists = {name: count for name, count in lists.items() if name in SPLIT_NAMES}
+    lists = {
+        file.stem: sum(bool(line.strip()) for line in file.read_text(errors="replace").splitlines())
+        for file in tree.by_suffix(".txt")
+        if file.stem in SPLIT_NAMES
+    }
     findings.facts.append(
         "splits: " + (", ".join(f"{n} {c:,} lines" for n, c in lists.items()) or "none; drawn by seed")
     )

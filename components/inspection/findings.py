@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from ..data.folder import SERVICE_FILES, is_service_folder
 from ..errors import Refusal, printable
 
 MAX_FILES = 2_000_000
+ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar"}
+ROW = re.compile(r"(?P<place>.*)row (?P<number>\d+): (?P<fault>.*)")
 Progress = Callable[[str, int, int], None]  # what is done, files done, files in all
 
 
@@ -78,7 +81,7 @@ def list_tree(root: Path) -> Tree:
             files.append(path)
         if len(files) > MAX_FILES:
             raise Refusal(f"{printable(root)}: has more than {MAX_FILES:,} files; inspect a folder inside it")
-    odd += [f"{count:,} files in folders called {name}: passed over" for name, count in sorted(hidden.items())]
+    odd += [f"{count_files(count)} in folders called {name}: passed over" for name, count in sorted(hidden.items())]
     files.sort(key=lambda file: file.as_posix())
     return Tree(root, files, odd + _name_faults(files, root))
 
@@ -124,3 +127,37 @@ def _name_faults(files: list[Path], root: Path) -> list[str]:
 def list_some(lines: list[str], most: int) -> list[str]:
     """Return the first `most` lines, and how many more there are."""
     return lines if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most:,} more like these"]
+
+
+def condense_rows(lines: list[str]) -> list[str]:
+    """Return the lines with one for all rows of a table that have the same fault, where the first of them was."""
+    condensed: dict[object, str] = {}
+    rows: dict[tuple[str, str], list[int]] = {}
+    for place, line in enumerate(lines):
+        match = ROW.fullmatch(line)
+        if match is None:
+            condensed[place] = line
+            continue
+        key = (match["place"], match["fault"])
+        rows.setdefault(key, []).append(int(match["number"]))
+        condensed.setdefault(key, line)
+    for key, numbers in rows.items():
+        if len(numbers) > 1:
+            condensed[key] = f"{key[0]}rows {_list_ranges(numbers)} ({len(numbers):,}): {key[1]}"
+    return list(condensed.values())
+
+
+def _list_ranges(numbers: list[int]) -> str:
+    """Return rising numbers such as 3, 7-9."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
+
+
+def count_files(count: int, kind: str = "files") -> str:
+    """Return a number of files in words."""
+    return f"{count:,} {kind if count != 1 else kind[:-1]}"

@@ -112,7 +112,7 @@ def _describe_label_pictures(
     shares = ", ".join(f"{value}: {count / total:.1%}" for value, count in sorted(values.items())[:40])
     kind = "colours" if any(isinstance(value, tuple) for value in values) else "values"
     findings.facts.append(f"{kind} of the masks, by share of the pixels: {shares}")
-    findings.odd = tree.odd + picture_odd + odd
+    findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".csv"})
     findings.samples = sample_pictures([(file, file.stem[:16]) for file in used["pictures"]], None)
     if any(file.suffix.lower() in (".jpg", ".jpeg") for file in used["masks"]):
         findings.odd.append("masks in JPEG files: their values are blurred at the edges; save them as PNG")

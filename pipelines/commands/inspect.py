@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipelines.stage.check import check_recipe
 from pipelines.stage.own_stages import OWN
 
 MOST_ODD = 40  # lines on the screen; the file lists all
+MOST_WIDTH = 400  # characters of such a line
 MOST_CLASSES = 20
 INTERVAL = 0.5  # seconds between lines of progress
 
@@ -36,11 +38,11 @@ def main(path: str, write: str | None = None) -> int:
     folder = Path("reports/inspect")
     name = write or re.sub(r"[^a-z0-9]+", "-", printable(place.stem).lower()).strip("-") or "data"
     print(f"\nsheet of examples: {draw_samples(findings, folder / f'{name}.png')}") if findings.samples else None
-    if len(findings.odd) > MOST_ODD:
+    if len(findings.odd) > MOST_ODD or any(len(line) > MOST_WIDTH for line in findings.odd):
         file = folder / f"{name}.txt"
         with atomic_path(file) as draft:
             draft.write_text("\n".join(findings.odd) + "\n", encoding="utf-8", errors="backslashreplace")
-        print(f"all {len(findings.odd):,} odd things: {file}")
+        print(f"all that is odd, uncut: {file}")
     content = findings.recipe
     fault = find_refusal(content)
     if fault is not None:
@@ -55,7 +57,7 @@ def main(path: str, write: str | None = None) -> int:
     if write is not None and fault is not None:
         raise Refusal(fault)
     if write is None:
-        print(f"\nproposed recipe (trainyard inspect {path} --write NAME writes it):\n\n{text}")
+        print(f"\nproposed recipe (trainyard inspect {shlex.quote(path)} --write NAME writes it):\n\n{text}")
         return 0
     write_recipe(write, text, content, place)
     print(f"\nwritten: {OWN / f'{write}.yaml'} and its stage; run it:\n\n  dvc repro {OWN}/dvc.yaml:fit@{write}")
@@ -107,7 +109,8 @@ def print_findings(place: Path, findings: Findings) -> None:
         print(f"  {split or 'all'}: {sum(counts.values()):,} ({shown}{more})")
     print(f"\nodd: {len(findings.odd):,}" if findings.odd else "\nodd: nothing")
     for line in list_some(findings.odd, MOST_ODD):
-        print(f"  {printable(line)}")
+        shown = line if len(line) <= MOST_WIDTH else f"{line[:MOST_WIDTH]} ..."
+        print(f"  {printable(shown)}")
     if findings.reasons:
         print("\nproposed:")
     for reason in findings.reasons:

@@ -63,7 +63,7 @@ def test_empty_values_are_refused_or_counted(table: Path, tmp_path: Path) -> Non
     ("change", "arguments", "message"),
     [
         (lambda t: t.replace(",57,", ",many,"), {"columns": ["up"]}, "column 'up' holds no number in row 58: 'many'"),
-        (lambda t: t.replace(",57,", ",5,7,"), {}, "row 59: has 5 values, not 4"),
+        (lambda t: t.replace(",57,", ",5,7,"), {}, "row 59: 5 values, not 4"),
         (lambda t: t.replace("2024-01-03 09", "2023-01-03 09"), {}, "time: row 58 .* is not later than the row before"),
         (lambda t: t.replace("2024-01-03 09:00:00", "noon"), {}, "time: row 58 has 'noon', neither a number nor"),
         (lambda t: t, {"window": 60}, "validation: 30 rows are too few for window: 60 and horizon: 3"),

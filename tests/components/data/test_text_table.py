@@ -108,7 +108,7 @@ def test_rows_that_do_not_fit_are_named_all_at_once_or_skipped(tmp_path: Path) -
         prepare_dataset(build(file), tmp_path / "out")
     text = str(refused.value)
     assert "3 examples can't be read" in text
-    for part in ("row 42: has 3 values, not 2", "no text in column 'text'", "no label in column 'label'", "bad: skip"):
+    for part in ("row 42: 3 values, not 2", "no text in column 'text'", "no label in column 'label'", "bad: skip"):
         assert part in text
     manifest = prepare_dataset(build(file, bad="skip"), tmp_path / "out")
     assert sum(split["rows"] for split in manifest["splits"].values()) == 40

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.data.table import read_table
 from components.errors import Refusal
-from components.inspection import text_layouts
+from components.inspection import table_layouts
 from components.inspection.findings import Findings
 from components.inspection.recognise import inspect_path
 from components.recipes import recipe
@@ -60,7 +61,7 @@ def test_folders_of_classes_with_all_that_folders_contain(tmp_path: Path) -> Non
     }
     odd = "\n".join(findings.odd)
     for part in (
-        "1 files in folders called .ipynb_checkpoints: passed over",
+        "1 file in folders called .ipynb_checkpoints: passed over",
         "train/cat/link.png: a link to nothing",
         "train/cat/1.png: differs from train/cat/1.PNG in case",
         "dog/broken.png: damaged or not a picture",
@@ -68,7 +69,7 @@ def test_folders_of_classes_with_all_that_folders_contain(tmp_path: Path) -> Non
         "train/cat/turned.jpg: turned by its EXIF orientation",
         "train/cat/3.png = val/cat/same.png: equal pictures in two splits",
         "train/cat/4.png = train/dog/same.png: equal pictures in two classes",
-        "1 files .heic: can't be read here; convert them to JPEG or PNG",
+        "1 file .heic: can't be read here; convert them to JPEG or PNG",
     ):
         assert part in odd, odd
     assert findings.recipe is not None
@@ -293,14 +294,18 @@ def test_what_cannot_be_inspected_gets_one_line(tmp_path: Path, name: str) -> No
 
 
 def test_other_files_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "a.exe").write_bytes(b"MZ")
+    for name in ("a.exe", "a.zip", "b.zip"):
+        (tmp_path / name).write_bytes(b"MZ")
     findings = inspect(tmp_path)
     assert findings.recipe is None
-    assert findings.odd == ["1 files .exe: passed over"]
+    assert findings.odd == [
+        "1 file .exe: passed over",
+        "2 files .zip: packed; unpack what belongs to the data, then inspect again",
+    ]
 
 
 def test_a_long_table_is_examined_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_layouts, "EXAMINED", 100)
+    monkeypatch.setattr(table_layouts, "EXAMINED", 100)
     lines = [f"{'ab'[i % 2]},a text of number {i}" for i in range(400)]
     (tmp_path / "a.csv").write_text("\n".join(["label,text", *lines]))
     findings = inspect(tmp_path / "a.csv")
@@ -308,3 +313,82 @@ def test_a_long_table_is_examined_in_part(tmp_path: Path, monkeypatch: pytest.Mo
     assert f"{tmp_path}/a.csv: the first 100 of 400 rows are examined; a fit reads all" in findings.odd
     manifest = prepare(findings, tmp_path / "out")
     assert sum(split["rows"] for split in manifest["splits"].values()) == 400
+
+
+def test_pairs_are_found_by_their_names_and_scores_by_their_fractions(tmp_path: Path) -> None:
+    long = "a premise with many more words than its hypothesis has, as in corpora of entailment " * 2
+    lines = [f"{i}\t{long}{i}\tIs short {i}.\t{'yes' if i % 2 else 'no'}" for i in range(60)]
+    (tmp_path / "train.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *lines]))
+    (tmp_path / "dev.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *lines[:9], "1\t2"]))
+    (tmp_path / "test.tsv").write_text("\n".join(["index\tpremise\tsentence2\tlabel", *lines[:9]]))
+    findings = inspect(tmp_path)
+    assert findings.recipe is not None
+    data = findings.recipe["data"]
+    assert (data["text"], data["pair"], data["label"]) == ("sentence1", "sentence2", "label")
+    assert (data["validation_file"], data["bad"]) == (str(tmp_path / "dev.tsv"), "skip")
+    assert findings.odd == [
+        "test.tsv: looks like the test split, but has no column 'sentence1'; not used"
+        " (it has 'index', 'premise', 'sentence2', 'label')",
+        f"{tmp_path}/dev.tsv row 11: 2 values, not 4",
+    ]
+    scored = [f"{'ab'[i % 2]}-news;2012;{i};{i % 11 / 2};one sentence {i};another sentence {i}" for i in range(60)]
+    (tmp_path / "sts.csv").write_text("\n".join([*scored, *(["a;b;c;d;e;f;g"] * 3), scored[0], "a;b"]))
+    findings = inspect(tmp_path / "sts.csv")
+    assert findings.recipe is not None
+    assert findings.recipe["data"] | {"text": "5", "pair": "6", "score": "4"} == findings.recipe["data"]
+    assert findings.odd == [
+        f"{tmp_path}/sts.csv rows 61-63 (3): 7 values, not 6",
+        f"{tmp_path}/sts.csv row 65: 2 values, not 6",
+    ]
+    assert "other columns that could be meant: 1" in findings.reasons
+
+
+@pytest.mark.parametrize(
+    ("names", "pair"),
+    [
+        (["text_a", "text_b", "note on it"], ("text_a", "text_b")),
+        (["data.Question1", "data.Question2"], ("data.Question1", "data.Question2")),
+        (["note on it", "hypothesis", "premise"], ("premise", "hypothesis")),
+        (["data", "beta", "pizza"], None),
+    ],
+)
+def test_names_of_pairs(tmp_path: Path, names: list[str], pair: tuple[str, str] | None) -> None:
+    lines = ["\t".join(f"text {i} of column {name}" for name in names) for i in range(30)]
+    (tmp_path / "a.tsv").write_text("\n".join(["\t".join(names), *lines]))
+    assert table_layouts.find_pair(read_table(tmp_path / "a.tsv"), names) == pair
+
+
+def test_lists_of_pictures_and_their_splits(tmp_path: Path) -> None:
+    for i in range(60):
+        save(tmp_path / "images" / f"{'ab'[i % 2]}_{i}.jpg", 4 * i)
+    lines = [f"{'ab'[i % 2]}_{i} {i % 2 + 1} 1 {i}" for i in range(60)]
+    (tmp_path / "README").write_text("no table")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "test.txt").write_text("\n".join(lines[40:]) + "\n")
+    (tmp_path / "annotations" / "trainval.txt").write_text("\n".join(lines[:40]) + "\n")
+    findings = inspect(tmp_path)
+    assert findings.recipe is not None
+    data = findings.recipe["data"]
+    assert (data["image"], data["label"], data["delimiter"]) == ("1", "2", " ")
+    assert data["test_file"] == str(tmp_path / "annotations" / "test.txt")
+    manifest = prepare(findings, tmp_path / "out")
+    assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {"train": 40, "test": 20}
+    (tmp_path / "annotations" / "test.txt").write_text("a text\n")
+    (tmp_path / "annotations" / "trainval.txt").write_text("another text\n")
+    assert inspect(tmp_path).recipe is None  # a few texts beside pictures are not a corpus
+
+
+def test_the_table_of_labels_is_not_the_sample_submission(tmp_path: Path) -> None:
+    for i in range(40):
+        save(tmp_path / ("train" if i < 30 else "test") / f"{i:03d}.jpg", 6 * i)
+    (tmp_path / "sample_submission.csv").write_text("id,kind\n" + "\n".join(f"{i:03d},a" for i in range(30, 40)))
+    (tmp_path / "labels.csv").write_text("id,kind\n" + "\n".join(f"{i:03d},{'ab'[i % 2]}" for i in range(30)))
+    (tmp_path / "test.csv").write_text("id,note\n" + "\n".join(f"{i:03d},x" for i in range(30, 40)))
+    findings = inspect(tmp_path)
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["file"] == str(tmp_path / "labels.csv")
+    assert findings.odd == [
+        "sample_submission.csv: another table; not used",
+        "test.csv: another table; not used",
+        "10 pictures without a row in a table: passed over",
+    ]

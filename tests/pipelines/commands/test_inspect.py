@@ -55,9 +55,16 @@ def test_faults_of_the_command_get_one_line(table: Path, capsys: pytest.CaptureF
 
 
 def test_more_odd_things_than_the_screen_shows_are_in_a_file(table: Path, capsys: pytest.CaptureFixture) -> None:
-    table.write_text(table.read_text() + "".join(f"\nc{i},too,many" for i in range(60)))
+    table.write_text(
+        table.read_text() + "".join(f"\n{c},the text {i}" for i in range(59) for c in "ab") + "\na,b,c" * 3
+    )
     assert main(["inspect", str(table)]) == 0
     out = capsys.readouterr().out
     assert "... and 20 more like these" in out
-    assert "all 60 odd things: reports/inspect/mails.txt" in out
+    assert "all that is odd, uncut: reports/inspect/mails.txt" in out
     assert len(Path("reports/inspect/mails.txt").read_text().splitlines()) == 60
+    table.write_text(table.read_text().partition("\na,the")[0] + "\na,b,c\na,the right text" * 120)
+    assert main(["inspect", str(table)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "rows 42, 44" in line)
+    assert line.endswith(" ...")
+    assert Path("reports/inspect/mails.txt").read_text().splitlines()[0].endswith(", 280 (120): 3 values, not 2")
