@@ -21,9 +21,10 @@ def beam_search(
     states: [B, ...] by name, before the first token, `begin`.
 
     Each step keeps the `beam` most probable continuations of all candidates. A candidate that has ended keeps its place
-    and its probability. The result is the candidate of the best score, log p / L^penalty (notes), where L counts the
-    tokens including `end`. A beam of 1 is greedy search; a beam as large as the number of sequences is exhaustive
-    search. `begin` and `pad` are never generated.
+    and its probability. States that `step` returns as they are, such as an encoded source, are the same for all
+    candidates of a row and are not moved. The result is the candidate of the best score, log p / L^penalty (notes),
+    where L counts the tokens including `end`. A beam of 1 is greedy search; a beam as large as the number of sequences
+    is exhaustive search. `begin` and `pad` are never generated.
     """
     count = len(next(iter(states.values())))
     device = next(iter(states.values())).device
@@ -33,15 +34,18 @@ def beam_search(
     log_p[:, 0] = 0.0  # the candidates are equal at first, so that only the first may count
     ended = torch.zeros(count, beam, dtype=torch.bool, device=device)
     first = torch.arange(count, device=device)[:, None] * beam
+    unchanged = set(states)
     newest = torch.full((count * beam, 1), begin, device=device)
     for at in range(length):
-        logits, states = step(newest, states)
+        before = states
+        logits, states = step(newest, before)
+        unchanged = {name for name in unchanged if states.get(name) is before[name]}
         next_log_p = possible_log_p(logits[:, -1].float(), begin, pad).unflatten(0, (count, beam))
         next_log_p = torch.where(ended[..., None], _only_padding(next_log_p[0, 0], pad), next_log_p)
         log_p, best_next = (log_p[..., None] + next_log_p).flatten(1).topk(beam)
         parent, token = best_next // next_log_p.shape[2], best_next % next_log_p.shape[2]
         rows = (first + parent).flatten()
-        states = {name: state[rows] for name, state in states.items()}
+        states = {name: state if name in unchanged else state[rows] for name, state in states.items()}
         tokens = tokens.flatten(0, 1)[rows].unflatten(0, (count, beam))
         tokens[:, :, at] = token
         ended = ended.gather(1, parent) | (token == end)

@@ -6,7 +6,7 @@ if they fit into `resident` bytes. Otherwise a background thread gathers the nex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .order import Order, shard_slices
+from .vocabulary import PAD
 
 if TYPE_CHECKING:
     from .store import Split
@@ -40,13 +41,34 @@ class Feed:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def order(self, batch: int, seed: int, sequential: bool = False) -> Order:
-        """Return the order of examples in training, as positions in this feed."""
-        return Order(len(self), batch, seed, sequential)
+    def order(self, batch: int, seed: int, sequential: bool = False, grouped_by: Sequence[str] = ()) -> Order:
+        """Return the order of examples in training, as positions in this feed; `grouped_by`: see `lengths`."""
+        return Order(len(self), batch, seed, sequential, self.lengths(grouped_by) if grouped_by else None)
 
-    def walk(self, batch: int, seed: int, shards: int, own_shards: range, sequential: bool = False) -> Walk:
+    def walk(
+        self,
+        batch: int,
+        seed: int,
+        shards: int,
+        own_shards: range,
+        sequential: bool = False,
+        grouped_by: Sequence[str] = (),
+    ) -> Walk:
         """Return this worker's `own_shards` of the `shards` of every training step."""
-        return Walk(self, self.order(batch, seed, sequential), shards, own_shards)
+        return Walk(self, self.order(batch, seed, sequential, grouped_by), shards, own_shards)
+
+    def lengths(self, names: Sequence[str]) -> np.ndarray:
+        """Return numbers that sort the rows by the lengths of these columns, by the first one first: int64 [N].
+
+        The length of a row of token numbers is that without padding.
+        """
+        keys = np.zeros(len(self), dtype=np.int64)
+        for name in names:
+            values = self.column(name)
+            is_padded = isinstance(values, np.ndarray) and values.ndim == 2
+            lengths = (values != PAD).sum(1) if is_padded else np.fromiter(map(len, values), np.int64, len(self))
+            keys = keys * (lengths.max() + 1) + lengths
+        return keys
 
     def batches(self, size: int, start: int = 0, stride: int = 1) -> Iterator[dict[str, Any]]:
         """Yield all rows in their order, `size` at a time; a worker takes every `stride`-th batch from `start`."""

@@ -32,9 +32,13 @@ class Order:
 
     sequential: element j of a batch walks through the j-th of `batch` equal stretches of the data instead. What follows
     it in the next batch then follows it in the data (notes: sequential partitioning of a text).
+    lengths: of the examples, int64 [n]. Each block of steps then sorts its examples by length before it cuts them into
+    batches, and shuffles the batches: the examples of a batch need little padding.
     """
 
-    def __init__(self, n: Count, batch: Count, seed: Natural, sequential: bool = False) -> None:
+    def __init__(
+        self, n: Count, batch: Count, seed: Natural, sequential: bool = False, lengths: np.ndarray | None = None
+    ) -> None:
         if batch < 1:
             raise Refusal(f"fit.batch: {batch} is not a valid batch size; give at least 1")
         if batch > n:
@@ -43,6 +47,7 @@ class Order:
         self.batch = batch
         self.seed = seed
         self.sequential = sequential
+        self.lengths = lengths
         self.steps_per_epoch = n // batch
         self._cached_block = (-1, -1)  # epoch, block
         self._cached_rows = np.arange(0)
@@ -57,8 +62,15 @@ class Order:
             first = block * BLOCK_STEPS * self.batch
             last = min((block + 1) * BLOCK_STEPS, self.steps_per_epoch) * self.batch
             self._cached_rows = permute(np.arange(first, last, dtype=np.uint64), self.n, self.seed, epoch)
+            if self.lengths is not None:
+                self._cached_rows = self._group_by_length(self._cached_rows, self.lengths, epoch, block)
             self._cached_block = (epoch, block)
         return self._cached_rows[row * self.batch : (row + 1) * self.batch]
+
+    def _group_by_length(self, rows: np.ndarray, lengths: np.ndarray, epoch: int, block: int) -> np.ndarray:
+        """Return the rows of one block, int64 [steps * batch], as shuffled batches of similar length."""
+        batches = rows[np.argsort(lengths[rows], kind="stable")].reshape(-1, self.batch)
+        return batches[permute(np.arange(len(batches)), len(batches), self.seed, epoch, block)].ravel()
 
 
 def permute(positions: np.ndarray, n: int, *key: int) -> np.ndarray:

@@ -47,6 +47,7 @@ class Answering(Task):
     monitor: ClassVar[tuple[str, str]] = ("f1", "max")
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
     targets: ClassVar[tuple[str, ...]] = ("question", "answer")
+    lengths: ClassVar[tuple[str, ...]] = ("context",)
     requires: ClassVar[tuple[str, ...]] = ("tokenizers",)
 
     def __init__(

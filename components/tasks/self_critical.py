@@ -41,6 +41,7 @@ class SelfCritical(Task):
     monitor: ClassVar[tuple[str, str]] = Translation.monitor
     inputs: ClassVar[tuple[str, ...]] = Translation.inputs
     targets: ClassVar[tuple[str, ...]] = Translation.targets
+    lengths: ClassVar[tuple[str, ...]] = ("target", "source")
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class SentenceRegression(Task):
     monitor: ClassVar[tuple[str, str]] = ("spearman", "max")
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     targets: ClassVar[tuple[str, ...]] = ("score",)
+    lengths: ClassVar[tuple[str, ...]] = ("text", "pair")
     requires: ClassVar[tuple[str, ...]] = ("tokenizers",)
 
     def __init__(

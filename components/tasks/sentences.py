@@ -37,6 +37,7 @@ class SentenceClassification(Task):
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     targets: ClassVar[tuple[str, ...]] = ("label", "text")
+    lengths: ClassVar[tuple[str, ...]] = ("text", "pair")
     requires: ClassVar[tuple[str, ...]] = ("tokenizers",)
 
     def __init__(

@@ -33,6 +33,7 @@ class Tagging(Task):
     monitor: ClassVar[tuple[str, str]] = ("f1", "max")
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     targets: ClassVar[tuple[str, ...]] = ("text", "tags")
+    lengths: ClassVar[tuple[str, ...]] = ("text",)
     requires: ClassVar[tuple[str, ...]] = ("tokenizers",)
 
     def __init__(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Number of translations in the sample.
 SAMPLE_LINES = 10
+# Sentences of similar length that a processor translates at once: their candidates stay in its cache.
+GROUP = 64
 
 
 class Sample(NamedTuple):
@@ -54,6 +56,7 @@ class Translation(Task):
     monitor: ClassVar[tuple[str, str]] = ("bleu", "max")
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     targets: ClassVar[tuple[str, ...]] = ("source", "target")
+    lengths: ClassVar[tuple[str, ...]] = ("target", "source")
 
     def __init__(
         self,
@@ -134,8 +137,17 @@ class Translation(Task):
         If the batch contains the true translation, add "nll" [B, T]: the loss of each of its tokens given those before
         it, and 0 for padding.
         """
+        order = sentence_lengths(batch["source"]).argsort(stable=True)
+        groups = order.split(GROUP if order.device.type == "cpu" else len(order))
+        columns = [name for name in ("source", "target") if name in batch]
+        parts = [self._predict_group(state, {name: batch[name][rows] for name in columns}) for rows in groups]
+        places = order.argsort()
+        return {name: torch.cat([part[name] for part in parts])[places] for name in parts[0]}
+
+    def _predict_group(self, state: State, batch: Batch) -> dict[str, Tensor]:
+        """Return what `predict` returns, for sources of similar length."""
         net: Any = state.modules["net"]
-        source = batch["source"].long()
+        source = drop_padding(batch["source"].long())
         token, score = beam_search(
             net.decode,
             net.start(source),
@@ -148,9 +160,10 @@ class Translation(Task):
         )
         predictions = {"token": token.int(), "score": score}
         if "target" in batch:
-            target = batch["target"].long()
+            target = drop_padding(batch["target"].long())
             logits = net(source, shift_right(target)).float().transpose(1, 2)
-            predictions["nll"] = F.cross_entropy(logits, target, ignore_index=PAD, reduction="none")
+            nll = F.cross_entropy(logits, target, ignore_index=PAD, reduction="none")
+            predictions["nll"] = F.pad(nll, (0, self.length - nll.shape[1]))
         return predictions
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:

@@ -58,7 +58,7 @@ def fit(
     seed: Natural = 0,
     epochs: Count = 10,
     batch: Count | Literal["all"] = 128,
-    order: Literal["shuffled", "sequential"] = "shuffled",
+    order: Literal["shuffled", "grouped", "sequential"] = "shuffled",
     shards: Count = 1,
     accumulate: Count = 1,
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -82,7 +82,8 @@ def fit(
     until: stop before this step, as if the process had been killed there.
     batch: examples per step over *all* workers, cut into `shards` fixed slices (at least one per worker); all: every
     training row, in a fold every row of the fold.
-    order: sequential lets each element of the batch walk through a contiguous stretch of the data (storage/order.py).
+    order: grouped shuffles batches of examples of similar length, which need little padding (`Task.lengths`);
+    sequential lets each element of the batch walk through a contiguous stretch of the data (storage/order.py).
     schedule: a factory section of `schedules`.
     clip: the maximum norm of a module's gradient or, with clip_by "value", of each of its elements; "none" bounds
     nothing, for comparisons. train/gradient_norm is the norm before clipping.
@@ -102,7 +103,8 @@ def fit(
     own_shards = owned_shards(shards, peers.size, peers.rank)
     if examples is not None:
         train = _first_examples(train, examples)
-    walk = train.walk(batch, seed, shards, own_shards, sequential=order == "sequential")
+    grouped_by = _columns_with_lengths(task, train) if order == "grouped" else ()
+    walk = train.walk(batch, seed, shards, own_shards, order == "sequential", grouped_by)
     state = set_up(task, spec, seed, peers.device, channels_last, compile, ema)
     options: dict[str, Any] = {"precision": precision, "accumulate": accumulate, "norms": noise_scale}
     options |= {"clip": clip, "clip_by": clip_by, "moments": moments}
@@ -292,6 +294,17 @@ def _check_full_batch(task: Task, batch: int, rows: int) -> None:
         raise Refusal(
             f"fit.batch: {batch} of {rows} training rows; each step of {type(task).__name__} needs all: set it to all"
         )
+
+
+def _columns_with_lengths(task: Task, train: Feed) -> list[str]:
+    """Return the columns of the data by whose lengths examples are grouped; refuse a task that has none."""
+    names = [name for name in task.lengths if name in train.split.columns]
+    if not names:
+        raise Refusal(
+            f"fit.order: grouped needs examples of different lengths, which {type(task).__name__} does not have here;"
+            " set it to shuffled"
+        )
+    return names
 
 
 def _first_examples(train: Feed, count: int) -> Feed:

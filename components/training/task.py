@@ -85,6 +85,7 @@ class Task:
     extras: ClassVar[tuple[str, ...]] = ()  # columns that `score` uses where the data have them
     requires: ClassVar[tuple[str, ...]] = ()  # packages that a served model needs in addition to the usual ones
     sequential: ClassVar[bool] = False  # whether `predict` reads consecutive rows of a batch as one sequence
+    lengths: ClassVar[tuple[str, ...]] = ()  # columns by whose lengths `fit.order: grouped` groups, the decisive first
     full_batch: ClassVar[bool] = False  # whether each step must cover all training rows (`fit.batch: all`)
     album: ClassVar[bool] = False  # whether `draw` is called after every evaluation, not only after the last one
 

@@ -177,6 +177,11 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
             f"{prefix}fit.batch: {fit['batch']} may leave out training rows, and each step of {task} needs all of them;"
             " set it to all"
         )
+    if fit["order"] == "grouped" and not class_constant(task, "lengths", ()):
+        raise Refusal(
+            f"{prefix}fit.order: grouped needs examples of different lengths, which {task} does not have;"
+            " set it to shuffled"
+        )
 
 
 def check_room(task: dict[str, Any], prefix: str) -> None:

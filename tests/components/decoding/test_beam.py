@@ -124,6 +124,27 @@ def test_a_wider_beam_can_beat_greedy_search() -> None:
     assert sum(long) > 0
 
 
+def test_states_that_stay_as_they_are_are_not_moved() -> None:
+    """Return the rows' numbers unchanged: the search must not copy them, and find the same sequences."""
+    model, inputs = RandomModel(0), set()
+
+    def step(tokens: Tensor, states: States) -> tuple[Tensor, States]:
+        inputs.add(states["row"].data_ptr())
+        return model(tokens, states)
+
+    beam_search(step, model.start(), begin=BEGIN, end=END, pad=PAD, length=LENGTH, beam=3)
+    assert len(inputs) == 1
+
+    def copy(tokens: Tensor, states: States) -> tuple[Tensor, States]:
+        logits, grown = model(tokens, states)
+        return logits, grown | {"row": grown["row"].clone()}
+
+    options = {"begin": BEGIN, "end": END, "pad": PAD, "length": LENGTH, "beam": 3}
+    moved, copied = (beam_search(function, model.start(), **options) for function in (model, copy))
+    assert torch.equal(moved[0], copied[0])
+    assert torch.equal(moved[1], copied[1])
+
+
 def test_rows_are_independent() -> None:
     model = RandomModel(0)
     together = search(model, 3)

@@ -60,6 +60,17 @@ def test_batches_cover_all_rows_once(split: Split, device: str, workers: int) ->
     assert feed.column("label").tolist() == list(range(79, 2, -1))
 
 
+def test_rows_are_sorted_by_the_lengths_of_their_columns(tmp_path: Path) -> None:
+    """Check that padding does not count, and that the first column decides before the second."""
+    columns = {"tokens": Column("int32", (3,)), "text": Column("utf8")}
+    rows = [([5, 0, 0], "aaaa"), ([5, 6, 7], "a"), ([5, 6, 0], "aaa"), ([5, 6, 0], "")]
+    write_part(tmp_path / "0.arrow", columns, ({"tokens": np.int32(row), "text": text} for row, text in rows))
+    feed = Feed(Split([tmp_path / "0.arrow"]))
+    assert np.argsort(feed.lengths(["tokens", "text"])).tolist() == [0, 3, 2, 1]
+    assert np.argsort(feed.lengths(["text"])).tolist() == [3, 1, 2, 0]
+    assert feed.walk(2, 0, 1, range(1), grouped_by=["text"]).order.lengths is not None
+
+
 def test_a_batch_larger_than_the_split_is_refused(split: Split) -> None:
     with pytest.raises(Refusal, match=r"fit\.batch: 81 is larger than the 80"):
         Feed(split).order(81, 0)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from components.errors import Refusal
 from components.storage.order import (
+    BLOCK_STEPS,
     TABLE_LIMIT,
     Order,
     balanced_rows,
@@ -90,6 +91,24 @@ def test_epochs_differ_and_are_reproducible() -> None:
     order = Order(100, 10, 0)
     assert not np.array_equal(order.indices(0), order.indices(10))
     assert np.array_equal(order.indices(7), Order(100, 10, 0).indices(7))
+
+
+@pytest.mark.parametrize(("n", "batch"), [(100, 10), (20_000, 32)])
+def test_grouped_batches_hold_similar_lengths_in_random_order(n: int, batch: int) -> None:
+    """Check one epoch: no example twice, the same block of a random order, little padding, lengths as they come."""
+    lengths = np.random.default_rng(0).poisson(15, n)
+    grouped, shuffled = Order(n, batch, 3, lengths=lengths), Order(n, batch, 3)
+    steps = np.stack([grouped.indices(step) for step in range(grouped.steps_per_epoch)])
+    others = np.stack([shuffled.indices(step) for step in range(grouped.steps_per_epoch)])
+    for start in range(0, len(steps), BLOCK_STEPS):
+        block = slice(start, start + BLOCK_STEPS)
+        assert np.array_equal(np.sort(steps[block], axis=None), np.sort(others[block], axis=None))
+    padding = [lengths[rows].max(1).sum() * batch / lengths[rows].sum() - 1 for rows in (steps, others)]
+    assert padding[0] < padding[1] / 4
+    means = lengths[steps].mean(1)
+    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.5, "the batches of a block are in order of length"
+    assert not np.array_equal(grouped.indices(0), grouped.indices(grouped.steps_per_epoch))
+    assert np.array_equal(grouped.indices(7), Order(n, batch, 3, lengths=lengths).indices(7))
 
 
 @given(batch=st.integers(1, 300), count=st.integers(1, 300))

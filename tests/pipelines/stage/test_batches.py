@@ -1,4 +1,4 @@
-"""Check that `plan` refuses a batch that leaves out rows of a task whose every step needs all of them."""
+"""Check that `plan` refuses batches that a task can't use: some of the rows, or rows grouped by lengths it lacks."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def test_a_searched_batch_is_checked_too() -> None:
     content = recipe.load(ROOT / "pipelines/studies/error-surface.yaml")
     content["tune"]["search"]["space"]["fit.batch"] = {"choices": ["all", 160]}
     with pytest.raises(Refusal, match=r"fit\.batch: 160 may leave out"):
+        check_recipe(content, "recipe.yaml")
+
+
+def test_grouping_needs_a_task_with_lengths() -> None:
+    """Accept the translators, whose rows are padded, and refuse a language model, whose windows are all as long."""
+    content = recipe.load(ROOT / "pipelines/translation/seq2seq.yaml")
+    content["fit"]["order"] = "grouped"
+    check_recipe(content, "recipe.yaml")
+    content = recipe.load(ROOT / "pipelines/language/gpt.yaml")
+    content["fit"]["order"] = "grouped"
+    with pytest.raises(Refusal, match=r"fit.order: grouped needs examples of different lengths, which .*LanguageModel"):
         check_recipe(content, "recipe.yaml")
 
 
