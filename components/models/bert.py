@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,6 +13,7 @@ from ..layers.encoder import EPSILON, EncoderLayer, init_encoder, unpack
 from ..recipes.ranges import Count, Fraction
 
 SEGMENTS = 2
+Pooling = Literal["first", "mean"]
 
 
 class BERT(nn.Module):
@@ -119,13 +122,14 @@ class PretrainingNet(nn.Module):
 class FinetuningNet(nn.Module):
     """A BERT with only an output layer added, `head`.
 
-    outputs: of the head. pooled: whether the head sees the vector of the sequence or that of every token.
+    outputs: of the head. pooling: the vector that it sees: "first", a dense layer on that of [CLS]; "mean", the mean
+    over all tokens; None, every token by itself.
     """
 
-    def __init__(self, body: BERT, outputs: int, pooled: bool, dropout: float = 0.1) -> None:
+    def __init__(self, body: BERT, outputs: int, pooling: Pooling | None, dropout: float = 0.1) -> None:
         super().__init__()
         self.body = body
-        self.pooled = pooled
+        self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(body.width, outputs)
         init_encoder(self.head)
@@ -133,4 +137,14 @@ class FinetuningNet(nn.Module):
     def forward(self, tokens: Tensor, segments: Tensor, valid: Tensor) -> Tensor:
         """Return logits [B, outputs] if pooled, otherwise [B, T, outputs]."""
         hidden = self.body(tokens, segments, valid)
-        return self.head(self.dropout(self.body.pool(hidden) if self.pooled else hidden))
+        if self.pooling == "first":
+            hidden = self.body.pool(hidden)
+        elif self.pooling == "mean":
+            hidden = mean_vectors(hidden, valid)
+        return self.head(self.dropout(hidden))
+
+
+def mean_vectors(hidden: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean [B, width] over the valid tokens of vectors [B, T, width]."""
+    weights = valid.to(hidden.dtype)[:, :, None]
+    return hidden.where(valid[:, :, None], 0).sum(1) / weights.sum(1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import Refusal
 from ..tokens.tokenizer import Tokenizer
-from .bert import BERT, FinetuningNet
+from .bert import BERT, FinetuningNet, Pooling
 from .bert_folder import read_bert
 
 COLUMN = "text"  # under which the tokenizer travels with the model
@@ -69,11 +69,12 @@ class Finetuning:
     layer_decay: float
     frozen: int
     dropout: float
+    pooling: Pooling | None = None  # see `FinetuningNet`
 
-    def build(self, tokenizers: dict[str, str], outputs: int, pooled: bool) -> Finetuned:
-        """Return the network with `outputs` outputs, and what belongs to it; pooled: see `FinetuningNet`."""
+    def build(self, tokenizers: dict[str, str], outputs: int) -> Finetuned:
+        """Return the network with `outputs` outputs, and what belongs to it."""
         body = open_body(self.start, self.random, self.model, tokenizers)
-        net = FinetuningNet(body.net, outputs, pooled, self.dropout)
+        net = FinetuningNet(body.net, outputs, self.pooling, self.dropout)
         return Finetuned(
             net=net,
             optimizer=rate_groups(net, self.optimizer, self.body_rate, self.layer_decay, self.frozen),
@@ -126,7 +127,7 @@ def rate_groups(
         first, _, rest = name.partition(".")
         level = int(rest.partition(".")[0]) + 1 if first == "layers" else (count if first == "pooler" else 0)
         levels.setdefault(level, []).append(parameter)
-        is_used = net.pooled or first != "pooler"
+        is_used = net.pooling == "first" or first != "pooler"
         parameter.requires_grad_(body_rate > 0 and (frozen == 0 or level > frozen) and is_used)
     rated = [(1.0, list(net.head.parameters()))]
     rated += [(body_rate * layer_decay ** (count - level), part) for level, part in sorted(levels.items())]

@@ -72,7 +72,7 @@ class Answering(Task):
                 "task: Answering needs columns 'question', 'context', 'answer' and 'start', but the data have"
                 f" {', '.join(spec.columns)}"
             )
-        built = self.finetuning.build(spec.tokenizers, outputs=2, pooled=False)
+        built = self.finetuning.build(spec.tokenizers, outputs=2)
         self.reader = built.reader
         return State(
             {"net": built.net},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,8 +42,11 @@ class SentenceRegression(Task):
         layer_decay: Proportion = 1.0,
         frozen: Natural = 0,
         dropout: Fraction = 0.1,
+        pooling: Literal["first", "mean"] = "first",
     ) -> None:
-        self.finetuning = Finetuning(model, optimizer, start, random, length, body_rate, layer_decay, frozen, dropout)
+        self.finetuning = Finetuning(
+            model, optimizer, start, random, length, body_rate, layer_decay, frozen, dropout, pooling
+        )
         self.columns: list[str] = []
         self.reader: TextReader
 
@@ -55,7 +58,7 @@ class SentenceRegression(Task):
                 f" {', '.join(spec.columns)}"
             )
         self.columns = [name for name in ("text", "pair") if name in spec.columns]
-        built = self.finetuning.build(spec.tokenizers, outputs=1, pooled=True)
+        built = self.finetuning.build(spec.tokenizers, outputs=1)
         self.reader = built.reader
         return State(
             {"net": built.net},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ class SentenceClassification(Task):
     length: tokens per example, marks included; longer texts are cut.
     body_rate: learning rate of all layers but the head, as a multiple of the head's; 0 freezes them.
     layer_decay: factor on the rate from one layer to the one below it. frozen: number of lowest layers that are not
-    trained, nor are the embeddings. dropout: before the head.
+    trained, nor are the embeddings. dropout: before the head. pooling: what the head sees, "first" or "mean"; the
+    latter suits a model that was trained for embeddings of sentences, whose dense layer on [CLS] was not.
     """
 
     monitor: ClassVar[tuple[str, str]] = ("accuracy", "max")
@@ -51,8 +52,11 @@ class SentenceClassification(Task):
         layer_decay: Proportion = 1.0,
         frozen: Natural = 0,
         dropout: Fraction = 0.1,
+        pooling: Literal["first", "mean"] = "first",
     ) -> None:
-        self.finetuning = Finetuning(model, optimizer, start, random, length, body_rate, layer_decay, frozen, dropout)
+        self.finetuning = Finetuning(
+            model, optimizer, start, random, length, body_rate, layer_decay, frozen, dropout, pooling
+        )
         self.classes: list[str] = []
         self.columns: list[str] = []
         self.reader: TextReader
@@ -66,7 +70,7 @@ class SentenceClassification(Task):
             )
         self.classes = list(spec.classes)
         self.columns = [name for name in ("text", "pair") if name in spec.columns]
-        built = self.finetuning.build(spec.tokenizers, outputs=len(self.classes), pooled=True)
+        built = self.finetuning.build(spec.tokenizers, outputs=len(self.classes))
         self.reader = built.reader
         return State(
             {"net": built.net},

@@ -57,7 +57,7 @@ class Tagging(Task):
         if not {"text", "tags"} <= spec.columns.keys():
             raise Refusal(f"task: Tagging needs columns 'text' and 'tags', but the data have {', '.join(spec.columns)}")
         self.classes = list(spec.classes)
-        built = self.finetuning.build(spec.tokenizers, outputs=len(self.classes), pooled=False)
+        built = self.finetuning.build(spec.tokenizers, outputs=len(self.classes))
         self.reader = built.reader
         return State(
             {"net": built.net},

@@ -28,6 +28,10 @@ def main(model: str, to: str, folder: str) -> None:
     section = exported.task_section(model)
     if section["use"] not in ARCHITECTURES:
         raise Refusal(f"{model}: holds no BERT but {section['use']}; only a BERT has this format")
+    if section.get("pooling") == "mean":
+        raise Refusal(
+            f"{model}: was trained with task.pooling: mean, which transformers' classes lack; train with first"
+        )
     net: Any = state.modules["net"]
     tokenizer = getattr(task, "tokenizer", None) or task.reader.tokenizer  # type: ignore[attr-defined]
     facts: dict[str, Any] = {"architectures": [ARCHITECTURES[section["use"]]]}

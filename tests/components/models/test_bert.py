@@ -100,10 +100,21 @@ def test_padding_changes_nothing_and_gets_no_gradient() -> None:
 
 def test_a_finetuned_net_adds_an_output_layer_alone() -> None:
     body = BERT(50, **SMALL)
-    for pooled, shape in ((True, (2, 5)), (False, (2, 9, 5))):
-        net = FinetuningNet(body, 5, pooled)
+    for pooling, shape in (("first", (2, 5)), ("mean", (2, 5)), (None, (2, 9, 5))):
+        net = FinetuningNet(body, 5, pooling)
         assert count(net) - count(body) == 33 * 5
-        assert net(torch.ones(2, 9, dtype=torch.long), torch.zeros(2, 9, dtype=torch.long), None).shape == shape
+        tokens = torch.ones(2, 9, dtype=torch.long)
+        assert net(tokens, torch.zeros_like(tokens), tokens > 0).shape == shape
+
+
+def test_mean_pooling_leaves_out_padding() -> None:
+    net = FinetuningNet(BERT(50, **SMALL), 5, "mean").eval()
+    tokens, length = torch.randint(1, 50, (3, 9)), [9, 4, 1]
+    valid = torch.arange(9) < torch.tensor(length)[:, None]
+    logits = net(tokens, torch.zeros_like(tokens), valid)
+    for row, count in enumerate(length):
+        hidden = net.body(tokens[row : row + 1, :count])
+        torch.testing.assert_close(logits[row], net.head(hidden[0].mean(0)), atol=1e-6, rtol=1e-5)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

@@ -201,6 +201,12 @@ def test_frozen_layers_keep_their_weights(stores: dict[str, Store]) -> None:
         start("sentences", store, frozen=3)
 
 
+@pytest.mark.parametrize(("pooling", "is_trained"), [("first", True), ("mean", False)])
+def test_the_pooler_is_trained_where_the_head_sees_it(pooling: str, is_trained: bool, stores: dict) -> None:
+    _, state = start("sentences", stores["sentences"], pooling=pooling)
+    assert all(p.requires_grad == is_trained for p in state.modules["net"].body.pooler.parameters())
+
+
 def test_long_pairs_lose_the_end_of_the_longer_text(stores: dict[str, Store]) -> None:
     task, _ = start("sentences", stores["sentences"], length=11)
     lengths = [

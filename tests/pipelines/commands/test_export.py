@@ -56,6 +56,16 @@ def test_the_written_folder_gives_the_same_outputs_in_transformers(kind: str, tm
         assert list(original.config.id2label.values()) == task.classes
 
 
+def test_a_model_that_transformers_cannot_express_is_refused(tmp_path: Path, capsys) -> None:
+    prepare_dataset(Toys("sentences", 12), tmp_path / "data")
+    _, state = start("sentences", Store(tmp_path / "data"), pooling="mean")
+    section = {"use": "tasks.sentences.SentenceClassification", "model": SECTION, "length": 40, "pooling": "mean"}
+    exported.write_model(tmp_path / "model", state, spec(Store(tmp_path / "data")), section)
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "folder")]) == 2
+    assert "was trained with task.pooling: mean, which transformers' classes lack" in capsys.readouterr().err
+    assert not (tmp_path / "folder").exists()
+
+
 def test_another_kind_of_model_and_an_existing_folder_are_refused(tmp_path: Path, capsys) -> None:
     section = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
     data = Spec({"image": (4, 4, 1), "label": ()}, ("a", "b"), {"mean": [0.4], "std": [0.2]})
