@@ -1,17 +1,24 @@
-"""Find the encoding of a text file: UTF-8 and UTF-16 by their rules, others by their letters (charset-normalizer)."""
+"""Find the encoding of a text file: UTF-8 and UTF-16 by their rules, others by their letters (charset-normalizer).
+
+A file that gzip has packed is read as the text inside it.
+"""
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, cast
 
-from ..errors import Refusal, printable
+from ..errors import Refusal, first_line, printable
 from ..files import open_regular
 
+GZIP = b"\x1f\x8b"  # the first bytes of a packed file
+PACKED = 8  # times that a packed text grows, about
 BLOCK = 1 << 16  # bytes that are read together
 SAMPLE = 256 << 10  # bytes of the lines that are not ASCII
 MARKS = {  # byte-order mark -> encoding
@@ -63,7 +70,7 @@ def open_text(file: Path, encoding: str | None = None, newline: str = "") -> Ite
     name = encoding or detect_encoding(_read_blocks(file), file)
     without_mark = "utf-8-sig" if name.lower().replace("_", "-") in ("utf-8", "utf8") else name
     try:
-        with open_regular(file) as content, io.TextIOWrapper(content, without_mark, newline=newline) as text:
+        with open_plain(file) as content, io.TextIOWrapper(content, without_mark, newline=newline) as text:
             yield text, name
     except LookupError:
         raise Refusal(f"encoding: '{name}' is not one that Python knows; name another, such as utf-8") from None
@@ -72,9 +79,26 @@ def open_text(file: Path, encoding: str | None = None, newline: str = "") -> Ite
         raise Refusal(f"{printable(file)}: {byte} is not {name} ({error.reason}); set another encoding") from None
 
 
+@contextmanager
+def open_plain(file: Path) -> Iterator[BinaryIO]:
+    """Yield the open bytes of a file, unpacked where gzip has packed it; refuses a damaged one."""
+    with open_regular(file) as content:
+        is_packed = content.peek(len(GZIP))[: len(GZIP)] == GZIP
+        try:
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=content)) if is_packed else content
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise Refusal(f"{printable(file)}: damaged ({first_line(error)}); replace it") from None
+
+
+def text_bytes(file: Path) -> int:
+    """Return the number of bytes of a text file, about if it is packed."""
+    size = file.stat().st_size
+    return PACKED * size if file.suffix.lower() == ".gz" else size
+
+
 def _read_blocks(file: Path) -> Iterator[bytes]:
     """Yield the bytes of a file in blocks."""
-    with open_regular(file) as content:
+    with open_plain(file) as content:
         while block := content.read(BLOCK):
             yield block
 

@@ -30,6 +30,7 @@ from .image_folder import MAX_ROWS_PER_PART, PART_BYTES, content_key
 from .picture import SUFFIXES, Fit, Remarks, check_levels, read_picture
 from .table import TableFormat, is_number
 from .table_rows import Entries, Shares, TableFiles, list_classes
+from .text_columns import StrippedRows
 
 
 class ImageTable:
@@ -113,12 +114,11 @@ class ImageTable:
         return image | {"y": Column("float32")}
 
     @cached_property
-    def targets(self) -> list[list[str]]:
+    def targets(self) -> Sequence[list[str]]:
         """Return the texts of the column(s) to predict, per row."""
         names = self.tag_columns or [self.label_column or self.value_column or ""]
         argument = "tags" if self.tag_columns else "label" if self.label_column else "value"
-        columns = [self.files.column(name, argument) for name in names]
-        return [[(text or "").strip() for text in row] for row in zip(*columns, strict=True)]
+        return StrippedRows([self.files.column(name, argument) for name in names])
 
     @cached_property
     def classes(self) -> list[str]:
@@ -193,7 +193,7 @@ class ImageTable:
         """Return what is odd about the files, and how many pictures have no row."""
         used = {path for path in self.paths if path is not None}
         spare = len(self._listing.files) - len(used)
-        unused = [f"{spare:,} pictures without a row in {self.files.file.name} passed over"] if spare else []
+        unused = [f"{spare:,} pictures without a row in a table passed over"] if spare else []
         return self.files.notes + self._listing.describe_rest() + unused
 
     def parts(self) -> dict[str, int]:

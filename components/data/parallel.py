@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -37,7 +37,7 @@ class Source(Protocol):
     licence: str
     source: str
 
-    def pairs(self) -> dict[str, list[tuple[str, str]]]:
+    def pairs(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """Return {split: (sentence, translation) pairs}, cleaned, with a split "train"."""
 
 
@@ -90,7 +90,7 @@ class Parallel:
         return list(getattr(self.of, "notes", ()))
 
     @cached_property
-    def splits(self) -> dict[str, list[tuple[str, str]]]:
+    def splits(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """Return {split: its pairs}; refuses a corpus without training pairs."""
         splits = self.of.pairs()
         if not splits.get("train"):
@@ -100,8 +100,8 @@ class Parallel:
     @cached_property
     def tokenizers(self) -> dict[str, Tokenizer]:
         """Return the tokenizers of the columns "source" and "target", trained on the training split alone."""
-        source, target = zip(*self.splits["train"], strict=True)
-        return {"source": self.trainer.train(source, SPECIAL), "target": self.trainer.train(target, SPECIAL)}
+        sides = {name: Side(self.splits["train"], number) for number, name in enumerate(("source", "target"))}
+        return {name: self.trainer.train(side, SPECIAL) for name, side in sides.items()}
 
     @property
     def vocabularies(self) -> tuple[list[str], list[str]]:
@@ -132,6 +132,17 @@ class Parallel:
                 (longest,) = self.columns["reference"].inner_shape
                 example["reference"] = pad_sentence(target, longest)
             yield example
+
+
+class Side:
+    """The sentences of one language, as often as a tokenizer asks for them."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], number: int) -> None:
+        self.pairs = pairs
+        self.number = number
+
+    def __iter__(self) -> Iterator[str]:
+        return (pair[self.number] for pair in self.pairs)
 
 
 def pad_sentence(numbers: np.ndarray, length: int) -> np.ndarray:

@@ -7,29 +7,56 @@ pairs.csv: english,french                    file: pairs.csv, source: english, t
 
 from __future__ import annotations
 
-import gzip
-import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
-from ..errors import Refusal, first_line, printable
-from ..files import open_regular
+from ..errors import Refusal, printable
 from ..recipes.ranges import Fraction, Natural
 from ..storage.draw import draw_split
-from .encoding import detect_encoding
+from .encoding import open_text, text_bytes
 from .table import TableFormat
-from .table_rows import Shares, TableFiles
+from .table_rows import Shares, TableFiles, text_key
 from .tatoeba import clean_sentence
+from .text_columns import ColumnWriter, TextColumn
 
-Pairs = list[tuple[str, str]]
-MAX_TEXT = 2 << 30  # bytes of a file, unpacked
+Pair = tuple[str, str]
+ROWS = 4096  # per batch of pairs
+MOST_NAMED = 12  # pairs in an error line
+
+
+class PairRows(Sequence[Pair]):
+    """Some rows of a column of sentences and of one of their translations; a row takes eight bytes of memory."""
+
+    def __init__(self, source: TextColumn, target: TextColumn, rows: Sequence[int]) -> None:
+        self.source = source
+        self.target = target
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, key: int) -> Pair: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Pair]: ...
+    def __getitem__(self, key: int | slice) -> Pair | list[Pair]:
+        if isinstance(key, slice):
+            return [self._read(row) for row in self.rows[key]]
+        return self._read(self.rows[key])
+
+    def _read(self, row: int) -> Pair:
+        return self.source[row] or "", self.target[row] or ""
 
 
 class ParallelText:
     """Pairs of the files [source, target], or of the columns `source` and `target` of the table `file`.
 
-    validation_files, test_files: such files for these splits. Without them, shares of the source sentences are drawn by
-    `seed`; all translations of a sentence are in one split.
+    validation_files, test_files: such files for these splits, whose sources are left out of training. Without them,
+    shares of the source sentences are drawn by `seed`; all translations of a sentence are in one split.
     clean: put sentences into lower case, with a space before each of , . ! ? (notes: machine translation data)
     limit: number of pairs to read from the start (None: all)
     bad: what happens to pairs of which one side is empty; skip leaves them out
@@ -62,13 +89,11 @@ class ParallelText:
             if pair is not None and len(pair) != 2:
                 raise Refusal(f"files: {name} needs two files, one per language, not {len(pair)}")
         self.own = [Path(path) for pair in self.groups.values() for path in pair or []]
-        self.table = None if file is None else TableFiles(Path(file), form=TableFormat(encoding=encoding))
-        if self.table is not None:
-            self.table.check()
-            self.own.append(self.table.file)
         for path in self.own:
             if not path.is_file():
                 raise Refusal(f"files: {printable(path)} is not a file; name one")
+        self.table = None if file is None else TableFiles.of_splits(file, None, None, TableFormat(encoding=encoding))
+        self.own += [] if self.table is None else self.table.paths
         self.has_validation = validation_files is not None
         self.name = self.own[0].name.partition(".")[0]
         self.source = ", ".join(map(str, self.own))
@@ -81,67 +106,86 @@ class ParallelText:
         self.bad = bad
         self.notes: list[str] = []
 
-    def pairs(self) -> dict[str, Pairs]:
+    def pairs(self) -> dict[str, Sequence[Pair]]:
         """Return {split: (source, target) pairs in the files' order}, without empty splits."""
         self.notes.clear()
-        splits: dict[str, Pairs] = {"train": [], "validation": [], "test": []}
-        for name, pair in self.groups.items():
+        splits: dict[str, Sequence[Pair]] = {}
+        for name in ("validation", "test"):
+            pair = self.groups[name]
             if pair is not None:
-                splits[name] = self._clean_pairs(self._read_files(pair), pair[0])
-        if self.table is not None:
-            sources = self.table.column(self.source_column or "", "source")
-            targets = self.table.column(self.target_column or "", "target")
-            self.notes += self.table.notes
-            pairs = [(source or "", target or "") for source, target in zip(sources, targets, strict=True)]
-            splits["train"] = self._clean_pairs(pairs, str(self.table.file))
-        test = 0.0 if splits["test"] else self.shares.test
-        validation = 0.0 if splits["validation"] else self.shares.validation
-        everything, splits["train"] = splits["train"], []
-        for source, target in everything:
-            splits[draw_split(source.encode(), test, validation, self.shares.seed)].append((source, target))
-        return {name: pairs for name, pairs in splits.items() if pairs}
+                splits[name] = self._read_files(pair)
+        train = self._read_table(self.table) if self.table is not None else self._read_files(self.groups["train"] or [])
+        test = 0.0 if splits.get("test") else self.shares.test
+        validation = 0.0 if splits.get("validation") else self.shares.validation
+        drawn = {name: array("q") for name in ("train", "validation", "test")}
+        held_out = {text_key(source) for pairs in splits.values() for source, _ in pairs}
+        repeated = 0
+        for row, (source, _) in enumerate(train):
+            if held_out and text_key(source) in held_out:
+                repeated += 1
+                continue
+            drawn[draw_split(source.encode(), test, validation, self.shares.seed)].append(row)
+        for name, rows in drawn.items():
+            if rows:
+                splits[name] = PairRows(train.source, train.target, rows)
+        if repeated:
+            self.notes.append(f"{repeated:,} training pairs have a source of a held-out file and are left out")
+        return {name: splits[name] for name in drawn if splits.get(name)}
 
-    def _read_files(self, pair: list[str]) -> Pairs:
+    def _read_table(self, table: TableFiles) -> PairRows:
+        """Return the pairs of two columns."""
+        sources = table.column(self.source_column or "", "source")
+        targets = table.column(self.target_column or "", "target")
+        self.notes += table.notes
+        pairs = ((source or "", target or "") for source, target in zip(sources, targets, strict=True))
+        return self._store_pairs(pairs, str(table.paths[0]), sum(map(text_bytes, table.paths)))
+
+    def _read_files(self, files: Sequence[str]) -> PairRows:
         """Return the lines of two aligned files; refuses different numbers of lines."""
-        sources, targets = (self._read_lines(Path(path)) for path in pair)
-        if len(sources) != len(targets):
-            raise Refusal(
-                f"files: {pair[0]} has {len(sources):,} lines and {pair[1]} {len(targets):,};"
-                " aligned files have equally many"
-            )
-        return list(zip(sources, targets, strict=True))
+        paths = [Path(file) for file in files]
+        with ExitStack() as stack:
+            texts = [stack.enter_context(open_text(path, self.encoding, "\n")) for path in paths]
+            self.notes += [
+                f"{printable(path)} read as {encoding}"
+                for path, (_, encoding) in zip(paths, texts, strict=True)
+                if encoding not in ("utf-8", "utf-8-sig")
+            ]
+            pairs = _align_lines(files, [text for text, _ in texts])
+            return self._store_pairs(pairs, files[0], sum(map(text_bytes, paths)))
 
-    def _read_lines(self, path: Path) -> list[str]:
-        """Return the lines of a text file, which may be packed by gzip. Only the ends of lines separate them."""
-        try:
-            with open_regular(path) as content:
-                packed = content.read(2) == b"\x1f\x8b"
-                content.seek(0)
-                data = gzip.GzipFile(fileobj=content).read(MAX_TEXT + 1) if packed else content.read(MAX_TEXT + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise Refusal(f"{printable(path)}: damaged ({first_line(error)}); replace it") from None
-        if len(data) > MAX_TEXT:
-            raise Refusal(f"{printable(path)}: has more than {MAX_TEXT >> 30} GB; split it")
-        name = self.encoding or detect_encoding(data, path)
-        if name not in ("utf-8", "utf-8-sig"):
-            self.notes.append(f"{printable(path)} read as {name}")
-        try:
-            text = data.decode(name)
-        except (UnicodeDecodeError, LookupError) as error:
-            raise Refusal(f"{printable(path)}: is not {name} ({first_line(error)}); set another encoding") from None
-        lines = text.replace("\r\n", "\n").split("\n")
-        return lines[:-1] if lines and not lines[-1] else lines
-
-    def _clean_pairs(self, pairs: Pairs, place: str) -> Pairs:
-        """Return the pairs, cleaned; refuses or leaves out those of which a side is empty."""
-        cleaned = [(self._clean(source), self._clean(target)) for source, target in pairs[: self.limit]]
-        empty = [number for number, (source, target) in enumerate(cleaned, 1) if not (source and target)]
+    def _store_pairs(self, pairs: Iterator[Pair], place: str, size: int) -> PairRows:
+        """Return cleaned pairs of a source of `size` bytes; refuses or leaves out those of which a side is empty."""
+        writer = ColumnWriter(("source", "target"), size)
+        empty: list[int] = []
+        count = 0
+        limited = islice(pairs, self.limit)
+        while batch := [(self._clean(source), self._clean(target)) for source, target in islice(limited, ROWS)]:
+            empty += [count + number for number, pair in enumerate(batch, 1) if not all(pair)]
+            count += len(batch)
+            complete = [pair for pair in batch if all(pair)]
+            writer.write([[pair[side] for pair in complete] for side in (0, 1)])
+        for _ in pairs:  # lines beyond the limit count where files are compared
+            pass
         if empty and self.bad == "refuse":
-            listed = ", ".join(map(str, empty[:12])) + (", ..." if len(empty) > 12 else "")
+            listed = ", ".join(map(str, empty[:MOST_NAMED])) + (", ..." if len(empty) > MOST_NAMED else "")
             raise Refusal(f"{place}: {len(empty):,} pairs lack a side: {listed}; correct them, or set bad: skip")
         if empty:
             self.notes.append(f"{len(empty):,} pairs of {place} lack a side and are left out")
-        return [pair for pair in cleaned if all(pair)]
+        columns = writer.finish()
+        return PairRows(columns["source"], columns["target"], range(count - len(empty)))
 
     def _clean(self, sentence: str) -> str:
         return clean_sentence(sentence) if self.clean else " ".join(sentence.split())
+
+
+def _align_lines(files: Sequence[str], texts: Sequence[Iterable[str]]) -> Iterator[Pair]:
+    """Yield the lines of two texts, of which only line feeds are the ends; refuses different numbers of lines."""
+    lines = [0, 0]
+    for source, target in zip_longest(*texts):
+        lines = [count + (line is not None) for count, line in zip(lines, (source, target), strict=True)]
+        if source is not None and target is not None:
+            yield source, target
+    if lines[0] != lines[1]:
+        raise Refusal(
+            f"files: {files[0]} has {lines[0]:,} lines and {files[1]} {lines[1]:,}; aligned files have equally many"
+        )

@@ -21,7 +21,8 @@ from ..recipes.ranges import Count, Fraction, Natural
 from ..storage.dataset import Fault
 from ..storage.store import Column
 from .table import TableFormat
-from .table_rows import Entry, Shares, TableFiles, list_classes
+from .table_rows import Entries, Shares, TableFiles, describe_repeated, list_classes
+from .text_columns import StrippedColumn
 
 ROWS_PER_PART = 16384
 MOST_CLASSES = 100
@@ -82,12 +83,12 @@ class SentenceTable:
         self.columns[self.target] = Column("float32" if label is None else "int64")
 
     @cached_property
-    def texts(self) -> dict[str, list[str]]:
+    def texts(self) -> dict[str, Sequence[str]]:
         """Return {"text" and "pair": their values in all rows}; "" where there is none."""
         return {name: self._values(column, name) for name, column in self.text_columns.items()}
 
     @cached_property
-    def targets(self) -> list[str]:
+    def targets(self) -> Sequence[str]:
         """Return the classes or scores of all rows as they are written; "" where there is none."""
         return self._values(self.target_column, self.target)
 
@@ -96,7 +97,7 @@ class SentenceTable:
         """Return the names of the classes in rows with a text; [] for scores."""
         if self.target == "score":
             return []
-        classes = list_classes([label for text, label in zip(self.texts["text"], self.targets, strict=True) if text])
+        classes = list_classes(label for text, label in zip(self.texts["text"], self.targets, strict=True) if text)
         if not 2 <= len(classes) <= MOST_CLASSES:
             raise Refusal(
                 f"label: column '{self.target_column}' has {len(classes):,} different values, not 2 to {MOST_CLASSES}"
@@ -105,15 +106,15 @@ class SentenceTable:
         return classes
 
     @cached_property
-    def splits(self) -> dict[str, Sequence[Entry]]:
+    def splits(self) -> dict[str, Entries]:
         """Return {split: its rows and faults}."""
-        rows = list(zip(*self.texts.values(), strict=True))
-        groups = self._values(self.group_column, "group") if self.group_column else ["\t".join(row) for row in rows]
-        splits: dict[str, Sequence[Entry]] = dict(
-            self.files.split(self._find_fault, lambda row: groups[row].encode(), self.shares, self.split_column)
-        )
-        splits["train"] = splits["train"][: self.limit]
-        return splits
+        groups = [self._values(self.group_column, "group")] if self.group_column else list(self.texts.values())
+
+        def draw_key(row: int) -> bytes:
+            return "\t".join(values[row] for values in groups).encode()
+
+        splits = self.files.split(self._find_fault, draw_key, self.shares, self.split_column)
+        return splits | {"train": splits["train"].cut(self.limit)}
 
     def _find_fault(self, row: int) -> str | None:
         """Return why a row cannot be used, or None."""
@@ -130,9 +131,7 @@ class SentenceTable:
     @property
     def notes(self) -> list[str]:
         """Return what is odd about the files, and how many rows repeat an earlier one."""
-        rows = list(zip(*self.texts.values(), self.targets, strict=True))
-        repeated = len(rows) - len(set(rows))
-        return self.files.notes + ([f"{repeated:,} rows repeat an earlier one"] if repeated else [])
+        return self.files.notes + describe_repeated(*self.texts.values(), self.targets)
 
     def parts(self) -> dict[str, int]:
         """Return {split: number of parts}."""
@@ -154,8 +153,8 @@ class SentenceTable:
         entry = self.splits[split][row]
         return self.files.locate(entry) if isinstance(entry, int) else entry.reason
 
-    def _values(self, column: str, argument: str) -> list[str]:
-        return [(value or "").strip() for value in self.files.column(column, argument)]
+    def _values(self, column: str, argument: str) -> Sequence[str]:
+        return StrippedColumn(self.files.column(column, argument))
 
 
 def _is_finite(value: str) -> bool:

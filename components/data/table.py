@@ -20,8 +20,8 @@ from pyarrow import compute, csv, parquet
 
 from ..errors import Refusal, first_line, printable, suggest_name
 from ..files import open_regular
-from .encoding import open_text
-from .text_columns import ColumnWriter, TextColumn
+from .encoding import open_text, text_bytes
+from .text_columns import ColumnWriter, TextColumn, join_columns
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t"}  # of files whose suffix says it
 CANDIDATES = (",", ";", "\t", "|")
@@ -91,7 +91,7 @@ def read_table(file: Path, form: TableFormat | None = None, columns: Sequence[st
     form = form or TableFormat()
     if not file.is_file():
         raise Refusal(f"{printable(file)}: no such file; name a table ({', '.join(sorted(SUFFIXES))})")
-    suffix = file.suffix.lower()
+    suffix = table_suffix(file)
     if suffix not in SUFFIXES:
         raise Refusal(f"{printable(file)}: is not a table by its suffix; save it as {', '.join(sorted(SUFFIXES))}")
     if suffix in PARQUET:
@@ -102,6 +102,20 @@ def read_table(file: Path, form: TableFormat | None = None, columns: Sequence[st
         source = "as the recipe says" if form.encoding else "detected from its letters"
         table.notes.insert(0, f"{printable(file)} read as {encoding}, {source}")
     return table
+
+
+def join_tables(file: Path, tables: Sequence[Table]) -> Table:
+    """Return the rows of tables, one after the other, as a table of the name `file`; refuses different columns."""
+    columns = {name: join_columns(table.column(name, "columns") for table in tables) for name in tables[0].columns}
+    faults = [fault for table in tables for fault in table.faults]
+    return Table(file, columns, faults, [note for table in tables for note in table.notes])
+
+
+def table_suffix(file: Path) -> str:
+    """Return the suffix of a table in lower case, that of the text inside for one that is packed, such as a.csv.gz."""
+    inner = Path(file.stem).suffix.lower()
+    is_packed = file.suffix.lower() == ".gz" and inner in {".csv", *DELIMITERS, *LINES}
+    return inner if is_packed else file.suffix.lower()
 
 
 def _read_parquet(file: Path, columns: Sequence[str] | None) -> Table:
@@ -169,7 +183,7 @@ def _read_lines(file: Path, text: IO[str]) -> Table:
             faults.append(fault)
     if not names:
         raise Refusal(f"{printable(file)}: holds no JSON object per line; correct it, or name another file")
-    writer = ColumnWriter(list(names), file.stat().st_size)
+    writer = ColumnWriter(list(names), text_bytes(file))
     text.seek(0)
     rows = (record for _, record, fault in _parse_lines(file, text) if not fault)
     while batch := list(islice(rows, max(1, ROWS * BLOCK // max(BLOCK, largest * ROWS)))):
@@ -183,7 +197,7 @@ def _parse_lines(file: Path, text: IO[str]) -> Iterator[tuple[int, dict[str, str
     text.seek(0)
     entries: Iterable[Any] = (line for line in text)
     if first == "[":
-        if file.stat().st_size > MAX_JSON:
+        if text_bytes(file) > MAX_JSON:
             raise Refusal(f"{printable(file)}: one list of more than {MAX_JSON >> 20} MB; save it as JSON lines")
         try:
             entries = json.loads(text.read())
@@ -217,7 +231,7 @@ def _read_delimited(file: Path, text: IO[str], encoding: str, form: TableFormat)
     if not head.strip():
         raise Refusal(f"{printable(file)}: has no rows; name another file")
     lines = head.splitlines()[:SAMPLE_LINES]
-    delimiter = form.delimiter or DELIMITERS.get(file.suffix.lower()) or guess_delimiter(lines)
+    delimiter = form.delimiter or DELIMITERS.get(table_suffix(file)) or guess_delimiter(lines)
     quoting = form.quoting if form.quoting is not None else delimiter != "\t" or _is_quoted(head, delimiter)
     block = BLOCK
     while True:
@@ -227,7 +241,7 @@ def _read_delimited(file: Path, text: IO[str], encoding: str, form: TableFormat)
                 return _parse_rows(file, rows, delimiter, quoting, form.header, block)
         except (pa.ArrowException, ValueError) as error:
             # A row must fit into a block; Arrow's message names the remedy
-            if "block" in str(error) and block < min(MAX_BLOCK, 2 * file.stat().st_size + HEAD):
+            if "block" in str(error) and block < min(MAX_BLOCK, 2 * text_bytes(file) + HEAD):
                 block *= 8
                 continue
             raise Refusal(f"{printable(file)}: not a readable table ({first_line(error)}); correct it") from None
@@ -265,7 +279,7 @@ def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header
                     names = [str(values[0]).strip() for values in columns]
                     batch = batch.slice(1)
                 _unique_names(file, list(filter(None, names)))
-                writer = ColumnWriter(list(filter(None, names)), file.stat().st_size)
+                writer = ColumnWriter(list(filter(None, names)), text_bytes(file))
             unnamed = [values for name, values in zip(names, batch.columns, strict=True) if not name]
             if unnamed:
                 filled += sum(any(row) for row in zip(*(values.to_pylist() for values in unnamed), strict=True))

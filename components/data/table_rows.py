@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
+
+import numpy as np
 
 from ..errors import Refusal, printable, suggest_name
 from ..storage.dataset import Fault
@@ -40,6 +43,12 @@ class Entries(Sequence[Entry]):
         else:
             self.numbers.append(entry)
 
+    def cut(self, limit: int | None) -> Entries:
+        """Return the first `limit` entries (None: all)."""
+        entries = Entries()
+        entries.numbers, entries.faults = self.numbers[:limit], self.faults
+        return entries
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -58,49 +67,42 @@ class Entries(Sequence[Entry]):
 
 @dataclass(frozen=True)
 class TableFiles:
-    """The files of the splits: a table for training or for all, and optional ones for validation and test."""
+    """The files of the splits: tables for training or for all rows, and optional ones for validation and test."""
 
-    file: Path
-    validation: Path | None = None
-    test: Path | None = None
+    files: dict[str, list[Path]]  # {split: its tables}
     form: TableFormat | None = None
 
     @classmethod
     def of_splits(cls, file: str, validation: str | None, test: str | None, form: TableFormat) -> TableFiles:
-        """Return the files of these names, each of which must be there; see `check`."""
-        files = cls(Path(file), Path(validation) if validation else None, Path(test) if test else None, form)
-        files.check()
-        return files
+        """Return the files of these names, or of patterns such as train-*.parquet; refuses missing ones, reads none."""
+        files = {"train": find_files(file, "file")}
+        for split, name in (("validation", validation), ("test", test)):
+            if name is not None:
+                files[split] = find_files(name, f"{split}_file")
+        return cls(files, form)
 
     @property
     def paths(self) -> list[Path]:
         """Return the files."""
-        return list(filter(None, (self.file, self.validation, self.test)))
-
-    def check(self) -> None:
-        """Refuse files that are not there; reads none."""
-        for name, path in (("file", self.file), ("validation_file", self.validation), ("test_file", self.test)):
-            if path is not None and not path.is_file():
-                raise Refusal(f"{name}: {printable(path)} is not a file; name a table")
+        return [path for paths in self.files.values() for path in paths]
 
     @cached_property
-    def tables(self) -> dict[str, Table]:
-        """Return {split: its table}; "train" is the main one."""
-        files = {"train": self.file, "validation": self.validation, "test": self.test}
-        return {split: read_table(path, self.form) for split, path in files.items() if path is not None}
+    def tables(self) -> list[tuple[str, Table]]:
+        """Return (split, table) of each file, those for training first."""
+        return [(split, read_table(path, self.form)) for split, paths in self.files.items() for path in paths]
 
     @property
     def notes(self) -> list[str]:
         """Return what is odd about the files."""
-        return [note for table in self.tables.values() for note in table.notes]
+        return [note for _, table in self.tables for note in table.notes]
 
     def column(self, name: str, argument: str) -> TextColumn:
         """Return the values of a column in all files, one after the other."""
-        return join_columns(table.column(name, argument) for table in self.tables.values())
+        return join_columns(table.column(name, argument) for _, table in self.tables)
 
     def locate(self, row: int) -> str:
         """Return the file and row, from 1 and without the header, of a row of `column`."""
-        for table in self.tables.values():
+        for _, table in self.tables:
             if row < table.rows:
                 return f"{printable(table.file)} row {row + 1}"
             row -= table.rows
@@ -121,9 +123,9 @@ class TableFiles:
         names = self.column(column, "split") if column else None
         splits = {split: Entries() for split in ORDER}
         first = 0
-        draws_test = shares.test if self.test is None and names is None else 0.0
-        draws_validation = shares.validation if self.validation is None and names is None else 0.0
-        for split, table in self.tables.items():
+        draws_test = shares.test if "test" not in self.files and names is None else 0.0
+        draws_validation = shares.validation if "validation" not in self.files and names is None else 0.0
+        for split, table in self.tables:
             for line in table.faults:
                 splits[split].append(Fault(line))
             for row in range(first, first + table.rows):
@@ -142,6 +144,15 @@ class TableFiles:
             first += table.rows
         check_splits(splits, {"test": draws_test, "validation": draws_validation})
         return {name: entries for name, entries in splits.items() if entries}
+
+
+def find_files(name: str, argument: str) -> list[Path]:
+    """Return the file of this name, or those that match it as a pattern; `argument` names it in the refusal of none."""
+    path = Path(name)
+    files = [path] if path.is_file() else sorted(file for file in path.parent.glob(path.name) if file.is_file())
+    if not files:
+        raise Refusal(f"{argument}: {printable(path)} is not a file; name a table")
+    return files
 
 
 @dataclass(frozen=True)
@@ -182,3 +193,17 @@ def _class_order(name: str) -> tuple[Any, ...]:
         return (0, float(name), name)
     except ValueError:
         return (1, 0.0, name)
+
+
+def describe_repeated(*columns: Sequence[str]) -> list[str]:
+    """Return a sentence about rows whose texts in all of these columns repeat an earlier row, if there are any."""
+    rows = zip(*columns, strict=True)
+    keys = np.fromiter((text_key("\0".join(texts)) for texts in rows), np.int64, len(columns[0]))
+    repeated = len(keys) - len(np.unique(keys))
+    return [f"{repeated:,} rows repeat an earlier one"] if repeated else []
+
+
+def text_key(text: str) -> int:
+    """Return a hash of a text, from 0 to 2^63 - 1."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

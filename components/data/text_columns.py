@@ -70,6 +70,28 @@ class StrippedColumn(Sequence[str]):
         return ((value or "").strip() for value in self.column)
 
 
+class StrippedRows(Sequence[list[str]]):
+    """The values of several columns per row, as in a StrippedColumn each."""
+
+    def __init__(self, columns: Iterable[Sequence[Text]]) -> None:
+        self.columns = [StrippedColumn(column) for column in columns]
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @overload
+    def __getitem__(self, key: int) -> list[str]: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[list[str]]: ...
+    def __getitem__(self, key: int | slice) -> list[str] | list[list[str]]:
+        if isinstance(key, slice):
+            return [self[row] for row in range(*key.indices(len(self)))]
+        return [column[key] for column in self.columns]
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return map(list, zip(*self.columns, strict=True))
+
+
 def join_columns(columns: Iterable[TextColumn]) -> TextColumn:
     """Return the values of several columns, one after the other."""
     return TextColumn([batch for column in columns for batch in column.batches])

@@ -23,7 +23,7 @@ from ..tokens.vocabulary import TokenKind
 from .encoding import read_text
 from .folder import Listing, list_files
 from .image_folder import find_split_folders
-from .table_rows import ORDER, Entries, Shares, check_splits
+from .table_rows import ORDER, Entries, Shares, check_splits, describe_repeated
 from .text import make_trainer
 from .text_file import SUFFIXES
 from .text_table import TextTable, text_columns
@@ -129,7 +129,7 @@ class TextFolder(TextTable):
     @property
     def notes(self) -> list[str]:
         """Return what was passed over, and how many texts repeat an earlier one."""
-        return self._listing.describe_rest() + self.describe_repeated()
+        return self._listing.describe_rest() + describe_repeated(self.texts, self.labels)
 
     def locate(self, split: str, row: int) -> str:
         """Return the file of an example."""

@@ -3,6 +3,7 @@
     mails.csv: label,text                                         test and validation rows are drawn by `seed`
     train.tsv, dev.tsv, test.tsv: label, sentence                 splits are files (`validation_file`, `test_file`)
     mails.parquet: text, label, split                             splits are values of the column `split`
+    train-*.parquet: text, label                                  one table in several files
 
 A drawn split depends on the text alone, or on the value of the column `group`. Repeated rows are therefore in one
 split, and a row keeps its split when others join or leave.
@@ -10,7 +11,6 @@ split, and a row keeps its split when others join or leave.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ from ..storage.vocabulary import PAD, SPECIAL, UNKNOWN
 from ..tokens.tokenizer import Tokenizer, TokenizerTrainer
 from ..tokens.vocabulary import TokenKind
 from .table import TableFormat
-from .table_rows import Entries, Shares, TableFiles, list_classes
+from .table_rows import Entries, Shares, TableFiles, describe_repeated, list_classes, text_key
 from .text import make_trainer
 from .text_columns import StrippedColumn
 
@@ -137,14 +137,7 @@ class TextTable:
     @property
     def notes(self) -> list[str]:
         """Return what is odd about the files, and how many rows repeat an earlier one."""
-        return self.files.notes + self.describe_repeated()
-
-    def describe_repeated(self) -> list[str]:
-        """Return a sentence about rows that repeat an earlier one, if there are any."""
-        pairs = zip(self.texts, self.labels, strict=True)
-        keys = np.fromiter((text_key(f"{text}\0{label}") for text, label in pairs), np.int64, len(self.texts))
-        repeated = len(keys) - len(np.unique(keys))
-        return [f"{repeated:,} rows repeat an earlier one"] if repeated else []
+        return self.files.notes + describe_repeated(self.texts, self.labels)
 
     @cached_property
     def tokenizers(self) -> dict[str, Tokenizer]:
@@ -206,9 +199,3 @@ def pad_tokens(tokens: np.ndarray, length: int) -> np.ndarray:
 def split_words(text: str) -> str:
     """Return a text in lower case with a space between words and marks."""
     return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
-
-
-def text_key(text: str) -> int:
-    """Return a hash of a text, from 0 to 2^63 - 1."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections import Counter
 from pathlib import Path
@@ -97,11 +96,7 @@ def recognise_aligned(tree: Tree, progress: Progress) -> Findings | None:
 
 def _read_lines(file: Path) -> list[str]:
     """Return the lines of a text file, packed or not."""
-    if file.suffix == ".gz":
-        with gzip.open(file, "rt", encoding="utf-8", errors="replace") as content:
-            text = content.read()
-    else:
-        text = read_text(file)[0]
+    text = read_text(file)[0]
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines and not lines[-1] else lines
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.folder import SERVICE_FILES, is_service_folder
+from ..data.table import table_suffix
 from ..errors import Refusal, printable
 
 MAX_FILES = 2_000_000
@@ -57,8 +58,8 @@ class Tree:
     odd: list[str]
 
     def by_suffix(self, *suffixes: str) -> list[Path]:
-        """Return the files with one of these suffixes, in lower case."""
-        return [file for file in self.files if file.suffix.lower() in suffixes]
+        """Return the files with one of these suffixes, in lower case; a packed table has that of the text inside."""
+        return [file for file in self.files if table_suffix(file) in suffixes]
 
     def name(self, file: Path) -> str:
         """Return the path of a file below the root, printable."""

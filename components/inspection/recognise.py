@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data.picture import SUFFIXES
+from ..data.table import table_suffix
 from ..errors import Refusal, printable
 from .annotated_layouts import recognise_coco, recognise_voc
 from .file_layouts import recognise_aligned, recognise_text, recognise_text_folders
@@ -24,7 +25,7 @@ RECOGNISERS = (
 def inspect_path(path: Path, progress: Progress) -> Findings:
     """Return the findings about a file or folder; refuses an archive, and a path without files."""
     tree = list_tree(path)
-    if path.is_file() and path.suffix.lower() in ARCHIVES:
+    if path.is_file() and table_suffix(path) in ARCHIVES:
         raise Refusal(f"{printable(path)}: is packed; unpack it, then inspect the folder")
     if not tree.files:
         raise Refusal(f"{printable(path)}: holds no visible file; name another folder")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.series_table import read_time
-from ..data.table import SAMPLE_LINES, Table, is_number, read_table
+from ..data.table import SAMPLE_LINES, Table, is_number, join_tables, read_table
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table_rows import SPLIT_NAMES
 from ..data.text_columns import TextColumn
@@ -23,6 +23,7 @@ from .text_layouts import WORDS, describe_judged_pairs, describe_pairs, describe
 
 SAMPLE = 64 << 10  # bytes by which a table is recognised
 EXAMINED = 200_000  # rows of a table
+SHARD = re.compile(r"(.+?)-\d+-of-\d+(\..+)")  # a file of a table in several, such as train-00000-of-00002.parquet
 MOST_CLASSES = 200
 MOST_TABLES = 12
 LETTERS = 0.95  # share of a column's values that hold letters, where its texts are hardly more than a word
@@ -54,16 +55,20 @@ def recognise_tables(tree: Tree, progress: Progress) -> Findings | None:
     files = tree.by_suffix(*(TABLE_SUFFIXES - {".txt"})) or [
         file for file in tree.by_suffix(".txt") if holds_tabs(file)
     ]
-    if not files or len(files) > MOST_TABLES:
+    groups: dict[Path, list[Path]] = {}
+    for file in files:
+        match = SHARD.fullmatch(file.name)
+        groups.setdefault(file.with_name(f"{match[1]}-*{match[2]}") if match else file, []).append(file)
+    if not files or len(groups) > MOST_TABLES:
         return None
     tables: dict[Path, Table] = {}
     faults = []
-    for number, file in enumerate(files, 1):
+    for number, (name, group) in enumerate(groups.items(), 1):
         try:
-            tables[file] = read_table(file)
+            tables[name] = join_tables(name, [read_table(file) for file in group])
         except Refusal as refusal:
             faults.append(str(refusal))
-        progress("tables", number, len(files))
+        progress("tables", number, len(groups))
     if not tables:
         return Findings("tables that can't be read", odd=faults) if faults else None
     main = _choose_main(tables)

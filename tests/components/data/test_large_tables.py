@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from components.data import table, text_columns
+from components.data import parallel_text, table, text_columns
+from components.data.parallel import Parallel
+from components.data.parallel_text import ParallelText
+from components.data.sentence_table import SentenceTable
 from components.data.series_table import SeriesTable
 from components.data.table import TableFormat, read_table
 from components.data.text_table import TextTable
+from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
 
@@ -25,8 +31,12 @@ ROOT = Path(__file__).parents[3]
 MEMORY = 32 << 20  # bytes that preparing may take beyond the imports
 PREPARE = """\
 import json, resource, sys
+from functools import partial
 from pathlib import Path
 import pyarrow, pyarrow.csv, pyarrow.parquet, charset_normalizer
+from components.data.parallel import Parallel
+from components.data.parallel_text import ParallelText
+from components.data.sentence_table import SentenceTable
 from components.data.series_table import SeriesTable
 from components.data import table
 from components.data.text_table import TextTable
@@ -43,7 +53,11 @@ Path("first.csv").write_text("\\n".join(["text,label", *lines]))
 prepare_dataset(TextTable("first.csv", "text", "label"), "first")
 pyarrow.parquet.write_table(pyarrow.table({"text": lines, "label": lines}), "first.parquet")
 table.read_table(Path("first.parquet"))
-dataset = {"text": TextTable, "series": SeriesTable}[kind](**arguments)
+kinds = {"text": TextTable, "series": SeriesTable, "sentences": SentenceTable}
+if kind == "parallel":
+    dataset = Parallel(partial(ParallelText, **arguments), length=4, min_count=9)
+else:
+    dataset = kinds[kind](**arguments)
 used = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
 print(json.dumps(prepare_dataset(dataset, "out")["splits"]))
@@ -99,6 +113,23 @@ def test_texts_of_ten_times_the_memory(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sentences", "parallel"])
+def test_sentences_of_ten_times_the_memory(tmp_path: Path, kind: str) -> None:
+    rows, width = 24_000, 14_400
+    if kind == "sentences":
+        write_texts(tmp_path / "a.jsonl", rows, width)
+        arguments: dict[str, Any] = {"file": "a.jsonl", "text": "text", "label": "label"}
+    else:
+        for language in ("en", "fr"):
+            with (tmp_path / f"a.{language}").open("w") as out:
+                out.writelines(f"{language} {row} " + "na " * (width // 6) + "\n" for row in range(rows))
+        arguments = {"files": ["a.en", "a.fr"]}
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) > 10 * MEMORY
+    splits = prepare_limited(kind, arguments, tmp_path)
+    assert sum(split["rows"] for split in splits.values()) == rows
+
+
+@pytest.mark.slow
 def test_a_series_of_ten_times_the_memory(tmp_path: Path) -> None:
     rows, columns = 80_000, 400
     values = np.random.default_rng(0).normal(size=(1000, columns))
@@ -124,10 +155,17 @@ def test_columns_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest
     series = [f"{i},{'' if i in (5, 99, 100) else i * 1.5}" for i in range(300)]
     (tmp_path / "s.csv").write_text("\n".join(["t,x", *series]))
 
+    (tmp_path / "p.en").write_text("\n".join(f"sentence {i}" if i % 9 else "" for i in range(300)))
+    (tmp_path / "p.fr.gz").write_bytes(gzip.compress("\r\n".join(f"la phrase {i}" for i in range(300)).encode()))
+
     def read_all(out: Path) -> tuple[Any, ...]:
         tables = [read_table(tmp_path / f"a.{suffix}") for suffix in ("csv", "jsonl", "parquet")]
         data = TextTable("a.csv", "text", "label", bad="skip", length=5)
         digests = [prepare_dataset(data, out / "texts")["digest"]]
+        sentences = SentenceTable("a.csv", "text", label="label", bad="skip", limit=100)
+        digests.append(prepare_dataset(sentences, out / "sentences")["digest"])
+        pairs = Parallel(partial(ParallelText, ["p.en", "p.fr.gz"], bad="skip", test=0.2), length=5)
+        digests.append(prepare_dataset(pairs, out / "pairs")["digest"])
         data = SeriesTable("s.csv", ["x"], time="t", window=7, horizon=2, stride=3, missing="previous")
         digests.append(prepare_dataset(data, out / "series")["digest"])
         return [({n: list(v) for n, v in t.columns.items()}, t.faults, t.notes) for t in tables], digests
@@ -142,6 +180,7 @@ def test_columns_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(table, "BLOCK", 64)
     monkeypatch.setattr(table, "HEAD", 64)
     monkeypatch.setattr(table, "ROWS", 7)
+    monkeypatch.setattr(parallel_text, "ROWS", 5)
     assert read_all(tmp_path / "disk") == expected
 
 
@@ -150,3 +189,21 @@ def test_a_row_longer_than_a_block_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f'text,label\n"{long}",a\nshort,b\n')
     columns = read_table(tmp_path / "a.csv", TableFormat(header=True)).columns
     assert list(map(len, map(str, columns["text"]))) == [3 << 20, 5]
+
+
+def test_a_table_in_several_packed_files_is_one(tmp_path: Path) -> None:
+    lines = [f"text {i},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "all.csv").write_text("\n".join(["text,label", *lines]))
+    for part in (0, 1):
+        content = "\n".join(["text,label", *lines[20 * part : 20 * part + 20]])
+        (tmp_path / f"part-{part}.csv.gz").write_bytes(gzip.compress(content.encode()))
+    parts = TextTable(str(tmp_path / "part-*.csv.gz"), "text", "label")
+    joined = TextTable(str(tmp_path / "all.csv"), "text", "label")
+    assert parts.own == [tmp_path / "part-0.csv.gz", tmp_path / "part-1.csv.gz"]
+    assert parts.files.locate(21) == f"{tmp_path}/part-1.csv.gz row 2"
+    assert prepare_dataset(parts, tmp_path / "a")["digest"] == prepare_dataset(joined, tmp_path / "b")["digest"]
+    (tmp_path / "part-2.csv.gz").write_bytes(gzip.compress(b"text,label\na,b")[:-9])
+    with pytest.raises(Refusal, match=r"part-2\.csv\.gz: damaged"):
+        _ = TextTable(str(tmp_path / "part-*.csv.gz"), "text", "label").texts
+    with pytest.raises(Refusal, match=r"test_file: .*none-\*\.csv is not a file; name a table"):
+        TextTable(str(tmp_path / "all.csv"), "text", "label", test_file=str(tmp_path / "none-*.csv"))

@@ -392,3 +392,18 @@ def test_the_table_of_labels_is_not_the_sample_submission(tmp_path: Path) -> Non
         "test.csv: another table; not used",
         "10 pictures without a row in a table: passed over",
     ]
+
+
+def test_a_table_in_several_files_is_one(tmp_path: Path) -> None:
+    lines = [f"a text of number {i},{'ab'[i % 2]}" for i in range(90)]
+    for name, part in (("train-00000-of-00002", 0), ("train-00001-of-00002", 1), ("test-00000-of-00001", 2)):
+        content = "\n".join(["text,label", *lines[30 * part : 30 * part + 30], *["a,b,c"] * part])
+        (tmp_path / f"{name}.csv").write_text(content)
+    findings = inspect(tmp_path)
+    assert sum(findings.counts["rows"].values()) == 60
+    assert findings.odd == [
+        f"{tmp_path}/train-00001-of-00002.csv row 32: 3 values, not 2",
+        f"{tmp_path}/test-00000-of-00001.csv rows 32-33 (2): 3 values, not 2",
+    ]
+    manifest = prepare(findings, tmp_path / "out")
+    assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {"train": 60, "test": 30}
