@@ -46,7 +46,7 @@ def record_path(path: Path) -> Path:
 def write_record(path: Path, record: Record) -> Path:
     """Write the record of the recipe at `path`, with numbers of six significant digits; return its path."""
     file = record_path(path)
-    write_json(file, _shorten(asdict(record)))
+    write_json(file, shorten_numbers(asdict(record)))
     return file
 
 
@@ -73,9 +73,10 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _shorten(value: Any) -> Any:
+def shorten_numbers(value: Any) -> Any:
+    """Return a value of records with all numbers rounded to six significant digits."""
     if isinstance(value, dict):
-        return {key: _shorten(item) for key, item in value.items()}
+        return {key: shorten_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_shorten(item) for item in value]
+        return [shorten_numbers(item) for item in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
