@@ -26,7 +26,7 @@ def test_a_door_is_measured_and_its_line_replaced(
     Path("docs").mkdir()
     page = Path("docs/own-data.md")
     page.write_text("before\nafter\n")
-    with pytest.raises(Refusal, match="own-data.md: lacks the line"):
+    with pytest.raises(Refusal, match=r"own-data\.md: lacks the line"):
         doors.main([])
     page.write_text("\n".join(["before", *doors.MARKS, "after"]))
     monkeypatch.setattr(doors, "SETS", ("absent", "mails"))
