@@ -1,8 +1,9 @@
 """`trainyard glue`: fine-tune one BERT on the tasks of GLUE whose data are here, and report GLUE's own metrics.
 
-A task runs through its recipe pipelines/bert/TASK.yaml, once per seed, as `trainyard fit` does. The scores are those of
-the split "test" of `data.glue.GLUE`. Table and picture go to results/glue/. A run that is there is not repeated, nor
-is a seed that `trainyard results --measure` recorded for the recipe as it is now.
+A task runs through its recipe pipelines/bert/TASK.yaml, once per seed, as `trainyard fit` does; and once more from
+scratch, without the pretrained weights. The scores are those of the split "test" of `data.glue.GLUE`. Table and picture
+go to results/glue/. A run that is there is not repeated, nor is a seed that `trainyard results --measure` recorded for
+the recipe as it is now.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from components.errors import Refusal
 from components.files import atomic_path
 from components.recipes import recipe
 from pipelines.commands.results.record import content_digest, read_record
+from pipelines.commands.results.scratch import without_pretraining
 from pipelines.stage.outputs import read_json
 
 FAMILY, RESULTS = Path("pipelines/bert"), Path("results/glue")
@@ -45,7 +47,16 @@ TASKS = {
     "rte": GLUETask(("accuracy",), "0.664", "0.701"),
     "wnli": GLUETask(("accuracy",), "left out", "left out"),
 }
-Scores = dict[str, list[dict[str, float]]]  # task -> the metrics of each seed
+
+
+class Arms(NamedTuple):
+    """The metrics of each seed of a task."""
+
+    pretrained: list[dict[str, float]]
+    scratch: list[dict[str, float]]  # the same network without pretrained weights, for as many steps
+
+
+Scores = dict[str, Arms]  # by task
 
 
 def main(start: str | None = None, seeds: int = 3, tasks: Sequence[str] = (), raw: str = "data/raw") -> int:
@@ -61,7 +72,7 @@ def main(start: str | None = None, seeds: int = 3, tasks: Sequence[str] = (), ra
     if not present:
         raise Refusal(f"{raw}: holds no file of {', '.join(absent)}; {where_to_get(absent[0], raw)}")
     scores = run_tasks(present, start, seeds, raw, _fit)
-    recorded = [task for task in present if not start and recorded_scores(task)]
+    recorded = [task for task in present if not start and recorded_scores(task).pretrained]
     report = format_report(scores, absent, raw, start, recorded)
     _write(RESULTS / "README.md", report)
     draw_report(scores)
@@ -92,35 +103,46 @@ def where_to_get(task: str, raw: str) -> str:
 
 
 def run_tasks(tasks: Sequence[str], start: str | None, seeds: int, raw: str, fit: Callable[[Path], None]) -> Scores:
-    """Return the metrics of each seed of each task; fit: runs the recipe at a path."""
+    """Return the metrics of each seed of each task, pretrained and from scratch; fit: runs the recipe at a path."""
     scores: Scores = {}
     for task in tasks:
-        scores[task] = []
-        recorded = {} if start else recorded_scores(task)
+        recorded = Arms([], []) if start else recorded_scores(task)
+        scores[task] = Arms([], [])
         for seed in range(seeds):
-            if seed in recorded:
-                scores[task].append(recorded[seed])
-                continue
             content = recipe.load(FAMILY / f"{task}.yaml") | {"seed": seed}
             content = recipe.overlay(content, {"data.raw": raw} | ({"task.start": start} if start else {}))
-            name = f"{task}-seed{seed}-{recipe.digest(content)[:8]}"
-            metrics = RESULTS / name / "metrics.json"
-            if not metrics.is_file():
-                path = RESULTS / "recipes" / "glue" / f"{name}.yaml"
-                _write(path, yaml.safe_dump(content, sort_keys=False))
-                fit(path)
-            scores[task].append(read_json(str(metrics)))
+            for arm, recipe_of_arm in zip(Arms._fields, (content, without_pretraining(content)), strict=True):
+                rows = getattr(recorded, arm)
+                if seed < len(rows):
+                    getattr(scores[task], arm).append(rows[seed])
+                elif recipe_of_arm is not None:
+                    name = f"{task}-{arm}-seed{seed}-{recipe.digest(recipe_of_arm)[:8]}"
+                    getattr(scores[task], arm).append(_run_once(name, recipe_of_arm, fit))
     return scores
 
 
-def recorded_scores(task: str) -> dict[int, dict[str, float]]:
-    """Return {seed: metrics} that docs/records holds for a task's recipe; {} if the recipe has changed since."""
+def _run_once(name: str, content: dict[str, Any], fit: Callable[[Path], None]) -> dict[str, float]:
+    """Return the metrics of a recipe, which is written and run unless its metrics are there."""
+    metrics = RESULTS / name / "metrics.json"
+    if not metrics.is_file():
+        path = RESULTS / "recipes" / "glue" / f"{name}.yaml"
+        _write(path, yaml.safe_dump(content, sort_keys=False))
+        fit(path)
+    return read_json(str(metrics))
+
+
+def recorded_scores(task: str) -> Arms:
+    """Return the metrics that docs/records holds for a task's recipe; none if the recipe has changed since."""
     path = FAMILY / f"{task}.yaml"
     record = read_record(path)
-    if record is None or record.recipe != content_digest(path):
-        return {}
-    rows = zip(*record.scores.values(), strict=True)
-    return {seed: dict(zip(record.scores, row, strict=True)) for seed, row in zip(record.seeds, rows, strict=True)}
+    if record is None or record.recipe != content_digest(path) or record.seeds != list(range(len(record.seeds))):
+        return Arms([], [])
+    return Arms(*(_split_seeds(scores) for scores in (record.scores, record.scratch)))
+
+
+def _split_seeds(scores: dict[str, list[float]]) -> list[dict[str, float]]:
+    """Return {score: value} of each seed."""
+    return [dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)]
 
 
 def format_report(
@@ -133,19 +155,20 @@ def format_report(
     lines = [
         f"# GLUE, from {start or 'the BERT that the recipes name'}",
         "",
-        "| task | metric | here, mean ± standard deviation | seeds | BERT-Base* | BERT-Large* |",
-        "|---|---|---|---|---|---|",
+        "| task | metric | pretrained | from scratch | seeds | BERT-Base* | BERT-Large* |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for task, runs in scores.items():
+    for task, arms in scores.items():
         facts = TASKS[task]
         for metric in facts.metrics:
-            values = np.array([run[metric] for run in runs])
-            spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+            figures = [_format_figure([run[metric] for run in runs]) for runs in arms]
             published = (facts.base, facts.large) if metric == facts.metrics[0] else ("", "")
-            lines.append(
-                f"| {task} | {metric} | {values.mean():.3f}{spread} | {len(values)} | {published[0]} | {published[1]} |"
-            )
+            cells = [task, metric, *figures, str(len(arms.pretrained)), *published]
+            lines.append(f"| {' | '.join(cells)} |")
     lines += [
+        "",
+        "Mean ± standard deviation over seeds. From scratch: the same network without pretrained weights, for as many",
+        "steps, with all layers at the full rate.",
         "",
         f"\\* {PUBLISHED_AS}; stsb as Spearman there. Here: the labelled development sets, stsb's test set, rte in the",
         "splits of its copy, and as many training examples as the recipes say: not the same experiment.",
@@ -160,22 +183,32 @@ def format_report(
     return "\n".join(lines) + "\n"
 
 
+def _format_figure(values: list[float]) -> str:
+    """Return the mean and the standard deviation of the values; "-" for none."""
+    if not values:
+        return "-"
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def draw_report(scores: Scores) -> None:
-    """Draw the first metric of each task, its seeds, and the range of one standard deviation."""
+    """Draw the first metric of each task in both arms, its seeds, and the range of one standard deviation."""
     from components.drawings import figures
 
     rows: dict[str, Any] = {}
-    for task, runs in scores.items():
+    for task, arms in scores.items():
         metric = TASKS[task].metrics[0]
-        values = [run[metric] for run in runs]
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        mean = float(np.mean(values))
-        rows[f"{task} ({metric})"] = figures.Interval(mean, mean - deviation, mean + deviation, tuple(values))
+        for name, runs in zip((f"{task} ({metric})", f"{task}, from scratch"), arms, strict=True):
+            if runs:
+                values = [run[metric] for run in runs]
+                deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+                mean = float(np.mean(values))
+                rows[name] = figures.Interval(mean, mean - deviation, mean + deviation, tuple(values))
     title = "GLUE, mean ± standard deviation over seeds"
     drawing = figures.draw_intervals(rows, title, "score", percent=False, connected=False)
     figures.save_figure(drawing, RESULTS / "glue.png")

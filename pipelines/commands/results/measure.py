@@ -25,6 +25,7 @@ from components.workspace import work_folder
 from pipelines import fit
 from pipelines.commands.results.expectation import read_expectation
 from pipelines.commands.results.record import Record, content_digest, write_record
+from pipelines.commands.results.scratch import without_pretraining
 from pipelines.stage.check import check_recipe
 from pipelines.stage.provenance import code_digest, provenance
 from pipelines.workers.records import FitJob, TrialSetup
@@ -64,20 +65,23 @@ def measure_recipe(path: Path, seeds: int | None = None) -> Path:
 def measure_fits(path: Path, content: dict[str, Any], count: int, of_data: bool = False) -> Record:
     """Run a recipe without a search with `count` seeds, from the recipe's own upwards, on one thread.
 
-    An interrupted measurement of the same recipe and code continues where its last checkpoint is.
+    A recipe that starts from a pretrained network is also run from scratch, with the same seeds. An interrupted
+    measurement of the same recipe and code continues where its last checkpoint is.
     """
     import torch
 
     torch.set_num_threads(1)
-    folder = _scratch_folder(path)
+    folder = _measuring_folder(path)
     _clear_unless_same(folder, recipe.digest([content, code_digest()]))
     first, results, seconds = content.get("seed", 0), [], []
-    for seed in range(first, first + count):
+    seeds = list(range(first, first + count))
+    for seed in seeds:
         data = content["data"] | ({"seed": seed} if of_data else {})
         with _spent_seconds(folder / f"seconds-{seed}.json") as spent:
             results.append(_fit_once(content, data, folder, seed))
         seconds.append(spent[-1])
         print(f"{path}: seed {seed}: {_format_scores(results[-1].scores)}", flush=True)
+    scratch = _fit_from_scratch(path, content, folder / "scratch", seeds)
     monitor, direction = results[0].measurements.monitor
     record = Record(
         recipe=content_digest(path),
@@ -86,14 +90,32 @@ def measure_fits(path: Path, content: dict[str, Any], count: int, of_data: bool 
         split=results[0].split,
         monitor=monitor,
         direction=direction,
-        seeds=list(range(first, first + count)),
+        seeds=seeds,
         seconds=seconds,
-        scores={name: [float(result.scores[name]) for result in results] for name in results[0].scores},
+        scores=_collect_scores([result.scores for result in results]),
         baselines=_score_baselines(content, folder / f"data-{first}" if of_data else folder / "data", first),
+        scratch=scratch,
         cost=results[0].cost,
     )
     shutil.rmtree(folder, ignore_errors=True)
     return record
+
+
+def _fit_from_scratch(path: Path, content: dict[str, Any], folder: Path, seeds: list[int]) -> dict[str, list[float]]:
+    """Return the scores of the same fits without pretrained weights; {} if the recipe starts from none."""
+    other = without_pretraining(content)
+    if other is None:
+        return {}
+    scores = []
+    for seed in seeds:
+        scores.append(_fit_once(other, content["data"], folder, seed).scores)
+        print(f"{path}: seed {seed} from scratch: {_format_scores(scores[-1])}", flush=True)
+    return _collect_scores(scores)
+
+
+def _collect_scores(scores: list[dict[str, float]]) -> dict[str, list[float]]:
+    """Return {score: its value for each seed}."""
+    return {name: [float(values[name]) for values in scores] for name in scores[0]}
 
 
 def _clear_unless_same(folder: Path, key: str) -> None:
@@ -168,8 +190,9 @@ def measure_search(path: Path, content: dict[str, Any]) -> Record:
         baselines=_score_baselines(content, data, content.get("seed", 0)),
         cost=cost,
         trials=[_trial_figures(row) for row in rows],
+        scratch={},
     )
-    shutil.rmtree(_scratch_folder(path), ignore_errors=True)
+    shutil.rmtree(_measuring_folder(path), ignore_errors=True)
     return record
 
 
@@ -184,7 +207,7 @@ def _run_grid(path: Path, content: dict[str, Any]) -> SearchFigures:
     from pipelines.workers import training
 
     torch.set_num_threads(1)
-    folder, seed, tune = _scratch_folder(path), content.get("seed", 0), content["tune"]
+    folder, seed, tune = _measuring_folder(path), content.get("seed", 0), content["tune"]
     shutil.rmtree(folder, ignore_errors=True)
     facts = training.prepare_data(Peers(), content["data"], str(folder / "data"), content["task"])
     section = {"task": content["task"], "fit": content["fit"]}
@@ -224,7 +247,7 @@ def _run_on_cluster(path: Path, content: dict[str, Any]) -> SearchFigures:
     return SearchFigures(rows, read_object(out / "metrics.json"), cost, fit.locate_prepared(content["data"])[0])
 
 
-def _scratch_folder(path: Path) -> Path:
+def _measuring_folder(path: Path) -> Path:
     return work_folder() / "measure" / f"{path.parent.name}-{path.stem}"
 
 

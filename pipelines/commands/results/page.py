@@ -80,13 +80,20 @@ def format_row(system: str, expectation: Expectation | None, record: Record) -> 
         system,
         expectation.published if expectation and expectation.published else "-",
         ", ".join(expected) or "-",
-        ", ".join(f"{record.split} {name} {format_figure(record.scores[name])}" for name in scores),
+        ", ".join(f"{record.split} {name} {format_figure(record.scores[name])}" for name in scores)
+        + _format_scratch(record, scores),
         f"{len(record.seeds)}",
         f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}",
         record.hardware,
         record.commit,
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _format_scratch(record: Record, scores: list[str]) -> str:
+    """Return the figures of the same network without pretrained weights, to stand behind those with them."""
+    figures = [f"{name} {format_figure(record.scratch[name])}" for name in scores if name in record.scratch]
+    return f"; from scratch {', '.join(figures)}" if figures else ""
 
 
 def format_figure(values: list[float]) -> str:

@@ -16,7 +16,7 @@ FOLDER = Path("docs/records")
 FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("recipe", "commit", "hardware", "split", "monitor", "direction"), str),
     **dict.fromkeys(("seeds", "seconds", "trials"), list),
-    **dict.fromkeys(("scores", "baselines", "cost"), dict),
+    **dict.fromkeys(("scores", "baselines", "cost", "scratch"), dict),
 }
 
 
@@ -36,6 +36,8 @@ class Record:
     baselines: dict[str, float] = field(default_factory=dict)  # answer without learning -> its monitored score
     trials: list[dict[str, Any]] = field(default_factory=list)  # of a search: values, scores, deviations
     cost: dict[str, float] = field(default_factory=dict)  # as in cost.json, its first three; {} in old records
+    # the same scores of the same network without the pretrained weights; {} where the recipe starts from none
+    scratch: dict[str, list[float]] = field(default_factory=dict)
 
 
 def record_path(path: Path) -> Path:
@@ -56,7 +58,7 @@ def read_record(path: Path) -> Record | None:
     if not file.is_file():
         return None
     try:
-        content = {"cost": {}} | read_object(file)
+        content = {"cost": {}, "scratch": {}} | read_object(file)
         check_fields(content, FIELD_TYPES)
     except ValueError as error:
         raise Refusal(f"{file}: is damaged ({error}); measure again: trainyard results --measure {path}") from None

@@ -47,19 +47,23 @@ def test_each_seed_runs_once_and_the_report_shows_mean_and_deviation(yard: Path)
 
     def write_metrics(path: Path) -> None:
         content = recipe.load(path)
-        fitted.append((path.parent.name, content["data"]["task"], content["seed"], content["task"]["start"]))
+        is_random = content["task"].get("random", False)
+        fitted.append((path.parent.name, content["data"]["task"], content["seed"], content["task"]["start"], is_random))
         folder = Path("results") / path.parent.name / path.stem
         folder.mkdir(parents=True)
-        score = 0.5 + content["seed"] / 10
+        score = 0.5 + content["seed"] / 10 - 0.3 * is_random
         (folder / "metrics.json").write_text(json.dumps({"matthews": score, "pearson": score, "spearman": score / 2}))
 
     for _ in range(2):  # the second time nothing is left to do
         scores = glue.run_tasks(["cola", "stsb"], "my/bert", 3, "raw", write_metrics)
-    assert fitted == [("glue", task, seed, "my/bert") for task in ("cola", "stsb") for seed in range(3)]
+    arms = [
+        (task, seed, "my/bert", is_random) for task in ("cola", "stsb") for seed in range(3) for is_random in (0, 1)
+    ]
+    assert fitted == [("glue", *arm) for arm in arms]
     report = glue.format_report(scores, ["qnli", "rte"], "raw", "my/bert", ["cola"])
     assert "Seeds of cola come from docs/records/bert" in report
-    assert "| cola | matthews | 0.600 ± 0.100 | 3 | 0.521 | 0.605 |" in report
-    assert "| stsb | spearman | 0.300 ± 0.050 | 3 |  |  |" in report
+    assert "| cola | matthews | 0.600 ± 0.100 | 0.300 ± 0.100 | 3 | 0.521 | 0.605 |" in report
+    assert "| stsb | spearman | 0.300 ± 0.050 | 0.150 ± 0.050 | 3 |  |  |" in report
     assert "not the same experiment" in report
     assert "- qnli: gluebenchmark.com; no data set here reads it" in report
     assert f"- rte: {GLUE.originals['rte/train.tsv'][0]}" in report
@@ -71,17 +75,24 @@ def test_a_recorded_seed_is_not_repeated_while_its_recipe_is_the_same(yard: Path
     path = glue.FAMILY / "rte.yaml"
     facts = {"commit": "", "hardware": "", "split": "test", "monitor": "accuracy", "direction": "max"}
     scores = {"accuracy": [0.6, 0.7], "f1": [0.1, 0.2]}
-    record = Record(recipe=content_digest(path), seeds=[0, 1], seconds=[1.0, 1.0], scores=scores, **facts)
+    scratch = {"accuracy": [0.5, 0.4], "f1": [0.0, 0.3]}
+    facts |= {"recipe": content_digest(path), "scratch": scratch}
+    record = Record(seeds=[0, 1], seconds=[1.0, 1.0], scores=scores, **facts)
     write_record(path, record)
 
     def refuse(path: Path) -> None:
         raise AssertionError(f"{path} should not run")
 
-    assert glue.run_tasks(["rte"], None, 2, "data/raw", refuse)["rte"] == [
-        {"accuracy": 0.6, "f1": 0.1},
-        {"accuracy": 0.7, "f1": 0.2},
-    ]
-    with pytest.raises(AssertionError, match=r"rte-seed0-.* should not run"):  # another BERT is another experiment
+    assert glue.run_tasks(["rte"], None, 2, "data/raw", refuse)["rte"] == glue.Arms(
+        [{"accuracy": 0.6, "f1": 0.1}, {"accuracy": 0.7, "f1": 0.2}],
+        [{"accuracy": 0.5, "f1": 0.0}, {"accuracy": 0.4, "f1": 0.3}],
+    )
+    with pytest.raises(
+        AssertionError, match=r"rte-pretrained-seed0-.* should not run"
+    ):  # another BERT is another experiment
         glue.run_tasks(["rte"], "my/bert", 1, "data/raw", refuse)
     write_record(path, replace(record, recipe="0" * 16))
-    assert glue.recorded_scores("rte") == {}
+    assert glue.recorded_scores("rte") == glue.Arms([], [])
+    write_record(path, replace(record, scratch={}))
+    with pytest.raises(AssertionError, match=r"rte-scratch-seed0-.* should not run"):
+        glue.run_tasks(["rte"], None, 2, "data/raw", refuse)

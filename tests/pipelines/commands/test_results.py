@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from components.recipes import recipe
 from pipelines.commands.results import measure, page, record
 from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
 from pipelines.commands.results.measure import measure_recipe
+from pipelines.commands.results.scratch import without_pretraining
+from pipelines.stage.check import check_recipe
 
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted(path.relative_to(ROOT) for path in ROOT.glob("pipelines/*/*.yaml") if path.name != "dvc.yaml")
@@ -108,6 +111,47 @@ def test_seeds_are_run_recorded_and_shown(yard: Path) -> None:
     assert record.record_path(yard).read_bytes() == before
 
 
+def test_fine_tuning_is_measured_from_scratch_as_well(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the fits return scores, because a pretrained network is not at hand."""
+    fits = []
+
+    def fit_once(content: dict, data: dict, folder: Path, seed: int) -> Any:
+        task = content["task"]
+        fits.append((folder.name, seed, task.get("random", False), task["frozen"], task["layer_decay"]))
+        facts = SimpleNamespace(monitor=("accuracy", "max"))
+        scores = {"accuracy": 0.5 + seed / 10 - 0.4 * task.get("random", False)}
+        return SimpleNamespace(scores=scores, measurements=facts, split="test", cost={})
+
+    monkeypatch.setattr(measure, "_fit_once", fit_once)
+    monkeypatch.setattr(measure, "_score_baselines", lambda *_: {"untrained": 0.1})
+    path = Path("pipelines/vision/softmax.yaml")
+    path.write_text((ROOT / "pipelines/bert/rte.yaml").read_text())
+    measured = measure.measure_fits(path, recipe.load(path), 2)
+    assert measured.scores["accuracy"] == pytest.approx([0.5, 0.6])
+    assert measured.scratch["accuracy"] == pytest.approx([0.1, 0.2])
+    content = recipe.load(path)["task"]
+    tuned, scratch = (content["frozen"], content["layer_decay"]), (0, 1.0)
+    assert [fit[2:] for fit in fits] == [(False, *tuned)] * 2 + [(True, *scratch)] * 2
+    assert [fit[:2] for fit in fits][2:] == [("scratch", 0), ("scratch", 1)]
+    record.write_record(path, measured)
+    read = record.read_record(path)
+    assert read is not None
+    assert read.scratch["accuracy"] == pytest.approx([0.1, 0.2])
+    row = page.format_row("rte", None, measured)
+    assert "test accuracy 0.550 ± 0.071; from scratch accuracy 0.150 ± 0.071 |" in row
+
+
+BERT_TASKS = ["code-words", "cola", "grid", "rte", "sst2", "stsb", "wnli", "wnut17", "xquad"]
+
+
+def test_fine_tuning_of_texts_alone_has_an_arm_from_scratch() -> None:
+    arms = {path: without_pretraining(recipe.load(ROOT / path)) for path in RECIPES}
+    assert [path.stem for path in arms if arms[path] and path.parent.name == "bert"] == BERT_TASKS
+    for path, content in arms.items():
+        if content is not None:
+            check_recipe(content, str(path))
+
+
 def test_an_interrupted_measurement_continues(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = measure.measure_fits(yard, recipe.load(yard), 2)
     fit_once, runs = measure._fit_once, []
@@ -122,7 +166,7 @@ def test_an_interrupted_measurement_continues(yard: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(measure, "_fit_once", interrupt)
     with pytest.raises(KeyboardInterrupt):
         measure.measure_fits(yard, recipe.load(yard), 2)
-    first = read_object(measure._scratch_folder(yard) / "seconds-1.json")["seconds"]
+    first = read_object(measure._measuring_folder(yard) / "seconds-1.json")["seconds"]
     continued = measure.measure_fits(yard, recipe.load(yard), 2)
     assert continued.scores == undisturbed.scores
     assert continued.seconds[1] > first > 0
