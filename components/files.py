@@ -111,9 +111,13 @@ def path_digest(path: str | Path) -> str:
 
 
 def _is_prepared(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Return whether a folder holds the Arrow files that its manifest lists, and nothing else but DERIVED files."""
+    """Return whether a folder holds the Arrow files that its manifest lists, and nothing else but DERIVED files.
+
+    Files in an object store are not in the folder.
+    """
     try:
-        parts = {str(part["file"]) for split in manifest["splits"].values() for part in split["parts"]}
+        splits = {} if "store" in manifest else manifest["splits"]
+        parts = {str(part["file"]) for split in splits.values() for part in split["parts"]}
     except (KeyError, TypeError, AttributeError):
         return False
     names = {str(file.relative_to(folder)) for file in folder.rglob("*")}

@@ -29,7 +29,8 @@ from components.recipes import allowed, recipe
 from components.runs import journal
 from components.search.objective import Objective
 from components.search.trials import FIT, Trial, describe_trial
-from components.storage.dataset import Dataset, list_own_files
+from components.storage.dataset import list_own_files
+from components.storage.section import build_dataset
 from components.storage.store import Store
 from components.training.options import batch_size
 from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score, describe_worthless
@@ -141,7 +142,7 @@ def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
 
     The folder's name is a digest of the section, of the bytes of these files, and of the code.
     """
-    paths = [*list_own_files(recipe.build(data, Dataset)), *allowed.foreign_sources(data)]
+    paths = [*list_own_files(build_dataset(data)), *allowed.foreign_sources(data)]
     own_files = {str(path): bytes_digest(path) for path in paths}
     key = recipe.digest([data, own_files, code_digest()])[:16]
     return work_folder() / "prepared" / key, list(own_files)

@@ -17,6 +17,7 @@ import hashlib
 import inspect
 import json
 import re
+from collections.abc import Collection
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -187,11 +188,11 @@ def check_values(section: dict[str, Any], ranges: dict[str, str], where: str) ->
             raise Refusal(f"{where}.{name}: must be {expected}, not {section[name]!r}")
 
 
-def check_use(section: Any, where: str, kind: str, complete: bool = False) -> None:
+def check_use(section: Any, where: str, kind: str, complete: bool = False, owned: Collection[str] = ()) -> None:
     """Check a section that names its callable by `use`, and every `use` inside it.
 
     kind: of the slot in which the section stands, such as "Task" or "Dataset" (slots.py).
-    complete: the owner adds no arguments, so no required argument may be missing.
+    complete: the owner adds no arguments, so no required argument may be missing. owned: keys that the owner reads.
     """
     if not isinstance(section, dict) or not isinstance(section.get("use"), str):
         raise Refusal(f"{where}: needs 'use: <file>.<Name>', a dotted path below components/")
@@ -200,13 +201,13 @@ def check_use(section: Any, where: str, kind: str, complete: bool = False) -> No
     except Refusal as refusal:
         raise Refusal(f"{where}.{refusal}") from None
     arguments = {key: value for key, value in section.items() if key != "use"}
-    check_arguments(section["use"], arguments, where, complete)
+    check_arguments(section["use"], arguments, where, complete, owned)
 
 
-def check_arguments(path: str, arguments: Any, where: str, complete: bool = False) -> None:
+def check_arguments(path: str, arguments: Any, where: str, complete: bool = False, owned: Collection[str] = ()) -> None:
     """Check `arguments` against the callable at `path`; those before a `*` in its signature are for its owner.
 
-    complete: as for `check_use`.
+    complete, owned: as for `check_use`.
     """
     if not isinstance(arguments, dict):
         raise Refusal(f"{where}: must be a mapping of arguments of {path}, not {arguments!r}")
@@ -216,9 +217,12 @@ def check_arguments(path: str, arguments: Any, where: str, complete: bool = Fals
         raise Refusal(f"{where}.{refusal}") from None
     allowed_arguments = {name: a for name, a in signature.items() if a.keyword_only} or signature
     for name, value in arguments.items():
+        if name in owned:
+            continue
         if name not in allowed_arguments:
-            options = ", ".join(allowed_arguments) or "none"
-            hint = suggest_name(name, allowed_arguments)
+            names = [*allowed_arguments, *owned]
+            options = ", ".join(names) or "none"
+            hint = suggest_name(name, names)
             raise Refusal(f"{where}.{name}: {path} has no such argument{hint}; it has: {options}")
         _check_value(value, allowed_arguments[name].annotation, f"{where}.{name}")
     if complete:

@@ -140,11 +140,15 @@ def _original_rows(pairs: Sequence[tuple[Job, PartSummary]]) -> np.ndarray:
 
 
 def finish_dataset(
-    dataset: Dataset, folder: str | Path, done: Iterable[tuple[Job, PartSummary]], review: Sequence[str] = ()
+    dataset: Dataset,
+    folder: str | Path,
+    done: Iterable[tuple[Job, PartSummary]],
+    review: Sequence[str] = (),
+    store: str | None = None,
 ) -> dict[str, Any]:
     """Write the manifest once every job is done, and return its content; refuses a split without examples.
 
-    review: sentences about duplicates and conflicts, for the manifest.
+    review: sentences about duplicates and conflicts, for the manifest. store: the object store that holds the parts.
     """
     parts: dict[str, list[PartSummary]] = {split: [] for split in dataset.parts()}
     for job, summary in done:
@@ -152,7 +156,7 @@ def finish_dataset(
     for split, summaries in parts.items():
         if not any(summary.rows for summary in summaries):
             raise Refusal(f"{dataset.name}: split '{split}' has no example; add some, or leave the split out")
-    return write_manifest(folder, dataset, parts, review)
+    return write_manifest(folder, dataset, parts, review, store)
 
 
 def prepare_dataset(dataset: Dataset, folder: str | Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Examples on their way to the device: rows are gathered, moved and cut into shards.
 
-On a CPU a batch is one gather from the memory-mapped file. On a GPU the columns are copied to the device at the start
+On a CPU a batch is one gather from the memory-mapped file. Parts in an object store are fetched ahead of the steps that
+need them. On a GPU the columns are copied to the device at the start
 if they fit into `resident` bytes. Otherwise a background thread gathers the next step into pinned memory.
 """
 
@@ -14,8 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import Refusal
 from .order import Order, shard_slices
+from .part_cache import PartAddress
+from .remote_part import open_parts
 from .vocabulary import PAD
+from .window_order import AHEAD, DEFAULT_WINDOW, WindowOrder
+
+SAMPLED_PARTS = 16
 
 if TYPE_CHECKING:
     from .store import Split
@@ -53,9 +60,25 @@ class Feed:
         own_shards: range,
         sequential: bool = False,
         grouped_by: Sequence[str] = (),
+        window: int | None = None,
     ) -> Walk:
-        """Return this worker's `own_shards` of the `shards` of every training step."""
-        return Walk(self, self.order(batch, seed, sequential, grouped_by), shards, own_shards)
+        """Return this worker's `own_shards` of the `shards` of every training step.
+
+        window: draw each shard from so many parts at a time; None: from all, or DEFAULT_WINDOW in an object store.
+        """
+        if window is None and self.split.is_remote:
+            window = DEFAULT_WINDOW
+        if window is None or sequential:
+            return Walk(self, self.order(batch, seed, sequential, grouped_by), shards, own_shards)
+        if grouped_by:
+            raise Refusal(
+                "fit.order: grouped needs all examples, and a window has few (fit.window, store); leave one out"
+            )
+        if np.any(np.diff(self.rows) < 0):
+            raise Refusal("fit.examples: repeats rows, which fit.window can't order; leave one of them out")
+        counts = np.bincount(self.split.part_numbers(self.rows), minlength=len(self.split.parts))
+        self.order(batch, seed)  # checks the size of the batch
+        return Walk(self, WindowOrder(counts, batch, seed, shards, window), shards, own_shards)
 
     def lengths(self, names: Sequence[str]) -> np.ndarray:
         """Return numbers that sort the rows by the lengths of these columns, by the first one first: int64 [N].
@@ -74,6 +97,16 @@ class Feed:
         """Yield all rows in their order, `size` at a time; a worker takes every `stride`-th batch from `start`."""
         for number in range(start, -(-len(self) // size), stride):
             yield self.gather(np.arange(number * size, min((number + 1) * size, len(self))))
+
+    def sample(self, most: int) -> np.ndarray:
+        """Return at most `most` rows, evenly spaced; of parts in an object store, those of at most SAMPLED_PARTS."""
+        rows = self.rows
+        if self.split.is_remote:
+            numbers = self.split.part_numbers(rows)
+            present = np.unique(numbers)
+            chosen = present[np.linspace(0, len(present) - 1, min(SAMPLED_PARTS, len(present))).astype(int)]
+            rows = rows[np.isin(numbers, chosen)]
+        return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
 
     def column(self, name: str) -> Any:
         """Return a column of all rows on the host: an array [N, ...], or a list where the rows' shapes differ."""
@@ -122,6 +155,7 @@ class Walk:
         prefetches = feed.device.type == "cuda" and feed.columns is None
         self.pool = ThreadPoolExecutor(1) if prefetches else None
         self.ahead: tuple[int, Future[dict[str, Any]]] | None = None  # a step, and its pinned columns
+        self.parts = RemoteWalk(self) if feed.split.is_remote and feed.columns is None else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -141,6 +175,10 @@ class Walk:
 
     def _positions(self, step: int) -> np.ndarray:
         """Return the positions in the feed of this worker's examples of a step."""
+        if self.parts is not None:
+            self.parts.announce(step)
+        if isinstance(self.order, WindowOrder):
+            return self.order.shard_indices(step, self.own_shards)
         first = self.slices[self.own_shards[0]].start
         last = self.slices[self.own_shards[-1]].stop
         return self.order.indices(step)[first:last]
@@ -153,6 +191,42 @@ class Walk:
             pinned = self.feed.pin(self._positions(step))
         self.ahead = (step + 1, pool.submit(lambda: self.feed.pin(self._positions(step + 1))))
         return self.feed.move(pinned)
+
+
+class RemoteWalk:
+    """The parts in an object store that the steps of a walk need."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self.announced: object = None
+        paths = [path for path in walk.feed.split.paths if isinstance(path, PartAddress)]
+        per_shard = walk.order.window + 1 + AHEAD if isinstance(walk.order, WindowOrder) else 2 * walk.order.batch
+        count = min(len(paths), per_shard * len(walk.own_shards))
+        text = f"this fit opens {count} parts"
+        open_parts().check_room(count * max(path.bytes for path in paths), text)
+
+    def announce(self, step: int) -> None:
+        """Keep the parts of a step mapped, and start to fetch those that come next."""
+        order, shards = self.walk.order, self.walk.own_shards
+        if isinstance(order, WindowOrder):
+            key: object = order.windows(step, shards)
+            if key == self.announced:
+                return
+            needed, upcoming = order.parts(step, shards)
+        else:
+            key, needed, upcoming = step, self._parts_of(step), self._parts_of(step + 1)
+        self.announced = key
+        paths = self.walk.feed.split.paths
+        remote = [
+            [path for number in numbers if isinstance(path := paths[number], PartAddress)]
+            for numbers in (needed, upcoming)
+        ]
+        open_parts().hold(*remote)
+
+    def _parts_of(self, step: int) -> list[int]:
+        """Return the numbers of the parts that a step of a sequential walk reads."""
+        numbers: list[int] = np.unique(self.walk.feed.split.part_numbers(self.walk.rows(step))).tolist()
+        return numbers
 
 
 def _column_bytes(split: Split, rows: int) -> int:

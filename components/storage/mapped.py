@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from .part_cache import PartAddress
 from .store import Split
 
 
 class MappedSplit(Split):
     """The rows of `paths`, in which value v of column `name` is read as `tables[name][v]`."""
 
-    def __init__(self, paths: Sequence[str | Path], tables: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, paths: Sequence[str | Path | PartAddress], tables: Mapping[str, np.ndarray]) -> None:
         super().__init__(paths)
         self.tables = dict(tables)
 

@@ -5,6 +5,8 @@
     data/prepared/train-contents.npy     a 64-bit digest of each row's content (see content.py)
     data/prepared/tokenizer-token.json   the tokenizer of the column "token", where there is one (see tokens/)
 
+The parts may be in an object store instead (key "store" of the manifest), where each is named by its SHA-256.
+
 Reading copies nothing: the system's page cache holds the files, so a process's own memory does not grow with the data.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +26,10 @@ from ..errors import Refusal, first_line, suggest_name
 from ..files import read_object
 from .column import Column
 from .content import Digests, read_digests, write_digests
+from .object_store import ObjectStore, check_address
 from .part import Part, PartSummary, write_atomically, write_part
+from .part_cache import PartAddress
+from .remote_part import RemotePart
 from .tokenizer_files import read_tokenizers, write_tokenizers
 
 __all__ = ["Column", "PartSummary", "Split", "Store", "write_manifest", "write_part"]
@@ -43,11 +49,11 @@ class DatasetDescription(Protocol):
 class Split:
     """The rows of several parts, one part after the other, with the columns of the first part."""
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    def __init__(self, paths: Sequence[str | Path | PartAddress]) -> None:
         if not paths:
             raise Refusal("a split needs at least one part file; prepare the data again")
-        self.paths = [Path(path) for path in paths]
-        self.parts = [Part(path) for path in self.paths]
+        self.paths = [path if isinstance(path, PartAddress) else Path(path) for path in paths]
+        self.parts = [RemotePart(path) if isinstance(path, PartAddress) else Part(path) for path in self.paths]
         self.columns = self.parts[0].columns
         for part in self.parts[1:]:
             for name, column in self.columns.items():
@@ -61,8 +67,17 @@ class Split:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def __reduce__(self) -> tuple[type[Split], tuple[list[Path]]]:
+    def __reduce__(self) -> tuple[type[Split], tuple[list[Path | PartAddress]]]:
         return Split, (self.paths,)
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether parts of it are in an object store."""
+        return any(isinstance(path, PartAddress) for path in self.paths)
+
+    def part_numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Return the number of the part of each row: int64 [B]."""
+        return np.searchsorted(self.ends, rows, side="right")
 
     def take(self, indices: np.ndarray, columns: Sequence[str] | None = None) -> dict[str, Any]:
         """Return the rows at `indices` [B], in that order, as {column: values} for all columns or the named ones.
@@ -75,13 +90,12 @@ class Split:
             raise IndexError(f"rows {indices.min()} to {indices.max()} of a split of {len(self)}")
         if len(self.parts) == 1:
             return {name: self.parts[0].take(name, indices) for name in columns or self.columns}
-        part_numbers = np.searchsorted(self.ends, indices, side="right")
+        part_numbers = self.part_numbers(indices)
         batch = {name: self.columns[name].allocate(len(indices)) for name in columns or self.columns}
-        for number, (part, end) in enumerate(zip(self.parts, self.ends, strict=True)):
+        for number in np.unique(part_numbers).tolist():
+            part = self.parts[number]
             positions = np.flatnonzero(part_numbers == number)
-            if not positions.size:
-                continue
-            rows = indices[positions] - (end - part.rows)
+            rows = indices[positions] - (self.ends[number] - part.rows)
             for name, values in batch.items():
                 _assign(values, positions, part.take(name, rows))
         return batch
@@ -125,7 +139,7 @@ class Store:
         names = self.manifest["splits"]
         if name not in names:
             raise Refusal(f"{self.folder}: no split '{name}'{suggest_name(name, names)}; it has: {', '.join(names)}")
-        paths = self._part_paths(name)
+        paths = [*self._part_paths(name)]
         for folder in extra:
             other = Store(folder)
             if name in other.manifest["splits"]:
@@ -145,8 +159,10 @@ class Store:
         manifest = self.manifest
         if manifest.get("digest") != _content_digest(manifest["columns"], manifest["classes"], manifest["splits"]):
             raise Refusal(f"{self.folder / MANIFEST}: its digest is not that of the parts it lists; prepare them again")
+        if "store" in manifest:
+            return self._verify_sizes(manifest)
         for name, split in manifest["splits"].items():
-            for part, path in zip(split["parts"], self._part_paths(name), strict=True):
+            for part, path in zip(split["parts"], self._part_files(name), strict=True):
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 if digest != part["sha256"]:
@@ -156,7 +172,30 @@ class Store:
                 if opened.rows != part["rows"]:
                     raise Refusal(f"{path}: has {opened.rows} rows, the manifest says {part['rows']}; prepare it again")
 
-    def _part_paths(self, name: str) -> list[Path]:
+    def _verify_sizes(self, manifest: dict[str, Any]) -> None:
+        """Refuse parts in the object store that are missing or have another size; digests are checked when read."""
+        sizes = ObjectStore(manifest["store"]).sizes()
+        for name in manifest["splits"]:
+            for address in self._part_addresses(name):
+                size = sizes.get(address.name)
+                if size != address.bytes:
+                    fault = "is missing" if size is None else f"has {size} bytes, the manifest says {address.bytes}"
+                    raise Refusal(f"{address}: {fault}; prepare the data again (dvc repro --force prepare)")
+
+    def _part_paths(self, name: str) -> Sequence[Path | PartAddress]:
+        """Return where the parts of a split are."""
+        return self._part_addresses(name) if "store" in self.manifest else self._part_files(name)
+
+    def _part_addresses(self, name: str) -> list[PartAddress]:
+        """Return the parts of a split in the object store."""
+        manifest = self.manifest
+        columns = {key: Column(value["dtype"], tuple(value["shape"])) for key, value in manifest["columns"].items()}
+        return [
+            PartAddress(manifest["store"], part["sha256"], part["bytes"], part["rows"], columns)
+            for part in manifest["splits"][name]["parts"]
+        ]
+
+    def _part_files(self, name: str) -> list[Path]:
         """Return the part files of a split; refuses one that is missing or has another size."""
         paths = []
         for part in self.manifest["splits"][name]["parts"]:
@@ -192,6 +231,10 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
                 raise ValueError(f"rows and bytes of {file} are not counts")
             if not isinstance(part["sha256"], str):
                 raise ValueError(f"the SHA-256 of {file} is not a text")
+            if "store" in manifest and not re.fullmatch("[0-9a-f]{64}", part["sha256"]):
+                raise ValueError(f"the SHA-256 of {file} is not one")
+    if "store" in manifest:
+        check_address(manifest["store"])
 
 
 def write_manifest(
@@ -199,10 +242,12 @@ def write_manifest(
     dataset: DatasetDescription,
     parts: Mapping[str, Iterable[PartSummary]],
     review: Sequence[str] = (),
+    store: str | None = None,
 ) -> dict[str, Any]:
     """Write manifest.json for `parts` (split -> its parts, in any order), and return its content.
 
     The digests of the examples' content are written beside it. review: sentences about duplicates and conflicts.
+    store: the address of the object store that holds the parts; None where they are beside the manifest.
 
     The same parts give the same bytes, whichever workers wrote them and in whatever order.
     """
@@ -220,6 +265,8 @@ def write_manifest(
         "digest": _content_digest(columns, classes, splits),
         "review": list(review),
     }
+    if store is not None:
+        manifest["store"] = store
     tokenizers = {column: tokenizer.json for column, tokenizer in getattr(dataset, "tokenizers", {}).items()}
     if tokenizers:
         manifest["tokenizers"] = write_tokenizers(Path(folder), tokenizers)

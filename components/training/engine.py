@@ -59,6 +59,7 @@ def fit(
     epochs: Count = 10,
     batch: Count | Literal["all"] = 128,
     order: Literal["shuffled", "grouped", "sequential"] = "shuffled",
+    window: Count | None = None,
     shards: Count = 1,
     accumulate: Count = 1,
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -84,6 +85,8 @@ def fit(
     training row, in a fold every row of the fold.
     order: grouped shuffles batches of examples of similar length, which need little padding (`Task.lengths`);
     sequential lets each element of the batch walk through a contiguous stretch of the data (storage/order.py).
+    window: draw each shard's examples from so many parts at a time (storage/window_order.py); null: from all parts, or
+    from 16 where the parts are in an object store.
     schedule: a factory section of `schedules`.
     clip: the maximum norm of a module's gradient or, with clip_by "value", of each of its elements; "none" bounds
     nothing, for comparisons. train/gradient_norm is the norm before clipping.
@@ -104,7 +107,7 @@ def fit(
     if examples is not None:
         train = _first_examples(train, examples)
     grouped_by = _columns_with_lengths(task, train) if order == "grouped" else ()
-    walk = train.walk(batch, seed, shards, own_shards, order == "sequential", grouped_by)
+    walk = train.walk(batch, seed, shards, own_shards, order == "sequential", grouped_by, window)
     state = set_up(task, spec, seed, peers.device, channels_last, compile, ema)
     options: dict[str, Any] = {"precision": precision, "accumulate": accumulate, "norms": noise_scale}
     options |= {"clip": clip, "clip_by": clip_by, "moments": moments}

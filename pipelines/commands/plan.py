@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from components.errors import Refusal, TryLater, first_line
 from components.recipes import recipe
-from components.storage.dataset import Dataset
+from components.storage.section import build_dataset
 from components.tracking import probe, server
 from pipelines import flagship
 from pipelines.commands.dvc.status import list_changes, shorten_change
@@ -74,7 +74,7 @@ def check_model(params: dict[str, Any]) -> None:
 
     sections = {"source": flagship.pretrain_section(params), "target": flagship.arm_section(params, "scratch")}
     for role, section in sections.items():
-        dataset = recipe.build(params["data"][role], Dataset)
+        dataset = build_dataset(params["data"][role])
         columns = {name: column.shape for name, column in dataset.columns.items()}
         channels = columns["image"][-1] or 1
         spec = Spec(columns, tuple(dataset.classes), {"mean": [0.5] * channels, "std": [0.25] * channels})

@@ -13,7 +13,8 @@ from components.recipes import recipe
 from components.recipes.signature import class_constant, is_use, read_signature
 from components.search.parameters import sample_ends
 from components.search.space import check_space, check_start
-from components.storage.dataset import Dataset, list_own_files
+from components.storage.dataset import list_own_files
+from components.storage.section import STORE, build_dataset, store_address, without_store
 from components.training.options import check_options, is_steered
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
@@ -151,9 +152,10 @@ def check_data(section: Any, where: str) -> Any:
 
     Building a data set reads no files.
     """
-    recipe.check_use(section, where, "Dataset", complete=True)
+    recipe.check_use(section, where, "Dataset", complete=True, owned=(STORE,))
     try:
-        return recipe.build(section, Dataset)
+        store_address(section)
+        return build_dataset(section)
     except Refusal as refusal:
         raise Refusal(f"{where}.{refusal}") from None
 
@@ -255,7 +257,7 @@ def lacks_validation(section: dict[str, Any]) -> bool:
         name: section.get(name, ast.literal_eval(defaults.get(name) or "None")) for name in ("validation", "test")
     }
     # A wrapped source of text or pairs is not a data set itself.
-    dataset = recipe.build(section, object)
+    dataset = recipe.build(without_store(section), object)
     has_validation = "validation" in getattr(dataset, "split_folders", {}) or getattr(dataset, "has_validation", False)
     # Where there is nothing but training examples, these are watched.
     return shares["validation"] == 0 and shares["test"] != 0 and not has_validation

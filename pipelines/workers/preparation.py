@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.recipes import recipe
 from components.storage import dataset as datasets
+from components.storage.object_store import ObjectStore
 from components.storage.part import PartSummary
+from components.storage.part_cache import PartAddress, PartCache
+from components.storage.section import build_dataset, store_address
 
 if TYPE_CHECKING:
     from components.training.peers import Peers
@@ -17,22 +19,25 @@ if TYPE_CHECKING:
 def write_data_sets(peers: Peers, sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
     """Write the data sets {folder: section of a recipe}; return {folder: {split: rows}}."""
     return {
-        folder: write_data_set(peers, recipe.build(section, datasets.Dataset), Path(folder))
+        folder: write_data_set(peers, build_dataset(section), Path(folder), store_address(section))
         for folder, section in sections.items()
     }
 
 
-def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path) -> dict[str, int]:
-    """Write this worker's parts of a data set into `folder`, and on rank 0 the manifest; return {split: rows}."""
+def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path, store: str | None = None) -> dict[str, int]:
+    """Write this worker's parts of a data set into `folder`, and on rank 0 the manifest; return {split: rows}.
+
+    store: the address of the object store to which each part is moved as soon as it is written.
+    """
     # Rank 0 downloads before the others look for the original files.
     pairs = peers.broadcast([tuple(job) for job in datasets.list_jobs(dataset)] if peers.rank == 0 else None)
     jobs = [datasets.Job(*pair) for pair in pairs]
-    parts = _write_jobs(peers, dataset, folder, {job: set() for job in jobs})
+    parts = _write_jobs(peers, dataset, folder, {job: set() for job in jobs}, store)
     # Every worker reviews all parts, so that all raise the same refusal.
     dropped, sentences = datasets.review_jobs(dataset, parts.items())
-    parts |= _write_jobs(peers, dataset, folder, dropped)
+    parts |= _write_jobs(peers, dataset, folder, dropped, store)
     if peers.rank == 0:
-        datasets.finish_dataset(dataset, folder, parts.items(), sentences)
+        datasets.finish_dataset(dataset, folder, parts.items(), sentences, store)
     rows = dict.fromkeys((split for split, _ in jobs), 0)
     for job, part in parts.items():
         rows[job.split] += part.rows
@@ -40,10 +45,29 @@ def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path) -> dic
 
 
 def _write_jobs(
-    peers: Peers, dataset: datasets.Dataset, folder: Path, dropped: dict[datasets.Job, set[int]]
+    peers: Peers,
+    dataset: datasets.Dataset,
+    folder: Path,
+    dropped: dict[datasets.Job, set[int]],
+    store: str | None,
 ) -> dict[datasets.Job, PartSummary]:
     """Write the parts {job: rows to leave out}, which the workers share, and return {job: summary} of all."""
     own_jobs = sorted(dropped)[peers.rank :: peers.size]
-    written = [(tuple(job), asdict(datasets.write_job(dataset, folder, *job, dropped[job]))) for job in own_jobs]
+    written = []
+    for job in own_jobs:
+        summary = datasets.write_job(dataset, folder, *job, dropped[job])
+        if store is not None:
+            move_part(folder / summary.file, summary, ObjectStore(store))
+        written.append((tuple(job), asdict(summary)))
     shares = peers.gather(written)
     return {datasets.Job(*pair): PartSummary(**summary) for share in shares for pair, summary in share}
+
+
+def move_part(file: Path, summary: PartSummary, store: ObjectStore) -> None:
+    """Move a part into an object store, under the name of its digest; parts that are there already stay as they are."""
+    address = PartAddress(store.address, summary.sha256, summary.bytes, summary.rows, {})
+    if store.size(address.name) != summary.bytes:
+        store.write(address.name, file)
+    # what was written here is mostly read here next
+    PartCache.from_environment().add(address, file)
+    file.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import platform
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -79,8 +78,7 @@ def training_scores(
     task: Task, state: State, train: Feed, peers: Peers, most: int = TRAINING_EXAMPLES
 ) -> dict[str, float]:
     """Return the scores on at most `most` evenly spaced training examples, without augmentation or dropout."""
-    rows = train.rows[np.linspace(0, len(train) - 1, min(most, len(train))).astype(int)]
-    return engine.evaluate(task, state, Feed(train.split, rows, peers.device), peers)[0]
+    return engine.evaluate(task, state, Feed(train.split, train.sample(most), peers.device), peers)[0]
 
 
 def parameter_count(state: State) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from components.recipes import recipe
-from components.storage.dataset import Dataset
 from components.storage.feed import Feed
+from components.storage.section import build_dataset, store_address
 from components.storage.store import Store
 from components.training import engine, exported
 from components.training.peers import Peers
@@ -114,7 +114,7 @@ def prepare_data(peers: Peers, data: dict[str, Any], folder: str, task: dict[str
     if exists and peers.rank == 0:
         Store(prepared).verify()
     if not peers.broadcast(exists):
-        write_data_set(peers, recipe.build(data, Dataset), prepared)
+        write_data_set(peers, build_dataset(data), prepared, store_address(data))
         peers.gather(None)  # all parts are written before any is read
         write_statistics(peers, Store(prepared), augmented)
         peers.gather(None)
