@@ -151,7 +151,7 @@ def test_faults_of_a_database_that_last_are_refused(services: Team, monkeypatch:
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num TEXT)"))
         connection.execute(sqlalchemy.text(f"INSERT INTO alembic_version VALUES ('{min(revisions - newest)}')"))
-    with pytest.raises(Refusal, match=re.escape(f"run: mlflow db upgrade {address}/old") + "$"):
+    with pytest.raises(Refusal, match=re.escape('run: mlflow db upgrade "$MLFLOW_TRACKING_URI"') + "$"):
         probe.check_tracker(f"{address}/old")
     with pytest.raises(Refusal, match='"nowhere" does not exist; check'):
         probe.check_tracker(f"{address}/nowhere")

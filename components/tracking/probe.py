@@ -239,12 +239,20 @@ def _check_schema(versions: set[str], address: str) -> None:
     if not versions or not revisions or versions == newest:
         return
     if versions <= revisions:
-        command = f"mlflow db upgrade {shlex.quote(hide_credentials(address))}"
+        command = upgrade_command(address)
         raise Refusal(f"{_place(address)}: its tables are of an older MLflow; back it up, then run: {command}")
     raise Refusal(
         f"{_place(address)}: its tables are of a newer MLflow than the one installed here; install that one, or name "
         "another database"
     )
+
+
+def upgrade_command(address: str) -> str:
+    """Return the shell command that upgrades a database; a variable stands for an address with a user or password."""
+    if hide_credentials(address) == address:
+        return f"mlflow db upgrade {shlex.quote(address)}"
+    is_store = os.environ.get("MLFLOW_BACKEND_STORE_URI") == address  # that of `trainyard tracker`
+    return f'mlflow db upgrade "${"MLFLOW_BACKEND_STORE_URI" if is_store else "MLFLOW_TRACKING_URI"}"'
 
 
 @cache

@@ -169,6 +169,17 @@ def test_older_tables_are_refused_with_the_command_that_upgrades_them(store: Pat
         server.make_client(address).search_experiments()
 
 
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"])
+def test_the_command_that_upgrades_a_database_has_its_user_and_shows_no_password(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command names the variable that holds the address, because every printed line loses users and passwords."""
+    address = "postgresql://me:a-secret@db.example/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv(variable, address)
+    assert probe.upgrade_command(address) == f'mlflow db upgrade "${variable}"'
+
+
 def test_newer_tables_are_refused(store: Path) -> None:
     set_version(store, "feedbeef0000")
     with pytest.raises(Refusal, match="of a newer MLflow than the one installed here"):
