@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from components.metrics.classification import bootstrap_interval, classification_scores, confusion_counts
-from components.metrics.comparison import accuracy_summary, gain
+from components.metrics.comparison import accuracy_summary, constant_accuracy, gain
 
 
 @pytest.fixture
@@ -73,5 +73,11 @@ def test_arms_are_compared_example_by_example(random: np.random.Generator) -> No
 def test_spread_over_seeds() -> None:
     correct = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 0]], dtype=float)
     assert accuracy_summary(correct)["std"] == pytest.approx(np.std([0.75, 0.5, 0.5], ddof=1))
+    assert accuracy_summary(correct[:2])["std"] == pytest.approx(np.std([0.75, 0.5], ddof=1))
     assert accuracy_summary(correct[:1])["std"] == 0.0
     assert gain(correct, correct[::-1])["seeds_won"] == 1
+
+
+def test_a_constant_answer_is_the_most_frequent_label_of_the_training_split() -> None:
+    assert constant_accuracy(np.array([4, 7, 7, 9]), np.array([7, 4, 4, 4])) == 0.25
+    assert constant_accuracy(np.array([3, 3]), np.array([3, 5])) == 0.5

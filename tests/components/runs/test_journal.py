@@ -122,11 +122,12 @@ def test_a_run_that_starts_again_keeps_its_id(tmp_path: Path) -> None:
 
 
 def test_changed_params_are_recorded_as_further_attempts(tmp_path: Path) -> None:
-    for rate in (0.1, 0.2, 0.2, 0.1):
+    """One that repeats the attempt before it is none, and one that repeats an earlier attempt is."""
+    for rate in (0.1, 0.2, 0.2, 0.1, 0.1, 0.2):
         journal.describe_run(tmp_path / "run", "pretrain", "experiment", params={"lr": rate, "epochs": 3})
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["params"] == {"lr": 0.1, "epochs": 3}
-    assert facts["attempts"] == [{"lr": [0.1, 0.2]}, {}]
+    assert facts["attempts"] == [{"lr": [0.1, 0.2]}, {}, {"lr": [0.1, 0.2]}]
 
 
 def test_files_are_found_while_others_are_deleted(tmp_path: Path) -> None:

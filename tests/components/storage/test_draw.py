@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.storage.draw import draw_split
+from components.storage.draw import draw_order, draw_split
 from components.storage.order import derive_key
 
 shares = st.floats(0, 0.5)
@@ -44,3 +44,9 @@ def test_the_draw_is_the_hash_of_this_definition() -> None:
     position = word / 2**64
     assert draw_split(b"a picture", position, 0, 3) == "train"
     assert draw_split(b"a picture", np.nextafter(position, 1), 0, 3) == "test"
+
+
+def test_the_order_is_the_hash_of_this_definition() -> None:
+    """Compare one number: where data are limited, the order decides which examples remain."""
+    assert draw_order(b"a picture", 3) == 0x175C3F70D4D767AD
+    assert draw_order(b"a picture", 4) != draw_order(b"a picture", 3)

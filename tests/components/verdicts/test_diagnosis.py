@@ -162,6 +162,11 @@ def test_limits_of_the_training_curve(curve: tuple[float, ...], sign: bool, text
     assert any(text in reason for reason in diagnosis.reasons) is sign
 
 
+def test_the_figures_of_a_falling_loss_are_those_of_the_last_fifth() -> None:
+    reasons = diagnose(Evidence(0.5, 0.5, training_curve=(0.9, 0.8, 0.7, 0.6, 0.5))).reasons
+    assert any("still falling: 0.6 to 0.5 in" in reason for reason in reasons)
+
+
 @pytest.mark.parametrize(("last", "verdict"), [(10.0, "model bias"), (10.1, "optimisation")])
 def test_a_gradient_explodes_above_ten_times_its_median(last: float, verdict: str) -> None:
     diagnosis = diagnose(Evidence(0.5, 0.5, gradient_norms=(3.0, 0.5, 1.0, 1.0, last)))

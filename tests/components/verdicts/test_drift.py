@@ -67,6 +67,12 @@ def test_a_value_on_an_edge_belongs_to_the_bin_below_and_empty_bins_do_not_count
     assert drift.psi_test({"7": 10}, {"7": 30}, 10) == (0.0, 1.0)
 
 
+def test_a_bin_with_a_single_example_counts() -> None:
+    """Two bins of old values with the edge 1; the upper one, 4 to infinity, holds one new example."""
+    index, _ = drift.psi_test({"0": 1}, {"0": 3, "4": 1}, 2)
+    assert index == pytest.approx((3 / 4 - 1) * np.log(3 / 4) + (1 / 4 - 1 / 2) * np.log((1 / 4) / (1 / 2)))
+
+
 def test_unchanged_data_rarely_count_as_drift() -> None:
     """Check that about 5 % of the (approximate) p-values are below 0.05 if the distribution has not changed."""
     random = np.random.default_rng(0)
@@ -151,6 +157,13 @@ def test_the_limits_of_amount_and_balance_are_allowed_themselves() -> None:
     assert failed_checks(Limits(rows=101, class_share=0.25), counts) == {"rows"}
     assert failed_checks(Limits(rows=100, class_share=np.nextafter(0.25, 1)), counts) == {"class balance"}
     assert failed_checks(Limits(rows=1, class_share=0.01), {"a": 0, "b": 0}) == {"rows", "class balance"}
+
+
+def test_rare_classes_are_a_caution_that_refuses_nothing() -> None:
+    splits = {"train": {"rows": 100, "class_counts": {"a": 50, "b": 50}}, "test": {"class_counts": {"a": 20, "b": 0}}}
+    manifest = {"splits": splits, "columns": {}, "classes": ["a", "b"]}
+    (caution,) = [finding for finding in drift.check_data(Limits(), manifest, None, None) if finding.check == "caution"]
+    assert (caution.fine, caution.text) == (True, "test has no example of 'b': no score covers them")
 
 
 @pytest.mark.parametrize("statistic", ["psi", "ks"])

@@ -58,7 +58,10 @@ def test_a_lead_within_chance_is_not_promoted(won: int, lost: int) -> None:
 def test_not_worse_promotes_a_model_of_equal_quality() -> None:
     gate = Gate(rule="not_worse", margin=0.05)
     assert judge_challenger(gate, *paired(3, 3, both=500)).promote
-    assert not judge_challenger(gate, *paired(3, 4, both=500)).promote, "the lead is negative"
+    worse = judge_challenger(gate, *paired(3, 4, both=500))
+    assert not worse.promote
+    assert worse.reasons[2].endswith("is negative")
+    assert judge_challenger(gate, *paired(3, 3, both=500)).reasons[2].endswith("is not negative")
     assert not judge_challenger(gate, *paired(30, 30, both=20)).promote, "it may be worse by more than the margin"
 
 
