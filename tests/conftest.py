@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -33,6 +34,8 @@ LANE = re.compile(r"pytest\.mark\.cluster\((lane=\d)\)")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests that fork before those of lane 1, whose process becomes a Ray driver: its children may abort."""
     items.sort(key=lambda item: file_order(item.path))
+    if any(file_order(item.path) == 1 for item in items):
+        importlib.import_module("torch._dynamo")  # every forked process would import it for its first optimiser
 
 
 @cache
@@ -42,7 +45,7 @@ def file_order(file: Path) -> int:
     lane = LANE.search(text)
     if lane:
         return 0 if lane[1] == "lane=2" else 2
-    return 1 if re.search(r"fork_workers|start_processes", text) else 3
+    return 1 if re.search(r"fork_\w+\(|start_processes", text) else 3
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,41 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import traceback
+from typing import Any
 
-from tests.pipelines.yard import ROOT
+from components.tracking.registry import Registry, Version
+from pipelines.commands.promotion import retrain
+from pipelines.commands.promotion.ledger import Ledger
 
-SCRIPT = """
-import os, signal
-from components.tracking.registry import Registry
-from pipelines.commands.promotion import ledger, retrain
-from tests.pipelines.yard import in_this_process
-in_this_process(setattr)
-
-def end(point):
-    if point == {point!r}:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-set_champion = Registry.set_champion
-def set_and_end(self, version):
-    end("between the decision and the alias")
-    set_champion(self, version)
-    open("moves", "a").write(version.number + " ")
-    end("between the alias and its line")
-Registry.set_champion = set_and_end
-
-write = ledger.Ledger.write
-def write_and_end(self, kind, **payload):
-    if kind == "decided" and {point!r} == "inside the decision's line":
-        open(self.path, "a").write('0badc0de {{"kind": "deci')
-        end({point!r})
-    write(self, kind, **payload)
-    if kind == "moved":
-        end("between the alias and the audit")
-ledger.Ledger.write = write_and_end
-raise SystemExit(retrain.main())
-"""
 MOVED_AT = {  # point -> whether the alias has moved
     "inside the decision's line": False,
     "between the decision and the alias": False,
@@ -47,8 +19,45 @@ MOVED_AT = {  # point -> whether the alias has moved
 }
 
 
-def kill_retrain(point: str) -> None:
-    """Run a retrain of the current folder in a process that is killed at a point of MOVED_AT."""
-    command = [sys.executable, "-c", SCRIPT.format(point=point)]
-    process = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+def fork_and_kill_retrain(point: str) -> None:
+    """Run a retrain of the current folder in a process that is killed at a point of MOVED_AT.
+
+    The process is forked, because another Python would first import torch and MLflow for ten seconds.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            end_at(point)
+            retrain.main()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def end_at(point: str) -> None:
+    """Let this process kill itself when it reaches the point."""
+
+    def pass_point(name: str) -> None:
+        if name == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    set_champion, write = Registry.set_champion, Ledger.write
+
+    def set_and_end(self: Registry, version: Version) -> None:
+        pass_point("between the decision and the alias")
+        set_champion(self, version)
+        pass_point("between the alias and its line")
+
+    def write_and_end(self: Ledger, kind: str, **payload: Any) -> None:
+        if kind == "decided" and point == "inside the decision's line":
+            with self.path.open("a") as file:
+                file.write('0badc0de {"kind": "deci')
+            pass_point(point)
+        write(self, kind, **payload)
+        if kind == "moved":
+            pass_point("between the alias and the audit")
+
+    Registry.set_champion = set_and_end  # type: ignore[method-assign]
+    Ledger.write = write_and_end  # type: ignore[method-assign]

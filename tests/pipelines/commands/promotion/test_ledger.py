@@ -10,7 +10,7 @@ from components.errors import Refusal
 from components.tracking.registry import Registry
 from pipelines.commands.promotion import retrain, rollback
 from pipelines.commands.promotion.ledger import Ledger
-from tests.pipelines.commands.promotion.crash import MOVED_AT, kill_retrain
+from tests.pipelines.commands.promotion.crash import MOVED_AT, fork_and_kill_retrain
 from tests.pipelines.yard import NAME, Yard, changed, settings
 
 
@@ -29,7 +29,7 @@ def test_after_any_kill_the_repeated_command_moves_the_alias_once(yard: Yard, mo
     for number, (point, moved) in enumerate(MOVED_AT.items(), 2):
         changed("finetune: changed")
         yard.train(epochs=10, seed=number)
-        kill_retrain(point)
+        fork_and_kill_retrain(point)
         assert yard.champion() == (str(number) if moved else "1"), point
         changed()
         assert retrain.main() == 0
@@ -49,7 +49,7 @@ def test_an_alias_that_somebody_else_moved_is_left_alone(yard: Yard, capsys) -> 
         retrain.main()
     settings(gate={"rule": "not_worse", "margin": 0.2})
     yard.train(epochs=60)
-    kill_retrain("between the decision and the alias")
+    fork_and_kill_retrain("between the decision and the alias")
     registry = Registry(NAME)
     other = next(v for v in ("1", "2") if v != yard.champion())
     registry.set_champion(registry.version(other))

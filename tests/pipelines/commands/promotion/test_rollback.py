@@ -13,7 +13,7 @@ from components.workspace import work_folder
 from pipelines.commands import verify
 from pipelines.commands.promotion import retrain, rollback
 from pipelines.commands.promotion.ledger import Ledger
-from tests.pipelines.commands.promotion.crash import kill_retrain
+from tests.pipelines.commands.promotion.crash import fork_and_kill_retrain
 from tests.pipelines.yard import NAME, Yard, changed, settings
 
 
@@ -87,7 +87,7 @@ def test_a_version_without_a_digest_is_not_promoted(yard: Yard) -> None:
 @pytest.mark.parametrize("change", ["bytes", "bytes and tag", "bytes and manifest"])
 def test_a_challenger_whose_bytes_changed_after_the_decision_never_gets_the_alias(yard: Yard, change: str) -> None:
     digest = yard.train()
-    kill_retrain("between the decision and the alias")
+    fork_and_kill_retrain("between the decision and the alias")
     change_stored_weights(yard)
     registry = Registry(NAME)
     if change == "bytes and tag":
@@ -118,7 +118,7 @@ def test_a_rollback_overrules_a_decision_that_was_not_carried_out(yard: Yard, mo
         retrain.main()
     settings(gate={"rule": "not_worse", "margin": 0.2})
     yard.train(epochs=60)
-    kill_retrain("between the decision and the alias")
+    fork_and_kill_retrain("between the decision and the alias")
     assert (yard.champion(), len(yard.records("decided")), len(yard.records("moved"))) == ("2", 3, 2)
     with pytest.raises(Refusal, match="has no version 9"):
         rollback.main("9", None)
@@ -144,7 +144,7 @@ def test_a_rollback_completes_a_move_that_was_not_recorded(yard: Yard) -> None:
         if epochs == 1:
             retrain.main()
         else:
-            kill_retrain("between the alias and its line")
+            fork_and_kill_retrain("between the alias and its line")
     assert (yard.champion(), len(yard.records("moved"))) == ("2", 1)
     assert rollback.main(None, "it smells") == 0
     assert (yard.champion(), len(yard.records("moved")), yard.records("overruled")) == ("1", 3, [])
@@ -153,7 +153,7 @@ def test_a_rollback_completes_a_move_that_was_not_recorded(yard: Yard) -> None:
 def test_a_decision_is_about_the_model_it_names(yard: Yard) -> None:
     """Params that name another model after a decision do not apply the decision to that model."""
     yard.train()
-    kill_retrain("between the decision and the alias")
+    fork_and_kill_retrain("between the decision and the alias")
     params = Path("params.yaml").read_text()
     Path("params.yaml").write_text(params.replace(f"name: {NAME}", "name: other"))
     with pytest.raises(Refusal, match="other has no version 1"):
