@@ -14,6 +14,16 @@ def classification_scores(probability: np.ndarray, label: np.ndarray) -> dict[st
     }
 
 
+def constant_classes(labels: np.ndarray, classes: int, count: int) -> dict[str, np.ndarray]:
+    """Return `count` rows of the best answer that ignores its input, from the labels [N] of the training split.
+
+    They are {"label": the most frequent class, "probability": the frequencies [count, K]}.
+    """
+    share = np.bincount(labels, minlength=classes) / len(labels)
+    probability = np.tile(share, (count, 1))
+    return {"label": probability.argmax(1), "probability": probability}
+
+
 def class_scores(predicted: np.ndarray, label: np.ndarray, classes: int) -> dict[str, float]:
     """Return macro_f1, macro_precision and macro_recall: means over the classes that occur in predicted or label [N].
 

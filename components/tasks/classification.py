@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ..errors import Refusal
-from ..metrics.classification import classification_scores, confusion_counts
+from ..metrics.classification import classification_scores, confusion_counts, constant_classes
 from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative
@@ -154,9 +154,7 @@ class Classification(Task):
 
     def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
         """Return the frequencies of the training labels as probabilities, and the most frequent label."""
-        share = np.bincount(train["label"], minlength=len(self.classes)) / len(train["label"])
-        probability = np.tile(share, (count, 1))
-        return {"label": probability.argmax(1), "probability": probability}
+        return constant_classes(train["label"], len(self.classes), count)
 
     def draw(self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, Any]:
         """Draw the confusion matrix and, for a network that states them, the receptive fields of its layers."""

@@ -69,6 +69,11 @@ class MultiLabel(Task):
         """Return map (mean average precision over the tags), micro and macro F1, exact_match and loss."""
         return multi_label_scores(predictions["probability"], targets["labels"], THRESHOLD)
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the frequency of each tag in the training split as its probability."""
+        probability = np.tile(train["labels"].mean(0), (count, 1))
+        return {"labels": (probability > THRESHOLD).astype(np.uint8), "probability": probability}
+
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:

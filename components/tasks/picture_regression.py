@@ -82,6 +82,10 @@ class PictureRegression(Task):
         """Return the absolute errors [N]."""
         return np.abs(predictions["y"].astype(np.float64) - targets["y"])
 
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the median of the training values."""
+        return {"y": np.full(count, np.median(train["y"].astype(np.float64)))}
+
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:

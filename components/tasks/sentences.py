@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ..errors import Refusal
 from ..metrics.agreement import f1_score, matthews_correlation
-from ..metrics.classification import classification_scores, confusion_counts
+from ..metrics.classification import classification_scores, confusion_counts, constant_classes
 from ..models.finetuning import Finetuning, TextReader, predict_by_length
 from ..optimizers import adamw
 from ..recipes.ranges import Count, Fraction, Natural, NonNegative, Proportion
@@ -125,6 +125,10 @@ class SentenceClassification(Task):
     def outcomes(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> np.ndarray:
         """Return whether each prediction is correct: bool [N]."""
         return predictions["label"] == targets["label"]
+
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the frequencies of the training labels as probabilities, and the most frequent label."""
+        return constant_classes(train["label"], len(self.classes), count)
 
     def draw(self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, Any]:
         """Draw the confusion matrix, and list the wrong answers with the greatest probability."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ..errors import Refusal
-from ..metrics.classification import class_scores, classification_scores, confusion_counts
+from ..metrics.classification import class_scores, classification_scores, confusion_counts, constant_classes
 from ..optimizers import adam
 from ..storage.vocabulary import PAD
 from ..tokens.tokenizer import Tokenizer
@@ -85,6 +85,10 @@ class TextClassification(Task):
         """Return macro_f1, accuracy, loss, and precision and recall averaged over the classes."""
         scores = classification_scores(predictions["probability"], targets["label"])
         return class_scores(predictions["label"], targets["label"], len(self.classes)) | scores
+
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+        """Return the frequencies of the training labels as probabilities, and the most frequent label."""
+        return constant_classes(train["label"], len(self.classes), count)
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from components.data.curve import Curve
 from components.data.sine import Sine
+from components.models.bert import BERT
 from components.models.mlp import MLP
 from components.models.nadaraya_watson import NadarayaWatson
 from components.recipes import recipe
@@ -18,7 +21,11 @@ from components.storage.store import Store
 from components.tasks.classification import Classification
 from components.tasks.forecast import Forecast
 from components.tasks.kernel_regression import KernelRegression
+from components.tasks.multi_label import MultiLabel
+from components.tasks.picture_regression import PictureRegression
 from components.tasks.regression import Regression
+from components.tasks.sentences import SentenceClassification
+from components.tasks.text_classification import TextClassification
 from components.training.peers import Peers
 from components.verdicts.diagnosis import trivial_loss
 from pipelines.stage.diagnoses import write_verdict
@@ -56,6 +63,21 @@ def test_the_constant_of_a_forecast_is_that_of_one_step(tmp_path: Path) -> None:
 def test_the_constant_of_a_classification_has_the_entropy_of_the_labels(digits: Path) -> None:
     store = Store(digits / "prepared")
     assert constant_loss(Classification(LINE), store) == pytest.approx(trivial_loss(store.split("train")))
+
+
+@pytest.mark.parametrize("kind", [SentenceClassification, TextClassification])
+def test_the_constant_of_texts_is_the_most_frequent_class(kind: Callable[..., Any]) -> None:
+    answer = kind(model=BERT).constant({"label": np.array([0, 2, 2, 1, 2])}, 3)
+    assert answer["label"].tolist() == [2, 2, 2]
+    assert answer["probability"].tolist() == [[0.2, 0.2, 0.6]] * 3
+
+
+def test_the_constants_of_pictures_are_the_median_and_the_frequency_of_each_tag() -> None:
+    value = PictureRegression(LINE).constant({"y": np.array([0.0, 1.0, 8.0])}, 2)
+    assert value["y"].tolist() == [1.0, 1.0]
+    tags = MultiLabel(LINE).constant({"labels": np.array([[1, 0], [1, 1], [1, 0], [0, 0]])}, 2)
+    assert tags["labels"].tolist() == [[1, 0]] * 2
+    assert tags["probability"].tolist() == [[0.75, 0.25]] * 2
 
 
 @pytest.mark.parametrize(
