@@ -56,6 +56,8 @@ def _print_results(targets: list[str]) -> int:
     """Print the summary of an evaluated flagship; for families and single stages print where to look."""
     if any("/" in target for target in targets):
         print("all results: dvc metrics show; a family side by side: trainyard compare FOLDER")
+        if any(target.startswith("pipelines/own/") for target in targets):
+            print(f"scores and pictures: {summary.REPORT.resolve().as_uri()}")
         return 0
     if targets and not Path(METRICS_FILE).is_file():
         print("no summary before the last stage: trainyard run")

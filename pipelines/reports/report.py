@@ -1,4 +1,4 @@
-"""Compose the flagship's report, reports/index.html, from the files that the stages wrote.
+"""Compose reports/index.html, on the flagship and on a user's own recipes, from the files that the stages wrote.
 
 The report computes no result. Where a file is missing, it names the command that writes it.
 """
@@ -31,6 +31,7 @@ from pipelines.flagship import ARM_NAMES
 from pipelines.reports import plots
 from pipelines.reports.findings import diagnosis, finetuning, mistakes, pretraining, search
 from pipelines.reports.links import find_links
+from pipelines.reports.own_results import own_sections
 from pipelines.stage.bill import BILL_HEAD, bill_rows, latest_bills
 from pipelines.stage.outputs import INTERVAL_SUFFIXES, read_manifest, read_metrics, read_seconds
 
@@ -61,13 +62,19 @@ def write_report(folder: Path = FOLDER) -> list[Path]:
         "Recipe": _recipe,
         "Look further": _further,
     }
-    sections = [Section("Result", list(_result(metrics, params)))]
+    own = own_sections()
+    if own and metrics is None:  # without the flagship's result, its chapters would be empty
+        chapters = {title: chapters[title] for title in ("Diagnosis", "Time", "Look further")}
+        name, lead, sections = "own data", "The results of your own recipes.", own
+    else:
+        name, lead = params["name"], _lead(metrics)
+        sections = [Section("Result", list(_result(metrics, params))), *own]
     sections += [Section(title, list(blocks(params, folder))) for title, blocks in chapters.items()]
     opening = [_accuracies(metrics, params, folder)] if metrics else []
     footer = f"Written by `trainyard report` from the files of the last run; recipe `{recipe.digest(params)[:12]}`."
     index = folder / "index.html"
     index.parent.mkdir(parents=True, exist_ok=True)
-    index.write_text(render_page(params["name"], sections, _lead(metrics), opening, footer), encoding="utf-8")
+    index.write_text(render_page(name, sections, lead, opening, footer), encoding="utf-8")
     shown = list_pictures([*opening, *(block for section in sections for block in section.blocks)])
     return [index, *(picture.path for picture in shown if picture.path.parent == folder)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -320,3 +321,27 @@ def test_template_is_written_once_per_version(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(plots, "VEGA_LITE", "5.20")
     assert b"Vega-Lite 5.20" in plots.write_template(path).read_bytes()
     assert read(ROOT / ".dvc/plots/runs.json")["data"] == {"values": "<DVC_METRIC_DATA>"}
+
+
+# ------------------------------------------------------------------------------------------------ own recipes
+
+
+def test_own_results_have_a_section_and_without_the_flagship_the_page(results: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("cats", "mails", "owls", "pets")):
+        folder = Path("results/own") / name
+        write_json(folder / "metrics.json", {"accuracy": 0.5 + number / 8, "loss": 1.0})
+        write_json(folder / "cost.json", {"train_seconds": 1234.5})
+        (folder / "pictures").mkdir()
+        shutil.copy("plots/mistakes.svg", folder / "pictures" / "drawn.svg")
+        (folder / "pictures" / "mistakes.txt").write_text(f"{name}: <spam> taken for ham")
+        os.utime(folder / "metrics.json", (number, number))
+    text = words(report.write_report()[0].read_text())
+    assert "Result Your own data Fine-tuning" in text
+    assert "mails accuracy 0.625, loss 1 1,234" in text
+    assert "pets: <spam> taken for ham" in text
+    assert "cats: drawn" not in text  # the oldest
+    Path("metrics/evaluate.json").unlink()
+    page = report.write_report()[0].read_text()
+    assert "The results of your own recipes." in page
+    assert "No result yet" not in page
+    assert "Your own data Diagnosis Time Look further" in words(page)
