@@ -14,11 +14,19 @@ from .mask_layouts import recognise_masks
 from .picture_layouts import describe_other_files, recognise_classes
 from .picture_tables import recognise_picture_list, recognise_picture_table
 from .table_layouts import recognise_tables
+from .tagged_layouts import recognise_tagged
 from .yolo_layouts import recognise_yolo
 
 RECOGNISERS = (
     *(recognise_coco, recognise_voc, recognise_yolo, recognise_picture_table, recognise_masks, recognise_classes),
-    *(recognise_picture_list, recognise_aligned, recognise_tables, recognise_text_folders, recognise_text),
+    *(
+        recognise_picture_list,
+        recognise_aligned,
+        recognise_tagged,
+        recognise_tables,
+        recognise_text_folders,
+        recognise_text,
+    ),
 )
 
 

@@ -18,6 +18,7 @@ SHOWN = 12  # texts on the sheet
 WORDS = 2.5  # mean words from which a column is a text
 MOST_WORDS = 5000  # of a language in a proposed translation: the last layer takes most of the time
 BERT_TABLE = "data.sentence_table.SentenceTable"
+BERT = "data/raw/minilm"
 COVERED = 0.95  # share of the texts that the proposed length does not cut
 
 
@@ -100,25 +101,23 @@ def describe_judged_pairs(table: Table, texts: Sequence[str], target: str, is_cl
     data["label" if is_class else "score"] = target
     data |= {"bad": "skip"} if empty or table.faults else {}
     task = "sentences.SentenceClassification" if is_class else "sentence_regression.SentenceRegression"
-    findings.recipe = {
-        "data": data,
-        "task": {
-            "use": f"tasks.{task}",
-            "start": "data/raw/minilm",
-            "length": length,
-            "layer_decay": 0.9,
-            "optimizer": {"use": "optimizers.adamw", "lr": 1e-4},
-        },
-        "fit": propose_fit(table.rows, 16, 200) | {"clip": 1.0, "schedule": {"use": "schedules.linear", "warmup": 0.1}},
-    }
-    findings.reasons = [
-        f"text: '{texts[0]}' and pair: '{texts[1]}' belong together by their names or lengths; the target: '{target}'",
-        f"length: {length} tokens of both texts, about 1.5 per word",
-        "start: a folder with a BERT (pipelines/bert/README.md says where to get one)",
-    ]
+    findings.recipe, reasons = propose_finetuning(data, f"tasks.{task}", length, table.rows)
+    pair = f"text: '{texts[0]}' and pair: '{texts[1]}' belong together by their names or lengths"
+    findings.reasons = [f"{pair}; the target: '{target}'", *reasons]
     rows = np.unique(np.linspace(0, table.rows - 1, SHOWN).astype(int))
     findings.samples = [Sample("  |  ".join((column[row] or "")[:50] for column in columns)) for row in rows]
     return findings
+
+
+def propose_finetuning(data: dict[str, Any], task: str, length: int, count: int) -> tuple[dict[str, Any], list[str]]:
+    """Return a recipe that fine-tunes a BERT on `count` examples of up to `length` tokens, and the reasons."""
+    fit = propose_fit(count, 16, 200) | {"clip": 1.0, "schedule": {"use": "schedules.linear", "warmup": 0.1}}
+    section = {"use": task, "start": BERT, "length": length, "layer_decay": 0.9}
+    recipe = {"data": data, "task": section | {"optimizer": {"use": "optimizers.adamw", "lr": 1e-4}}, "fit": fit}
+    return recipe, [
+        f"length: {length} tokens, about 1.5 per word",
+        "start: a folder with a BERT (pipelines/bert/README.md says where to get one)",
+    ]
 
 
 def describe_pairs(table: Table, source: str, target: str) -> Findings:
