@@ -165,10 +165,9 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
         check_rungs(tune, "")
         if facts.splits != ("train",):  # otherwise the training split is watched
             check_unwatched(setup.section["fit"], tune["search"]["space"], "")
-    arguments = {"folds": {"count": count}, "seeds": {}, "epochs": {"epochs": count}}[kind]
     objective = Objective(
         RUNG_FUNCTIONS[kind],
-        {"trials": {"setup": setup, **arguments}},
+        {"trials": {"setup": setup, **rung_arguments(kind, count)}},
         rungs=count,
         monitor=facts.monitor,
         cumulative=kind == "epochs",
@@ -208,6 +207,12 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
             run.log_artifact(figures.save_figure(drawing, out / "pictures" / f"{name}.png"), "pictures")
     run.log_text(f"best of {len(result.trials)} trials: {describe_trial(result.best, rungs=kind)}")
     return result.best.values
+
+
+def rung_arguments(kind: str, count: int) -> dict[str, int]:
+    """Return what a function of RUNG_FUNCTIONS takes besides the rung and the setup, and the folder of an epoch's."""
+    arguments: dict[str, dict[str, int]] = {"folds": {"count": count}, "seeds": {}, "epochs": {"epochs": count}}
+    return arguments[kind]
 
 
 def trial_row(trial: Trial, kind: str = "folds") -> dict[str, Any]:

@@ -215,19 +215,22 @@ def _run_grid(path: Path, content: dict[str, Any]) -> SearchFigures:
     kind = next(name for name in fit.RUNG_FUNCTIONS if name in tune)
     trials = []
     for number, values in enumerate(grid_combinations(tune["search"]["space"])):
-        trials.append(_score_trial(Trial("trials", number, values), setup, kind, tune[kind]))
+        trial = Trial("trials", number, values, cumulative=kind == "epochs")
+        trials.append(_score_trial(trial, setup, kind, tune[kind], folder / f"trial-{number}"))
         print(f"{path}: trial {number}: {describe_trial(trials[-1], rungs=kind)}", flush=True)
     best = recipe.overlay(section, best_trial(trials, facts.monitor).values)
     result = _fit_once(content | best, content["data"], folder, seed)
     return SearchFigures([fit.trial_row(trial, kind) for trial in trials], result.scores, result.cost, folder / "data")
 
 
-def _score_trial(trial: Trial, setup: TrialSetup, kind: str, count: int) -> Trial:
+def _score_trial(trial: Trial, setup: TrialSetup, kind: str, count: int, folder: Path) -> Trial:
+    """Score all rungs of a trial; those that go on from each other leave their checkpoints in `folder`."""
     function = spread.resolve_function(fit.RUNG_FUNCTIONS[kind])
-    arguments = {"count": count} if kind == "folds" else {}
+    arguments = fit.rung_arguments(kind, count) | ({"folder": str(folder)} if trial.cumulative else {})
     started = time.monotonic()
     try:
-        trial.parts = [function(Rung(trial.values, number), setup, **arguments) for number in range(count)]
+        for number in range(count):
+            trial.parts.append(function(Rung(trial.values, number), setup, **arguments))
         trial.finished = True
     except Diverged as diverged:
         trial.diverged = str(diverged)

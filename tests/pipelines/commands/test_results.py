@@ -196,6 +196,25 @@ def test_a_grid_is_recorded_trial_by_trial(yard: Path) -> None:
     assert f"| 0.0001 | {slow['accuracy']:.3g} ± {slow['accuracy_std']:.3g} |" in text
 
 
+def test_epochs_of_a_grid_go_on_from_each_other(yard: Path) -> None:
+    content = yaml.safe_load(yard.read_text())
+    content["data"] |= {"labels": 200, "validation": 50}
+    space = {"task.optimizer.lr": {"choices": [1e-4, 1e-2]}}
+    content["tune"] = {"epochs": 2, "show": "loss", "search": {"sampler": "grid", "space": space}}
+    yard.write_text(yaml.safe_dump(content))
+    measured = measure.measure_search(yard, recipe.load(yard))
+    del content["tune"]
+    losses = []
+    for rate in (1e-4, 1e-2):
+        content["task"]["optimizer"]["lr"] = rate
+        yard.write_text(yaml.safe_dump(content))
+        losses.append(measure.measure_fits(yard, recipe.load(yard), 1))
+    assert [trial["task.optimizer.lr"] for trial in measured.trials] == [1e-4, 1e-2]
+    assert measured.scores["loss"] == losses[1].scores["loss"]
+    assert measured.trials[0]["loss"] > measured.trials[1]["loss"]
+    assert {"accuracy", "train_accuracy"} <= measured.trials[0].keys()
+
+
 def test_a_recipe_without_a_number_of_seeds_is_refused(yard: Path) -> None:
     yard.write_text(yard.read_text().replace("over 2 seeds", "or so"))
     with pytest.raises(Refusal, match="names no number of seeds; name it there, or with --seeds"):
