@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import Refusal
+from components.recipes import recipe
 from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
 from pipelines.commands.results.measure import measure_recipe
 from pipelines.commands.results.record import Record, mean_and_deviation, read_record
@@ -62,7 +63,8 @@ def format_tables(folder: Path) -> str:
             record = read_record(path)
             if record is not None:
                 rows.append(format_row(path.stem, read_expectation(path), record))
-                studies += format_trials(path.stem, read_expectation(path), record)
+                show = recipe.load(path).get("tune", {}).get("show")
+                studies += format_trials(path.stem, read_expectation(path), record, show)
         if rows:
             head = [f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|"]
             lines = [f"### {family.name}: `dvc repro {family}/dvc.yaml:fit@SYSTEM`", "", *head, *rows]
@@ -105,19 +107,24 @@ def format_figure(values: list[float]) -> str:
     return f"{number} ± {deviation:.3f}" if abs(mean) < 100 else f"{number} ± {deviation:.3g}"
 
 
-def format_trials(system: str, expectation: Expectation | None, record: Record) -> list[str]:
-    """Return a folded table with a line for each trial of a study; [] for a plain fit."""
+def format_trials(system: str, expectation: Expectation | None, record: Record, show: str | None = None) -> list[str]:
+    """Return a folded table with a line for each trial of a study; [] for a plain fit.
+
+    show: the score that the study's picture shows, which gets a column of its own.
+    """
     if not record.trials:
         return []
     candidates = [*(expectation.intervals if expectation else {}), record.monitor]
     score = next(name for name in candidates if name in record.trials[0])
     names = _differing_values(record.trials)
-    titles = [*map(_shorten_name, names), score, f"{score} on training examples"]
+    beside = show if show in record.trials[0] and show != score else None
+    titles = [*map(_shorten_name, names), score, f"{score} on training examples", *([beside] if beside else [])]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for trial in record.trials:
         values = [format_value(trial[name]) if name in trial else "" for name in names]
         training = f"train_{score}"
         scores = [_format_score(trial, score), f"{trial[training]:.3g}" if training in trial else ""]
+        scores += [_format_score(trial, beside)] if beside else []
         lines.append(f"| {' | '.join([*values, *scores])} |")
     summary = f"<b>{system}</b>: {score} of its {len(record.trials)} trials"
     return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]

@@ -274,16 +274,17 @@ def test_a_study_shows_the_values_that_differ() -> None:
             "accuracy": 0.5 + rate,
             "accuracy_std": 0.01,
             "train_accuracy": 1,
+            "train_loss": 2 * rate,
         }
         for rate in (0.1, 0.01)
     ]
     measured = record.Record("", "", "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
-    lines = page.format_trials("rates", None, measured)
+    lines = page.format_trials("rates", None, measured, "train_loss")
     assert [line for line in lines if line.startswith("|")] == [
-        "| lr | accuracy | accuracy on training examples |",
-        "|---|---|---|",
-        "| 0.1 | 0.6 ± 0.01 | 1 |",
-        "| 0.01 | 0.51 ± 0.01 | 1 |",
+        "| lr | accuracy | accuracy on training examples | train_loss |",
+        "|---|---|---|---|",
+        "| 0.1 | 0.6 ± 0.01 | 1 | 0.2 |",
+        "| 0.01 | 0.51 ± 0.01 | 1 | 0.02 |",
     ]
 
 
