@@ -18,6 +18,7 @@ BENCHMARKS = (
     "search",
     "retrain",
     "readers",
+    "object_store",
 )
 
 
