@@ -30,6 +30,7 @@ from components.training.task import Shard, Task
 from components.training.update import ShardedUpdate
 from pipelines import flagship
 from pipelines.workers import augmentation, preparation
+from pipelines.workers.scoring import constant_loss
 from pipelines.workers.training import read_spec
 
 ROOT = Path(__file__).parent.parent
@@ -221,6 +222,14 @@ def test_it_learns(name: str, finished: FinishedRuns, prepared: PreparedData) ->
         return
     after = [values[f"validation/{score}"] for values in metrics if f"validation/{score}" in values][-1]
     assert after > before if direction == "max" else after < before
+
+
+@each_system
+def test_the_best_constant_answer_is_scored_before_setup(name: str, prepared: PreparedData) -> None:
+    """Check what preparation asks of every task: a task without such an answer has no loss of it."""
+    task = recipe.build(SYSTEMS[name]["task"], Task)
+    loss = constant_loss(task, Store(prepared[name] / "prepared"), objective=False)
+    assert loss is None or np.isfinite(loss)
 
 
 # Part of an update's length by which it may differ between numbers of shards and microbatches.

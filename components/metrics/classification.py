@@ -24,12 +24,12 @@ def constant_classes(labels: np.ndarray, classes: int, count: int) -> dict[str, 
     return {"label": probability.argmax(1), "probability": probability}
 
 
-def class_scores(predicted: np.ndarray, label: np.ndarray, classes: int) -> dict[str, float]:
+def class_scores(predicted: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Return macro_f1, macro_precision and macro_recall: means over the classes that occur in predicted or label [N].
 
     A class that is never predicted has precision 0, one without an example has recall 0, as in scikit-learn.
     """
-    counts = confusion_counts(predicted, label, classes)
+    counts = confusion_counts(predicted, label, int(max(predicted.max(), label.max())) + 1)
     hits, answers, truths = np.diag(counts).astype(np.float64), counts.sum(0), counts.sum(1)
     present = answers + truths > 0
     precision = hits / np.maximum(answers, 1)

@@ -84,7 +84,7 @@ class TextClassification(Task):
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return macro_f1, accuracy, loss, and precision and recall averaged over the classes."""
         scores = classification_scores(predictions["probability"], targets["label"])
-        return class_scores(predictions["label"], targets["label"], len(self.classes)) | scores
+        return class_scores(predictions["label"], targets["label"]) | scores
 
     def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
         """Return the frequencies of the training labels as probabilities, and the most frequent label."""

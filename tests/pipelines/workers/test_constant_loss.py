@@ -67,9 +67,13 @@ def test_the_constant_of_a_classification_has_the_entropy_of_the_labels(digits: 
 
 @pytest.mark.parametrize("kind", [SentenceClassification, TextClassification])
 def test_the_constant_of_texts_is_the_most_frequent_class(kind: Callable[..., Any]) -> None:
-    answer = kind(model=BERT).constant({"label": np.array([0, 2, 2, 1, 2])}, 3)
+    label = np.array([0, 2, 2, 1, 2])
+    answer = kind(model=BERT).constant({"label": label}, 3)
     assert answer["label"].tolist() == [2, 2, 2]
     assert answer["probability"].tolist() == [[0.2, 0.2, 0.6]] * 3
+    scores = kind(model=BERT).score(kind(model=BERT).constant({"label": label}, 5), {"label": label})
+    assert scores["accuracy"] == pytest.approx(0.6), "a task that is not set up yet scores its constant"
+    assert scores["loss"] == pytest.approx(-np.mean(np.log([0.2, 0.6, 0.6, 0.2, 0.6])))
 
 
 def test_the_constants_of_pictures_are_the_median_and_the_frequency_of_each_tag() -> None:
