@@ -23,6 +23,7 @@ from ..recipes.ranges import Count, Fraction, Natural, Positive
 from ..schedules import constant
 from ..storage.feed import Feed, Walk
 from . import metric_names
+from .compilation import Choice, compile_run, run_trial
 from .memory import predict_within_memory, refuse_lack_of_memory
 from .meter import Meter, Scores
 from .noise_scale import NoiseScale
@@ -64,7 +65,7 @@ def fit(
     accumulate: Count = 1,
     precision: Literal["float32", "bfloat16"] = "float32",
     channels_last: bool = True,
-    compile: bool = False,
+    compile: bool | Literal["auto"] = False,
     schedule: Callable[[int, int], float] | None = None,
     clip: Positive | None = None,
     clip_by: Literal["norm", "value", "none"] = "norm",
@@ -87,6 +88,8 @@ def fit(
     sequential lets each element of the batch walk through a contiguous stretch of the data (storage/order.py).
     window: draw each shard's examples from so many parts at a time (storage/window_order.py); null: from all parts, or
     from 16 where the parts are in an object store.
+    compile: auto tries compiled modules once, before the first step, and uses them if their gain over the run exceeds
+    the time of compilation; the run stores what it chose (see compilation.py).
     schedule: a factory section of `schedules`.
     clip: the maximum norm of a module's gradient or, with clip_by "value", of each of its elements; "none" bounds
     nothing, for comparisons. train/gradient_norm is the norm before clipping.
@@ -108,7 +111,7 @@ def fit(
         train = _first_examples(train, examples)
     grouped_by = _columns_with_lengths(task, train) if order == "grouped" else ()
     walk = train.walk(batch, seed, shards, own_shards, order == "sequential", grouped_by, window)
-    state = set_up(task, spec, seed, peers.device, channels_last, compile, ema)
+    state = set_up(task, spec, seed, peers.device, channels_last, ema)
     options: dict[str, Any] = {"precision": precision, "accumulate": accumulate, "norms": noise_scale}
     options |= {"clip": clip, "clip_by": clip_by, "moments": moments}
     update = ShardedUpdate(state, peers, seed=seed, shards=shards, **options)
@@ -130,7 +133,10 @@ def fit(
         evaluate_every=evaluate_every,
         log_every=log_every,
     )
-    if not loop.run(until):
+    alone = partial(ShardedUpdate, peers=Peers(device=peers.device), seed=seed, **options)
+    with compile_run(compile, state, recorder, partial(loop.try_compilation, alone)):
+        is_complete = loop.run(until)
+    if not is_complete:
         recorder.save(state, meter, update)
         scores = meter.best_scores if keep_best else meter.scores
         return Outcome(state, scores, state.step // walk.steps_per_epoch, done=False)
@@ -186,6 +192,22 @@ class _Loop:
                 # evaluations, pictures and checkpoints do not count in the speed
                 self.meter.lap_seconds()
         return True
+
+    def try_compilation(self, make_update: Callable[[State], ShardedUpdate]) -> Choice:
+        """Return whether compiled modules pay, from steps of copies of the state on the run's first shard."""
+        (first_shard, *_), sizes = self.walk.at(0)
+
+        def make_step(copy: State) -> Callable[[], None]:
+            update = make_update(copy)
+
+            def practise() -> None:
+                update.begin([first_shard], sizes[:1])
+                self.task.step(copy, update)
+                copy.step += 1
+
+            return practise
+
+        return run_trial(self.state, make_step, self.steps * len(self.walk.own_shards))
 
     def _step(self) -> float:
         """Do one step and return the greatest learning rate in it."""

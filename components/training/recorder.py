@@ -68,6 +68,11 @@ class RunRecorder:
         if self.journal is not None:
             self.journal.write("progress", step=step, steps=steps, values=means, speed=speed)
 
+    def log_tag(self, name: str, value: str) -> None:
+        """Write a fact about the run for its page."""
+        if self.journal is not None:
+            self.journal.write("tag", name=name, value=value)
+
     def draw(self, task: Task, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> None:
         """Draw an evaluation's pictures under the number of the step; a resumed run draws the same ones again."""
         if self.folder is None or self.journal is None:

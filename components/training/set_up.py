@@ -10,9 +10,7 @@ import torch
 from .task import Spec, State, Task
 
 
-def set_up(
-    task: Task, spec: Spec, seed: int, device: torch.device, channels_last: bool, compile: bool, ema: float | None
-) -> State:
+def set_up(task: Task, spec: Spec, seed: int, device: torch.device, channels_last: bool, ema: float | None) -> State:
     """Return the task's state on the device, with moving averages if `ema` asks for them."""
     if device.type == "cuda":
         _make_deterministic()
@@ -24,9 +22,6 @@ def set_up(
             module.to(memory_format=torch.channels_last)
     if ema is not None:
         state.averages = {name: deepcopy(m).requires_grad_(False) for name, m in state.modules.items()}
-    if compile:
-        for module in state.modules.values():
-            module.compile()
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

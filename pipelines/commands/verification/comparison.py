@@ -11,6 +11,7 @@ from pipelines.stage.provenance import PACKAGES, SETTINGS
 
 ENVIRONMENT = ("platform", "version.python", *(f"version.{name}" for name in PACKAGES))
 HARDWARE = ("machine", *(f"setting.{name}" for name in SETTINGS))  # tags; equal bytes need equal ones
+CHOICES = ("fit.compile",)  # tags that some runs have: what a trial decided (training/compilation.py)
 SAME, CLOSE, DIFFERENT = "the same", "close", "not the same"
 
 
@@ -44,6 +45,11 @@ def compare(
         tag: (then_tags.get(tag, "not recorded"), now_tags.get(tag, "not recorded"))
         for tag in (*HARDWARE, *ENVIRONMENT)
         if tag not in then_tags or then_tags[tag] != now_tags.get(tag)
+    }
+    unlike |= {
+        tag: (then_tags.get(tag, "not tried"), now_tags.get(tag, "not tried"))
+        for tag in CHOICES
+        if then_tags.get(tag) != now_tags.get(tag)
     }
     metrics = [values for name, values in rows.items() if name not in ("data", "weights")]
     verdict = DIFFERENT

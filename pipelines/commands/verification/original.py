@@ -13,7 +13,7 @@ from components.errors import Refusal
 from components.files import bytes_digest
 from components.recipes import recipe
 from components.runs import journal
-from components.runs.journal import STAGE_LOG
+from components.runs.journal import LOG, STAGE_LOG
 from components.tracking.registry import Registry, Version, model_name
 from components.workspace import runs_folder
 from pipelines.commands.sandbox import GENERATED
@@ -115,8 +115,7 @@ def _find_result(what: str) -> Original:
         raise Refusal(f"verify: {folder}/metrics.json: not there; name a folder below results/ that has one")
     run = _find_run(family, system, metrics)
     description = journal.read_description(run)
-    records = journal.read_records(run / STAGE_LOG, "tag", "input")
-    tags = {record.payload["name"]: str(record.payload["value"]) for record in records if record.kind == "tag"}
+    tags = read_tags(run)
     inputs = {entry["name"]: entry["digest"] for entry in description["inputs"]}
     model = folder / "model"
     weights = bytes_digest(model) if model.is_dir() else ""
@@ -125,10 +124,17 @@ def _find_result(what: str) -> Original:
         recipe=str(path),
         outcome=Outcome(weights, tags.get("data.digest", "")[:32], metrics),
         params={name: str(value) for name, value in description["params"].items()},
-        tags=description["tags"] | tags,
+        tags=tags,
         inputs=inputs,
         files=result_files(folder),
     )
+
+
+def read_tags(run: Path) -> dict[str, str]:
+    """Return all tags of the run in a folder: those of its description, of its fit and of its stage."""
+    records = [record for log in (LOG, STAGE_LOG) for record in journal.read_records(run / log, "tag")]
+    recorded = {record.payload["name"]: str(record.payload["value"]) for record in records}
+    return {**journal.read_description(run)["tags"], **recorded}
 
 
 def _find_run(family: str, system: str, metrics: dict[str, Any]) -> Path:

@@ -16,10 +16,8 @@ from components.errors import Refusal
 from components.files import bytes_digest, path_digest
 from components.processes import end_with_parent
 from components.recipes import recipe
-from components.runs import journal
-from components.runs.journal import STAGE_LOG
 from components.workspace import RAW, link_missing_files, repository_root
-from pipelines.commands.verification.original import PARAMS, RESULTS, Original, Outcome
+from pipelines.commands.verification.original import PARAMS, RESULTS, Original, Outcome, read_tags
 from pipelines.flagship import METRICS_FILE, TARGET_PREPARED, served_model
 from pipelines.stage.outputs import read_json
 from pipelines.stage.provenance import SETTINGS
@@ -134,18 +132,12 @@ def read_rerun(folder: Path, original: Original) -> Rerun:
     if original.recipe == PARAMS:
         metrics = read_json(str(folder / METRICS_FILE))
         weights, data = bytes_digest(served_model(folder)), path_digest(folder / TARGET_PREPARED)[:DIGITS]
-        tags = _read_tags(next(runs.glob("evaluate-*")))
+        tags = read_tags(next(runs.glob("evaluate-*")))
     else:
         result = folder / RESULTS / path.parent.name / path.stem
         metrics = read_json(str(result / "metrics.json"))
         weights = bytes_digest(result / "model") if (result / "model").is_dir() else ""
-        tags = _read_tags(next(runs.glob(f"{path.stem}-*")))
+        tags = read_tags(next(runs.glob(f"{path.stem}-*")))
         data = tags.get("data.digest", "")[:DIGITS]
     scores = {name: value for name, value in metrics.items() if not isinstance(value, list)}
     return Rerun(Outcome(weights, data, scores), tags)
-
-
-def _read_tags(run: Path) -> dict[str, str]:
-    records = journal.read_records(run / STAGE_LOG, "tag")
-    recorded = {record.payload["name"]: str(record.payload["value"]) for record in records}
-    return {**journal.read_description(run)["tags"], **recorded}

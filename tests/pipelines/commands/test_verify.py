@@ -146,7 +146,8 @@ def test_bytes_must_be_equal_where_the_environment_is_and_metrics_close_elsewher
     assert (here.verdict, here.different) == (DIFFERENT, ["weights", "accuracy"])
     print_comparison(here)
     assert capsys.readouterr().out.count("DIFFERENT") == 2
-    for name, value in {"machine": "64 CPUs", "setting.TRAINYARD_THREADS": "8", "version.torch": "2.11.0"}.items():
+    differences = {"machine": "64 CPUs", "setting.TRAINYARD_THREADS": "8", "version.torch": "2.11.0"}
+    for name, value in (differences | {"fit.compile": "compiled"}).items():
         elsewhere = compare(then, near, tags | {name: value}, tags, 0.02)
         assert elsewhere.verdict == CLOSE
         print_comparison(elsewhere)
