@@ -196,6 +196,14 @@ def read_records(path: str | Path, *kinds: str) -> list[Record]:
     return [record for record in records if not kinds or record.kind in kinds]
 
 
+def merge_journal(path: Path, other: Path) -> None:
+    """Continue the journal at `path` as `other` does, which another machine wrote; equal lines are not repeated."""
+    journal = Journal(path, position=0)
+    for record in read_records(other):
+        journal.write(record.kind, time=record.time, **record.payload)
+    journal.sync()
+
+
 def read_metrics(folder: Path) -> list[Metrics]:
     """Return the metrics in the journal of the run in `folder`, in the order in which they were written."""
     payloads = [record.payload for record in read_records(folder / LOG, "metric")]

@@ -6,6 +6,7 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_DEFAULT_REGION.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -41,10 +42,11 @@ def check_address(address: Any) -> str:
 
 
 class ObjectStore:
-    """The objects below an address; each call is repeated while the store fails, for PATIENCE seconds."""
+    """The objects below an address; each call is repeated while the store fails, for `patience` seconds (PATIENCE)."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience: float | None = None) -> None:
         self.address = check_address(address)
+        self.patience = PATIENCE if patience is None else patience
 
     def size(self, name: str) -> int | None:
         """Return the size of an object in bytes, or None if there is none."""
@@ -75,6 +77,18 @@ class ObjectStore:
                 return content
 
         return self._repeat(name, ask)
+
+    def fetch(self, name: str, file: Path, size: int) -> str:
+        """Write an object of `size` bytes to a file, and return the SHA-256 of what arrived."""
+        digest = hashlib.sha256()
+        with file.open("wb") as target:
+            for start in range(0, size, CHUNK):
+                chunk = self.read(name, start, min(CHUNK, size - start))
+                digest.update(chunk)
+                target.write(chunk)
+            target.flush()
+            os.fsync(target.fileno())
+        return digest.hexdigest()
 
     def write(self, name: str, file: Path) -> None:
         """Store a file under `name`; readers see all of it or nothing."""
@@ -120,8 +134,8 @@ class ObjectStore:
                 reason = first_line(error)
                 if isinstance(error, PermissionError) or LASTING.search(str(error)):
                     raise Refusal(f"{place}: {reason}; check the address and the keys (AWS_ACCESS_KEY_ID)") from None
-                if time.monotonic() - began > PATIENCE:
-                    raise TryLater(f"{place}: the store has failed for {PATIENCE:.0f} s ({reason})") from None
+                if time.monotonic() - began > self.patience:
+                    raise TryLater(f"{place}: the store has failed for {self.patience:.0f} s ({reason})") from None
                 log.warning("%s: %s; asked again in %.1f s", place, reason, pause)
             time.sleep(pause)
             pause = min(2 * pause, PAUSES[1])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import Diverged
 from ..files import write_json
@@ -17,6 +18,7 @@ from ..runs.journal import SAVE, STOP, Journal
 from . import checkpoint
 from .meter import Meter
 from .peers import Peers
+from .run_copies import RunCopies
 from .task import State, Task
 from .update import ShardedUpdate
 
@@ -35,6 +37,7 @@ class RunRecorder:
         self.journal: Journal | None = None  # of rank 0
         self.saved = time.monotonic()
         self.hardware: list[str] = []  # of all workers
+        self.copies = RunCopies.from_environment(folder) if folder is not None and peers.rank == 0 else None
 
     def resume(self, state: State, meter: Meter) -> None:
         """Load the newest valid checkpoint into `state` and `meter`, and open the journal at its position."""
@@ -42,7 +45,7 @@ class RunRecorder:
             return
         if self.peers.rank == 0:
             checkpoint.check_free_space(self.folder, state)
-        latest = self.peers.broadcast(checkpoint.load_latest(self.folder, state) if self.peers.rank == 0 else None)
+        latest = self.peers.broadcast(self._load_latest(self.folder, state) if self.peers.rank == 0 else None)
         self.hardware = sorted(set(self.peers.gather(describe_processor(self.peers.device))))
         position = 0
         before = self.hardware
@@ -57,6 +60,16 @@ class RunRecorder:
             if before != self.hardware:
                 self.journal.write_resume(step=state.step, before=before, now=self.hardware)
         self.saved = time.monotonic()
+
+    def _load_latest(self, folder: Path, state: State) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return (tensors, record) of the newest checkpoint, here or among the copies of the run."""
+        latest = checkpoint.load_latest(folder, state)
+        if self.copies is not None:
+            newest = self.copies.newest()
+            if newest is not None and newest > (latest[1]["step"] if latest else -1):
+                self.copies.fetch(folder)
+                latest = checkpoint.load_latest(folder, state)
+        return latest
 
     def log_metrics(self, step: int, epoch: float, values: dict[str, float]) -> None:
         """Write a line of metrics; epoch: the number of epochs up to `step`, with a fraction."""
@@ -92,7 +105,10 @@ class RunRecorder:
             if self.journal is not None:
                 self.journal.sync()
                 progress = meter.progress(self.journal.position) | {"hardware": self.hardware}
-                checkpoint.write_checkpoint(self.folder, replace(state, carry=carry), progress, meter.best_weights)
+                complete = replace(state, carry=carry)
+                saved = checkpoint.write_checkpoint(self.folder, complete, progress, meter.best_weights)
+                if self.copies is not None:
+                    self.copies.send(saved, state.step)
         self.saved = time.monotonic()
 
     def requests(self) -> tuple[bool, bool]:

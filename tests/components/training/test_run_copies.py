@@ -1,0 +1,162 @@
+"""Copies of runs in an S3 store: a machine without any file of a run goes on where another one was lost."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from components import network, optimizers
+from components.errors import Refusal
+from components.models.softmax import Softmax
+from components.runs import journal
+from components.storage import object_store
+from components.storage.feed import Feed
+from components.storage.object_store import ObjectStore
+from components.storage.store import Store
+from components.tasks.classification import Classification
+from components.training import checkpoint, engine, run_copies
+from components.training.run_copies import RunCopies
+from pipelines.workers.training import read_spec
+from tests.object_store import KEYS, serve_objects
+
+ADDRESS = "s3://parts/runs"
+RUN = Path(".trainyard/runs/fit-0123")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with serve_objects(tmp_path_factory.mktemp("moto")) as port:
+        yield port
+
+
+@pytest.fixture
+def store(server: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """Return a place of this test's own, which TRAINYARD_RUNS names."""
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server}"}).items():
+        monkeypatch.setenv(name, value)
+    address = f"{ADDRESS}/{hashlib.sha256(request.node.name.encode()).hexdigest()[:8]}"
+    monkeypatch.setenv(run_copies.VARIABLE, address)
+    object_store._connect.cache_clear()
+    yield ObjectStore(address)
+    object_store._connect.cache_clear()
+
+
+def train(machine: Path, digits: Path, until: int | None = None, epochs: int = 40) -> None:
+    """Train on a machine whose only folder is `machine`."""
+    machine.mkdir(exist_ok=True)
+    os.chdir(machine)
+    RUN.mkdir(parents=True, exist_ok=True)
+    feed = Feed(Store(digits / "prepared").split("train"))
+    task = Classification(Softmax, partial(optimizers.sgd, lr=0.1, momentum=0.9))
+    spec = read_spec(str(digits / "prepared"), str(digits / "augmented"))
+    fit = {"epochs": epochs, "batch": 50, "shards": 2, "log_every": 5, "checkpoint_seconds": 0.01}
+    engine.fit(task, spec, feed, feed, RUN.resolve(), until=until, **fit)
+
+
+def start(*arguments: object) -> multiprocessing.process.BaseProcess:
+    process = multiprocessing.get_context("fork").Process(target=train, args=arguments)
+    process.start()
+    return process
+
+
+def finish(*arguments: object) -> None:
+    process = start(*arguments)
+    process.join()
+    assert process.exitcode == 0
+
+
+def result(machine: Path) -> tuple[str, list[journal.Metrics]]:
+    tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(machine / RUN)[0])
+    digest = hashlib.sha256(b"".join(name.encode() + tensors[name].numpy().tobytes() for name in sorted(tensors)))
+    digest.update(str(record["step"]).encode())
+    return digest.hexdigest(), journal.read_metrics(machine / RUN)
+
+
+def test_another_machine_goes_on_after_one_is_lost(
+    store: ObjectStore, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start(tmp_path / "a", digits)
+    until = time.monotonic() + 60
+    while len(versions := [name for name in store.sizes(RUN.name) if name.startswith("version")]) < 2:
+        assert first.is_alive()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    first.kill()
+    first.join()
+    killed = time.time() * 1000
+    shutil.rmtree(tmp_path / "a")
+    finish(tmp_path / "b", digits)
+    times = [record.time for record in journal.read_records(tmp_path / "b" / RUN / journal.LOG)]
+    assert min(times) < killed < max(times), "the new machine has the lines of the lost one, and went on"
+    assert len(versions) == 2
+    assert len(store.sizes(RUN.name)) == 2, "two versions are kept"
+    assert len(store.sizes(f"{RUN.name}/content")) <= 2 * 3
+    monkeypatch.delenv(run_copies.VARIABLE)
+    finish(tmp_path / "alone", digits)
+    assert result(tmp_path / "b") == result(tmp_path / "alone")
+
+
+def test_a_machine_that_comes_back_goes_on_with_what_others_did(
+    store: ObjectStore, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 15 on machine a, 33 on b, then to the end on a, whose own checkpoint is older."""
+    finish(tmp_path / "a", digits, 15, 6)
+    finish(tmp_path / "b", digits, 33, 6)
+    finish(tmp_path / "a", digits, None, 6)
+    steps = [metrics.step for metrics in journal.read_metrics(tmp_path / "a" / RUN)]
+    assert steps == sorted(steps)
+    monkeypatch.delenv(run_copies.VARIABLE)
+    finish(tmp_path / "alone", digits, None, 6)
+    assert result(tmp_path / "a") == result(tmp_path / "alone")
+
+
+def test_a_damaged_version_falls_back_to_the_one_before(store: ObjectStore, digits: Path, tmp_path: Path) -> None:
+    finish(tmp_path / "a", digits, 30, 6)
+    copies = RunCopies(store.address, RUN.name)
+    assert copies.newest() == 30
+    older = sorted(name for name in store.sizes(RUN.name))[0]
+    newest = checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0] / "state.safetensors"
+    digest = hashlib.sha256(newest.read_bytes()).hexdigest()
+    (tmp_path / "other").write_bytes(newest.read_bytes()[:-1] + b"?")
+    store.write(f"{RUN.name}/content/{digest}", tmp_path / "other")
+    copies.fetch(tmp_path / "b")
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "b")] == [
+        f"checkpoint-{older.removeprefix('version-').removesuffix('.json')}"
+    ]
+
+
+def test_a_store_that_is_away_delays_a_run_and_does_not_end_it(
+    digits: Path, tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finish(tmp_path / "a", digits, 10, 6)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{network.free_port()}")
+    object_store._connect.cache_clear()
+    monkeypatch.setattr(run_copies, "SEND_PATIENCE", 0.1)
+    with caplog.at_level(logging.WARNING):
+        RunCopies(store.address, RUN.name).send(checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0], 10)
+    assert "the checkpoint of step 10 stays on this machine alone" in caplog.text
+
+
+def test_files_outside_the_run_are_never_written(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "index").write_text('{"checkpoint": "c", "files": {"../../evil": ["0", 1]}}')
+    store.write(f"{RUN.name}/version-00000001.json", tmp_path / "index")
+    RunCopies(store.address, RUN.name).fetch(tmp_path / "run" / "x")
+    assert not (tmp_path / "evil").exists()
+    assert not checkpoint.list_checkpoints(tmp_path / "run" / "x")
+
+
+def test_an_address_that_is_not_one_names_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(run_copies.VARIABLE, "bucket")
+    with pytest.raises(Refusal, match="TRAINYARD_RUNS: store: 'bucket' is not an address"):
+        RunCopies.from_environment(RUN)
+    assert RunCopies.from_environment(tmp_path / "elsewhere") is None
