@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 import traceback
@@ -16,6 +17,9 @@ from components.exit_code import BAD_INPUT, INTERRUPTED, TRY_LATER, write_exit_c
 from components.home import ensure_home
 from components.safe_text import SafeStream, drop_controls, hide_secrets
 from pipelines.commands import cli
+
+STANDARD_OUTPUT = 1  # its file descriptor
+READER_LEFT = 128 + signal.SIGPIPE  # as shells say it
 
 
 def run() -> None:
@@ -30,14 +34,25 @@ def run() -> None:
         code = main()
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
         code = 1
+        if isinstance(error, BrokenPipeError) and not _has_reader():
+            code = READER_LEFT
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_OUTPUT)
+        else:
+            traceback.print_exc()
     write_exit_code(code)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _has_reader() -> bool:
+    """Return whether the output is read; `trainyard inspect data | head` does not read to the end."""
+    poll = select.poll()
+    poll.register(STANDARD_OUTPUT, 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def main(arguments: list[str] | None = None) -> int:

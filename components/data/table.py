@@ -182,7 +182,7 @@ def _read_lines(file: Path, text: IO[str]) -> Table:
         if fault:
             faults.append(fault)
     if not names:
-        raise Refusal(f"{printable(file)}: holds no JSON object per line; correct it, or name another file")
+        raise Refusal(f"{printable(file)}: holds neither a JSON object per line nor a list of them; convert it")
     writer = ColumnWriter(list(names), text_bytes(file))
     text.seek(0)
     rows = (record for _, record, fault in _parse_lines(file, text) if not fault)

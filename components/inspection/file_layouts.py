@@ -161,6 +161,9 @@ def recognise_text(tree: Tree, progress: Progress) -> Findings | None:
         if len(findings.samples) < SHOWN:
             findings.samples.append(Sample(f"{tree.name(file)}: {' '.join(text[:400].split())[:110]}"))
         progress("texts", number, len(files))
+    named = [tree.name(file) for file in files if set(re.split(r"[^a-z]+", file.stem.lower())) & SPLIT_NAMES.keys()]
+    if len(named) > 1:
+        findings.odd.append(f"{', '.join(named)}: look like splits, but are read as one text; name one as path")
     findings.odd += describe_other_files(tree, {".txt", ".md", ".text"})
     findings.facts = [f"{count_files(len(files))}, {total:,} characters, {len(letters)} different ones"]
     path = str(tree.root if len(files) > 1 else files[0])

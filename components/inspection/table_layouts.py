@@ -19,7 +19,7 @@ from ..errors import Refusal, printable
 from ..files import open_regular
 from .findings import Findings, Progress, Tree, condense_rows
 from .series_layouts import describe_series
-from .text_layouts import WORDS, describe_judged_pairs, describe_pairs, describe_texts, mean_length
+from .text_layouts import WORDS, describe_judged_pairs, describe_pairs, describe_texts, mean_length, spread
 
 SAMPLE = 64 << 10  # bytes by which a table is recognised
 EXAMINED = 200_000  # rows of a table
@@ -102,8 +102,10 @@ def _add_splits(findings: Findings, tables: dict[Path, Table], main: Path, tree:
         split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "train")
         name = f"{split}_file"
         missing = [data[role] for role in ROLES if role in data and data[role] not in table.columns]
-        if split == "train" or data.get("use") not in SPLIT_READERS or name in data:
+        if split == "train" or data.get("use") not in SPLIT_READERS:
             lines.append(f"{tree.name(file)}: another table; not used")
+        elif name in data:
+            lines.append(f"{tree.name(file)}: not used, because {data[name]} is the {split} split")
         elif missing:
             lines.append(
                 f"{tree.name(file)}: looks like the {split} split, but has no column '{missing[0]}'; not used"
@@ -177,7 +179,7 @@ def find_roles(table: Table) -> Roles:
             roles.scores += [] if all(float(value).is_integer() for value in sample) else [name]
         elif all(read_time(value) is not None for value in sample[:200]):
             roles.times.append(name)
-        elif np.mean([len(value.split()) for value in sample[:2000]]) >= WORDS:
+        elif np.mean([len(value.split()) for value in spread(sample)]) >= WORDS:
             roles.texts.append(name)
         elif 1 < different <= min(MOST_CLASSES, max(2, len(sample) // 5)):
             roles.classes.append(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from ..data.text_table import split_words
 from .findings import Findings, Sample
 from .picture_layouts import propose_fit
 
+SAMPLED = 2000  # values by which a column is judged
+Value = TypeVar("Value")
 SHOWN = 12  # texts on the sheet
 WORDS = 2.5  # mean words from which a column is a text
 MOST_WORDS = 5000  # of a language in a proposed translation: the last layer takes most of the time
@@ -169,4 +171,10 @@ def _choose_count(pairs: Sequence[tuple[str, str]]) -> int:
 
 
 def mean_length(table: Table, name: str) -> float:
-    return float(np.mean([len(value or "") for value in table.columns[name][:2000]]))
+    """Return the mean number of characters of a column."""
+    return float(np.mean([len(value or "") for value in spread(table.columns[name])]))
+
+
+def spread(values: Sequence[Value]) -> Sequence[Value]:
+    """Return at most about SAMPLED values, evenly spaced: tables are often sorted, with the shortest texts first."""
+    return values[:: -(-len(values) // SAMPLED) or 1]

@@ -53,3 +53,18 @@ def test_it_ends_in_order_while_threads_run_foreign_code(body: str, code: int, s
     assert done.returncode == code, done.stderr
     assert says in done.stdout + done.stderr
     assert "atexit" in done.stdout
+
+
+def test_a_reader_who_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
+    lines = [f"{'ab'[i % 2]},the text {i % 3000}" for i in range(6000)]  # as many odd things, in a file
+    (tmp_path / "a.csv").write_text("\n".join(["label,text", *lines]))
+    command = [sys.executable, "-c", "from pipelines.door import run; run()", "inspect", str(tmp_path / "a.csv")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 141

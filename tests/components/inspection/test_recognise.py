@@ -407,3 +407,22 @@ def test_a_table_in_several_files_is_one(tmp_path: Path) -> None:
     ]
     manifest = prepare(findings, tmp_path / "out")
     assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {"train": 60, "test": 30}
+
+
+def test_sorted_tables_and_further_splits(tmp_path: Path) -> None:
+    pairs = [("Go.", "Va !")] * 2500 + [(f"I saw it {i} times.", f"Je l'ai vu {i} fois.") for i in range(2500)]
+    (tmp_path / "fra.txt").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
+    assert inspect(tmp_path).layout.startswith("a table of sentence pairs")
+    (tmp_path / "fra.txt").unlink()
+    for name in ("valid", "test"):
+        (tmp_path / f"wiki.{name}.txt").write_text("It was the best of times, it was the worst of times. " * 80)
+    assert inspect(tmp_path).odd == [
+        "wiki.test.txt, wiki.valid.txt: look like splits, but are read as one text; name one as path"
+    ]
+    for name in ("train", "val", "dev"):
+        lines = [f"{name} text of number {i},{'ab'[i % 2]}" for i in range(40)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
+    assert inspect(tmp_path).odd[0] == f"val.csv: not used, because {tmp_path}/dev.csv is the validation split"
+    (tmp_path / "squad.json").write_text('{"version": 1,\n"data": []}')
+    odd = inspect(tmp_path / "squad.json").odd
+    assert odd == [f"{tmp_path}/squad.json: holds neither a JSON object per line nor a list of them; convert it"]
