@@ -179,7 +179,8 @@ def test_a_second_dvc_beside_a_running_one_ends_with_75(
     """dvc itself ends with 255, whatever is wrong."""
     monkeypatch.chdir(tmp_path)
     write_pipeline(tmp_path, SAVING_STAGE)
-    first = subprocess.Popen([BIN / "dvc", "repro"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen([BIN / "dvc", "repro"], start_new_session=True, **quiet)
     try:
         deadline = time.monotonic() + 60
         while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
@@ -190,7 +191,7 @@ def test_a_second_dvc_beside_a_running_one_ends_with_75(
         with pytest.raises(TryLater):  # and not a Refusal, which a schedule would not repeat
             repro.reproduce_or_refuse()
     finally:
-        first.send_signal(signal.SIGINT)
+        os.killpg(first.pid, signal.SIGINT)  # to the stage as well, for whose end dvc waits
         first.wait()
 
 
