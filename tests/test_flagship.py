@@ -51,8 +51,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         yield copy
 
 
-def test_one_command_goes_from_nothing_to_a_summary(workspace: Workspace) -> None:
-    output = workspace.trainyard("run")
+@pytest.fixture(scope="module", autouse=True)
+def run_output(workspace: Workspace) -> str:
+    """Run the flagship before any of these tests; return what the command prints."""
+    return workspace.trainyard("run")
+
+
+def test_one_command_goes_from_nothing_to_a_summary(workspace: Workspace, run_output: str) -> None:
+    output = run_output
     assert re.search(r"fine-tuned +0\.\d+ +\[0\.\d+, 0\.\d+\]", output)
     assert "from scratch" in output
     assert "reports/index.html" in output
@@ -71,7 +77,7 @@ def test_second_run_runs_no_stage(workspace: Workspace) -> None:
     output = workspace.trainyard("run")
     assert "nothing changed" in output
     assert "Running stage" not in output
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60  # a few seconds on an idle machine
 
 
 def test_every_run_is_in_mlflow_with_its_provenance(workspace: Workspace) -> None:
@@ -164,23 +170,15 @@ def test_plots_need_no_network(workspace: Workspace) -> None:
     assert not re.search(r"<(script|link)[^>]+https?://", page)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"pretrain.fit.epochs": 0}, "pretrain.fit.epochs: must be a whole number of at least 1"),
-        ({"finetune.fit.bach": 16}, "did you mean 'batch'"),
-        ({"model.use": "models.lenet.LeNett"}, "did you mean 'LeNet'"),
-        ({"tune.search.space": {"task.optimizer.rl": {"low": 0.1, "high": 1}}}, "did you mean 'task.optimizer.lr'"),
-    ],
-)
-def test_bad_input_gives_one_line_and_changes_no_file(workspace: Workspace, change: dict, message: str) -> None:
+def test_bad_input_gives_one_line_and_changes_no_file(workspace: Workspace) -> None:
+    """Wrong values of all kinds are in tests/pipelines/stage/test_check.py."""
     file = workspace.folder / "params.yaml"
     good, before = file.read_text(), workspace.bytes("metrics", *MODELS)
-    file.write_text(yaml.safe_dump(recipe.overlay(recipe.load(file), change), sort_keys=False))
+    set_params(workspace, {"finetune.fit.bach": 16})
     try:
         for command in ("run", "pretrain"):
             output = workspace.trainyard(command, code=2)
-            assert message in output
+            assert "did you mean 'batch'" in output
             assert len(output.strip().splitlines()) == 1
     finally:
         file.write_text(good)
@@ -258,14 +256,24 @@ def write_mislabelled_pictures(workspace: Workspace) -> None:
             Image.fromarray(image[..., 0]).save(folder / f"{row:03d}.png")
 
 
-def test_retraining_promotes_then_skips_unchanged_data_and_rejects_wrong_labels(workspace: Workspace) -> None:
+@pytest.fixture(scope="module")
+def retrained(workspace: Workspace, run_output: str) -> str:
+    """Retrain; return what the command prints."""
     set_params(workspace, {"retrain.gate": {"level": 0.95}})
-    output = workspace.trainyard("retrain")
-    champion = champion_version(workspace)
-    assert f"version {champion} is the champion now" in output
+    return workspace.trainyard("retrain")
+
+
+def test_retraining_promotes_then_skips_unchanged_data(workspace: Workspace, retrained: str) -> None:
+    assert f"version {champion_version(workspace)} is the champion now" in retrained
     started = time.monotonic()
     assert "nothing changed since the last decision" in workspace.trainyard("retrain")
-    assert time.monotonic() - started <= 20  # benchmarks/retrain.py measures it on an idle machine
+    assert time.monotonic() - started <= 60  # benchmarks/retrain.py measures it on an idle machine: 2 s
+
+
+@pytest.mark.slow
+def test_retraining_on_wrong_labels_leaves_the_champion(workspace: Workspace, retrained: str) -> None:
+    """tests/pipelines/commands/promotion/test_retrain.py checks the same of the gate, without DVC and Ray."""
+    champion = champion_version(workspace)
     write_mislabelled_pictures(workspace)
     folder = {"use": "data.image_folder.ImageFolder", "folder": "data/raw/digits", "size": 16, "colour": False}
     set_params(workspace, {"data.target": folder, "finetune.fit.epochs": 3, "tune.search.samples": 1})

@@ -162,6 +162,10 @@ def test_the_canvas_starts_as_the_content_and_moves_to_the_style(photos: Store) 
     first = engine.fit(task(0.001), spec, feed, feed, epochs=1, batch=2, shards=2)
     last = engine.fit(task(0.05), spec, feed, feed, epochs=40, batch=2, shards=2)
     assert last.scores["style_loss"] < first.scores["style_loss"] / 2
+    assert last.scores["content_loss"] > 0
+    assert task(0.05).tags(last.state, last.scores)["features"].startswith("random weights")
+    _, predictions = engine.evaluate(task(0.05), last.state, feed)
+    assert task(0.05).draw(last.state, predictions, {"image": feed.column("image")}).keys() == {"canvas"}
     canvas = first.state.modules["canvas"].picture.detach()
     content = normalised(torch.from_numpy(feed.column("image")[:1]))
     assert (canvas - content).abs().max() < 0.002, "one step of Adam at rate 0.001 moves a pixel by 0.001"

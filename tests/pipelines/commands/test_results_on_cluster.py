@@ -21,7 +21,7 @@ CHANGES = {
     "tune.epochs": 2,
     "tune.search.samples": 3,
 }
-pytestmark = pytest.mark.cluster(lane=1)
+pytestmark = [pytest.mark.cluster(lane=1), pytest.mark.slow]  # test_results.py measures searches without Ray
 
 
 def test_a_search_on_a_cluster_is_recorded_like_its_stage(cluster_of_two: str, tmp_path: Path) -> None:
