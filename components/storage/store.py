@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,8 @@ from ..errors import Refusal, first_line, suggest_name
 from ..files import read_object
 from .column import Column
 from .content import Digests, read_digests, write_digests
-from .object_store import ObjectStore, check_address
+from .manifest import check_manifest, content_digest, describe_split
+from .object_store import ObjectStore
 from .part import Part, PartSummary, write_atomically, write_part
 from .part_cache import PartAddress
 from .remote_part import RemotePart
@@ -127,7 +127,7 @@ class Store:
         path = self.folder / MANIFEST
         try:
             manifest = read_object(path)
-            _check_manifest(manifest)
+            check_manifest(manifest)
         except (ValueError, LookupError, TypeError, AttributeError, Refusal) as error:
             raise Refusal(
                 f"{path}: not a valid manifest ({first_line(error)}); run the prepare stage again (dvc repro)"
@@ -157,7 +157,7 @@ class Store:
     def verify(self) -> None:
         """Read every part; refuses one that differs from the manifest, or holds invalid values, and another digest."""
         manifest = self.manifest
-        if manifest.get("digest") != _content_digest(manifest["columns"], manifest["classes"], manifest["splits"]):
+        if manifest.get("digest") != content_digest(manifest["columns"], manifest["classes"], manifest["splits"]):
             raise Refusal(f"{self.folder / MANIFEST}: its digest is not that of the parts it lists; prepare them again")
         if "store" in manifest:
             return self._verify_sizes(manifest)
@@ -214,29 +214,6 @@ class Store:
         return paths
 
 
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    """Raise an error for a manifest of another structure, and for parts that are not files of its own folder."""
-    for name, column in manifest["columns"].items():
-        if column.keys() != {"dtype", "shape"}:
-            raise ValueError(f"column '{name}' has {', '.join(column)}")
-        Column(column["dtype"], tuple(column["shape"]))
-    if not isinstance(manifest["classes"], list):
-        raise ValueError("classes is not a list")
-    for split in manifest["splits"].values():
-        for part in split["parts"]:
-            file = part["file"]
-            if not file or Path(file).name != file or file == "..":
-                raise ValueError(f"the part {file!r} is not a file of this folder")
-            if not all(type(part[name]) is int and part[name] >= 0 for name in ("rows", "bytes")):
-                raise ValueError(f"rows and bytes of {file} are not counts")
-            if not isinstance(part["sha256"], str):
-                raise ValueError(f"the SHA-256 of {file} is not a text")
-            if "store" in manifest and not re.fullmatch("[0-9a-f]{64}", part["sha256"]):
-                raise ValueError(f"the SHA-256 of {file} is not one")
-    if "store" in manifest:
-        check_address(manifest["store"])
-
-
 def write_manifest(
     folder: str | Path,
     dataset: DatasetDescription,
@@ -254,7 +231,7 @@ def write_manifest(
     ordered = {name: sorted(summaries, key=lambda part: part.file) for name, summaries in parts.items()}
     columns = {name: {"dtype": column.dtype, "shape": list(column.shape)} for name, column in dataset.columns.items()}
     classes = list(dataset.classes)
-    splits = {name: _split_entry(summaries, classes) for name, summaries in ordered.items()}
+    splits = {name: describe_split(summaries, classes) for name, summaries in ordered.items()}
     manifest = {
         "name": dataset.name,
         "licence": dataset.licence,
@@ -262,7 +239,7 @@ def write_manifest(
         "columns": columns,
         "classes": classes,
         "splits": splits,
-        "digest": _content_digest(columns, classes, splits),
+        "digest": content_digest(columns, classes, splits),
         "review": list(review),
     }
     if store is not None:
@@ -280,30 +257,6 @@ def write_manifest(
 def _contents_file(folder: Path, split: str) -> Path:
     """Return the file with the digests of a split's rows."""
     return folder / f"{split}-contents.npy"
-
-
-def _split_entry(parts: list[PartSummary], classes: list[str]) -> dict[str, Any]:
-    """Return the manifest's entry for one split; refuses labels that are not numbers of `classes`."""
-    entry: dict[str, Any] = {"rows": sum(part.rows for part in parts), "parts": []}
-    for part in parts:
-        entry["parts"].append({"file": part.file, "rows": part.rows, "bytes": part.bytes, "sha256": part.sha256})
-    counts: dict[int, int] = {}
-    for part in parts:
-        for label, count in (part.class_counts or {}).items():
-            counts[label] = counts.get(label, 0) + count
-    if counts:
-        if not 0 <= min(counts) <= max(counts) < len(classes):
-            raise Refusal(
-                f"{parts[0].file}: labels {min(counts)} to {max(counts)}, but {len(classes)} classes are named"
-            )
-        entry["class_counts"] = {name: counts.get(label, 0) for label, name in enumerate(classes)}
-    return entry
-
-
-def _content_digest(columns: dict[str, Any], classes: list[str], splits: dict[str, Any]) -> str:
-    """Return the SHA-256 over columns, classes and the digests of all parts."""
-    parts = sorted((name, part["sha256"]) for name, split in splits.items() for part in split["parts"])
-    return hashlib.sha256(json.dumps([columns, classes, parts]).encode()).hexdigest()
 
 
 def _assign(target: Any, positions: np.ndarray, values: Any) -> None:
