@@ -134,12 +134,14 @@ class Paired(Task):
             "feature": compared["feature"].view(count, -1),
             "real_feature": compared["real_feature"].view(count, -1),
             "frame_label": compared["probability"].argmax(1).view(count, channels),
+            "real_frame_label": compared["real_probability"].argmax(1).view(count, channels),
         }
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return l1 (0 to 1), sharpness and real_sharpness, fid and, with a judge, agreement and worst_frame.
+        """Return l1 (0 to 1), sharpness, real_sharpness and fid; with a judge agreement, worst_frame, real_agreement.
 
-        agreement: the share of frames in which the judge sees the label; worst_frame: that of the worst position.
+        agreement: the share of frames in which the judge sees the label; worst_frame: that of the worst position;
+        real_agreement: the share of real frames, which the judge itself limits.
         """
         generated, real = predictions["image"], targets["image"]
         scores = {
@@ -152,7 +154,11 @@ class Paired(Task):
         right = predictions["frame_label"] == targets["label"][:, None]
         channels = right.shape[1]
         features = (predictions[name].reshape(len(right) * channels, -1) for name in ("real_feature", "feature"))
-        agreement = {"agreement": float(right.mean()), "worst_frame": float(right.mean(0).min())}
+        agreement = {
+            "agreement": float(right.mean()),
+            "worst_frame": float(right.mean(0).min()),
+            "real_agreement": float((predictions["real_frame_label"] == targets["label"][:, None]).mean()),
+        }
         return scores | {"fid": frechet_distance(*features)} | agreement
 
     def draw(

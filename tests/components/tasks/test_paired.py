@@ -101,10 +101,12 @@ def test_agreement_is_that_of_the_frames_and_of_the_worst_position() -> None:
         "feature": features,
         "real_feature": features,
         "frame_label": np.array([[0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 1]]),
+        "real_frame_label": np.array([[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0]])[::-1],
     }
     scores = task.score(predictions, {"image": predictions["image"], "label": np.array([0, 1])})
     assert scores["agreement"] == pytest.approx(11 / 12)
     assert scores["worst_frame"] == 0.5
+    assert scores["real_agreement"] == pytest.approx(1 / 12)
     assert scores["fid"] == pytest.approx(0, abs=1e-6)
 
 
