@@ -32,7 +32,7 @@ class SentenceTable:
     """Columns "text" and, with `pair`, "pair": strings; and "label", or "score", float32.
 
     text, pair: columns of the table; label: the one with the class, or score: the one with a number
-    limit: number of training examples to use, the first ones (None: all)
+    limit: number of training examples to use, evenly spaced (None: all)
     The other arguments are those of `data.text_table.TextTable`.
     """
 
@@ -114,7 +114,7 @@ class SentenceTable:
             return "\t".join(values[row] for values in groups).encode()
 
         splits = self.files.split(self._find_fault, draw_key, self.shares, self.split_column)
-        return splits | {"train": splits["train"].cut(self.limit)}
+        return splits | {"train": splits["train"].sample(self.limit)}
 
     def _find_fault(self, row: int) -> str | None:
         """Return why a row cannot be used, or None."""

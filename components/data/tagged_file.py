@@ -46,7 +46,7 @@ class TaggedFile:
 
     validation_file, test_file: such files for these splits
     test, validation: approximate shares of the sentences, where no file says which they are
-    limit: number of training sentences to use, the first ones (None: all)
+    limit: number of training sentences to use, evenly spaced (None: all)
     bad: what happens to sentences with a word without a tag
     """
 
@@ -101,7 +101,7 @@ class TaggedFile:
                 target = draw_split((text or "").encode(), test, validation, self.shares.seed) if is_drawn else split
                 drawn[target].append(entry)
         check_splits(drawn, {"test": test, "validation": validation})
-        drawn["train"] = drawn["train"].cut(self.limit)
+        drawn["train"] = drawn["train"].sample(self.limit)
         sources = {name: name if name in self.files else "train" for name in drawn}
         return {name: (sources[name], entries) for name, entries in drawn.items() if entries}
 

@@ -21,6 +21,8 @@ WORDS = 2.5  # mean words from which a column is a text
 MOST_WORDS = 5000  # of a language in a proposed translation: the last layer takes most of the time
 BERT_TABLE = "data.sentence_table.SentenceTable"
 BERT = "data/raw/minilm"
+BATCH = 16
+TOKENS = 200_000  # that a proposed fine-tuning reads, with padding: minutes of one processor for a small BERT
 COVERED = 0.95  # share of the texts that the proposed length does not cut
 
 
@@ -113,13 +115,20 @@ def describe_judged_pairs(table: Table, texts: Sequence[str], target: str, is_cl
 
 def propose_finetuning(data: dict[str, Any], task: str, length: int, count: int) -> tuple[dict[str, Any], list[str]]:
     """Return a recipe that fine-tunes a BERT on `count` examples of up to `length` tokens, and the reasons."""
-    fit = propose_fit(count, 16, 200) | {"clip": 1.0, "schedule": {"use": "schedules.linear", "warmup": 0.1}}
-    section = {"use": task, "start": BERT, "length": length, "layer_decay": 0.9}
-    recipe = {"data": data, "task": section | {"optimizer": {"use": "optimizers.adamw", "lr": 1e-4}}, "fit": fit}
-    return recipe, [
+    steps = min(200, TOKENS // (BATCH * length))
+    limit = steps * BATCH
+    reasons = [
         f"length: {length} tokens, about 1.5 per word",
         "start: a folder with a BERT (pipelines/bert/README.md says where to get one)",
     ]
+    if count > limit:
+        data = data | {"limit": limit}
+        reasons.append(f"limit: {limit:,} of {count:,} examples, so that a fit takes minutes; leave it out to use all")
+    fit = propose_fit(min(count, limit), BATCH, steps)
+    fit |= {"clip": 1.0, "schedule": {"use": "schedules.linear", "warmup": 0.1}}
+    section = {"use": task, "start": BERT, "length": length, "layer_decay": 0.9, "frozen": 2}
+    optimizer = {"use": "optimizers.adamw", "lr": 1e-4}
+    return {"data": data, "task": section | {"optimizer": optimizer}, "fit": fit}, reasons
 
 
 def describe_pairs(table: Table, source: str, target: str) -> Findings:

@@ -31,15 +31,16 @@ def write(file: Path, numbers: range, separator: str = "\t") -> Path:
 
 def test_sentences_are_those_of_the_reader_of_wnut(tmp_path: Path) -> None:
     file = write(tmp_path / "train.conll", range(40))
-    data = TaggedFile(str(file), test_file=str(write(tmp_path / "t.conll", range(40, 50))), limit=30)
+    data = TaggedFile(str(file), test_file=str(write(tmp_path / "t.conll", range(40, 50))), limit=20)
     assert data.classes == list(TAGS)
     rows = list(data.examples("train", 0))
-    for row, expected in zip(rows, read_conll(file, TAGS), strict=False):
+    every_other = list(read_conll(file, TAGS))[::2]
+    for row, expected in zip(rows, every_other, strict=True):
         assert isinstance(row, dict)
         assert row["text"] == expected["text"]
         assert np.array_equal(row["tags"], expected["tags"])
-    assert (len(rows), len(list(data.examples("test", 0)))) == (30, 10)
-    assert data.locate("train", 1) == f"{file} line 7"
+    assert (len(rows), len(list(data.examples("test", 0)))) == (20, 10)
+    assert data.locate("train", 1) == f"{file} line 13"
 
 
 def test_drawn_splits_depend_on_the_words_alone(tmp_path: Path) -> None:

@@ -426,3 +426,17 @@ def test_sorted_tables_and_further_splits(tmp_path: Path) -> None:
     (tmp_path / "squad.json").write_text('{"version": 1,\n"data": []}')
     odd = inspect(tmp_path / "squad.json").odd
     assert odd == [f"{tmp_path}/squad.json: holds neither a JSON object per line nor a list of them; convert it"]
+
+
+def test_fine_tuning_on_many_pairs_is_proposed_for_some(tmp_path: Path) -> None:
+    lines = [f"the first text {i}\tthe second text {i}\t{'ab'[i > 2000]}" for i in range(4000)]
+    (tmp_path / "a.tsv").write_text("\n".join(["sentence1\tsentence2\tlabel", *lines]))
+    findings = inspect(tmp_path)
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["limit"] == 3200
+    assert findings.recipe["fit"]["epochs"] == 1
+    assert findings.reasons[-1].startswith("limit: 3,200 of 4,000 examples, so that a fit takes minutes")
+    del findings.recipe["data"]["limit"]
+    data = recipe.build(findings.recipe["data"] | {"limit": 100}, Dataset)
+    labels = [example["label"] for example in data.examples("train", 0) if isinstance(example, dict)]
+    assert 40 < sum(labels) < 60  # a sorted table has both classes in it
