@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help env run ui report doctor test test-nodes test-slow lint audit bench lock clean
+.PHONY: help env run ui report doctor test test-nodes test-ci test-slow lint audit bench lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ doctor: env ## is everything here? each problem with its remedy
 test: env ## the tests
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-test-nodes: env ## the slow tests that lose and add nodes, and those of a team's services
-	$(BIN)/python -m pytest -m slow tests/test_elastic.py tests/test_team.py
+test-nodes: env ## the tests that lose and add nodes, and those of a team's services
+	$(BIN)/python -m pytest -m nodes
+
+test-ci: env ## both in one run of three processes, two of which mostly wait for clusters
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder -m 'not slow'
 
 test-slow: env ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

@@ -40,20 +40,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @cache
 def file_order(file: Path) -> int:
-    """Return when the tests of a file run: lane 2, files that fork, lane 1, all others."""
+    """Return when the tests of a file run: lanes 2 and 3, files that fork, lane 1, all others."""
     text = file.read_text()
     lane = LANE.search(text)
     if lane:
-        return 0 if lane[1] == "lane=2" else 2
+        return 2 if lane[1] == "lane=1" else 0
     return 1 if re.search(r"fork_\w+\(|start_processes", text) else 3
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Group tests by lane, or otherwise by file, for `pytest -n 2`.
+    """Group tests by lane, or otherwise by file, for `pytest -n`.
 
-    Tests that start stages on a cluster mostly wait for processes. With one lane per process, both wait at once.
-    The contract suite is grouped by family, so that both processes share it.
+    Tests that start stages on a cluster mostly wait for processes. With one lane per process, all wait at once.
+    The contract suite is grouped by family, so that the processes share it.
     """
     from xdist.scheduler import LoadScopeScheduling
 

@@ -25,7 +25,7 @@ from components.training.peers import Peers
 from pipelines.workers.records import FitJob
 from pipelines.workers.training import train_all
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]
+pytestmark = [pytest.mark.cluster(lane=3), pytest.mark.nodes]
 FIT = {"epochs": 100, "batch": 50, "shards": 2, "log_every": 2, "checkpoint_seconds": 1e6}  # saved on a notice only
 DRIVER = """
     import json, sys

@@ -48,7 +48,7 @@ STAGES = [
     "generative/dvc.yaml:fit@dcgan",
     "studies/dvc.yaml:fit@search",
 ]
-pytestmark = pytest.mark.cluster(lane=1)
+pytestmark = [pytest.mark.cluster(lane=1), pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

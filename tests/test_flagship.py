@@ -40,7 +40,7 @@ SMALL = {
     "evaluate.draws": 200,
 }
 MODELS = ("models/pretrain", "models/finetuned", "models/scratch")
-pytestmark = pytest.mark.cluster(lane=2)
+pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,6 @@ def test_registered_model_is_reproduced_from_its_run(workspace: Workspace) -> No
     assert "\nthe same\n" in output
 
 
-@pytest.mark.timeout(1200)
 def test_kills_and_another_number_of_workers_change_no_byte_and_no_point(workspace: Workspace) -> None:
     """Run the product's fault injection on one worker, and compare with the first run here, on two workers."""
     output = workspace.trainyard("chaos", "--here", "--kills=3", TRAINYARD_WORKERS="1")

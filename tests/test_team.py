@@ -32,7 +32,8 @@ from tests.services import ADMIN, DATABASE, SECRETS, TRAINER, Team, start_team
 from tests.test_elastic import second_node
 from tests.workspace import Workspace, clone
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.slow]
+# on a busy machine the retraining alone may take longer than a test usually may
+pytestmark = [pytest.mark.cluster(lane=3), pytest.mark.nodes, pytest.mark.timeout(1800)]
 SMALL = {
     "data.source.per_class": 40,
     "pretrain.fit.epochs": 6,
