@@ -1,7 +1,7 @@
 """Measure the doors to a user's own data on public sets: `python -m benchmarks.doors [NAME ...]`.
 
 Each set at hand below data/raw is inspected, an archive after unpacking it. The recipe that `trainyard inspect --write`
-would write is fitted once, on one thread. The figures go into docs/records/doors.json, and from there into the table of
+would write is fitted once, on one thread. The figures go into docs/doors.json, and from there into the table of
 docs/own-data.md.
 """
 
@@ -26,7 +26,7 @@ from pipelines.commands.results.measure import measure_fits
 from pipelines.commands.results.record import shorten_numbers
 
 RAW = Path("data/raw")
-RECORDS = Path("docs/records/doors.json")
+RECORDS = Path("docs/doors.json")
 PAGE = Path("docs/own-data.md")
 MARKS = ("<!-- benchmarks.doors -->", "<!-- end of benchmarks.doors -->")
 TITLES = ("set", "what lies there", "files", "inspect, s", "test score", "constant answer", "fit, s")
@@ -110,7 +110,8 @@ def write_table(records: dict[str, Any]) -> None:
     hardware = sorted({record["hardware"] for record in records.values()})
     commits = sorted({record["commit"] for record in records.values()})
     table = [f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|", *rows]
-    source = f"Seed 0; processor seconds of {', '.join(hardware)}; code of {', '.join(commits)}."
+    source = f"Seed 0. Inspection without the start of the command; fits in processor seconds of {', '.join(hardware)}"
+    source = f"{source}; code of {', '.join(commits)}."
     lines = [MARKS[0], *table, "", source, MARKS[1]]
     PAGE.write_text(before + "\n".join(lines) + rest.partition(MARKS[1])[2], encoding="utf-8")
 
