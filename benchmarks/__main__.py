@@ -9,6 +9,7 @@ import time
 BENCHMARKS = (
     "engine",
     "link",
+    "scaling",
     "gpu",
     "augmentation",
     "stage",

@@ -50,9 +50,12 @@ def network(system: str) -> Any:
 
     from components.models.lenet import LeNet
     from components.models.resnet import ResNet
+    from components.models.softmax import Softmax
 
     torch.manual_seed(0)
     shape = {"channels": 1, "size": (SIDE, SIDE), "classes": CLASSES}
+    if system == "linear":  # of benchmarks.scaling
+        return Softmax(**shape)
     return LeNet(**shape) if system == "lenet" else ResNet(**shape, widths=[32, 64, 128], blocks=1, stem="cifar")
 
 
