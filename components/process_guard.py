@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
+LAST_PATIENCE = 2.0  # seconds after SIGKILL in which the kernel removes the processes
 
 
 def end_group(group: int, patience: float = PATIENCE, reap: Callable[[], object] = lambda: None) -> None:
@@ -21,14 +22,14 @@ def end_group(group: int, patience: float = PATIENCE, reap: Callable[[], object]
 
     reap: called while they end, to collect a child of this process; otherwise the group would never be empty.
     """
-    deadline = time.monotonic() + patience
     with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, where all are zombies
-        os.killpg(group, signal.SIGTERM)
-        while time.monotonic() < deadline:
-            time.sleep(0.05)
-            reap()
-            os.killpg(group, 0)
-        os.killpg(group, signal.SIGKILL)
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, LAST_PATIENCE)):
+            os.killpg(group, number)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                time.sleep(0.05)
+                reap()
+                os.killpg(group, 0)
 
 
 def main() -> None:

@@ -17,16 +17,35 @@ SPILL = 32 << 20  # bytes of a source from which its columns go to a file
 Text = str | None
 
 
-class TextColumn(Sequence[Text]):
-    """The values of a column, None where a row has none; memory holds one batch of them as Python's texts."""
+class StoredTable:
+    """The record batches of an Arrow file, each opened when it is asked for: open ones take memory per column."""
 
-    def __init__(self, batches: Sequence[pa.Array]) -> None:
-        self.batches = list(batches)
-        self.ends = np.cumsum([len(batch) for batch in self.batches])
-        self.number, self.values = -1, list[Text]()
+    def __init__(self, reader: ipc.RecordBatchFileReader, rows: Sequence[int]) -> None:
+        self.reader = reader
+        self.ends = np.cumsum(rows)  # the number of rows up to the end of each batch
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
+
+    def read_texts(self, number: int, place: int) -> list[Text]:
+        """Return the values that a batch has in the column at `place`."""
+        texts: list[Text] = self.reader.get_batch(number).column(place).to_pylist()
+        return texts
+
+
+class TextColumn(Sequence[Text]):
+    """The values of a column, None where a row has none; memory holds one batch of them as Python's texts.
+
+    parts: tables that follow each other, and the column's place in each.
+    """
+
+    def __init__(self, parts: Sequence[tuple[StoredTable, int]]) -> None:
+        self.parts = list(parts)
+        self.starts = np.cumsum([0, *(len(table) for table, _ in self.parts)])
+        self.batch, self.values = (-1, -1), list[Text]()
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
 
     @overload
     def __getitem__(self, key: int) -> Text: ...
@@ -38,14 +57,18 @@ class TextColumn(Sequence[Text]):
         row = key + len(self) if key < 0 else key
         if not 0 <= row < len(self):
             raise IndexError(key)
-        number = int(np.searchsorted(self.ends, row, side="right"))
-        if number != self.number:
-            self.number, self.values = number, self.batches[number].to_pylist()
-        return self.values[row - int(self.ends[number]) + len(self.values)]
+        part = int(np.searchsorted(self.starts, row, side="right")) - 1
+        table, place = self.parts[part]
+        row -= int(self.starts[part])
+        number = int(np.searchsorted(table.ends, row, side="right"))
+        if (part, number) != self.batch:
+            self.batch, self.values = (part, number), table.read_texts(number, place)
+        return self.values[row - int(table.ends[number]) + len(self.values)]
 
     def __iter__(self) -> Iterator[Text]:
-        for batch in self.batches:
-            yield from batch.to_pylist()
+        for table, place in self.parts:
+            for number in range(len(table.ends)):
+                yield from table.read_texts(number, place)
 
 
 class StrippedColumn(Sequence[str]):
@@ -94,7 +117,7 @@ class StrippedRows(Sequence[list[str]]):
 
 def join_columns(columns: Iterable[TextColumn]) -> TextColumn:
     """Return the values of several columns, one after the other."""
-    return TextColumn([batch for column in columns for batch in column.batches])
+    return TextColumn([part for column in columns for part in column.parts])
 
 
 class ColumnWriter:
@@ -108,11 +131,14 @@ class ColumnWriter:
             self.file = tempfile.TemporaryFile(dir=work_folder())  # noqa: SIM115  (it lives as long as the columns)
         self.sink = pa.BufferOutputStream() if self.file is None else pa.PythonFile(self.file, mode="w")
         self.writer = ipc.new_file(self.sink, self.schema)
+        self.rows: list[int] = []  # of each batch
 
     def write(self, columns: Sequence[pa.Array | Sequence[Text]]) -> None:
         """Append rows, given as one array or list of texts per column."""
         arrays = [values if isinstance(values, pa.Array) else pa.array(values, pa.string()) for values in columns]
-        self.writer.write_batch(pa.record_batch(arrays, schema=self.schema))
+        batch = pa.record_batch(arrays, schema=self.schema)
+        self.writer.write_batch(batch)
+        self.rows.append(batch.num_rows)
 
     def finish(self) -> dict[str, TextColumn]:
         """Return the columns of all rows."""
@@ -122,8 +148,5 @@ class ColumnWriter:
         else:
             self.file.flush()
             buffer = pa.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
-        reader = ipc.open_file(buffer)
-        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        return {
-            name: TextColumn([batch.column(place) for batch in batches]) for place, name in enumerate(self.schema.names)
-        }
+        table = StoredTable(ipc.open_file(buffer), self.rows)
+        return {name: TextColumn([(table, place)]) for place, name in enumerate(self.schema.names)}

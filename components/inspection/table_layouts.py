@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from ..data.series_table import read_time
 from ..data.table import SAMPLE_LINES, Table, is_number, join_tables, read_table
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table_rows import SPLIT_NAMES
-from ..data.text_columns import TextColumn
+from ..data.text_columns import ColumnWriter
 from ..errors import Refusal, printable
 from ..files import open_regular
 from .findings import Findings, Progress, Tree, condense_rows
@@ -123,9 +122,10 @@ def cut_table(table: Table) -> Table:
     """Return the first EXAMINED rows of a table, with a note if there are more: inspection takes memory per row."""
     if table.rows <= EXAMINED:
         return table
-    columns = {name: TextColumn([pa.array(values[:EXAMINED], pa.string())]) for name, values in table.columns.items()}
+    writer = ColumnWriter(list(table.columns), source_bytes=0)
+    writer.write([values[:EXAMINED] for values in table.columns.values()])
     note = f"{printable(table.file)}: the first {EXAMINED:,} of {table.rows:,} rows are examined; a fit reads all"
-    return Table(table.file, columns, table.faults, [*table.notes, note])
+    return Table(table.file, writer.finish(), table.faults, [*table.notes, note])
 
 
 def _describe_table(table: Table) -> Findings:

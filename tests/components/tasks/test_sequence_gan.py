@@ -109,6 +109,8 @@ def test_likelihood_comes_first_then_the_reward() -> None:
     losses: list[str] = []
 
     class Recorder:
+        examples = 4
+
         def __call__(self, name: str, loss: Any) -> dict[str, torch.Tensor]:
             losses.append(getattr(loss, "func", loss).__name__)
             return {"loss": torch.tensor(0.0)}
