@@ -21,10 +21,9 @@ from .encoding import open_text, text_bytes
 from .table import TableFormat
 from .table_rows import Shares, TableFiles, text_key
 from .tatoeba import clean_sentence
-from .text_columns import ColumnWriter, TextColumn
+from .text_columns import ColumnWriter, TextColumn, batch_rows
 
 Pair = tuple[str, str]
-ROWS = 4096  # per batch of pairs
 MOST_NAMED = 12  # pairs in an error line
 
 
@@ -158,8 +157,9 @@ class ParallelText:
         writer = ColumnWriter(("source", "target"), size)
         empty: list[int] = []
         count = 0
-        limited = islice(pairs, self.limit)
-        while batch := [(self._clean(source), self._clean(target)) for source, target in islice(limited, ROWS)]:
+        for batch in batch_rows(
+            (self._clean(source), self._clean(target)) for source, target in islice(pairs, self.limit)
+        ):
             empty += [count + number for number, pair in enumerate(batch, 1) if not all(pair)]
             count += len(batch)
             complete = [pair for pair in batch if all(pair)]

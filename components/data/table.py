@@ -121,7 +121,8 @@ def table_suffix(file: Path) -> str:
 def _read_parquet(file: Path, columns: Sequence[str] | None) -> Table:
     try:
         with open_regular(file) as content:
-            reader = parquet.ParquetFile(content)
+            # What is read ahead would stay in memory until the end
+            reader = parquet.ParquetFile(content, pre_buffer=False)
             names = [name for name in reader.schema_arrow.names if columns is None or name in columns] or None
             writer: ColumnWriter | None = None
             size = sum(reader.metadata.row_group(group).total_byte_size for group in range(reader.num_row_groups))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -23,10 +22,9 @@ from ..storage.draw import draw_split
 from ..storage.store import Column
 from .encoding import open_text, text_bytes
 from .table_rows import Entries, Shares, check_splits
-from .text_columns import ColumnWriter, TextColumn
+from .text_columns import ColumnWriter, TextColumn, batch_rows
 
 ROWS_PER_PART = 16384
-ROWS = 4096  # per batch of sentences
 MOST_TAGS = 500
 OUTSIDE = "O"
 DOCUMENT = "-DOCSTART-"
@@ -142,8 +140,7 @@ class TaggedFile:
         with open_text(path, self.encoding, "\n") as (text, encoding):
             if encoding not in ("utf-8", "utf-8-sig"):
                 self.notes.append(f"{printable(path)} read as {encoding}")
-            sentences = read_sentences(text, printable(path))
-            while batch := list(islice(sentences, ROWS)):
+            for batch in batch_rows(read_sentences(text, printable(path))):
                 writer.write([list(values) for values in zip(*batch, strict=True)])
         return writer.finish()
 

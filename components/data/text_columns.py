@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,10 @@ from pyarrow import ipc
 
 from ..workspace import work_folder
 
+BATCH_ROWS, BATCH_LETTERS = 4096, 1 << 20  # of rows that are written together
 SPILL = 32 << 20  # bytes of a source from which its columns go to a file
 Text = str | None
+Row = TypeVar("Row", bound=Sequence[Text])
 
 
 class StoredTable:
@@ -118,6 +120,20 @@ class StrippedRows(Sequence[list[str]]):
 def join_columns(columns: Iterable[TextColumn]) -> TextColumn:
     """Return the values of several columns, one after the other."""
     return TextColumn([part for column in columns for part in column.parts])
+
+
+def batch_rows(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the next rows as lists: at most BATCH_ROWS, and no more once they have BATCH_LETTERS letters."""
+    batch: list[Row] = []
+    letters = 0
+    for row in rows:
+        batch.append(row)
+        letters += sum(len(text or "") for text in row)
+        if len(batch) == BATCH_ROWS or letters >= BATCH_LETTERS:
+            yield batch
+            batch, letters = [], 0
+    if batch:
+        yield batch
 
 
 class ColumnWriter:
