@@ -40,7 +40,7 @@ TO_MEASURE = {
         dcgan gaussians
     """,
     "language": """
-        gpt gru lstm ngram partitioning
+        gpt gru lstm ngram
     """,
     "sequence": """
         hidden-markov
@@ -50,9 +50,6 @@ TO_MEASURE = {
     """,
     "style": """
         transfer
-    """,
-    "vision": """
-        alexnet googlenet
     """,
 }
 UNMEASURED = {f"{family}/{name}" for family, names in TO_MEASURE.items() for name in names.split()}
