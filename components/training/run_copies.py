@@ -108,8 +108,6 @@ class RunCopies:
     def _remove_old(self, store: ObjectStore) -> None:
         """Remove all but the newest versions, and content that none of these has."""
         versions = self._versions(store)
-        if len(versions) <= MAX_CHECKPOINTS:
-            return
         current = set()
         for version in versions[:MAX_CHECKPOINTS]:
             index = json.loads(store.read(f"{self.name}/{version}", 0, 1 << 20))
