@@ -22,6 +22,7 @@ from components.files import read_object, write_json
 from components.inspection.findings import list_tree
 from components.inspection.recognise import inspect_path
 from components.workspace import work_folder
+from pipelines.commands.results.marked_page import insert_text
 from pipelines.commands.results.measure import measure_fits
 from pipelines.commands.results.record import shorten_numbers
 
@@ -102,18 +103,13 @@ def format_row(name: str, record: dict[str, Any]) -> str:
 
 def write_table(records: dict[str, Any]) -> None:
     """Write the table between the marks of the page; refuse a page without them."""
-    content = PAGE.read_text(encoding="utf-8")
-    before, _, rest = content.partition(MARKS[0])
-    if MARKS[1] not in rest:
-        raise Refusal(f"{PAGE}: lacks the line '{MARKS[0]}', or '{MARKS[1]}' after it; add them")
     rows = [format_row(name, record) for name, record in records.items()]
     hardware = sorted({record["hardware"] for record in records.values()})
     commits = sorted({record["commit"] for record in records.values()})
     table = [f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|", *rows]
     source = f"Seed 0. Inspection without the start of the command; fits in processor seconds of {', '.join(hardware)}"
     source = f"{source}; code of {', '.join(commits)}."
-    lines = [MARKS[0], *table, "", source, MARKS[1]]
-    PAGE.write_text(before + "\n".join(lines) + rest.partition(MARKS[1])[2], encoding="utf-8")
+    insert_text(PAGE, MARKS, "\n".join([*table, "", source]))
 
 
 if __name__ == "__main__":

@@ -177,11 +177,7 @@ class Walk:
         """Return the positions in the feed of this worker's examples of a step."""
         if self.parts is not None:
             self.parts.announce(step)
-        if isinstance(self.order, WindowOrder):
-            return self.order.shard_indices(step, self.own_shards)
-        first = self.slices[self.own_shards[0]].start
-        last = self.slices[self.own_shards[-1]].stop
-        return self.order.indices(step)[first:last]
+        return self.order.shard_indices(step, self.own_shards, self.slices)
 
     def _prefetched(self, step: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Return the columns of a step on the device, and start to gather those of the next step."""

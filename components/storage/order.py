@@ -8,6 +8,7 @@ network again (cycle walking). Black and Rogaway, "Ciphers with arbitrary finite
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -66,6 +67,10 @@ class Order:
                 self._cached_rows = self._group_by_length(self._cached_rows, self.lengths, epoch, block)
             self._cached_block = (epoch, block)
         return self._cached_rows[row * self.batch : (row + 1) * self.batch]
+
+    def shard_indices(self, step: int, shards: range, slices: Sequence[slice]) -> np.ndarray:
+        """Return the examples of consecutive shards of one step; slices: of the batch, one per shard."""
+        return self.indices(step)[slices[shards[0]].start : slices[shards[-1]].stop]
 
     def _group_by_length(self, rows: np.ndarray, lengths: np.ndarray, epoch: int, block: int) -> np.ndarray:
         """Return the rows of one block, int64 [steps * batch], as shuffled batches of similar length."""

@@ -16,7 +16,7 @@ Rows are shuffled within their part before it is cut, and again within their win
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
@@ -67,9 +67,9 @@ class WindowOrder(Order):
 
     def indices(self, step: int) -> np.ndarray:
         """Return the examples of one step: int64 [batch]."""
-        return self.shard_indices(step, range(len(self.slices)))
+        return self.shard_indices(step, range(len(self.slices)), self.slices)
 
-    def shard_indices(self, step: int, shards: range) -> np.ndarray:
+    def shard_indices(self, step: int, shards: range, slices: Sequence[slice]) -> np.ndarray:
         """Return the examples of some shards of one step."""
         epoch, number = divmod(step, self.steps_per_epoch)
         block, row = divmod(number, BLOCK_STEPS)

@@ -18,7 +18,8 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.recipes.signature import find_definition
 from components.safe_text import escape_markdown
-from pipelines.commands.results.record import mean_and_deviation, read_record
+from pipelines.commands.results.marked_page import insert_text
+from pipelines.commands.results.record import format_spread, read_record
 from pipelines.stage.outputs import read_json
 
 RESULTS = Path("results")
@@ -69,7 +70,7 @@ def main(family: str, readme: bool = False, records: bool = False) -> int:
         text += f"\n\n![{score} against cost]({PICTURE})"
     if readme:
         page = folder / "README.md"
-        page.write_text(_insert_text(page, text), encoding="utf-8")
+        insert_text(page, MARKS, text)
         if points:
             (folder / PICTURE).write_bytes((results / PICTURE).read_bytes())
         print(f"\nwritten into {page}")
@@ -200,17 +201,6 @@ def format_table(rows: list[Row]) -> str:
 def _format_score(interval: Interval) -> str:
     """Return a score with its interval, or with its standard deviation over the seeds of a record."""
     if interval.points:
-        deviation = mean_and_deviation(list(interval.points))[1]
-        return f"{interval.value:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+        return format_spread(interval.points)
     bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low < interval.high else ""
     return f"{interval.value:.4f}{bounds}"
-
-
-def _insert_text(readme: Path, text: str) -> str:
-    """Return the content of `readme` with `text` between the lines of MARKS."""
-    content = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    before, _, rest = content.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end:
-        raise Refusal(f"{readme}: --readme: lacks the line '{MARKS[0]}', or '{MARKS[1]}' after it; add them")
-    return f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}"

@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
 
 from components.data.glue import GLUE, SHEETS
 from components.errors import Refusal
 from components.files import atomic_path
 from components.recipes import recipe
-from pipelines.commands.results.record import content_digest, read_record
+from pipelines.commands.results.record import content_digest, format_spread, mean_and_deviation, read_record
 from pipelines.commands.results.scratch import without_pretraining
 from pipelines.stage.outputs import read_json
 
@@ -161,7 +160,7 @@ def format_report(
     for task, arms in scores.items():
         facts = TASKS[task]
         for metric in facts.metrics:
-            figures = [_format_figure([run[metric] for run in runs]) for runs in arms]
+            figures = [format_spread([run[metric] for run in runs]) if runs else "-" for runs in arms]
             published = (facts.base, facts.large) if metric == facts.metrics[0] else ("", "")
             cells = [task, metric, *figures, str(len(arms.pretrained)), *published]
             lines.append(f"| {' | '.join(cells)} |")
@@ -183,14 +182,6 @@ def format_report(
     return "\n".join(lines) + "\n"
 
 
-def _format_figure(values: list[float]) -> str:
-    """Return the mean and the standard deviation of the values; "-" for none."""
-    if not values:
-        return "-"
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
-
-
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as draft:
         draft.write_text(text, encoding="utf-8")
@@ -206,9 +197,8 @@ def draw_report(scores: Scores) -> None:
         for name, runs in zip((f"{task} ({metric})", f"{task}, from scratch"), arms, strict=True):
             if runs:
                 values = [run[metric] for run in runs]
-                deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-                mean = float(np.mean(values))
-                rows[name] = figures.Interval(mean, mean - deviation, mean + deviation, tuple(values))
+                mean, deviation = mean_and_deviation(values)
+                rows[name] = figures.Interval(mean, mean - (deviation or 0), mean + (deviation or 0), tuple(values))
     title = "GLUE, mean ± standard deviation over seeds"
     drawing = figures.draw_intervals(rows, title, "score", percent=False, connected=False)
     figures.save_figure(drawing, RESULTS / "glue.png")

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from components.errors import Refusal
 from components.recipes import recipe
 from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
+from pipelines.commands.results.marked_page import check_marks, insert_text
 from pipelines.commands.results.measure import measure_recipe
 from pipelines.commands.results.record import Record, mean_and_deviation, read_record
 from pipelines.stage.outputs import format_value
@@ -21,14 +21,12 @@ PREFIXES = ("task.", "fit.", "data.", "model.", "optimizer.")  # left out of a s
 
 def main(measure: list[str], seeds: int | None = None) -> int:
     """Measure the recipes `measure`, if any, and write all records into RESULTS.md; return exit code 0."""
-    content = _read_page()
+    check_marks(PAGE, MARKS)  # before hours of measuring
     for path in map(Path, measure):
         print(f"written: {measure_recipe(path, seeds)}", flush=True)
         _compare_with_header(path)
     tables = format_tables(Path("pipelines"))
-    before, _, rest = content.partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    PAGE.write_text(f"{before}{MARKS[0]}\n{tables}\n{MARKS[1]}{after}", encoding="utf-8")
+    insert_text(PAGE, MARKS, tables)
     print(f"{PAGE}: {tables.count(' `dvc repro ')} families" if tables else f"{PAGE}: no records yet")
     return 0
 
@@ -44,14 +42,6 @@ def _compare_with_header(path: Path) -> None:
     covered = [expectation.covers(name, value) for name in names for value in scores[name]] if expectation else []
     if not covered or not all(covered):
         print(f"{path}: its header says something else; this would fit: {suggest_line(scores, len(record.seeds))}")
-
-
-def _read_page() -> str:
-    """Return the content of RESULTS.md; refuse one without the lines of MARKS."""
-    content = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
-    if MARKS[1] not in content.partition(MARKS[0])[2]:
-        raise Refusal(f"{PAGE}: lacks the line '{MARKS[0]}', or '{MARKS[1]}' after it; add them")
-    return content
 
 
 def format_tables(folder: Path) -> str:

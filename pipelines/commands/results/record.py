@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,13 @@ def content_digest(path: Path) -> str:
     return recipe.digest(recipe.load(path))[:16]
 
 
-def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
+def format_spread(values: Sequence[float]) -> str:
+    """Return the mean and, of several values, their standard deviation: "0.982 ± 0.005"."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Return the mean of the values, and their standard deviation unless there is only one."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 

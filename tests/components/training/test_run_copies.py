@@ -108,7 +108,7 @@ def test_another_machine_goes_on_after_one_is_lost(
 def test_a_machine_that_comes_back_goes_on_with_what_others_did(
     store: ObjectStore, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step 15 on machine a, 33 on b, then to the end on a, whose own checkpoint is older."""
+    """Train to step 15 on machine a, to 33 on b, then to the end on a, whose own checkpoint is older."""
     finish(tmp_path / "a", digits, 15, 6)
     finish(tmp_path / "b", digits, 33, 6)
     finish(tmp_path / "a", digits, None, 6)
