@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import suppress
 
 from ..network import join_address
@@ -20,7 +21,9 @@ RAYLET_SETTINGS = {  # of a kept cluster
 }
 MAX_IDLE_WORKERS = 4  # that wait for the next stage
 IDLE_SECONDS = 60  # after which an unused worker ends
+IDLE = "ray::IDLE"  # title of a worker that no job uses
 RPC_TIMEOUT = 5.0  # seconds
+START_TIMEOUT = 2.0  # seconds from the raylet's answer to the worker's process
 log = logging.getLogger(__name__)
 
 
@@ -52,23 +55,28 @@ def _request_workers(count: int) -> None:
         request = PrestartWorkersRequest(keep_alive_duration_secs=IDLE_SECONDS, num_workers=missing)
         request.runtime_env_info.serialized_runtime_env = "{}"
         NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=RPC_TIMEOUT)
+    deadline = time.monotonic() + START_TIMEOUT  # the raylet answers first; a second request must see the processes
+    while missing and time.monotonic() < deadline and len(find_waiting_workers(node["RayletSocketName"])) < count:
+        time.sleep(0.02)
 
 
 def find_waiting_workers(raylet_socket: str) -> dict[int, bool]:
     """Return the raylet's workers that no job uses, by process id, and whether each still starts.
 
     A worker that starts is unknown to the raylet's own list; without it, two requests in a row would start too many.
+    A child of the raylet that has neither an agent's nor a worker's title starts: for a moment it is a copy of the
+    raylet, and for another its title is being written.
     """
     import psutil
 
     option = f"--raylet_socket_name={raylet_socket}"
     waiting = {}
     for process in psutil.process_iter(["cmdline"]):
-        title = " ".join(process.info["cmdline"] or [])
-        starts = "default_worker.py" in title
-        if starts or title.strip() == "ray::IDLE":
-            with suppress(psutil.Error):  # the process has just ended
-                raylet = process.parent()
-                if raylet is not None and option in raylet.cmdline():
-                    waiting[process.pid] = starts
+        with suppress(psutil.Error):  # the process has just ended
+            raylet = process.parent()
+            if raylet is None or option not in raylet.cmdline() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            title = " ".join(process.info["cmdline"] or []).strip()
+            if title == IDLE or not (title.startswith("ray::") or "agent" in title):
+                waiting[process.pid] = title != IDLE
     return waiting

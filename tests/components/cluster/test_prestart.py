@@ -79,6 +79,43 @@ def test_workers_that_already_wait_are_counted(cluster_of_two: str) -> None:
     assert len(await_idle_workers(len(before) + 1)) == len(before) + 1
 
 
+@pytest.mark.parametrize(
+    ("title", "waits"),
+    [
+        ("raylet", {True}),  # forked, not yet replaced by the worker's program
+        (" ", {True}),  # the title is being written
+        ("python default_worker.py", {True}),
+        ("ray::IDLE", {False}),
+        ("ray::train", set()),
+        ("ray::IDLE_SpillWorker", set()),
+        ("python dashboard/agent.py", set()),
+    ],
+)
+def test_each_child_of_the_raylet_is_counted_once_it_exists(title: str, waits: set[bool], tmp_path: Path) -> None:
+    """Under load a worker is a copy of the raylet for long enough to be overlooked by a second request."""
+    code = """
+import os, sys
+stdin, stdout = os.pipe()
+if (child := os.fork()) == 0:
+    os.dup2(stdin, 0)
+    os.close(stdout)
+    if sys.argv[2] != "raylet":
+        os.execv("/bin/cat", [sys.argv[2]])
+    os._exit(len(os.read(0, 1)))
+while sys.argv[2] != "raylet" and open(f"/proc/{child}/comm").read() != "cat\\n":
+    pass
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    socket = str(tmp_path / "raylet")
+    command = [sys.executable, "-c", code, f"--raylet_socket_name={socket}", title]
+    raylet = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert raylet.stdout
+    with raylet:
+        assert raylet.stdout.readline() == b"ready\n"
+        assert set(prestart.find_waiting_workers(socket).values()) == waits
+
+
 def test_a_stage_starts_workers_for_the_next_one(
     cluster_of_two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
