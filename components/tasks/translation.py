@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -135,7 +136,7 @@ class Translation(Task):
         """Return {"token": [B, T], "score": [B]}: the translation with <eos> and padding, and its beam-search score.
 
         If the batch contains the true translation, add "nll" [B, T]: the loss of each of its tokens given those before
-        it, and 0 for padding.
+        it, and 0 for padding. With a beam, add "greedy" [B, T] too: the translation by a beam of 1, to compare.
         """
         order = sentence_lengths(batch["source"]).argsort(stable=True)
         groups = order.split(GROUP if order.device.type == "cpu" else len(order))
@@ -148,18 +149,12 @@ class Translation(Task):
         """Return what `predict` returns, for sources of similar length."""
         net: Any = state.modules["net"]
         source = drop_padding(batch["source"].long())
-        token, score = beam_search(
-            net.decode,
-            net.start(source),
-            begin=BOS,
-            end=EOS,
-            pad=PAD,
-            length=self.length,
-            beam=self.beam,
-            penalty=self.penalty,
-        )
+        search = partial(beam_search, net.decode, begin=BOS, end=EOS, pad=PAD, length=self.length, penalty=self.penalty)
+        token, score = search(net.start(source), beam=self.beam)
         predictions = {"token": token.int(), "score": score}
         if "target" in batch:
+            if self.beam > 1:
+                predictions["greedy"] = search(net.start(source), beam=1)[0].int()
             target = drop_padding(batch["target"].long())
             logits = net(source, shift_right(target)).float().transpose(1, 2)
             nll = F.cross_entropy(logits, target, ignore_index=PAD, reduction="none")
@@ -167,16 +162,21 @@ class Translation(Task):
         return predictions
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return bleu and exact_match (0 to 1) of the translations; perplexity, loss and bits per true token."""
-        translations, truths = self._sentences(predictions, targets)
+        """Return bleu and exact_match (0 to 1) of the translations; perplexity, loss and bits per true token.
+
+        With a beam, return greedy_bleu too, of the translations by a beam of 1.
+        """
+        translations, truths = self._sentences(predictions["token"], targets)
         metrics = {"bleu": bleu(translations, truths), "exact_match": exact_match(translations, truths)}
+        if "greedy" in predictions:
+            metrics["greedy_bleu"] = bleu(self._sentences(predictions["greedy"], targets)[0], truths)
         return metrics | language_scores(predictions["nll"][targets["target"] != PAD])
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Sample translations, half of them wrong if there are enough; draw the attention, if any, for the longest."""
-        translations, truths = self._sentences(predictions, targets)
+        translations, truths = self._sentences(predictions["token"], targets)
         correct = np.array([translation == truth for translation, truth in zip(translations, truths, strict=True)])
         wrong_rows, correct_rows = np.flatnonzero(~correct), np.flatnonzero(correct)
         correct_rows = correct_rows[: max(SAMPLE_LINES // 2, SAMPLE_LINES - len(wrong_rows))]
@@ -246,16 +246,14 @@ class Translation(Task):
         states = net.decode(shift_right(translated_tokens), net.start(source_tokens))[1]
         return states["attention"][0].float().cpu().numpy() if "attention" in states else None
 
-    def _sentences(
-        self, predictions: dict[str, np.ndarray], targets: dict[str, Any]
-    ) -> tuple[list[list[str]], list[list[str]]]:
+    def _sentences(self, tokens: np.ndarray, targets: dict[str, Any]) -> tuple[list[list[str]], list[list[str]]]:
         """Return the tokens of the translations and of the truths, uncut.
 
         An unknown token in a translation becomes "", so that it never matches the truth.
         """
         rows = targets["reference"] if "reference" in targets else targets["target"]
         truths = [self.words(row) for row in rows.tolist()]
-        translations = [self.words(row) for row in predictions["token"].tolist()]
+        translations = [self.words(row) for row in tokens.tolist()]
         translations = [["" if word == SPECIAL[UNK] else word for word in words] for words in translations]
         return translations, truths
 

@@ -188,11 +188,30 @@ def test_a_served_model_needs_no_truth(corpus: Store) -> None:
     alone = predict(task, state, source=SHARD.batch["source"])
     both = predict(task, state, **SHARD.batch)
     assert set(alone) == {"token", "score"}
-    assert set(both) == {"token", "score", "nll"}
+    assert set(both) == {"token", "score", "nll", "greedy"}
     assert torch.equal(alone["token"], both["token"])
     assert alone["token"].shape == (3, LENGTH)
     mean = both["nll"].sum() / 11
     assert mean.item() == pytest.approx(task.loss(state, SHARD)[0].item(), rel=1e-5)
+
+
+def test_a_beam_is_scored_beside_greedy_search() -> None:
+    torch.manual_seed(0)
+    beam, greedy = Translation(MODELS["attention"], beam=3), Translation(MODELS["attention"], beam=1)
+    state = beam.setup(SPEC)
+    greedy.setup(SPEC)
+    state.modules["net"].eval()
+    both, alone = (
+        {name: values.numpy() for name, values in predict(task, state, **SHARD.batch).items()}
+        for task in (beam, greedy)
+    )
+    assert np.array_equal(both["greedy"], alone["token"])
+    assert "greedy" not in alone
+    assert not np.array_equal(both["greedy"], both["token"])
+    truth = both["token"]
+    scores = beam.score(both, {"source": truth, "target": truth})
+    assert scores["greedy_bleu"] == greedy.score(alone, {"source": truth, "target": truth})["bleu"]
+    assert scores["greedy_bleu"] < scores["bleu"] == 1
 
 
 @pytest.mark.parametrize("name", MODELS)
