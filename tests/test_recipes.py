@@ -119,12 +119,18 @@ def test_the_table_of_a_search_is_an_output(path: Path) -> None:
 
 
 @cache
-def stages() -> dict[str, Any]:
-    """Return {address: stage} as DVC reads them."""
+def dvc_repository() -> Any:
+    """Return this repository as DVC's."""
     from dvc.repo import Repo
 
+    return Repo(ROOT)
+
+
+@cache
+def stages() -> dict[str, Any]:
+    """Return {address: stage} as DVC reads them."""
     own = f"{OWN.relative_to(ROOT)}/"
-    return {stage.addressing: stage for stage in Repo(ROOT).index.stages if not stage.addressing.startswith(own)}
+    return {stage.addressing: stage for stage in dvc_repository().index.stages if not stage.addressing.startswith(own)}
 
 
 def test_dvc_reads_every_file() -> None:
@@ -181,6 +187,20 @@ def test_code_of_a_recipe_is_a_dependency(path: Path) -> None:
     modules = reachable_modules({"pipelines.fit", *named_modules(content)}, () if "tune" in content else SEARCH)
     missing = missing_dependencies(stages()[address], modules)
     assert not missing, f"add to deps of {address}, or to NEUTRAL with a reason: {', '.join(missing)}"
+
+
+def test_bytecode_is_no_dependency() -> None:
+    """It differs between checkouts of the same code, so that no machine would know the results of another."""
+    code = {
+        (dependency.fs, dependency.fs_path)
+        for stage in stages().values()
+        for dependency in stage.deps
+        if dependency.def_path.startswith(("components/", "pipelines/")) and dependency.fs.isdir(dependency.fs_path)
+    }
+    assert any(list(Path(folder).rglob("*.pyc")) for _, folder in code), "nothing was compiled here"
+    for fs, folder in code:
+        files = set(dvc_repository().dvcignore.find(fs, folder))
+        assert files == {str(path) for path in Path(folder).rglob("*.py")}
 
 
 def test_neutral_modules_exist() -> None:
