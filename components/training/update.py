@@ -3,42 +3,28 @@
 The global batch of a step is cut into `shards` slices. Each slice has its own random stream and its own batch
 statistics. The results, scaled by the weights of their slices, are summed over a binary tree whose shape depends on the
 number of slices alone. A weight is the slice's share of the examples or, where the loss sets one, the number of tokens,
-boxes or the like that it is a mean over; the total is then divided by the sum of these over the same tree. Workers own
-contiguous ranges of slices and exchange only the complete subtrees inside their ranges: an all-to-all of vector
-slices, the rest of the tree on each slice, an all-gather. This moves as many bytes as a ring all-reduce, and the sum is
-the same, bit for bit, on 1, 2 or `shards` workers.
+boxes or the like that it is a mean over; the total is then divided by the sum of these over the same tree.
 """
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import Refusal
 from .buckets import GradientBuckets
 from .buffers import ModuleBuffers
-from .memory import is_out_of_memory
+from .exchange import Exchange
+from .microbatches import MicrobatchRunner, weight_divisor
 from .moments import Moments, ShardedMoments, shard_moments
 from .noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, append_squared_norm
 from .peers import Peers
 from .task import Batch, Loss, Shard, State
-from .tree import Tree, Vector, add_vectors_, complete_subtrees, owned_shards
-
-# torch's error text, the same for every batch normalisation
-ONE_VALUE_PER_CHANNEL = "Expected more than 1 value per channel when training"
-
-
-def stream_seed(seed: int, step: int, shard: int, draw: int = 0) -> int:
-    """Return a 63-bit seed, a pure function of (seed, step, shard, draw)."""
-    key = f"{seed}/{step}/{shard}/{draw}".encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+from .tree import Tree, Vector, add_vectors_, owned_shards
 
 
 class ShardedUpdate:
@@ -66,27 +52,24 @@ class ShardedUpdate:
         self.own_shards = owned_shards(shards, peers.size, peers.rank)
         self.bfloat16, self.norms, self.accumulate = precision == "bfloat16", norms, accumulate
         self.clip, self.clip_by = clip, clip_by
-        self.microbatches: dict[str, int] = {}  # per shard, by the shapes of shards that ran out of memory
         self.batches: list[Batch] = []
         self.weights: list[float] = []
         self.examples = 0  # of the step, over all workers
-        self.starts: dict[int, int] = {}  # shard -> the position of its first example in the step's batch
         self.weight: Tensor | None = None  # the sum of the weights [] that losses set in the latest mean
         self.calls = 0
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in state.modules.items()}
         self.moments = {name: shard_moments(self.parameters[name], peers, moments) for name in state.optimizers}
         self.buffers = ModuleBuffers([b for m in state.modules.values() for b in m.buffers()], averaged=shards > 1)
-        self.buckets = {name: GradientBuckets(p, self._across_workers) for name, p in self.parameters.items()}
-        self.fitting: set[str] = set()  # shapes of shards for which the memory was enough
-        self.generator = torch.Generator(peers.device)
-        self.global_generators = _global_generators(peers.device)
+        self.runner = MicrobatchRunner(state, self.buffers, peers.device, seed=seed, parts=accumulate)
+        self.exchange = Exchange(peers, shards)
+        self.buckets = {name: GradientBuckets(p, self.exchange) for name, p in self.parameters.items()}
 
     def begin(self, batches: list[Batch], sizes: list[int]) -> None:
         """Begin a step with this worker's shards and the sizes of all shards [shards]."""
         self.batches, self.calls, self.weight = batches, 0, None
         self.examples = sum(sizes)
         self.weights = [sizes[index] / self.examples for index in self.own_shards]
-        self.starts = {index: sum(sizes[:index]) for index in self.own_shards}
+        self.runner.starts = {index: sum(sizes[:index]) for index in self.own_shards}
 
     def __call__(self, name: str, loss: Loss) -> dict[str, Tensor]:
         """Update `state.modules[name]` by one optimiser step; return the loss and metrics averaged over all shards."""
@@ -162,13 +145,11 @@ class ShardedUpdate:
         """Merge what `function` returns for each shard into `state.tables`, in the order of shards, on every worker."""
         draw = self._next_draw()
         shards = zip(self.own_shards, self.batches, strict=True)
-        own_counts = [function(self.state, self._shard(index, batch, draw)) for index, batch in shards]
+        own_counts = [function(self.state, self.runner.shard(index, batch, draw)) for index, batch in shards]
         for counts in (counts for rank_counts in self.peers.gather(own_counts) for counts in rank_counts):
             for name, count in counts.items():
                 table = self.state.tables.get(name)
                 self.state.tables[name] = count if table is None else merge(table, count)
-
-    # -------------------------------------------------------------------------------------- one shard
 
     def _next_draw(self) -> int:
         """Return the number of this call within the step, which keys its random streams."""
@@ -190,18 +171,18 @@ class ShardedUpdate:
         draw, tree, count = self._next_draw(), Tree(add_vectors_), 0
         self.buffers.begin()
         for index, batch, share in zip(self.own_shards, self.batches, self.weights, strict=True):
-            values, weight = self._within_memory(function, index, batch, draw)
+            values, weight = self.runner.run(function, index, batch, draw)
             if complete is not None:
                 values = complete(values)
             count = len(values)
             tree.push(index, 0, self._scaled_leaf(values, share, weight))
-        total = self._across_workers(tree, moments)
+        total = self.exchange(tree, moments)
         if moments is not None:
             count += len(moments.own) - len(moments.parameters)
         self.weight = None if weight is None else total.pop()
         self.buffers.write(total[count:])
         if self.weight is not None and self.shards > 1:
-            torch._foreach_div_(total[:count], _divisor(self.weight))
+            torch._foreach_div_(total[:count], weight_divisor(self.weight))
         return total[:count]
 
     def _overlaps(self, name: str) -> bool:
@@ -226,25 +207,25 @@ class ShardedUpdate:
         buckets.begin()
         for index, batch, share in zip(self.own_shards, self.batches, self.weights, strict=True):
             is_last = index == self.own_shards[-1]
-            if is_last and _shapes_key(batch) in self.fitting:
+            if is_last and self.runner.fits(batch):
                 self.buffers.rewind()
-                shard = self._shard(index, batch, draw)
+                shard = self.runner.shard(index, batch, draw)
                 loss, scalars = forward(self.state, shard)
-                weight = self._weight(shard)
+                weight = self.runner.weight(shard)
                 buckets.backward(loss, index, share if weight is None else weight)
                 if shard.carry:
                     self.state.carry[index] = shard.carry
             else:
-                (*values, scalars), weight = self._within_memory(gradients, index, batch, draw)
+                (*values, scalars), weight = self.runner.run(gradients, index, batch, draw)
                 torch._foreach_mul_(values, share if weight is None else weight)
                 buckets.push(index, values, is_last)
             tree.push(index, 0, self._scaled_leaf([scalars], share, weight))
         total = buckets.collect()
-        scalars, *rest = self._across_workers(tree)
+        scalars, *rest = self.exchange(tree)
         self.weight = None if weight is None else rest.pop()
         self.buffers.write(rest)
         if self.weight is not None:
-            torch._foreach_div_([*total, scalars], _divisor(self.weight))
+            torch._foreach_div_([*total, scalars], weight_divisor(self.weight))
         return [*total, scalars]
 
     def _scaled_leaf(self, values: Vector, share: float, weight: Tensor | None) -> Vector:
@@ -264,123 +245,6 @@ class ShardedUpdate:
                 torch._foreach_mul_(buffers, share)
         return [*leaf, weight]
 
-    def _shard(self, index: int, batch: Batch, draw: int) -> Shard:
-        key = stream_seed(self.seed, self.state.step, index, draw)
-        for generator in self.global_generators:
-            generator.manual_seed(key)
-        carry = dict(self.state.carry.get(index, {}))
-        return Shard(batch, self.generator.manual_seed(key + 1), index, carry, first=self.starts[index])
-
-    def _within_memory(
-        self, function: Callable[[State, Shard], Vector], index: int, batch: Batch, draw: int
-    ) -> tuple[Vector, Tensor | None]:
-        """Return what `function` returns for a shard, and its weight; out of memory, halve the microbatches and retry.
-
-        The number of microbatches is remembered for shards of the same shapes alone. If it applied to later shards of
-        other shapes, the result would depend on which shards this worker had, and on where the run was interrupted.
-        """
-        key = _shapes_key(batch)
-        parts = self.microbatches.get(key, self.accumulate)
-        while True:
-            self.buffers.rewind()
-            try:
-                shard = self._shard(index, batch, draw)
-                values, weight = self._accumulated(function, shard, parts)
-                if parts == 1:
-                    self.fitting.add(key)
-                if shard.carry:
-                    self.state.carry[index] = shard.carry
-                return values, weight
-            except ValueError as error:
-                if ONE_VALUE_PER_CHANNEL not in str(error):
-                    raise
-                remedy = "raise fit.batch, or lower fit.shards"
-                if parts > 1 and _rows(batch) > 1:
-                    remedy = (
-                        f"with {parts} microbatches per shard, one has a single example:"
-                        " lower fit.accumulate or add memory"
-                    )
-                raise Refusal(f"fit: {ONE_VALUE_PER_CHANNEL} (batch normalisation); {remedy}") from None
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or parts >= _rows(batch):
-                    raise
-            # outside of `except`: the error, and the tensors that its traceback held, are freed by now
-            parts = self.microbatches[key] = min(2 * parts, _rows(batch))
-            if self.peers.device.type == "cuda":
-                torch.cuda.empty_cache()
-
-    def _accumulated(
-        self, function: Callable[[State, Shard], Vector], shard: Shard, parts: int
-    ) -> tuple[Vector, Tensor | None]:
-        """Return the mean of what `function` returns for `parts` microbatches, and the sum of their weights, if any."""
-        if parts == 1:
-            return function(self.state, shard), self._weight(shard)
-        rows, total, carries, weights = _rows(shard.batch), None, [], []
-        for part in range(parts):
-            cut = slice(rows * part // parts, rows * (part + 1) // parts)
-            if cut.start == cut.stop:
-                continue
-            batch = {name: values[cut] for name, values in shard.batch.items()}
-            carry = {name: values[cut] for name, values in shard.carry.items()}
-            chunk = Shard(batch, shard.generator, shard.index, carry, first=shard.first + cut.start)
-            values = function(self.state, chunk)
-            weight = self._weight(chunk)
-            torch._foreach_mul_(values, (cut.stop - cut.start) / rows if weight is None else weight)
-            total = values if total is None else add_vectors_(total, values)
-            carries.append(chunk.carry)
-            weights += [] if weight is None else [weight]
-        shard.carry = {name: torch.cat([carry[name] for carry in carries]) for name in carries[0]}
-        assert total is not None
-        if not weights:
-            return total, None
-        weight = torch.stack(weights).sum()
-        torch._foreach_div_(total, _divisor(weight))
-        return total, weight
-
-    def _weight(self, shard: Shard) -> Tensor | None:
-        """Return the weight [] that a loss set for a shard or a microbatch, if any."""
-        if shard.weight is None:
-            return None
-        return torch.as_tensor(shard.weight, dtype=torch.float32, device=self.peers.device).clone()
-
-    # -------------------------------------------------------------------------------------- all workers
-
-    def _across_workers(self, tree: Tree, moments: ShardedMoments | None = None) -> Vector:
-        """Return the sum over all workers' trees; with sharded moments, of the own gradients and the rest alone."""
-        if self.peers.size == 1:
-            return tree.total()
-        blocks = [value for _, _, value in tree.blocks]
-        leaf = blocks[0]
-        if moments is None:
-            total = self._exchanged(torch.stack([torch.cat([t.reshape(-1) for t in value]) for value in blocks]))
-        else:
-            leaf = moments.select_own(leaf)
-            total = self._summed(moments.parts(blocks))[: sum(t.numel() for t in leaf)]
-        for tensor, piece in zip(leaf, total.split([t.numel() for t in leaf]), strict=True):
-            # keeps the tensor's memory format, on which the order of later sums depends
-            tensor.copy_(piece.view(tensor.shape))
-        return leaf
-
-    def _exchanged(self, flat: Tensor) -> Tensor:
-        """Return the sum over all workers' blocks [length], from this worker's `flat` [blocks, length]."""
-        size, length = self.peers.size, flat.shape[1]
-        width = -(-length // size)
-        padded = nn.functional.pad(flat, (0, width * size - length))
-        return self.peers.all_gather(self._summed(padded.view(len(flat), size, width).transpose(0, 1)))[:length]
-
-    def _summed(self, outgoing: Tensor) -> Tensor:
-        """Return the sum [width] over all workers' blocks of what they sent to this one.
-
-        outgoing: what this worker sends to each of them [size, blocks, width].
-        """
-        size = self.peers.size
-        subtrees = [complete_subtrees(owned_shards(self.shards, size, rank)) for rank in range(size)]
-        incoming = self.peers.all_to_all(outgoing, [len(blocks) for blocks in subtrees])
-        tree = Tree(torch.Tensor.add_)
-        for (start, level), row in zip((block for blocks in subtrees for block in blocks), incoming, strict=True):
-            tree.push(start, level, row)
-        return tree.total()
-
 
 def _norms(tensors: Vector, like: Tensor) -> Tensor:
     """Return the norm of each tensor [tensors], on the device and in the type of `like` if there are none."""
@@ -399,29 +263,3 @@ def _separate(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) 
         addresses.add(gradient.data_ptr())
         separate.append(gradient)
     return separate
-
-
-def _divisor(weight: Tensor) -> Tensor:
-    """Return a sum of weights to divide by; a mean over nothing is 0 / tiny = 0, not nan."""
-    return weight.clamp(min=torch.finfo(weight.dtype).tiny)
-
-
-def _global_generators(device: torch.device) -> list[torch.Generator]:
-    """Return torch's global generators, to seed them directly: `torch.manual_seed` takes 1 ms without a GPU."""
-    if device.type != "cuda":
-        return [torch.default_generator]
-    torch.cuda.init()
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return [torch.default_generator, torch.cuda.default_generators[index]]
-
-
-def _shapes_key(batch: Batch) -> str:
-    return str([_shapes(values) for values in batch.values()])
-
-
-def _shapes(values: Any) -> Any:
-    return tuple(values.shape) if isinstance(values, Tensor) else [len(value) for value in values]
-
-
-def _rows(batch: Batch) -> int:
-    return len(next(iter(batch.values())))

@@ -13,11 +13,12 @@ from torch import nn
 
 from components.errors import Refusal
 from components.training.meter import Meter
+from components.training.microbatches import stream_seed
 from components.training.noise_scale import BATCH_GRADIENT, SHARD_GRADIENT, NoiseScale
 from components.training.peers import Peers, fork_workers
 from components.training.task import State
 from components.training.tree import Tree, complete_subtrees, owned_shards
-from components.training.update import ShardedUpdate, stream_seed
+from components.training.update import ShardedUpdate
 
 
 def nested(shards: int) -> str:
@@ -254,7 +255,7 @@ def _starved(peers: Peers) -> None:
         return s.modules["net"](shard.batch["x"]).mean() + 0 * room[0, 0], {}
 
     update("net", hungry)
-    assert next(iter(update.microbatches.values())) in (4, 8, 16), update.microbatches
+    assert next(iter(update.runner.reduced.values())) in (4, 8, 16), update.runner.reduced
 
 
 def test_running_out_of_memory_halves_the_microbatch() -> None:
