@@ -55,7 +55,11 @@ TO_MEASURE = {
 }
 UNMEASURED = {f"{family}/{name}" for family, names in TO_MEASURE.items() for name in names.split()}
 # Monitored scores that do not measure how well something was learned, and what they are.
-FACTS = {"smallest": "an eigenvalue of the Hessian", "barrier": "the loss on the line between two networks"}
+FACTS = {
+    "smallest": "an eigenvalue of the Hessian",
+    "variance": "that of a gradient",
+    "barrier": "the loss on the line between two networks",
+}
 
 
 def share_of_the_way(score: float, baseline: float, direction: str) -> float:
