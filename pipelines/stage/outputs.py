@@ -140,5 +140,9 @@ def display_name(key: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Return a value as text, numbers with a fraction in three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Return a value as text, a float in three digits, but whole numbers and thousands without an exponent."""
+    if not isinstance(value, float):
+        return str(value)
+    if 999.5 <= abs(value) < 10_000_000 or (value.is_integer() and abs(value) < 1000):
+        return f"{value:.0f}"
+    return f"{value:.3g}"

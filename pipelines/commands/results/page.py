@@ -91,7 +91,7 @@ def _format_scratch(record: Record, scores: list[str]) -> str:
 def format_figure(values: list[float]) -> str:
     """Return the mean and the standard deviation over seeds, or the only value as such."""
     mean, deviation = mean_and_deviation(values)
-    number = f"{mean:.3f}" if 0.01 <= abs(mean) < 100 else f"{mean:.4g}"
+    number = f"{mean:.3f}" if 0.01 <= abs(mean) < 100 else format_value(mean) if abs(mean) >= 1000 else f"{mean:.4g}"
     if deviation is None:
         return f"{number} (one seed)"
     return f"{number} ± {deviation:.3f}" if abs(mean) < 100 else f"{number} ± {deviation:.3g}"
@@ -113,7 +113,7 @@ def format_trials(system: str, expectation: Expectation | None, record: Record, 
     for trial in record.trials:
         values = [format_value(trial[name]) if name in trial else "" for name in names]
         training = f"train_{score}"
-        scores = [_format_score(trial, score), f"{trial[training]:.3g}" if training in trial else ""]
+        scores = [_format_score(trial, score), format_value(trial[training]) if training in trial else ""]
         scores += [_format_score(trial, beside)] if beside else []
         lines.append(f"| {' | '.join([*values, *scores])} |")
     summary = f"<b>{system}</b>: {score} of its {len(record.trials)} trials"
@@ -135,5 +135,5 @@ def _shorten_name(name: str) -> str:
 def _format_score(trial: dict[str, Any], score: str) -> str:
     if score not in trial:
         return "no score"
-    deviation = f" ± {trial[f'{score}_std']:.3g}" if f"{score}_std" in trial else ""
-    return f"{trial[score]:.3g}{deviation}"
+    deviation = f" ± {format_value(trial[f'{score}_std'])}" if f"{score}_std" in trial else ""
+    return f"{format_value(trial[score])}{deviation}"
