@@ -45,9 +45,6 @@ TO_MEASURE = {
     "language": """
         gru lstm
     """,
-    "sequence": """
-        hidden-markov
-    """,
     "studies": """
         search
     """,
