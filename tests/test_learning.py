@@ -39,12 +39,6 @@ TO_MEASURE = {
     "bert": """
         docstrings grid manual
     """,
-    "generative": """
-        dcgan
-    """,
-    "language": """
-        gru lstm
-    """,
     "studies": """
         search
     """,
