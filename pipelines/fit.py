@@ -150,8 +150,7 @@ def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
 
 def referenced_paths(task: dict[str, Any]) -> list[str]:
     """Return the files and folders that a section `task` names, such as another recipe's model."""
-    texts = [value for value in recipe.flatten(task).values() if isinstance(value, str)]
-    return [text for text in texts if "/" in text and Path(text).exists()]
+    return [text for text in recipe.possible_paths(task) if Path(text).exists()]
 
 
 def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: DataFacts, out: Path) -> dict[str, Any]:

@@ -56,6 +56,13 @@ class Workers(WorkerGroup):
         """
         return {} if prestart.is_kept_cluster() else WorkerGroup._get_worker_runtime_env(custom_runtime_env)
 
+    def _create_workers(self, *arguments: Any, **options: Any) -> list:
+        """Create the workers as Ray does, and give the first ranks to those on the driver's machine, if any are."""
+        workers = super()._create_workers(*arguments, **options)
+        own = ray.get_runtime_context().get_node_id()
+        workers.sort(key=lambda worker: worker.metadata.node_id != own)
+        return WorkerGroup._assign_worker_ranks(workers)
+
     def _init_train_context_on_workers(self, workers: list, sync_actor: Any, train_context_args: dict) -> None:
         """Set the workers' contexts as Ray does, but without the controller, which is not an actor here."""
         shared = {

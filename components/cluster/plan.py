@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..errors import Refusal
 from ..processes import available_cores
 
+NODE_LABEL = "ray.io/node-id"  # with which Ray labels every node
 MEMORY_PER_WORKER = 1.5e9  # bytes of the memory that Ray counts as free
 
 
@@ -112,6 +113,23 @@ def trials_per_gpu() -> int:
     if not re.fullmatch(r"[1-9]\d?", text):
         raise Refusal(f"TRAINYARD_TRIALS_PER_GPU={text}: must be a whole number from 1 to 99")
     return int(text)
+
+
+def check_own_node(plan: Plan) -> str:
+    """Return the id of the driver's node, for the first worker; refuse a node that can never run one."""
+    import ray
+
+    own = ray.get_runtime_context().get_node_id()
+    resources: dict[str, float] = next(
+        (node["Resources"] for node in ray.nodes() if node["NodeID"] == own and node["Alive"]), {}
+    )
+    for kind in ("CPU", "GPU") if plan.gpu else ("CPU",):
+        if resources.get(kind, 0) < 1:
+            raise Refusal(
+                f"the workers share no folder with this machine, whose Ray node has no {kind} for one of them: give it"
+                " one, or run from a folder that all machines share"
+            )
+    return own
 
 
 def check_capacity(plan: Plan, patience: float = 15.0) -> None:

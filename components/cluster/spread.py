@@ -21,9 +21,10 @@ from typing import Any
 from .. import network
 from ..errors import PeerLost, Refusal, Stopped, explain_os_error
 from ..processes import available_cores, background_thread
-from ..recipes import allowed
+from ..training.handover import NotAtHome, describe_handovers, find_apart
 from .connection import connect
-from .plan import check_capacity, plan_workers, threads_per_worker
+from .driver_folder import DriverFolder, enter_folder, marked_folder, move_paths
+from .plan import NODE_LABEL, Plan, check_capacity, check_own_node, plan_workers, threads_per_worker
 
 DRAIN_CHECK_SECONDS = 2.0  # between two checks for nodes that are about to be taken away
 RESIZE_SECONDS = 5.0  # between two checks for nodes that are back
@@ -37,56 +38,75 @@ def run_on_workers(
     folder: Path,
     notice: Path | None = None,
     parts: int | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Any:
     """Run `function(peers, *arguments)` on every worker, in the driver's directory, and return rank 0's result.
 
     When a worker or node is lost, it is replaced and the function is called again on all workers, so the function must
     resume from its own checkpoints. An error of the function is raised here (`root_cause`).
 
+    On a machine that does not share the driver's directory, another one stands for it (driver_folder.py), and paths in
+    the arguments are changed to it. Rank 0 then runs on the driver's machine.
+
     function: defined in a module, or its dotted path if the driver should not import what it needs (torch: 2 s).
-    folder: for Ray's records of the run; all machines must share it.
+    folder: for Ray's records of the run, on the disk of the driver's results.
     notice: a file to create when the removal of a node is announced.
     parts: the number of parts into which the work can be cut (`plan_workers`).
+    report: called with a sentence about the files that were handed to other machines, if any.
     """
     connect()
+    plan = plan_workers(parts)
+    threads = threads_per_worker(plan, parts)
+    check_capacity(plan)
+    run = f"{name}-{uuid.uuid4().hex[:8]}"
+    with marked_folder(folder) as driver, watch_for_preemption(notice):
+        config = {"function": function, "arguments": arguments, "driver": driver, "threads": threads}
+        try:
+            result = _train(plan, config, run, folder)
+        except NotAtHome:
+            result = _train(plan, config, run, folder, check_own_node(plan))
+        sentence = describe_handovers(Path(driver.mark).read_text())
+    if report is not None and sentence is not None:
+        report(sentence)
+    shutil.rmtree(folder / run, ignore_errors=True)
+    return result
+
+
+def _train(plan: Plan, config: dict[str, Any], run: str, folder: Path, node: str | None = None) -> Any:
+    """Run `_run_worker` on the planned workers and return rank 0's result.
+
+    node: the one on which the first worker must be; None: the cluster chooses.
+    """
     from ray.train import FailureConfig, RunConfig
     from ray.train.v2.api.config import ScalingConfig  # the class of ray.train, visible to type checkers
 
     from . import controller
 
-    plan = plan_workers(parts)
-    threads = threads_per_worker(plan, parts)
-    check_capacity(plan)
-    num_workers = plan.workers if plan.min_workers is None else (plan.min_workers, plan.workers)
-    run = f"{name}-{uuid.uuid4().hex[:8]}"
     callbacks: list[Any] = [controller.RetryOnlyLostWorkers()]
+    selectors: list[dict[str, str]] = [{} for _ in range(plan.workers)]
+    if node is not None:
+        selectors[0] = {NODE_LABEL: node}
     try:
-        with watch_for_preemption(notice):
-            result: Any = controller.Trainer(
-                _run_worker,
-                train_loop_config={
-                    "function": function,
-                    "arguments": arguments,
-                    "driver_settings": driver_settings(),
-                    "threads": threads,
-                },
-                scaling_config=ScalingConfig(
-                    num_workers=num_workers,
-                    use_gpu=plan.gpu,
-                    placement_strategy="SPREAD",
-                    elastic_resize_monitor_interval_s=RESIZE_SECONDS,
-                ),
-                run_config=RunConfig(
-                    name=run,
-                    storage_path=str(folder.resolve()),
-                    failure_config=FailureConfig(max_failures=MAX_LOST_WORKERS),
-                    callbacks=callbacks,
-                ),
-                backend_config=controller.Rendezvous(),
-            ).fit()
+        result: Any = controller.Trainer(
+            _run_worker,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(
+                num_workers=plan.workers if plan.min_workers is None else (plan.min_workers, plan.workers),
+                use_gpu=plan.gpu,
+                placement_strategy="SPREAD",
+                elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+                label_selector=selectors if node is not None else None,
+            ),
+            run_config=RunConfig(
+                name=run,
+                storage_path=str(folder.resolve()),
+                failure_config=FailureConfig(max_failures=MAX_LOST_WORKERS),
+                callbacks=callbacks,
+            ),
+            backend_config=controller.Rendezvous(),
+        ).fit()
     except Exception as error:
         raise root_cause(error) from None
-    shutil.rmtree(folder / run, ignore_errors=True)
     return result.return_value
 
 
@@ -121,7 +141,11 @@ def _run_worker(config: dict[str, Any]) -> Any:
     from ..training import peers, rendezvous
     from . import allocator
 
-    apply_driver_settings(*config["driver_settings"])
+    driver: DriverFolder = config["driver"]
+    local = enter_folder(driver)
+    arguments = config["arguments"]
+    if local is not None:
+        arguments = move_paths(arguments, driver.base, str(local))
     context = get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     cpu_share = max(1, available_cores() // context.get_local_world_size())
@@ -136,7 +160,8 @@ def _run_worker(config: dict[str, Any]) -> Any:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
         group = peers.join_group(rank, size, place, device)
-        return resolve_function(config["function"])(group, *config["arguments"])
+        group.apart = find_apart(group, local, ray.get_runtime_context().get_node_id(), Path(driver.mark))
+        return resolve_function(config["function"])(group, *arguments)
     except (Refusal, Stopped):
         raise
     except Exception as error:
@@ -157,20 +182,6 @@ def resolve_function(function: Callable[..., Any] | str) -> Callable[..., Any]:
     module, _, name = function.rpartition(".")
     resolved: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return resolved
-
-
-def driver_settings() -> tuple[str, str]:
-    """Return the driver's directory and the code that it allows (`allowed`), for `apply_driver_settings`."""
-    return str(Path.cwd()), ",".join(sorted(allowed.PACKAGES))
-
-
-def apply_driver_settings(folder: str, packages: str) -> None:
-    """Change a worker to the driver's directory, which all machines must share, and allow the same code."""
-    allowed.replace_packages(packages)
-    try:
-        os.chdir(folder)
-    except OSError:
-        raise Refusal(f"{folder}: not on every machine of the cluster; run from a folder that they share") from None
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -164,6 +164,11 @@ def flatten(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def possible_paths(section: dict[str, Any]) -> list[str]:
+    """Return the texts in a section that may name a file or folder, such as another recipe's model."""
+    return [value for value in flatten(section).values() if isinstance(value, str) and "/" in value]
+
+
 # ------------------------------------------------------------------------------------------------ checking
 
 

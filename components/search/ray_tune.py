@@ -11,6 +11,7 @@ search that was killed and is started again makes the same proposals and reads t
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import pickle
@@ -24,10 +25,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..cluster import connection, prestart, spread
-from ..cluster.plan import trials_per_gpu
+from ..cluster.driver_folder import DriverFolder, enter_shared_folder, marked_folder
+from ..cluster.plan import NODE_LABEL, Plan, check_own_node, trials_per_gpu
 from ..errors import Refusal
 from ..files import write_json
 from ..recipes.ranges import Count, Natural
+from ..training.handover import NotAtHome
 from .attempt import MAX_LOST_WORKERS, Attempt, mark_killed_for_memory
 from .earlier import SEARCH, Key, adopt_trial, find_searches, index_trials
 from .objective import Objective
@@ -44,6 +47,7 @@ TUNE_SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 OnTrial = Callable[[Trial, Path], None]
+log = logging.getLogger(__name__)
 Proposals = dict[str, tuple[str, Proposal]]  # {Ray Tune's id of a trial: (arm, proposal)}
 
 
@@ -84,21 +88,30 @@ def search(
     options |= {"reduction": reduction, "start": start or []}
     connection.connect()
     search_id = uuid.uuid4().hex[:8]
-    studies: dict[str, Study | GridStudy]
     if sampler == "grid":
         samples = len(grid_combinations(space))
-        studies = {arm: GridStudy(space, objective.rungs) for arm in objective.arms}
-    else:
-        arguments = (samples, parallel, objective.monitor, seed, objective.rungs, reduction, start or ())
-        studies = {arm: Study(space, *arguments) for arm in objective.arms}
-    max_proposals = samples * len(studies) * len(milestones(objective.rungs, reduction))
+    arguments = (samples, parallel, objective.monitor, seed, objective.rungs, reduction, start or ())
+
+    def make_studies() -> dict[str, Study | GridStudy]:
+        if sampler == "grid":
+            return {arm: GridStudy(space, objective.rungs) for arm in objective.arms}
+        return {arm: Study(space, *arguments) for arm in objective.arms}
+
+    max_proposals = samples * len(objective.arms) * len(milestones(objective.rungs, reduction))
     record = {"identity": objective.identity, "monitor": objective.monitor, "rungs": objective.rungs, **options}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SEARCH, record | {"arms": list(objective.arms), "cumulative": objective.cumulative})
-    errors = _run_tune(objective, folder, search_id, studies, max_proposals, on_trial)
+    with marked_folder(folder) as driver:
+        limits: dict[str, Any] = {"max_proposals": max_proposals, "on_trial": on_trial}
+        try:
+            errors = _run_tune(objective, folder, search_id, driver, make_studies(), **limits)
+        except NotAtHome:
+            node = check_own_node(Plan(1, objective.gpu))
+            log.warning("trials run on this machine alone: others of the cluster do not share its folder")
+            errors = _run_tune(objective, folder, search_id, driver, make_studies(), **limits, node=node)
     for fit in folder.glob(f"*/*/{FIT}"):
         shutil.rmtree(fit)
-    trials = {arm: read_trials(folder / arm, samples) for arm in studies}
+    trials = {arm: read_trials(folder / arm, samples) for arm in objective.arms}
     for arm, arm_trials in trials.items():
         if not any(trial.finished for trial in arm_trials):
             reason = next((trial.diverged for trial in arm_trials if trial.diverged), "give it more samples")
@@ -110,11 +123,17 @@ def _run_tune(
     objective: Objective,
     folder: Path,
     search_id: str,
+    driver: DriverFolder,
     studies: dict[str, Study | GridStudy],
+    *,
     max_proposals: int,
     on_trial: OnTrial | None,
+    node: str | None = None,
 ) -> list[Exception]:
-    """Run all proposals of the studies on Ray Tune and return the errors of trials that were given up."""
+    """Run all proposals of the studies on Ray Tune and return the errors of trials that were given up.
+
+    node: the one that runs all trials; None: any.
+    """
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
@@ -126,9 +145,12 @@ def _run_tune(
         _use_waiting_workers()
     begin = partial(Attempt, objective, folder.resolve(), search_id)
     resources = trial_resources(objective.gpu)
-    worker = _make_worker(begin, resources.get("GPU", 0.0), *spread.driver_settings())
+    worker = _make_worker(begin, resources.get("GPU", 0.0), driver)
+    request: Any = resources
+    if node is not None:
+        request = tune.PlacementGroupFactory([resources], bundle_label_selector=[{NODE_LABEL: node}])
     tuner = Tuner(
-        tune.with_resources(worker, resources),
+        tune.with_resources(worker, request),
         tune_config=TuneConfig(
             search_alg=searcher,
             num_samples=max_proposals,
@@ -273,7 +295,7 @@ def _use_waiting_workers() -> None:
 # ------------------------------------------------------------------------------------------------ on the worker
 
 
-def _make_worker(begin: Callable[[dict[str, Any]], Attempt], share: float, folder: str, allowed: str) -> type:
+def _make_worker(begin: Callable[[dict[str, Any]], Attempt], share: float, driver: DriverFolder) -> type:
     """Return Ray Tune's actor class: each trial that it runs is one attempt.
 
     share: of a GPU. A trial that needs more of its memory runs out of memory itself, not the others that share the GPU.
@@ -287,7 +309,7 @@ def _make_worker(begin: Callable[[dict[str, Any]], Attempt], share: float, folde
 
             from ..cluster import allocator
 
-            spread.apply_driver_settings(folder, allowed)
+            enter_shared_folder(driver)
             allocator.keep_freed_memory()
             torch.set_num_threads(1)
             if 0 < share < 1 and torch.cuda.is_available():
@@ -295,7 +317,7 @@ def _make_worker(begin: Callable[[dict[str, Any]], Attempt], share: float, folde
             self.attempt = begin(config)
 
         def reset_config(self, config: dict[str, Any]) -> bool:
-            spread.apply_driver_settings(folder, allowed)
+            enter_shared_folder(driver)
             self.attempt = begin(config)
             return True
 

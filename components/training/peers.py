@@ -6,22 +6,24 @@ With a world size of 1 every collective is the identity, and torch.distributed i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import Stopped
-from . import rendezvous, shared_memory
+from . import handover, rendezvous, shared_memory
 from .messages import decode_message, encode_message
 from .rendezvous import Rendezvous
 from .shared_memory import SharedMemory
 
+Item = TypeVar("Item")
 TIMEOUT = timedelta(seconds=shared_memory.TIMEOUT_SECONDS)
 # a worker without work waits for others that still have some; the death of one of them ends the wait
 BARRIER_TIMEOUT = timedelta(days=365)
@@ -39,6 +41,8 @@ class Peers:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     shares_memory: bool = True  # with the other workers, until the first attempt fails
     memory: SharedMemory | None = field(default=None, repr=False)
+    # where some workers do not share the driver's folder
+    apart: handover.Apart | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.shares_memory = self.shares_memory and self.device.type == "cpu"
@@ -65,6 +69,19 @@ class Peers:
         fits = length <= SHORT_MESSAGE - LENGTH_BYTES
         content = head[LENGTH_BYTES:] if fits else self._broadcast_bytes(message, length, source)
         return value if self.rank == source else decode_message(content)
+
+    def hand_over(self, *paths: str | Path) -> None:
+        """Let every worker read the files and folders that rank 0 has at `paths`; called by all at once.
+
+        Nothing is done where the workers share a folder, not even a wait for what others still write.
+        """
+        if self.apart is not None:
+            handover.hand_over(self, self.apart, [Path(path) for path in paths])
+
+    def share_at_home(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return this worker's share of `items` that only workers which share the driver's folder can work on."""
+        home = range(self.size) if self.apart is None else self.apart.home
+        return items[home.index(self.rank) :: len(home)] if self.rank in home else []
 
     def _gather_bytes(self, content: bytes, room: int) -> list[memoryview]:
         """Return the bytes of every worker, each filled up with zeros to `room` bytes."""

@@ -129,6 +129,14 @@ class RunRecorder:
 
     def locate(self, diverged: Diverged, rows: np.ndarray) -> Diverged:
         """Return the error with its step, the rows [B] of the batch and the checkpoint before it, in one line."""
+        text = self.peers.broadcast(self._describe_batch(diverged, rows) if self.peers.rank == 0 else "")
+        return Diverged(
+            f"step {diverged.step}: {diverged} on training rows {text}; lower the learning rate or set fit.clip",
+            diverged.step,
+        )
+
+    def _describe_batch(self, diverged: Diverged, rows: np.ndarray) -> str:
+        """Return the rows [B] of the batch and the checkpoint before it; write all rows to a file."""
         text = ", ".join(map(str, rows[:ROWS_SHOWN])) + (", ..." if len(rows) > ROWS_SHOWN else "")
         before = "no checkpoint before it"
         if self.folder is not None:
@@ -137,13 +145,8 @@ class RunRecorder:
                 before = f"the checkpoint before it is {checkpoints[0]}"
             if len(rows) > ROWS_SHOWN:
                 text += f" (all {len(rows)} in {self.folder / DIVERGED_FILE})"
-            if self.peers.rank == 0:
-                write_json(self.folder / DIVERGED_FILE, {"step": diverged.step, "rows": rows.tolist()})
-        return Diverged(
-            f"step {diverged.step}: {diverged} on training rows {text}; {before};"
-            " lower the learning rate or set fit.clip",
-            diverged.step,
-        )
+            write_json(self.folder / DIVERGED_FILE, {"step": diverged.step, "rows": rows.tolist()})
+        return f"{text}; {before}"
 
 
 def describe_processor(device: torch.device) -> str:

@@ -73,8 +73,15 @@ class Stage:
             with Progress(self.name, self.folder), stop_gracefully(self.folder):
                 notice = self.folder / SAVE
                 notice.unlink(missing_ok=True)
-                places = {"folder": work_folder() / "ray", "notice": notice}
-                return spread.run_on_workers(function, *arguments, name=self.name, parts=parts, **places)
+                return spread.run_on_workers(
+                    function,
+                    *arguments,
+                    name=self.name,
+                    folder=work_folder() / "ray",
+                    notice=notice,
+                    parts=parts,
+                    report=self.log_text,
+                )
         finally:
             seconds = time.monotonic() - started
             self.seconds["workers"] = self.seconds.get("workers", 0.0) + seconds

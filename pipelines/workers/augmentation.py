@@ -36,6 +36,7 @@ def write_augmented(
     training does to each picture}.
     """
     counts = {}
+    peers.hand_over(*(f"{prepared}/{role}" for role in online))
     for role, transforms in online.items():
         store, folder = Store(f"{prepared}/{role}"), Path(out) / role
         copies = offline["copies"] if role == "source" else 0

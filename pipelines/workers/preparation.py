@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.errors import Refusal
 from components.storage import dataset as datasets
 from components.storage.object_store import ObjectStore
 from components.storage.part import PartSummary
@@ -33,8 +34,7 @@ def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path, store:
     pairs = peers.broadcast([tuple(job) for job in datasets.list_jobs(dataset)] if peers.rank == 0 else None)
     jobs = [datasets.Job(*pair) for pair in pairs]
     parts = _write_jobs(peers, dataset, folder, {job: set() for job in jobs}, store)
-    # Every worker reviews all parts, so that all raise the same refusal.
-    dropped, sentences = datasets.review_jobs(dataset, parts.items())
+    dropped, sentences = _review_jobs(peers, dataset, parts)
     parts |= _write_jobs(peers, dataset, folder, dropped, store)
     if peers.rank == 0:
         datasets.finish_dataset(dataset, folder, parts.items(), sentences, store)
@@ -44,6 +44,30 @@ def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path, store:
     return rows
 
 
+def _review_jobs(
+    peers: Peers, dataset: datasets.Dataset, parts: dict[datasets.Job, PartSummary]
+) -> tuple[dict[datasets.Job, set[int]], list[str]]:
+    """Return what `review_jobs` returns; all workers raise the same refusal.
+
+    Every worker reviews all parts. Where some do not share the driver's folder, and so lack the original files, rank 0
+    reviews them for all.
+    """
+    if peers.apart is None:
+        return datasets.review_jobs(dataset, parts.items())
+    answer: dict[str, Any] = {"refusal": ""}
+    if peers.rank == 0:
+        try:
+            dropped, sentences = datasets.review_jobs(dataset, parts.items())
+            answer |= {"dropped": [(*job, sorted(rows)) for job, rows in dropped.items()], "sentences": sentences}
+        except Refusal as refusal:
+            answer["refusal"] = str(refusal)
+    answer = peers.broadcast(answer)
+    if answer["refusal"]:
+        raise Refusal(answer["refusal"])
+    rows_by_job = {datasets.Job(split, part): set(rows) for split, part, rows in answer["dropped"]}
+    return rows_by_job, answer["sentences"]
+
+
 def _write_jobs(
     peers: Peers,
     dataset: datasets.Dataset,
@@ -51,8 +75,11 @@ def _write_jobs(
     dropped: dict[datasets.Job, set[int]],
     store: str | None,
 ) -> dict[datasets.Job, PartSummary]:
-    """Write the parts {job: rows to leave out}, which the workers share, and return {job: summary} of all."""
-    own_jobs = sorted(dropped)[peers.rank :: peers.size]
+    """Write the parts {job: rows to leave out}, and return {job: summary} of all.
+
+    The workers that see the driver's folder share the parts, because the original files are there.
+    """
+    own_jobs = peers.share_at_home(sorted(dropped))
     written = []
     for job in own_jobs:
         summary = datasets.write_job(dataset, folder, *job, dropped[job])

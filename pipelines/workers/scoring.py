@@ -29,6 +29,7 @@ def score_models(peers: Peers, models: list[str], prepared: str, split: str) -> 
     Raise Refusal for a model whose classes are not those of the prepared data.
     """
     results = []
+    peers.hand_over(prepared, *models)
     store = Store(prepared)
     feed = Feed(store.split(split), None, peers.device)
     train = Feed(store.split("train"), None, peers.device)

@@ -55,15 +55,15 @@ def train_all(peers: Peers, jobs: list[FitJob], prepared: str, augmented: str) -
     Each worker runs some jobs alone, without any exchange. Jobs that remain when these are shared out evenly are run
     by all workers together, if they have enough shards. The bytes are the same either way.
     """
-    remainder = len(jobs) % peers.size
+    # all jobs, where some workers share no folder with the driver: a job alone writes where it runs
+    remainder = len(jobs) % peers.size if peers.apart is None else len(jobs)
     fits = [recipe.fill_defaults("training.engine.fit", job.section["fit"]) for job in jobs[-remainder:]]
     if remainder and any(fit["shards"] < peers.size for fit in fits):
         remainder = 0
     separate = range(len(jobs) - remainder)
     with peers.independent() as alone:
         own = {
-            number: fit_and_export(alone, jobs[number], prepared, augmented)
-            for number in separate[peers.rank :: peers.size]
+            number: fit_and_export(alone, jobs[number], prepared, augmented) for number in peers.share_at_home(separate)
         }
     scores = {number: last for share in peers.gather(own) for number, last in share.items()}
     together = [fit_and_export(peers, job, prepared, augmented) for job in jobs[len(separate) :]]
@@ -74,6 +74,7 @@ def train_and_examine(peers: Peers, job: FitJob, prepared: str, augmented: str) 
     """Run one job on all workers; return the scores on the validation split, if there is one, and on training data."""
     scores = fit_and_export(peers, job, prepared, augmented)
     peers.gather(None)  # rank 0 has written the model
+    peers.hand_over(job.out)
     task, state = exported.read_model(job.out, peers.device)
     feed = train_feed(prepared, augmented, None, peers.device)
     return measure_model(peers, task, state, Store(prepared), feed, {"validation": scores} if scores else {})
@@ -84,6 +85,7 @@ def fit_and_export(peers: Peers, job: FitJob, prepared: str, augmented: str) -> 
 
     Return the last scores on the split that training watches; empty where it watches none.
     """
+    peers.hand_over(prepared, augmented, *recipe.possible_paths(job.section["task"]))
     spec = read_spec(prepared, augmented)
     task: Task = recipe.build(job.section["task"], Task)
     store = Store(prepared)
@@ -116,8 +118,10 @@ def prepare_data(peers: Peers, data: dict[str, Any], folder: str, task: dict[str
     if not peers.broadcast(exists):
         write_data_set(peers, build_dataset(data), prepared, store_address(data))
         peers.gather(None)  # all parts are written before any is read
+        peers.hand_over(prepared)
         write_statistics(peers, Store(prepared), augmented)
         peers.gather(None)
+    peers.hand_over(prepared, augmented, *recipe.possible_paths(task))
     built: Task = recipe.build(task, Task)
     manifest = Store(prepared).manifest
     trivial = constant_loss(built, Store(prepared), objective=False)
@@ -133,6 +137,7 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     prepared, augmented = f"{folder}/prepared", f"{folder}/augmented"
     watched = fit_and_export(peers, job, prepared, augmented)
     peers.gather(None)  # rank 0 has written the model
+    peers.hand_over(job.out)
     store = Store(prepared)
     split: str = next(name for name in ("test", "validation", "train") if name in facts.splits)
     task, state = exported.read_model(job.out, peers.device)

@@ -22,7 +22,7 @@ CANARY = "canary"
 ATTACKS = [  # callables of the project that write a file, start a process or read a secret
     {"use": "runs.journal.Journal", "path": CANARY},
     {"use": "originals.fetch.fetch_file", "raw": ".", "name": CANARY, "original": None},
-    {"use": "cluster.spread.apply_driver_settings", "folder": ".", "packages": CANARY},
+    {"use": "cluster.driver_folder.enter_folder", "driver": CANARY},
     {"use": "cluster.jobs.submit_job"},
     {"use": "files.write_json", "path": CANARY, "value": 1},
     {"use": "recipes.allowed.replace_packages", "names": CANARY},
