@@ -104,5 +104,6 @@ def move_paths(value: Any, old: str, new: str) -> Any:
     if type(value) is tuple:
         return tuple(move_paths(item, old, new) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{each.name: move_paths(getattr(value, each.name), old, new) for each in fields(value)})
+        values = {each.name: getattr(value, each.name) for each in fields(value) if each.init}
+        return replace(value, **move_paths(values, old, new))
     return value

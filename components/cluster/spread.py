@@ -64,11 +64,12 @@ def run_on_workers(
         try:
             result = _train(plan, config, run, folder)
         except NotAtHome:
-            result = _train(plan, config, run, folder, check_own_node(plan))
-        sentence = describe_handovers(Path(driver.mark).read_text())
+            result = _train(plan, config, f"{run}-here", folder, check_own_node(plan))
+        sentence = describe_handovers(Path(driver.mark))
     if report is not None and sentence is not None:
         report(sentence)
-    shutil.rmtree(folder / run, ignore_errors=True)
+    for records in (folder / run, folder / f"{run}-here"):
+        shutil.rmtree(records, ignore_errors=True)
     return result
 
 

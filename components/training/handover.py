@@ -124,9 +124,10 @@ def hand_over(group: Group, apart: Apart, paths: Sequence[Path]) -> None:
             note.write(f"{len(sent)} {sum(files[number][1] for number in sent)} {len(apart.receivers)}\n")
 
 
-def describe_handovers(note: str) -> str | None:
-    """Return a sentence about what rank 0 noted for the driver, or None where nothing had to be handed over."""
-    lines = [tuple(map(int, line.split())) for line in note.splitlines()]
+def describe_handovers(note: Path) -> str | None:
+    """Return a sentence about what rank 0 noted for the driver, or None where all machines share its folder."""
+    text = note.read_text() if note.is_file() else ""
+    lines = [tuple(map(int, line.split())) for line in text.splitlines()]
     if not lines:
         return None
     count, size, machines = sum(line[0] for line in lines), sum(line[1] for line in lines), max(x[2] for x in lines)

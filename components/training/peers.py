@@ -78,10 +78,15 @@ class Peers:
         if self.apart is not None:
             handover.hand_over(self, self.apart, [Path(path) for path in paths])
 
+    @property
+    def is_at_home(self) -> bool:
+        """Return whether this worker shares the driver's folder, where original files are."""
+        return self.apart is None or self.rank in self.apart.home
+
     def share_at_home(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return this worker's share of `items` that only workers which share the driver's folder can work on."""
         home = range(self.size) if self.apart is None else self.apart.home
-        return items[home.index(self.rank) :: len(home)] if self.rank in home else []
+        return items[home.index(self.rank) :: len(home)] if self.is_at_home else []
 
     def _gather_bytes(self, content: bytes, room: int) -> list[memoryview]:
         """Return the bytes of every worker, each filled up with zeros to `room` bytes."""

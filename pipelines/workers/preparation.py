@@ -19,24 +19,32 @@ if TYPE_CHECKING:
 
 def write_data_sets(peers: Peers, sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
     """Write the data sets {folder: section of a recipe}; return {folder: {split: rows}}."""
-    return {
-        folder: write_data_set(peers, build_dataset(section), Path(folder), store_address(section))
-        for folder, section in sections.items()
-    }
+    return {folder: write_section(peers, section, Path(folder)) for folder, section in sections.items()}
 
 
-def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path, store: str | None = None) -> dict[str, int]:
+def write_section(peers: Peers, section: dict[str, Any], folder: Path) -> dict[str, int]:
+    """Write the data set of a recipe's section into `folder`; return {split: rows}."""
+    # a data set may look for its original files as soon as it is built
+    dataset = build_dataset(section) if peers.is_at_home else None
+    return write_data_set(peers, dataset, folder, store_address(section))
+
+
+def write_data_set(
+    peers: Peers, dataset: datasets.Dataset | None, folder: Path, store: str | None = None
+) -> dict[str, int]:
     """Write this worker's parts of a data set into `folder`, and on rank 0 the manifest; return {split: rows}.
 
+    dataset: None on workers that do not share the driver's folder; they write nothing.
     store: the address of the object store to which each part is moved as soon as it is written.
     """
     # Rank 0 downloads before the others look for the original files.
-    pairs = peers.broadcast([tuple(job) for job in datasets.list_jobs(dataset)] if peers.rank == 0 else None)
+    own_pairs = [tuple(job) for job in datasets.list_jobs(dataset)] if dataset is not None and peers.rank == 0 else None
+    pairs = peers.broadcast(own_pairs)
     jobs = [datasets.Job(*pair) for pair in pairs]
     parts = _write_jobs(peers, dataset, folder, {job: set() for job in jobs}, store)
     dropped, sentences = _review_jobs(peers, dataset, parts)
     parts |= _write_jobs(peers, dataset, folder, dropped, store)
-    if peers.rank == 0:
+    if dataset is not None and peers.rank == 0:
         datasets.finish_dataset(dataset, folder, parts.items(), sentences, store)
     rows = dict.fromkeys((split for split, _ in jobs), 0)
     for job, part in parts.items():
@@ -45,17 +53,17 @@ def write_data_set(peers: Peers, dataset: datasets.Dataset, folder: Path, store:
 
 
 def _review_jobs(
-    peers: Peers, dataset: datasets.Dataset, parts: dict[datasets.Job, PartSummary]
+    peers: Peers, dataset: datasets.Dataset | None, parts: dict[datasets.Job, PartSummary]
 ) -> tuple[dict[datasets.Job, set[int]], list[str]]:
     """Return what `review_jobs` returns; all workers raise the same refusal.
 
     Every worker reviews all parts. Where some do not share the driver's folder, and so lack the original files, rank 0
     reviews them for all.
     """
-    if peers.apart is None:
+    if dataset is not None and peers.apart is None:
         return datasets.review_jobs(dataset, parts.items())
     answer: dict[str, Any] = {"refusal": ""}
-    if peers.rank == 0:
+    if dataset is not None and peers.rank == 0:
         try:
             dropped, sentences = datasets.review_jobs(dataset, parts.items())
             answer |= {"dropped": [(*job, sorted(rows)) for job, rows in dropped.items()], "sentences": sentences}
@@ -70,7 +78,7 @@ def _review_jobs(
 
 def _write_jobs(
     peers: Peers,
-    dataset: datasets.Dataset,
+    dataset: datasets.Dataset | None,
     folder: Path,
     dropped: dict[datasets.Job, set[int]],
     store: str | None,
@@ -81,7 +89,7 @@ def _write_jobs(
     """
     own_jobs = peers.share_at_home(sorted(dropped))
     written = []
-    for job in own_jobs:
+    for job in own_jobs if dataset is not None else ():
         summary = datasets.write_job(dataset, folder, *job, dropped[job])
         if store is not None:
             move_part(folder / summary.file, summary, ObjectStore(store))

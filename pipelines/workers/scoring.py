@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.errors import Refusal
+from components.recipes import recipe
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.training import engine, exported
@@ -30,6 +31,8 @@ def score_models(peers: Peers, models: list[str], prepared: str, split: str) -> 
     """
     results = []
     peers.hand_over(prepared, *models)
+    sections = [exported.task_section(folder) for folder in models]
+    peers.hand_over(*(path for section in sections for path in recipe.possible_paths(section)))
     store = Store(prepared)
     feed = Feed(store.split(split), None, peers.device)
     train = Feed(store.split("train"), None, peers.device)

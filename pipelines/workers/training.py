@@ -13,7 +13,6 @@ import numpy as np
 
 from components.recipes import recipe
 from components.storage.feed import Feed
-from components.storage.section import build_dataset, store_address
 from components.storage.store import Store
 from components.training import engine, exported
 from components.training.peers import Peers
@@ -21,7 +20,7 @@ from components.training.recorder import draw_pictures
 from components.training.task import Spec, Task
 from components.verdicts.diagnosis import Measurements, comparable_loss
 from pipelines.workers.augmentation import draw_augmented, write_statistics
-from pipelines.workers.preparation import write_data_set
+from pipelines.workers.preparation import write_section
 from pipelines.workers.records import DataFacts, FitJob, FitResult
 from pipelines.workers.scoring import (
     constant_loss,
@@ -116,7 +115,7 @@ def prepare_data(peers: Peers, data: dict[str, Any], folder: str, task: dict[str
     if exists and peers.rank == 0:
         Store(prepared).verify()
     if not peers.broadcast(exists):
-        write_data_set(peers, build_dataset(data), prepared, store_address(data))
+        write_section(peers, data, prepared)
         peers.gather(None)  # all parts are written before any is read
         peers.hand_over(prepared)
         write_statistics(peers, Store(prepared), augmented)
