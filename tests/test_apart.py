@@ -1,9 +1,10 @@
-"""Test one run on two machines that share no folder: two raylets, one of which has an empty disk where the driver works."""
+"""Test runs on two machines that share no folder: one of two raylets sees an empty disk where the driver works."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from components.processes import BIN
 from components.training.peers import Peers
 from pipelines.workers.records import FitJob
 from pipelines.workers.training import fit_and_score
-from tests.test_elastic import await_nodes, read_weights
+from tests.test_elastic import await_condition, await_nodes, has_worker, last_step, read_weights
+from tests.workspace import clone
 
 NAMESPACES = subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0
 pytestmark = [
@@ -45,7 +47,8 @@ DRIVER = """
     data, section, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path.cwd()
     job = FitJob(section, run=str(out / "run"), out="model", seed=0)
     places = {"folder": out / "ray", "notice": out / "run" / "save", "report": print}
-    result = spread.run_on_workers("pipelines.workers.training.fit_and_score", data, str(out), job, name="apart", **places)
+    function, arguments = "pipelines.workers.training.fit_and_score", (data, str(out), job)
+    result = spread.run_on_workers(function, *arguments, name="apart", **places)
     print(result.hardware)
 """
 
@@ -88,6 +91,22 @@ def fit_alone(folder: Path, section: dict) -> bytes:
     return read_weights(folder)
 
 
+@contextmanager
+def occupied_cpu() -> Iterator[None]:
+    """Occupy the CPU of the only node while the block runs."""
+    code = "from components.cluster import connection; connection.connect(); import ray\n"
+    code += "holder = ray.remote(num_cpus=1)(type('Holder', (), {'hold': lambda self: 1})).remote()\n"
+    code += "ray.get(holder.hold.remote()); print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield
+        finally:
+            process.stdin.write(b"\n")
+
+
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Start a head of one CPU that other nodes may join; yield its address."""
@@ -97,15 +116,67 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
 
 
-def test_workers_of_machines_without_a_common_folder_train_the_same_bytes(head: str, tmp_path: Path) -> None:
+def test_workers_without_a_common_folder_train_the_bytes_of_one_worker(head: str, tmp_path: Path) -> None:
     yard = tmp_path / "yard"
     yard.mkdir()
     with apart_node(head, tmp_path, yard):
         await_nodes(2)
         driver = start_driver(yard, SECTION, "2")
         output, _ = driver.communicate(timeout=300)
-    print(output)
+    assert driver.returncode == 0, output
+    assert re.search(r"^handed over \d+ files \(0\.\d MB\) to 1 machine without this folder$", output, re.MULTILINE)
+    assert "2 workers on" in output
+    assert [*(tmp_path / "cache").rglob("train-000.arrow")], "the other machine has its own copy"
+    assert not [*(tmp_path / "cache").rglob("checkpoint-*")]
+    assert read_weights(yard) == fit_alone(tmp_path / "alone", SECTION)
+
+
+def test_a_run_goes_on_without_the_machine_that_was_lost_and_on_a_new_one(head: str, tmp_path: Path) -> None:
+    yard, lost, fresh = (tmp_path / name for name in ("yard", "lost", "fresh"))
+    for folder in (yard, lost, fresh):
+        folder.mkdir()
+    section = SECTION | {"fit": SECTION["fit"] | {"epochs": 100}}
+    weights = fit_alone(tmp_path / "alone", section)
+    total = last_step(tmp_path / "alone")
+    with apart_node(head, lost, yard) as second:
+        await_nodes(2)
+        driver = start_driver(yard, section, "1:2")
+        await_condition(
+            driver, lambda: has_worker(second) and last_step(yard) >= total // 10, 300, "it did not start on both"
+        )
+        lost_at = last_step(yard)
+    await_condition(driver, lambda: last_step(yard) > lost_at + 4, 300, "it did not go on with the remaining node")
+    with apart_node(head, fresh, yard):
+        output, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 0, output
+    assert [*(fresh / "cache").rglob("train-000.arrow")], "it has not grown"
+    assert read_weights(yard) == weights
+
+
+def test_a_run_that_began_on_the_other_machine_begins_again_on_the_drivers(head: str, tmp_path: Path) -> None:
+    yard = tmp_path / "yard"
+    yard.mkdir()
+    with occupied_cpu():
+        with apart_node(head, tmp_path, yard):
+            await_nodes(2)
+            driver = start_driver(yard, SECTION, "1")
+            await_condition(driver, lambda: bool([*yard.glob("ray/*-here")]), 200, "it did not begin again")
+            # the CPU of the driver's machine becomes free
+    output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, output
     assert read_weights(yard) == fit_alone(tmp_path / "alone", SECTION)
-    assert "handed over" in output
-    assert "2 workers on" in output
+
+
+def test_a_recipe_with_a_search_leaves_all_results_on_the_drivers_machine(head: str, tmp_path: Path) -> None:
+    recipe = "pipelines/studies/optimizers.yaml"
+    changes = {"data.labels": 100, "fit.epochs": 1, "fit.shards": 2, "tune.folds": 2}
+    workspace = clone(tmp_path / "yard", {recipe: changes})
+    with apart_node(head, tmp_path, workspace.folder):
+        await_nodes(2)
+        output = workspace.trainyard("fit", recipe, TRAINYARD_WORKERS="2")
+    assert "to 1 machine without this folder" in output
+    results = workspace.folder / "results/studies/optimizers"
+    assert read_weights(results)
+    trials = (results / "tables/search.csv").read_text().splitlines()[1:]
+    assert len(trials) > 2
+    assert all("True" in trial for trial in trials)
