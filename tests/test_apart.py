@@ -18,6 +18,7 @@ import pytest
 from components.cluster.connection import LOOPBACK
 from components.cluster.local import local_cluster
 from components.processes import BIN
+from components.search.objective import Rung
 from components.training.peers import Peers
 from pipelines.workers.records import FitJob
 from pipelines.workers.training import fit_and_score
@@ -51,6 +52,38 @@ DRIVER = """
     result = spread.run_on_workers(function, *arguments, name="apart", **places)
     print(result.hardware)
 """
+SEARCH = """
+    import logging
+    from pathlib import Path
+
+    import ray
+    from components.cluster import connection
+    from components.search import ray_tune
+    from components.search.objective import Objective
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    class Holder:
+        def hold(self): pass
+
+    class Release(logging.Handler):
+        def emit(self, record):
+            print(record.getMessage(), flush=True)
+            ray.kill(holder)
+
+    connection.connect()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    holder = ray.remote(num_cpus=1)(Holder).options(scheduling_strategy=here).remote()
+    ray.get(holder.hold.remote())
+    logging.getLogger("components.search").addHandler(Release())
+    objective = Objective("tests.test_apart.score_place", {"arm": {}}, rungs=1, monitor=("accuracy", "max"))
+    trials = ray_tune.search(objective, Path("run"), space={"x": {"low": 0.0, "high": 1.0}}, samples=3)["arm"]
+    print([trial.scores["accuracy"] for trial in trials])
+"""
+
+
+def score_place(rung: Rung) -> dict[str, float]:
+    """Return whether this process sees the driver's folder."""
+    return {"accuracy": float(Path("here").is_file())}
 
 
 @contextmanager
@@ -167,9 +200,25 @@ def test_a_run_that_began_on_the_other_machine_begins_again_on_the_drivers(head:
     assert read_weights(yard) == fit_alone(tmp_path / "alone", SECTION)
 
 
+def test_trials_run_on_the_drivers_machine(head: str, tmp_path: Path) -> None:
+    """At first the driver's machine has no CPU to spare, so a trial begins on the other one."""
+    yard = tmp_path / "yard"
+    yard.mkdir()
+    (yard / "here").touch()
+    with apart_node(head, tmp_path, yard):
+        await_nodes(2)
+        code = [sys.executable, "-c", textwrap.dedent(SEARCH)]
+        done = subprocess.run(code, cwd=yard, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "trials run on this machine alone: others of the cluster do not share its folder",
+        "[1.0, 1.0, 1.0]",
+    ]
+
+
 def test_a_recipe_with_a_search_leaves_all_results_on_the_drivers_machine(head: str, tmp_path: Path) -> None:
     recipe = "pipelines/studies/optimizers.yaml"
-    changes = {"data.labels": 100, "fit.epochs": 1, "fit.shards": 2, "tune.folds": 2}
+    changes = {"data.labels": 100, "fit.epochs": 1, "tune.folds": 2}
     workspace = clone(tmp_path / "yard", {recipe: changes})
     with apart_node(head, tmp_path, workspace.folder):
         await_nodes(2)

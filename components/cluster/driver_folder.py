@@ -21,7 +21,6 @@ from typing import Any
 from ..errors import Refusal
 from ..home import ensure_home
 from ..recipes import allowed
-from ..training.handover import NotAtHome
 from ..workspace import repository_root
 
 
@@ -69,13 +68,6 @@ def enter_folder(driver: DriverFolder) -> Path | None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chdir(directory)
     return local
-
-
-def enter_shared_folder(driver: DriverFolder) -> None:
-    """Change to the driver's directory and allow the same code; refuse a machine that does not share it."""
-    if not is_shared(driver):
-        raise NotAtHome(f"{driver.path}: not on {os.uname().nodename}; run from a folder that all machines share")
-    enter_folder(driver)
 
 
 def is_shared(driver: DriverFolder) -> bool:

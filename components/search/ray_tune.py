@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..cluster import connection, prestart, spread
-from ..cluster.driver_folder import DriverFolder, enter_shared_folder, marked_folder
+from ..cluster.driver_folder import DriverFolder, enter_folder, is_shared, marked_folder
 from ..cluster.plan import NODE_LABEL, Plan, check_own_node, trials_per_gpu
 from ..errors import Refusal
 from ..files import write_json
@@ -87,7 +87,6 @@ def search(
     }
     options |= {"reduction": reduction, "start": start or []}
     connection.connect()
-    search_id = uuid.uuid4().hex[:8]
     if sampler == "grid":
         samples = len(grid_combinations(space))
     arguments = (samples, parallel, objective.monitor, seed, objective.rungs, reduction, start or ())
@@ -104,11 +103,11 @@ def search(
     with marked_folder(folder) as driver:
         limits: dict[str, Any] = {"max_proposals": max_proposals, "on_trial": on_trial}
         try:
-            errors = _run_tune(objective, folder, search_id, driver, make_studies(), **limits)
+            errors = _run_tune(objective, folder, driver, make_studies(), **limits)
         except NotAtHome:
             node = check_own_node(Plan(1, objective.gpu))
             log.warning("trials run on this machine alone: others of the cluster do not share its folder")
-            errors = _run_tune(objective, folder, search_id, driver, make_studies(), **limits, node=node)
+            errors = _run_tune(objective, folder, driver, make_studies(), **limits, node=node)
     for fit in folder.glob(f"*/*/{FIT}"):
         shutil.rmtree(fit)
     trials = {arm: read_trials(folder / arm, samples) for arm in objective.arms}
@@ -122,7 +121,6 @@ def search(
 def _run_tune(
     objective: Objective,
     folder: Path,
-    search_id: str,
     driver: DriverFolder,
     studies: dict[str, Study | GridStudy],
     *,
@@ -137,6 +135,7 @@ def _run_tune(
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
+    search_id = uuid.uuid4().hex[:8]
     proposals: Proposals = {}
     earlier = index_trials(find_searches(folder, objective.identity))
     searcher = _make_searcher(studies, proposals, objective.monitor, folder, earlier)
@@ -309,20 +308,23 @@ def _make_worker(begin: Callable[[dict[str, Any]], Attempt], share: float, drive
 
             from ..cluster import allocator
 
-            enter_shared_folder(driver)
             allocator.keep_freed_memory()
             torch.set_num_threads(1)
             if 0 < share < 1 and torch.cuda.is_available():
                 torch.cuda.set_per_process_memory_fraction(share)
-            self.attempt = begin(config)
+            self.reset_config(config)
 
         def reset_config(self, config: dict[str, Any]) -> bool:
-            enter_shared_folder(driver)
-            self.attempt = begin(config)
+            self.attempt: Attempt | None = None
+            if is_shared(driver):
+                enter_folder(driver)
+                self.attempt = begin(config)
             return True
 
         def step(self) -> dict[str, Any]:
             """Run the next rung."""
+            if self.attempt is None:  # refused here, because Ray Tune takes an error in `setup` for a lost worker
+                raise NotAtHome(f"{driver.path}: is not shared by all machines; run from a folder that they share")
             return self.attempt.step()
 
     return Worker

@@ -87,9 +87,9 @@ def _write_jobs(
 
     The workers that see the driver's folder share the parts, because the original files are there.
     """
-    own_jobs = peers.share_at_home(sorted(dropped))
     written = []
-    for job in own_jobs if dataset is not None else ():
+    for job in peers.share_at_home(sorted(dropped)):
+        assert dataset is not None, "built by all workers that share the driver's folder"
         summary = datasets.write_job(dataset, folder, *job, dropped[job])
         if store is not None:
             move_part(folder / summary.file, summary, ObjectStore(store))

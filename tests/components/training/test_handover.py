@@ -13,9 +13,11 @@ from components.errors import Refusal, TryLater
 from components.training import handover
 from components.training.handover import NotAtHome, describe_handovers, find_apart
 from components.training.peers import Peers, fork_workers
-from pipelines.workers.preparation import write_section
+from pipelines.workers.augmentation import write_augmented
+from pipelines.workers.preparation import write_data_sets, write_section
 from pipelines.workers.records import FitJob
-from pipelines.workers.training import fit_and_score, prepare_data, train_all
+from pipelines.workers.scoring import score_models
+from pipelines.workers.training import fit_and_score, prepare_data, train_all, train_and_examine
 
 TASK = {"use": "tasks.classification.Classification", "model": {"use": "models.softmax.Softmax"}}
 FIT = {"epochs": 2, "batch": 50, "shards": 2}
@@ -164,6 +166,30 @@ def test_a_model_from_which_training_starts_is_handed_over(tmp_path: Path) -> No
             fork_workers(fit_from_a_model, size, tmp_path / name)
     apart, alone = (read(tmp_path / name / "driver/second")["weights.safetensors"] for name in ("apart", "alone"))
     assert apart == alone
+
+
+def run_flagship_workers(peers: Peers, root: Path) -> None:
+    """Prepare, augment, train and score as the stages of the flagship do."""
+    enter(peers, root)
+    write_data_sets(peers, {"data/source": DIGITS, "data/target": DIGITS})
+    offline = {"copies": 1, "transforms": [{"use": "augment.affine.RandomAffine", "degrees": 10}]}
+    write_augmented(peers, "data", "augmented", offline, {"source": [], "target": []}, seed=0)
+    job = FitJob({"task": TASK, "fit": FIT}, run="run", out="model", seed=0)
+    train_and_examine(peers, job, "data/source", "augmented/source")
+    (scored,) = score_models(peers, ["model"], "data/target", "test")
+    if peers.rank == 0:
+        (root / "driver" / "scores").write_text(f"{scored.scores}")
+
+
+def test_each_stage_of_the_flagship_gets_what_it_reads(tmp_path: Path) -> None:
+    for name, size in (("apart", 2), ("alone", 1)):
+        (tmp_path / name).mkdir()
+        fork_workers(run_flagship_workers, size, tmp_path / name)
+    apart, alone = (read(tmp_path / name / "driver") for name in ("apart", "alone"))
+    compared = [name for name in alone if name.startswith(("data/", "augmented/", "model/", "scores"))]
+    assert "augmented/source/train-000.arrow" in compared
+    assert {name: apart[name] for name in compared} == {name: alone[name] for name in compared}
+    assert "augmented/source/train-000.arrow" in read(tmp_path / "apart" / "other-1")
 
 
 def refuse_faults(peers: Peers, root: Path) -> None:
