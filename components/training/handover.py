@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ import psutil
 
 from ..errors import Refusal, TryLater
 from ..files import atomic_path, files_digest
+from ..recipes import allowed
 
 CHUNK = 16 << 20  # bytes per broadcast
 DRAFT = re.compile(r"\..+\.(\d+)")  # of `atomic_path`, with the number of its process
@@ -79,13 +81,27 @@ def find_apart(group: Group, folder: Path | None, machine: str, note: Path) -> A
 
 def _check_code(group: Group) -> None:
     """Refuse machines whose code or version of torch is not rank 0's: their bytes might differ."""
-    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
-    views = group.gather((files_digest(ROOT, files), importlib.metadata.version("torch"), os.uname().nodename))
-    for code, version, name in views:
-        if code != views[0][0]:
-            raise Refusal(f"{name}: the code there differs from that of {views[0][2]}; check out the same commit")
+    views = group.gather((_code_digests(), importlib.metadata.version("torch"), os.uname().nodename))
+    for digests, version, name in views:
+        for package, digest in digests.items():
+            if digest != views[0][0].get(package):
+                raise Refusal(f"{name}: {package} differs from that of {views[0][2]}; use the same version of the code")
         if version != views[0][1]:
             raise Refusal(f"{name}: torch is {version} there, but {views[0][1]} on {views[0][2]}; install the same")
+
+
+def _code_digests() -> dict[str, str]:
+    """Return {package: digest of its source files} of our own code and of the packages that recipes may name."""
+    digests = {package: files_digest(ROOT, (ROOT / package).rglob("*.py")) for package in PACKAGES}
+    for package in sorted(allowed.PACKAGES):
+        spec = importlib.util.find_spec(package)
+        places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or ""])]
+        sources = [
+            file for place in map(Path, places) for file in ([place] if place.is_file() else place.rglob("*.py"))
+        ]
+        root = Path(places[0]).parent if places else ROOT
+        digests[package] = files_digest(root, sources)
+    return digests
 
 
 def hand_over(group: Group, apart: Apart, paths: Sequence[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from components.errors import Refusal, TryLater
+from components.recipes import allowed
 from components.training import handover
 from components.training.handover import NotAtHome, describe_handovers, find_apart
 from components.training.peers import Peers, fork_workers
@@ -110,10 +112,14 @@ def test_rank_0_must_see_the_drivers_folder(tmp_path: Path) -> None:
 
 
 def start_with_other_code(peers: Peers, root: Path) -> None:
-    if peers.rank == 1:
-        handover.PACKAGES = ("components",)
+    (root / f"{peers.rank}").mkdir()
+    (root / f"{peers.rank}" / "mylab.py").write_text("same = 1")
+    sys.path.insert(0, str(root / f"{peers.rank}"))
+    allowed.PACKAGES = {"mylab"}
+    enter(peers, root)
+    (root / f"{peers.rank}" / "mylab.py").write_text(f"same = {peers.rank}")
     expect(
-        peers, Refusal, "the code there differs from that of .*; check out the same commit", lambda: enter(peers, root)
+        peers, Refusal, "mylab differs from that of .*; use the same version of the code", lambda: enter(peers, root)
     )
 
 
