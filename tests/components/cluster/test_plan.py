@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.cluster import plan
-from components.cluster.plan import Plan, check_capacity, plan_workers, threads_per_worker
+from components.cluster.plan import Plan, check_capacity, check_own_node, plan_workers, threads_per_worker
 from components.errors import Refusal
 
 
@@ -22,6 +22,20 @@ def test_more_workers_than_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     set_resources(monkeypatch)
     with pytest.raises(Refusal, match=r"^1 worker needs 1 CPU, but the Ray cluster has only 0"):
         check_capacity(Plan(4, gpu=False, min_workers=1), patience=0)
+
+
+def test_the_drivers_node_must_have_room_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        def get_node_id(self) -> str:
+            return "own"
+
+    nodes = [{"NodeID": "other", "Alive": True, "Resources": {"CPU": 8.0, "GPU": 8.0}}]
+    nodes.append({"NodeID": "own", "Alive": True, "Resources": {"CPU": 1.0}})
+    monkeypatch.setattr("ray.get_runtime_context", Context)
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert check_own_node(Plan(2, gpu=False)) == "own"
+    with pytest.raises(Refusal, match="no folder with this machine, whose Ray node has no GPU for one of them: give"):
+        check_own_node(Plan(2, gpu=True))
 
 
 @pytest.mark.parametrize("setting", ["no", "0", "2:1", ":2", "1:", "1:2:3"])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.multiprocessing import ProcessRaisedException
 
 from components.errors import Refusal, TryLater
 from components.recipes import allowed
-from components.training import handover
+from components.runs.journal import LOG, STOP, read_records
+from components.training import handover, run_copies
 from components.training.handover import NotAtHome, describe_handovers, find_apart
 from components.training.peers import Peers, fork_workers
 from pipelines.workers.augmentation import write_augmented
@@ -196,6 +200,34 @@ def test_each_stage_of_the_flagship_gets_what_it_reads(tmp_path: Path) -> None:
     assert "augmented/source/train-000.arrow" in compared
     assert {name: apart[name] for name in compared} == {name: alone[name] for name in compared}
     assert "augmented/source/train-000.arrow" in read(tmp_path / "apart" / "other-1")
+
+
+def fit_in_runs(peers: Peers, root: Path) -> None:
+    machine = enter(peers, root)
+    section = {"task": TASK, "fit": FIT | {"epochs": 6, "log_every": 2, "checkpoint_seconds": 0.01}}
+    run = machine / ".trainyard" / "runs" / "fit-1"
+    fit_and_score(peers, DIGITS, str(machine), FitJob(section, run=str(run), out="model", seed=0))
+
+
+def test_the_run_goes_on_elsewhere_after_the_drivers_machine_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRAINYARD_RUNS holds the copies; the machines that are left share no folder either."""
+    monkeypatch.setenv(run_copies.VARIABLE, str(tmp_path / "store"))
+    write(tmp_path, {f"first/driver/.trainyard/runs/{STOP}": b""})  # after the first checkpoint
+    with pytest.raises(ProcessRaisedException, match="step 2 of 12 is saved"):
+        fork_workers(fit_in_runs, 2, tmp_path / "first")
+    shutil.rmtree(tmp_path / "first")
+    lost_at = time.time() * 1000
+    for name in ("second", "alone"):
+        (tmp_path / name).mkdir()
+    fork_workers(fit_in_runs, 2, tmp_path / "second")
+    times = [record.time for record in read_records(tmp_path / "second/driver/.trainyard/runs/fit-1" / LOG)]
+    assert min(times) < lost_at < max(times), "it began on the first machine"
+    monkeypatch.delenv(run_copies.VARIABLE)
+    fork_workers(fit_in_runs, 1, tmp_path / "alone")
+    weights = [(tmp_path / name / "driver/model/weights.safetensors").read_bytes() for name in ("second", "alone")]
+    assert weights[0] == weights[1]
 
 
 def refuse_faults(peers: Peers, root: Path) -> None:
