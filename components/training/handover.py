@@ -176,11 +176,11 @@ def _is_hidden(name: str) -> bool:
 def _digest(path: Path) -> str:
     """Return the SHA-256 of a file, which is read again only after a change."""
     status = path.stat()
-    return _cached_digest(path.resolve(), status.st_size, status.st_mtime_ns)
+    return _cached_digest(path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=1 << 16)
-def _cached_digest(path: Path, size: int, changed: int) -> str:
+def _cached_digest(path: Path, inode: int, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -203,16 +203,21 @@ def _describe_outside(folder: Path, paths: Sequence[Path]) -> str:
 
 
 def _remove_others(folder: Path, paths: Sequence[Path], listed: set[Path]) -> None:
-    """Remove files at `paths` below `folder` that rank 0 has not, and drafts of processes that have ended."""
+    """Remove files at `paths` below `folder` that rank 0 has not, and drafts of processes that have ended.
+
+    Other hidden files stay, because rank 0 does not list any.
+    """
     for path in paths:
         if not _is_inside(folder, path):
             continue
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         for file in files:
             draft = DRAFT.fullmatch(file.name)
-            if draft is not None and psutil.pid_exists(int(draft[1])):
-                continue
-            if file not in listed:
+            if draft is not None:
+                is_obsolete = not psutil.pid_exists(int(draft[1]))
+            else:
+                is_obsolete = file not in listed and not _is_hidden(str(file.relative_to(path)))
+            if is_obsolete:
                 file.unlink(missing_ok=True)
 
 

@@ -63,10 +63,11 @@ def test_other_machines_get_what_they_lack_and_lose_what_rank_0_has_not(
     monkeypatch.setattr(handover, "CHUNK", chunk)
     content = {"data/a": b"12345678", "data/deep/b": b"", "data/same": b"same", "one": b"x"}
     write(tmp_path / "driver", content | {"data/.hidden": b"h", "mark": b""})
-    other = {"data/a": b"87654321", "data/same": b"same", "data/old": b"old", "nothing/x": b"y", "outside": b"stays"}
-    write(tmp_path / "other-1", other | {"data/.a.999999999": b"draft of a process that has ended"})
+    other = {"data/a": b"87654321", "data/same": b"same", "data/old": b"old", "nothing/x": b"y"}
+    own = {"outside": b"stays", "data/.own": b"stays"}
+    write(tmp_path / "other-1", other | own | {"data/.a.999999999": b"draft of a process that has ended"})
     fork_workers(hand_over_data, 3, tmp_path)
-    assert read(tmp_path / "other-1") == content | {"outside": b"stays"}
+    assert read(tmp_path / "other-1") == content | own
     assert read(tmp_path / "other-2") == content
     assert describe_handovers(tmp_path / "driver" / "mark") == (
         "handed over 4 files (0.0 MB) to 2 machines without this folder"
