@@ -29,6 +29,7 @@ NAMESPACES = subprocess.run(["unshare", "--mount", "true"], capture_output=True)
 pytestmark = [
     pytest.mark.cluster(lane=3),
     pytest.mark.nodes,
+    pytest.mark.timeout(1800),  # on a busy machine
     pytest.mark.skipif(not NAMESPACES, reason="needs the right to mount (root)"),
 ]
 DATA = {"use": "data.digits.Digits", "labels": 500, "size": 16}
@@ -155,7 +156,7 @@ def test_workers_without_a_common_folder_train_the_bytes_of_one_worker(head: str
     with apart_node(head, tmp_path, yard):
         await_nodes(2)
         driver = start_driver(yard, SECTION, "2")
-        output, _ = driver.communicate(timeout=300)
+        output, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, output
     assert re.search(r"^handed over \d+ files \(0\.\d MB\) to 1 machine without this folder$", output, re.MULTILINE)
     assert "2 workers on" in output
@@ -180,7 +181,7 @@ def test_a_run_goes_on_without_the_machine_that_was_lost_and_on_a_new_one(head: 
         lost_at = last_step(yard)
     await_condition(driver, lambda: last_step(yard) > lost_at + 4, 300, "it did not go on with the remaining node")
     with apart_node(head, fresh, yard):
-        output, _ = driver.communicate(timeout=400)
+        output, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, output
     assert [*(fresh / "cache").rglob("train-000.arrow")], "it has not grown"
     assert read_weights(yard) == weights
@@ -195,7 +196,7 @@ def test_a_run_that_began_on_the_other_machine_begins_again_on_the_drivers(head:
             driver = start_driver(yard, SECTION, "1")
             await_condition(driver, lambda: bool([*yard.glob("ray/*-here")]), 200, "it did not begin again")
             # the CPU of the driver's machine becomes free
-    output, _ = driver.communicate(timeout=300)
+    output, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, output
     assert read_weights(yard) == fit_alone(tmp_path / "alone", SECTION)
 
@@ -208,7 +209,7 @@ def test_trials_run_on_the_drivers_machine(head: str, tmp_path: Path) -> None:
     with apart_node(head, tmp_path, yard):
         await_nodes(2)
         code = [sys.executable, "-c", textwrap.dedent(SEARCH)]
-        done = subprocess.run(code, cwd=yard, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(code, cwd=yard, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "trials run on this machine alone: others of the cluster do not share its folder",
