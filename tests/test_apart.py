@@ -17,7 +17,7 @@ import pytest
 
 from components.cluster.connection import LOOPBACK
 from components.cluster.local import local_cluster
-from components.processes import BIN
+from components.processes import BIN, end_with_parent
 from components.search.objective import Rung
 from components.training.peers import Peers
 from pipelines.workers.records import FitJob
@@ -102,6 +102,7 @@ def apart_node(address: str, folder: Path, hidden: Path) -> Iterator[subprocess.
         stdout=log,
         stderr=log,
         start_new_session=True,
+        preexec_fn=end_with_parent,
     )
     try:
         yield process
