@@ -147,6 +147,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Start a head of one CPU that other nodes may join; yield its address."""
     for name in ("RAY_ADDRESS", *LOOPBACK):  # start a cluster besides the one that other tests share
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # for `tests`, on both machines
     with local_cluster(cpus=1, loopback=False) as address:
         yield address
 

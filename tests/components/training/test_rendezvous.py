@@ -42,6 +42,7 @@ def refuse_objects(joined: Peers, folder: Path) -> None:
     if joined.rank == 0:
         with pytest.raises(TypeError, match="is not sent to other workers"):
             joined.broadcast(folder)
+    joined.gather(None)  # none leaves while another still connects
     (folder / str(joined.rank)).touch()
 
 
