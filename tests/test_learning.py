@@ -24,6 +24,7 @@ MARGINS = {
     "attention/average": (-0.05, "it is the constant answer"),
     "attention/kernel": (0.3, "its fixed width is too wide"),
     "bert/code-words": (0.25, "the held-out files are of other modules, with words of their own"),
+    "bert/cola": (0.01, "most sentences are acceptable: a constant answer is right for 0.691"),
     "bert/grid": (0.2, "the held-out files are of other modules, with words of their own"),
     "bert/wnli": (-0.5, "its test questions repeat sentences of training with the other answer"),
     "generative/collapse": (-2.0, "it demonstrates how a GAN fails to learn"),
