@@ -27,6 +27,7 @@ MARGINS = {
     "bert/cola": (0.01, "most sentences are acceptable: a constant answer is right for 0.691"),
     "bert/grid": (0.2, "the held-out files are of other modules, with words of their own"),
     "bert/wnli": (-0.5, "its test questions repeat sentences of training with the other answer"),
+    "bert/wnut17": (0.25, "its test entities are new and rare on purpose"),
     "generative/collapse": (-2.0, "it demonstrates how a GAN fails to learn"),
     "generative/critic-steps": (0.05, "two of its five seeds still leave out modes"),
     "generative/dropping": (-0.4, "it demonstrates how a GAN fails to learn"),
