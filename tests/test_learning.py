@@ -26,6 +26,7 @@ MARGINS = {
     "bert/code-words": (0.25, "the held-out files are of other modules, with words of their own"),
     "bert/cola": (0.01, "most sentences are acceptable: a constant answer is right for 0.691"),
     "bert/grid": (0.2, "the held-out files are of other modules, with words of their own"),
+    "bert/rte": (0.02, "1,244 pairs teach a small model little"),
     "bert/wnli": (-0.5, "its test questions repeat sentences of training with the other answer"),
     "bert/wnut17": (0.25, "its test entities are new and rare on purpose"),
     "generative/collapse": (-2.0, "it demonstrates how a GAN fails to learn"),
