@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import suppress
 
 from ..network import join_address
 
@@ -70,13 +69,12 @@ def find_waiting_workers(raylet_socket: str) -> dict[int, bool]:
     import psutil
 
     option = f"--raylet_socket_name={raylet_socket}"
+    processes = [each.info for each in psutil.process_iter(["pid", "ppid", "cmdline", "status"])]
+    raylets = {each["pid"] for each in processes if option in (each["cmdline"] or [])}
     waiting = {}
-    for process in psutil.process_iter(["cmdline"]):
-        with suppress(psutil.Error):  # the process has just ended
-            raylet = process.parent()
-            if raylet is None or option not in raylet.cmdline() or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            title = " ".join(process.info["cmdline"] or []).strip()
+    for process in processes:
+        if process["ppid"] in raylets and process["status"] != psutil.STATUS_ZOMBIE:
+            title = " ".join(process["cmdline"] or []).strip()
             if title == IDLE or not (title.startswith("ray::") or "agent" in title):
-                waiting[process.pid] = title != IDLE
+                waiting[process["pid"]] = title != IDLE
     return waiting
