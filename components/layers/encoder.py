@@ -42,11 +42,16 @@ def unpack(vectors: Tensor, valid: Tensor) -> Tensor:
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then a network with GELU, each added to its input and normalised."""
+    """Self-attention, then a network with GELU, each added to its input and normalised.
 
-    def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
+    attention_dropout: on the weights of the attention (None: `dropout`).
+    """
+
+    def __init__(
+        self, width: int, heads: int, inner: int, dropout: float, attention_dropout: float | None = None
+    ) -> None:
         super().__init__()
-        self.attention = SelfAttention(width, heads, dropout)
+        self.attention = SelfAttention(width, heads, dropout if attention_dropout is None else attention_dropout)
         self.attention_norm = nn.LayerNorm(width, EPSILON)
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)

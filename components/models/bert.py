@@ -21,6 +21,8 @@ class BERT(nn.Module):
 
     vocabulary: number of tokens. width: of the vector of each token, divided among `heads`. inner: units of the
     position-wise network. positions: the longest sequence. dropout: on embeddings, attention weights and sublayers.
+    attention_dropout: on attention weights instead (None: `dropout`); with 0, a processor has a fused kernel for them,
+    which is four times as fast for 220 tokens.
 
     The defaults are BERT-Base, 110 million parameters with its 30,522 tokens; Large is width 1024, layers 24, heads 16,
     inner 4096: 340 million.
@@ -35,6 +37,7 @@ class BERT(nn.Module):
         inner: Count = 3072,
         positions: Count = 512,
         dropout: Fraction = 0.1,
+        attention_dropout: Fraction | None = None,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -46,7 +49,9 @@ class BERT(nn.Module):
         self.segment = nn.Embedding(SEGMENTS, width)
         self.norm = nn.LayerNorm(width, EPSILON)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, inner, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, inner, dropout, attention_dropout) for _ in range(layers)
+        )
         self.pooler = nn.Linear(width, width)
         self.sizes = {"width": width, "layers": layers, "heads": heads, "inner": inner, "positions": positions}
         init_encoder(self)

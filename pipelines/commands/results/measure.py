@@ -27,6 +27,7 @@ from pipelines.commands.results.expectation import read_expectation
 from pipelines.commands.results.record import Record, content_digest, write_record
 from pipelines.commands.results.scratch import without_pretraining
 from pipelines.stage.check import check_recipe
+from pipelines.stage.progress import Progress
 from pipelines.stage.provenance import code_digest, provenance
 from pipelines.workers.records import FitJob, TrialSetup
 
@@ -55,10 +56,11 @@ def measure_recipe(path: Path, seeds: int | None = None) -> Path:
         raise Refusal(f"{path}: its line '# Expect:' names no number of seeds; name it there, or with --seeds")
     content = recipe.load(path)
     check_recipe(content, str(path))
-    if "tune" in content:
-        record = measure_search(path, content)
-    else:
-        record = measure_fits(path, content, count, of_data=bool(expectation and expectation.of_data))
+    with Progress(path.stem, _measuring_folder(path)):
+        if "tune" in content:
+            record = measure_search(path, content)
+        else:
+            record = measure_fits(path, content, count, of_data=bool(expectation and expectation.of_data))
     return write_record(path, record)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,8 +91,12 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_seeds_are_run_recorded_and_shown(yard: Path) -> None:
+def test_seeds_are_run_recorded_and_shown(
+    yard: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipelines.stage.progress.LINE_INTERVAL", 0.05)
     assert page.main([str(yard)]) == 0
+    assert re.search(r"^softmax 1 run: step \d+/\d+", capsys.readouterr().err, re.MULTILINE), "long work shows progress"
     measured = record.read_record(yard)
     assert measured is not None
     assert measured.seeds == [0, 1]
