@@ -53,6 +53,7 @@ LAYER_NAMES = {  # part of an encoder layer -> its name there
     "norm": "output.LayerNorm",
 }
 HEADS = {  # class in transformers -> name of its output layer
+    "BertModel": None,
     "BertForPreTraining": None,
     "BertForSequenceClassification": "classifier",
     "BertForTokenClassification": "classifier",
@@ -201,12 +202,14 @@ def write_hugging_face(
     """
     folder.mkdir(parents=True, exist_ok=True)
     output = HEADS[facts["architectures"][0]]
-    named = {name: tensor.contiguous().clone() for name, tensor in to_hugging_face(tensors, output).items()}
+    prefix = "bert." if facts["architectures"] == ["BertModel"] else ""
+    renamed = to_hugging_face(tensors, output)
+    named = {name.removeprefix(prefix): tensor.contiguous().clone() for name, tensor in renamed.items()}
     save_file(named, folder / "model.safetensors", {"format": "pt"})
     config = {
         **FIXED,
         **{key: sizes[argument] for argument, key in SIZES.items()},
-        "vocab_size": named["bert.embeddings.word_embeddings.weight"].shape[0],
+        "vocab_size": tensors["body.token.weight"].shape[0],
         "layer_norm_eps": EPSILON,
         "pad_token_id": tokenizer.number("[PAD]"),
         **facts,
@@ -219,6 +222,39 @@ def write_hugging_face(
     lower = bool(normalizer.get("lowercase", True))
     options |= {"do_lower_case": lower, "model_max_length": sizes["positions"], "tokenizer_class": "BertTokenizer"}
     write_json(folder / "tokenizer_config.json", options)
+
+
+def write_sentence_transformer(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    sizes: Mapping[str, int],
+    tokenizer: Tokenizer,
+    length: int,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a net that pools by the mean over tokens as a folder that sentence-transformers reads.
+
+    Its "embedding" of a text is what the output layer returns. transformers reads the BERT in the folder, a BertModel.
+    length: tokens of the longest text. tensors, facts: see `write_hugging_face`.
+    """
+    body = {name: tensor for name, tensor in tensors.items() if name.startswith("body.")}
+    write_hugging_face(folder, body, sizes, tokenizer, {"architectures": ["BertModel"], **facts})
+    weight = tensors["head.weight"]
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(parts)
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
+    pooling = {"word_embedding_dimension": sizes["width"], "pooling_mode_mean_tokens": True}
+    dense: dict[str, Any] = {"in_features": weight.shape[1], "out_features": weight.shape[0], "bias": True}
+    dense |= {"activation_function": "torch.nn.modules.linear.Identity"}
+    for (path, _), config in zip(parts[1:], (pooling, dense), strict=True):
+        (folder / path).mkdir()
+        write_json(folder / path / "config.json", config)
+    linear = {f"linear.{kind}": tensors[f"head.{kind}"].contiguous().clone() for kind in ("weight", "bias")}
+    save_file(linear, folder / "2_Dense" / "model.safetensors", {"format": "pt"})
 
 
 def _with_marks_around(tokenizer: Tokenizer) -> str:

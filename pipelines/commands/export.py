@@ -1,4 +1,4 @@
-"""Write an exported model in the format of other software: a BERT as a folder of Hugging Face's transformers."""
+"""Write an exported model in the format of other software: a BERT as a folder of Hugging Face's libraries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARCHITECTURES = {  # task -> class in transformers
 
 def main(model: str, to: str, folder: str) -> None:
     """Write the model in the folder `model` into the new folder `folder`, in the format `to` ("huggingface")."""
-    from components.models.bert_folder import write_hugging_face
+    from components.models.bert_folder import write_hugging_face, write_sentence_transformer
     from components.training import exported
 
     if Path(folder).exists():
@@ -28,19 +28,21 @@ def main(model: str, to: str, folder: str) -> None:
     section = exported.task_section(model)
     if section["use"] not in ARCHITECTURES:
         raise Refusal(f"{model}: holds no BERT but {section['use']}; only a BERT has this format")
-    if section.get("pooling") == "mean":
-        raise Refusal(
-            f"{model}: was trained with task.pooling: mean, which transformers' classes lack; train with first"
-        )
     net: Any = state.modules["net"]
     tokenizer = getattr(task, "tokenizer", None) or task.reader.tokenizer  # type: ignore[attr-defined]
-    facts: dict[str, Any] = {"architectures": [ARCHITECTURES[section["use"]]]}
+    facts: dict[str, Any] = {}
     if section["use"] == "tasks.sentence_regression.SentenceRegression":
         facts |= {"id2label": {"0": "score"}, "label2id": {"score": 0}, "problem_type": "regression"}
     elif hasattr(task, "classes"):
         names = task.classes
         facts |= {"id2label": {str(n): name for n, name in enumerate(names)}}
         facts |= {"label2id": {name: n for n, name in enumerate(names)}}
+    parts = net.state_dict(), net.body.sizes, tokenizer
     with atomic_path(Path(folder)) as draft:
-        write_hugging_face(draft, net.state_dict(), net.body.sizes, tokenizer, facts)
-    print(f"{folder}: {facts['architectures'][0]}, with its tokenizer")
+        if section.get("pooling") == "mean":  # no class of transformers does this
+            write_sentence_transformer(draft, *parts, task.reader.length, facts)  # type: ignore[attr-defined]
+            kind = "BertModel for transformers, and its output layer for sentence-transformers"
+        else:
+            kind = ARCHITECTURES[section["use"]]
+            write_hugging_face(draft, *parts, {"architectures": [kind], **facts})
+    print(f"{folder}: {kind}, with its tokenizer")

@@ -56,14 +56,38 @@ def test_the_written_folder_gives_the_same_outputs_in_transformers(kind: str, tm
         assert list(original.config.id2label.values()) == task.classes
 
 
-def test_a_model_that_transformers_cannot_express_is_refused(tmp_path: Path, capsys) -> None:
-    prepare_dataset(Toys("sentences", 12), tmp_path / "data")
-    _, state = start("sentences", Store(tmp_path / "data"), pooling="mean")
-    section = {"use": "tasks.sentences.SentenceClassification", "model": SECTION, "length": 40, "pooling": "mean"}
-    exported.write_model(tmp_path / "model", state, spec(Store(tmp_path / "data")), section)
-    assert main(["export", str(tmp_path / "model"), str(tmp_path / "folder")]) == 2
-    assert "was trained with task.pooling: mean, which transformers' classes lack" in capsys.readouterr().err
-    assert not (tmp_path / "folder").exists()
+@pytest.mark.parametrize("kind", ["sentences", "regression"])
+def test_a_model_with_a_mean_over_tokens_gives_the_same_outputs_in_sentence_transformers(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import transformers
+    from sentence_transformers import SentenceTransformer
+
+    prepare_dataset(Toys(kind, 12), tmp_path / "data")
+    store = Store(tmp_path / "data")
+    task, state = start(kind, store, pooling="mean")
+    section = {"use": f"{type(task).__module__.removeprefix('components.')}.{type(task).__name__}", "pooling": "mean"}
+    exported.write_model(tmp_path / "model", state, spec(store), section | {"model": SECTION, "length": 40})
+    folder = tmp_path / "folder"
+    assert main(["export", str(tmp_path / "model"), "--to", "huggingface", str(folder)]) == 0
+    assert "BertModel for transformers" in capsys.readouterr().out
+    batch = Feed(store.split("test")).gather(np.arange(6))
+    texts = [list(batch[name]) for name in (("text", "pair") if kind == "sentences" else ("text",))]
+    rows = task.reader.join(task.reader.encode(*texts), torch.device("cpu"))
+    net = state.modules["net"].eval()
+    with torch.no_grad():
+        logits = net(rows.tokens, rows.segments, rows.valid)
+        hidden = net.body(rows.tokens, rows.segments, rows.valid)
+    model = SentenceTransformer(str(folder), device="cpu")
+    assert model.max_seq_length == 40
+    embedded = model.encode(list(zip(*texts, strict=True)) if len(texts) > 1 else texts[0], convert_to_tensor=True)
+    torch.testing.assert_close(embedded, logits, atol=1e-5, rtol=1e-5)
+    inputs = transformers.AutoTokenizer.from_pretrained(folder)(*texts, padding=True, return_tensors="pt")
+    body = transformers.AutoModel.from_pretrained(folder).eval()
+    assert type(body).__name__ == "BertModel"
+    with torch.no_grad():
+        expected = body(**inputs).last_hidden_state
+    torch.testing.assert_close(hidden[rows.valid], expected[rows.valid], atol=1e-5, rtol=1e-5)
 
 
 def test_another_kind_of_model_and_an_existing_folder_are_refused(tmp_path: Path, capsys) -> None:
