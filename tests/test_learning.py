@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.recipes import recipe
 from pipelines.commands.results import record
+from pipelines.commands.results.scratch import without_pretraining
 from tests.test_contract import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +89,9 @@ def test_pretraining_beats_training_from_scratch(path: Path, monkeypatch: pytest
     monkeypatch.chdir(ROOT)
     measured = record.read_record(path)
     assert measured is not None
+    content = recipe.load(path)
+    # a search has both arms among its trials: see tests/test_findings.py
+    assert bool(measured.scratch) == ("tune" not in content and without_pretraining(content) is not None)
     if not measured.scratch or f"{path.parent.name}/{path.stem}" in NO_GAIN:
         return
     sign = 1 if measured.direction == "max" else -1

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from components.data.scenes import Scenes
-from components.recipes import recipe
-from components.runs import journal
-from components.runs.journal import STAGE_LOG, Journal
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.tracking import server
-from components.tracking.model_log import ExportedModel, ModelLog
-from components.training import exported
-from components.training.task import Spec, Task
-from pipelines.stage.context import Stage
-from pipelines.workers.scoring import model_cost, serving_example
+from components.training.task import Spec
+from tests.pipelines.workers.served import Served, serve_untrained
 
 BACKBONE = {"use": "models.feature_net.FeatureNet", "widths": [4, 8]}
 TASK = {
@@ -32,39 +25,19 @@ TASK = {
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def served(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
     """Export an untrained Mask R-CNN, log it as a stage does, and return the model as MLflow loads it."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_store, "mlflow.db")
     prepare_dataset(Scenes(count=2, test=2, masks=True), tmp_path / "data")
     feed = Feed(Store(tmp_path / "data").split("test"))
     shape = {"image": (64, 64, 1), "instances": (64, 64)}
     spec = Spec(shape, tuple("0123456789"), {"mean": [0.3], "std": [0.2]})
-    torch.manual_seed(0)
-    task = recipe.build(TASK, Task)
-    state = task.setup(spec)
-    state.modules["net"].eval()
-    exported.write_model("model", state, spec, TASK)
-    example = serving_example(task, state, feed)
-    assert example is not None
-    run = tmp_path / "run"
-    journal.describe_run(run, "fit", "detector")
-    stage = Stage("fit", {"name": "detector"}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
-    stage.log_model("detector", "model", **example)
-    (record,) = journal.read_records(run / STAGE_LOG, "model")
-    client = server.make_client(uri := f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = server.get_or_create_experiment(client, "detector", uri)
-    logged = ModelLog(client, uri, "detector", client.create_run(experiment).info.run_id)._log(
-        # the journal names files relative to their run
-        ExportedModel(**record.payload | {name: str(run / record.payload[name]) for name in ("path", "example")})
-    )
-    import mlflow
-
-    cost = model_cost(task, state, feed)
-    return {"model": mlflow.pyfunc.load_model(logged.model_uri), "cost": cost, "task": task, "state": state}
+    return serve_untrained(TASK, spec, feed, tmp_path)
 
 
-def test_a_registered_detector_takes_pictures_of_any_size(served: dict[str, Any]) -> None:
-    model = served["model"]
+def test_a_registered_detector_takes_pictures_of_any_size(served: Served) -> None:
+    model = served.model
     inputs, outputs = model.metadata.signature.inputs, model.metadata.signature.outputs
     assert {spec.name: (str(spec.type), spec.shape) for spec in inputs} == {"image": ("uint8", (-1, -1, -1, 1))}
     assert {spec.name: (str(spec.type), spec.shape) for spec in outputs} == {
@@ -79,10 +52,10 @@ def test_a_registered_detector_takes_pictures_of_any_size(served: dict[str, Any]
     assert answer["boxes"].max() > 64, "in the picture's own pixels"
     assert (answer["boxes"] <= [70, 100, 70, 100]).all()
     with torch.no_grad():
-        expected = served["task"].predict(served["state"], {"image": torch.from_numpy(pictures)})
+        expected = served.task.predict(served.state, {"image": torch.from_numpy(pictures)})
     for name, values in expected.items():
         np.testing.assert_allclose(answer[name], values, rtol=1e-4, atol=1e-4)
     with pytest.raises(Exception, match=r"schema|type"):
         model.predict({"image": pictures.astype(np.float32)})
-    assert 0 < served["cost"]["predict_seconds"] < 60
-    assert served["cost"]["flops"] > 1e6
+    assert 0 < served.cost["predict_seconds"] < 60
+    assert served.cost["flops"] > 1e6
