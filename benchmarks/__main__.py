@@ -11,6 +11,7 @@ BENCHMARKS = (
     "link",
     "scaling",
     "gpu",
+    "pretraining",
     "augmentation",
     "stage",
     "repro",

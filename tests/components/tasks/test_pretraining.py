@@ -76,6 +76,17 @@ def test_the_loss_of_full_rows_is_that_of_transformers(store: Store) -> None:
     assert 0 < float(metrics["hidden_loss"]) < float(loss)
 
 
+def test_biases_and_norms_are_not_decayed(store: Store) -> None:
+    state = task().setup(spec(store))
+    decayed, kept = state.optimizers["net"].param_groups
+    assert decayed["weight_decay"] > 0 == kept["weight_decay"]
+    names = {id(parameter): name for name, parameter in state.modules["net"].named_parameters()}
+    assert {names[id(parameter)] for parameter in kept["params"]} == {
+        name for name in names.values() if name.endswith("bias") or "norm" in name
+    }
+    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
 def test_it_learns_to_fill_blanks_and_which_passages_follow(store: Store) -> None:
     mine = task()
     test = Feed(store.split("validation"))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from components.augment.masking import Masking
+from components.data.sentence_pairs import SentencePairs
+from components.recipes import recipe
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
+from components.tokens.wordpiece import WordPiece
 from components.training import exported
-from components.training.task import Spec, State
+from components.training.task import Spec, State, Task
 from pipelines.door import main
+from tests.components.data.test_sentence_pairs import Numbered
 from tests.components.tasks.test_finetuning import SECTION, TASKS, Toys, spec, start
 
 CLASSES = {
@@ -54,6 +60,28 @@ def test_the_written_folder_gives_the_same_outputs_in_transformers(kind: str, tm
     torch.testing.assert_close(logits[valid], expected.logits[valid], atol=1e-5, rtol=1e-5)
     if kind in ("sentences", "tagging"):
         assert list(original.config.id2label.values()) == task.classes
+
+
+def test_a_pretrained_model_gives_the_same_outputs_in_transformers(tmp_path: Path, capsys) -> None:
+    import transformers
+
+    prepare_dataset(SentencePairs(partial(Numbered, count=8, length=20), WordPiece, Masking, 32), tmp_path / "data")
+    store = Store(tmp_path / "data")
+    section = {"use": "tasks.pretraining.Pretraining", "model": SECTION}
+    state = recipe.build(section, Task).setup(spec(store))
+    exported.write_model(tmp_path / "model", state, spec(store), section)
+    assert main(["export", str(tmp_path / "model"), "--to", "huggingface", str(tmp_path / "folder")]) == 0
+    assert "BertForPreTraining" in capsys.readouterr().out
+    original = transformers.AutoModelForPreTraining.from_pretrained(tmp_path / "folder").eval()
+    batch = Feed(store.split("train")).gather(np.arange(4))
+    tokens, segments = batch["token"].long(), batch["segment"].long()
+    positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
+    with torch.no_grad():
+        expected = original(tokens, (tokens != 0).long(), segments)
+        predicted, following, _ = state.modules["net"].eval()(tokens, segments, tokens != 0, positions)
+    valid = tokens != 0
+    torch.testing.assert_close(predicted[valid], expected.prediction_logits[valid], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(following, expected.seq_relationship_logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["sentences", "regression"])
