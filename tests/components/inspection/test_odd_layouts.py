@@ -14,7 +14,7 @@ from PIL import Image
 from components.data.mask_folder import MaskFolder
 from components.errors import Refusal
 from components.storage.store import Store
-from tests.components.inspection.test_recognise import inspect, prepare
+from tests.components.inspection.layouts import inspect, prepare
 
 
 def picture(path: Path, size: tuple[int, int] = (20, 16)) -> None:

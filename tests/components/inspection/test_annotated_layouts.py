@@ -1,0 +1,91 @@
+"""Pictures with boxes, masks or polygons are recognised, their objects counted and their faults listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.components.inspection.layouts import inspect, prepare, save
+
+
+def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
+    voc = tmp_path / "voc"
+    for i in range(3):
+        save(voc / "images" / f"{i}.jpg", 40 * i, (40, 30))
+    box = "<bndbox><xmin>{}</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox>"
+    for i, ends in enumerate([(1, 20), (5, 5), (1, 90)]):
+        (voc / "annotations").mkdir(exist_ok=True)
+        content = f"<annotation><object><name>owl</name>{box.format(*ends)}</object></annotation>"
+        (voc / "annotations" / f"{i}.xml").write_text(content)
+    (voc / "annotations" / "9.xml").write_text("<annotation/>")
+    findings = inspect(voc)
+    assert findings.layout.startswith("Pascal VOC")
+    assert findings.counts == {"boxes": {"owl": 3}}
+    for part in ("9.xml: no picture", "1.xml: a box without an area", "2.xml: a box beyond its picture of 40 x 30"):
+        assert any(part in line for line in findings.odd), findings.odd
+    coco = tmp_path / "coco"
+    save(coco / "images" / "a.jpg", 9)
+    record = {
+        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 3, "bbox": [0, 0, 0, 4]}],
+        "categories": [{"id": 3, "name": "owl"}],
+    }
+    (coco / "instances.json").write_text(json.dumps(record))
+    findings = inspect(coco)
+    assert findings.layout.startswith("COCO")
+    assert findings.counts == {"instances": {"owl": 1}}
+    assert [line for line in findings.odd if "b.jpg" in line or "object 5 without an area" in line]
+    masks = tmp_path / "masks"
+    for split in ("train", "val"):
+        for i in range(3):
+            save(masks / split / f"{i}.png", 9 * i)
+            (masks / f"{split}annot").mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8), i, np.uint8)).save(masks / f"{split}annot" / f"{i}.png")
+    findings = inspect(masks)
+    assert findings.layout.startswith("pictures with a label picture each")
+    assert findings.counts["train"] == {"pictures": 3, "masks": 3}
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["masks"] == "{split}annot/{name}.png"
+    objects = tmp_path / "objects"
+    for i in range(3):
+        save(objects / "all" / f"p{i}" / "images" / f"{i}.png", 9 * i)
+        save(objects / "all" / f"p{i}" / "masks" / "m.png", 9 * i)
+    findings = inspect(objects)
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["masks"] == "all/{name}/masks/*.png"
+
+
+def test_text_labels_of_yolo(tmp_path: Path) -> None:
+    root = tmp_path / "owls"
+    for i in range(24):
+        split = "train" if i < 18 else "valid"
+        save(root / split / "images" / f"{i}.jpg", 9 * i, (40, 30))
+        (root / split / "labels").mkdir(exist_ok=True)
+        (root / split / "labels" / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.{i % 6 + 2} 0.5\n")
+    (root / "train" / "labels" / "0.txt").write_text(
+        "0 0.5 0.5 0.4 0.4\n0 0.5 0.5 40 40\n0 0.5 0.5 0 0.1\n9 0.5 0.5 0.1 0.1"
+    )
+    (root / "train" / "labels" / "x.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (root / "train" / "labels" / "2.txt").unlink()
+    (root / "data.yaml").write_text("names: [owl, cat, dog]\nnc: 3")
+    findings = inspect(root)
+    assert findings.layout.startswith("YOLO")
+    assert findings.counts == {"train": {"owl": 8, "cat": 9}, "validation": {"owl": 3, "cat": 3}}
+    odd = "\n".join(findings.odd)
+    for part in (
+        "train/labels/0.txt line 2: the box -19.5, -19.5, 20.5, 20.5 is in pixels",
+        "train/labels/0.txt line 3: the box 0.5, 0.45, 0.5, 0.55 has no area",
+        "train/labels/0.txt line 4: class 9 is not one of the 3 named ones",
+        "train/labels/x.txt: boxes without a picture",
+        "1 pictures without a text file, such as train/images/2.jpg: they show no object",
+        "class 'dog': no box has it",
+    ):
+        assert part in odd, odd
+    manifest = prepare(findings, tmp_path / "out")
+    assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {"train": 18, "test": 6}
+    for file in root.rglob("*.txt"):
+        file.write_text("a caption of this picture with words\n")
+    assert not inspect(root).layout.startswith("YOLO")
