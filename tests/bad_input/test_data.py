@@ -1,6 +1,6 @@
 """Bad pictures, original files, arguments of data sets and prepared data.
 
-Some input is repaired instead of refused: odd picture modes (test_image_folder.py), boxes without an area
+Some input is repaired instead of refused: odd picture modes (test_picture_pixels.py), boxes without an area
 (test_bccd.py).
 """
 
