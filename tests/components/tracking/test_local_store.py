@@ -16,7 +16,7 @@ from components.tracking import local_store, mirror, server
 from components.tracking.registry import Registry
 from pipelines.commands import sync
 from pipelines.stage.context import Stage
-from tests.components.tracking.test_mirror import exported_model
+from tests.components.tracking.sent_runs import exported_model
 
 ODD = "a b#c?d% &é ü"
 

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from components import network
 from components.tracking import mirror, server
-from tests.components.tracking.test_mirror import registered_models, write_run, write_run_with_model
+from tests.components.tracking.sent_runs import registered_models, write_run, write_run_with_model
 
 DELAY = 1.5  # seconds per answer of a slow tracker
 
