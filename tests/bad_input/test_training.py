@@ -1,6 +1,6 @@
 """Bad settings of training, unusable models, and a loss that diverges.
 
-A damaged checkpoint is repaired instead of refused (test_engine.py).
+A damaged checkpoint is repaired instead of refused (test_same_bytes.py).
 """
 
 from __future__ import annotations

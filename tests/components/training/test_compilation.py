@@ -20,7 +20,7 @@ from components.training.compilation import CHOICE_FILE, ROUNDS, Choice, choose,
 from components.training.peers import Peers, fork_workers
 from components.training.task import Spec, State
 from components.training.update import ShardedUpdate
-from tests.components.training.test_engine import feeds, result, spec, tasks
+from tests.components.training.small_fits import feeds, result, spec, tasks
 
 ROWS = 6
 CALL = f"float32[{ROWS}, 1, 4, 4]"

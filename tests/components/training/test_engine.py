@@ -1,178 +1,25 @@
-"""A fit writes the same bytes on any number of workers and after any interruption, on real networks."""
+"""A fit follows its options: early stopping, schedules, averages, precisions and few examples; it refuses others."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from components import optimizers, schedules
-from components.augment.affine import RandomAffine
-from components.errors import Refusal, Stopped
+from components.errors import Refusal
 from components.models.lenet import LeNet
 from components.models.resnet import ResNet
 from components.models.softmax import Softmax
 from components.runs import journal
-from components.storage.feed import Feed
-from components.storage.store import Store
 from components.tasks.classification import Classification
-from components.training import checkpoint, engine, meter, recorder
-from components.training.peers import Peers, fork_workers
-from components.training.task import Shard, Spec, State, Task
-from pipelines.workers.training import read_spec
-
-FIT = {"epochs": 2, "batch": 60, "shards": 4, "log_every": 3, "checkpoint_seconds": 0.01}
-
-
-# options of each kind; together they cover every option that carries state from step to step
-OPTIONS = {
-    "lenet": {"clip": 1.0, "ema": 0.9},
-    "resnet": {"clip": 1.0, "ema": 0.9, "keep": "best", "noise_scale": True},
-    "patient": {"patience": 1, "epochs": 9, "evaluate_every": 2},
-    "bfloat16": {"precision": "bfloat16", "accumulate": 2, "noise_scale": True},
-}
-
-
-def tasks(kind: str) -> Classification:
-    if kind in ("lenet", "patient", "bfloat16"):  # bfloat16 convolutions are slow on most processors
-        return Classification(LeNet, partial(optimizers.adamw, lr=0.003), augment=[partial(RandomAffine, degrees=10)])
-    small = partial(ResNet, widths=[8, 16], blocks=1, stem="cifar", dropout=0.2)
-    return Classification(small, partial(optimizers.sgd, lr=0.1, momentum=0.9), label_smoothing=0.1)
-
-
-def feeds(digits: Path) -> tuple[Feed, Feed]:
-    store = Store(digits / "prepared")
-    return Feed(store.split("train")), Feed(store.split("test"))
-
-
-def spec(digits: Path) -> Spec:
-    return read_spec(str(digits / "prepared"), str(digits / "augmented"))
-
-
-def run(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None, **more: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    train, test = feeds(digits)
-    options = FIT | {"schedule": partial(schedules.cosine, warmup=0.1)} | OPTIONS[kind]
-    engine.fit(tasks(kind), spec(digits), train, test, folder, peers, until=until, **options, **more)
-
-
-def run_sharded(peers: Peers, kind: str, digits: Path, folder: Path, until: int | None = None) -> None:
-    run(peers, kind, digits, folder, until, moments="sharded")
-
-
-def result(folder: Path) -> tuple[str, list]:
-    """Return the digest of everything saved (weights, averages, optimiser state), and every metric line."""
-    tensors, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(folder)[0])
-    digest = hashlib.sha256(b"".join(k.encode() + tensors[k].numpy().tobytes() for k in sorted(tensors)))
-    digest.update(json.dumps([record["step"], record["scalars"]], sort_keys=True).encode())
-    return digest.hexdigest(), journal.read_metrics(folder)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(digits: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Return a function kind -> the result of one undisturbed run in one forked process."""
-    results: dict[str, tuple[str, list]] = {}
-
-    def run_once(kind: str) -> tuple[str, list]:
-        if kind not in results:
-            folder = tmp_path_factory.mktemp(kind)
-            fork_workers(run, 1, kind, digits, folder)
-            results[kind] = result(folder)
-        return results[kind]
-
-    return run_once
-
-
-@pytest.mark.parametrize("kind", ["lenet", "resnet", "bfloat16"])
-def test_one_to_four_workers_write_the_same_bytes(kind: str, undisturbed, digits: Path, tmp_path: Path) -> None:
-    assert len(undisturbed(kind)[1]) >= 6
-    for size in (2, 3, 4):
-        fork_workers(run, size, kind, digits, tmp_path / str(size))
-        assert result(tmp_path / str(size)) == undisturbed(kind), f"{size} workers"
-
-
-@pytest.mark.parametrize("kind", ["lenet", "resnet"])
-def test_moments_sharded_over_workers_give_the_same_bytes(kind: str, undisturbed, digits: Path, tmp_path: Path) -> None:
-    """Any number of workers goes on from the checkpoint of any other, sharded or not."""
-    fork_workers(run_sharded, 2, kind, digits, tmp_path / "whole")
-    assert result(tmp_path / "whole") == undisturbed(kind)
-    for size, fit, stop in [(3, run_sharded, 3), (1, run, 8), (2, run_sharded, None)]:
-        fork_workers(fit, size, kind, digits, tmp_path / "parts", stop)
-    assert result(tmp_path / "parts") == undisturbed(kind)
-
-
-@pytest.mark.parametrize("kind", OPTIONS)
-@pytest.mark.parametrize("stops", [(1, 13), (5, 8)])
-def test_a_run_stopped_twice_ends_with_the_same_bytes(
-    kind: str, stops: tuple, undisturbed, digits: Path, tmp_path: Path
-) -> None:
-    """The number of workers may change with each start."""
-    for worker, stop in enumerate(stops):
-        fork_workers(run, 1 + worker, kind, digits, tmp_path, stop)
-    fork_workers(run, 1, kind, digits, tmp_path)
-    assert result(tmp_path) == undisturbed(kind)
-
-
-@pytest.mark.parametrize("kind", ["lenet", "patient"])
-def test_a_run_stopped_before_every_step_ends_with_the_same_bytes(
-    kind: str, undisturbed, digits: Path, tmp_path: Path
-) -> None:
-    steps = max(metrics.step for metrics in undisturbed(kind)[1])
-    for stop in range(steps + 1):
-        run(Peers(), kind, digits, tmp_path, stop)
-    run(Peers(), kind, digits, tmp_path)
-    assert result(tmp_path) == undisturbed(kind)
-
-
-@pytest.mark.parametrize("kind", ["resnet", "patient"])
-def test_a_finished_run_is_not_run_again(kind: str, digits: Path, tmp_path: Path) -> None:
-    """This holds for runs that stopped early, too."""
-    run(Peers(), kind, digits, tmp_path)
-    before, newest = result(tmp_path), checkpoint.list_checkpoints(tmp_path)[0].stat().st_mtime_ns
-    run(Peers(), kind, digits, tmp_path)
-    assert result(tmp_path) == before
-    assert checkpoint.list_checkpoints(tmp_path)[0].stat().st_mtime_ns == newest
-
-
-def test_logging_the_noise_scale_changes_no_byte(undisturbed, digits: Path, tmp_path: Path, monkeypatch) -> None:
-    digest, metrics = undisturbed("resnet")
-    monkeypatch.setitem(OPTIONS, "resnet", {**OPTIONS["resnet"], "noise_scale": False})
-    fork_workers(run, 1, "resnet", digits, tmp_path)
-    others = deepcopy(metrics)
-    scales = [m.values.pop("train/noise_scale") for m in others if "train/noise_scale" in m.values]
-    assert result(tmp_path) == (digest, others)
-    assert len(scales) >= 3
-    assert min(scales) > 0
-
-
-def test_another_seed_gives_other_bytes(digits: Path, tmp_path: Path) -> None:
-    """The comparisons above are able to fail."""
-    train, test = feeds(digits)
-    for seed in (0, 1):
-        (tmp_path / str(seed)).mkdir()
-        engine.fit(tasks("resnet"), spec(digits), train, test, tmp_path / str(seed), seed=seed, epochs=1, batch=100)
-    assert result(tmp_path / "0")[0] != result(tmp_path / "1")[0]
-
-
-def test_a_damaged_checkpoint_falls_back_and_ends_the_same(undisturbed, digits: Path, tmp_path: Path, caplog) -> None:
-    run(Peers(), "lenet", digits, tmp_path, until=7)
-    newest = checkpoint.list_checkpoints(tmp_path)[0] / "state.safetensors"
-    blob = bytearray(newest.read_bytes())
-    blob[len(blob) // 2] ^= 1
-    newest.write_bytes(blob)
-    run(Peers(), "lenet", digits, tmp_path)
-    assert "damaged" in caplog.text
-    assert result(tmp_path) == undisturbed("lenet")
+from components.training import checkpoint, engine
+from components.training.peers import Peers
+from components.training.task import Shard, State
+from tests.components.training.small_fits import feeds, spec, tasks
 
 
 def test_early_stopping_keeps_the_best_weights(digits: Path) -> None:
@@ -207,42 +54,6 @@ def test_epoch_means_and_rates_in_the_journal(digits: Path, tmp_path: Path) -> N
     losses, means = lines(tmp_path, "train/loss"), lines(tmp_path, "epoch/loss")
     assert means == pytest.approx([np.mean(losses[:8]), np.mean(losses[8:])], rel=1e-6)
     assert lines(tmp_path, "learning_rate") == pytest.approx([0.003 * schedule(step, 16) for step in range(16)])
-
-
-class Drawing(Classification):
-    """A task whose steps take 1 second, its evaluations 10 and its pictures 100, on a clock of its own."""
-
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: Drawing.clock.now)
-    album = True
-
-    def spend(self, seconds: float) -> None:
-        self.clock.now += seconds
-
-    def step(self, state: State, update) -> dict:
-        self.spend(1)
-        return super().step(state, update)
-
-    def score(self, *arguments) -> dict:
-        self.spend(10)
-        return super().score(*arguments)
-
-    def draw(self, *arguments) -> dict:
-        self.spend(100)
-        return {}
-
-
-def test_the_speed_counts_steps_alone(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, check = checkpoint.write_checkpoint, checkpoint.check_free_space
-    task = Drawing(Softmax, partial(optimizers.sgd, lr=0.1))
-    monkeypatch.setattr(meter, "time", task.clock)
-    monkeypatch.setattr(recorder, "time", task.clock)
-    monkeypatch.setattr(checkpoint, "write_checkpoint", lambda *arguments: (task.spend(1000), write(*arguments)))
-    monkeypatch.setattr(checkpoint, "check_free_space", lambda *arguments: (task.spend(10000), check(*arguments)))
-    train, test = feeds(digits)
-    engine.fit(task, spec(digits), train, test, tmp_path, **FIT)
-    speeds = [r.payload["speed"] for r in journal.read_records(tmp_path / journal.LOG, "progress")]
-    assert len(speeds) >= 4
-    assert speeds == pytest.approx([FIT["batch"]] * len(speeds))
 
 
 def test_the_moving_average_follows_its_recurrence(digits: Path) -> None:
@@ -327,155 +138,6 @@ def test_impossible_settings_are_refused(options: dict, message: str, digits: Pa
         engine.fit(tasks("lenet"), spec(digits), feeds(digits)[0], **options)
 
 
-class Counting(Task):
-    """A task without modules or gradients that counts labels into a table."""
-
-    def setup(self, spec: Spec) -> State:
-        return State(tables={"counts": np.zeros(10, dtype=np.int64)})
-
-    def step(self, state: State, update) -> dict:
-        update.tally(lambda state, shard: {"counts": np.bincount(shard.batch["label"].numpy(), minlength=10)})
-        return {}
-
-    def finish(self, state: State, over) -> None:
-        state.tables["rows"] = np.concatenate(over(lambda batch: batch["row"].numpy()))
-
-
-def count(peers: Peers, digits: Path, folder: Path, until: int | None = None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    engine.fit(
-        Counting(), spec(digits), feeds(digits)[0], None, folder, peers, until=until, epochs=3, batch=50, shards=2
-    )
-
-
-def test_a_task_without_gradients_distributes_and_resumes(digits: Path, tmp_path: Path) -> None:
-    for size in (1, 2):
-        fork_workers(count, size, digits, tmp_path / str(size))
-    fork_workers(count, 2, digits, tmp_path / "cut", 17)
-    fork_workers(count, 1, digits, tmp_path / "cut")
-    expected = 3 * np.bincount(feeds(digits)[0].column("label"), minlength=10)
-    for name in ("1", "2", "cut"):
-        tensors, _ = checkpoint.read_checkpoint(checkpoint.list_checkpoints(tmp_path / name)[0])
-        assert np.array_equal(tensors["tables/counts"].numpy(), expected)
-        assert np.array_equal(tensors["tables/rows"].numpy(), np.arange(500)), "finish sees each batch once, in order"
-    shutil.rmtree(tmp_path / "cut")
-
-
-class TwoPlayers(Task):
-    """A task shaped like a GAN: two modules, two optimisers, several updates per step."""
-
-    def setup(self, spec: Spec) -> State:
-        modules = {"a": torch.nn.Linear(1, 1), "b": torch.nn.Linear(1, 1)}
-        rates = {"a": 0.1, "b": 0.01}
-        return State(modules, optimizers={n: torch.optim.SGD(m.parameters(), rates[n]) for n, m in modules.items()})
-
-    def play(self, name: str):
-        def loss(state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
-            noise = torch.randn(len(shard.batch["label"]), 1, generator=shard.generator)
-            return (state.modules["b"](state.modules["a"](noise)) - 1).square().mean() * (1 if name == "a" else -1), {}
-
-        return loss
-
-    def step(self, state: State, update) -> dict:
-        for _ in range(2):
-            metrics = update("b", self.play("b"))
-        return metrics | update("a", self.play("a"))
-
-
-def two_players(peers: Peers, digits: Path, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    engine.fit(TwoPlayers(), spec(digits), feeds(digits)[0], None, folder, peers, epochs=1, batch=50, shards=2)
-
-
-def test_two_modules_in_turns_give_the_same_bytes_on_two_workers(digits: Path, tmp_path: Path) -> None:
-    for size in (1, 2):
-        fork_workers(two_players, size, digits, tmp_path / str(size))
-    assert result(tmp_path / "1") == result(tmp_path / "2")
-
-
-class Remembering(Task):
-    """A task whose carried state is the sum of all labels in this epoch, for each element of the batch."""
-
-    def setup(self, spec: Spec) -> State:
-        net = torch.nn.Linear(1, 1)
-        return State({"net": net}, optimizers={"net": torch.optim.SGD(net.parameters(), 1e-6)})
-
-    def loss(self, state: State, shard: Shard) -> tuple[torch.Tensor, dict]:
-        total = shard.carry.get("total", torch.zeros(len(shard.batch["label"]))) + shard.batch["label"]
-        shard.carry["total"] = total.detach()
-        return (state.modules["net"](total[:, None]) - 1).square().mean(), {"total": total.mean()}
-
-
-def remember(peers: Peers, digits: Path, folder: Path, until: int | None = None, accumulate: int = 1) -> None:
-    folder.mkdir(exist_ok=True)
-    options = {"epochs": 2, "batch": 50, "shards": 4, "order": "sequential", "log_every": 1, "checkpoint_seconds": 1e-9}
-    train = feeds(digits)[0]
-    engine.fit(Remembering(), spec(digits), train, None, folder, peers, until, accumulate=accumulate, **options)
-
-
-def test_carried_state_continues_within_an_epoch_on_any_worker(digits: Path, tmp_path: Path) -> None:
-    """The run stops within the first epoch on two workers, within the second on four, and ends on one."""
-    fork_workers(remember, 1, digits, tmp_path / "undisturbed")
-    for size, until in ((2, 4), (4, 13), (1, None)):
-        fork_workers(remember, size, digits, tmp_path / "parts", until)
-    assert result(tmp_path / "parts") == result(tmp_path / "undisturbed")
-    totals = [m.values["train/total"] for m in result(tmp_path / "undisturbed")[1] if "train/total" in m.values]
-    labels = feeds(digits)[0].column("label").reshape(50, 10).mean(0)
-    assert totals == pytest.approx([*np.cumsum(labels), *np.cumsum(labels)], rel=1e-5), "begins again in each epoch"
-
-
-def test_carried_state_is_split_into_microbatches_like_its_batch(digits: Path, tmp_path: Path) -> None:
-    fork_workers(remember, 1, digits, tmp_path / "undisturbed")
-    fork_workers(remember, 1, digits, tmp_path / "cut", None, 3)
-    kinds = [[m.values.get("train/total") for m in result(tmp_path / name)[1]] for name in ("undisturbed", "cut")]
-    assert kinds[0] == pytest.approx(kinds[1])
-
-
-class _AsksToStop(Classification):
-    """A task during whose tenth step somebody asks the run to stop."""
-
-    def step(self, state: State, update) -> dict:
-        if state.step == 9 and not (self.folder / "again").exists():
-            (self.folder.parent / journal.STOP).touch()
-        return super().step(state, update)
-
-
-def ask_to_stop(peers: Peers, digits: Path, folder: Path) -> None:
-    task = _AsksToStop(LeNet, partial(optimizers.adamw, lr=0.003))
-    task.folder = folder
-    folder.mkdir(parents=True, exist_ok=True)
-    train, test = feeds(digits)
-    engine.fit(task, spec(digits), train, test, folder, peers, **FIT | {"checkpoint_seconds": 1e9})
-
-
-def test_a_run_asked_to_stop_saves_and_resumes_there(digits: Path, tmp_path: Path) -> None:
-    run, stop = tmp_path / "stage" / "fit", tmp_path / "stage" / journal.STOP
-    with pytest.raises(Stopped, match="step 12 of"):  # the next line of the journal
-        ask_to_stop(Peers(), digits, run)
-    _, record = checkpoint.read_checkpoint(checkpoint.list_checkpoints(run)[0])
-    assert record["step"] == 12, "although no checkpoint was due"
-    stop.unlink()
-    (run / "again").touch()
-    fork_workers(ask_to_stop, 2, digits, run)
-    undisturbed = tmp_path / "undisturbed" / "fit"
-    undisturbed.mkdir(parents=True)
-    (undisturbed / "again").touch()
-    fork_workers(ask_to_stop, 1, digits, undisturbed)
-    assert result(run) == result(undisturbed)
-
-
-def test_a_run_asked_to_save_does_so_once(tmp_path: Path) -> None:
-    """This also holds after a resume from the checkpoint before a damaged one, which has a higher number."""
-    (tmp_path / journal.SAVE).touch()
-    run = recorder.RunRecorder(tmp_path, Peers(), checkpoint_seconds=1e9)
-    assert run.requests() == (True, False)
-    for step, age in ((120, 100), (110, -100)):
-        path = checkpoint.write_checkpoint(tmp_path, State(step=step), {})
-        asked_at = (tmp_path / journal.SAVE).stat().st_mtime
-        os.utime(path, (asked_at - age, asked_at - age))
-        assert run.requests() == (step == 120, False)
-
-
 class Crowned(Classification):
     """A task whose `finish` changes every prediction."""
 
@@ -494,40 +156,6 @@ def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) 
     assert set(predictions["label"]) == {3}
     assert outcomes[0].scores == outcomes[1].scores == scores
     assert journal.read_metrics(tmp_path)[-1].values == {f"validation/{name}": value for name, value in scores.items()}
-
-
-def test_a_resume_on_other_hardware_is_recorded(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same threads and processor, and a checkpoint that does not tell them, are resumed without a word."""
-    names = iter(["1 thread on A", "1 thread on A", "2 threads on A", "2 threads on B", "1 thread on A"])
-    monkeypatch.setattr(recorder, "describe_processor", lambda device: next(names))
-
-    def resumes(until: int) -> list[tuple[int, list[str], list[str]]]:
-        run(Peers(), "lenet", digits, tmp_path, until)
-        lines = journal.Tail(tmp_path / journal.LOG).read_new()
-        payloads = [line.payload for line in lines if line.kind == journal.RESUME]
-        return [(payload["step"], payload["before"], payload["now"]) for payload in payloads]
-
-    assert resumes(until=1) == []
-    assert resumes(until=4) == []
-    assert resumes(until=7) == [(4, ["1 thread on A"], ["2 threads on A"])]
-    write = checkpoint.write_checkpoint
-
-    def write_as_before(folder: Path, state: State, progress: dict, extra: dict) -> Path:
-        return write(folder, state, {name: value for name, value in progress.items() if name != "hardware"}, extra)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_checkpoint", write_as_before)
-        assert resumes(until=10)[1:] == [(7, ["2 threads on A"], ["2 threads on B"])]
-    assert len(resumes(until=13)) == 2
-    assert len(journal.read_metrics(tmp_path)) == len({(m.step, *m.values) for m in journal.read_metrics(tmp_path)})
-
-
-def test_threads_and_processor_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = recorder.describe_processor(torch.device("cpu"))
-    assert name.startswith("1 thread on ")
-    assert len(name) > len("1 thread on ")
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert recorder.describe_processor(torch.device("cpu")).startswith("2 threads on ")
 
 
 def test_a_few_examples_repeat_until_the_epoch_is_as_long(digits: Path) -> None:
