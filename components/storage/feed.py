@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal
-from .order import Order, shard_slices
+from .order import Order
 from .part_cache import PartAddress
 from .remote_part import open_parts
 from .vocabulary import PAD
@@ -48,9 +48,11 @@ class Feed:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def order(self, batch: int, seed: int, sequential: bool = False, grouped_by: Sequence[str] = ()) -> Order:
+    def order(
+        self, batch: int, seed: int, sequential: bool = False, grouped_by: Sequence[str] = (), shards: int = 1
+    ) -> Order:
         """Return the order of examples in training, as positions in this feed; `grouped_by`: see `lengths`."""
-        return Order(len(self), batch, seed, sequential, self.lengths(grouped_by) if grouped_by else None)
+        return Order(len(self), batch, seed, sequential, self.lengths(grouped_by) if grouped_by else None, shards)
 
     def walk(
         self,
@@ -69,7 +71,7 @@ class Feed:
         if window is None and self.split.is_remote:
             window = DEFAULT_WINDOW
         if window is None or sequential:
-            return Walk(self, self.order(batch, seed, sequential, grouped_by), shards, own_shards)
+            return Walk(self, self.order(batch, seed, sequential, grouped_by, shards), own_shards)
         if grouped_by:
             raise Refusal(
                 "fit.order: grouped needs all examples, and a window has few (fit.window, store); leave one out"
@@ -78,7 +80,7 @@ class Feed:
             raise Refusal("fit.examples: repeats rows, which fit.window can't order; leave one of them out")
         counts = np.bincount(self.split.part_numbers(self.rows), minlength=len(self.split.parts))
         self.order(batch, seed)  # checks the size of the batch
-        return Walk(self, WindowOrder(counts, batch, seed, shards, window), shards, own_shards)
+        return Walk(self, WindowOrder(counts, batch, seed, shards, window), own_shards)
 
     def lengths(self, names: Sequence[str]) -> np.ndarray:
         """Return numbers that sort the rows by the lengths of these columns, by the first one first: int64 [N].
@@ -146,12 +148,11 @@ class Feed:
 class Walk:
     """One worker's shards of each training step, in an order of examples that every worker shares."""
 
-    def __init__(self, feed: Feed, order: Order, shards: int, own_shards: range) -> None:
+    def __init__(self, feed: Feed, order: Order, own_shards: range) -> None:
         self.feed = feed
         self.order = order
         self.own_shards = own_shards
-        self.slices = shard_slices(order.batch, shards)
-        self.sizes = [cut.stop - cut.start for cut in self.slices]
+        self.sizes = [cut.stop - cut.start for cut in order.slices]
         prefetches = feed.device.type == "cuda" and feed.columns is None
         self.pool = ThreadPoolExecutor(1) if prefetches else None
         self.ahead: tuple[int, Future[dict[str, Any]]] | None = None  # a step, and its pinned columns
@@ -165,8 +166,9 @@ class Walk:
     def at(self, step: int) -> tuple[list[dict[str, Any]], list[int]]:
         """Return this worker's shards of a step, and the sizes of all shards [shards]."""
         columns = self.feed.gather(self._positions(step)) if self.pool is None else self._prefetched(step, self.pool)
-        first = self.slices[self.own_shards[0]].start
-        own_slices = [slice(self.slices[i].start - first, self.slices[i].stop - first) for i in self.own_shards]
+        slices = [self.order.slices[index] for index in self.own_shards]
+        first = slices[0].start
+        own_slices = [slice(cut.start - first, cut.stop - first) for cut in slices]
         return [{name: values[cut] for name, values in columns.items()} for cut in own_slices], self.sizes
 
     def rows(self, step: int) -> np.ndarray:
@@ -177,7 +179,7 @@ class Walk:
         """Return the positions in the feed of this worker's examples of a step."""
         if self.parts is not None:
             self.parts.announce(step)
-        return self.order.shard_indices(step, self.own_shards, self.slices)
+        return self.order.shard_indices(step, self.own_shards)
 
     def _prefetched(self, step: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Return the columns of a step on the device, and start to gather those of the next step."""

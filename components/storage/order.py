@@ -8,7 +8,6 @@ network again (cycle walking). Black and Rogaway, "Ciphers with arbitrary finite
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -35,10 +34,17 @@ class Order:
     it in the next batch then follows it in the data (notes: sequential partitioning of a text).
     lengths: of the examples, int64 [n]. Each block of steps then sorts its examples by length before it cuts them into
     batches, and shuffles the batches: the examples of a batch need little padding.
+    shards: slices that each batch is cut into.
     """
 
     def __init__(
-        self, n: Count, batch: Count, seed: Natural, sequential: bool = False, lengths: np.ndarray | None = None
+        self,
+        n: Count,
+        batch: Count,
+        seed: Natural,
+        sequential: bool = False,
+        lengths: np.ndarray | None = None,
+        shards: Count = 1,
     ) -> None:
         if batch < 1:
             raise Refusal(f"fit.batch: {batch} is not a valid batch size; give at least 1")
@@ -49,6 +55,7 @@ class Order:
         self.seed = seed
         self.sequential = sequential
         self.lengths = lengths
+        self.slices = shard_slices(batch, shards)
         self.steps_per_epoch = n // batch
         self._cached_block = (-1, -1)  # epoch, block
         self._cached_rows = np.arange(0)
@@ -68,9 +75,9 @@ class Order:
             self._cached_block = (epoch, block)
         return self._cached_rows[row * self.batch : (row + 1) * self.batch]
 
-    def shard_indices(self, step: int, shards: range, slices: Sequence[slice]) -> np.ndarray:
-        """Return the examples of consecutive shards of one step; slices: of the batch, one per shard."""
-        return self.indices(step)[slices[shards[0]].start : slices[shards[-1]].stop]
+    def shard_indices(self, step: int, shards: range) -> np.ndarray:
+        """Return the examples of consecutive shards of one step."""
+        return self.indices(step)[self.slices[shards[0]].start : self.slices[shards[-1]].stop]
 
     def _group_by_length(self, rows: np.ndarray, lengths: np.ndarray, epoch: int, block: int) -> np.ndarray:
         """Return the rows of one block, int64 [steps * batch], as shuffled batches of similar length."""

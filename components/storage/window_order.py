@@ -16,7 +16,7 @@ Rows are shuffled within their part before it is cut, and again within their win
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
@@ -24,7 +24,7 @@ from itertools import zip_longest
 import numpy as np
 
 from ..recipes.ranges import Count, Natural
-from .order import BLOCK_STEPS, Order, permute, shard_slices
+from .order import BLOCK_STEPS, Order, permute
 
 DEFAULT_WINDOW = 16  # parts per shard, where the parts are in an object store
 AHEAD = 2  # parts per shard that are fetched before they are needed
@@ -57,19 +57,18 @@ class WindowOrder(Order):
     """
 
     def __init__(self, counts: np.ndarray, batch: Count, seed: Natural, shards: Count, window: Count) -> None:
-        super().__init__(int(counts.sum()), batch, seed)
+        super().__init__(int(counts.sum()), batch, seed, shards=shards)
         self.counts = counts
         self.starts = np.cumsum(counts) - counts
         self.window = window
-        self.slices = shard_slices(batch, shards)
         self._stretch = lru_cache(maxsize=2 * shards)(self._compute_stretch)
         self._block = lru_cache(maxsize=shards)(self._compute_block)
 
     def indices(self, step: int) -> np.ndarray:
         """Return the examples of one step: int64 [batch]."""
-        return self.shard_indices(step, range(len(self.slices)), self.slices)
+        return self.shard_indices(step, range(len(self.slices)))
 
-    def shard_indices(self, step: int, shards: range, slices: Sequence[slice]) -> np.ndarray:
+    def shard_indices(self, step: int, shards: range) -> np.ndarray:
         """Return the examples of some shards of one step."""
         epoch, number = divmod(step, self.steps_per_epoch)
         block, row = divmod(number, BLOCK_STEPS)

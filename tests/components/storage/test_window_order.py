@@ -38,7 +38,7 @@ def test_any_step_follows_from_its_number_alone(counts: list[int], batch: int, s
     for step in reversed(range(0, len(expected), 3)):
         again = WindowOrder(np.array(counts), batch, 3, shards, window)
         assert np.array_equal(again.indices(step), expected[step])
-        pieces = [again.shard_indices(step, range(shard, shard + 1), again.slices) for shard in range(shards)]
+        pieces = [again.shard_indices(step, range(shard, shard + 1)) for shard in range(shards)]
         assert np.array_equal(np.concatenate(pieces), expected[step]), "a worker computes its own shards alone"
 
 
@@ -54,7 +54,7 @@ def test_a_step_reads_the_parts_that_were_announced(counts: list[int], batch: in
             needed, _ = order.parts(step, own)
             spans = order.windows(step, own)[0]
             assert len(needed) <= window + spans[2] - spans[1]
-            used = np.searchsorted(ends, order.shard_indices(step, own, order.slices), side="right")
+            used = np.searchsorted(ends, order.shard_indices(step, own), side="right")
             assert set(used.tolist()) <= set(needed)
         needed, upcoming = order.parts(step, range(shards))
         assert not set(needed) & set(upcoming)
@@ -77,8 +77,6 @@ def test_workers_read_the_parts_of_their_own_shards() -> None:
     order = WindowOrder(np.full(64, 50), 32, 1, 4, 4)
     used = []
     for shard in range(4):
-        rows = [
-            order.shard_indices(step, range(shard, shard + 1), order.slices) for step in range(order.steps_per_epoch)
-        ]
+        rows = [order.shard_indices(step, range(shard, shard + 1)) for step in range(order.steps_per_epoch)]
         used.append(set((np.concatenate(rows) // 50).tolist()))
     assert sum(map(len, used)) <= 64 + 3, "a part at the border of two stretches is read by both"
