@@ -23,6 +23,7 @@ from ..recipes.ranges import Count, Natural, NonNegative, Positive
 from ..training.lanczos import eigenpair, extend_basis, ritz_values, second_rank, tridiagonal
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
+from .row_facts import read_facts, repeat_facts, zero_facts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ CRITICAL = 1e-3
 RISE = 2.0
 # An eigenvalue counts as negative if it is below minus this fraction of the largest.
 ZERO = 1e-3
+FACTS = ("smallest", "largest", "gradient_norm", "fall")
 
 
 class CriticalPoints(Task):
@@ -201,22 +203,18 @@ class CriticalPoints(Task):
         if "escape" in state.tables:
             facts["fall"] = float(state.tables["escape"][0] - state.tables["escape"][1])
         facts["gradient_norm"] = float(state.tables.get("gradient_norm", [0.0])[0])
-        label = predictions["label"]
-        rows = torch.ones(len(label), dtype=torch.float64, device=label.device)
-        return predictions | {name: rows * value for name, value in facts.items()}
+        return repeat_facts(predictions, facts)
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return Classification's scores after the escape, smallest, largest and gradient_norm at the point, and fall.
 
         fall: decrease of the loss from the point to the lowest probe.
         """
-        facts = {name: float(predictions[name][0]) for name in ("smallest", "largest", "gradient_norm", "fall")}
-        return {**self.classification.score(predictions, targets), **facts}
+        return {**self.classification.score(predictions, targets), **read_facts(predictions, FACTS)}
 
     def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
         """Return Classification's constant answer, with zeros for the facts about a point."""
-        facts = dict.fromkeys(("smallest", "largest", "gradient_norm", "fall"), np.zeros(count))
-        return self.classification.constant(train, count) | facts
+        return self.classification.constant(train, count) | zero_facts(FACTS, count)
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return the verdict (saddle, minimum or not critical) with its figures, and the escape, if there was one."""

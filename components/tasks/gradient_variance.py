@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
+from .row_facts import read_facts, repeat_facts, zero_facts
 
 FACTS = ("variance", "gradient_norm")
 
@@ -61,15 +62,12 @@ class GradientVariance(Task):
             "variance": squares / max(count - 1, 1),
             "gradient_norm": float(np.linalg.norm(state.tables.get("mean", 0.0))),
         }
-        label = predictions["label"]
-        rows = torch.ones(len(label), dtype=torch.float64, device=label.device)
-        return predictions | {name: rows * value for name, value in facts.items()}
+        return repeat_facts(predictions, facts)
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return variance and gradient_norm, and Classification's scores of the initial weights."""
-        facts = {name: float(predictions[name][0]) for name in FACTS}
-        return facts | self.classification.score(predictions, targets)
+        return read_facts(predictions, FACTS) | self.classification.score(predictions, targets)
 
     def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
         """Return Classification's constant answer, with zeros for the facts about the gradients."""
-        return self.classification.constant(train, count) | dict.fromkeys(FACTS, np.zeros(count))
+        return self.classification.constant(train, count) | zero_facts(FACTS, count)

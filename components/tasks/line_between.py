@@ -20,11 +20,13 @@ from ..optimizers import sgd
 from ..recipes.ranges import Count, NonNegative
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
+from .row_facts import read_facts, repeat_facts, zero_facts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDS = ("first", "second")
+FACTS = ("barrier", "end")
 
 
 class LineBetween(Task):
@@ -88,19 +90,15 @@ class LineBetween(Task):
         """Return Classification's predictions of the first network, and the barrier repeated in each row."""
         predictions = self.classification.predict(State({"net": state.modules["first"]}), batch)
         line = state.tables.get("line", np.zeros(1))
-        label = predictions["label"]
-        facts = {"barrier": barrier(line), "end": max(line[0], line[-1])}
-        rows = torch.ones(len(label), dtype=torch.float64, device=label.device)
-        return predictions | {name: rows * float(value) for name, value in facts.items()}
+        return repeat_facts(predictions, {"barrier": barrier(line), "end": float(max(line[0], line[-1]))})
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return Classification's scores of the first network, the barrier, and the greater loss of both ends."""
-        facts = {name: float(predictions[name][0]) for name in ("barrier", "end")}
-        return {**self.classification.score(predictions, targets), **facts}
+        return {**self.classification.score(predictions, targets), **read_facts(predictions, FACTS)}
 
     def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray]:
         """Return Classification's constant answer, with zeros for the facts about the line."""
-        return self.classification.constant(train, count) | dict.fromkeys(("barrier", "end"), np.zeros(count))
+        return self.classification.constant(train, count) | zero_facts(FACTS, count)
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return whether the loss rises between the networks."""
