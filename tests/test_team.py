@@ -25,8 +25,8 @@ from components.errors import Refusal, TryLater
 from components.processes import BIN
 from components.runs import journal
 from components.tracking import mirror, probe
+from components.tracking.note import read_note
 from components.tracking.points import to_mlflow_metrics
-from components.tracking.replay import read_note
 from pipelines.commands import schedule
 from tests.services import ADMIN, DATABASE, SECRETS, TRAINER, Team, start_team
 from tests.test_elastic import second_node

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ..runs.journal import RUN, Tail, find_files, read_records
 from . import server
+from .note import Note, read_note
 from .points import metric_points, to_point
-from .replay import Note, RunReplay, read_note
+from .replay import RunReplay
 
 PAUSE = 1.0  # seconds between two passes over the journals
 MAX_PAUSE = 60.0  # seconds, after several passes that failed

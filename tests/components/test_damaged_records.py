@@ -16,7 +16,7 @@ from components.files import read_object, write_json
 from components.runs import journal
 from components.search.attempt import mark_killed_for_memory
 from components.search.trials import Trial, read_trial
-from components.tracking.replay import Note, read_note
+from components.tracking.note import Note, read_note
 from components.training.exported import class_names
 
 DAMAGE = [b"", b"{", b"[1]", b"7", b"null", b"\xff\xfe", b"[" * 99999, b'{"a": 1}', b'{"a": ' + b"9" * 5000 + b"}"]

@@ -33,7 +33,7 @@ from components.storage.column import Column
 from components.storage.dataset import prepare_dataset
 from components.storage.part import Part, write_part
 from components.storage.store import Store
-from components.tracking import replay
+from components.tracking import note
 from components.training import checkpoint, exported, messages
 from tests.components.training.test_checkpoint import state as checkpoint_state
 from tests.components.training.test_exported import SECTION, SPEC
@@ -207,7 +207,7 @@ READERS = {
     "store": Reader(write_store("*.arrow"), read_store),
     "journal": Reader(write_journal, lambda f: journal.read_records(f / journal.LOG)),
     "run": Reader(write_run, journal.read_description, is_json=True),
-    "note": Reader(write_bytes(replay.NOTE, json.dumps(NOTE).encode()), replay.read_note, is_json=True),
+    "note": Reader(write_bytes(note.NOTE, json.dumps(NOTE).encode()), note.read_note, is_json=True),
     "trial": Reader(write_trial, trials.read_trial, is_json=True),
     "checkpoint record": Reader(write_checkpoints("state.json"), read_checkpoints, is_json=True),
     "checkpoint tensors": Reader(write_checkpoints("state.safetensors"), read_checkpoints),

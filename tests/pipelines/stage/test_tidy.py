@@ -12,7 +12,7 @@ import pytest
 from components.files import write_json
 from components.runs import journal
 from components.runs.journal import STAGE_LOG, Journal
-from components.tracking import replay
+from components.tracking.note import NOTE
 from pipelines.stage import context
 from pipelines.stage.tidy import remove_old_checkpoints
 
@@ -71,7 +71,7 @@ def test_copies_for_the_tracker_are_removed_once_it_has_them(tmp_path: Path) -> 
         journal.copy_to_run(folder, folder / "model", "ab" * 32)
         os.utime(folder / STAGE_LOG, (1e9 - age, 1e9 - age))
     size = (ended[2] / STAGE_LOG).stat().st_size
-    write_json(ended[2] / replay.NOTE, {"offsets": {STAGE_LOG: size}})
+    write_json(ended[2] / NOTE, {"offsets": {STAGE_LOG: size}})
     remove_old_checkpoints(tmp_path, "evaluate", "a-model")
     exist = [(folder / journal.COPIES / ("ab" * 8) / "model" / "weights").is_file() for folder in ended]
     assert exist == [True, True, False, True], "the last one was not sent"
