@@ -106,7 +106,7 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
 
     from components import optimizers
     from components.cluster import allocator
-    from components.runs import journal
+    from components.runs.description import describe_run
     from components.storage.feed import Feed
     from components.storage.store import Column, Store, write_manifest, write_part
     from components.tasks.classification import Classification
@@ -136,7 +136,7 @@ def engine(system: str, count: int, precision: str, peers: Peers | None = None) 
 
     def run_epoch() -> None:
         run = folder / f"run-{next(runs)}"
-        journal.describe_run(run, run.name, "bench", params={"system": system})
+        describe_run(run, run.name, "bench", params={"system": system})
         fit(task, spec, feed, folder=run, peers=peers, **options)
 
     torch.manual_seed(0)

@@ -33,7 +33,7 @@ def serve(name: str, steps: int) -> None:
 
     from benchmarks.engine import CLASSES, SIDE, network, pictures
     from components.cluster import allocator
-    from components.runs import journal
+    from components.runs.description import describe_run
     from components.storage.feed import Feed
     from components.storage.store import Column, Split, write_part
     from components.tasks.classification import Classification
@@ -55,7 +55,7 @@ def serve(name: str, steps: int) -> None:
         nonlocal count
         count += 1
         run = folder / f"run-{count}"
-        journal.describe_run(run, f"{name} {count}", "tracking")
+        describe_run(run, f"{name} {count}", "tracking")
         task = Classification(lambda **shape: network("lenet"))
         options = {"epochs": max(1, steps // 32), "batch": 128, "log_every": 1, "checkpoint_seconds": 1e9}
         engine.fit(task, spec, feed, None, run, **options)

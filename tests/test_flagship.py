@@ -23,7 +23,7 @@ from components import network
 from components.cluster import prestart
 from components.cluster.local import local_cluster
 from components.recipes import recipe
-from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal
 from components.storage.store import Store
 from tests.workspace import Workspace, clone
@@ -280,7 +280,7 @@ def test_retraining_on_wrong_labels_leaves_the_champion(workspace: Workspace, re
     for number in range(2):  # runs of earlier nights
         old = runs / f"finetune-{number:016x}"
         (old / "0" / "checkpoint-00000001").mkdir(parents=True)
-        journal.describe_run(old, "finetune", "glyphs-to-digits")
+        describe_run(old, "finetune", "glyphs-to-digits")
         Journal(old / STAGE_LOG).write("end", status="FINISHED")
         os.utime(old / STAGE_LOG, (0, number))
     output = workspace.trainyard("retrain")

@@ -24,6 +24,7 @@ from components.cluster.local import local_cluster
 from components.errors import Refusal, TryLater
 from components.processes import BIN
 from components.runs import journal
+from components.runs.description import RUN
 from components.tracking import mirror, probe
 from components.tracking.note import read_note
 from components.tracking.points import to_mlflow_metrics
@@ -205,7 +206,7 @@ def test_postgres_has_every_point_once(
     runs = workspace.folder / ".trainyard" / "runs"
     mirror.Mirror(runs).send()  # what a busy server had not taken when the job ended
     points = []
-    for file in runs.rglob(journal.RUN):
+    for file in runs.rglob(RUN):
         run = read_note(file.parent).run
         records = [record for log in file.parent.glob("*.log") for record in journal.read_records(log)]
         points += [(run, m.key, m.step, m.value, m.timestamp) for record in records for m in to_mlflow_metrics(record)]

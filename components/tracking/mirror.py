@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from ..runs.journal import RUN, Tail, find_files, read_records
+from ..runs.description import RUN
+from ..runs.journal import Tail, find_files, read_records
 from . import server
 from .note import Note, read_note
 from .points import metric_points, to_point

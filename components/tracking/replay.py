@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..runs.journal import RESUME, STAGE_LOG, Record, Tail, read_description, read_records
+from ..runs.description import read_description
+from ..runs.journal import RESUME, STAGE_LOG, Record, Tail, read_records
 from . import local_store, server
 from .model_log import ExportedModel, ModelLog
 from .note import NOTE, Note, read_note

@@ -7,7 +7,7 @@ from pathlib import Path
 from components.errors import Refusal
 from components.files import read_object
 from components.recipes import recipe
-from components.runs import journal
+from components.runs.description import read_description
 from components.search.earlier import SEARCH
 from components.search.export import export_studies
 from components.workspace import runs_folder
@@ -20,7 +20,7 @@ def main(source: str, file: str) -> int:
         raise Refusal(f"{source}: is not the folder of a search; name a recipe, or a folder in .trainyard/runs")
     if "space" not in read_object(folder / SEARCH):
         raise Refusal(f"{folder / SEARCH}: has no 'space'; run the search again")
-    title = str(journal.read_description(folder)["experiment"])
+    title = str(read_description(folder)["experiment"])
     for name, count in export_studies(folder, Path(file), f"{title} {folder.name}").items():
         print(f"{file}: {count} trials in the study '{name}'")
     print(f"to look at it: pip install optuna-dashboard; optuna-dashboard {_storage(file)}")
@@ -32,7 +32,7 @@ def newest_search(path: str) -> Path:
     content = recipe.load(path)
     name, experiment = ("tune", content["name"]) if "pretrain" in content else _names(path)
     folders = [note.parent for note in runs_folder().glob(f"{name}-*/{SEARCH}")]
-    folders = [folder for folder in folders if journal.read_description(folder)["experiment"] == experiment]
+    folders = [folder for folder in folders if read_description(folder)["experiment"] == experiment]
     if not folders:
         raise Refusal(f"{path}: no search of it was run here; run it first")
     return max(folders, key=lambda folder: (folder / SEARCH).stat().st_mtime_ns)

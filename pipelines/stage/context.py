@@ -26,6 +26,7 @@ from components.errors import Stopped
 from components.files import bytes_digest, path_digest
 from components.recipes import recipe
 from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import LOG, SAVE, STAGE_LOG, Journal
 from components.runs.system_metrics import record_machine_use
 from components.tracking import probe, server
@@ -152,9 +153,7 @@ class Stage:
         MLflow's pages compare the runs that share `kind` and `group`. created: in milliseconds since 1970 (0: now).
         """
         tags = {"trainyard.stage": kind, "trainyard.group": group, "mlflow.source.name": f"pipelines/{self.name}.py"}
-        journal.describe_run(
-            folder, name, self.params["name"], self.folder, recipe.flatten(params), tags, created=created
-        )
+        describe_run(folder, name, self.params["name"], self.folder, recipe.flatten(params), tags, created=created)
 
     def add_trial(self, name: str, folder: Path, trial: Trial, group: str) -> None:
         """Record a trial that ended or paused: its values, its scores after each rung, and its own begin and end."""
@@ -262,9 +261,9 @@ def _describe_runs(
     if not title:
         shown = f"{params['name']} {os.environ.get('DVC_EXP_NAME') or recipe.digest(params)[:7]}"
         tags = {"trainyard.stage": "pipeline", **origin}
-        journal.describe_run(identity.pipeline, shown, params["name"], params=recipe.flatten(params), tags=tags)
+        describe_run(identity.pipeline, shown, params["name"], params=recipe.flatten(params), tags=tags)
     source = {"trainyard.key": identity.key, "mlflow.source.name": f"pipelines/{name}.py"}
-    journal.describe_run(
+    describe_run(
         identity.folder,
         title or name,
         params["name"],

@@ -16,6 +16,7 @@ from components.errors import Refusal, first_line
 from components.files import read_object, write_json
 from components.recipes import recipe
 from components.runs import journal
+from components.runs.description import RUN
 from components.runs.journal import STAGE_LOG, Journal
 from components.search.trials import Trial, describe_trial, trial_name
 from components.tracking.mirror import mirror_unless_shared
@@ -209,5 +210,5 @@ def label_trials(folder: Path, trials: list[Trial], verdicts: list[Diagnosis]) -
     """Label the trials of the search in `folder` that were described as runs."""
     for trial, verdict in zip(trials, verdicts, strict=True):
         place = folder / trial.arm / trial_name(trial.number)
-        if (place / journal.RUN).is_file():
+        if (place / RUN).is_file():
             label_run(Journal(place / STAGE_LOG), verdict)

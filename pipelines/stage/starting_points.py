@@ -8,7 +8,7 @@ from typing import Any
 
 from components.errors import Refusal
 from components.files import read_object
-from components.runs import journal
+from components.runs.description import read_description
 from components.search.earlier import SEARCH
 from components.search.trials import RECORD, best_trial, read_trial
 
@@ -46,7 +46,7 @@ def _read_run(folder: Path, where: str) -> list[dict[str, Any]]:
         if arms:
             return [best_trial(trials, monitor).values for trials in arms.values()]
     with suppress(FileNotFoundError):
-        return [_with_sections(journal.read_description(folder)["params"])]
+        return [_with_sections(read_description(folder)["params"])]
     raise Refusal(f"{where}: {folder} is not the folder of a run (they are in .trainyard/runs)")
 
 

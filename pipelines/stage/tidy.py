@@ -13,6 +13,7 @@ from pathlib import Path
 
 from components.errors import Refusal
 from components.runs import journal
+from components.runs.description import read_description
 from components.runs.journal import COPIES, STAGE_LOG
 from components.tracking.mirror import find_unsent_runs
 
@@ -40,7 +41,7 @@ def remove_old_checkpoints(runs: Path, name: str, experiment: str) -> list[Path]
 def _experiment(folder: Path) -> str | None:
     """Return the experiment of the run in `folder`, or None if it was not described, or its description is damaged."""
     with suppress(FileNotFoundError, Refusal):
-        return str(journal.read_description(folder)["experiment"])
+        return str(read_description(folder)["experiment"])
     return None
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.errors import Refusal
 from components.files import read_object, write_json
-from components.runs import journal
+from components.runs.description import describe_run, read_description
 from components.search.attempt import mark_killed_for_memory
 from components.search.trials import Trial, read_trial
 from components.tracking.note import Note, read_note
@@ -70,9 +70,9 @@ def test_a_damaged_description_is_refused_and_written_again(
 ) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(Refusal, match=r"run\.json: damaged \(.*\); run the stage again"):
-        journal.read_description(tmp_path)
-    journal.describe_run(tmp_path, "name", "experiment")
-    assert journal.read_description(tmp_path)["name"] == "name"
+        read_description(tmp_path)
+    describe_run(tmp_path, "name", "experiment")
+    assert read_description(tmp_path)["name"] == "name"
     assert "described again" in caplog.messages[0]
 
 

@@ -28,6 +28,7 @@ from components.originals import idx
 from components.originals.archive import read_members
 from components.recipes import recipe
 from components.runs import journal
+from components.runs.description import RUN, describe_run, read_description
 from components.search import trials
 from components.storage.column import Column
 from components.storage.dataset import prepare_dataset
@@ -164,8 +165,8 @@ def write_journal(folder: Path) -> Path:
 
 
 def write_run(folder: Path) -> Path:
-    journal.describe_run(folder, "a", "family", None, {"a": 1}, {"b": "c"})
-    return folder / journal.RUN
+    describe_run(folder, "a", "family", None, {"a": 1}, {"b": "c"})
+    return folder / RUN
 
 
 def write_trial(folder: Path) -> Path:
@@ -206,7 +207,7 @@ READERS = {
     "manifest": Reader(write_store("manifest.json"), read_store, is_json=True),
     "store": Reader(write_store("*.arrow"), read_store),
     "journal": Reader(write_journal, lambda f: journal.read_records(f / journal.LOG)),
-    "run": Reader(write_run, journal.read_description, is_json=True),
+    "run": Reader(write_run, read_description, is_json=True),
     "note": Reader(write_bytes(note.NOTE, json.dumps(NOTE).encode()), note.read_note, is_json=True),
     "trial": Reader(write_trial, trials.read_trial, is_json=True),
     "checkpoint record": Reader(write_checkpoints("state.json"), read_checkpoints, is_json=True),

@@ -20,7 +20,7 @@ from components.cluster import spread
 from components.data.digits import Digits
 from components.files import bytes_digest
 from components.recipes import recipe
-from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
@@ -72,7 +72,7 @@ class Yard:
         with torch.no_grad():
             outputs = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}
         run = Path(f".trainyard/runs/evaluate-{bytes_digest(folder)[:16]}")
-        journal.describe_run(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
+        describe_run(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
         stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
         stage.log_model(NAME, folder, {"image": images}, outputs)
         Path("report.html").write_text(bytes_digest(folder))

@@ -18,6 +18,7 @@ from typing import Any
 
 from components.errors import Refusal, TryLater
 from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal, Record
 from components.tracking import mirror, server
 from components.tracking.registry import Registry, Version, WrongBytes
@@ -131,7 +132,7 @@ def audit_decision(ledger: Ledger, decision: Decision) -> None:
     tags |= {f"sha256.{name}": value for name, value in decision["hashes"].items()}
     inputs = [{"name": name, "digest": digest} for name, digest in decision["hashes"].items() if "/" in name]
     name = f"{decision['action']} {id}"
-    journal.describe_run(folder, name, decision["model"], None, decision["params"], tags, inputs)
+    describe_run(folder, name, decision["model"], None, decision["params"], tags, inputs)
     lines = Journal(folder / STAGE_LOG, position=0)
     lines.write("begin", stage="promotion")
     lines.write("metric", step=0, values={name: v for name, v in decision["values"].items() if v is not None})

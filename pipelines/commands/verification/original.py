@@ -13,6 +13,7 @@ from components.errors import Refusal
 from components.files import bytes_digest
 from components.recipes import recipe
 from components.runs import journal
+from components.runs.description import RUN, read_description
 from components.runs.journal import LOG, STAGE_LOG
 from components.tracking.registry import Registry, Version, model_name
 from components.workspace import runs_folder
@@ -114,7 +115,7 @@ def _find_result(what: str) -> Original:
     if metrics is None:
         raise Refusal(f"verify: {folder}/metrics.json: not there; name a folder below results/ that has one")
     run = _find_run(family, system, metrics)
-    description = journal.read_description(run)
+    description = read_description(run)
     tags = read_tags(run)
     inputs = {entry["name"]: entry["digest"] for entry in description["inputs"]}
     model = folder / "model"
@@ -134,17 +135,17 @@ def read_tags(run: Path) -> dict[str, str]:
     """Return all tags of the run in a folder: those of its description, of its fit and of its stage."""
     records = [record for log in (LOG, STAGE_LOG) for record in journal.read_records(run / log, "tag")]
     recorded = {record.payload["name"]: str(record.payload["value"]) for record in records}
-    return {**journal.read_description(run)["tags"], **recorded}
+    return {**read_description(run)["tags"], **recorded}
 
 
 def _find_run(family: str, system: str, metrics: dict[str, Any]) -> Path:
     """Return the folder of the newest run that recorded these scores; raise Refusal if none did."""
     runs = []
-    for file in runs_folder().glob(f"{system}-*/{journal.RUN}"):
+    for file in runs_folder().glob(f"{system}-*/{RUN}"):
         with suppress(Refusal):  # a damaged description
-            if journal.read_description(file.parent)["experiment"] == family:
+            if read_description(file.parent)["experiment"] == family:
                 runs.append(file.parent)
-    for run in sorted(runs, key=lambda run: (run / journal.RUN).stat().st_mtime_ns, reverse=True):
+    for run in sorted(runs, key=lambda run: (run / RUN).stat().st_mtime_ns, reverse=True):
         scores: dict[str, Any] = {}
         for record in journal.read_records(run / STAGE_LOG, "metric"):
             scores |= record.payload["values"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import threading
@@ -14,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import Refusal
 from components.processes import background_thread
 from components.runs import journal
 from components.runs.journal import LOG, Journal, Tail, find_files, read_records
@@ -108,26 +106,6 @@ def test_a_tail_reads_each_line_once_and_waits_for_complete_ones(tmp_path: Path)
         file.write(b"0000")
     assert tail.read_new() == []
     assert tail.read_new() == []
-
-
-def test_a_run_that_starts_again_keeps_its_id(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        journal.describe_run(tmp_path / "run", name, "experiment", parent=tmp_path / "above", params={"lr": 0.1})
-    facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["attempts"] == []
-    journal.describe_run(tmp_path / "other", "first", "experiment")
-    assert facts["name"] == "second"
-    assert facts["parent"] == "../above"
-    assert facts["id"] != json.loads((tmp_path / "other" / "run.json").read_text())["id"]
-
-
-def test_changed_params_are_recorded_as_further_attempts(tmp_path: Path) -> None:
-    """One that repeats the attempt before it is none, and one that repeats an earlier attempt is."""
-    for rate in (0.1, 0.2, 0.2, 0.1, 0.1, 0.2):
-        journal.describe_run(tmp_path / "run", "pretrain", "experiment", params={"lr": rate, "epochs": 3})
-    facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["params"] == {"lr": 0.1, "epochs": 3}
-    assert facts["attempts"] == [{"lr": [0.1, 0.2]}, {}, {"lr": [0.1, 0.2]}]
 
 
 def test_files_are_found_while_others_are_deleted(tmp_path: Path) -> None:
@@ -249,34 +227,3 @@ def test_a_copy_is_made_once_per_digest(tmp_path: Path) -> None:
     assert (copy / "a").read_text() == "1"
     file = journal.copy_to_run(tmp_path / "run", tmp_path / "folder" / "a", "f" * 64)
     assert file.read_text() == "2"
-
-
-def test_the_time_of_creation_is_given_kept_or_now(tmp_path: Path) -> None:
-    journal.describe_run(tmp_path, "run", "experiment", created=5)
-    assert journal.read_description(tmp_path)["created"] == 5
-    journal.describe_run(tmp_path, "run", "experiment", created=7)
-    assert journal.read_description(tmp_path)["created"] == 5
-    journal.describe_run(tmp_path / "other", "run", "experiment")
-    assert abs(journal.read_description(tmp_path / "other")["created"] / 1000 - time.time()) < 60
-    assert journal.read_description(tmp_path)["parent"] is None
-
-
-@pytest.mark.parametrize("change", [{"parent": 1}, {"attempts": {}}, {"id": 3}, {"inputs": None}])
-def test_a_description_of_other_types_is_refused(tmp_path: Path, change: dict) -> None:
-    journal.describe_run(tmp_path, "run", "experiment")
-    facts = journal.read_description(tmp_path)
-    (tmp_path / "run.json").write_text(json.dumps(facts | change))
-    with pytest.raises(Refusal, match="damaged"):
-        journal.read_description(tmp_path)
-    del facts["parent"]
-    (tmp_path / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(Refusal, match="damaged"):
-        journal.read_description(tmp_path)
-
-
-def test_a_damaged_description_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    journal.describe_run(tmp_path, "run", "experiment", params={"lr": 0.1})
-    (tmp_path / "run.json").write_text("{")
-    journal.describe_run(tmp_path, "run", "experiment", params={"lr": 0.2})
-    assert journal.read_description(tmp_path)["params"] == {"lr": 0.2}
-    assert "described again, under a new id" in caplog.text

@@ -9,6 +9,7 @@ import numpy as np
 
 from components.recipes import recipe
 from components.runs import journal
+from components.runs.description import RUN, describe_run
 from components.runs.journal import Journal
 from components.tracking import server
 from components.training import exported
@@ -29,7 +30,7 @@ def points(run, name: str) -> list[tuple[int, float]]:
 
 
 def write_run(folder: Path, steps: int = 30, parent: Path | None = None, name: str = "pretrain") -> Journal:
-    journal.describe_run(folder, name, "bench", parent, {"lr": 0.1}, {"trainyard.stage": name}, [
+    describe_run(folder, name, "bench", parent, {"lr": 0.1}, {"trainyard.stage": name}, [
         {"name": "digits", "digest": "ab" * 32, "profile": {"train": 100}}
     ])  # fmt: skip
     lines = Journal(folder / journal.LOG)
@@ -75,7 +76,7 @@ def registered_models(folder: Path) -> tuple[int, int, list[str]]:
     """Return (number of runs, number of logged models, versions of `digits`) at the tracker."""
     client = server.make_client(server.tracking_uri())
     experiment = client.get_experiment_by_name("bench").experiment_id
-    id = json.loads((folder / journal.RUN).read_text())["id"]
+    id = json.loads((folder / RUN).read_text())["id"]
     same = [run for run in client.search_runs([experiment]) if run.data.tags["trainyard.id"] == id]
     logged = client.search_logged_models([experiment], f"source_run_id = '{same[0].info.run_id}'")
     return len(same), len(logged), [str(v.version) for v in client.search_model_versions("name = 'digits'")]

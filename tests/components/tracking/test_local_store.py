@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from components.errors import Refusal
-from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal
 from components.tracking import local_store, mirror, server
 from components.tracking.registry import Registry
@@ -24,7 +24,7 @@ ODD = "a b#c?d% &é ü"
 def write_run(name: str = "evaluate-1") -> Stage:
     """Write a run of the checkout in the current folder, with a model and a picture, as a stage does."""
     run = Path.cwd() / ".trainyard" / "runs" / name
-    journal.describe_run(run, "evaluate", "digits", tags={"trainyard.stage": "evaluate"})
+    describe_run(run, "evaluate", "digits", tags={"trainyard.stage": "evaluate"})
     lines = Journal(run / STAGE_LOG)
     stage = Stage("evaluate", {"name": "digits"}, run, lines, lines)
     Path("picture.txt").write_text("picture")
@@ -129,7 +129,7 @@ def test_absolute_paths_of_older_journals_are_found_after_a_move(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = checkout / ".trainyard/runs/evaluate-1"
-    journal.describe_run(run, "evaluate", "digits")
+    describe_run(run, "evaluate", "digits")
     (run / "kept").mkdir()
     (run / "kept" / "picture.txt").write_text("picture")
     Journal(run / STAGE_LOG).write("artifact", path=str(run / "kept" / "picture.txt"), folder="")

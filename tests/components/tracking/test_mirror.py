@@ -15,7 +15,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from components import network
-from components.runs import journal
+from components.runs.description import RUN
 from components.tracking import mirror, pages, replay, server
 from tests.components.tracking.sent_runs import points, runs, write_run
 
@@ -23,7 +23,7 @@ from tests.components.tracking.sent_runs import points, runs, write_run
 def test_a_shared_mirror_sends_for_all_stages_and_old_runs_at_the_end(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     write_run(folder / "old-1", name="old")
-    os.utime(folder / "old-1" / journal.RUN, (0, 0))
+    os.utime(folder / "old-1" / RUN, (0, 0))
     with mirror.shared_mirror(folder):
         lines = write_run(folder / "new-1", name="new")
         write_run(folder / "new-1" / "fits" / "1", parent=folder / "new-1", name="below")

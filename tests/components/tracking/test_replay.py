@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import Journal
 from components.tracking import mirror, server
 from tests.components.tracking.sent_runs import points, runs, write_run, write_steps
@@ -15,7 +16,7 @@ from tests.components.tracking.sent_runs import points, runs, write_run, write_s
 def test_params_changed_by_a_restart_are_an_attempt_and_every_point_arrives_once(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "pretrain-1"
     for number, rate in enumerate((0.1, 0.2, 0.05)):  # as population-based training does when it resumes
-        journal.describe_run(folder, "pretrain", "bench", params={"lr": rate})
+        describe_run(folder, "pretrain", "bench", params={"lr": rate})
         with mirror.Mirror(folder):
             lines = Journal(folder / journal.LOG, position=5 * number)
             for step in range(5 * number + 1, 11 + 5 * number):
@@ -32,7 +33,7 @@ def test_params_changed_by_a_restart_are_an_attempt_and_every_point_arrives_once
 
 def test_runs_nest_and_carry_every_kind_of_record(store: str, tmp_path: Path) -> None:
     above, below = tmp_path / "runs" / "pipeline-1", tmp_path / "runs" / "pretrain-2"
-    journal.describe_run(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})
+    describe_run(above, "digits 1", "bench", params={"seed": 0}, tags={"trainyard.stage": "pipeline"})
     write_run(below, parent=above)
     (tmp_path / "picture.txt").write_text("picture")
     driver = Journal(below / journal.STAGE_LOG)

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from components.errors import Refusal
 from components.files import write_json
-from components.runs import journal
+from components.runs.description import describe_run
 from components.search.earlier import SEARCH
 from components.search.trials import RECORD, Trial, best_trial, trial_name
 from pipelines.commands import study
@@ -45,7 +45,7 @@ def trials(arm: str) -> list[Trial]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / ".trainyard" / "runs" / "search-0123456789abcdef"
-    journal.describe_run(run, "search", "studies")
+    describe_run(run, "search", "studies")
     arms = ["finetuned", "scratch"]
     write_json(run / SEARCH, {"space": SPACE, "monitor": ["accuracy", "max"], "arms": arms})
     for trial in (trial for arm in arms for trial in trials(arm)):

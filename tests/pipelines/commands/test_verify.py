@@ -17,7 +17,7 @@ import yaml
 from components.errors import Refusal
 from components.files import bytes_digest, write_json
 from components.recipes import recipe
-from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal
 from components.tracking.registry import Registry
 from pipelines.commands import verify
@@ -174,7 +174,7 @@ def result(commit: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(folder / "metrics.json", {"accuracy": 0.9})
     run = Path(".trainyard/runs/tiny-0123456789abcdef")
     tags = provenance() | {"mlflow.source.git.commit": commit, "git.changed": "nothing"}
-    journal.describe_run(run, "tiny", "vision", params={"seed": 3}, tags=tags)
+    describe_run(run, "tiny", "vision", params={"seed": 3}, tags=tags)
     lines = Journal(run / STAGE_LOG)
     lines.write("metric", step=0, values={"test/accuracy": 0.9})
     lines.write("tag", name="data.digest", value="d" * 64)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal
 from components.search.trials import Trial
 from components.tracking import server
@@ -25,7 +25,7 @@ def test_a_trial_has_its_own_begin_and_end_in_mlflow(
 ) -> None:
     uri = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
     client = server.make_client(uri)
-    journal.describe_run(tmp_path / "stage", "tune", "bench")
+    describe_run(tmp_path / "stage", "tune", "bench")
     lines = Journal(tmp_path / "stage" / STAGE_LOG)
     stage = Stage("tune", {"name": "bench"}, tmp_path / "stage", lines, lines)
     folder = tmp_path / "stage/trials/trial-000"

@@ -10,7 +10,7 @@ import pytest
 from components.errors import Refusal
 from components.files import write_json
 from components.recipes import recipe
-from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import Journal
 from components.search.earlier import SEARCH
 from components.search.objective import Objective
@@ -98,7 +98,7 @@ def test_trials_are_taken_over_exactly_if_nothing_but_the_search_changed(tmp_pat
 
 def test_a_search_starts_from_earlier_runs(tmp_path: Path) -> None:
     fit, search = tmp_path / "lenet-1", tmp_path / "tune-1"
-    journal.describe_run(fit, "lenet", "vision", params=recipe.flatten(SECTION))
+    describe_run(fit, "lenet", "vision", params=recipe.flatten(SECTION))
     write_json(search / SEARCH, {"monitor": ["accuracy", "max"]})
     for number, accuracy in enumerate((0.5, 0.9, 0.7)):
         trial = Trial("a", number, {"fit.batch": 8 << number, "fit.clip": 1.0}, [{"accuracy": accuracy}], True)

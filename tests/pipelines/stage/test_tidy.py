@@ -11,6 +11,7 @@ import pytest
 
 from components.files import write_json
 from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal
 from components.tracking.note import NOTE
 from pipelines.stage import context
@@ -20,7 +21,7 @@ from pipelines.stage.tidy import remove_old_checkpoints
 def make_run(runs: Path, name: str, *statuses: str, experiment: str = "a-model") -> Path:
     """Write a run with two fits and their checkpoints; statuses: how each attempt ended, "" if it was killed."""
     folder = runs / name
-    journal.describe_run(folder, name, experiment)
+    describe_run(folder, name, experiment)
     lines = Journal(folder / STAGE_LOG)
     for status in statuses:
         lines.write("begin", stage=name)

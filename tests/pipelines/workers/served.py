@@ -9,6 +9,7 @@ import torch
 
 from components.recipes import recipe
 from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal
 from components.storage.feed import Feed
 from components.tracking import server
@@ -38,7 +39,7 @@ def serve_untrained(section: dict[str, Any], spec: Spec, feed: Feed, folder: Pat
     example = serving_example(task, state, feed)
     assert example is not None
     run = folder / "run"
-    journal.describe_run(run, "fit", "served")
+    describe_run(run, "fit", "served")
     stage = Stage("fit", {"name": "served"}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
     stage.log_model("served", "model", **example)
     (record,) = journal.read_records(run / STAGE_LOG, "model")

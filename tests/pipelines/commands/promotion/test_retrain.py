@@ -15,6 +15,7 @@ from components import network
 from components.errors import Refusal, TryLater
 from components.files import bytes_digest
 from components.runs import journal
+from components.runs.description import describe_run
 from components.runs.journal import Journal
 from components.storage.content import read_digests
 from components.storage.feed import Feed
@@ -223,7 +224,7 @@ def test_two_unsent_retrains_register_their_own_models(yard: Yard) -> None:
 
 def test_a_run_that_the_tracker_rejects_does_not_hold_back_a_model(yard: Yard) -> None:
     folder = Path(".trainyard/runs/a-run-of-old")
-    journal.describe_run(folder, "old", NAME)
+    describe_run(folder, "old", NAME)
     Journal(folder / journal.LOG).write("metric", step=1, values={"what?": 1.0})
     model = yard.train()
     with Path(f".trainyard/runs/evaluate-{model[:16]}/.mirror").open("w") as sending:
