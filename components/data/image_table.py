@@ -25,10 +25,11 @@ from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction, Natural
 from ..storage.dataset import Fault
 from ..storage.store import Column
+from .dialect import is_number
 from .folder import Listing, list_files
 from .image_folder import MAX_ROWS_PER_PART, PART_BYTES, content_key
 from .picture import SUFFIXES, Fit, Remarks, check_levels, read_picture
-from .table import TableFormat, is_number
+from .table import TableFormat
 from .table_rows import Entries, Shares, TableFiles, list_classes
 from .text_columns import StrippedRows
 

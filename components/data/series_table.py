@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import Refusal, printable
 from ..recipes.ranges import Count, Open
-from .table import Table, TableFormat, is_number, read_table
+from .dialect import is_number
+from .table import Table, TableFormat, read_table
 from .table_rows import Shares
 from .text_columns import TextColumn
 from .windows import check_lengths, count_windows, cut_windows, window_columns

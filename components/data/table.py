@@ -7,7 +7,6 @@ notes, unless it is UTF-8.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +19,11 @@ from pyarrow import compute, csv, parquet
 
 from ..errors import Refusal, first_line, printable, suggest_name
 from ..files import open_regular
+from .dialect import guess_delimiter, has_header, is_quoted
 from .encoding import open_text, text_bytes
 from .text_columns import ColumnWriter, TextColumn, join_columns
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t"}  # of files whose suffix says it
-CANDIDATES = (",", ";", "\t", "|")
 LINES = {".jsonl", ".ndjson", ".json"}
 PARQUET = {".parquet", ".pq"}
 SUFFIXES = {".csv", ".txt", *DELIMITERS, *LINES, *PARQUET}
@@ -233,7 +232,7 @@ def _read_delimited(file: Path, text: IO[str], encoding: str, form: TableFormat)
         raise Refusal(f"{printable(file)}: has no rows; name another file")
     lines = head.splitlines()[:SAMPLE_LINES]
     delimiter = form.delimiter or DELIMITERS.get(table_suffix(file)) or guess_delimiter(lines)
-    quoting = form.quoting if form.quoting is not None else delimiter != "\t" or _is_quoted(head, delimiter)
+    quoting = form.quoting if form.quoting is not None else delimiter != "\t" or is_quoted(head, delimiter)
     block = BLOCK
     while True:
         try:
@@ -324,41 +323,3 @@ class Utf8Reader:
     def close(self) -> None:
         """Do nothing: the text belongs to the caller."""
         self.closed = True
-
-
-def guess_delimiter(lines: Sequence[str]) -> str:
-    """Return the delimiter that splits most lines into the same number of values, more than one."""
-    best, score = ",", 0.0
-    for candidate in CANDIDATES:
-        counts = Counter(len(re.sub(r'"[^"]*"', "", line).split(candidate)) for line in lines)
-        number, frequency = max(counts.items(), key=lambda item: (item[1], item[0]))
-        agreement = frequency / len(lines) if number > 1 else 0.0
-        if agreement > score:
-            best, score = candidate, agreement
-    return best
-
-
-def _is_quoted(text: str, delimiter: str) -> bool:
-    """Return whether quotes enclose values: each value that begins with one ends with one, too."""
-    starts = re.findall(f'(?:^|{re.escape(delimiter)})("[^{re.escape(delimiter)}\n\r]*)', text, re.MULTILINE)
-    return bool(starts) and all(len(value) > 1 and value.endswith('"') for value in starts)
-
-
-def has_header(columns: Sequence[Sequence[str | None]]) -> bool:
-    """Return whether the first value of each column looks like a name, and not like the values below it."""
-    first = [str(values[0] or "") for values in columns]
-    if not any(first) or any(is_number(name) for name in first):
-        return False
-    if any(len(name) > 60 or name.rstrip().endswith((".", "!", "?")) for name in first):
-        return False
-    repeats = [name in values[1:] for name, values in zip(first, columns, strict=True) if name]
-    return not any(repeats)
-
-
-def is_number(text: str | None) -> bool:
-    """Return whether a text is a number."""
-    try:
-        float(text or "")
-    except ValueError:
-        return False
-    return True

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.dialect import is_number
 from ..data.image_table import ImageTable, clean_path, common_prefixes
 from ..data.picture import SUFFIXES
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
-from ..data.table import Table, TableFormat, is_number, read_table
+from ..data.table import Table, TableFormat, read_table
 from ..data.table_rows import SPLIT_NAMES
 from ..errors import Refusal
 from .findings import Findings, Progress, Tree, condense_rows, count_files

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.dialect import is_number
 from ..data.series_table import read_time
-from ..data.table import SAMPLE_LINES, Table, is_number, join_tables, read_table
+from ..data.table import SAMPLE_LINES, Table, join_tables, read_table
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table_rows import SPLIT_NAMES
 from ..data.text_columns import ColumnWriter
