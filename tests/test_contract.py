@@ -23,7 +23,7 @@ from components.storage.dataset import Dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks import adversarial
-from components.training import checkpoint, engine, exported
+from components.training import checkpoint, engine, evaluation, exported
 from components.training.meter import Meter
 from components.training.peers import Peers, fork_workers
 from components.training.task import Shard, Task
@@ -243,7 +243,7 @@ def test_it_learns(name: str, finished: FinishedRuns, prepared: PreparedData) ->
     torch.manual_seed(0)
     state = task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     score, direction = task.monitor
-    before = engine.evaluate(task, state, evaluation_feed(Store(prepared[name] / "prepared")))[0][score]
+    before = evaluation.evaluate(task, state, evaluation_feed(Store(prepared[name] / "prepared")))[0][score]
     if name in UNSTABLE:
         return
     after = [values[f"validation/{score}"] for values in metrics if f"validation/{score}" in values][-1]
@@ -358,8 +358,8 @@ def test_the_exported_model_predicts_the_same(name: str, finished: FinishedRuns,
     task = recipe.build(SYSTEMS[name]["task"], Task)
     task.setup(read_spec(str(prepared[name] / "prepared"), str(prepared[name] / "augmented")))
     random = torch.random.get_rng_state()
-    scores, predictions = engine.evaluate(task, outcome.state, feed)
-    restored_scores, restored_predictions = engine.evaluate(*exported.read_model(finished[name] / "model"), feed)
+    scores, predictions = evaluation.evaluate(task, outcome.state, feed)
+    restored_scores, restored_predictions = evaluation.evaluate(*exported.read_model(finished[name] / "model"), feed)
     assert scores == restored_scores
     assert task.monitor[0] in scores
     assert all(np.isfinite(value) for value in scores.values())
@@ -367,4 +367,4 @@ def test_the_exported_model_predicts_the_same(name: str, finished: FinishedRuns,
         assert len(values) == len(feed)
         assert np.array_equal(values, restored_predictions[key])
     torch.random.set_rng_state(random)
-    assert engine.evaluate(task, outcome.state, feed)[0] == scores
+    assert evaluation.evaluate(task, outcome.state, feed)[0] == scores

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from components.storage.store import Store
-from components.training import checkpoint, engine, exported
+from components.training import checkpoint, evaluation, exported
 from components.training.peers import Peers
 from tests import test_contract as contract
 
@@ -39,9 +39,9 @@ def test_it_learns_resumes_and_predicts(name: str, prepared: contract.PreparedDa
 
     store = Store(data / "prepared")
     model = exported.read_model(complete / "model", torch.device("cuda", 0))
-    scores, predictions = engine.evaluate(*model, contract.evaluation_feed(store, torch.device("cuda", 0)), gpu())
+    scores, predictions = evaluation.evaluate(*model, contract.evaluation_feed(store, torch.device("cuda", 0)), gpu())
     assert all(np.isfinite(value) for value in scores.values())
-    _, on_cpu = engine.evaluate(*exported.read_model(complete / "model"), contract.evaluation_feed(store))
+    _, on_cpu = evaluation.evaluate(*exported.read_model(complete / "model"), contract.evaluation_feed(store))
     if "probability" in predictions:
         np.testing.assert_allclose(predictions["probability"], on_cpu["probability"], **NEAR)
 

@@ -1,4 +1,4 @@
-"""Train and evaluate: fit() and evaluate() are the only loops. They name no system and import no Ray, MLflow or DVC.
+"""Train: fit() is the only loop over steps. It names no system and imports no Ray, MLflow or DVC.
 
     for step in order:  shards of the batch -> task.step(state, update) -> journal
                         at intervals: evaluate, checkpoint
@@ -24,14 +24,14 @@ from ..schedules import constant
 from ..storage.feed import Feed, Walk
 from . import metric_names
 from .compilation import Choice, compile_run, run_trial
-from .memory import predict_within_memory, refuse_lack_of_memory
+from .evaluation import evaluate, map_batches, target_columns
 from .meter import Meter, Scores
 from .noise_scale import NoiseScale
 from .options import batch_size, check_options
 from .peers import Peers
 from .recorder import RunRecorder
 from .set_up import set_up
-from .task import Batch, Spec, State, Task
+from .task import Spec, State, Task
 from .tree import owned_shards
 from .update import Moments, ShardedUpdate
 
@@ -262,41 +262,12 @@ class _Loop:
         self.meter.restore_best(self.state)
         self.state.carry.clear()
         peers, batch = self.recorder.peers, self.walk.order.batch
-        self.task.finish(self.state, partial(_map_batches, peers, self.walk.feed, batch))
+        self.task.finish(self.state, partial(map_batches, peers, self.walk.feed, batch))
         if self.validation is not None and type(self.task).finish is not Task.finish:
             self.meter.scores, _ = evaluate(self.task, self.state, self.validation, peers)
             self.recorder.log_metrics(self.state.step, self.epoch, metric_names.of_validation(self.meter.scores))
         self.meter.finished = True
         self.recorder.save(self.state, self.meter, self.update)
-
-
-@torch.no_grad()
-def evaluate(
-    task: Task, state: State, feed: Feed, peers: Peers | None = None, batch: int = 512
-) -> tuple[Scores, dict[str, np.ndarray]]:
-    """Return (scores, predictions {name: [N, ...]}) in the order of the rows; batches do not depend on the workers.
-
-    Out of memory, a batch is predicted in halves, which are cut where that does not change the predictions.
-    """
-    peers = peers or Peers()
-    view = State(state.modules | state.averages, tables=state.tables, step=state.step)
-    for module in view.modules.values():
-        module.eval()
-
-    def predict(part: Batch) -> dict[str, np.ndarray]:
-        """Return the predictions for one batch on the host."""
-        return predict_within_memory(task, view, part)
-
-    with refuse_lack_of_memory():
-        parts = _map_batches(peers, feed, batch, predict)
-        predictions = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return task.score(predictions, target_columns(task, feed)), predictions
-
-
-def target_columns(task: Task, feed: Feed) -> dict[str, Any]:
-    """Return the columns of all rows that the task's scores and pictures need."""
-    extras = [name for name in task.extras if name in feed.split.columns]
-    return {name: feed.column(name) for name in (*task.targets, *extras)}
 
 
 # ------------------------------------------------------------------------------------------------ parts of fit
@@ -362,9 +333,3 @@ def _move_averages(state: State, decay: float) -> None:
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in module.parameters()], 1 - decay)
         for target, source in zip(average.buffers(), module.buffers(), strict=True):
             target.copy_(source)
-
-
-def _map_batches(peers: Peers, feed: Feed, size: int, function: Callable[[Batch], Any]) -> list[Any]:
-    """Return what `function` returns for each batch of `feed`, in order, on every worker; they share the batches."""
-    results = peers.gather([function(part) for part in feed.batches(size, peers.rank, peers.size)])
-    return [results[i % peers.size][i // peers.size] for i in range(sum(map(len, results)))]

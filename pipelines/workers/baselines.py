@@ -9,7 +9,7 @@ import torch
 from components.recipes import recipe
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.training import engine
+from components.training import evaluation
 from components.training.task import Task
 from pipelines.workers.training import read_spec
 
@@ -26,7 +26,7 @@ def score_baselines(section: dict[str, Any], prepared: str, augmented: str, seed
     feed, train = Feed(store.split(split)), Feed(store.split("train"))
     torch.manual_seed(seed)
     state = task.setup(read_spec(prepared, augmented))
-    scores = {"untrained": engine.evaluate(task, state, feed)[0]}
-    if (constant := task.constant(engine.target_columns(task, train), len(feed))) is not None:
-        scores["constant"] = task.score(constant, engine.target_columns(task, feed))
+    scores = {"untrained": evaluation.evaluate(task, state, feed)[0]}
+    if (constant := task.constant(evaluation.target_columns(task, train), len(feed))) is not None:
+        scores["constant"] = task.score(constant, evaluation.target_columns(task, feed))
     return {name: float(values[task.monitor[0]]) for name, values in scores.items()}

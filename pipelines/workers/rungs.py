@@ -17,7 +17,7 @@ from components.recipes import recipe
 from components.search.objective import Rung, Scores
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.training import engine
+from components.training import engine, evaluation
 from components.training.options import batch_size, is_steered
 from components.training.peers import Peers
 from components.training.task import Spec, State, Task
@@ -101,7 +101,7 @@ def _fit_and_score(rung: Rung, setup: TrialSetup, feeds: Feeds, spec: Spec) -> S
             trial_curves.write_curves(trial_curves.curve_file(setup.curves, rung.values, rung.number), folder)
     scores = outcome.scores
     if feeds.watched is not feeds.held_out:
-        scores = engine.evaluate(task, outcome.state, feeds.held_out, peers)[0]
+        scores = evaluation.evaluate(task, outcome.state, feeds.held_out, peers)[0]
     scores = scores | _training_scores(task, outcome.state, feeds.train, peers, len(feeds.held_out))
     if fit["patience"] is not None:
         scores["epochs"] = float(outcome.epochs)

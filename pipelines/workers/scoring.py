@@ -13,7 +13,7 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.training import engine, exported
+from components.training import evaluation, exported
 from components.training.memory import to_host
 from components.training.peers import Peers
 from components.training.task import State, Task
@@ -44,7 +44,7 @@ def score_models(peers: Peers, models: list[str], prepared: str, split: str) -> 
                 f" {prepared} has {len(store.manifest['classes'])}; train it on these data"
             )
         task, state = exported.read_model(folder, peers.device)
-        scores, predictions = engine.evaluate(task, state, feed, peers)
+        scores, predictions = evaluation.evaluate(task, state, feed, peers)
         measurements = measure_model(peers, task, state, store, train, {split: scores})
         results.append(ScoredModel(scores, predictions, measurements))
     return results
@@ -71,7 +71,7 @@ def constant_loss(task: Task, store: Store, objective: bool = True) -> float | N
     """
     if type(task).constant is Task.constant:
         return None
-    targets = engine.target_columns(task, Feed(store.split("train")))
+    targets = evaluation.target_columns(task, Feed(store.split("train")))
     constant = task.constant(targets, store.manifest["splits"]["train"]["rows"])
     if constant is None:
         return None
@@ -82,7 +82,7 @@ def training_scores(
     task: Task, state: State, train: Feed, peers: Peers, most: int = TRAINING_EXAMPLES
 ) -> dict[str, float]:
     """Return the scores on at most `most` evenly spaced training examples, without augmentation or dropout."""
-    return engine.evaluate(task, state, Feed(train.split, train.sample(most), peers.device), peers)[0]
+    return evaluation.evaluate(task, state, Feed(train.split, train.sample(most), peers.device), peers)[0]
 
 
 def parameter_count(state: State) -> int:

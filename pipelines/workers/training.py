@@ -14,7 +14,7 @@ import numpy as np
 from components.recipes import recipe
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.peers import Peers
 from components.training.recorder import draw_pictures
 from components.training.task import Spec, Task
@@ -141,12 +141,12 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     split: str = next(name for name in ("test", "validation", "train") if name in facts.splits)
     task, state = exported.read_model(job.out, peers.device)
     feed = Feed(store.split(split), None, peers.device)
-    scores, predictions = engine.evaluate(task, state, feed, peers)
+    scores, predictions = evaluation.evaluate(task, state, feed, peers)
     # The exported task no longer names where its weights started; the recipe's does.
     trained: Task = recipe.build(job.section["task"], Task)
     tags = {f"tokenizer.{column}": digest for column, digest in exported.tokenizer_digests(job.out).items()}
     tags |= trained.tags(state, scores)
-    targets = engine.target_columns(task, feed)
+    targets = evaluation.target_columns(task, feed)
     outcomes = task.outcomes(predictions, targets)
     by_split = {split: scores}
     if split == "test" and watched:

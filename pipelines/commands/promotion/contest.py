@@ -15,7 +15,7 @@ import torch
 from components.errors import Refusal
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.training import engine, exported
+from components.training import evaluation, exported
 from components.training.peers import Peers
 from components.training.task import Batch, State, Task
 from pipelines.commands.promotion.measurement import Measurement
@@ -44,8 +44,8 @@ def measure_models(
                 " prepare the same classes"
             )
         task, state = exported.read_model(folder, peers.device)
-        scores, predictions = engine.evaluate(task, state, feed, peers)
-        outcomes = task.outcomes(predictions, engine.target_columns(task, feed))
+        scores, predictions = evaluation.evaluate(task, state, feed, peers)
+        outcomes = task.outcomes(predictions, evaluation.target_columns(task, feed))
         monitor, direction = task.monitor
         if outcomes is None:
             raise Refusal(f"{type(task).__name__}: '{monitor}' is not a mean over examples; the gate cannot compare it")

@@ -16,7 +16,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.blanks import BLANK, FillBlanks
-from components.training import engine
+from components.training import engine, evaluation
 from components.training.task import Shard, Spec
 
 CLASSES = ("<unk>", *"abc")
@@ -115,4 +115,4 @@ def test_both_sides_of_a_blank_help(triples: Store, tmp_path: Path) -> None:
 
 def drawn_inputs(task: FillBlanks, state, store: Store) -> tuple[dict, dict]:
     feed = Feed(store.split("test"))
-    return engine.evaluate(task, state, feed)[1], engine.target_columns(task, feed)
+    return evaluation.evaluate(task, state, feed)[1], evaluation.target_columns(task, feed)

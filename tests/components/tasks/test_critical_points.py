@@ -20,7 +20,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.critical_points import CriticalPoints, surface_distances
-from components.training import engine
+from components.training import engine, evaluation
 from components.training.lanczos import eigenpair, extend_basis, ritz_values, second_rank, tridiagonal
 from components.training.peers import Peers, fork_workers
 from components.training.task import Spec
@@ -112,7 +112,7 @@ def test_zero_weights_are_a_saddle_with_a_way_down(feed: Feed, ema: float | None
     task = CriticalPoints(SMALL, scale=0.0, products=30, reach=8.0)
     outcome = fit(task, feed, 43, ema=ema)
     before, after, distance = outcome.state.tables["escape"]
-    scores, _ = engine.evaluate(task, outcome.state, feed)
+    scores, _ = evaluation.evaluate(task, outcome.state, feed)
     assert before == pytest.approx(np.log(10), abs=1e-5)
     assert after < before - 0.05
     assert abs(distance) > 0
@@ -125,7 +125,7 @@ def test_zero_weights_are_a_saddle_with_a_way_down(feed: Feed, ema: float | None
 def test_a_penalised_convex_loss_has_a_minimum(feed: Feed) -> None:
     task = CriticalPoints(Softmax, partial(sgd, lr=0.3, momentum=0.9), descend=200, products=60, l2=0.02)
     outcome = fit(task, feed, 273)
-    scores, _ = engine.evaluate(task, outcome.state, feed)
+    scores, _ = evaluation.evaluate(task, outcome.state, feed)
     assert scores["smallest"] == pytest.approx(0.02, rel=0.02), "flat directions have only the curvature of the penalty"
     assert scores["fall"] == pytest.approx(0, abs=1e-4)
     assert task.tags(outcome.state, scores)["verdict"].startswith("minimum")

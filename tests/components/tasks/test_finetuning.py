@@ -22,7 +22,7 @@ from components.tasks.sentence_regression import SentenceRegression
 from components.tasks.sentences import SentenceClassification
 from components.tasks.tagging import Tagging
 from components.tokens.wordpiece import MARKS, WordPiece
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.task import Shard, Spec, State, Task
 
 COLOURS, ANIMALS = ["red", "green", "blue", "black"], ["dog", "cat", "cow", "hen"]
@@ -117,9 +117,9 @@ def test_it_learns_the_toy(kind: str, stores: dict[str, Store]) -> None:
     task, _ = start(kind, stores[kind])
     train, test = (Feed(stores[kind].split(split)) for split in ("train", "test"))
     outcome = engine.fit(task, spec(stores[kind]), train, None, epochs=12, batch=16)
-    scores, predictions = engine.evaluate(task, outcome.state, test)
+    scores, predictions = evaluation.evaluate(task, outcome.state, test)
     assert scores[task.monitor[0]] > 0.9
-    assert isinstance(task.draw(outcome.state, predictions, engine.target_columns(task, test)), dict)
+    assert isinstance(task.draw(outcome.state, predictions, evaluation.target_columns(task, test)), dict)
 
 
 @each_task

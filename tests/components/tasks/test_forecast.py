@@ -17,7 +17,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.forecast import Forecast, horizon_errors
-from components.training import engine
+from components.training import engine, evaluation
 from components.training.task import Spec
 
 TAU = 4
@@ -61,7 +61,7 @@ def test_the_weights_are_the_closed_form_of_the_training_split(fitted: tuple, da
 
 def test_each_prediction_is_fed_back(fitted: tuple, store: Store, data: Sine) -> None:
     task, outcome = fitted
-    scores, predictions = engine.evaluate(task, outcome.state, test := Feed(store.split("test")))
+    scores, predictions = evaluation.evaluate(task, outcome.state, test := Feed(store.split("test")))
     head = outcome.state.modules["net"].get_submodule("head")
     weight, bias = head.weight[0].detach().numpy(), head.bias.item()
     time, truth = test.column("time"), {}
@@ -78,7 +78,7 @@ def test_each_prediction_is_fed_back(fitted: tuple, store: Store, data: Sine) ->
 
 
 def test_errors_grow_with_the_steps(fitted: tuple, store: Store) -> None:
-    scores = engine.evaluate(*fitted[:1], fitted[1].state, Feed(store.split("test")))[0]
+    scores = evaluation.evaluate(*fitted[:1], fitted[1].state, Feed(store.split("test")))[0]
     grown = [scores[f"error_{k}"] for k in (1, 4, 16, 64)]
     assert grown == sorted(grown)
     assert grown[-1] > 3 * grown[0]
@@ -97,8 +97,8 @@ def test_errors_are_matched_by_time_in_any_row_order() -> None:
 
 def test_pictures_show_the_error_over_k_and_the_series_at_its_times(fitted: tuple, store: Store, data: Sine) -> None:
     task, outcome = fitted
-    predictions = engine.evaluate(task, outcome.state, test := Feed(store.split("test")))[1]
-    drawn = task.draw(outcome.state, predictions, targets := engine.target_columns(task, test))
+    predictions = evaluation.evaluate(task, outcome.state, test := Feed(store.split("test")))[1]
+    drawn = task.draw(outcome.state, predictions, targets := evaluation.target_columns(task, test))
     assert set(drawn) == {"against", "error", "series"}
     (line,) = drawn["error"].axes[0].lines
     assert line.get_xdata().tolist() == list(range(1, 65))

@@ -19,7 +19,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.kernel_regression import EXAMPLES, KernelRegression
-from components.training import checkpoint, engine
+from components.training import checkpoint, engine, evaluation
 from components.training.peers import Peers, fork_workers
 from components.training.task import Shard, Spec, State
 
@@ -71,7 +71,7 @@ def test_losses_leave_the_example_out_and_predictions_use_all(name: str, w: floa
     keys, values = examples(store)
     loss = task.loss(state, Shard(next(feed.batches(COUNT)), torch.Generator(), 0))[0]
     assert loss.item() == pytest.approx(left_out(w, keys, values), rel=1e-5)
-    scores, predictions = engine.evaluate(task, state, Feed(store.split("test")))
+    scores, predictions = evaluation.evaluate(task, state, Feed(store.split("test")))
     x, y = examples(store, "test")
     expected = np.array([weighted_mean(query, keys, values, w) for query in x])
     assert predictions["y"] == pytest.approx(expected, abs=1e-5)
@@ -95,7 +95,7 @@ def test_a_trained_width_beats_a_fixed_one_and_that_the_average(seed: int, tmp_p
     mse = {}
     for name, model in VARIANTS.items():
         state = fitted(store, model, epochs=100 if name == "parametric" else 1)
-        mse[name] = engine.evaluate(KernelRegression(model), state, Feed(store.split("test")))[0]["mse"]
+        mse[name] = evaluation.evaluate(KernelRegression(model), state, Feed(store.split("test")))[0]["mse"]
     assert mse["parametric"] < 0.8 * mse["kernel"]
     assert mse["kernel"] < 0.8 * mse["average"]
 
@@ -128,8 +128,8 @@ def test_the_number_of_workers_does_not_change_the_bytes(store: Store, tmp_path:
 def test_both_axes_of_the_heat_map_are_sorted(store: Store) -> None:
     task, state = KernelRegression(VARIANTS["kernel"]), fitted(store, VARIANTS["kernel"])
     test = Feed(store.split("test"))
-    predictions = engine.evaluate(task, state, test)[1]
-    drawn = task.draw(state, predictions, engine.target_columns(task, test))
+    predictions = evaluation.evaluate(task, state, test)[1]
+    drawn = task.draw(state, predictions, evaluation.target_columns(task, test))
     assert set(drawn) == {"against", "fit", "attention"}
     (mesh,) = drawn["attention"].axes[0].collections
     weights = np.asarray(mesh.get_array()).reshape(200, COUNT)

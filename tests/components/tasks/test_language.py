@@ -19,7 +19,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.language import PADDING, LanguageModel
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.task import Shard, Spec, State
 
 CLASSES = ("<unk>", *"ab")
@@ -124,7 +124,7 @@ def test_a_split_is_predicted_as_one_text(cell: str, periods: Store) -> None:
     task = small(cell=cell, embedding=3, layers=2)
     state = task.setup(spec())
     rows, net = tokens(periods, "test"), state.modules["net"].eval()
-    scores, predictions = engine.evaluate(task, state, Feed(periods.split("test")))
+    scores, predictions = evaluation.evaluate(task, state, Feed(periods.split("test")))
     expected = nll(net, join_windows(rows))
     assert np.allclose(predictions["nll"].reshape(-1), expected, atol=1e-5)
     assert scores["loss"] == pytest.approx(float(expected.mean()), rel=1e-5)

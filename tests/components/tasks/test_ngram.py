@@ -17,7 +17,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.ngram import NGram, merge_counts
-from components.training import checkpoint, engine
+from components.training import checkpoint, engine, evaluation
 from components.training.task import Spec, State
 
 VOCABULARY = ("<unk>", *"abcd")
@@ -88,7 +88,7 @@ def test_counts_and_probabilities_by_brute_force(n: int, drawn: Store) -> None:
             decoded[tuple(key // SIZE ** (k - 1 - place) % SIZE for place in range(k))] = count
     assert decoded == dict(counts)
     text = join_windows(drawn.split("test").array("token"))
-    scores, predictions = engine.evaluate(task, state, Feed(drawn.split("test")))
+    scores, predictions = evaluation.evaluate(task, state, Feed(drawn.split("test")))
     expected = [
         -math.log(probability(counts, tuple(text[max(0, at - n + 1) : at]), text[at], 0.7, n))
         for at in range(1, len(text))
@@ -208,7 +208,7 @@ def test_the_best_tables_survive_interruptions(drawn: Store, tmp_path: Path) -> 
     ]
     assert len(scores) == 6
     assert uninterrupted.scores["perplexity"] == min(scores) < scores[-1]
-    assert engine.evaluate(task, uninterrupted.state, feeds[1])[0] == uninterrupted.scores
+    assert evaluation.evaluate(task, uninterrupted.state, feeds[1])[0] == uninterrupted.scores
     tensors = [
         checkpoint.read_checkpoint(checkpoint.list_checkpoints(tmp_path / name)[0])[0]
         for name in ("uninterrupted", "interrupted")
@@ -243,7 +243,7 @@ def test_drawings_and_sampled_text(drawn: Store) -> None:
 
 def test_all_tokens_are_equally_likely_before_training(drawn: Store) -> None:
     task, feed = NGram(n=3), Feed(drawn.split("test"))
-    scores, predictions = engine.evaluate(task, task.setup(spec()), feed)
+    scores, predictions = evaluation.evaluate(task, task.setup(spec()), feed)
     assert scores["perplexity"] == pytest.approx(SIZE)
     assert predictions["nll"].shape == (len(feed), STEPS)
-    assert engine.evaluate(task, train_model(task, drawn), feed)[0]["perplexity"] < 0.7 * SIZE
+    assert evaluation.evaluate(task, train_model(task, drawn), feed)[0]["perplexity"] < 0.7 * SIZE

@@ -20,7 +20,7 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.pretraining import Pretraining
 from components.tokens.words import Words
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.task import Shard, Spec
 from tests.components.data.test_sentence_pairs import Numbered
 
@@ -90,13 +90,13 @@ def test_biases_and_norms_are_not_decayed(store: Store) -> None:
 def test_it_learns_to_fill_blanks_and_which_passages_follow(store: Store) -> None:
     mine = task()
     test = Feed(store.split("validation"))
-    before = engine.evaluate(mine, mine.setup(spec(store)), test)[0]
+    before = evaluation.evaluate(mine, mine.setup(spec(store)), test)[0]
     outcome = engine.fit(mine, spec(store), Feed(store.split("train")), None, epochs=12, batch=32)
-    scores, predictions = engine.evaluate(mine, outcome.state, test)
+    scores, predictions = evaluation.evaluate(mine, outcome.state, test)
     assert scores["perplexity"] < before["perplexity"] / 2
     assert scores["accuracy"] > 0.15
     assert 0.5 <= scores["order_majority"] < 0.75
-    text = mine.draw(outcome.state, predictions, engine.target_columns(mine, test))["blanks"]
+    text = mine.draw(outcome.state, predictions, evaluation.target_columns(mine, test))["blanks"]
     assert "[MASK]" in text
     assert "right" in text
 

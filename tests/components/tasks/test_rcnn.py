@@ -28,7 +28,7 @@ from components.storage.moments import compute_moments
 from components.storage.store import Store
 from components.tasks.classification import Classification
 from components.tasks.rcnn import RCNN
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.task import Shard, Spec, State, Task
 
 MODEL = {"use": "models.proposal_cnn.ProposalCNN", "widths": [8, 16, 16], "features": 32}
@@ -177,7 +177,7 @@ def test_regions_are_described_by_their_objects(feeds: tuple[Spec, Feed, Feed]) 
 def test_objects_are_detected_and_regression_improves_the_boxes(
     feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]
 ) -> None:
-    scores, predictions = engine.evaluate(*fitted, feeds[2])
+    scores, predictions = evaluation.evaluate(*fitted, feeds[2])
     assert scores.keys() == {"map", "map50", "map_unregressed", "map50_unregressed"}
     assert scores["map50"] > 0.6
     assert scores["map"] > scores["map_unregressed"] + 0.03
@@ -195,7 +195,7 @@ def test_objects_are_detected_and_regression_improves_the_boxes(
 
 def test_the_networks_head_scores_before_finish(feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]) -> None:
     task, state = fitted
-    scores, predictions = engine.evaluate(task, State(state.modules), feeds[2])
+    scores, predictions = evaluation.evaluate(task, State(state.modules), feeds[2])
     assert scores["map"] == scores["map_unregressed"] > 0.2
     assert np.array_equal(predictions["boxes"], predictions["raw_boxes"])
     with torch.no_grad():
@@ -288,8 +288,8 @@ def test_many_regions_are_processed_in_pieces(
 
 def test_confident_detections_are_drawn(feeds: tuple[Spec, Feed, Feed], fitted: tuple[RCNN, State]) -> None:
     task, state = fitted
-    _, predictions = engine.evaluate(task, state, feeds[2])
-    figure = task.draw(state, predictions, engine.target_columns(task, feeds[2]))["detections"]
+    _, predictions = evaluation.evaluate(task, state, feeds[2])
+    figure = task.draw(state, predictions, evaluation.target_columns(task, feeds[2]))["detections"]
     assert len(figure.axes) == 12
     names = [text.get_text() for text in figure.axes[0].texts]
     confident = predictions["scores"][0] >= 0.5

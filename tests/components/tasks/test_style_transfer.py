@@ -21,7 +21,7 @@ from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.style_transfer import StyleTransfer, load_convolutions, normalised
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.task import Shard, Spec, Task
 
 TINY = {"convolutions": [1, 2], "widths": [4, 6]}
@@ -164,7 +164,7 @@ def test_the_canvas_starts_as_the_content_and_moves_to_the_style(photos: Store) 
     assert last.scores["style_loss"] < first.scores["style_loss"] / 2
     assert last.scores["content_loss"] > 0
     assert task(0.05).tags(last.state, last.scores)["features"].startswith("random weights")
-    _, predictions = engine.evaluate(task(0.05), last.state, feed)
+    _, predictions = evaluation.evaluate(task(0.05), last.state, feed)
     assert task(0.05).draw(last.state, predictions, {"image": feed.column("image")}).keys() == {"canvas"}
     canvas = first.state.modules["canvas"].picture.detach()
     content = normalised(torch.from_numpy(feed.column("image")[:1]))

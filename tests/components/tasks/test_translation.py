@@ -24,7 +24,7 @@ from components.storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 from components.tasks import translation
 from components.tasks.translation import Translation, shift_right
 from components.tokens.bpe import BPE
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.task import Shard, Spec, State
 
 CLASSES = (*SPECIAL, *"abcd", *SPECIAL, *"wxyz")
@@ -268,9 +268,9 @@ def test_it_learns_to_reverse_a_sequence(trained: tuple[str, Translation, engine
 def test_sampled_translations_are_readable(trained: tuple[str, Translation, engine.Outcome], corpus: Store) -> None:
     name, task, out = trained
     feed = Feed(corpus.split("validation"))
-    _, predictions = engine.evaluate(task, out.state, feed)
+    _, predictions = evaluation.evaluate(task, out.state, feed)
     predictions["token"][3] = predictions["token"][4]
-    drawn = task.draw(out.state, predictions, engine.target_columns(task, feed))
+    drawn = task.draw(out.state, predictions, evaluation.target_columns(task, feed))
     lines = drawn["translations"].splitlines()
     assert sum(line.startswith(("right", "WRONG")) for line in lines) == 10
     assert sum(line.startswith("WRONG") for line in lines) == sum("(the truth)" in line for line in lines) > 0
@@ -299,7 +299,7 @@ def test_a_trained_model_can_be_restored(
     exported.write_model(tmp_path, out.state, spec, {"use": "tasks.translation.Translation", "model": model})
     restored = exported.read_model(tmp_path)
     feed = Feed(corpus.split("validation"))
-    assert engine.evaluate(*restored, feed)[0] == engine.evaluate(task, out.state, feed)[0]
+    assert evaluation.evaluate(*restored, feed)[0] == evaluation.evaluate(task, out.state, feed)[0]
 
 
 def test_data_without_two_vocabularies_are_refused() -> None:

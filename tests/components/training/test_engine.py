@@ -16,7 +16,7 @@ from components.models.resnet import ResNet
 from components.models.softmax import Softmax
 from components.runs import journal
 from components.tasks.classification import Classification
-from components.training import checkpoint, engine
+from components.training import checkpoint, engine, evaluation
 from components.training.peers import Peers
 from components.training.task import Shard, State
 from tests.components.training.small_fits import feeds, spec, tasks
@@ -28,7 +28,7 @@ def test_early_stopping_keeps_the_best_weights(digits: Path) -> None:
     outcome = engine.fit(task, spec(digits), train, test, epochs=60, batch=50, patience=4)
     assert outcome.scores["accuracy"] > 0.85
     assert outcome.epochs < 60
-    again, _ = engine.evaluate(task, outcome.state, test)
+    again, _ = evaluation.evaluate(task, outcome.state, test)
     assert again == outcome.scores
 
 
@@ -73,8 +73,8 @@ def test_the_moving_average_follows_its_recurrence(digits: Path) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(average[name].double(), value, rtol=1e-5, atol=1e-7)
     assert (
-        engine.evaluate(tasks_set_up(digits), state, test)[0]
-        == engine.evaluate(tasks_set_up(digits), State(state.averages), test)[0]
+        evaluation.evaluate(tasks_set_up(digits), state, test)[0]
+        == evaluation.evaluate(tasks_set_up(digits), State(state.averages), test)[0]
     )
 
 
@@ -108,8 +108,8 @@ def test_evaluation_neither_augments_nor_changes_the_state(digits: Path) -> None
     task = tasks("lenet")
     outcome = engine.fit(task, spec(digits), train, epochs=1, batch=100)
     before = {k: v.clone() for k, v in checkpoint.pack_state(outcome.state)[0].items()}
-    first, first_predictions = engine.evaluate(task, outcome.state, test)
-    second, second_predictions = engine.evaluate(task, outcome.state, test)
+    first, first_predictions = evaluation.evaluate(task, outcome.state, test)
+    second, second_predictions = evaluation.evaluate(task, outcome.state, test)
     assert first == second
     assert np.array_equal(first_predictions["probability"], second_predictions["probability"])
     assert all(torch.equal(v, before[k]) for k, v in checkpoint.pack_state(outcome.state)[0].items())
@@ -152,7 +152,7 @@ def test_scores_are_those_after_finish(keep: str, digits: Path, tmp_path: Path) 
     task, (train, test) = Crowned(Softmax, partial(optimizers.sgd, lr=0.1)), feeds(digits)
     options = {"epochs": 2, "batch": 50, "keep": keep}
     outcomes = [engine.fit(task, spec(digits), train, test, tmp_path, **options) for _ in range(2)]
-    scores, predictions = engine.evaluate(task, outcomes[0].state, test)
+    scores, predictions = evaluation.evaluate(task, outcomes[0].state, test)
     assert set(predictions["label"]) == {3}
     assert outcomes[0].scores == outcomes[1].scores == scores
     assert journal.read_metrics(tmp_path)[-1].values == {f"validation/{name}": value for name, value in scores.items()}

@@ -16,7 +16,7 @@ from components.search.attempt import Attempt
 from components.search.objective import Objective, Rung
 from components.storage.feed import Feed
 from components.storage.store import Store
-from components.training import engine
+from components.training import evaluation
 from components.training.memory import predict_within_memory
 from components.training.task import Batch, Spec, State, Task
 
@@ -51,7 +51,7 @@ def train_split(digits: Path) -> Feed:
 def test_an_evaluation_out_of_memory_predicts_halves(digits: Path) -> None:
     """The order of the rows, and with it the score, stays."""
     feed, task = train_split(digits), Hungry(125)
-    scores, predictions = engine.evaluate(task, State(), feed)
+    scores, predictions = evaluation.evaluate(task, State(), feed)
     assert scores == {"accuracy": 1.0}
     assert np.array_equal(predictions["label"], feed.column("label"))
     assert [len(rows) for rows in task.batches] == [500, 250, 125, 125, 250, 125, 125]
@@ -60,7 +60,7 @@ def test_an_evaluation_out_of_memory_predicts_halves(digits: Path) -> None:
 @pytest.mark.parametrize(("most", "calls"), [(500, 1), (499, 3)])
 def test_a_batch_is_halved_only_if_it_does_not_fit(most: int, calls: int, digits: Path) -> None:
     task = Hungry(most)
-    engine.evaluate(task, State(), train_split(digits))
+    evaluation.evaluate(task, State(), train_split(digits))
     assert len(task.batches) == calls
 
 
@@ -83,7 +83,7 @@ def test_another_error_of_a_prediction_stays() -> None:
 
 def score_rung(digits: Path, task: Hungry, rungs: list[Rung], rung: Rung) -> dict[str, float]:
     rungs.append(rung)
-    return engine.evaluate(task, State(), train_split(digits))[0]
+    return evaluation.evaluate(task, State(), train_split(digits))[0]
 
 
 @pytest.mark.parametrize("most", [100, 0])
@@ -107,4 +107,4 @@ def test_lack_of_memory_for_the_scores_is_refused(digits: Path, monkeypatch: pyt
     task = Hungry(1000)
     monkeypatch.setattr(task, "score", score)
     with pytest.raises(Refusal, match=r"^evaluation: there is too little memory for the examples or their scores"):
-        engine.evaluate(task, State(), train_split(digits))
+        evaluation.evaluate(task, State(), train_split(digits))

@@ -23,7 +23,7 @@ from components.search.trials import Trial
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.classification import Classification
-from components.training import engine
+from components.training import engine, evaluation
 from components.training.peers import Peers
 from components.verdicts.diagnosis import (
     REMEDIES,
@@ -221,7 +221,7 @@ def train_model(folder: Path, model: Any, epochs: int = 15, lr: float = 0.1, **m
     train, validation = Feed(store.split("train")), Feed(store.split("validation"))
     outcome = engine.fit(task, spec, train, validation, epochs=epochs, batch=20, evaluate_every=epochs)
     train_loss = scoring.training_scores(task, outcome.state, train, Peers())["loss"]
-    test = engine.evaluate(task, outcome.state, Feed(store.split("test")))[0]["loss"]
+    test = evaluation.evaluate(task, outcome.state, Feed(store.split("test")))[0]["loss"]
     return Evidence(train_loss, outcome.scores["loss"], test, trivial_loss(store.split("train")) or 0.0, **more)
 
 

@@ -20,7 +20,7 @@ from components.storage.feed import Feed
 from components.storage.moments import compute_moments
 from components.storage.order import stratified_folds
 from components.storage.store import Store
-from components.training import checkpoint, engine
+from components.training import checkpoint, engine, evaluation
 from components.training.peers import Peers, fork_workers
 from components.training.task import Task
 from pipelines import fit
@@ -120,7 +120,7 @@ def test_early_stopping_watches_other_examples_than_the_fold_that_judges(validat
     moments = compute_moments(train.split, 0, 1, rows).finish()
     task, spec = recipe.build(SECTION["task"], Task), replace(training.read_spec(**paths), statistics=moments)
     outcome = engine.fit(task, spec, train, watched, seed=0, patience=2, **SECTION["fit"])
-    expected = engine.evaluate(task, outcome.state, judge)[0]
+    expected = evaluation.evaluate(task, outcome.state, judge)[0]
     assert {name: scores[name] for name in expected} == expected
     assert scores["epochs"] == outcome.epochs < 20
     unstopped = run_trial(paths)

@@ -22,7 +22,7 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tracking import mirror, server
 from components.tracking.registry import Registry
-from components.training import engine, exported
+from components.training import evaluation, exported
 from components.training.peers import Peers
 from pipelines.commands.promotion import retrain
 from pipelines.stage.lock import hold_lock
@@ -114,7 +114,7 @@ def test_examples_that_either_model_was_trained_on_are_left_out(yard: Yard, caps
     assert sentence in page
     task, state = exported.read_model("models/finetuned/0")
     rows = np.flatnonzero(~familiar)
-    scores, _ = engine.evaluate(task, state, Feed(store.split("test"), rows), Peers())
+    scores, _ = evaluation.evaluate(task, state, Feed(store.split("test"), rows), Peers())
     assert decision["values"]["score"] == pytest.approx(scores["accuracy"])
 
 
