@@ -17,7 +17,7 @@ from tests.workspace import clone
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 RECIPE = "pipelines/bert/wnli.yaml"
-pytestmark = pytest.mark.cluster(lane=1)
+pytestmark = [pytest.mark.cluster(lane=1), pytest.mark.slow]  # test_glue.py covers the rest
 
 
 def write_small_bert(folder: Path) -> None:
