@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from components.errors import Refusal
 from components.models import condition_encoders, conditional
 from components.tasks.conditional import Conditional
-from components.training.task import Shard, Spec
+from components.training.task import Shard, Spec, State
 
 SHAPES: dict[str, tuple[int, ...]] = {"label": (), "caption": (40,), "sound": (31, 32)}
 ENCODERS: dict[str, Any] = {
@@ -96,6 +97,46 @@ def test_without_mismatched_pairs_there_are_two_kinds() -> None:
     loss, metrics = task.discriminator_loss(state, make_shard([0, 1]))
     assert loss.item() == pytest.approx(2 * math.log(2))
     assert set(metrics) == {"real", "fake"}
+
+
+def test_the_agreement_is_the_share_of_generated_pictures_with_the_label_that_was_asked_for() -> None:
+    random = np.random.default_rng(0)
+    predictions = {
+        "probability": np.eye(3)[[0, 1, 2, 2, 1]],
+        "real_probability": np.eye(3)[[0, 1, 2, 0, 0]],
+        "feature": random.normal(size=(5, 2)),
+        "real_feature": random.normal(size=(5, 2)),
+    }
+    scores = make_task("label").score(predictions, {"label": np.array([0, 1, 2, 0, 0])})
+    assert scores["agreement"] == pytest.approx(3 / 5)
+    assert scores["coverage"] == 1
+
+
+class Parity:
+    """A judge of two classes: whether a picture's first pixel is odd."""
+
+    def compare(self, generated: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what `Judge.compare` returns; a picture's first pixel is its feature."""
+        pixels = {"": generated[:, 0, 0, :1].long(), "real_": real[:, 0, 0, :1].long()}
+        probabilities = {f"{name}probability": F.one_hot(pixel[:, 0] % 2, 2) for name, pixel in pixels.items()}
+        return {f"{name}feature": pixel.float() for name, pixel in pixels.items()} | probabilities
+
+
+class Echo(torch.nn.Module):
+    """A generator that paints a picture in the grey level of its condition."""
+
+    def forward(self, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return (condition.float() / 127.5 - 1).view(-1, 1, 1, 1).expand(-1, 1, 16, 16)
+
+
+def test_the_judge_sees_the_generated_pictures() -> None:
+    task = make_task("label")
+    task.judge = Parity()  # type: ignore[assignment]
+    batch = make_shard([0, 1, 1, 0]).batch | {"image": torch.zeros(4, 16, 16, 1, dtype=torch.uint8)}
+    tensors = task.predict(State({"generator": Echo()}), batch)
+    predictions = {name: values.numpy() for name, values in tensors.items()}
+    assert predictions["image"][:, 0, 0, 0].tolist() == [0, 1, 1, 0]
+    assert task.score(predictions, {"label": np.array([0, 1, 1, 1])})["agreement"] == 0.75
 
 
 def test_a_condition_that_the_data_lack_is_refused() -> None:

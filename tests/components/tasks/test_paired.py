@@ -15,7 +15,7 @@ from components.data.outlined_glyphs import OutlinedGlyphs
 from components.errors import Refusal
 from components.models import film, pix2pix
 from components.tasks.paired import Paired
-from components.training.task import Shard, Spec
+from components.training.task import Shard, Spec, State
 
 SPEC = Spec({"image": (16, 16, 1), "source": (16, 16, 3)}, (), {})
 FILM_SPEC = Spec({"image": (16, 16, 6), "source": (16, 16, 1), "pose": (6, 3), "label": ()}, ("a", "b"), {})
@@ -108,6 +108,35 @@ def test_agreement_is_that_of_the_frames_and_of_the_worst_position() -> None:
     assert scores["worst_frame"] == 0.5
     assert scores["real_agreement"] == pytest.approx(1 / 12)
     assert scores["fid"] == pytest.approx(0, abs=1e-6)
+
+
+class Levels:
+    """A judge whose class of a picture is the grey level of its first pixel."""
+
+    def compare(self, generated: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what `Judge.compare` returns."""
+        levels = {"": generated[:, 0, 0, :1].long(), "real_": real[:, 0, 0, :1].long()}
+        probabilities = {f"{name}probability": F.one_hot(level[:, 0], 256) for name, level in levels.items()}
+        return {f"{name}feature": level.float() for name, level in levels.items()} | probabilities
+
+
+class Still(torch.nn.Module):
+    """A generator whose frames are the source, a level brighter from frame to frame."""
+
+    def forward(self, source: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
+        return source + torch.arange(6).view(1, 6, 1, 1) / 127.5
+
+
+def test_the_judge_sees_each_frame_of_each_film() -> None:
+    task = Paired(film.Generator, film.Discriminator, pose="pose", judge="results/none")
+    task.judge = Levels()  # type: ignore[assignment]
+    batch = make_shard(FILM_SPEC, 2).batch
+    batch["source"] = torch.tensor([0, 20], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 16, 16, 1)
+    batch["image"] = torch.arange(12, dtype=torch.uint8).view(2, 1, 1, 6).expand(2, 16, 16, 6)
+    predictions = task.predict(State({"generator": Still()}), batch)
+    assert predictions["frame_label"].tolist() == [[0, 1, 2, 3, 4, 5], [20, 21, 22, 23, 24, 25]]
+    assert predictions["real_frame_label"].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert predictions["feature"].tolist() == predictions["frame_label"].tolist()
 
 
 def test_a_frame_depends_on_its_own_pose_alone() -> None:

@@ -101,6 +101,23 @@ def test_it_learns_to_fill_blanks_and_which_passages_follow(store: Store) -> Non
     assert "right" in text
 
 
+def test_scores_by_hand() -> None:
+    """Padding among the hidden tokens does not count; the passages' accuracy is that of their own predictions."""
+    predictions = {
+        "nll": np.array([[0.5, 1.5], [1.0, 99.0]], np.float32),
+        "token": np.array([[7, 8], [9, 5]]),
+        "unrelated": np.array([1, 0]),
+        "order_nll": np.array([0.25, 0.75]),
+    }
+    targets = {"target": np.array([[7, 9], [9, 0]]), "unrelated": np.array([1, 1])}
+    scores = task().score(predictions, targets)
+    assert scores["loss"] == pytest.approx(1.0)
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+    assert scores["order_accuracy"] == 0.5
+    assert scores["order_majority"] == 1
+    assert scores["order_loss"] == 0.5
+
+
 def test_an_exported_model_fills_blanks_in_texts(store: Store, tmp_path: Path) -> None:
     mine = task()
     state = mine.setup(spec(store))
