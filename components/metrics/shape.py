@@ -32,11 +32,13 @@ def measure_shapes(pictures: np.ndarray) -> dict[str, np.ndarray]:
 def fit_direction(latent: np.ndarray, attribute: np.ndarray, ridge: float = 1.0) -> tuple[np.ndarray, float]:
     """Return the unit direction [F] along which an attribute [N] rises, and how much of it a line explains (R²).
 
-    A ridge regression on the latent vectors [N, F] of the even rows; R² is that of the odd rows.
+    A ridge regression on the latent vectors [N, F] of the even rows; R² is that of the odd rows, and 0 where they all
+    have the same value.
     """
     train, test = slice(0, None, 2), slice(1, None, 2)
     x, mean = latent[train].astype(np.float64), attribute[train].mean()
     slope = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ (attribute[train] - mean))
     error = attribute[test] - mean - latent[test] @ slope
-    explained = 1 - (error**2).sum() / max(((attribute[test] - attribute[test].mean()) ** 2).sum(), 1e-12)
+    total = ((attribute[test] - attribute[test].mean()) ** 2).sum()
+    explained = 1 - (error**2).sum() / total if total > 1e-12 else 0.0
     return slope / max(np.linalg.norm(slope), 1e-12), float(explained)

@@ -116,22 +116,37 @@ class Progressive(Task):
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """Return {"image": uint8 [B, H, W, C]}, enlarged to the last stage's size.
 
-        With real pictures in the batch, add "latent" [B, latent] and what `Judge.compare` returns.
+        With real pictures in the batch, add "latent" [B, latent], what `Judge.compare` returns and, of the film from
+        each example to that of the next row number, what `film_changes` returns.
         """
-        z = torch.from_numpy(adversarial.latents(batch["row"].cpu().numpy(), self.latent)).to(batch["row"].device)
-        generated = self._generate(state, z)
+        rows = batch["row"].cpu().numpy()
+        latent = adversarial.latents(rows, self.latent)
+        generated = self._generate(state, latent)
         if "image" not in batch:
             return {"image": generated}
-        return {"image": generated, "latent": z, **self.judge.compare(generated, batch["image"])}
+        vectors = interpolate(latent, adversarial.latents(rows + 1, self.latent), FILM_STEPS)
+        film = torch.stack([self._generate(state, z) for z in vectors])
+        z = torch.from_numpy(latent).to(generated.device)
+        return {"image": generated, "latent": z, **film_changes(film), **self.judge.compare(generated, batch["image"])}
 
-    def _generate(self, state: State, z: Tensor) -> Tensor:
+    def _generate(self, state: State, latent: np.ndarray) -> Tensor:
         """Return pictures uint8 [B, H, W, C] of latent vectors [B, latent]."""
-        pictures = state.modules["generator"](z, self.level(max(0, state.step - 1)))
+        net = state.modules["generator"]
+        z = torch.from_numpy(latent.astype(np.float32)).to(next(net.parameters()).device)
+        pictures = net(z, self.level(max(0, state.step - 1)))
         return to_bytes(F.interpolate(pictures, scale_factor=float(self.side // pictures.shape[-1])))
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return what `picture_scores` returns."""
-        return picture_scores(predictions)
+        """Return what `picture_scores` returns, film_jump, and ink_r2, width_r2, height_r2, slant_r2.
+
+        film_jump: the largest change between neighbouring frames of a film relative to the change between its ends,
+        both averaged over all films. It is 1 for a cut, and 1/11 for twelve frames that change evenly. ..._r2: how much
+        of an attribute a linear probe explains from the latent vector, on the examples that it was not fitted to.
+        """
+        jump = float(predictions["largest_change"].mean() / max(predictions["end_change"].mean(), 1e-9))
+        shapes = measure_shapes(predictions["image"]).items()
+        probes = {f"{name}_r2": fit_direction(predictions["latent"], attribute)[1] for name, attribute in shapes}
+        return {**picture_scores(predictions), "film_jump": jump, **probes}
 
     @torch.no_grad()
     def draw(
@@ -141,11 +156,10 @@ class Progressive(Task):
         from ..drawings.mosaic import draw_mosaic
 
         latent = predictions["latent"]
-        device = next(state.modules["generator"].parameters()).device
 
         def generate(z: np.ndarray) -> np.ndarray:
             """Return the pictures of latent vectors [N, latent]."""
-            return self._generate(state, torch.from_numpy(z.astype(np.float32)).to(device)).cpu().numpy()
+            return self._generate(state, z).cpu().numpy()
 
         films = np.concatenate([interpolate(latent[2 * i], latent[2 * i + 1], FILM_STEPS) for i in range(FILMS)])
         moves = np.linspace(-REACH, REACH, FILM_STEPS)[:, None]
@@ -185,10 +199,25 @@ def shrink(pictures: Tensor, side: int, level: float) -> Tensor:
 
 
 def interpolate(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:
-    """Return `steps` latent vectors from one [F] to another on an arc, so that all are about as long: [steps, F]."""
-    share = np.linspace(0, 1, steps)[:, None]
-    cosine = start @ end / (np.linalg.norm(start) * np.linalg.norm(end))
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    if np.sin(angle) < 1e-6:
-        return start + share * (end - start)
-    return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
+    """Return `steps` latent vectors from each of [..., F] to its partner on an arc, so that all are about as long.
+
+    The result is [steps, ..., F].
+    """
+    share = np.linspace(0, 1, steps).reshape(steps, *[1] * start.ndim)
+    lengths = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)
+    angle = np.arccos(np.clip((start * end).sum(-1, keepdims=True) / lengths, -1, 1))
+    sine = np.sin(angle)
+    is_line = sine < 1e-6
+    arc = (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.where(is_line, 1, sine)
+    return np.where(is_line, start + share * (end - start), arc)
+
+
+def film_changes(film: Tensor) -> dict[str, Tensor]:
+    """Return the mean absolute difference of two frames of each film: {largest_change, end_change}, float32 [B].
+
+    film: frames uint8 [T, B, H, W, C]. largest_change: of the two neighbours that differ most. end_change: of the first
+    and the last frame.
+    """
+    frames = film.float()
+    changes = frames.diff(dim=0).abs().mean((2, 3, 4))
+    return {"largest_change": changes.amax(0), "end_change": (frames[-1] - frames[0]).abs().mean((1, 2, 3))}
