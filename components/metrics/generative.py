@@ -16,6 +16,8 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
 
     |m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½), where (S1 S2)^½ has the trace of the symmetric matrix (S1^½ S2 S1^½)^½.
     """
+    if max(len(real), len(generated)) < real[0].size:
+        return _distance_of_few(real, generated)
     mean1, cov1 = _moments(real)
     mean2, cov2 = _moments(generated)
     values, vectors = np.linalg.eigh(cov1)
@@ -23,6 +25,19 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     cross = np.sqrt(np.linalg.eigvalsh(root @ cov2 @ root).clip(0)).sum()
     distance = ((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * cross
     return float(max(distance, 0.0))
+
+
+def _distance_of_few(real: np.ndarray, generated: np.ndarray) -> float:
+    """Return the Fréchet distance of fewer examples [N, ...] than features, without a covariance matrix.
+
+    With S = X^T X of centred and scaled examples X [N, F], the trace of (S1 S2)^½ is the sum of the singular values of
+    X1 X2^T: milliseconds instead of seconds for Inception's 2,048 features.
+    """
+    flat = [part.reshape(len(part), -1).astype(np.float64) for part in (real, generated)]
+    first, second = ((part - part.mean(0)) / np.sqrt(max(len(part) - 1, 1)) for part in flat)
+    cross = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    gap = flat[0].mean(0) - flat[1].mean(0)
+    return float(max((gap**2).sum() + (first**2).sum() + (second**2).sum() - 2 * cross, 0.0))
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,12 @@ def test_distance_uses_the_matrix_square_root() -> None:
 
 def test_distance_of_fewer_examples_than_features() -> None:
     random = np.random.default_rng(2)
-    assert frechet_distance(random.normal(size=(5, 20)), random.normal(size=(5, 20))) > 0
+    real, generated = random.normal(size=(5, 20)), random.normal(size=(7, 20)) @ random.normal(size=(20, 20)) + 0.5
+    first, second = np.cov(real, rowvar=False), np.cov(generated, rowvar=False)
+    gap = real.mean(0) - generated.mean(0)
+    expected = gap @ gap + np.trace(first + second - 2 * sqrtm(first @ second).real)
+    assert frechet_distance(real, generated) == pytest.approx(expected, rel=1e-5)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
 
 
 def test_inception_score_at_its_extremes() -> None:

@@ -10,8 +10,15 @@ from safetensors.torch import save_file
 from torchvision.models import inception_v3
 
 from components.errors import Refusal
+from components.models import inception
 from components.models.inception import DEVIATION, MEAN, Inception
+from components.recipes import recipe
 from components.tasks.judge import Judge
+from components.training.peers import Peers
+from pipelines.workers.records import FitJob
+from pipelines.workers.training import fit_and_score
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,23 @@ def test_features_and_probabilities_equal_torchvisions(reference: torch.nn.Modul
     assert judge.description == f"Inception-v3 with the weights {file}"
     grey = judge(pictures[:1, :16, :16, :1])[0]
     assert torch.equal(grey, judge(pictures[:1, :16, :16, :1].expand(-1, -1, -1, 3))[0])
+
+
+def test_a_run_names_the_file_in_its_tag(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the recipe of the DCGAN on few small glyphs, from data to scores, with Inception as its judge."""
+    monkeypatch.setattr(inception, "SIDE", 75)  # the smallest that Inception takes, a sixteenth of the work
+    content = recipe.load(ROOT / "pipelines/generative/dcgan.yaml")
+    data = {"use": "data.posed_glyphs.PosedGlyphs", "per_class": 4, "size": 16}
+    section = {
+        "task": content["task"] | {"judge": str(file)},
+        "fit": content["fit"] | {"epochs": 1, "batch": 20, "evaluate_every": 1},
+    }
+    job = FitJob(section, run=str(tmp_path / "run"), out=str(tmp_path / "model"), seed=0)
+    result = fit_and_score(Peers(), data, str(tmp_path), job)
+    assert result is not None
+    assert result.tags["features"] == f"Inception-v3 with the weights {file}"
+    assert result.scores["fid"] > 0
+    assert result.scores["inception_score"] >= 1
 
 
 def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
