@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SAMPLE_LINES = 40
 NEVER_DRAWN = (PAD, UNK, BOS)
+# Samples of `fit.batch` sentences whose mean is the reward after the likelihood phase, because a single one is noisy.
+REWARD_SAMPLES = 4
 
 
 class Grammar(Protocol):
@@ -96,6 +98,9 @@ class SequenceGan(Task):
         """Return what `adversarial.alternate` returns; the generator's metric is `generator_reward`."""
         if state.step < self.pretrain:
             return adversarial.alternate(update, self.critic_steps, self.discriminator_loss, self.likelihood_loss)
+        if self.pretrain and state.step == self.pretrain:
+            rewards = [update.mean(self._mean_reward)[0] for _ in range(REWARD_SAMPLES)]
+            state.tables["reward_before"] = torch.stack(rewards).mean().reshape(1).cpu().numpy()
         # An independent sample, so that the baseline does not depend on the actions it is compared with.
         total, share = update.mean(self._returns)
         loss = partial(self.policy_loss, baseline=total / share.clamp(min=1e-6))
@@ -134,6 +139,10 @@ class SequenceGan(Task):
         is_token = (tokens != PAD).float()
         returns = discounted_returns(self._signals(state, tokens), self.discount)
         return [(returns * is_token).mean(0), is_token.mean(0)]
+
+    def _mean_reward(self, state: State, shard: Shard) -> list[Tensor]:
+        """Return the mean reward of generated sentences []."""
+        return [self._rewards(state, self._sample(state, shard))]
 
     @torch.no_grad()
     def _signals(self, state: State, tokens: Tensor) -> Tensor:
@@ -184,14 +193,26 @@ class SequenceGan(Task):
         return taken_log_p * is_token, entropy * is_token
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
-        """Return {"token": int32 [B, T], "reward": [B]}; a row number names the random numbers of its sentence."""
+        """Return {"token": int32 [B, T], "reward": [B]}; a row number names the random numbers of its sentence.
+
+        After a likelihood phase, add the reward at its end, repeated in each row: "reward_before" [B].
+        """
         noise = torch.from_numpy(adversarial.latents(batch["row"].cpu().numpy(), self.length)).to(batch["row"].device)
         tokens = self._decode(state, noise)
-        return {"token": tokens.int(), "reward": token_mean(state.modules["discriminator"](tokens).sigmoid(), tokens)}
+        reward = token_mean(state.modules["discriminator"](tokens).sigmoid(), tokens)
+        predictions = {"token": tokens.int(), "reward": reward}
+        if "reward_before" in state.tables:
+            predictions["reward_before"] = torch.full_like(reward, float(state.tables["reward_before"][0]))
+        return predictions
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
-        """Return reward, the scores of `sequence_scores` and, with a grammar, valid: the share of valid sentences."""
+        """Return reward, the scores of `sequence_scores` and, with a grammar, valid: the share of valid sentences.
+
+        After a likelihood phase, add reward_before: the reward at its end, by the discriminator of that time.
+        """
         scores = {"reward": float(predictions["reward"].mean())}
+        if "reward_before" in predictions:
+            scores["reward_before"] = float(predictions["reward_before"][0])
         scores |= sequence_scores(predictions["token"], targets["source"], ignored=(PAD,))
         if self.grammar is not None:
             scores["valid"] = float(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +15,19 @@ from scipy import stats
 from torch import nn
 
 from components.data.number_words import EnglishNumbers, NumberWords
+from components.data.parallel import Parallel
 from components.metrics.diversity import sequence_scores
 from components.models.recurrent import Recurrent
 from components.models.sequence_discriminator import SequenceDiscriminator
+from components.optimizers import adam
+from components.recipes import recipe
+from components.storage.dataset import prepare_dataset
+from components.storage.feed import Feed
+from components.storage.store import Store
 from components.storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 from components.tasks.sequence_gan import SequenceGan, discounted_returns, token_mean
-from components.training.task import Shard, Spec, State
+from components.training import engine, exported
+from components.training.task import Shard, Spec, State, Task
 
 WORDS = [*SPECIAL, "a", "b"]
 A, B = 4, 5
@@ -44,6 +54,53 @@ class Likes(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return torch.where(tokens == self.token, 3.0, -3.0)
+
+
+class Indifferent(Likes):
+    """A discriminator that takes one token for real, whatever it is trained on."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__(token)
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return super().forward(tokens) + 0 * self.weight
+
+
+class Letters:
+    """Sentences of one or two letters, with either letter equally often."""
+
+    name = licence = source = "letters"
+
+    def pairs(self) -> dict[str, list[tuple[str, str]]]:
+        """Return 40 pairs for training, and 12 for validation."""
+        texts = ["a", "b", "a b", "b a"]
+        return {"train": [(text, text) for text in texts * 10], "validation": [(text, text) for text in texts * 3]}
+
+
+class Short:
+    """A grammar in which a sentence is valid if it has one letter."""
+
+    def is_valid(self, text: str) -> bool:
+        return len(text) == 1
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("letters")
+    prepare_dataset(Parallel(Letters, length=3), folder)
+    return Store(folder)
+
+
+def fit_letters(task: Task, store: Store, folder: Path | None = None, until: int | None = None) -> engine.Outcome:
+    """Train a task for ten steps of 20 sentences, from the checkpoint in `folder` if there is one."""
+    feeds = (Feed(store.split("train")), Feed(store.split("validation")))
+    return engine.fit(task, letters_spec(store), *feeds, folder, until=until, epochs=5, batch=20, shards=2)
+
+
+def letters_spec(store: Store) -> Spec:
+    columns = {name: tuple(column["shape"]) for name, column in store.manifest["columns"].items()}
+    return Spec(columns, tuple(store.manifest["classes"]), {}, store.tokenizers())
 
 
 def make_task(**arguments: Any) -> SequenceGan:
@@ -136,6 +193,66 @@ def test_scores_of_sequences_by_hand() -> None:
     assert scores["bigram_precision"] == pytest.approx(6 / 7)
     assert scores["bigram_recall"] == pytest.approx(3 / 4)
     assert scores["distinct"] == pytest.approx(3 / 4)
+
+
+def test_reward_and_validity_by_hand() -> None:
+    task = make_task(grammar=Short)
+    predictions = {
+        "token": np.array([[A, EOS, PAD], [A, B, EOS], [EOS, PAD, PAD], [B, EOS, PAD]]),
+        "reward": np.array([0.1, 0.2, 0.4, 0.5], np.float32),
+    }
+    source = np.array([[A, B, EOS]])
+    scores = task.score(predictions, {"source": source})
+    assert scores["reward"] == pytest.approx(0.3)
+    assert scores["valid"] == 0.5
+    assert "reward_before" not in scores
+    before = predictions | {"reward_before": np.full(4, 0.25, np.float32)}
+    assert task.score(before, {"source": source}) == scores | {"reward_before": 0.25}
+    assert "valid" not in make_task().score(predictions, {"source": source})
+
+
+def test_the_reward_of_a_sentence_is_the_discriminators_mean_over_its_tokens() -> None:
+    task = make_task()
+    state = State({"generator": Fixed([0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), "discriminator": Likes(A)})
+    predictions = task.predict(state, {"row": torch.arange(200)})
+    counts = [Counter(row) for row in predictions["token"].tolist()]
+    high, low = (float(torch.sigmoid(torch.tensor(logit))) for logit in (3.0, -3.0))
+    expected = [(high * row[A] + low * (row[B] + row[EOS])) / (row[A] + row[B] + row[EOS]) for row in counts]
+    assert predictions["reward"].tolist() == pytest.approx(expected)
+
+
+def test_the_reward_rises_above_that_of_the_likelihood_phase(letters: Store) -> None:
+    """Let a discriminator, which never learns, like one of two letters that the data have equally often."""
+    task = SequenceGan(
+        lambda classes: Fixed([0.0] * classes),
+        lambda classes: Indifferent(A),
+        partial(adam, lr=0.3),
+        pretrain=4,
+        entropy=0.0,
+    )
+    outcome = fit_letters(task, letters)
+    # sentences of one, two and three tokens, each of which is the liked letter, the other one or the end
+    assert outcome.scores["reward_before"] == pytest.approx(1 / 3 * 0.05 + 2 / 9 * 0.27 + 4 / 9 * 0.45, abs=0.08)
+    assert outcome.scores["reward"] > outcome.scores["reward_before"] + 0.2
+
+
+def test_the_reward_of_the_likelihood_phase_survives_a_resumption_and_an_export(letters: Store, tmp_path: Path) -> None:
+    section = {
+        "use": "tasks.sequence_gan.SequenceGan",
+        "generator": {"use": "models.recurrent.Recurrent", "embedding": 4, "hidden": 8},
+        "discriminator": {"use": "models.sequence_discriminator.SequenceDiscriminator", "embedding": 4, "hidden": 8},
+        "pretrain": 4,
+    }
+    straight = fit_letters(recipe.build(section, Task), letters, tmp_path / "straight")
+    for until in (3, 7, None):
+        resumed = fit_letters(recipe.build(section, Task), letters, tmp_path / "resumed", until)
+        assert ("reward_before" in resumed.scores) == (until != 3)
+    assert resumed.scores == straight.scores
+    assert 0 < straight.scores["reward_before"] < 1
+    exported.write_model(tmp_path / "model", straight.state, letters_spec(letters), section)
+    model = exported.read_model(tmp_path / "model")
+    assert engine.evaluate(*model, Feed(letters.split("validation")))[0] == straight.scores
+    assert "reward_before" not in fit_letters(recipe.build(section | {"pretrain": 0}, Task), letters).scores
 
 
 def test_every_number_is_valid_and_no_mixture_of_words() -> None:
