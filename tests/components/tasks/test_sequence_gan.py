@@ -26,7 +26,7 @@ from components.storage.feed import Feed
 from components.storage.store import Store
 from components.storage.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 from components.tasks.sequence_gan import SequenceGan, discounted_returns, token_mean
-from components.training import engine, exported
+from components.training import engine, evaluation, exported
 from components.training.task import Shard, Spec, State, Task
 
 WORDS = [*SPECIAL, "a", "b"]
@@ -251,7 +251,7 @@ def test_the_reward_of_the_likelihood_phase_survives_a_resumption_and_an_export(
     assert 0 < straight.scores["reward_before"] < 1
     exported.write_model(tmp_path / "model", straight.state, letters_spec(letters), section)
     model = exported.read_model(tmp_path / "model")
-    assert engine.evaluate(*model, Feed(letters.split("validation")))[0] == straight.scores
+    assert evaluation.evaluate(*model, Feed(letters.split("validation")))[0] == straight.scores
     assert "reward_before" not in fit_letters(recipe.build(section | {"pretrain": 0}, Task), letters).scores
 
 
