@@ -22,9 +22,9 @@ def drawn_pixels(figure: Figure) -> dict[str, tuple[Any, Any]]:
     """Return {label: (rows, columns)}, each the first and the last pixel inside a rectangle."""
     pixels = {}
     for patch in figure.axes[0].patches:
-        left, top = cast(Rectangle, patch).get_xy()
-        right, bottom = left + cast(Rectangle, patch).get_width(), top + cast(Rectangle, patch).get_height()
-        pixels[str(patch.get_label())] = ((top + 0.5, bottom - 0.5), (left + 0.5, right - 0.5))
+        x, y = cast(Rectangle, patch).get_xy()
+        width, height = cast(Rectangle, patch).get_width(), cast(Rectangle, patch).get_height()
+        pixels[str(patch.get_label())] = ((y + 0.5, y + height - 0.5), (x + 0.5, x + width - 0.5))
     return pixels
 
 
