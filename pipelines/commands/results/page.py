@@ -111,8 +111,8 @@ def format_trials(
     score = next(name for name in candidates if name in record.trials[0])
     names = _differing_values(record.trials)
     tune = tune or {}
-    candidates = [tune.get("show"), *tune.get("columns", [])]
-    beside = [name for name in candidates if name in record.trials[0] and name != score]
+    extra = [tune.get("show", score), *tune.get("columns", [])]
+    beside = [name for name in extra if name in record.trials[0] and name != score]
     titles = [*map(_shorten_name, names), score, f"{score} on training examples"]
     titles += [_column_title(name, tune) for name in beside]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
