@@ -187,9 +187,9 @@ def check_sections(recipe: dict[str, Any], sections: dict[str, bool], where: str
 
 
 def check_values(section: dict[str, Any], ranges: dict[str, str], where: str) -> None:
-    """Check values of a section that names no callable against the names of ranges in `ranges.py`."""
+    """Check values of a section that names no callable against annotations, such as `Count` or `list[str]`."""
     for name, kind in ranges.items():
-        if name in section and (expected := describe_misfit(section[name], ast.Name(kind))):
+        if name in section and (expected := describe_misfit(section[name], ast.parse(kind, mode="eval").body)):
             raise Refusal(f"{where}.{name}: must be {expected}, not {section[name]!r}")
 
 

@@ -58,6 +58,10 @@ class WindowForecast(Task):
         net = self.model(window=x[0], columns=x[1], horizon=y[0], targets=y[1])
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
+    def objective(self) -> str | None:
+        """Return the score that is the training loss."""
+        return "mse"
+
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean squared and the mean absolute error in units of the deviations."""
         predicted = state.modules["net"](self._standardize("x", shard.batch["x"])).float()
@@ -91,6 +95,13 @@ class WindowForecast(Task):
         deviation = self.moments["y"][1].numpy().astype(np.float64)
         error: np.ndarray = np.square((predictions["y"].astype(np.float64) - targets["y"]) / deviation).mean((1, 2))
         return error
+
+    def constant(self, train: dict[str, Any], count: int) -> dict[str, np.ndarray] | None:
+        """Return the mean of the training values at each step; None before `setup`, which brings the scores' unit."""
+        if "y" not in self.moments:
+            return None
+        mean = train["y"].astype(np.float64).mean(0)
+        return {"y": np.broadcast_to(mean, (count, *mean.shape))}
 
     def draw(
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]

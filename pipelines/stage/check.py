@@ -214,8 +214,8 @@ def check_tune(
 
     kinds: the keys of which `tune` must have one; it says what the rungs of a trial are.
     """
-    recipe.check_sections(tune, dict.fromkeys((*kinds, "show"), False) | {"search": True}, where)
-    recipe.check_values(tune, {"show": "str"}, where)
+    recipe.check_sections(tune, dict.fromkeys((*kinds, "show", "columns"), False) | {"search": True}, where)
+    recipe.check_values(tune, {"show": "str", "columns": "list[str]"}, where)
     present = [kind for kind in kinds if kind in tune]
     if len(present) != 1:
         raise Refusal(f"{where}: needs {' or '.join(kinds)}, one of them; it has {' and '.join(present) or 'none'}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -191,7 +191,7 @@ def measure_search(path: Path, content: dict[str, Any]) -> Record:
         scores={name: [float(value)] for name, value in scores.items() if not name.endswith(INTERVAL)},
         baselines=_score_baselines(content, data, content.get("seed", 0)),
         cost=cost,
-        trials=[_trial_figures(row) for row in rows],
+        trials=[_trial_figures(row, content["tune"].get("columns", [])) for row in rows],
         scratch={},
     )
     shutil.rmtree(_measuring_folder(path), ignore_errors=True)
@@ -229,14 +229,14 @@ def _score_trial(trial: Trial, setup: TrialSetup, kind: str, count: int, folder:
     """Score all rungs of a trial; those that go on from each other leave their checkpoints in `folder`."""
     function = spread.resolve_function(fit.RUNG_FUNCTIONS[kind])
     arguments = fit.rung_arguments(kind, count) | ({"folder": str(folder)} if trial.cumulative else {})
-    started = time.monotonic()
+    started = time.process_time()  # as a record counts
     try:
         for number in range(count):
             trial.parts.append(function(Rung(trial.values, number), setup, **arguments))
         trial.finished = True
     except Diverged as diverged:
         trial.diverged = str(diverged)
-    trial.seconds = time.monotonic() - started
+    trial.seconds = time.process_time() - started
     return trial
 
 
@@ -267,9 +267,13 @@ def _describe_run(content: dict[str, Any], data: Path) -> dict[str, str]:
     return {"hardware": _describe_processor(), "split": split, "monitor": monitor, "direction": direction}
 
 
-def _trial_figures(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns of a trial's row that are values or scores, numbers as numbers, and what ended it early."""
-    return {name: _parse(value) for name, value in row.items() if name not in BESIDE_SCORES and value not in ("", [])}
+def _trial_figures(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of a trial's row that are values or scores, numbers as numbers, and what ended it early.
+
+    columns: what the study's table shows besides, such as `seconds`.
+    """
+    beside = BESIDE_SCORES.difference(columns)
+    return {name: _parse(value) for name, value in row.items() if name not in beside and value not in ("", [])}
 
 
 def _parse(value: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.recipes import recipe
+from pipelines import fit
 from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
 from pipelines.commands.results.marked_page import check_marks, insert_text
 from pipelines.commands.results.measure import measure_recipe
@@ -53,8 +54,8 @@ def format_tables(folder: Path) -> str:
             record = read_record(path)
             if record is not None:
                 rows.append(format_row(path.stem, read_expectation(path), record))
-                show = recipe.load(path).get("tune", {}).get("show")
-                studies += format_trials(path.stem, read_expectation(path), record, show)
+                tune = recipe.load(path).get("tune", {})
+                studies += format_trials(path.stem, read_expectation(path), record, tune)
         if rows:
             head = [f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|"]
             lines = [f"### {family.name}: `dvc repro {family}/dvc.yaml:fit@SYSTEM`", "", *head, *rows]
@@ -97,24 +98,29 @@ def format_figure(values: list[float]) -> str:
     return f"{number} ± {deviation:.3f}" if abs(mean) < 100 else f"{number} ± {deviation:.3g}"
 
 
-def format_trials(system: str, expectation: Expectation | None, record: Record, show: str | None = None) -> list[str]:
+def format_trials(
+    system: str, expectation: Expectation | None, record: Record, tune: dict[str, Any] | None = None
+) -> list[str]:
     """Return a folded table with a line for each trial of a study; [] for a plain fit.
 
-    show: the score that the study's picture shows, which gets a column of its own.
+    tune: the recipe's section; `show`, the score of the study's picture, and its `columns` get columns of their own.
     """
     if not record.trials:
         return []
     candidates = [*(expectation.intervals if expectation else {}), record.monitor]
     score = next(name for name in candidates if name in record.trials[0])
     names = _differing_values(record.trials)
-    beside = show if show in record.trials[0] and show != score else None
-    titles = [*map(_shorten_name, names), score, f"{score} on training examples", *([beside] if beside else [])]
+    tune = tune or {}
+    extra = [tune.get("show", score), *tune.get("columns", [])]
+    beside = [name for name in extra if name in record.trials[0] and name != score]
+    titles = [*map(_shorten_name, names), score, f"{score} on training examples"]
+    titles += [_column_title(name, tune) for name in beside]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for trial in record.trials:
         values = [format_value(trial[name]) if name in trial else "" for name in names]
         training = f"train_{score}"
         scores = [_format_score(trial, score), format_value(trial[training]) if training in trial else ""]
-        scores += [_format_score(trial, beside)] if beside else []
+        scores += [_format_score(trial, name) for name in beside]
         lines.append(f"| {' | '.join([*values, *scores])} |")
     summary = f"<b>{system}</b>: {score} of its {len(record.trials)} trials"
     return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
@@ -132,8 +138,16 @@ def _shorten_name(name: str) -> str:
     return name.removesuffix(".use")
 
 
+def _column_title(column: str, tune: dict[str, Any]) -> str:
+    """Return a column's title; seconds are those of a trial's fold, seed or epoch."""
+    kind = next((kind for kind in fit.RUNG_FUNCTIONS if kind in tune), "")
+    return f"seconds per {kind.removesuffix('s')}" if column == "seconds" else column
+
+
 def _format_score(trial: dict[str, Any], score: str) -> str:
     if score not in trial:
         return "no score"
-    deviation = f" ± {format_value(trial[f'{score}_std'])}" if f"{score}_std" in trial else ""
-    return f"{format_value(trial[score])}{deviation}"
+    if not math.isfinite(trial[score]):
+        return "-"
+    deviation = trial.get(f"{score}_std", math.nan)
+    return format_value(trial[score]) + (f" ± {format_value(deviation)}" if math.isfinite(deviation) else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -187,7 +188,8 @@ def test_a_grid_is_recorded_trial_by_trial(yard: Path) -> None:
     """Check the folds' mean and deviation of each trial, and the fit with the best values."""
     content = yaml.safe_load(yard.read_text())
     space = {"task.optimizer.lr": {"choices": [1e-4, 1e-2]}}
-    content["tune"] = {"folds": 2, "show": "loss", "search": {"sampler": "grid", "space": space}}
+    search = {"sampler": "grid", "space": space}
+    content["tune"] = {"folds": 2, "show": "loss", "columns": ["seconds"], "search": search}
     yard.write_text("# Expect: accuracy 0.10 to 0.99 over 1 seed\n" + yaml.safe_dump(content))
     page.main([str(yard)])
     measured = record.read_record(yard)
@@ -196,6 +198,7 @@ def test_a_grid_is_recorded_trial_by_trial(yard: Path) -> None:
     assert (slow["task.optimizer.lr"], fast["task.optimizer.lr"]) == (1e-4, 1e-2)
     assert slow["loss"] > fast["loss"]
     assert {"accuracy", "accuracy_std", "train_accuracy"} <= fast.keys()
+    assert 0 < 2 * (slow["seconds"] + fast["seconds"]) < measured.seconds[0], "seconds are processor seconds per fold"
     assert measured.seeds == [0]
     text = page.PAGE.read_text()
     assert f"| 0.0001 | {slow['accuracy']:.3g} ± {slow['accuracy_std']:.3g} |" in text
@@ -218,6 +221,7 @@ def test_epochs_of_a_grid_go_on_from_each_other(yard: Path) -> None:
     assert measured.scores["loss"] == losses[1].scores["loss"]
     assert measured.trials[0]["loss"] > measured.trials[1]["loss"]
     assert {"accuracy", "train_accuracy"} <= measured.trials[0].keys()
+    assert "seconds" not in measured.trials[0], "no study asked for them"
 
 
 def test_a_recipe_without_a_number_of_seeds_is_refused(yard: Path) -> None:
@@ -284,12 +288,28 @@ def test_a_study_shows_the_values_that_differ() -> None:
         for rate in (0.1, 0.01)
     ]
     measured = record.Record("", "", "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
-    lines = page.format_trials("rates", None, measured, "train_loss")
+    lines = page.format_trials("rates", None, measured, {"show": "train_loss"})
     assert [line for line in lines if line.startswith("|")] == [
         "| lr | accuracy | accuracy on training examples | train_loss |",
         "|---|---|---|---|",
         "| 0.1 | 0.6 ± 0.01 | 1 | 0.2 |",
         "| 0.01 | 0.51 ± 0.01 | 1 | 0.02 |",
+    ]
+
+
+def test_a_study_shows_the_columns_that_it_names() -> None:
+    common = {"accuracy": 0.5, "accuracy_std": 0.1}
+    trials = [
+        {"fit.batch": 4, "noise_scale": math.inf, "noise_scale_std": math.nan, "seconds": 0.25, **common},
+        {"fit.batch": 8, "noise_scale": 60.0, "noise_scale_std": 5.0, "seconds": 0.125, **common},
+    ]
+    measured = record.Record("", "", "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
+    lines = page.format_trials("batches", None, measured, {"folds": 3, "columns": ["noise_scale", "seconds"]})
+    assert [line for line in lines if line.startswith("|")] == [
+        "| batch | accuracy | accuracy on training examples | noise_scale | seconds per fold |",
+        "|---|---|---|---|---|",
+        "| 4 | 0.5 ± 0.1 |  | - | 0.25 |",
+        "| 8 | 0.5 ± 0.1 |  | 60 ± 5 | 0.125 |",
     ]
 
 

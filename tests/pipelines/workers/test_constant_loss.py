@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from components.data.curve import Curve
 from components.data.sine import Sine
+from components.data.waves import Waves
 from components.models.bert import BERT
 from components.models.mlp import MLP
 from components.models.nadaraya_watson import NadarayaWatson
+from components.models.window_linear import WindowLinear
 from components.recipes import recipe
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
@@ -26,6 +29,7 @@ from components.tasks.picture_regression import PictureRegression
 from components.tasks.regression import Regression
 from components.tasks.sentences import SentenceClassification
 from components.tasks.text_classification import TextClassification
+from components.tasks.window_forecast import WindowForecast
 from components.training.peers import Peers
 from components.verdicts.diagnosis import trivial_loss
 from pipelines.stage.diagnoses import write_verdict
@@ -60,6 +64,17 @@ def test_the_constant_of_a_forecast_is_that_of_one_step(tmp_path: Path) -> None:
     assert constant_loss(Forecast(LINE, ahead=[1, 4]), store) == pytest.approx(y.var())
 
 
+def test_the_constant_of_a_window_forecast_is_the_mean_of_each_step(tmp_path: Path) -> None:
+    prepare_dataset(Waves(train=200, validation=100, test=100, noise=0.5), tmp_path)
+    store = Store(tmp_path)
+    y = store.split("train").array("y").astype(np.float64)
+    deviation = np.array([2.0, 1.0, 0.5])
+    task = WindowForecast(WindowLinear)
+    assert constant_loss(task, store) is None, "the scores have no unit yet"
+    task.moments["y"] = (torch.zeros(3), torch.tensor(deviation, dtype=torch.float32))
+    assert constant_loss(task, store) == pytest.approx((y.var(0) / deviation**2).mean(), rel=1e-5)
+
+
 def test_the_constant_of_a_classification_has_the_entropy_of_the_labels(digits: Path) -> None:
     store = Store(digits / "prepared")
     assert constant_loss(Classification(LINE), store) == pytest.approx(trivial_loss(store.split("train")))
@@ -90,6 +105,7 @@ def test_the_constants_of_pictures_are_the_median_and_the_frequency_of_each_tag(
         ("attention/average", "model bias"),
         ("attention/parametric", "model bias"),
         ("sequence/linear", "fine"),
+        ("forecast/linear", "model bias"),
         ("studies/regression", "optimisation"),
     ],
 )
