@@ -78,13 +78,13 @@ def test_the_loss_of_full_rows_is_that_of_transformers(store: Store) -> None:
 
 def test_biases_and_norms_are_not_decayed(store: Store) -> None:
     state = task().setup(spec(store))
-    decayed, kept = state.optimizers["net"].param_groups
-    assert decayed["weight_decay"] > 0 == kept["weight_decay"]
+    weights, biases = state.optimizers["net"].param_groups
+    assert weights["weight_decay"] > 0 == biases["weight_decay"]
     names = {id(parameter): name for name, parameter in state.modules["net"].named_parameters()}
-    assert {names[id(parameter)] for parameter in kept["params"]} == {
+    assert {names[id(parameter)] for parameter in biases["params"]} == {
         name for name in names.values() if name.endswith("bias") or "norm" in name
     }
-    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+    assert len(weights["params"]) + len(biases["params"]) == len(names)
 
 
 def test_it_learns_to_fill_blanks_and_which_passages_follow(store: Store) -> None:

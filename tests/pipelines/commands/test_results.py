@@ -311,6 +311,8 @@ def test_a_study_shows_the_columns_that_it_names() -> None:
         "| 4 | 0.5 ± 0.1 |  | - | 0.25 |",
         "| 8 | 0.5 ± 0.1 |  | 60 ± 5 | 0.125 |",
     ]
+    with pytest.raises(Refusal, match=r"batches: tune.columns: no trial has secods \(did you mean 'seconds'\?\)"):
+        page.format_trials("batches", None, measured, {"folds": 3, "columns": ["secods"]})
 
 
 def test_a_suggested_line_covers_the_values_that_it_was_made_from(tmp_path: Path) -> None:
