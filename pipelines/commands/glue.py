@@ -2,12 +2,13 @@
 
 A task runs through its recipe pipelines/bert/TASK.yaml, once per seed, as `trainyard fit` does; and once more from
 scratch, without the pretrained weights. The scores are those of the split "test" of `data.glue.GLUE`. Table and picture
-go to results/glue/. A run that is there is not repeated, nor is a seed that `trainyard results --measure` recorded for
-the recipe as it is now.
+go to results/glue/, and with `--readme` also into pipelines/bert/. A run that is there is not repeated, nor is a seed
+that `trainyard results --measure` recorded for the recipe as it is now.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,14 @@ from components.data.glue import GLUE, SHEETS
 from components.errors import Refusal
 from components.files import atomic_path
 from components.recipes import recipe
+from pipelines.commands.results.marked_page import check_marks, insert_text
 from pipelines.commands.results.record import content_digest, format_spread, mean_and_deviation, read_record
 from pipelines.commands.results.scratch import without_pretraining
 from pipelines.stage.outputs import read_json
 
 FAMILY, RESULTS = Path("pipelines/bert"), Path("results/glue")
+MARKS = ("<!-- trainyard glue -->", "<!-- end of trainyard glue -->")
+PICTURE = "glue.png"
 PUBLISHED_AS = "BERT's paper (Devlin et al. 2019), GLUE's test server, all training examples"
 
 
@@ -58,11 +62,20 @@ class Arms(NamedTuple):
 Scores = dict[str, Arms]  # by task
 
 
-def main(start: str | None = None, seeds: int = 3, tasks: Sequence[str] = (), raw: str = "data/raw") -> int:
-    """Run the tasks at hand over the seeds 0, 1, ..., and write the report.
+def main(
+    start: str | None = None,
+    seeds: int = 3,
+    tasks: Sequence[str] = (),
+    raw: str = "data/raw",
+    readme: bool = False,
+) -> int:
+    """Run the tasks at hand over the seeds 0, 1, ..., and write the report; with `readme` also into the recipes' page.
 
     start: a folder with a BERT, in place of the recipes'. tasks: which ones (none: all). raw: folder of the data.
     """
+    page = FAMILY / "README.md"
+    if readme:
+        check_marks(page, MARKS)
     unknown = next((task for task in tasks if task not in TASKS), None)
     if unknown:
         raise Refusal(f"--tasks: {unknown} is not a task of GLUE; it has {', '.join(TASKS)}")
@@ -76,6 +89,10 @@ def main(start: str | None = None, seeds: int = 3, tasks: Sequence[str] = (), ra
     _write(RESULTS / "README.md", report)
     draw_report(scores)
     print(report)
+    if readme:
+        insert_text(page, MARKS, "\n".join(format_scores(scores)))
+        shutil.copyfile(RESULTS / PICTURE, FAMILY / PICTURE)
+        print(f"written into {page}")
     return 0
 
 
@@ -151,9 +168,18 @@ def format_report(
 
     recorded: tasks with scores from docs/records.
     """
+    lines = [f"# GLUE, from {start or 'the BERT that the recipes name'}", "", *format_scores(scores)]
+    if recorded:
+        lines += ["", f"Seeds of {', '.join(recorded)} come from docs/records/bert (`trainyard results --measure`)."]
+    if absent:
+        lines += ["", "Not run, because the data are not here:", ""]
+        lines += [f"- {where_to_get(task, raw)}" for task in absent]
+    return "\n".join(lines) + "\n"
+
+
+def format_scores(scores: Scores) -> list[str]:
+    """Return the table as lines of Markdown, what its columns mean, and the picture."""
     lines = [
-        f"# GLUE, from {start or 'the BERT that the recipes name'}",
-        "",
         "| task | metric | pretrained | from scratch | seeds | BERT-Base* | BERT-Large* |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -164,7 +190,8 @@ def format_report(
             published = (facts.base, facts.large) if metric == facts.metrics[0] else ("", "")
             cells = [task, metric, *figures, str(len(arms.pretrained)), *published]
             lines.append(f"| {' | '.join(cells)} |")
-    lines += [
+    return [
+        *lines,
         "",
         "Mean ± standard deviation over seeds. From scratch: the same network without pretrained weights, for as many",
         "steps, with all layers at the full rate.",
@@ -172,14 +199,8 @@ def format_report(
         f"\\* {PUBLISHED_AS}; stsb as Spearman there. Here: the labelled development sets, stsb's test set, rte in the",
         "splits of its copy, and as many training examples as the recipes say: not the same experiment.",
         "",
-        "![scores](glue.png)",
+        f"![scores]({PICTURE})",
     ]
-    if recorded:
-        lines += ["", f"Seeds of {', '.join(recorded)} come from docs/records/bert (`trainyard results --measure`)."]
-    if absent:
-        lines += ["", "Not run, because the data are not here:", ""]
-        lines += [f"- {where_to_get(task, raw)}" for task in absent]
-    return "\n".join(lines) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
@@ -201,4 +222,4 @@ def draw_report(scores: Scores) -> None:
                 rows[name] = figures.Interval(mean, mean - (deviation or 0), mean + (deviation or 0), tuple(values))
     title = "GLUE, mean ± standard deviation over seeds"
     drawing = figures.draw_intervals(rows, title, "score", percent=False, connected=False)
-    figures.save_figure(drawing, RESULTS / "glue.png")
+    figures.save_figure(drawing, RESULTS / PICTURE)

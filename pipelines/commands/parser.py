@@ -155,6 +155,7 @@ def _add_operation(commands: Any) -> None:
     glue.add_argument("--seeds", type=integer_type(1), default=3, help="runs per task (default: 3)")
     glue.add_argument("--tasks", nargs="*", default=[], help="which ones (default: all whose data are here)")
     glue.add_argument("--raw", default="data/raw", help="folder of the original files (default: data/raw)")
+    glue.add_argument("--readme", action="store_true", help="also write the table into the README.md of pipelines/bert")
     submit = commands.add_parser("submit", help="run one of these commands on a Ray cluster, through its Jobs API")
     submit.add_argument("--address", help="of its dashboard (default: RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)")
     submit.add_argument("--folder", help="checkout that all machines of the cluster share (default: this one)")

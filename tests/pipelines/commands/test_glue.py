@@ -96,3 +96,19 @@ def test_a_recorded_seed_is_not_repeated_while_its_recipe_is_the_same(yard: Path
     write_record(path, replace(record, scratch={}))
     with pytest.raises(AssertionError, match=r"rte-scratch-seed0-.* should not run"):
         glue.run_tasks(["rte"], None, 2, "data/raw", refuse)
+
+
+def test_the_page_shows_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    scores = {task: glue.recorded_scores(task) for task in glue.TASKS if task in SHEETS}
+    text = "\n".join(glue.format_scores(scores))
+    assert text in (glue.FAMILY / "README.md").read_text(), "run `trainyard glue --readme`"
+    assert all(len(arms.pretrained) == len(arms.scratch) >= 3 for arms in scores.values())
+
+
+def test_a_page_without_marks_is_refused_before_any_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["glue", "--readme"]) == 2
+    assert "pipelines/bert/README.md: lacks the line '<!-- trainyard glue -->'" in capsys.readouterr().err
