@@ -63,7 +63,7 @@ def test_each_seed_runs_once_and_the_report_shows_mean_and_deviation(yard: Path)
     report = glue.format_report(scores, ["qnli", "rte"], "raw", "my/bert", ["cola"])
     assert "Seeds of cola come from docs/records/bert" in report
     assert "| cola | matthews | 0.600 ± 0.100 | 0.300 ± 0.100 | 3 | 0.521 | 0.605 |" in report
-    assert "| stsb | spearman | 0.300 ± 0.050 | 0.150 ± 0.050 | 3 |  |  |" in report
+    assert "| stsb | spearman | 0.300 ± 0.050 | 0.150 ± 0.050 | 3 | 0.858 | 0.865 |" in report
     assert "not the same experiment" in report
     assert "- qnli: gluebenchmark.com; no data set here reads it" in report
     assert f"- rte: {GLUE.originals['rte/train.tsv'][0]}" in report
