@@ -79,6 +79,8 @@ def test_a_system_beats_its_baselines(path: Path, monkeypatch: pytest.MonkeyPatc
         assert share >= margin, f"seed {seed}: {measured.monitor} {score:.4g} against {baseline:.4g} without learning"
 
 
+# Systems with fewer seeds than the rule asks for, because their turn has not come: their number. Only remove lines here.
+FEWER_SEEDS: dict[str, int] = {}
 # Systems whose pretrained weights do not help in every seed, and why.
 NO_GAIN = {"bert/wnli": "its test questions repeat sentences of training with the other answer"}
 
@@ -99,6 +101,19 @@ def test_pretraining_beats_training_from_scratch(path: Path, monkeypatch: pytest
     assert all(sign * pretrained > sign * scratch for pretrained, scratch in pairs)
 
 
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_figure_has_enough_seeds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask for five seeds of what takes less than a minute, and for three of the rest; folds of a search are others."""
+    monkeypatch.chdir(ROOT)
+    measured = record.read_record(path)
+    assert measured is not None
+    if "tune" in recipe.load(path):
+        return
+    enough = 5 if np.mean(measured.seconds) < 60 else 3
+    enough = min(enough, FEWER_SEEDS.get(f"{path.parent.name}/{path.stem}", enough))
+    assert len(measured.seeds) >= enough
+
+
 def test_every_system_on_embedded_data_has_a_record() -> None:
     embedded = {name for name in SYSTEMS if not name.startswith("flagship/")}
     measured = {f"{path.parent.name}/{path.stem}" for path in MEASURED}
@@ -106,4 +121,4 @@ def test_every_system_on_embedded_data_has_a_record() -> None:
 
 
 def test_other_margins_belong_to_recipes() -> None:
-    assert MARGINS.keys() | NO_GAIN.keys() <= {f"{path.parent.name}/{path.stem}" for path in RECIPES}
+    assert MARGINS.keys() | NO_GAIN.keys() | FEWER_SEEDS.keys() <= {f"{path.parent.name}/{path.stem}" for path in RECIPES}
