@@ -93,20 +93,14 @@ FEWER_SEEDS: dict[str, int] = {
     "detection/rcnn": 3,
     "detection/ssd-bccd": 1,
     "detection/ssd": 3,
-    "detection/yolo": 3,
-    "generative/film": 3,
     "generative/growing": 3,
-    "generative/sequence-scratch": 3,
     "language/gpt": 3,
     "language/gru": 3,
-    "language/lstm": 3,
     "language/words-wikitext": 1,
     "style/transfer": 3,
-    "text/spam-gru": 3,
     "translation/attention-multi30k": 1,
     "translation/seq2seq-multi30k": 1,
     "translation/transformer-multi30k": 1,
-    "translation/transformer": 3,
 }
 # Systems whose pretrained weights do not help in every seed, and why.
 NO_GAIN = {"bert/wnli": "its test questions repeat sentences of training with the other answer"}
