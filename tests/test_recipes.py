@@ -198,9 +198,8 @@ def test_bytecode_is_no_dependency() -> None:
         for dependency in stage.deps
         if dependency.def_path.startswith(("components/", "pipelines/")) and dependency.fs.isdir(dependency.fs_path)
     }
-    py_compile.compile(
-        str(next(Path(min(folder for _, folder in code)).rglob("*.py")))
-    )  # a process may be told to write no bytecode
+    folder = min(folder for _, folder in code)
+    py_compile.compile(str(next(Path(folder).rglob("*.py"))))  # this process may be told to write no bytecode
     assert any(list(Path(folder).rglob("*.pyc")) for _, folder in code)
     for fs, folder in code:
         files = set(dvc_repository().dvcignore.find(fs, folder))
