@@ -92,7 +92,6 @@ FEWER_SEEDS: dict[str, int] = {
     "detection/rcnn-bccd": 1,
     "detection/rcnn": 3,
     "detection/ssd-bccd": 1,
-    "detection/ssd": 3,
     "language/gpt": 3,
     "language/words-wikitext": 1,
     "style/transfer": 3,
