@@ -145,13 +145,13 @@ def compare(size: str, rounds: int, folder: Path) -> None:
     setting = SETTINGS[size]
     names = ["bare", "engine"] + ["engine, compiled"] * torch.cuda.is_available()
     keys = [(name, precision) for precision in PRECISIONS for name in names]
-    commands = {f"{key}": ["benchmarks.pretraining", "--serve", *key, size, str(folder)] for key in keys}
+    commands = {", ".join(key): ["benchmarks.pretraining", "--serve", *key, size, str(folder)] for key in keys}
     seconds = race.race(commands, rounds)
     tokens = setting.batch * setting.steps * LENGTH
     print(f"\n{size}: {setting.layers} layers of {setting.width}, {setting.batch} rows of {LENGTH} tokens\n")
     print("| contender | precision | tokens/s | of bare |\n|---|---|---|---|")
     for name, precision in keys:
-        own, bare = seconds[f"{(name, precision)}"], seconds[f"{('bare', precision)}"]
+        own, bare = seconds[f"{name}, {precision}"], seconds[f"bare, {precision}"]
         speed = tokens / statistics.median(own)
         ratio = race.median_and_range([b / s for s, b in zip(own, bare, strict=True)], 2)
         print(f"| {name} | {precision} | {speed:,.0f} | {ratio} |")

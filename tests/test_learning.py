@@ -110,7 +110,7 @@ def test_pretraining_beats_training_from_scratch(path: Path, monkeypatch: pytest
     measured = record.read_record(path)
     assert measured is not None
     content = recipe.load(path)
-    # a search has both arms among its trials: see tests/test_findings.py
+    # a search has both arms among its trials: see tests/findings.py
     assert bool(measured.scratch) == ("tune" not in content and without_pretraining(content) is not None)
     if not measured.scratch or f"{path.parent.name}/{path.stem}" in NO_GAIN:
         return

@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 def repeat_facts(predictions: dict[str, Tensor], facts: dict[str, float]) -> dict[str, Tensor]:
-    """Return the predictions of classes with each fact in every row: float64 [B]."""
-    label = predictions["label"]
-    rows = torch.ones(len(label), dtype=torch.float64, device=label.device)
+    """Return the predictions with each fact in every row: float64 [B]."""
+    first = next(iter(predictions.values()))
+    rows = torch.ones(len(first), dtype=torch.float64, device=first.device)
     return predictions | {name: rows * value for name, value in facts.items()}
 
 

@@ -26,6 +26,7 @@ from ..recipes.ranges import Count, Fraction, Natural, NonNegative, Positive
 from ..storage.vocabulary import BOS, EOS, PAD, UNK, split_vocabularies
 from ..training.task import Batch, Shard, Spec, State, Task, Update
 from . import adversarial
+from .row_facts import read_facts, repeat_facts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -201,9 +202,8 @@ class SequenceGan(Task):
         tokens = self._decode(state, noise)
         reward = token_mean(state.modules["discriminator"](tokens).sigmoid(), tokens)
         predictions = {"token": tokens.int(), "reward": reward}
-        if "reward_before" in state.tables:
-            predictions["reward_before"] = torch.full_like(reward, float(state.tables["reward_before"][0]))
-        return predictions
+        facts = {name: float(value[0]) for name, value in state.tables.items()}
+        return repeat_facts(predictions, facts)
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return reward, the scores of `sequence_scores` and, with a grammar, valid: the share of valid sentences.
@@ -211,8 +211,7 @@ class SequenceGan(Task):
         After a likelihood phase, add reward_before: the reward at its end, by the discriminator of that time.
         """
         scores = {"reward": float(predictions["reward"].mean())}
-        if "reward_before" in predictions:
-            scores["reward_before"] = float(predictions["reward_before"][0])
+        scores |= read_facts(predictions, predictions.keys() & {"reward_before"})
         scores |= sequence_scores(predictions["token"], targets["source"], ignored=(PAD,))
         if self.grammar is not None:
             scores["valid"] = float(

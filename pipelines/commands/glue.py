@@ -75,6 +75,10 @@ def main(
     """
     page = FAMILY / "README.md"
     if readme:
+        if start or tasks:
+            raise Refusal(
+                "--readme: the page shows all tasks of the recipes as they are; leave out --start and --tasks"
+            )
         check_marks(page, MARKS)
     unknown = next((task for task in tasks if task not in TASKS), None)
     if unknown:

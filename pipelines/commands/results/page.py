@@ -91,9 +91,10 @@ def _format_scratch(record: Record, scores: list[str]) -> str:
 
 
 def format_figure(values: list[float]) -> str:
-    """Return the mean and the standard deviation over seeds, or the only value as such."""
+    """Return the mean and the standard deviation over seeds, with as many decimals, or the only value as such."""
     mean, deviation = mean_and_deviation(values)
-    number = f"{mean:.3f}" if 0.01 <= abs(mean) < 100 else format_value(mean) if abs(mean) >= 1000 else f"{mean:.4g}"
+    is_plain = 0.01 <= abs(mean) < 100 or (abs(mean) < 100 and (deviation or 0) >= 0.001)
+    number = f"{mean:.3f}" if is_plain else format_value(mean) if abs(mean) >= 1000 else f"{mean:.4g}"
     if deviation is None:
         return f"{number} (one seed)"
     return f"{number} ± {deviation:.3f}" if abs(mean) < 100 else f"{number} ± {deviation:.3g}"

@@ -110,5 +110,8 @@ def test_a_page_without_marks_is_refused_before_any_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for other in (["--start", "my/bert"], ["--tasks", "cola"]):
+        assert main(["glue", "--readme", *other]) == 2
+        assert "leave out --start and --tasks" in capsys.readouterr().err
     assert main(["glue", "--readme"]) == 2
     assert "pipelines/bert/README.md: lacks the line '<!-- trainyard glue -->'" in capsys.readouterr().err
