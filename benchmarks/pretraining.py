@@ -1,4 +1,4 @@
-"""Compare BERT's pretraining here and in a bare loop of transformers: `python -m benchmarks.pretraining` (3 minutes on a processor).
+"""Compare BERT's pretraining here and in a bare loop of transformers: `python -m benchmarks.pretraining` (3 minutes).
 
 Both train the same sizes on the same rows of Python's manual, with the same loss (hidden tokens and next sentence) and
 AdamW, in turns, each in its own process. The bare loop holds all rows as tensors and does nothing else; the engine
