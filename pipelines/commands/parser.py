@@ -112,6 +112,7 @@ def _add_inspection(commands: Any) -> None:
     results = commands.add_parser("results", help="write the tables of RESULTS.md from the records in docs/records")
     results.add_argument("--measure", nargs="*", default=[], metavar="RECIPE", help="first run these over their seeds")
     results.add_argument("--seeds", type=integer_type(1), help="seeds to run (default: as the recipe's header says)")
+    results.add_argument("--add", action="store_true", help="keep the seeds that the record has; run the others")
     study = commands.add_parser("study", help="write the newest search of a recipe for Optuna's dashboard")
     study.add_argument("source", help="a recipe, params.yaml, or a folder in .trainyard/runs")
     study.add_argument("file", help="the new file: .db for SQLite, .log for Optuna's journal")

@@ -21,11 +21,16 @@ TITLES = ("system", "published", "expected", "measured", "seeds", "s per seed", 
 PREFIXES = ("task.", "fit.", "data.", "model.", "optimizer.")  # left out of a study's values, for brevity
 
 
-def main(measure: list[str], seeds: int | None = None) -> int:
-    """Measure the recipes `measure`, if any, and write all records into RESULTS.md; return exit code 0."""
+def main(measure: list[str], seeds: int | None = None, add: bool = False) -> int:
+    """Measure the recipes `measure`, if any, and write all records into RESULTS.md; return exit code 0.
+
+    add: run only the seeds that a record lacks.
+    """
+    if (seeds or add) and not measure:
+        raise Refusal("--seeds and --add: only with --measure, which names the recipes to run")
     check_marks(PAGE, MARKS)  # before hours of measuring
     for path in map(Path, measure):
-        print(f"written: {measure_recipe(path, seeds)}", flush=True)
+        print(f"written: {measure_recipe(path, seeds, add)}", flush=True)
         _compare_with_header(path)
     tables = format_tables(Path("pipelines"))
     insert_text(PAGE, MARKS, tables)
@@ -79,7 +84,7 @@ def format_row(system: str, expectation: Expectation | None, record: Record) -> 
         f"{len(record.seeds)}",
         f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}",
         record.hardware,
-        record.commit,
+        ", ".join(dict.fromkeys(record.commits)),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from components.recipes import recipe
 
 FOLDER = Path("docs/records")
 FIELD_TYPES: dict[str, type] = {
-    **dict.fromkeys(("recipe", "commit", "hardware", "split", "monitor", "direction"), str),
-    **dict.fromkeys(("seeds", "seconds", "trials"), list),
+    **dict.fromkeys(("recipe", "hardware", "split", "monitor", "direction"), str),
+    **dict.fromkeys(("commits", "seeds", "seconds", "trials"), list),
     **dict.fromkeys(("scores", "baselines", "cost", "scratch"), dict),
 }
 
@@ -26,7 +26,7 @@ class Record:
     """The figures of one system over its seeds."""
 
     recipe: str  # digest of the recipe's content
-    commit: str  # of the code that ran; with a + where code was changed after it
+    commits: list[str]  # of the code that ran, one per seed; with a + where code was changed after it
     hardware: str
     split: str  # on which the scores were measured
     monitor: str  # the score that models are compared by
@@ -64,6 +64,28 @@ def read_record(path: Path) -> Record | None:
     except ValueError as error:
         raise Refusal(f"{file}: is damaged ({error}); measure again: trainyard results --measure {path}") from None
     return Record(**{name: content[name] for name in FIELD_TYPES})
+
+
+def add_seeds(record: Record, more: Record) -> Record:
+    """Return a record with the seeds of both, in ascending order; refuse records whose scores have other names."""
+    if record.scores.keys() != more.scores.keys() or record.scratch.keys() != more.scratch.keys():
+        names = ", ".join(sorted(record.scores.keys() ^ more.scores.keys())) or "those from scratch"
+        raise Refusal(f"only one of the two records has these scores: {names}; measure all seeds: leave out --add")
+    seeds = record.seeds + more.seeds
+    order = sorted(range(len(seeds)), key=seeds.__getitem__)
+
+    def merge(first: list[Any], second: list[Any]) -> list[Any]:
+        both = first + second
+        return [both[position] for position in order]
+
+    return replace(
+        record,
+        commits=merge(record.commits, more.commits),
+        seeds=merge(record.seeds, more.seeds),
+        seconds=merge(record.seconds, more.seconds),
+        scores={name: merge(values, more.scores[name]) for name, values in record.scores.items()},
+        scratch={name: merge(values, more.scratch[name]) for name, values in record.scratch.items()},
+    )
 
 
 def content_digest(path: Path) -> str:

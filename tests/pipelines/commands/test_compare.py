@@ -106,7 +106,7 @@ def test_records_are_compared_over_their_seeds(family: Path, capsys: pytest.Capt
     for system, losses in (("small", [0.3, 0.1]), ("large", [0.4])):
         record = Record(
             recipe="",
-            commit="",
+            commits=[""],
             hardware="",
             split="test",
             monitor="mse",

@@ -73,7 +73,7 @@ def test_each_seed_runs_once_and_the_report_shows_mean_and_deviation(yard: Path)
 
 def test_a_recorded_seed_is_not_repeated_while_its_recipe_is_the_same(yard: Path) -> None:
     path = glue.FAMILY / "rte.yaml"
-    facts = {"commit": "", "hardware": "", "split": "test", "monitor": "accuracy", "direction": "max"}
+    facts = {"commits": ["", ""], "hardware": "", "split": "test", "monitor": "accuracy", "direction": "max"}
     scores = {"accuracy": [0.6, 0.7], "f1": [0.1, 0.2]}
     scratch = {"accuracy": [0.5, 0.4], "f1": [0.0, 0.3]}
     facts |= {"recipe": content_digest(path), "scratch": scratch}

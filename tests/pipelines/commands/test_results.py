@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 from components.errors import Refusal
 from components.files import read_object
 from components.recipes import recipe
-from pipelines.commands.results import measure, page, record
+from pipelines.commands.results import fits, page, record, searches
 from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
 from pipelines.commands.results.measure import measure_recipe
 from pipelines.commands.results.scratch import without_pretraining
@@ -119,26 +120,26 @@ def test_seeds_are_run_recorded_and_shown(
 
 def test_fine_tuning_is_measured_from_scratch_as_well(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the fits return scores, because a pretrained network is not at hand."""
-    fits = []
+    runs = []
 
     def fit_once(content: dict, data: dict, folder: Path, seed: int) -> Any:
         task = content["task"]
-        fits.append((folder.name, seed, task.get("random", False), task["frozen"], task["layer_decay"]))
+        runs.append((folder.name, seed, task.get("random", False), task["frozen"], task["layer_decay"]))
         facts = SimpleNamespace(monitor=("accuracy", "max"))
         scores = {"accuracy": 0.5 + seed / 10 - 0.4 * task.get("random", False)}
         return SimpleNamespace(scores=scores, measurements=facts, split="test", cost={})
 
-    monkeypatch.setattr(measure, "_fit_once", fit_once)
-    monkeypatch.setattr(measure, "_score_baselines", lambda *_: {"untrained": 0.1})
+    monkeypatch.setattr(fits, "fit_once", fit_once)
+    monkeypatch.setattr(fits, "score_baselines", lambda *_: {"untrained": 0.1})
     path = Path("pipelines/vision/softmax.yaml")
     path.write_text((ROOT / "pipelines/bert/rte.yaml").read_text())
-    measured = measure.measure_fits(path, recipe.load(path), 2)
+    measured = fits.measure_fits(path, recipe.load(path), range(2))
     assert measured.scores["accuracy"] == pytest.approx([0.5, 0.6])
     assert measured.scratch["accuracy"] == pytest.approx([0.1, 0.2])
     content = recipe.load(path)["task"]
     tuned, scratch = (content["frozen"], content["layer_decay"]), (0, 1.0)
-    assert [fit[2:] for fit in fits] == [(False, *tuned)] * 2 + [(True, *scratch)] * 2
-    assert [fit[:2] for fit in fits][2:] == [("scratch", 0), ("scratch", 1)]
+    assert [fit[2:] for fit in runs] == [(False, *tuned)] * 2 + [(True, *scratch)] * 2
+    assert [fit[:2] for fit in runs][2:] == [("scratch", 0), ("scratch", 1)]
     record.write_record(path, measured)
     read = record.read_record(path)
     assert read is not None
@@ -159,8 +160,8 @@ def test_fine_tuning_of_texts_alone_has_an_arm_from_scratch() -> None:
 
 
 def test_an_interrupted_measurement_continues(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed = measure.measure_fits(yard, recipe.load(yard), 2)
-    fit_once, runs = measure._fit_once, []
+    undisturbed = fits.measure_fits(yard, recipe.load(yard), range(2))
+    fit_once, runs = fits.fit_once, []
 
     def interrupt(content: dict, data: dict, folder: Path, seed: int) -> Any:
         runs.append((seed, (folder / str(seed) / "run" / "journal.log").is_file()))
@@ -169,18 +170,18 @@ def test_an_interrupted_measurement_continues(yard: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(measure, "_fit_once", interrupt)
+    monkeypatch.setattr(fits, "fit_once", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        measure.measure_fits(yard, recipe.load(yard), 2)
-    first = read_object(measure._measuring_folder(yard) / "seconds-1.json")["seconds"]
-    continued = measure.measure_fits(yard, recipe.load(yard), 2)
+        fits.measure_fits(yard, recipe.load(yard), range(2))
+    first = read_object(fits.measuring_folder(yard) / "seconds-1.json")["seconds"]
+    continued = fits.measure_fits(yard, recipe.load(yard), range(2))
     assert continued.scores == undisturbed.scores
     assert continued.seconds[1] > first > 0
     assert runs == [(0, False), (1, False), (0, True), (1, True)]
     with pytest.raises(KeyboardInterrupt):
         runs.clear()
-        measure.measure_fits(yard, recipe.load(yard), 2)
-    measure.measure_fits(yard, recipe.overlay(recipe.load(yard), {"fit.batch": 25}), 1)
+        fits.measure_fits(yard, recipe.load(yard), range(2))
+    fits.measure_fits(yard, recipe.overlay(recipe.load(yard), {"fit.batch": 25}), range(1))
     assert runs[-1] == (0, False), "another recipe continued this one"
 
 
@@ -210,18 +211,62 @@ def test_epochs_of_a_grid_go_on_from_each_other(yard: Path) -> None:
     space = {"task.optimizer.lr": {"choices": [1e-4, 1e-2]}}
     content["tune"] = {"epochs": 2, "show": "loss", "search": {"sampler": "grid", "space": space}}
     yard.write_text(yaml.safe_dump(content))
-    measured = measure.measure_search(yard, recipe.load(yard))
+    measured = searches.measure_search(yard, recipe.load(yard))
     del content["tune"]
     losses = []
     for rate in (1e-4, 1e-2):
         content["task"]["optimizer"]["lr"] = rate
         yard.write_text(yaml.safe_dump(content))
-        losses.append(measure.measure_fits(yard, recipe.load(yard), 1))
+        losses.append(fits.measure_fits(yard, recipe.load(yard), range(1)))
     assert [trial["task.optimizer.lr"] for trial in measured.trials] == [1e-4, 1e-2]
     assert measured.scores["loss"] == losses[1].scores["loss"]
     assert measured.trials[0]["loss"] > measured.trials[1]["loss"]
     assert {"accuracy", "train_accuracy"} <= measured.trials[0].keys()
     assert "seconds" not in measured.trials[0], "no study asked for them"
+
+
+def test_seeds_are_added_to_a_record(
+    yard: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Add to the first and the last of three seeds, as an interruption may leave them, and compare with all three."""
+    commits = iter(["first", "second", "of all"])
+    monkeypatch.setattr(fits, "describe_commit", lambda: next(commits))
+    record.write_record(yard, fits.measure_fits(yard, recipe.load(yard), [2, 0]))
+    page.main([str(yard)], seeds=3, add=True)
+    assert capsys.readouterr().out.count(": seed ") == 3, "only one of the three was run"
+    added = record.read_record(yard)
+    assert added is not None
+    assert added.seeds == [0, 1, 2]
+    assert added.commits == ["first", "second", "first"]
+    for name, values in fits.measure_fits(yard, recipe.load(yard), range(3)).scores.items():
+        assert added.scores[name] == pytest.approx(values, rel=1e-5)
+    assert added.seconds[0] != added.seconds[1] != added.seconds[2]
+    assert "| first, second |" in page.PAGE.read_text()
+    with pytest.raises(Refusal, match="its record has these 3 seeds already; ask for more with --seeds"):
+        page.main([str(yard)], seeds=3, add=True)
+
+
+def test_seeds_of_another_recipe_or_machine_are_not_added(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refusal, match="has no record to add seeds to; measure all seeds"):
+        page.main([str(yard)], add=True)
+    with pytest.raises(Refusal, match="only with --measure"):
+        page.main([], add=True)
+    measured = fits.measure_fits(yard, recipe.load(yard), [0])
+    for change, message in (
+        ({"recipe": "other"}, "has changed since its record was made"),
+        ({"hardware": "an abacus"}, "was made on an abacus, and this is 1 thread on"),
+        ({"scores": measured.scores | {"ease": [1.0]}}, "only one of the two records has these scores: ease; measure"),
+        ({"scratch": {"loss": [1.0]}}, "only one of the two records has these scores: those from scratch; measure"),
+    ):
+        file = record.write_record(yard, replace(measured, **change))
+        before = file.read_bytes()
+        with pytest.raises(Refusal, match=message):
+            page.main([str(yard)], add=True)
+        assert file.read_bytes() == before
+    yard.write_text(yaml.safe_dump(yaml.safe_load(yard.read_text()) | {"tune": {"folds": 2, "search": {}}}))
+    monkeypatch.setattr("pipelines.commands.results.measure.check_recipe", lambda *_: None)
+    with pytest.raises(Refusal, match="a search is measured once"):
+        page.main([str(yard)], seeds=2, add=True)
 
 
 def test_a_recipe_without_a_number_of_seeds_is_refused(yard: Path) -> None:
@@ -287,7 +332,7 @@ def test_a_study_shows_the_values_that_differ() -> None:
         }
         for rate in (0.1, 0.01)
     ]
-    measured = record.Record("", "", "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
+    measured = record.Record("", [""], "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
     lines = page.format_trials("rates", None, measured, {"show": "train_loss"})
     assert [line for line in lines if line.startswith("|")] == [
         "| lr | accuracy | accuracy on training examples | train_loss |",
@@ -303,7 +348,7 @@ def test_a_study_shows_the_columns_that_it_names() -> None:
         {"fit.batch": 4, "noise_scale": math.inf, "noise_scale_std": math.nan, "seconds": 0.25, **common},
         {"fit.batch": 8, "noise_scale": 60.0, "noise_scale_std": 5.0, "seconds": 0.125, **common},
     ]
-    measured = record.Record("", "", "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
+    measured = record.Record("", [""], "", "test", "accuracy", "max", [0], [1.0], {"accuracy": [0.7]}, {}, trials)
     lines = page.format_trials("batches", None, measured, {"folds": 3, "columns": ["noise_scale", "seconds"]})
     assert [line for line in lines if line.startswith("|")] == [
         "| batch | accuracy | accuracy on training examples | noise_scale | seconds per fold |",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.cluster import prestart
-from pipelines.commands.results.measure import BESIDE_SCORES
+from pipelines.commands.results.searches import BESIDE_SCORES
 from tests.workspace import clone
 
 RECIPE = "pipelines/studies/search.yaml"
