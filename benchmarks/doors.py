@@ -23,7 +23,7 @@ from components.inspection.findings import list_tree
 from components.inspection.recognise import inspect_path
 from components.workspace import work_folder
 from pipelines.commands.results.marked_page import insert_text
-from pipelines.commands.results.measure import measure_fits
+from pipelines.commands.results.fits import measure_fits
 from pipelines.commands.results.record import shorten_numbers
 
 RAW = Path("data/raw")
@@ -66,7 +66,7 @@ def measure_door(place: Path) -> dict[str, Any]:
     recipe = work_folder() / "doors" / f"{place.name}.yaml"
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(yaml.safe_dump(findings.recipe, sort_keys=False), encoding="utf-8")
-    record = asdict(measure_fits(recipe, findings.recipe, 1))
+    record = asdict(measure_fits(recipe, findings.recipe, [0]))
     facts = {"layout": findings.layout, "files": len(list_tree(place).files), "inspect_seconds": seconds}
     return shorten_numbers(facts | record)
 
@@ -105,7 +105,7 @@ def write_table(records: dict[str, Any]) -> None:
     """Write the table between the marks of the page; refuse a page without them."""
     rows = [format_row(name, record) for name, record in records.items()]
     hardware = sorted({record["hardware"] for record in records.values()})
-    commits = sorted({record["commit"] for record in records.values()})
+    commits = sorted({record["commits"][0] for record in records.values()})
     table = [f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|", *rows]
     source = f"Seed 0. Inspection without the start of the command; fits in processor seconds of {', '.join(hardware)}"
     source = f"{source}; code of {', '.join(commits)}."
