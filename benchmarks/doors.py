@@ -22,8 +22,8 @@ from components.files import read_object, write_json
 from components.inspection.findings import list_tree
 from components.inspection.recognise import inspect_path
 from components.workspace import work_folder
-from pipelines.commands.results.marked_page import insert_text
 from pipelines.commands.results.fits import measure_fits
+from pipelines.commands.results.marked_page import insert_text
 from pipelines.commands.results.record import shorten_numbers
 
 RAW = Path("data/raw")

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from components.cluster import plan
-from components.drawings import figures, search
-from components.errors import Refusal
+from components.drawings import figures
+from components.errors import Refusal, suggest_name
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
@@ -35,7 +35,12 @@ from components.storage.store import Store
 from components.training.options import batch_size
 from components.verdicts.caveats import constant_answer, describe_data, describe_perfect_score, describe_worthless
 from components.workspace import work_folder
-from pipelines.reports.search_pictures import draw_gradient_norms, draw_sweep, read_gradient_norms
+from pipelines.reports.search_pictures import (
+    draw_gradient_norms,
+    draw_sweep,
+    draw_trials,
+    read_gradient_norms,
+)
 from pipelines.stage import diagnoses, trial_curves
 from pipelines.stage.check import check_recipe, check_rungs, check_unwatched
 from pipelines.stage.context import Stage, stage
@@ -176,6 +181,8 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     norms: dict[str, figures.Curve] = {}
 
     def report_trial(trial: Trial, folder: Path) -> None:
+        if trial.finished:
+            check_shown(tune, trial_row(trial, kind))
         curve = read_gradient_norms(folder / FIT)
         if curve is not None:
             norms[describe_trial(trial, values_only=True)] = curve
@@ -192,8 +199,6 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     curves = trial_curves.read_curves(folders, result.trials)
     write_table(out / CURVES_FILE, curves)
     score = tune.get("show", objective.monitor[0])
-    if any(score not in trial.scores for trial in result.trials if trial.finished):
-        raise Refusal(f"tune.show: the trials have no score '{score}'; they have {', '.join(result.best.scores)}")
     drawings = {
         "search": draw_trials(result.trials, score, kind),
         "trials": trial_curves.draw_trial_curves(curves, result.trials),
@@ -214,6 +219,17 @@ def rung_arguments(kind: str, count: int) -> dict[str, int]:
     return arguments[kind]
 
 
+def check_shown(tune: dict[str, Any], row: dict[str, Any]) -> None:
+    """Refuse a section `tune` whose `show` or `columns` name none of the scores in a trial's line of search.csv."""
+    names = {"show": [tune["show"]] if "show" in tune else [], "columns": tune.get("columns", [])}
+    for key, chosen in names.items():
+        for name in chosen:
+            if name not in row:
+                raise Refusal(
+                    f"tune.{key}: the trials have no '{name}'{suggest_name(name, row)}; they have {', '.join(row)}"
+                )
+
+
 def trial_row(trial: Trial, kind: str = "folds") -> dict[str, Any]:
     """Return a trial's line in search.csv; `seconds` are per rung, evaluation included. kind: what a rung is."""
     deviations = {
@@ -231,26 +247,6 @@ def trial_row(trial: Trial, kind: str = "folds") -> dict[str, Any]:
         "finished": trial.finished,
         **({"reason": trial.reason} if trial.reason else {}),
     }
-
-
-def draw_trials(trials: list[Trial], score: str, kind: str = "folds") -> Any:
-    """Draw a search: the curve of every trial over epochs, or each finished trial's mean and standard deviation.
-
-    The points below a mean are its folds or seeds.
-    """
-    if kind == "epochs":
-        curves = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
-        return search.draw_trials(curves, f"{score} after each epoch", score)
-    intervals = {}
-    for trial in trials:
-        if trial.finished and score in trial.scores:
-            points = tuple(part[score] for part in trial.parts)
-            mean = float(np.mean(points))
-            deviation = float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
-            name = f"trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
-            intervals[name] = figures.Interval(mean, mean - deviation, mean + deviation, points)
-    title = f"{score} over the {kind}, mean ± standard deviation"
-    return figures.draw_intervals(intervals, title, score, percent=score.endswith("accuracy"))
 
 
 def summarise_scores(result: FitResult) -> dict[str, float]:

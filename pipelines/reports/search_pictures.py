@@ -1,4 +1,4 @@
-"""Draw what a grid search measures over one of its values, and the gradient norms of its trials."""
+"""Draw the trials of a search, what a grid measures over one of its values, and the gradient norms of its fits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from components.drawings.figures import Curve, draw_curves
+from components.drawings.figures import Curve, Interval, draw_curves, draw_intervals
+from components.drawings.search import draw_trials as draw_epochs
 from components.runs import journal
 from components.search.trials import Trial, describe_trial
 
@@ -17,6 +18,26 @@ MIN_POINTS = 3  # values of a sweep below which no curve is drawn
 MAX_CURVES = 8
 LOG_RANGE = 8.0  # greatest over smallest value from which an axis is logarithmic
 NORM = "train/gradient_norm"
+
+
+def draw_trials(trials: list[Trial], score: str, kind: str = "folds") -> Figure:
+    """Draw a search: the curve of every trial over epochs, or each finished trial's mean and standard deviation.
+
+    The points below a mean are its folds or seeds.
+    """
+    if kind == "epochs":
+        curves = [([part[score] for part in trial.parts], trial.finished) for trial in trials if trial.parts]
+        return draw_epochs(curves, f"{score} after each epoch", score)
+    intervals = {}
+    for trial in trials:
+        if trial.finished and score in trial.scores:
+            points = tuple(part[score] for part in trial.parts)
+            mean = float(np.mean(points))
+            deviation = float(np.std(points, ddof=1)) if len(points) > 1 else 0.0
+            name = f"trial {trial.number:02d}  {describe_trial(trial, values_only=True)}"
+            intervals[name] = Interval(mean, mean - deviation, mean + deviation, points)
+    title = f"{score} over the {kind}, mean ± standard deviation"
+    return draw_intervals(intervals, title, score, percent=score.endswith("accuracy"))
 
 
 def draw_sweep(trials: Sequence[Trial], space: Mapping[str, Any], score: str) -> Figure | None:

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from components.drawings import figures
+from components.errors import Refusal
 from components.runs.journal import LOG, Journal
 from components.search.trials import Trial
 from components.verdicts.diagnosis import Measurements
@@ -47,8 +47,13 @@ def test_speed_is_computed_with_the_batch_that_the_search_chose(
     assert cost == {"train_seconds": pytest.approx(10), "samples_per_second": pytest.approx(160)}
 
 
-def test_trials_with_the_same_rounded_values_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "draw_intervals", lambda rows, *_, **__: rows)
-    rates = (0.012341, 0.012343, 0.1)
-    trials = [Trial("trials", n, {"lr": rate}, [{"accuracy": n / 10}], True) for n, rate in enumerate(rates)]
-    assert [row.value for row in fit.draw_trials(trials, "accuracy").values()] == [0.0, 0.1, 0.2]
+def test_a_misspelt_score_to_show_is_refused_at_the_first_trial() -> None:
+    row = fit.trial_row(Trial("trials", 0, {"fit.batch": 16}, [{"accuracy": 0.5}, {"accuracy": 0.6}], True))
+    fit.check_shown({"show": "accuracy", "columns": ["seconds", "accuracy_std"]}, row)
+    fit.check_shown({}, row)
+    with pytest.raises(
+        Refusal, match=r"tune.columns: the trials have no 'secods' \(did you mean 'seconds'\?\); they have"
+    ):
+        fit.check_shown({"columns": ["secods"]}, row)
+    with pytest.raises(Refusal, match=r"tune.show: the trials have no 'mse'; they have trial, fit.batch, accuracy"):
+        fit.check_shown({"show": "mse"}, row)

@@ -89,6 +89,8 @@ def _run_grid(path: Path, content: dict[str, Any]) -> SearchFigures:
     for number, values in enumerate(grid_combinations(tune["search"]["space"])):
         trial = Trial("trials", number, values, cumulative=kind == "epochs")
         trials.append(_score_trial(trial, setup, kind, tune[kind], folder / f"trial-{number}"))
+        if trial.finished:
+            fit.check_shown(tune, fit.trial_row(trial, kind))
         print(f"{path}: trial {number}: {describe_trial(trials[-1], rungs=kind)}", flush=True)
     best = recipe.overlay(section, best_trial(trials, facts.monitor).values)
     result = fit_once(content | best, content["data"], folder, seed)

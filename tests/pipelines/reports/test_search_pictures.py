@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from components.runs import journal
 from components.runs.journal import Journal
 from components.search.trials import Trial
+from pipelines.reports import search_pictures
 from pipelines.reports.search_pictures import draw_gradient_norms, draw_sweep, read_gradient_norms
 
 COUNTS = [10, 100, 1000]
@@ -58,3 +60,10 @@ def test_gradient_norms_are_those_of_the_journal(tmp_path: Path) -> None:
     figure = draw_gradient_norms({"none": (steps, norms), "norm": (steps, norms / 2)})
     assert figure.axes[0].get_yscale() == "log"
     assert draw_gradient_norms({}) is None
+
+
+def test_trials_with_the_same_rounded_values_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_pictures, "draw_intervals", lambda rows, *_, **__: rows)
+    rates = (0.012341, 0.012343, 0.1)
+    trials = [Trial("trials", n, {"lr": rate}, [{"accuracy": n / 10}], True) for n, rate in enumerate(rates)]
+    assert [row.value for row in search_pictures.draw_trials(trials, "accuracy").values()] == [0.0, 0.1, 0.2]
