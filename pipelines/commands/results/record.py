@@ -67,7 +67,10 @@ def read_record(path: Path) -> Record | None:
 
 
 def add_seeds(record: Record, more: Record) -> Record:
-    """Return a record with the seeds of both, in ascending order; refuse records whose scores have other names."""
+    """Return a record with the seeds of both, in ascending order; refuse records whose scores have other names.
+
+    Baselines and cost are those of `record`; what it lacks comes from `more`.
+    """
     if record.scores.keys() != more.scores.keys() or record.scratch.keys() != more.scratch.keys():
         names = ", ".join(sorted(record.scores.keys() ^ more.scores.keys())) or "those from scratch"
         raise Refusal(f"only one of the two records has these scores: {names}; measure all seeds: leave out --add")
@@ -85,6 +88,8 @@ def add_seeds(record: Record, more: Record) -> Record:
         seconds=merge(record.seconds, more.seconds),
         scores={name: merge(values, more.scores[name]) for name, values in record.scores.items()},
         scratch={name: merge(values, more.scratch[name]) for name, values in record.scratch.items()},
+        baselines=more.baselines | record.baselines,
+        cost=record.cost or more.cost,
     )
 
 

@@ -231,13 +231,16 @@ def test_seeds_are_added_to_a_record(
     """Add to the first and the last of three seeds, as an interruption may leave them, and compare with all three."""
     commits = iter(["first", "second", "of all"])
     monkeypatch.setattr(fits, "describe_commit", lambda: next(commits))
-    record.write_record(yard, fits.measure_fits(yard, recipe.load(yard), [2, 0]))
+    first = fits.measure_fits(yard, recipe.load(yard), [2, 0])
+    record.write_record(yard, replace(first, cost={}, baselines={"untrained": 0.01}))
     page.main([str(yard)], seeds=3, add=True)
     assert capsys.readouterr().out.count(": seed ") == 3, "only one of the three was run"
     added = record.read_record(yard)
     assert added is not None
     assert added.seeds == [0, 1, 2]
     assert added.commits == ["first", "second", "first"]
+    assert added.cost.keys() == first.cost.keys() >= {"parameters"}, "old records lack it"
+    assert added.baselines == {"untrained": 0.01, "constant": pytest.approx(first.baselines["constant"], rel=1e-5)}
     for name, values in fits.measure_fits(yard, recipe.load(yard), range(3)).scores.items():
         assert added.scores[name] == pytest.approx(values, rel=1e-5)
     assert added.seconds[0] != added.seconds[1] != added.seconds[2]
