@@ -88,14 +88,14 @@ def _clear_unless_same(folder: Path, key: str) -> None:
 
 @contextmanager
 def _spent_seconds(file: Path) -> Iterator[list[float]]:
-    """Append the processor seconds of the block to the list, and keep them in `file`, those of earlier attempts too."""
+    """Append the seconds of the block to the list, and keep them in `file`, those of earlier attempts too."""
     spent: list[float] = []
     earlier = float(read_object(file)["seconds"]) if file.is_file() else 0.0
-    started = time.process_time()
+    started = read_clock()
     try:
         yield spent
     finally:
-        spent.append(earlier + time.process_time() - started)
+        spent.append(earlier + read_clock() - started)
         write_json(file, {"seconds": spent[-1]})
 
 
@@ -115,6 +115,11 @@ def _device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def read_clock() -> float:
+    """Return the seconds that a record counts: those of the processor, or on a GPU those that pass."""
+    return time.process_time() if _device().type == "cpu" else time.monotonic()
 
 
 def describe_processor() -> str:

@@ -32,7 +32,8 @@ class Record:
     monitor: str  # the score that models are compared by
     direction: str  # "max" or "min"
     seeds: list[int]
-    seconds: list[float]  # processor seconds per seed, on one thread: data, training and scoring
+    # per seed: data, training and scoring; processor seconds of one thread, or on a GPU those that pass
+    seconds: list[float]
     scores: dict[str, list[float]]  # one value per seed
     baselines: dict[str, float] = field(default_factory=dict)  # answer without learning -> its monitored score
     trials: list[dict[str, Any]] = field(default_factory=list)  # of a search: values, scores, deviations

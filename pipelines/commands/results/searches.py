@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from pipelines.commands.results.fits import (
     describe_processor,
     fit_once,
     measuring_folder,
+    read_clock,
     score_baselines,
 )
 from pipelines.commands.results.record import Record, content_digest
@@ -43,10 +43,10 @@ class SearchFigures(NamedTuple):
 
 def measure_search(path: Path, content: dict[str, Any]) -> Record:
     """Run a recipe with a search once; its folds or seeds are the repetitions. A grid runs in this process."""
-    started = time.process_time()
+    started = read_clock()
     if content["tune"]["search"].get("sampler") == "grid":
         rows, scores, cost, data = _run_grid(path, content)
-        seconds = time.process_time() - started
+        seconds = read_clock() - started
     else:
         rows, scores, cost, data = _run_on_cluster(path, content)
         kind = next(name for name in fit.RUNG_FUNCTIONS if name in content["tune"])
@@ -101,14 +101,14 @@ def _score_trial(trial: Trial, setup: TrialSetup, kind: str, count: int, folder:
     """Score all rungs of a trial; those that go on from each other leave their checkpoints in `folder`."""
     function = spread.resolve_function(fit.RUNG_FUNCTIONS[kind])
     arguments = fit.rung_arguments(kind, count) | ({"folder": str(folder)} if trial.cumulative else {})
-    started = time.process_time()  # as a record counts
+    started = read_clock()
     try:
         for number in range(count):
             trial.parts.append(function(Rung(trial.values, number), setup, **arguments))
         trial.finished = True
     except Diverged as diverged:
         trial.diverged = str(diverged)
-    trial.seconds = time.process_time() - started
+    trial.seconds = read_clock() - started
     return trial
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from components.errors import Refusal
@@ -247,6 +249,14 @@ def test_seeds_are_added_to_a_record(
     assert "| first, second |" in page.PAGE.read_text()
     with pytest.raises(Refusal, match="its record has these 3 seeds already; ask for more with --seeds"):
         page.main([str(yard)], seeds=3, add=True)
+
+
+def test_a_gpu_is_measured_by_the_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for device, least, most in (("cuda", 0.2, 10.0), ("cpu", 0.0, 0.1)):
+        monkeypatch.setattr(fits, "_device", lambda name=device: torch.device(name))
+        with fits._spent_seconds(tmp_path / f"{device}.json") as spent:
+            time.sleep(0.2)
+        assert least <= spent[0] <= most
 
 
 def test_seeds_of_another_recipe_or_machine_are_not_added(yard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
