@@ -33,6 +33,8 @@ SHIFTS = [{"use": "augment.crop.RandomCrop", "padding": 2}]
 AFFINE = [{"use": "augment.affine.RandomAffine", "degrees": 10, "translate": 0.1}]
 MLP, SOFTMAX, LENET, VGG = (f"models.{name}" for name in ("mlp.MLP", "softmax.Softmax", "lenet.LeNet", "vgg.VGG"))
 SGD, ADAGRAD, RMSPROP, ADAM = (f"optimizers.{name}" for name in ("sgd", "adagrad", "rmsprop", "adam"))
+START, BODY = "task.start", "task.body_rate"
+SOURCE: Values = {START: "results/transfer/source/model"}
 MOMENTUM = "task.optimizer.momentum"
 LINE: Values = {"task.model.hidden": None}
 SMALL_STEPS: Values = {OPTIMIZER: SGD, RATE: 0.01, MOMENTUM: None}
@@ -46,9 +48,7 @@ FINDINGS: dict[str, list[Finding]] = {
         Finding("pretraining does not help", "f1", {"task.random": False}, {"task.random": True}, None),
     ],
     "bert/digits": [
-        Finding(
-            "pretraining helps", "accuracy", {"task.start": "results/bert/patches/model"}, {"task.start": None}, 0.15
-        )
+        Finding("pretraining helps", "accuracy", {START: "results/bert/patches/model"}, {START: None}, 0.15),
     ],
     "language/blanks": [
         Finding("the text behind a blank helps", "accuracy", {TWO_WAY: True}, {TWO_WAY: False}, 0.1),
@@ -281,6 +281,18 @@ FINDINGS: dict[str, list[Finding]] = {
         Finding("a little does not help", "accuracy", {DECAY: 0}, {DECAY: (0.001, 0.01)}, None),
         Finding("much of it costs", "train_accuracy", {DECAY: (0, 0.001, 0.01)}, {DECAY: 0.1}, 0.08),
     ],
+    "transfer/finetune": [
+        Finding("the source's weights help", "accuracy", SOURCE | {BODY: 1.0}, {START: None, BODY: 1.0}, 0.1),
+        Finding("frozen, they help too", "accuracy", SOURCE | {BODY: 0.0}, {START: None, BODY: (0.1, 1.0)}, 0.02),
+        Finding("but less", "accuracy", SOURCE | {BODY: 1.0}, SOURCE | {BODY: 0.0}, 0.06),
+        Finding(
+            "a slow body is as good",
+            "accuracy",
+            SOURCE | {BODY: 0.1, RATE: 0.1},
+            SOURCE | {BODY: 1.0, RATE: 0.03},
+            None,
+        ),
+    ],
     "translation/beams": [
         Finding(
             "more candidates help", "bleu", {"task.beam": 8, "task.penalty": 0}, {"task.beam": 1}, 0.05, same_fits=True
@@ -315,11 +327,9 @@ FINDINGS: dict[str, list[Finding]] = {
     ],
 }
 BEST_SETTING = "it looks for one good setting, and its trials end after different numbers of"
-NO_RECORD = "no record: its data are not in this repository"
 NOTHING_COMPARED = {
     "bert/grid": "it looks for one good setting with one seed",
     "language/ngram": f"{BEST_SETTING} folds",
     "language/ngram-time-machine": f"{BEST_SETTING} folds",
     "studies/search": f"{BEST_SETTING} epochs",
-    "transfer/finetune": NO_RECORD,
 }

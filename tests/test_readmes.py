@@ -52,3 +52,23 @@ def test_the_page_of_language_models_shows_their_records(monkeypatch: pytest.Mon
         scores = record.scores
         assert (perplexity, bits) == (format_spread(scores["perplexity"]), f"{np.mean(scores['bits']):.2f}"), name
         assert int(seeds) == len(record.seeds), name
+
+
+def test_the_page_of_transfer_shows_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare each arm at the best of its learning rates, in the table and in the text below it."""
+    monkeypatch.chdir(ROOT)
+    record = read_record(Path("pipelines/transfer/finetune.yaml"))
+    assert record is not None
+    bodies = {"frozen": 0.0, "a tenth of the head's rate": 0.1, "the head's rate": 1.0}
+    rows = read_cells(Path("pipelines/transfer/README.md"), "body")
+    assert [row[0] for row in rows] == list(bodies)
+    for body, *cells in rows:
+        for start, cell in zip(("results/transfer/source/model", None), cells, strict=True):
+            arm = [
+                trial
+                for trial in record.trials
+                if (trial["task.start"], trial["task.body_rate"]) == (start, bodies[body])
+            ]
+            best = max(arm, key=lambda trial: trial["accuracy"])
+            assert cell == f"{best['accuracy']:.3f} ± {best['accuracy_std']:.3f}", (body, start)
+    assert f"test accuracy of {record.scores['accuracy'][0]:.4f}" in (ROOT / "pipelines/transfer/README.md").read_text()

@@ -123,12 +123,15 @@ def where_to_get(task: str, raw: str) -> str:
 
 
 def run_tasks(tasks: Sequence[str], start: str | None, seeds: int, raw: str, fit: Callable[[Path], None]) -> Scores:
-    """Return the metrics of each seed of each task, pretrained and from scratch; fit: runs the recipe at a path."""
+    """Return the metrics of each seed of each task, pretrained and from scratch: `seeds` of them, or all recorded ones.
+
+    fit: runs the recipe at a path.
+    """
     scores: Scores = {}
     for task in tasks:
         recorded = Arms([], []) if start else recorded_scores(task)
         scores[task] = Arms([], [])
-        for seed in range(seeds):
+        for seed in range(max(seeds, len(recorded.pretrained))):
             content = recipe.load(FAMILY / f"{task}.yaml") | {"seed": seed}
             content = recipe.overlay(content, {"data.raw": raw} | ({"task.start": start} if start else {}))
             for arm, recipe_of_arm in zip(Arms._fields, (content, without_pretraining(content)), strict=True):

@@ -83,6 +83,7 @@ def test_a_recorded_seed_is_not_repeated_while_its_recipe_is_the_same(yard: Path
     def refuse(path: Path) -> None:
         raise AssertionError(f"{path} should not run")
 
+    assert glue.run_tasks(["rte"], None, 1, "data/raw", refuse) == glue.run_tasks(["rte"], None, 2, "data/raw", refuse)
     assert glue.run_tasks(["rte"], None, 2, "data/raw", refuse)["rte"] == glue.Arms(
         [{"accuracy": 0.6, "f1": 0.1}, {"accuracy": 0.7, "f1": 0.2}],
         [{"accuracy": 0.5, "f1": 0.0}, {"accuracy": 0.4, "f1": 0.3}],
