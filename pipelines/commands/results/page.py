@@ -74,12 +74,13 @@ def format_row(system: str, expectation: Expectation | None, record: Record) -> 
     intervals = expectation.intervals if expectation else {}
     scores = [name for name in intervals if name in record.scores] or [record.monitor]
     expected = [f"{name} {low} to {high}" for name, (low, high) in intervals.items()]
+    alone = f"best of {len(record.trials)} trials" if record.trials else "one seed"
     seconds = sum(record.seconds) / len(record.seconds)
     cells = [
         system,
         expectation.published if expectation and expectation.published else "-",
         ", ".join(expected) or "-",
-        ", ".join(f"{record.split} {name} {format_figure(record.scores[name])}" for name in scores)
+        ", ".join(f"{record.split} {name} {format_figure(record.scores[name], alone)}" for name in scores)
         + _format_scratch(record, scores),
         f"{len(record.seeds)}",
         f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}",
@@ -95,13 +96,13 @@ def _format_scratch(record: Record, scores: list[str]) -> str:
     return f"; from scratch {', '.join(figures)}" if figures else ""
 
 
-def format_figure(values: list[float]) -> str:
-    """Return the mean and the standard deviation over seeds, with as many decimals, or the only value as such."""
+def format_figure(values: list[float], alone: str = "one seed") -> str:
+    """Return the mean and the standard deviation over seeds, with as many decimals; `alone`: what an only value is."""
     mean, deviation = mean_and_deviation(values)
     is_plain = 0.01 <= abs(mean) < 100 or (abs(mean) < 100 and (deviation or 0) >= 0.001)
     number = f"{mean:.3f}" if is_plain else format_value(mean) if abs(mean) >= 1000 else f"{mean:.4g}"
     if deviation is None:
-        return f"{number} (one seed)"
+        return f"{number} ({alone})"
     return f"{number} ± {deviation:.3f}" if abs(mean) < 100 else f"{number} ± {deviation:.3g}"
 
 

@@ -204,6 +204,7 @@ def test_a_grid_is_recorded_trial_by_trial(yard: Path) -> None:
     assert 0 < 2 * (slow["seconds"] + fast["seconds"]) < measured.seconds[0], "seconds are processor seconds per fold"
     assert measured.seeds == [0]
     text = page.PAGE.read_text()
+    assert f"test accuracy {measured.scores['accuracy'][0]:.3f} (best of 2 trials) |" in text
     assert f"| 0.0001 | {slow['accuracy']:.3g} ± {slow['accuracy_std']:.3g} |" in text
 
 
