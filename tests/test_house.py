@@ -226,7 +226,7 @@ def test_no_drawer_for_odds_and_ends() -> None:
 
 
 # Module -> what it calls a step of that is not an optimiser.
-STEPS = {"components.training.engine": {"self.task"}, "components.search.ray_tune": {"self.attempt"}}
+STEPS = {"components.training.loop": {"self.task"}, "components.search.ray_tune": {"self.attempt"}}
 
 
 def optimiser_steps(tree: ast.AST, others: Iterable[str] = ()) -> list[str]:
@@ -244,13 +244,13 @@ def optimiser_steps(tree: ast.AST, others: Iterable[str] = ()) -> list[str]:
     return steps
 
 
-def test_only_the_engine_loops_over_steps() -> None:
-    """Optimisers step in `update.py`, and nothing but the engine starts an update."""
+def test_only_one_module_loops_over_steps() -> None:
+    """Optimisers step in `update.py`, and nothing but `loop.py` starts an update."""
     for file in FILES:
         name, text = name_of(file), file.read_text()
         if name != "components.training.update" and "step" in text:
             assert optimiser_steps(parse(file), STEPS.get(name, ())) == [], name
-        if name != "components.training.engine":
+        if name != "components.training.loop":
             assert "update.begin(" not in text, name
 
 

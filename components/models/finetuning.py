@@ -17,6 +17,7 @@ from .bert_folder import read_bert
 
 COLUMN = "text"  # under which the tokenizer travels with the model
 BUCKET = 32  # rows of similar length that are predicted together
+MIN_LENGTH = 8  # tokens of an example: three marks, and some of both texts
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ class TextReader:
     def __init__(self, tokenizer: Tokenizer, length: int, positions: int) -> None:
         if length > positions:
             raise Refusal(f"task.length: {length} is more than the {positions} positions of the network; lower it")
+        if length < MIN_LENGTH:
+            raise Refusal(f"task.length: {length} leaves no room for texts between their marks; set it to {MIN_LENGTH}")
         self.tokenizer = tokenizer
         self.length = length
         self.cls, self.sep, self.unknown, self.pad = (

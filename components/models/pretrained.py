@@ -124,18 +124,29 @@ def _copy_body(net: nn.Module, folder: Path, where: str) -> None:
     file = folder / "weights.safetensors"
     if not file.is_file():
         raise Refusal(f"{where}: no {file}; run the stage that writes it (dvc repro) or drop 'start'")
-    saved = {key.removeprefix("net."): value for key, value in load_file(file).items() if key.startswith("net.")}
+    saved = load_net(file, where)
     body = {name: value for name, value in net.state_dict().items() if not name.startswith(HEAD)}
     parts = {_part(name) for name in body}  # a backbone is only some parts of the network that was exported
     saved_body = {name: value for name, value in saved.items() if _part(name) in parts}
-    different = sorted(body.keys() ^ saved_body.keys())
+    refuse_difference(saved_body, body, file, where)
+    net.load_state_dict(saved_body, strict=False)
+
+
+def load_net(file: Path, where: str) -> dict[str, Tensor]:
+    """Return the tensors of module "net" in the weights of an exported model."""
+    saved = load_tensors(file, where)
+    return {name.removeprefix("net."): tensor for name, tensor in saved.items() if name.startswith("net.")}
+
+
+def refuse_difference(saved: dict[str, Tensor], expected: dict[str, Tensor], file: Path, where: str) -> None:
+    """Raise Refusal if the tensors from `file` have other names or shapes than those that are expected."""
+    different = sorted(expected.keys() ^ saved.keys())
     if not different:
-        different = [name for name in body if body[name].shape != saved_body[name].shape]
+        different = [name for name in expected if expected[name].shape != saved[name].shape]
     if different:
         raise Refusal(
             f"{where}: {file} holds another network ({different[0]} differs); use the same model section for both"
         )
-    net.load_state_dict(saved_body, strict=False)
 
 
 def _layer(name: str) -> str:

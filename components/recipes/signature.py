@@ -54,12 +54,33 @@ def find_definition(path: str) -> tuple[Path, ast.Module, ast.ClassDef | ast.Fun
 
 
 def class_constant(path: str, name: str, default: Any = None) -> Any:
-    """Return the literal value that the class at the dotted `path` assigns to `name` in its body, else `default`."""
-    _, _, node = find_definition(path)
+    """Return the value that the class at the dotted `path` assigns to `name` in its body, else `default`.
+
+    The value is a literal, or a constant of another class that the file defines or imports, as in `Regression.monitor`.
+    One that only an import would tell counts as none.
+    """
+    _, tree, node = find_definition(path)
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and ast.unparse(item.target) == name and item.value is not None:
-            return ast.literal_eval(item.value)
+            value = item.value
+            try:
+                if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name):
+                    return class_constant(_imported_path(tree, path, value.value.id), value.attr, default)
+                return ast.literal_eval(value)
+            except (Refusal, ValueError):
+                return default
     return default
+
+
+def _imported_path(tree: ast.Module, path: str, name: str) -> str:
+    """Return the dotted path of the class that the module of `path` calls `name`."""
+    module = path.rpartition(".")[0]
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and name in [alias.asname or alias.name for alias in node.names]:
+            original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+            package = module.split(".")[: -node.level] if node.level else []
+            return ".".join([*package, *([node.module] if node.module else []), original]).removeprefix("components.")
+    return f"{module}.{name}"
 
 
 @cache

@@ -115,11 +115,15 @@ class Classification(Task):
         return "loss" if self.criterion == "cross_entropy" and not self.label_smoothing else None
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
-        """Update the network; a frozen body runs in evaluation mode, so that its moving averages do not change."""
+        """Update the network; a frozen body keeps its moving averages."""
+        self.hold_frozen(state)
+        return update("net", self.loss)
+
+    def hold_frozen(self, state: State) -> None:
+        """Put a frozen body into evaluation mode, so that its moving averages do not change and nothing is dropped."""
         if self.body_rate == 0:
             for name, part in state.modules["net"].named_children():
                 part.train(name == "head")
-        return update("net", self.loss)
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the criterion's mean loss and the accuracy for pictures uint8 [B, H, W, C] with labels [B]."""

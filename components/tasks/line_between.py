@@ -66,7 +66,7 @@ class LineBetween(Task):
         return None
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
-        """Train both networks, {first_loss, second_loss}, or measure the loss at the next point, {between}."""
+        """Train both networks, {first_loss, second_loss}, or measure the loss at the next point, {line_loss}."""
         if state.step < self.descend:
             metrics = {}
             for name in ENDS:
@@ -77,7 +77,7 @@ class LineBetween(Task):
         with blended(state.modules["first"], state.modules["second"], share), torch.no_grad():
             (loss,) = update.mean(lambda state, shard: [self._loss(state, shard, "first")[0].detach()])
         state.tables["line"] = np.append(line, float(loss))
-        return {"between": loss}
+        return {"line_loss": loss}
 
     def _loss(self, state: State, shard: Shard, name: str) -> tuple[Tensor, dict[str, Tensor]]:
         """Return a network's cross-entropy with the penalty on its weights."""

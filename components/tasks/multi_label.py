@@ -14,7 +14,7 @@ from ..errors import Refusal
 from ..metrics.multi_label import average_precisions, multi_label_scores
 from ..optimizers import sgd
 from ..recipes.ranges import Count, NonNegative
-from ..training.task import Batch, Shard, Spec, State, Task
+from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class MultiLabel(Task):
                 f"task: MultiLabel needs a column 'labels' of tags, but the data have {', '.join(spec.columns)}"
             )
         return self.pictures.setup(spec)
+
+    def step(self, state: State, update: Update) -> dict[str, Tensor]:
+        """Update the network; a frozen body keeps its moving averages."""
+        self.pictures.hold_frozen(state)
+        return update("net", self.loss)
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean binary cross-entropy over pictures and tags, and the share of correct tags."""

@@ -15,7 +15,7 @@ from ..errors import Refusal
 from ..metrics.regression import regression_scores
 from ..optimizers import adam
 from ..recipes.ranges import Count, NonNegative
-from ..training.task import Batch, Shard, Spec, State, Task
+from ..training.task import Batch, Shard, Spec, State, Task, Update
 from .classification import Classification
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class PictureRegression(Task):
         (self.mean,) = moments["mean"]
         (self.deviation,) = moments["std"]
         return self.pictures.setup(replace(spec, classes=("y",)))
+
+    def step(self, state: State, update: Update) -> dict[str, Tensor]:
+        """Update the network; a frozen body keeps its moving averages."""
+        self.pictures.hold_frozen(state)
+        return update("net", self.loss)
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the criterion's mean in units of the deviation, and the mean absolute error in those of y."""

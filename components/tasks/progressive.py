@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ..errors import Refusal
 from ..layers.levels import to_bytes, to_signed
 from ..losses.adversarial import discriminator_loss, generator_loss
 from ..metrics.generative import describe_modes
@@ -73,7 +74,7 @@ class Progressive(Task):
         self.side = 0  # of the last stage's pictures
 
     def setup(self, spec: Spec) -> State:
-        """Build both networks for all stages, with one optimiser each."""
+        """Build both networks for all stages, with one optimiser each; Refusal if one has fewer widths than stages."""
         adversarial.check_columns(spec, "image")
         height, width, channels = spec.columns["image"]
         shape = (channels, height, width)
@@ -82,6 +83,12 @@ class Progressive(Task):
             "discriminator": self.discriminator(shape=shape),
             "generator": self.generator(latent=self.latent, shape=shape),
         }
+        for name, module in modules.items():
+            widths = len(module.get_submodule("stages"))  # type: ignore[arg-type]
+            if widths < self.stages:
+                raise Refusal(
+                    f"task.stages: {self.stages} are more than the {widths} of task.{name}.widths; lower it or add some"
+                )
         return adversarial.rivals(modules, self.optimizer, self.generator_rate)
 
     def level(self, step: int) -> float:

@@ -25,6 +25,7 @@ from ..models import pretrained
 from ..optimizers import sgd
 from ..recipes.ranges import Count, Fraction, NonNegative, Positive
 from ..training.task import Batch, Shard, Spec, State, Task
+from .region_fits import box_offsets, fit_box_regression, fit_svms, svm_margins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,16 +160,13 @@ class RCNN(Task):
 
     @torch.no_grad()
     def finish(self, state: State, over: Callable[[Callable[[Batch], Any]], list[Any]]) -> None:
-        """Fit the SVMs and the box regression on features of the training split.
-
-        They become the tables svm_weight [K, D], svm_bias [K] and box_weight [K, P + 1, 4], whose last row is the
-        constant; all are float32.
-        """
+        """Fit the SVMs and the box regression of region_fits.py on the training split, and add them to the tables."""
         net = (state.modules | state.averages)["net"].eval()
         parts = over(lambda batch: self._describe_regions(net, batch))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        state.tables |= self._fit_svms(joined["features"], joined["overlaps"])
-        state.tables |= self._fit_box_regression(joined["maps"], joined["offsets"], joined["labels"])
+        state.tables |= fit_svms(joined["features"], joined["overlaps"], self.svm, self.negative)
+        classes = len(self.classes)
+        state.tables |= fit_box_regression(joined["maps"], joined["offsets"], joined["labels"], classes, self.ridge)
 
     def _describe_regions(self, net: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
         """Return the examples for the SVMs and the box regression.
@@ -206,44 +204,6 @@ class RCNN(Task):
         near = (overlap > REGRESSION_IOU) & is_proposal
         return overlaps, encode_offsets(true[best], regions), torch.where(near, labels[best], -1)
 
-    def _fit_svms(self, features: np.ndarray, overlaps: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the weights of one linear SVM per class, fitted on standardised features.
-
-        True boxes are the positive examples; regions with an overlap below `negative` are the negative ones. A class
-        without examples of both kinds has weight 0 and bias -1.
-        """
-        from sklearn.svm import LinearSVC
-
-        mean = features.mean(0, dtype=np.float64)
-        std = features.std(0, dtype=np.float64) + 1e-6
-        scaled = (features - mean) / std
-        weight = np.zeros((len(self.classes), features.shape[1]))
-        bias = -np.ones(len(self.classes))
-        for label, overlap in enumerate(overlaps.T):
-            positive = overlap > 0.99
-            negative = overlap < self.negative
-            rows = positive | negative
-            if positive.any() and negative.any():
-                svm = LinearSVC(C=self.svm, dual=False)
-                svm.fit(scaled[rows], positive[rows])
-                weight[label] = svm.coef_[0] / std
-                bias[label] = svm.intercept_[0] - weight[label] @ mean
-        return {"svm_weight": weight.astype(np.float32), "svm_bias": bias.astype(np.float32)}
-
-    def _fit_box_regression(self, maps: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the weights of one ridge regression per class from maps to offsets; 0 for a class without examples."""
-        weight = np.zeros((len(self.classes), maps.shape[1] + 1, 4))
-        for label in range(len(self.classes)):
-            rows = labels == label
-            if not rows.any():
-                continue
-            x, y = maps[rows].astype(np.float64), offsets[rows].astype(np.float64)
-            x_mean, y_mean = x.mean(0), y.mean(0)
-            gram = (x - x_mean).T @ (x - x_mean) + self.ridge * np.eye(x.shape[1])
-            weight[label, :-1] = np.linalg.solve(gram, (x - x_mean).T @ (y - y_mean))
-            weight[label, -1] = y_mean - x_mean @ weight[label, :-1]
-        return {"box_weight": weight.astype(np.float32)}
-
     # ------------------------------------------------------------------------------------ detection
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
@@ -265,9 +225,7 @@ class RCNN(Task):
             scores = self._class_scores(net, tables, feature)
             moved = raw = boxes[:, None].expand(-1, len(self.classes), 4)
             if "box_weight" in tables:
-                weight = tables["box_weight"].to(map_.device)
-                offsets = torch.einsum("np,kpo->nko", map_, weight[:, :-1]) + weight[:, -1]
-                moved = clip_boxes(decode_offsets(offsets, raw), *self.size)
+                moved = clip_boxes(decode_offsets(box_offsets(tables, map_), raw), *self.size)
             detections.append({})
             for prefix, candidates in (("", moved), ("raw_", raw)):
                 selected = select_detections(candidates[None], scores[None], self.suppress, self.most)
@@ -281,8 +239,7 @@ class RCNN(Task):
         They are the logistic function of the SVMs' margins or, before `finish`, the network's softmax.
         """
         if "svm_weight" in tables:
-            weight, bias = (tables[name].to(features.device) for name in ("svm_weight", "svm_bias"))
-            return torch.sigmoid(features @ weight.T + bias)
+            return torch.sigmoid(svm_margins(tables, features))
         return net.get_submodule("head")(features).float().softmax(1)[:, :-1]
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:

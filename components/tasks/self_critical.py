@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from ..decoding.beam import beam_search, possible_log_p
 from ..metrics.translation import sentence_bleu
-from ..models.pretrained import load_tensors
+from ..models.pretrained import load_net, refuse_difference
 from ..optimizers import adam
 from ..recipes.ranges import Count, Fraction, NonNegative
 from ..storage.order import keyed_uniforms
@@ -60,9 +60,10 @@ class SelfCritical(Task):
         """Build the network and copy all weights of `start`; Refusal if they do not fit."""
         state = self.translation.setup(spec)
         if self.start is not None:
-            saved = load_tensors(Path(self.start) / WEIGHTS_FILE, "task.start")
-            weights = {name.removeprefix("net."): value for name, value in saved.items() if name.startswith("net.")}
-            state.modules["net"].load_state_dict(weights)
+            net, file = state.modules["net"], Path(self.start) / WEIGHTS_FILE
+            weights = load_net(file, "task.start")
+            refuse_difference(weights, net.state_dict(), file, "task.start")
+            net.load_state_dict(weights)
         return state
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:

@@ -106,16 +106,26 @@ class RunCopies:
         return sorted((name for name in store.sizes(self.name) if name.startswith("version-")), reverse=True)
 
     def _remove_old(self, store: ObjectStore) -> None:
-        """Remove all but the newest versions, and content that none of these has."""
-        versions = self._versions(store)
-        current = set()
-        for version in versions[:MAX_CHECKPOINTS]:
-            index = json.loads(store.read(f"{self.name}/{version}", 0, 1 << 20))
-            current |= {digest for digest, _ in index["files"].values()}
-        for version in versions[MAX_CHECKPOINTS:]:
-            store.delete(f"{self.name}/{version}")
+        """Remove all but the newest versions, damaged ones, and content that no remaining version has."""
+        remaining = 0
+        current: set[str] = set()
+        for version in self._versions(store):
+            digests = self._content_digests(store, version) if remaining < MAX_CHECKPOINTS else None
+            if digests is None:
+                store.delete(f"{self.name}/{version}")
+            else:
+                remaining += 1
+                current |= digests
         for digest in store.sizes(f"{self.name}/content").keys() - current:
             store.delete(f"{self.name}/content/{digest}")
+
+    def _content_digests(self, store: ObjectStore, version: str) -> set[str] | None:
+        """Return the digests of a version's files, or None if the version is damaged."""
+        try:
+            index = json.loads(store.read(f"{self.name}/{version}", 0, 1 << 20))
+            return {str(digest) for digest, _ in index["files"].values()}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
 
 
 def _version_name(step: int) -> str:

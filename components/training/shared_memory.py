@@ -79,13 +79,16 @@ class SharedMemory:
             while self.counters[index] < self.exchanges:
                 waited = time.monotonic() - start
                 if waited > SPIN_SECONDS:
-                    self._sleep(waited)
+                    self._sleep(waited, index)
 
-    def _sleep(self, waited: float) -> None:
+    def _sleep(self, waited: float, index: int) -> None:
+        """Sleep for as long as suits the time waited so far; index: of the counter that is waited for."""
         if waited < YIELD_SECONDS:
             time.sleep(0)
             return
-        if self.others.poll(1):  # milliseconds; returns at once when a process ends
+        ended = self.others.poll(1)  # milliseconds; returns at once when a process ends
+        # a worker that ended after this exchange had seen all counters rise
+        if ended and self.counters[index] < self.exchanges:
             raise dist.DistError("another worker's process is gone: connection closed by peer")
         if waited > TIMEOUT_SECONDS:
             raise dist.DistError(f"another worker did not come within {TIMEOUT_SECONDS:.0f} s")

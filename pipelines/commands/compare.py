@@ -7,7 +7,6 @@ lines of MARKS, and the picture beside it.
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from components.drawings.costs import draw_costs
 from components.drawings.figures import Interval
 from components.errors import Refusal
 from components.recipes import recipe
-from components.recipes.signature import find_definition
+from components.recipes.signature import class_constant
 from components.safe_text import escape_markdown
 from pipelines.commands.results.marked_page import insert_text
 from pipelines.commands.results.record import format_spread, read_record
@@ -105,26 +104,27 @@ def read_runs(folder: Path) -> list[Row]:
             runs[path] = metrics, read_json(str(results / "cost.json")) or {}
     if not runs:
         raise Refusal(f"{RESULTS / folder.name}: no results yet; run dvc repro {folder / 'dvc.yaml'}")
-    score = _shared_score(folder, {path: metrics for path, (metrics, _) in runs.items()})
+    score, highest_first = _shared_score(folder, {path: metrics for path, (metrics, _) in runs.items()})
     rows = []
     for path, (metrics, cost) in runs.items():
         value = metrics[score]
         interval = Interval(value, metrics.get(f"{score}_low", value), metrics.get(f"{score}_high", value))
         rows.append(Row(path.stem, _data_name(path), {score: interval}, cost))
-    return _sort_rows(rows)
+    return _sort_rows(rows, highest_first)
 
 
-def _shared_score(folder: Path, runs: dict[Path, dict[str, float]]) -> str:
+def _shared_score(folder: Path, runs: dict[Path, dict[str, float]]) -> tuple[str, bool]:
+    """Return the score to compare, and whether the highest is the best."""
     with_intervals = [
         {key.removesuffix("_low") for key in metrics if key.endswith("_low")} for metrics in runs.values()
     ]
     shared = sorted(set.intersection(*with_intervals))
     monitors = {_monitored_score(path) for path in runs}
     if not shared and len(monitors) == 1:
-        shared = [name for name in monitors if all(name in metrics for metrics in runs.values())]
+        shared = [name for name, _ in monitors if all(name in metrics for metrics in runs.values())]
     if not shared:
         raise Refusal(f"{folder}: its systems share no score; nothing to compare")
-    return shared[0]
+    return shared[0], (shared[0], "min") not in monitors
 
 
 def read_records(folder: Path) -> list[Row]:
@@ -153,7 +153,7 @@ def _interval_over_seeds(values: list[float]) -> Interval:
     return Interval(sum(values) / len(values), min(values), max(values), tuple(values))
 
 
-def _sort_rows(rows: list[Row], highest_first: bool = True) -> list[Row]:
+def _sort_rows(rows: list[Row], highest_first: bool) -> list[Row]:
     sign = -1 if highest_first else 1
     return sorted(rows, key=lambda row: (row.data, sign * next(iter(row.scores.values())).value))
 
@@ -170,15 +170,17 @@ def _has_several_data_sets(rows: list[Row]) -> bool:
     return len({row.data for row in rows}) > 1
 
 
-def _monitored_score(path: Path) -> str:
-    """Return the score that the task of the recipe at `path` monitors, read from the task's source; "" if unknown."""
+def _monitored_score(path: Path) -> tuple[str, str]:
+    """Return the score that the task of the recipe at `path` monitors, and "max" or "min"; ("", "") if unknown.
+
+    They are read from the task's source, because an import would take seconds.
+    """
     section = recipe.load(path).get("task")
+    unknown = ("", "")
     if not isinstance(section, dict) or "use" not in section:
-        return ""
-    for item in find_definition(section["use"])[2].body:
-        if isinstance(item, ast.AnnAssign) and ast.unparse(item.target) == "monitor" and item.value is not None:
-            return str(ast.literal_eval(item.value)[0])
-    return ""
+        return unknown
+    monitor: tuple[str, str] = class_constant(section["use"], "monitor", unknown)
+    return monitor
 
 
 def format_table(rows: list[Row]) -> str:

@@ -37,7 +37,8 @@ def main(path: str, write: str | None = None) -> int:
     print_findings(place, findings)
     folder = Path("reports/inspect")
     name = write or re.sub(r"[^a-z0-9]+", "-", printable(place.stem).lower()).strip("-") or "data"
-    print(f"\nsheet of examples: {draw_samples(findings, folder / f'{name}.png')}") if findings.samples else None
+    if findings.samples:
+        print(f"\nsheet of examples: {draw_samples(findings, folder / f'{name}.png')}")
     if len(findings.odd) > MOST_ODD or any(len(line) > MOST_WIDTH for line in findings.odd):
         file = folder / f"{name}.txt"
         with atomic_path(file) as draft:

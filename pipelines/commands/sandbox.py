@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,8 @@ class Sandbox:
         """Kill all processes of the sandbox."""
         for process, _ in self.processes():
             if process.pid != os.getpid():
-                process.kill()
+                with suppress(psutil.Error):  # it may have ended with another one
+                    process.kill()
         self.groups.close()
 
 

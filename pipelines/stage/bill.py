@@ -166,7 +166,7 @@ def read_prices() -> dict[str, Any]:
 
 
 def append_bill(bill: Bill) -> None:
-    """Append a bill to the file; a disk that takes none costs the bill, not the work."""
+    """Append a bill to the file; if the disk refuses it, the bill is lost, but not the work."""
     file = work_folder() / FILE
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

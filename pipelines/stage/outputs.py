@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import Refusal
-from components.files import write_json
+from components.files import read_object, write_json
 from components.runs import journal
 from components.workspace import work_folder
 from pipelines import flagship
@@ -56,7 +56,7 @@ def write_history(path: str | Path, folders: dict[str, Path]) -> None:
 def write_seconds(stage: str, parts: dict[str, float]) -> None:
     """Record the seconds that each part of the stage took; replace a damaged file, for no result depends on it."""
     try:
-        seconds: Seconds = json.loads(_seconds_file().read_text())
+        seconds: Seconds = read_object(_seconds_file())
     except (FileNotFoundError, ValueError):
         seconds = {}
     rounded = {part: round(value, 2) for part, value in parts.items()}

@@ -73,7 +73,7 @@ def run_search(
 
 
 def _add_usage(run: Stage, objective: Objective, earlier: dict[Key, Trial], seconds: float, machines: int) -> None:
-    """Add to the stage's usage what its trials took; earlier: those that a record was there of when it began."""
+    """Add to the stage's usage what its trials took; earlier: the trials that had a record when the search began."""
     trials = index_trials([run.folder])
     before = sum(earlier[key].seconds for key in trials if key in earlier)
     share = 1 / trials_per_gpu() if objective.gpu else 0.0

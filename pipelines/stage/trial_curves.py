@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CURVES = 12  # trials in one picture
-PANELS = {"train/loss": "training loss", "learning_rate": "learning rate"}  # metric -> title of its axes
+MOST_PANELS = 4  # metrics in one picture, the learning rate apart
+LOSS, RATE, NORM = "train/loss", "learning_rate", "train/gradient_norm"
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # trial -> epoch [N], value [N]
 
 
@@ -55,17 +56,30 @@ def read_curves(folders: Sequence[Path], trials: list[Trial]) -> list[dict[str, 
 def draw_trial_curves(rows: list[dict[str, Any]], trials: list[Trial]) -> Figure | None:
     """Draw the trials over epochs, each as the mean of its rungs: the loss, and the rates if a schedule moves them.
 
-    Return None without curves, or with more trials than one picture can show.
+    A task without a single loss has an axis per metric of its steps. Return None without curves, or with more trials
+    than one picture can show.
     """
     from components.drawings import figures  # only the driver draws
 
-    panels = {title: _mean_curves(rows, metric, trials) for metric, title in PANELS.items()}
-    shown = {title: curves for title, curves in panels.items() if curves}
-    if all(np.ptp(rate) == 0 for _, rate in panels["learning rate"].values()):
-        shown.pop("learning rate", None)  # the names of the trials state constant rates
-    if not shown or len(trials) > MOST_CURVES or not any(len(x) > 1 for x, _ in panels["training loss"].values()):
+    panels = {title: _mean_curves(rows, metric, trials) for metric, title in training_metrics(rows).items()}
+    if len(trials) > MOST_CURVES or not any(len(x) > 1 for curves in panels.values() for x, _ in curves.values()):
         return None
-    return figures.draw_panels(shown, "Curves of the trials")
+    rates = _mean_curves(rows, RATE, trials)
+    if any(np.ptp(rate) > 0 for _, rate in rates.values()):
+        panels["learning rate"] = rates  # the names of the trials state constant rates
+    return figures.draw_panels(panels, "Curves of the trials")
+
+
+def training_metrics(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Return {metric: title of its axes}: the training loss or, where there is no single one, what the steps measure.
+
+    Of these metrics the losses come first.
+    """
+    if any(row.get(LOSS) for row in rows):
+        return {LOSS: "training loss"}
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith("train/") and name != NORM)
+    losses_first = sorted(names, key=lambda name: not name.endswith("loss"))
+    return {name: name.removeprefix("train/").replace("_", " ") for name in losses_first[:MOST_PANELS]}
 
 
 def _mean_curves(rows: list[dict[str, Any]], metric: str, trials: list[Trial]) -> Curves:

@@ -54,7 +54,7 @@ def train_all(peers: Peers, jobs: list[FitJob], prepared: str, augmented: str) -
     Each worker runs some jobs alone, without any exchange. Jobs that remain when these are shared out evenly are run
     by all workers together, if they have enough shards. The bytes are the same either way.
     """
-    # all jobs, where some workers share no folder with the driver: a job alone writes where it runs
+    # A worker alone writes the model on its own machine. All workers run all jobs together if that may be elsewhere.
     remainder = len(jobs) % peers.size if peers.apart is None else len(jobs)
     fits = [recipe.fill_defaults("training.engine.fit", job.section["fit"]) for job in jobs[-remainder:]]
     if remainder and any(fit["shards"] < peers.size for fit in fits):

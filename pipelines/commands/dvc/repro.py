@@ -137,9 +137,9 @@ def reproduce_or_refuse(*targets: str) -> None:
 
 
 def is_unfinished(targets: list[str], started: Path) -> bool:
-    """Return whether there is work without asking dvc, which takes 2 s.
+    """Return whether there is certainly work; dvc is not asked, because it takes 2 s to answer.
 
-    That is certain if nothing was ever run here, or if the file `started` shows that the same command did not finish.
+    There is work if nothing was ever run here, or if the file `started` shows that the same command did not finish.
     """
     if not targets and not Path("dvc.lock").is_file():
         return True

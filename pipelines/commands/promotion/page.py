@@ -80,11 +80,11 @@ def _headline(decision: Decision) -> str:
     if decision["action"] == "data":
         return "These data were rejected before training" + (f"; {old} stays the champion." if old else ".")
     if decision["promote"] and old:
-        return f"V{new[1:]} replaces {old} as the champion."
+        return f"{new.capitalize()} replaces {old} as the champion."
     if decision["promote"]:
-        return f"V{new[1:]} becomes the first champion."
+        return f"{new.capitalize()} becomes the first champion."
     if old:
-        return f"V{old[1:]} stays the champion; {new} did not win."
+        return f"{old.capitalize()} stays the champion; {new} did not win."
     return f"No champion yet: {new} did not pass."
 
 

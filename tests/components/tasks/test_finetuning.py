@@ -253,3 +253,9 @@ def test_shards_and_microbatches_of_texts_are_averaged_by_their_terms(stores: di
     shard = Shard(batch, torch.Generator(), 0)
     task.loss(state, shard)
     assert shard.weight == sum(len(text.split()) for text in batch["text"])
+
+
+@pytest.mark.parametrize(("length", "message"), [(2, "leaves no room for texts"), (41, "more than the 40 positions")])
+def test_a_length_without_room_is_refused(stores: dict[str, Store], length: int, message: str) -> None:
+    with pytest.raises(Refusal, match=f"task.length: {length} (is )?{message}"):
+        start("answering", stores["answering"], length=length)

@@ -14,12 +14,14 @@ from components.data.digits import Digits
 from components.models.mlp import MLP
 from components.models.softmax import Softmax
 from components.optimizers import sgd
+from components.search.trials import Trial
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.line_between import LineBetween, barrier
 from components.training import engine
 from components.training.task import Spec
+from pipelines.stage import trial_curves
 
 SPEC = Spec({"image": (4, 4, 1)}, tuple("0123456789"), {"mean": [0.3], "std": [0.3], "count": 60})
 FAST = partial(sgd, lr=0.3, momentum=0.9)
@@ -57,6 +59,18 @@ def test_the_line_is_the_loss_of_blended_weights(feed: Feed) -> None:
         torch.nn.utils.vector_to_parameters(weights, net.parameters())
         loss = F.cross_entropy(net(task.classification.pixels(batch)), batch["label"]) + 0.005 * weights.square().sum()
         assert state.tables["line"][index] == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_a_search_shows_the_loss_on_the_line(feed: Feed, tmp_path: Path) -> None:
+    task = LineBetween(Softmax, FAST, descend=3, points=4)
+    outcome = engine.fit(task, SPEC, feed, feed, tmp_path / "run", epochs=7, batch="all", shards=2, log_every=1000)
+    trial_curves.write_curves(trial_curves.curve_file(tmp_path, {}, 0), tmp_path / "run")
+    trials = [Trial("trials", 0, {}, parts=[outcome.scores])]
+    figure = trial_curves.draw_trial_curves(trial_curves.read_curves([tmp_path], trials), trials)
+    assert figure is not None
+    curves = {axes.get_title("left"): axes.lines[0].get_ydata() for axes in figure.axes}
+    assert [len(curve) for curve in curves.values()] == [3, 3, 4]
+    assert curves["line loss"] == pytest.approx(outcome.state.tables["line"])
 
 
 def test_a_quadratic_has_no_barrier_and_a_closed_form() -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics
+from torch import nn
 from torch.nn import functional as F
 
 from components.errors import Refusal
 from components.metrics.multi_label import average_precisions, multi_label_scores
+from components.models.convnet import ConvNet
 from components.models.softmax import Softmax
 from components.models.window_gru import WindowGRU
 from components.models.window_linear import WindowLinear
 from components.tasks.multi_label import MultiLabel
 from components.tasks.picture_regression import PictureRegression
 from components.tasks.window_forecast import WindowForecast
+from components.training.peers import Peers
 from components.training.task import Shard, Spec
+from components.training.update import ShardedUpdate
 
 PIXELS = {"mean": [0.5], "std": [0.25]}
 IMAGES = torch.randint(0, 256, (8, 4, 4, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -52,6 +57,34 @@ def test_multi_label_has_one_sigmoid_per_tag() -> None:
     assert float(measured["accuracy"]) == pytest.approx(float(((logits > 0) == (labels == 1)).float().mean()))
     with pytest.raises(Refusal, match="MultiLabel needs a column 'labels'"):
         MultiLabel(partial(Softmax)).setup(Spec({"image": (4, 4, 1), "label": ()}, ("a",), PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("build", "column", "values"),
+    [
+        (MultiLabel, "labels", torch.eye(3, dtype=torch.uint8).repeat(3, 1)[:8]),
+        (PictureRegression, "y", torch.arange(8.0)),
+    ],
+)
+def test_a_frozen_body_keeps_its_weights_and_batch_statistics(build: Any, column: str, values: torch.Tensor) -> None:
+    columns = {"image": (4, 4, 1), column: tuple(values.shape[1:])}
+    statistics = {**PIXELS, "moments": {"y": {"mean": [3.5], "std": [2.3]}}}
+    bytes_before, bytes_after = [], []
+    for rate in (0.0, 0.1):
+        task = build(partial(ConvNet, convolutions=[1], widths=[4], norm=nn.BatchNorm2d), body_rate=rate)
+        state = task.setup(Spec(columns, ("a", "b", "c"), statistics))
+        net = state.modules["net"].train()
+        bytes_before.append({name: value.clone() for name, value in net.state_dict().items()})
+        update = ShardedUpdate(state, Peers())
+        update.begin([{"image": IMAGES, column: values, "row": torch.arange(8)}], [8])
+        task.step(state, update)
+        bytes_after.append(net.state_dict())
+    changed = [
+        {name for name in before if not torch.equal(before[name], after[name])}
+        for before, after in zip(bytes_before, bytes_after, strict=True)
+    ]
+    assert changed[0] == {"head.weight", "head.bias"}
+    assert any("running_mean" in name for name in changed[1])
 
 
 def test_regression_does_not_depend_on_the_unit() -> None:

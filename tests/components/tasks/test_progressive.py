@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from components.errors import Refusal
 from components.metrics.shape import fit_direction, measure_shapes
 from components.models import progressive
 from components.tasks import adversarial
@@ -73,6 +75,17 @@ def test_both_networks_work_on_pictures_of_the_levels_size(level: float, side: i
     assert pictures.shape == (3, 1, side, side)
     assert progressive.Discriminator((1, 32, 32))(pictures, level).shape == (3,)
     assert shrink(torch.randn(3, 1, 32, 32), side, level).shape == pictures.shape
+
+
+def test_more_stages_than_widths_are_refused() -> None:
+    """Check what would fail only when the first stage without layers begins."""
+    spec = Spec({"image": (32, 32, 1)}, (), {})
+    task = make_task()
+    task.discriminator = partial(progressive.Discriminator, widths=[8, 8])
+    with pytest.raises(Refusal, match=r"task.stages: 3 are more than the 2 of task.discriminator.widths"):
+        task.setup(spec)
+    task.stages = 2
+    task.setup(spec)
 
 
 def test_new_layers_fade_in_without_a_jump() -> None:

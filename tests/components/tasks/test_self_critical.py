@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from components.data.parallel import decode_tokens
+from components.errors import Refusal
 from components.metrics.translation import sentence_bleu
 from components.models.seq2seq import Seq2Seq
 from components.optimizers import adam
@@ -99,6 +101,14 @@ def test_the_policy_gradient_is_that_of_the_enumerated_expected_reward() -> None
     mean, error = np.mean(estimates, axis=0), np.std(estimates, axis=0, ddof=1) / np.sqrt(len(estimates))
     assert np.linalg.norm(mean - expected) < 3 * np.linalg.norm(error)
     assert np.linalg.norm(error) < 0.3 * np.linalg.norm(expected), "the comparison must be able to fail"
+
+
+def test_a_start_of_other_sizes_is_refused(tmp_path: Path) -> None:
+    _, state = build()
+    exported.write_model(tmp_path, state, SPEC, {"use": "tasks.self_critical.SelfCritical"})
+    larger = SelfCritical(partial(Seq2Seq, embedding=4, hidden=8), start=str(tmp_path))
+    with pytest.raises(Refusal, match=r"task.start: .*weights.safetensors holds another network \(.* differs\)"):
+        larger.setup(SPEC)
 
 
 def test_training_raises_the_reward_from_its_start(tmp_path: Path) -> None:

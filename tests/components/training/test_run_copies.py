@@ -134,6 +134,18 @@ def test_a_damaged_version_falls_back_to_the_one_before(store: ObjectStore, digi
     ]
 
 
+def test_a_version_that_cannot_be_read_does_not_end_the_run(store: ObjectStore, digits: Path, tmp_path: Path) -> None:
+    finish(tmp_path / "a", digits, 10, 6)
+    (tmp_path / "other").write_text('{"checkpoint": "check')
+    store.write(f"{RUN.name}/version-00000007.json", tmp_path / "other")
+    store.write(f"{RUN.name}/version-00000005.json", tmp_path / "other")
+    copies = RunCopies(store.address, RUN.name)
+    copies.send(checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0], 10)
+    assert "version-00000007.json" not in store.sizes(RUN.name)
+    copies.fetch(tmp_path / "b")
+    assert len(checkpoint.list_checkpoints(tmp_path / "b")) == 1
+
+
 def test_a_store_that_is_away_delays_a_run_and_does_not_end_it(
     digits: Path, tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

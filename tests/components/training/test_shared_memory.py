@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import random
+import select
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +15,7 @@ import torch
 
 from components.training import peers, shared_memory
 from components.training.peers import Peers
+from components.training.shared_memory import SharedMemory
 
 pytestmark = pytest.mark.skipif(not shared_memory.is_supported(), reason="needs Linux on x86_64")
 
@@ -113,6 +117,20 @@ def exchange_once_too_often(joined: Peers, folder: Path) -> None:
             joined.all_to_all(torch.ones(2, 1, 1), [1, 1])
         (folder / "0").touch()
     joined.gather(None)
+
+
+def test_a_worker_may_end_right_after_its_last_exchange() -> None:
+    """Check the worker whose end wakes this one, after it has raised its counter."""
+    view = SharedMemory(mmap.mmap(-1, shared_memory.memory_length(2, 64)), 0, [os.getpid()] * 2)
+
+    class Ending:
+        def poll(self, milliseconds: int) -> list[tuple[int, int]]:
+            """Raise the other worker's counter, and report its end."""
+            view.counters[view.counter_indices[1]] += 1
+            return [(0, select.POLLIN)]
+
+    view.others = Ending()
+    assert view.all_gather(torch.ones(2)).tolist() == [1, 1, 0, 0]
 
 
 def test_the_wait_for_another_worker_times_out(tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_a_score_without_an_interval_is_compared_if_all_tasks_monitor_it(family:
         compare.read_runs(family)
 
 
+@pytest.mark.parametrize("task", ["tasks.window_forecast.WindowForecast", "tasks.kernel_regression.KernelRegression"])
+def test_the_lowest_error_comes_first(family: Path, task: str) -> None:
+    """Check a task that states what it monitors, and one that takes it from another task."""
+    for name, value in (("small", 0.8), ("large", 0.7)):
+        (family / f"{name}.yaml").write_text(f"task: {{use: {task}}}\n")
+        metrics = {"mse": value, "mse_low": value - 0.1, "mse_high": value + 0.1}
+        (Path("results/vision") / name / "metrics.json").write_text(json.dumps(metrics))
+    assert [(row.system, *row.scores) for row in compare.read_runs(family)] == [("large", "mse"), ("small", "mse")]
+
+
 def test_records_are_compared_over_their_seeds(family: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(Refusal, match="no records yet"):
         compare.main("pipelines/vision", records=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.stage import outputs
 from pipelines.stage.outputs import format_value
 
 
@@ -26,3 +28,11 @@ from pipelines.stage.outputs import format_value
 )
 def test_a_value_is_written_without_an_exponent_where_it_is_readable(value: Any, text: str) -> None:
     assert format_value(value) == text
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"fit": {"total": 1.0}}'])
+def test_seconds_are_written_over_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setattr(outputs, "work_folder", lambda: tmp_path)
+    (tmp_path / "seconds.json").write_text(content)
+    outputs.write_seconds("tune", {"total": 2.0})
+    assert outputs.read_seconds()["tune"] == {"total": 2.0}
