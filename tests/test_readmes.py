@@ -52,6 +52,10 @@ def test_the_page_of_language_models_shows_their_records(monkeypatch: pytest.Mon
         scores = record.scores
         assert (perplexity, bits) == (format_spread(scores["perplexity"]), f"{np.mean(scores['bits']):.2f}"), name
         assert int(seeds) == len(record.seeds), name
+    shakespeare = read_record(Path("pipelines/language/lstm-shakespeare.yaml"))
+    assert shakespeare is not None
+    text = " ".join((ROOT / "pipelines/language/README.md").read_text().split())
+    assert f"a validation loss of {np.mean(shakespeare.scores['loss']):.3f} nats per character" in text
 
 
 def test_the_page_of_transfer_shows_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
