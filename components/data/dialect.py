@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 CANDIDATES = (",", ";", "\t", "|")
+PHRASE = 3  # words from which a value is rather a sentence than a name
 
 
 def guess_delimiter(lines: Sequence[str]) -> str:
@@ -34,8 +35,21 @@ def has_header(columns: Sequence[Sequence[str | None]]) -> bool:
         return False
     if any(len(name) > 60 or name.rstrip().endswith((".", "!", "?")) for name in first):
         return False
-    repeats = [name in values[1:] for name, values in zip(first, columns, strict=True) if name]
-    return not any(repeats)
+    named = [(name, values[1:]) for name, values in zip(first, columns, strict=True) if name]
+    if any(name in below for name, below in named):
+        return False
+    is_phrase = any(len(name.split()) >= PHRASE for name, _ in named)
+    return not (is_phrase and all(_repeats_words(name, below) for name, below in named))
+
+
+def _repeats_words(name: str, below: Sequence[str | None]) -> bool:
+    """Return whether all words of a text are in the values below it, as those of a first sentence are."""
+    rest = set(name.lower().split())
+    for value in below:
+        rest -= set((value or "").lower().split())
+        if not rest:
+            return True
+    return False
 
 
 def is_number(text: str | None) -> bool:

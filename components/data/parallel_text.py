@@ -59,6 +59,7 @@ class ParallelText:
     clean: put sentences into lower case, with a space before each of , . ! ? (notes: machine translation data)
     limit: number of pairs to read from the start (None: all)
     bad: what happens to pairs of which one side is empty; skip leaves them out
+    delimiter, header, quoting, encoding: how the table is written (None: found out); encoding is also for the files
     """
 
     licence = "the owner's"
@@ -78,6 +79,9 @@ class ParallelText:
         seed: Natural = 0,
         encoding: str | None = None,
         bad: Literal["refuse", "skip"] = "refuse",
+        delimiter: str | None = None,
+        header: bool | None = None,
+        quoting: bool | None = None,
     ) -> None:
         if (files is None) == (file is None):
             raise Refusal("files: name either two aligned files or a table as file")
@@ -91,7 +95,8 @@ class ParallelText:
         for path in self.own:
             if not path.is_file():
                 raise Refusal(f"files: {printable(path)} is not a file; name one")
-        self.table = None if file is None else TableFiles.of_splits(file, None, None, TableFormat(encoding=encoding))
+        form = TableFormat(delimiter, header, quoting, encoding)
+        self.table = None if file is None else TableFiles.of_splits(file, None, None, form)
         self.own += [] if self.table is None else self.table.paths
         self.has_validation = validation_files is not None
         self.name = self.own[0].name.partition(".")[0]

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..data.annotated import find_box_fault
 from ..data.image_folder import SPLIT_NAMES
 from ..data.image_table import clean_path
 from ..data.picture import SUFFIXES
@@ -117,6 +118,7 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     pictures = {file.name: file for file in tree.by_suffix(*SUFFIXES)}
     facts = examine_pictures(sorted(pictures.values()), progress)
     findings.facts, picture_odd = describe_pictures(facts, tree)
+    picture_sizes = {fact.file.name: fact.size for fact in facts}
     odd: list[str] = []
     for file, content in files.items():
         names = {category["id"]: str(category.get("name")) for category in content["categories"]}
@@ -126,11 +128,10 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
         findings.facts.append(f"{tree.name(file)}: {len(images):,} pictures, {len(content['annotations']):,} objects")
         missing = [name for name in images.values() if Path(name).name not in pictures]
         odd += [f"{tree.name(file)}: no picture {name}" for name in missing]
-        odd += [
-            f"{tree.name(file)}: object {item.get('id')} without an area (bbox {item.get('bbox')})"
-            for item in content["annotations"]
-            if not _has_area(item.get("bbox"))
-        ]
+        sizes = {number: picture_sizes.get(Path(name).name, (0, 0)) for number, name in images.items()}
+        for item in content["annotations"]:
+            fault = _find_coco_fault(item.get("bbox"), sizes.get(item.get("image_id"), (0, 0)))
+            odd += [f"{tree.name(file)}: object {item.get('id')} {fault}"] if fault else []
     findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".json"})
     findings.samples = sample_pictures([(file, name) for name, file in sorted(pictures.items())], None)
     data: dict[str, Any] = {"use": "data.coco_folder.CocoFolder", "folder": str(tree.root)}
@@ -168,6 +169,18 @@ def _read_coco(file: Path) -> dict[str, Any] | None:
     entries = [item for part in lists if isinstance(part, list) for item in part]
     fits = all(isinstance(part, list) for part in lists) and all(isinstance(item, dict) for item in entries)
     return record if fits and all("id" in item for part in (lists[0], lists[2]) for item in part) else None
+
+
+def _find_coco_fault(box: Any, size: tuple[int, int]) -> str | None:
+    """Return what a fit would refuse in a box (x, y, width, height) of a picture of `size`; (0, 0): not known."""
+    if not _has_area(box):
+        return f"without an area (bbox {box})"
+    try:
+        x, y, width, height = map(float, box)
+    except (TypeError, ValueError):
+        return f"without four numbers (bbox {box})"
+    fault = find_box_fault(np.array([x, y, x + width, y + height]), size) if size != (0, 0) else None
+    return f"({fault})" if fault else None
 
 
 def _has_area(box: Any) -> bool:

@@ -19,7 +19,7 @@ from ..errors import Refusal, printable
 
 MAX_FILES = 2_000_000
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar"}
-ROW = re.compile(r"(?P<place>.*)row (?P<number>\d+): (?P<fault>.*)")
+ROW = re.compile(r"(?P<place>.*)(?P<kind>row|pair) (?P<number>\d+): (?P<fault>.*)")
 Progress = Callable[[str, int, int], None]  # what is done, files done, files in all
 
 
@@ -131,20 +131,20 @@ def list_some(lines: list[str], most: int) -> list[str]:
 
 
 def condense_rows(lines: list[str]) -> list[str]:
-    """Return the lines with one for all rows of a table that have the same fault, where the first of them was."""
+    """Return the lines with one for all rows or pairs that have the same fault, where the first of them was."""
     condensed: dict[object, str] = {}
-    rows: dict[tuple[str, str], list[int]] = {}
+    rows: dict[tuple[str, str, str], list[int]] = {}
     for place, line in enumerate(lines):
         match = ROW.fullmatch(line)
         if match is None:
             condensed[place] = line
             continue
-        key = (match["place"], match["fault"])
+        key = (match["place"], match["kind"], match["fault"])
         rows.setdefault(key, []).append(int(match["number"]))
         condensed.setdefault(key, line)
     for key, numbers in rows.items():
         if len(numbers) > 1:
-            condensed[key] = f"{key[0]}rows {_list_ranges(numbers)} ({len(numbers):,}): {key[1]}"
+            condensed[key] = f"{key[0]}{key[1]}s {_list_ranges(numbers)} ({len(numbers):,}): {key[2]}"
     return list(condensed.values())
 
 

@@ -38,7 +38,6 @@ def describe_series(table: Table, numbers: list[str], time: str | None) -> Findi
     if any(gaps.values()):
         data["missing"] = "previous"
         findings.reasons.append("missing: previous, because some values are empty")
-    findings.counts["rows"] = {"rows": table.rows}
     findings.recipe = {
         "data": data,
         "task": {

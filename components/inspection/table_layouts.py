@@ -26,6 +26,7 @@ EXAMINED = 200_000  # rows of a table
 SHARD = re.compile(r"(.+?)-\d+-of-\d+(\..+)")  # a file of a table in several, such as train-00000-of-00002.parquet
 MOST_CLASSES = 200
 MOST_TABLES = 12
+FILLED = 0.1  # share of the rows that have a value, from which a column holds the texts of a table
 LETTERS = 0.95  # share of a column's values that hold letters, where its texts are hardly more than a word
 SPLIT_READERS = ("data.text_table.TextTable", "data.sentence_table.SentenceTable")
 ROLES = ("text", "pair", "label", "score")
@@ -173,6 +174,7 @@ def find_roles(table: Table) -> Roles:
         if not sample:
             continue
         different = len(set(sample))
+        holds_texts = different > 1 and len(sample) >= FILLED * len(values)
         if all(is_number(value) for value in sample):
             rises = different == len(values) and _rises(values)
             is_time = rises and name.lower() in ("time", "date", "t", "index", "timestamp")
@@ -180,7 +182,7 @@ def find_roles(table: Table) -> Roles:
             roles.scores += [] if all(float(value).is_integer() for value in sample) else [name]
         elif all(read_time(value) is not None for value in sample[:200]):
             roles.times.append(name)
-        elif np.mean([len(value.split()) for value in spread(sample)]) >= WORDS:
+        elif holds_texts and np.mean([len(value.split()) for value in spread(sample)]) >= WORDS:
             roles.texts.append(name)
         elif 1 < different <= min(MOST_CLASSES, max(2, len(sample) // 5)):
             roles.classes.append(name)

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..data.dialect import PHRASE
 from ..data.table import Table
 from ..data.table_rows import list_classes
 from ..data.text_table import split_words
-from .findings import Findings, Sample
+from .findings import Findings, Sample, condense_rows
 from .picture_layouts import propose_fit
 
 SAMPLED = 2000  # values by which a column is judged
@@ -137,6 +138,10 @@ def describe_pairs(table: Table, source: str, target: str) -> Findings:
     pairs = list(zip(table.columns[source], table.columns[target], strict=True))
     of = {"use": "data.parallel_text.ParallelText", "file": str(table.file), "source": source, "target": target}
     findings.odd = table.notes + table.faults
+    if max(len(name.split()) for name in (source, target)) >= PHRASE:
+        findings.reasons.append(
+            f"source: '{source}' is taken from the first line; set header: false if that line is a pair, too"
+        )
     return finish_pairs(findings, of, [(sentence or "", translation or "") for sentence, translation in pairs])
 
 
@@ -149,7 +154,7 @@ def finish_pairs(findings: Findings, of: dict[str, Any], pairs: list[tuple[str, 
         f"words per sentence: median {np.median(lengths[:, 0]):.0f} and {np.median(lengths[:, 1]):.0f},"
         f" longest {lengths[:, 0].max()} and {lengths[:, 1].max()}",
     ]
-    findings.odd += [f"pair {number}: a side is empty" for number in empty]
+    findings.odd += condense_rows([f"pair {number}: a side is empty" for number in empty])
     length = int(np.quantile(lengths, 0.99)) + 2
     if empty:
         of["bad"] = "skip"

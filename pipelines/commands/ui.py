@@ -27,5 +27,9 @@ def main(port: int) -> int:
     if is_remote:
         return 0
     print("Ctrl-C stops the server", flush=True)
-    with process_group(server.server_command(port), server.server_settings(store)) as process:
-        return process.wait()
+    try:
+        with process_group(server.server_command(port), server.server_settings(store)) as process:
+            return process.wait()
+    except KeyboardInterrupt:
+        print("the server has stopped")
+        return 0

@@ -103,8 +103,9 @@ def read_manifest(role: str) -> Any:
 
 
 def read_seconds() -> Seconds:
-    """Return {stage: {part: seconds of its last run}}, empty before a stage has run."""
-    return read_json(str(_seconds_file()), remedy="delete it: the next runs write it again") or {}
+    """Return {stage of the flagship: {part: seconds of its last run}}, empty before a stage has run."""
+    seconds: Seconds = read_json(str(_seconds_file()), remedy="delete it: the next runs write it again") or {}
+    return {stage: parts for stage, parts in seconds.items() if stage != "fit"}  # that of a family's recipe
 
 
 def _seconds_file() -> Path:

@@ -66,6 +66,8 @@ def find_original(what: str | None, folder: Path) -> Original:
         name = model_name(recipe.load(PARAMS))
         number = "" if what == PARAMS else what or ""
     elif not re.fullmatch(r"\d+", number):
+        if name:  # names of models hold no /
+            return _find_result(what)
         name, number = what, ""
     registry = Registry(name)
     version = registry.version(number) if number else registry.champion() or registry.newest()

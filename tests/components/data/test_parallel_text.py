@@ -37,6 +37,19 @@ def test_a_table_holds_the_same_pairs(files: list[str], tmp_path: Path) -> None:
     assert {name: list(pairs) for name, pairs in table.pairs().items()} == {n: list(p) for n, p in expected.items()}
 
 
+def test_a_first_line_that_is_a_pair_is_not_a_header(tmp_path: Path) -> None:
+    pairs = [f"the {a} saw a {b}\tle {a} vit un {b}" for a in ("cat", "dog", "ox") for b in ("cat", "dog", "ox")]
+    (tmp_path / "a.tsv").write_text("\n".join(pairs))
+    rows = ParallelText(file=str(tmp_path / "a.tsv"), source="1", target="2", test=0, validation=0).pairs()["train"]
+    assert len(rows) == 9
+    assert rows[0] == ("the cat saw a cat", "le cat vit un cat")
+    (tmp_path / "a.tsv").write_text("\n".join(["the only words like these\trien de tel", *pairs]))
+    data = ParallelText(file=str(tmp_path / "a.tsv"), source="1", target="2", header=False, test=0, validation=0)
+    assert len(data.pairs()["train"]) == 10
+    (tmp_path / "a.tsv").write_text("\n".join(["text of the cat\tFrench", *pairs]))
+    assert ParallelText(file=str(tmp_path / "a.tsv"), source="text of the cat", target="French").pairs()
+
+
 def test_further_files_are_splits(files: list[str], tmp_path: Path) -> None:
     for name in ("v.en", "v.fr"):
         (tmp_path / name).write_text(f"held out {name}\n{ENGLISH[7]}\n")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from components.data.series_table import SeriesTable
+from components.data.series_table import SeriesTable, read_time
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
 from components.storage.store import Store
@@ -42,6 +44,23 @@ def test_windows_match_a_loop_and_no_window_reaches_over_a_cut(table: Path, tmp_
         assert batch["time"].tolist() == [time for _, _, time in expected]
         assert np.array_equal(batch["last"][:, 0], batch["x"][:, -1, 1])
         start += length
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_times_without_a_zone_do_not_depend_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        start = datetime(2023, 3, 25)  # Berlin's clocks skip 02:00 on the next day
+        rows = [f"{start + timedelta(hours=i)},{i}" for i in range(200)]
+        (tmp_path / "hours.csv").write_text("\n".join(["date,up", *rows]))
+        assert build(tmp_path / "hours.csv").table.rows == 200
+        assert read_time("2023-03-26 02:00") == read_time("2023-03-26T02:00Z") == 1679796000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_columns_of_numbers_are_found(table: Path) -> None:

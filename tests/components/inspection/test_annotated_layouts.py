@@ -30,14 +30,22 @@ def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
     save(coco / "images" / "a.jpg", 9)
     record = {
         "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
-        "annotations": [{"id": 5, "image_id": 1, "category_id": 3, "bbox": [0, 0, 0, 4]}],
+        "annotations": [
+            {"id": 5, "image_id": 1, "category_id": 3, "bbox": [0, 0, 0, 4]},
+            {"id": 6, "image_id": 1, "category_id": 3, "bbox": [5, 5, 90, 4]},
+            {"id": 7, "image_id": 1, "category_id": 3, "bbox": ["left", 5, 9, 4]},
+        ],
         "categories": [{"id": 3, "name": "owl"}],
     }
     (coco / "instances.json").write_text(json.dumps(record))
     findings = inspect(coco)
     assert findings.layout.startswith("COCO")
-    assert findings.counts == {"instances": {"owl": 1}}
-    assert [line for line in findings.odd if "b.jpg" in line or "object 5 without an area" in line]
+    assert findings.counts == {"instances": {"owl": 3}}
+    odd = "\n".join(findings.odd)
+    assert "b.jpg" in odd
+    assert "object 5 without an area" in odd
+    assert "object 6 (the box 5, 5, 95, 9 is outside the picture of" in odd
+    assert "object 7 without four numbers" in odd
     masks = tmp_path / "masks"
     for split in ("train", "val"):
         for i in range(3):

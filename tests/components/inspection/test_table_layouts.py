@@ -101,6 +101,28 @@ def test_numbers_over_time(tmp_path: Path) -> None:
     assert manifest["classes"] == ["load", "heat"]
 
 
+def test_notes_and_constants_beside_numbers_over_time_are_not_texts(tmp_path: Path) -> None:
+    lines = [f'2024-01-{1 + i % 28:02d}T{i // 28:02d}:00,"Main St, 5",,{i},{i * i}' for i in range(28)]
+    lines[3] = lines[3].replace(",,", ",closed for the day,")
+    lines[9] = lines[9].replace(",,", ",open until ten,")
+    (tmp_path / "sales.csv").write_text("\n".join(["date,shop,note,visitors,sales", *lines]))
+    findings = inspect(tmp_path / "sales.csv")
+    assert findings.layout.startswith("a table of numbers over time")
+    assert [line.partition(":")[0] for line in findings.odd] == ["column 'shop'", "column 'note'"]
+    assert findings.recipe is not None
+    assert (findings.recipe["data"]["time"], findings.recipe["data"]["columns"]) == ("date", ["visitors", "sales"])
+
+
+def test_pairs_without_a_side_share_a_line(tmp_path: Path) -> None:
+    lines = [f"this is sentence {i}\t{'' if i in (4, 5, 9) else f'voici la phrase {i}'}" for i in range(40)]
+    (tmp_path / "a.tsv").write_text("\n".join(["the English of it\tthe French of it", *lines]))
+    findings = inspect(tmp_path / "a.tsv")
+    assert findings.odd == ["pairs 5-6, 10 (3): a side is empty"]
+    assert findings.reasons[0] == (
+        "source: 'the English of it' is taken from the first line; set header: false if that line is a pair, too"
+    )
+
+
 def test_a_long_table_is_examined_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_layouts, "EXAMINED", 100)
     lines = [f"{'ab'[i % 2]},a text of number {i}" for i in range(400)]

@@ -12,6 +12,7 @@ from components.files import write_json
 from pipelines import door
 from pipelines.commands import summary
 from pipelines.reports import report
+from pipelines.stage import outputs
 
 
 def test_the_summary_has_accuracies_values_durations_and_links(
@@ -38,6 +39,12 @@ def test_the_summary_has_accuracies_values_durations_and_links(
         "                 curves: http://127.0.0.1:5000/#/experiments/1/runs",
         "                 fits compared: http://127.0.0.1:5000/#/compare-runs?runs=1,2",
     ]
+
+
+def test_the_seconds_of_other_recipes_are_not_counted(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs.write_seconds("fit", {"total": 100.0})
+    assert summary.main() == 0
+    assert "prepare 13  evaluate 5  in all 18" in capsys.readouterr().out
 
 
 def test_rare_classes_and_a_perfect_score_are_cautioned(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

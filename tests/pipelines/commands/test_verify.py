@@ -279,3 +279,5 @@ def test_a_version_has_an_origin(yard: Yard) -> None:
 def test_without_a_version_there_is_nothing_to_verify(yard: Yard) -> None:
     with pytest.raises(Refusal, match="has no version yet"):
         verify.main()
+    with pytest.raises(Refusal, match=r"results/vision/lenet/metrics\.json: not there; name a folder below results/"):
+        verify.main("results/vision/lenet")
