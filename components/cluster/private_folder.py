@@ -65,9 +65,10 @@ def starts_here(address: str) -> bool:
 
 
 def read_last_words() -> str | None:
-    """Return the last line of the log of this command's head if the head has ended, otherwise None."""
+    """Return the last line of the log of this command's head if the head has ended; otherwise, or without one, None."""
+    head = _read_head()
     try:
-        if psutil.Process(_read_head()["pid"]).status() != psutil.STATUS_ZOMBIE:
+        if not head or psutil.Process(head["pid"]).status() != psutil.STATUS_ZOMBIE:
             return None
     except psutil.NoSuchProcess:
         pass

@@ -15,6 +15,7 @@ from typing import TypeVar
 from components import exit_code, network
 from components.cluster import prestart
 from components.cluster.local import local_cluster
+from components.cluster.private_folder import read_last_words
 from components.errors import Refusal, Stopped, TryLater
 from components.processes import BIN, end_with_parent
 from components.tracking import mirror
@@ -41,10 +42,10 @@ def run_on_local_cluster(command: Callable[[], Result]) -> Result:
             try:
                 with local_cluster():
                     return command()
-            except ClusterLost:
+            except ClusterLost as loss:
                 if not remaining:
                     raise
-                print("the local Ray cluster was lost, but nothing else: continuing on a new one", file=sys.stderr)
+                print(f"{loss}: continuing on a new one", file=sys.stderr)
     raise AssertionError("the loop returns or raises")
 
 
@@ -104,7 +105,7 @@ def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                raise ClusterLost("the local Ray cluster was lost (memory? trainyard doctor); nothing else is")
+                raise ClusterLost(f"the local Ray cluster was lost ({_guess_cause()}); nothing else is")
             was_up = was_up or is_up
         except KeyboardInterrupt:
             interrupts += 1
@@ -115,6 +116,12 @@ def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set
     elif interrupts:
         raise KeyboardInterrupt
     return code
+
+
+def _guess_cause() -> str:
+    """Return why the local cluster may have gone: Ray gives its head 30 s to start, and says so in the head's log."""
+    is_slow = "timed out during startup" in (read_last_words() or "")
+    return "it did not start in time: this machine is too busy" if is_slow else "memory? trainyard doctor"
 
 
 def _is_local_cluster_up() -> bool:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from components.cluster import private_folder
 from components.errors import Refusal, TryLater
 from components.processes import BIN
 from pipelines import door
@@ -103,6 +104,26 @@ def test_the_command_gives_up_after_too_many_lost_clusters(
     write_pipeline(tmp_path, NODE_LOSING_STAGE)
     assert door.exit_code(lambda: run_on_local_cluster(reproduce)) == 75
     assert "not now: the local Ray cluster was lost" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("Exception: The current node timed out during startup.", "it did not start in time: this machine is too busy"),
+        ("Ray runtime started.", "memory? trainyard doctor"),
+    ],
+)
+def test_a_head_that_did_not_start_in_time_is_told_from_a_killed_one(
+    line: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(private_folder.VARIABLE, str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    private_folder.write_head(tmp_path, ended.pid, "127.0.0.1:1")
+    (tmp_path / "head.log").write_text(f"Traceback:\n{line}\n")
+    assert repro._guess_cause() == cause
+    monkeypatch.delenv(private_folder.VARIABLE)
+    assert repro._guess_cause() == "memory? trainyard doctor", "another command has started it"
 
 
 @pytest.mark.parametrize("reach", ["the group, as Ctrl-C does", "the command alone, in the background, as services do"])
