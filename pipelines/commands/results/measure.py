@@ -30,6 +30,9 @@ def measure_recipe(path: Path, seeds: int | None = None, add: bool = False) -> P
     first = content.get("seed", 0)
     all_seeds = list(range(first, first + count))
     of_data = bool(expectation and expectation.of_data)
+    earlier = read_record(path)
+    if earlier is not None and len(earlier.seeds) > count and not add and "tune" not in content:
+        print(f"{path}: {count} of its record's {len(earlier.seeds)} seeds are measured again, the others leave it")
     with Progress(path.stem, measuring_folder(path)):
         if add:
             return add_missing_seeds(path, content, all_seeds, of_data)

@@ -250,6 +250,9 @@ def test_seeds_are_added_to_a_record(
     assert "| first, second |" in page.PAGE.read_text()
     with pytest.raises(Refusal, match="its record has these 3 seeds already; ask for more with --seeds"):
         page.main([str(yard)], seeds=3, add=True)
+    monkeypatch.setattr(fits, "describe_commit", lambda: "later")
+    page.main([str(yard)], seeds=1)
+    assert "softmax.yaml: 1 of its record's 3 seeds are measured again, the others leave it" in capsys.readouterr().out
 
 
 def test_a_gpu_is_measured_by_the_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
