@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,22 @@ def measure_recipe(path: Path, seeds: int | None = None, add: bool = False) -> P
     first = content.get("seed", 0)
     all_seeds = list(range(first, first + count))
     of_data = bool(expectation and expectation.of_data)
-    earlier = read_record(path)
-    if earlier is not None and len(earlier.seeds) > count and not add and "tune" not in content:
-        print(f"{path}: {count} of its record's {len(earlier.seeds)} seeds are measured again, the others leave it")
+    if not add and "tune" not in content:
+        _announce_loss(path, count)
     with Progress(path.stem, measuring_folder(path)):
         if add:
             return add_missing_seeds(path, content, all_seeds, of_data)
         if "tune" in content:
             return write_record(path, measure_search(path, content))
         return write_record(path, measure_fits(path, content, all_seeds, of_data))
+
+
+def _announce_loss(path: Path, count: int) -> None:
+    """Say so if the record at hand has more seeds than `count`; a damaged one is replaced without a word."""
+    with suppress(Refusal):
+        earlier = read_record(path)
+        if earlier is not None and len(earlier.seeds) > count:
+            print(f"{path}: {count} of its record's {len(earlier.seeds)} seeds are measured again, the others leave it")
 
 
 def add_missing_seeds(path: Path, content: dict[str, Any], seeds: list[int], of_data: bool = False) -> Path:

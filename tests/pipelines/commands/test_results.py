@@ -308,6 +308,8 @@ def test_a_damaged_record_is_refused(yard: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(Refusal, match=r"softmax.json: is damaged .*; measure again: trainyard results --measure"):
         page.main([])
+    page.main([str(yard)], seeds=1)
+    assert record.read_record(yard) is not None, "measured again"
 
 
 # ------------------------------------------------------------------------------------------------ headers and tables
