@@ -97,24 +97,29 @@ def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set
                 is_late = True
                 if not interrupts:
                     interrupts = 1
-                    os.killpg(process.pid, signal.SIGINT)
+                    _signal_group(process, signal.SIGINT)
             others |= locks.live_holders() - {process.pid}
             is_up = _is_local_cluster_up()
             if was_up and not is_up and code != 0 and not interrupts:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _signal_group(process, signal.SIGKILL)
                 process.wait()
                 raise ClusterLost("the local Ray cluster was lost (memory? trainyard doctor); nothing else is")
             was_up = was_up or is_up
         except KeyboardInterrupt:
             interrupts += 1
-            os.killpg(process.pid, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
+            _signal_group(process, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
     if is_late and interrupts == 1:
         if code:
             raise Stopped("the budget is used up, and all progress is saved")
     elif interrupts:
         raise KeyboardInterrupt
     return code
+
+
+def _signal_group(process: subprocess.Popen, number: signal.Signals) -> None:
+    """Send a signal to dvc's process group, which is gone if dvc ended a moment ago."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _is_local_cluster_up() -> bool:
