@@ -8,7 +8,7 @@ The table is cut by time, never shuffled: first training, then validation, then 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -201,11 +201,12 @@ def is_gap(text: str | None) -> bool:
 
 
 def read_time(text: str | None) -> float | None:
-    """Return a number, or the seconds of an ISO date; None for any other text."""
+    """Return a number, or the seconds of an ISO date, in UTC unless it names a zone; None for any other text."""
     if is_number(text):
         return float(text or "")
     try:
         moment = datetime.fromisoformat((text or "").strip())
     except ValueError:
         return None
-    return moment.timestamp()
+    # The zone of this machine would skip an hour in spring
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
