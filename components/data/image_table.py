@@ -77,6 +77,8 @@ class ImageTable:
     ) -> None:
         if sum(target is not None for target in (label, tags, value)) != 1:
             raise Refusal("label: set exactly one of label, tags and value, the column(s) to predict")
+        if not separator:
+            raise Refusal("separator: is empty; name the text between two tags, such as a space")
         form = TableFormat(delimiter, header, None, encoding)
         self.files = TableFiles.of_splits(file, validation_file, test_file, form)
         self.folder = Path(folder)
