@@ -180,7 +180,8 @@ def _read_tokenizer(folder: Path, where: str) -> Tokenizer:
         tokenizer = Tokenizer(json.dumps(content, ensure_ascii=False))
     elif (folder / "vocab.txt").is_file():
         options = read_object(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-        vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        # A token may be a sign at which `splitlines` cuts, such as U+2028: all later numbers would be wrong
+        vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
         tokenizer = build_tokenizer(vocabulary, bool(options.get("do_lower_case", True)), MARKS)
     else:
         raise Refusal(f"{where}: {folder} has neither tokenizer.json nor vocab.txt; add one of them")

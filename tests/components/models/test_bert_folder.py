@@ -13,7 +13,7 @@ import torch
 
 from components.errors import Refusal
 from components.models.bert import BERT
-from components.models.bert_folder import read_bert, write_hugging_face
+from components.models.bert_folder import _read_tokenizer, read_bert, write_hugging_face
 from components.models.finetuning import TextReader, open_body
 from components.tokens.wordpiece import MARKS, WordPiece
 
@@ -169,3 +169,11 @@ def test_what_is_written_is_read_again(folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(again.body[name], saved.body[name]) for name in saved.body)
     assert all(torch.equal(again.head[name], saved.head[name]) for name in saved.head)
     assert all(again.tokenizer.encode(text).tolist() == saved.tokenizer.encode(text).tolist() for text in TEXTS)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_line_ends_end_a_token(end: str, tmp_path: Path) -> None:
+    """Check signs of the multilingual vocabularies at which Python's `splitlines` cuts, too."""
+    vocabulary = [*MARKS, "\u2028", "\x85", "rose", "##s"]
+    (tmp_path / "vocab.txt").write_bytes("".join(f"{token}{end}" for token in vocabulary).encode())
+    assert _read_tokenizer(tmp_path, "start").vocabulary == vocabulary
