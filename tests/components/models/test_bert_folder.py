@@ -177,3 +177,33 @@ def test_only_line_ends_end_a_token(end: str, tmp_path: Path) -> None:
     vocabulary = [*MARKS, "\u2028", "\x85", "rose", "##s"]
     (tmp_path / "vocab.txt").write_bytes("".join(f"{token}{end}" for token in vocabulary).encode())
     assert _read_tokenizer(tmp_path, "start").vocabulary == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", "{", r"config.json: damaged \(.*\); write it again"),
+        ("config.json", "[]", r"config.json: damaged \(not a JSON object\)"),
+        ("config.json", '{"layer_norm_eps": "small"}', r"has layer_norm_eps: small, not 1e-12"),
+        ("tokenizer.json", "{", r"tokenizer.json: damaged"),
+        ("tokenizer.json", "{}", r"tokenizer.json: has no model"),
+        ("model.json", "{", r"model.json: damaged"),
+        ("model.json", '{"task": [], "tokenizers": {"text": 1}}', r"holds another kind of model"),
+    ],
+)
+def test_a_damaged_record_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, file: str, content: str, message: str
+) -> None:
+    damaged = copy(folder, tmp_path / "damaged")
+    (damaged / file).write_text(content)
+    with pytest.raises(Refusal, match=f"^task.start: .*{message}"):
+        read_bert(damaged, "task.start")
+
+
+def test_weights_of_another_net_are_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    other = copy(folder, tmp_path / "other")
+    save_file({"weight": torch.zeros(2)}, other / "model.safetensors")
+    with pytest.raises(Refusal, match=r"^task.start: the weights in .* have no table of tokens"):
+        read_bert(other, "task.start")
