@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.data.dialect import is_finite_number
 from components.data.series_table import SeriesTable, read_time
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
@@ -91,3 +92,15 @@ def test_the_zone_of_the_machine_does_not_matter(tmp_path: Path, monkeypatch: py
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+@pytest.mark.parametrize("value", ["1e39", "-1e39", "inf", "nan"])
+def test_a_number_must_fit_into_float32(value: str) -> None:
+    assert not is_finite_number(value)
+    assert is_finite_number("3.4e38")
+
+
+def test_a_number_that_would_become_infinite_is_refused(table: Path) -> None:
+    table.write_text(table.read_text().replace(",5,", ",1e39,"))
+    with pytest.raises(Refusal, match=r"column 'up' holds no number in row 6: '1e39'"):
+        build(table, columns=["up"]).parts()
