@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import Refusal
 from ..recipes.ranges import Fraction, Proportion
 
 
@@ -17,6 +18,8 @@ class Masking:
     def __init__(
         self, rate: Proportion = 0.15, hidden: Fraction = 0.8, random: Fraction = 0.1, whole_words: bool = False
     ) -> None:
+        if hidden + random > 1 + 1e-9:  # the sum of two shares may be rounded up
+            raise Refusal(f"masking: hidden: {hidden} and random: {random} are more than all tokens; lower one of them")
         self.rate = rate
         self.hidden = hidden
         self.random = random

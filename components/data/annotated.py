@@ -280,7 +280,8 @@ def find_box_fault(box: np.ndarray, size: tuple[int, int]) -> str | None:
     if box[3] <= box[1]:
         return f"the box has y2 <= y1 ({y2} <= {y1})"
     limit = np.array(size)
-    if (box[:2] < -TOLERANCE).any() or (box[2:] > limit + TOLERANCE).any() or (box[:2] >= limit).any():
+    stands_out = (box[:2] < -TOLERANCE).any() or (box[2:] > limit + TOLERANCE).any()
+    if stands_out or (box[:2] >= limit).any() or (box[2:] <= 0).any():
         return f"the box {x1}, {y1}, {x2}, {y2} is outside the picture of {_by(size)} pixels"
     return None
 

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import Refusal, first_line
+from ..errors import Refusal, first_line, suggest_name
 from ..recipes.ranges import Count, Fraction, Natural
 from .annotated import AnnotatedPictures, Annotation
 from .image_folder import SPLIT_NAMES
 from .image_table import clean_path
 from .masks import BACKGROUND
-from .picture import SUFFIXES
+from .picture import MAX_PIXELS, SUFFIXES
 
 YEAR = r"(?:\d{4})?"
 
@@ -68,11 +68,15 @@ class CocoFolder(AnnotatedPictures):
     @cached_property
     def classes(self) -> list[str]:
         """Return the names of the categories."""
-        if self.named_classes is not None:
-            return self.named_classes
         names: dict[int, str] = {}
         for content, _ in self._files.values():
             names |= {category["id"]: str(category["name"]) for category in content["categories"]}
+        if self.named_classes is not None:
+            for name in self.named_classes:
+                if name not in names.values():
+                    suggestion = suggest_name(name, names.values())
+                    raise Refusal(f"classes: '{name}' is not a category of {self.source}{suggestion}; correct it")
+            return self.named_classes
         return [names[number] for number in sorted(names)]
 
     def list_splits(self) -> dict[str, list[str]]:
@@ -118,6 +122,8 @@ class CocoFolder(AnnotatedPictures):
 
     def _paint_objects(self, objects: list[dict[str, Any]], size: tuple[int, int], place: str) -> np.ndarray:
         """Return the index map of the objects, the largest ones at the back."""
+        if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+            raise Refusal(f"{place}: its record states {size[0]} x {size[1]} pixels; correct it")
         instances = np.full(size[::-1], BACKGROUND, np.int16)
         masks = [decode_segmentation(item.get("segmentation"), size, place) for item in objects]
         for number in sorted(range(len(masks)), key=lambda number: -int(masks[number].sum())):
@@ -175,8 +181,10 @@ def parse_instances(place: str, content: bytes) -> dict[str, Any]:
         raise Refusal(f"{place}: not a file of COCO instances ({first_line(error)}); correct it") from None
 
 
-def _check_record(record: dict[str, Any], fields: dict[str, type], place: str) -> None:
-    """Raise ValueError if a field is missing or of another type."""
+def _check_record(record: Any, fields: dict[str, type], place: str) -> None:
+    """Raise ValueError for anything but an object with all fields of these types."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{place} is not an object")
     for field, kind in fields.items():
         if not isinstance(record.get(field), kind):
             raise ValueError(f"{place}: '{field}' is missing or not of type {kind.__name__}")

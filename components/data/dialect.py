@@ -6,6 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
+LARGEST = float(np.finfo(np.float32).max)
 CANDIDATES = (",", ";", "\t", "|")
 PHRASE = 3  # words from which a value is rather a sentence than a name
 
@@ -59,3 +62,8 @@ def is_number(text: str | None) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_finite_number(text: str | None) -> bool:
+    """Return whether a text is a number that float32, in which it is stored, can hold."""
+    return is_number(text) and abs(float(text or "")) <= LARGEST

@@ -43,11 +43,8 @@ def read_text(file: Path, encoding: str | None = None) -> tuple[str, str]:
 def decode_file(file: Path, encoding: str | None = None) -> Iterator[str]:
     """Yield the text of a file in pieces, without a byte-order mark; refuses bytes that the encoding lacks."""
     name = encoding or detect_encoding(_read_blocks(file), file)
-    try:
-        io.TextIOWrapper(io.BytesIO(), encoding=name)  # raises for codecs that do not decode to text
-        decoder = codecs.getincrementaldecoder(name)()
-    except LookupError:
-        raise Refusal(f"encoding: '{name}' is not one that Python knows; name another, such as utf-8") from None
+    check_codec(name)
+    decoder = codecs.getincrementaldecoder(name)()
     end = 0
     for number, block in enumerate(_with_end(_read_blocks(file))):
         end += len(block)
@@ -61,6 +58,14 @@ def decode_file(file: Path, encoding: str | None = None) -> Iterator[str]:
         yield piece if number else piece.removeprefix("\ufeff")
 
 
+def check_codec(name: str) -> None:
+    """Refuse an encoding that Python does not know, or that does not decode to text."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
+    except (LookupError, ValueError):
+        raise Refusal(f"encoding: '{name}' is not one that Python knows; name another, such as utf-8") from None
+
+
 @contextmanager
 def open_text(file: Path, encoding: str | None = None, newline: str = "") -> Iterator[tuple[IO[str], str]]:
     """Yield (the open text, encoding) of a file of any length; refuses bytes that the encoding lacks.
@@ -69,11 +74,10 @@ def open_text(file: Path, encoding: str | None = None, newline: str = "") -> Ite
     """
     name = encoding or detect_encoding(_read_blocks(file), file)
     without_mark = "utf-8-sig" if name.lower().replace("_", "-") in ("utf-8", "utf8") else name
+    check_codec(name)
     try:
         with open_plain(file) as content, io.TextIOWrapper(content, without_mark, newline=newline) as text:
             yield text, name
-    except LookupError:
-        raise Refusal(f"encoding: '{name}' is not one that Python knows; name another, such as utf-8") from None
     except UnicodeDecodeError as error:
         byte = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "the end"
         raise Refusal(f"{printable(file)}: {byte} is not {name} ({error.reason}); set another encoding") from None

@@ -212,11 +212,11 @@ class ImageFolder:
         for file, label in files:
             by_class.setdefault(label, []).append(file)
         chosen: set[Path] = set()
-        for number, pictures in enumerate(by_class.values()):
+        for number, (label, pictures) in enumerate(by_class.items()):
             count = self.labels * (number + 1) // len(by_class) - self.labels * number // len(by_class)
             if len(pictures) < count:
                 raise Refusal(
-                    f"labels: {self.labels} need {count} training pictures of class '{self.classes[number]}',"
+                    f"labels: {self.labels} need {count} training pictures of class '{self.classes[label]}',"
                     f" which has {len(pictures)}; lower it"
                 )
             chosen |= set(sorted(pictures, key=keys.__getitem__)[:count])

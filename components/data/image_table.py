@@ -25,7 +25,7 @@ from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction, Natural
 from ..storage.dataset import Fault
 from ..storage.store import Column
-from .dialect import is_number
+from .dialect import is_finite_number
 from .folder import Listing, list_files
 from .image_folder import MAX_ROWS_PER_PART, PART_BYTES, content_key
 from .picture import SUFFIXES, Fit, Remarks, check_levels, read_picture
@@ -77,6 +77,8 @@ class ImageTable:
     ) -> None:
         if sum(target is not None for target in (label, tags, value)) != 1:
             raise Refusal("label: set exactly one of label, tags and value, the column(s) to predict")
+        if not separator:
+            raise Refusal("separator: is empty; name the text between two tags, such as a space")
         form = TableFormat(delimiter, header, None, encoding)
         self.files = TableFiles.of_splits(file, validation_file, test_file, form)
         self.folder = Path(folder)
@@ -182,7 +184,7 @@ class ImageTable:
         texts = self.targets[row]
         if self.label_column is not None and not texts[0]:
             return f"no label in column '{self.label_column}'"
-        if self.value_column is not None and not (is_number(texts[0]) and np.isfinite(float(texts[0]))):
+        if self.value_column is not None and not is_finite_number(texts[0]):
             return f"'{texts[0]}' in column '{self.value_column}' is not a number"
         if self.tag_columns is not None and len(texts) > 1:
             odd = [text for text in texts if text not in ("0", "1", "0.0", "1.0", "true", "false", "True", "False")]

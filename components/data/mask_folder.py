@@ -28,6 +28,8 @@ from .masks import BACKGROUND, IGNORED
 from .picture import SUFFIXES, open_picture
 from .voc_folder import read_indices
 
+VALUES = 1 << 15  # that a pixel of a label picture may have
+
 
 class MaskFolder(AnnotatedPictures):
     """image uint8 [height, width, 1 or 3], mask uint8 [height, width] (masks.py), geometry float32 [6] (letterbox.py).
@@ -70,8 +72,10 @@ class MaskFolder(AnnotatedPictures):
         super().__init__(folder, size, colour, test, validation, seed, bad, duplicates, sha256)
         self.named_classes = classes
         self.patterns = {"pictures": _compile("pictures", pictures), "masks": _compile("masks", masks)}
-        self.values = np.full(1 << 15, -1, np.int16)
-        self.values[:] = -1 - np.arange(1 << 15)
+        if values is not None and len(set(values)) < len(values):
+            raise Refusal(f"values: {values} repeat a value; give each class its own")
+        check_values([*ignored, *background, *(values or [first + len(classes) - 1])])
+        self.values = (-1 - np.arange(VALUES)).astype(np.int16)
         self.values[ignored] = IGNORED
         self.values[background] = BACKGROUND
         if values is not None and len(values) != len(classes):
@@ -166,6 +170,12 @@ class MaskFolder(AnnotatedPictures):
         """Return whether each pixel belongs to the object of a mask file: bool [H, W]."""
         with open_picture(self.tree.place(file), content=io.BytesIO(self.tree.read(file))) as image:
             return np.asarray(image.convert("L")) > 0
+
+
+def check_values(values: list[int]) -> None:
+    """Refuse a value that a label picture cannot have."""
+    if max(values) >= VALUES:
+        raise Refusal(f"values: {max(values)} is more than {VALUES - 1}, the greatest one of a label picture; lower it")
 
 
 def check_colours(colours: list[list[int]], classes: int) -> np.ndarray:

@@ -14,12 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction, Natural
 from ..storage.dataset import Fault
 from ..storage.store import Column
+from .dialect import is_finite_number
 from .table import TableFormat
 from .table_rows import Entries, Shares, TableFiles, describe_repeated, list_classes
 from .text_columns import StrippedColumn
@@ -124,7 +123,7 @@ class SentenceTable:
         value = self.targets[row]
         if not value:
             return f"no {self.target} in column '{self.target_column}'"
-        if self.target == "score" and not _is_finite(value):
+        if self.target == "score" and not is_finite_number(value):
             return f"{value[:30]!r} in column '{self.target_column}' is not a number"
         return None
 
@@ -155,10 +154,3 @@ class SentenceTable:
 
     def _values(self, column: str, argument: str) -> Sequence[str]:
         return StrippedColumn(self.files.column(column, argument))
-
-
-def _is_finite(value: str) -> bool:
-    try:
-        return bool(np.isfinite(float(value)))
-    except ValueError:
-        return False

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import Refusal, printable
 from ..recipes.ranges import Count, Open
-from .dialect import is_number
+from .dialect import is_finite_number, is_number
 from .table import Table, TableFormat, read_table
 from .table_rows import Shares
 from .text_columns import TextColumn
@@ -158,7 +158,7 @@ class SeriesTable:
             if is_gap(text):
                 count += 1
                 gaps = gaps or [row]
-            elif not (is_number(text) and np.isfinite(float(text or ""))) and len(wrong) < MOST_NAMED:
+            elif not is_finite_number(text) and len(wrong) < MOST_NAMED:
                 wrong.append(f"row {row}: '{text}'")
         if wrong:
             raise Refusal(

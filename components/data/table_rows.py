@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -152,7 +153,10 @@ class TableFiles:
 def find_files(name: str, argument: str) -> list[Path]:
     """Return the file of this name, or those that match it as a pattern; `argument` names it in the refusal of none."""
     path = Path(name)
-    files = [path] if path.is_file() else sorted(file for file in path.parent.glob(path.name) if file.is_file())
+    try:
+        files = [path] if path.is_file() else sorted(file for file in path.parent.glob(path.name) if file.is_file())
+    except ValueError:  # not a pattern, such as an empty name or x**.csv
+        files = []
     if not files:
         raise Refusal(f"{argument}: {printable(path)} is not a file; name a table")
     return files
@@ -193,9 +197,11 @@ def list_classes(values: Iterable[str | None]) -> list[str]:
 
 def _class_order(name: str) -> tuple[Any, ...]:
     try:
-        return (0, float(name), name)
+        number = float(name)
     except ValueError:
         return (1, 0.0, name)
+    # NaN is neither below nor above a number: the order would depend on that of the set
+    return (1, 0.0, name) if math.isnan(number) else (0, number, name)
 
 
 def describe_repeated(*columns: Sequence[str]) -> list[str]:

@@ -102,14 +102,12 @@ class VocFolder(AnnotatedPictures):
         objects = list(root.iter("object"))
         place = self.tree.place(self._annotations[stem])
         boxes = np.array([_read_corners(item) for item in objects], np.float64).reshape(-1, 4)
-        size = root.find("size")
-        stated = None if size is None else (int(_number(size, "width")), int(_number(size, "height")))
         annotation = Annotation(
             place,
             [_text(item, "name") for item in objects],
             boxes,
             np.array([_text(item, "difficult") == "1" for item in objects], bool),
-            stated,
+            _read_size(root),
         )
         if self.mask:
             annotation.place = self.tree.place(self._mask_file(name) or name)
@@ -249,6 +247,12 @@ def _read_corners(item: ElementTree.Element) -> list[float]:
     x1, y1, x2, y2 = (_number(item, f"bndbox/{side}") for side in SIDES)
     # A box without area stays one, so that it is reported.
     return [x1 - (x2 > x1), y1 - (y2 > y1), x2, y2]
+
+
+def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """Return the (width, height) that an annotation states, or None if it does not state both as numbers."""
+    width, height = _number(root, "size/width"), _number(root, "size/height")
+    return (int(width), int(height)) if np.isfinite([width, height]).all() else None
 
 
 def _number(item: ElementTree.Element, path: str) -> float:

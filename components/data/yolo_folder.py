@@ -23,6 +23,7 @@ from ..errors import Refusal, first_line
 from ..recipes.ranges import Count, Fraction, Natural
 from .annotated import AnnotatedPictures, Annotation
 from .image_folder import SPLIT_NAMES
+from .masks import MAX_CLASSES
 from .picture import SUFFIXES
 from .tree import READ, FileTree, split_of
 from .yolo_lines import Box, read_box
@@ -68,7 +69,10 @@ class YoloFolder(AnnotatedPictures):
         names = self.named_classes or self._read_names()
         if names is None:
             numbers = [box.number for boxes in self.boxes_of.values() for box in boxes if not box.fault]
-            return [str(number) for number in range(max(numbers, default=-1) + 1)]
+            largest = max(numbers, default=-1)
+            if largest >= MAX_CLASSES:
+                raise Refusal(f"{self.source}: has the class {largest}; at most {MAX_CLASSES} classes can be stored")
+            return [str(number) for number in range(largest + 1)]
         if len(set(names)) < len(names):
             repeated = next(name for name in names if names.count(name) > 1)
             raise Refusal(f"{self.source}: two classes are called '{repeated}'; rename one, or set classes")

@@ -122,6 +122,8 @@ def read_bert(folder: str | Path, where: str) -> SavedBERT:
             f"{where}: {folder} holds no BERT; name a folder with model.json (run the stage that writes it: dvc repro)"
             " or with config.json (Hugging Face)"
         )
+    if "token.weight" not in saved.body:
+        raise Refusal(f"{where}: the weights in {folder} have no table of tokens; use a BERT")
     rows = saved.body["token.weight"].shape[0]
     if len(saved.tokenizer) > rows:
         raise Refusal(
@@ -132,10 +134,11 @@ def read_bert(folder: str | Path, where: str) -> SavedBERT:
 
 
 def _read_exported(folder: Path, where: str) -> SavedBERT:
-    record = read_object(folder / "model.json")
-    section = record.get("task", {}).get("model", {})
+    record = _read_record(folder / "model.json", where)
+    task = record.get("task")
+    section = task.get("model") if isinstance(task, dict) else None
     columns = list(record.get("tokenizers", {}))
-    if section.get("use") != "models.bert.BERT" or not columns:
+    if not isinstance(section, dict) or section.get("use") != "models.bert.BERT" or not columns:
         raise Refusal(f"{where}: {folder} holds another kind of model; name the folder of a BERT")
     tensors = _load(folder / "weights.safetensors", where)
     tensors = {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
@@ -144,12 +147,13 @@ def _read_exported(folder: Path, where: str) -> SavedBERT:
 
 
 def _read_hugging_face(folder: Path, where: str) -> SavedBERT:
-    config = read_object(folder / "config.json")
+    config = _read_record(folder / "config.json", where)
     for key, value in FIXED.items():
         if config.get(key, value) != value:
             raise Refusal(f"{where}: {folder}/config.json has {key}: {config[key]}, not {value}; use a BERT")
-    if abs(config.get("layer_norm_eps", EPSILON) - EPSILON) > EPSILON / 10:
-        raise Refusal(f"{where}: {folder}/config.json has layer_norm_eps: {config['layer_norm_eps']}, not {EPSILON}")
+    epsilon = config.get("layer_norm_eps", EPSILON)
+    if not isinstance(epsilon, int | float) or abs(epsilon - EPSILON) > EPSILON / 10:
+        raise Refusal(f"{where}: {folder}/config.json has layer_norm_eps: {epsilon}, not {EPSILON}")
     try:
         sizes = {argument: int(config[key]) for argument, key in SIZES.items()}
     except (KeyError, TypeError, ValueError) as error:
@@ -166,6 +170,14 @@ def _collect(sizes: dict[str, int], tensors: dict[str, Tensor], tokenizer: Token
     return SavedBERT(sizes, body, head if "following.weight" in head else {}, tokenizer)
 
 
+def _read_record(file: Path, where: str) -> dict[str, Any]:
+    """Return the object in a JSON file; refuses a damaged one."""
+    try:
+        return read_object(file)
+    except ValueError as error:
+        raise Refusal(f"{where}: {file}: damaged ({first_line(error)}); write it again") from None
+
+
 def _load(file: Path, where: str) -> dict[str, Tensor]:
     try:
         return load_file(file)
@@ -176,11 +188,15 @@ def _load(file: Path, where: str) -> dict[str, Tensor]:
 def _read_tokenizer(folder: Path, where: str) -> Tokenizer:
     """Return the tokenizer of a folder of Hugging Face's, without its own padding and cutting."""
     if (folder / "tokenizer.json").is_file():
-        content = read_object(folder / "tokenizer.json") | {"padding": None, "truncation": None}
+        content = _read_record(folder / "tokenizer.json", where) | {"padding": None, "truncation": None}
+        if not isinstance(content.get("model"), dict):
+            raise Refusal(f"{where}: {folder}/tokenizer.json: has no model; write it again")
         tokenizer = Tokenizer(json.dumps(content, ensure_ascii=False))
     elif (folder / "vocab.txt").is_file():
-        options = read_object(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-        vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        settings = folder / "tokenizer_config.json"
+        options = _read_record(settings, where) if settings.is_file() else {}
+        # A token may be a sign at which `splitlines` cuts, such as U+2028: all later numbers would be wrong
+        vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
         tokenizer = build_tokenizer(vocabulary, bool(options.get("do_lower_case", True)), MARKS)
     else:
         raise Refusal(f"{where}: {folder} has neither tokenizer.json nor vocab.txt; add one of them")

@@ -139,7 +139,8 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     if not all(map(math.isfinite, losses)) or not evidence.trivial > 0:
         return Diagnosis("not diagnosed", ("its losses are not finite numbers that could be compared",))
     signs = _optimisation_signs(evidence)
-    best = min(evidence.smaller, key=lambda name: evidence.smaller[name], default=None)
+    finite = [name for name, loss in evidence.smaller.items() if math.isfinite(loss)]
+    best = min(finite, key=lambda name: evidence.smaller[name], default=None)
     avoidable = 0.0 if best is None else max(0.0, evidence.train - evidence.smaller[best])
     parts = _split_loss(evidence, optimisation=evidence.train if signs else avoidable)
     verdict = max(parts, key=lambda name: parts[name])

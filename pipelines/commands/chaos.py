@@ -140,6 +140,7 @@ class Disturbance:
         began = time.monotonic()
         self.sandbox.start_tracker()
         process = self.sandbox.start_run()
+        kills_before = len(self.kills)  # of earlier attempts of the command
         while True:
             time.sleep(0.1)
             self.revive_tracker()
@@ -149,6 +150,13 @@ class Disturbance:
             if process.poll() is not None:
                 if process.returncode == 0:
                     return time.monotonic() - began
+                # After a kill the command may have to wait for what the kill left, as long as `check_patience` lets it
+                if not self.killed_at and len(self.kills) == kills_before:
+                    raise Refusal(
+                        f"chaos: the run ended with exit code {process.returncode} although nothing was killed;"
+                        f" see {self.sandbox.folder}/run.log (trainyard chaos --keep)"
+                    )
+                kills_before = len(self.kills)
                 process = self.sandbox.start_run()
             self.check_patience(now)
             if not self.killed_at and len(self.kills) < self.limit:

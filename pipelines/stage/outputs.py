@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def read_csv(path: str, columns: Sequence[str]) -> Rows:
 
     Raise Refusal for a file that can't be read, and for one without all `columns`.
     """
-    rows: Rows = _read(path, lambda text: list(csv.DictReader(text.splitlines()))) or []
+    rows: Rows = _read(path, lambda text: list(csv.DictReader(io.StringIO(text, newline="")))) or []
     if rows:
         for column in columns:
             if column not in rows[0]:
@@ -118,7 +119,7 @@ def _read(path: str, parse: Callable[[str], Any], remedy: str = RUN_AGAIN) -> An
     if not file.is_file():
         return None
     try:
-        return parse(file.read_text(encoding="utf-8"))
+        return parse(file.read_bytes().decode("utf-8"))
     except (ValueError, csv.Error) as error:
         raise Refusal(f"{path}: can't be read ({error}); {remedy}") from None
 

@@ -98,18 +98,17 @@ def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set
                 is_late = True
                 if not interrupts:
                     interrupts = 1
-                    os.killpg(process.pid, signal.SIGINT)
+                    _signal_group(process, signal.SIGINT)
             others |= locks.live_holders() - {process.pid}
             is_up = _is_local_cluster_up()
             if was_up and not is_up and code != 0 and not interrupts:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _signal_group(process, signal.SIGKILL)
                 process.wait()
                 raise ClusterLost(f"the local Ray cluster was lost ({_guess_cause()}); nothing else is")
             was_up = was_up or is_up
         except KeyboardInterrupt:
             interrupts += 1
-            os.killpg(process.pid, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
+            _signal_group(process, signal.SIGINT if interrupts < 3 else signal.SIGKILL)
     if is_late and interrupts == 1:
         if code:
             raise Stopped("the budget is used up, and all progress is saved")
@@ -122,6 +121,12 @@ def _guess_cause() -> str:
     """Return why the local cluster may have gone: Ray gives its head 30 s to start, and says so in the head's log."""
     is_slow = "timed out during startup" in (read_last_words() or "")
     return "it did not start in time: this machine is too busy" if is_slow else "memory? trainyard doctor"
+
+
+def _signal_group(process: subprocess.Popen, number: signal.Signals) -> None:
+    """Send a signal to dvc's process group, which is gone if dvc ended a moment ago."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _is_local_cluster_up() -> bool:

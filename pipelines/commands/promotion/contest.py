@@ -72,6 +72,7 @@ def measure_latencies(models: dict[str, tuple[Task, State]], batch: Batch) -> di
         for role, (task, state) in models.items():
             began = time.perf_counter()
             for values in task.predict(state, batch).values():
-                values.cpu()  # waits for the GPU
+                if isinstance(values, torch.Tensor):  # some tasks answer with texts
+                    values.cpu()  # waits for the GPU
             seconds[role].append(time.perf_counter() - began)
     return {role: 1000 * median(samples[WARMUP_ROUNDS:]) for role, samples in seconds.items()}

@@ -36,10 +36,12 @@ def compare(
     """Compare both outcomes; the tags describe their environments.
 
     The verdict is SAME if all is equal. It is CLOSE if the environments differ, or the original's is not recorded, the
-    data are equal, and each metric differs by at most `tolerance`, or that share of its size if it is above 1.
+    data are equal, and each metric differs by at most `tolerance`, or that share of its size if it is above 1. A metric
+    that only one of them has is different.
     """
     rows: dict[str, tuple[Any, Any]] = {"data": (then.data, now.data), "weights": (then.weights, now.weights)}
-    rows |= {name: (then.metrics.get(name), value) for name, value in now.metrics.items()}
+    names = dict.fromkeys([*now.metrics, *then.metrics])
+    rows |= {name: (then.metrics.get(name), now.metrics.get(name)) for name in names}
     different = [name for name, (old, new) in rows.items() if old != new]
     unlike = {
         tag: (then_tags.get(tag, "not recorded"), now_tags.get(tag, "not recorded"))

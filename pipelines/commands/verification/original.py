@@ -79,7 +79,9 @@ def _read_version(registry: Registry, version: Version, folder: Path) -> Origina
     origin = registry.origin(version)
     path = find_recipe(registry.name)
     if path == PARAMS:
-        data, metrics = origin.inputs.get(TARGET_PREPARED, ""), origin.metrics
+        data = origin.inputs.get(TARGET_PREPARED, "")
+        # The scores of `evaluate` have no prefix, unlike what a run costs
+        metrics = {name: value for name, value in origin.metrics.items() if "/" not in name}
     else:
         data = origin.tags.get("data.digest", "")[:32]
         metrics = {name[5:]: value for name, value in origin.metrics.items() if name.startswith("test/")}

@@ -76,7 +76,8 @@ def _run_git(command: str, *arguments: str, folder: Path | None = None) -> str:
     where = [] if folder is None else ["-C", str(folder)]
     git = subprocess.run(["git", *where, command, *arguments], capture_output=True, text=True, check=False)
     if git.returncode:
-        raise Refusal(f"verify: git {command}: {git.stderr.strip().splitlines()[-1]}")
+        reason = (git.stderr.strip().splitlines() or [f"exit code {git.returncode}"])[-1]
+        raise Refusal(f"verify: git {command}: {reason}")
     return git.stdout.rstrip("\n")
 
 

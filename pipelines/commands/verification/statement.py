@@ -97,7 +97,7 @@ def read_statement(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text())
         definition = content["predicate"]["buildDefinition"]
         fits = (content["_type"], content["predicateType"], definition["buildType"]) == (STATEMENT, PREDICATE, BUILD)
-        texts = [entry["digest"]["sha256"] for entry in content["subject"]]
+        texts = [text for entry in content["subject"] for text in (entry["name"], entry["digest"]["sha256"])]
         texts += [definition["externalParameters"]["subject"], _commit(content)]
         texts += [content["predicate"]["trainyard_verdict"]["verdict"]]
         fits = fits and bool(content["subject"]) and all(isinstance(text, str) for text in texts)

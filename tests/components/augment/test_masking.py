@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from components.augment.masking import Masking
+from components.errors import Refusal
 
 MASK = 4
 ORDINARY = np.arange(5, 1000)
@@ -61,3 +62,10 @@ def test_short_rows_have_one_token_to_predict() -> None:
     assert masking.count(64) == 10
     _, places = masking(np.array([2, 7, 3]), np.array([-1, 0, -1]), MASK, ORDINARY, np.random.default_rng(0))
     assert places.tolist() == [1]
+
+
+def test_shares_of_more_than_all_tokens_are_refused() -> None:
+    with pytest.raises(Refusal, match=r"^masking: hidden: 0.9 and random: 0.2 are more than all tokens"):
+        Masking(hidden=0.9, random=0.2)
+    for hidden in (0.0, 0.7, 0.8, 0.9, 1.0):
+        Masking(hidden=hidden, random=1 - hidden)

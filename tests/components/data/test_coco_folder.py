@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from pycocotools.coco import COCO
 
-from components.data.coco_folder import CocoFolder, decode_segmentation
+from components.data.coco_folder import CocoFolder, decode_segmentation, parse_instances
 from components.errors import Refusal
 from components.storage.dataset import Fault
 
@@ -204,3 +204,44 @@ def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "instances.json").write_text(text)
     with pytest.raises(Refusal, match=r"instances.json: not a file of COCO instances \("):
         of_root(tmp_path).parts()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"images": [[1]]}, r"images\[0\] is not an object"),
+        ({"images": {"a": 1}}, r"images\[0\] is not an object"),
+    ],
+)
+def test_a_record_that_is_no_object_is_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(Refusal, match=f"^a.json: not a file of COCO instances .*{says}"):
+        parse_instances("a.json", json.dumps(content() | change).encode())
+
+
+@pytest.mark.parametrize("side", [-30, 0, 10**9])
+def test_a_picture_of_an_impossible_size_is_a_fault(tmp_path: Path, side: int) -> None:
+    root, value = tmp_path / "set", content()
+    write(root, value)
+    value["images"][0]["width"] = side
+    (root / "instances.json").write_text(json.dumps(value))
+    data = CocoFolder(str(root), "instances.json", "images", masks=True, test=0.0)
+    faults = [example for example in data.examples("train", 0) if isinstance(example, Fault)]
+    assert [f"picture 3: its record states {side} x 20 pixels; correct it" in fault.reason for fault in faults] == [
+        True
+    ]
+
+
+def test_a_class_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "set", content())
+    with pytest.raises(Refusal, match=r"^classes: 'dgo' is not a category .*did you mean 'dog'"):
+        CocoFolder(str(tmp_path / "set"), "instances.json", "images", classes=["dgo"]).parts()
+
+
+@pytest.mark.parametrize("box", [[-0.9, 2, 0.7, 8], [4, -0.9, 10, 0.9]])
+def test_a_box_just_outside_its_picture_is_a_fault(tmp_path: Path, box: list[float]) -> None:
+    """Check boxes that would have no area once they are clipped."""
+    value = content()
+    value["annotations"] = [item(3, 18, box)]
+    data = CocoFolder(str(write(tmp_path / "set", value)), "instances.json", "images", test=0.0)
+    faults = [example.reason for example in data.examples("train", 0) if isinstance(example, Fault)]
+    assert ["is outside the picture of 30 x 20 pixels" in reason for reason in faults] == [True]

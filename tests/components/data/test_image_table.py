@@ -100,3 +100,8 @@ def test_bad_rows_are_named_all_at_once_and_spare_pictures_counted(table: Path, 
 def test_wrong_arguments_are_refused(table: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(Refusal, match=message):
         rows_of(table, tmp_path / "out", **arguments)
+
+
+def test_an_empty_separator_is_refused(table: Path) -> None:
+    with pytest.raises(Refusal, match=r"^separator: is empty"):
+        ImageTable(str(table), str(table.parent / "pictures"), "image", tags=["tags"], separator="")

@@ -132,3 +132,18 @@ def test_the_real_streets_have_eleven_classes() -> None:
     masks = np.stack([example["mask"] for split in data.parts() for example in all_of(data, split)])
     assert sorted(np.unique(masks)) == [*range(1, 12), 255]
     assert 0.25 < (masks == 4).mean() < 0.35  # the road
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"ignored": [65535]}, "values: 65535 is more than 32767"),
+        ({"background": [32768]}, "values: 32768 is more than 32767"),
+        ({"values": [1, 40000]}, "values: 40000 is more than 32767"),
+        ({"first": 32767}, "values: 32768 is more than 32767"),
+        ({"values": [7, 7]}, r"values: \[7, 7\] repeat a value"),
+    ],
+)
+def test_values_that_no_label_picture_has_are_refused(street: Path, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(Refusal, match=f"^{says}"):
+        of_street(street, **arguments)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.data.dialect import is_finite_number
 from components.data.series_table import SeriesTable, read_time
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
@@ -94,3 +95,30 @@ def test_faults_are_named(table: Path, change: Any, arguments: dict[str, Any], m
     table.write_text(change(table.read_text()))
     with pytest.raises(Refusal, match=message):
         assert build(table, **arguments).parts()
+
+
+def test_the_zone_of_the_machine_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check the hours around the change to summer time, in which a clock in Berlin skips one."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        rows = [f"2024-03-31 {hour:02d}:00,{hour}" for hour in range(24)]
+        (tmp_path / "a.csv").write_text("\n".join(["date,x", *rows]))
+        data = SeriesTable(str(tmp_path / "a.csv"), time="date", window=1, horizon=1)
+        assert data.lengths == {"train": 15, "validation": 4, "test": 5}
+        assert read_time("2024-03-31 02:00") == read_time("2024-03-31 04:00+02:00")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("value", ["1e39", "-1e39", "inf", "nan"])
+def test_a_number_must_fit_into_float32(value: str) -> None:
+    assert not is_finite_number(value)
+    assert is_finite_number("3.4e38")
+
+
+def test_a_number_that_would_become_infinite_is_refused(table: Path) -> None:
+    table.write_text(table.read_text().replace(",5,", ",1e39,"))
+    with pytest.raises(Refusal, match=r"column 'up' holds no number in row 6: '1e39'"):
+        build(table, columns=["up"]).parts()

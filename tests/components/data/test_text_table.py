@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from components.data.encoding import read_text
+from components.data.encoding import open_text, read_text
 from components.data.table import TableFormat, read_table
+from components.data.table_rows import _class_order, list_classes
 from components.data.text_table import TextTable, split_words
 from components.errors import Refusal
 from components.storage.dataset import prepare_dataset
@@ -195,3 +196,26 @@ def test_files_that_are_no_tables_get_one_line(tmp_path: Path, content: bytes, s
     file.write_bytes(content)
     with pytest.raises(Refusal, match=r"a\.|file: no row remains"):
         assert build(file).splits
+
+
+def test_the_order_of_classes_does_not_depend_on_that_of_the_rows() -> None:
+    """Check "nan", which Python reads as a number that is neither below nor above any other."""
+    names = ["3", "nan", "1", "NaN", "2", "b", "inf"]
+    orders = {tuple(sorted(names[turn:] + names[:turn], key=_class_order)) for turn in range(len(names))}
+    assert orders == {("1", "2", "3", "inf", "NaN", "b", "nan")}
+    assert list_classes(names) == list(*orders)
+
+
+@pytest.mark.parametrize("name", ["", "**a.csv"])
+def test_a_name_that_is_not_even_a_pattern_is_refused(name: str) -> None:
+    with pytest.raises(Refusal, match=r"^file: .* is not a file; name a table$"):
+        TextTable(name, text="text", label="label")
+
+
+def test_an_error_of_the_reader_is_not_taken_for_an_unknown_encoding(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "a.csv")
+    with pytest.raises(KeyError), open_text(file):
+        raise KeyError("a mistake of our own")
+    for name in ("no-such", "base64"):
+        with pytest.raises(Refusal, match=f"^encoding: '{name}' is not one that Python knows"), open_text(file, name):
+            pass

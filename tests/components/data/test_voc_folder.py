@@ -256,3 +256,11 @@ def test_the_real_raccoons_have_the_published_counts() -> None:
     assert sum(len(example["boxes"]) for example in examples) == 217
     assert len({tuple(example["geometry"][4:]) for example in examples}) == 133
     assert data.classes == ["raccoon"]
+
+
+@pytest.mark.parametrize("size", ["<size/>", "<size><width>wide</width><height>20</height></size>"])
+def test_a_size_that_is_no_number_does_not_matter(root: Path, size: str) -> None:
+    file = root / "Annotations/a.xml"
+    file.write_text(re.sub("<size>.*</size>", size, file.read_text()))
+    (example,) = all_of(VocFolder(str(root), size=[20, 40]), "train")
+    assert example["boxes"].tolist() == [[0, 0, 20, 10]]

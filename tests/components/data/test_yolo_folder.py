@@ -210,3 +210,10 @@ def test_real_pictures_have_the_boxes_of_their_voc_annotations(tmp_path: Path) -
             assert not faults
             assert np.array_equal(example["image"], expected[Path(name).name]["image"])
             assert np.abs(example["boxes"] - expected[Path(name).name]["boxes"]).max() < 1e-3
+
+
+def test_a_class_of_an_enormous_number_is_refused(root: Path) -> None:
+    (root / "data.yaml").unlink()
+    write(root, "images/train/a.jpg", "1e30 0.25 0.5 0.5 1\n")
+    with pytest.raises(Refusal, match=r"has the class 1000\d+; at most 254 classes can be stored"):
+        YoloFolder(str(root)).parts()

@@ -13,7 +13,7 @@ import torch
 
 from components.errors import Refusal
 from components.models.bert import BERT
-from components.models.bert_folder import read_bert, write_hugging_face
+from components.models.bert_folder import _read_tokenizer, read_bert, write_hugging_face
 from components.models.finetuning import TextReader, open_body
 from components.tokens.wordpiece import MARKS, WordPiece
 
@@ -169,3 +169,41 @@ def test_what_is_written_is_read_again(folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(again.body[name], saved.body[name]) for name in saved.body)
     assert all(torch.equal(again.head[name], saved.head[name]) for name in saved.head)
     assert all(again.tokenizer.encode(text).tolist() == saved.tokenizer.encode(text).tolist() for text in TEXTS)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_line_ends_end_a_token(end: str, tmp_path: Path) -> None:
+    """Check signs of the multilingual vocabularies at which Python's `splitlines` cuts, too."""
+    vocabulary = [*MARKS, "\u2028", "\x85", "rose", "##s"]
+    (tmp_path / "vocab.txt").write_bytes("".join(f"{token}{end}" for token in vocabulary).encode())
+    assert _read_tokenizer(tmp_path, "start").vocabulary == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", "{", r"config.json: damaged \(.*\); write it again"),
+        ("config.json", "[]", r"config.json: damaged \(not a JSON object\)"),
+        ("config.json", '{"layer_norm_eps": "small"}', r"has layer_norm_eps: small, not 1e-12"),
+        ("tokenizer.json", "{", r"tokenizer.json: damaged"),
+        ("tokenizer.json", "{}", r"tokenizer.json: has no model"),
+        ("model.json", "{", r"model.json: damaged"),
+        ("model.json", '{"task": [], "tokenizers": {"text": 1}}', r"holds another kind of model"),
+    ],
+)
+def test_a_damaged_record_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, file: str, content: str, message: str
+) -> None:
+    damaged = copy(folder, tmp_path / "damaged")
+    (damaged / file).write_text(content)
+    with pytest.raises(Refusal, match=f"^task.start: .*{message}"):
+        read_bert(damaged, "task.start")
+
+
+def test_weights_of_another_net_are_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    other = copy(folder, tmp_path / "other")
+    save_file({"weight": torch.zeros(2)}, other / "model.safetensors")
+    with pytest.raises(Refusal, match=r"^task.start: the weights in .* have no table of tokens"):
+        read_bert(other, "task.start")

@@ -301,3 +301,10 @@ def test_regularisation_does_not_count_as_optimisation() -> None:
         trials = [trial(0, {key: 0.1}, 0.1), trial(1, {key: 1.0}, 1.0)]
         diagnoses = diagnose_trials(trials, ("accuracy", "max"), LN10)
         assert [diagnosis.verdict for diagnosis in diagnoses] == ["fine", verdict]
+
+
+@pytest.mark.parametrize("diverged", [math.nan, -math.inf])
+def test_a_smaller_model_that_diverged_does_not_hide_a_better_one(diverged: float) -> None:
+    smaller = {"diverged": diverged, "shallow": 0.1}
+    assert diagnose(Evidence(1.1, 1.2, trivial=LN10, smaller=smaller)).verdict == "optimisation"
+    assert diagnose(Evidence(1.1, 1.2, trivial=LN10, smaller={"diverged": diverged})).verdict == "model bias"

@@ -139,7 +139,8 @@ def test_bytes_must_be_equal_where_the_environment_is_and_metrics_close_elsewher
     commit: str, capsys: pytest.CaptureFixture
 ) -> None:
     then, tags = Outcome("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5.0}), provenance()
-    equal = compare(then, Outcome("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5}), tags, tags, 0.02)
+    equal_outcome = Outcome("a" * 64, "b" * 32, {"accuracy": 0.98, "seeds": 5})
+    equal = compare(then, equal_outcome, tags, tags, 0.02)
     assert (equal.verdict, equal.different) == (SAME, [])
     near = Outcome("c" * 64, "b" * 32, {"accuracy": 0.97, "seeds": 5})
     here = compare(then, near, tags, tags, 0.02)
@@ -158,6 +159,9 @@ def test_bytes_must_be_equal_where_the_environment_is_and_metrics_close_elsewher
     assert compare(then, near, other, tags, 0.001).verdict == DIFFERENT
     assert compare(then, replace(near, data="x"), other, tags, 0.02).verdict == DIFFERENT
     assert compare(then, replace(near, metrics={"accuracy": math.nan}), other, tags, 0.02).verdict == DIFFERENT
+    incomplete = compare(then, replace(equal_outcome, metrics={"accuracy": 0.98}), tags, tags, 0.02)
+    assert (incomplete.verdict, incomplete.different) == (DIFFERENT, ["seeds"]), "the rerun lacks a score"
+    assert compare(then, replace(near, metrics={"accuracy": 0.98}), other, tags, 0.02).verdict == DIFFERENT
     old = {name: value for name, value in tags.items() if name != "machine"}
     assert compare(then, near, old, tags, 0.02).verdict == CLOSE, "an older run did not record it"
 
@@ -228,7 +232,13 @@ def test_a_result_is_verified_and_the_statement_can_be_signed_and_checked(
     Path("statement.json").write_text(text.replace('"accuracy"', '"accuracx"'))
     assert verify.main(check="statement.json") == 1
     assert "signature  WRONG" in capsys.readouterr().out
-    for content in ("{}", "[]", "no", text.replace("gitCommit", "git")):
+    for content in (
+        "{}",
+        "[]",
+        "no",
+        text.replace("gitCommit", "git"),
+        text.replace('"name": "model/', '"file": "model/'),
+    ):
         Path("statement.json").write_text(content)
         with pytest.raises(Refusal, match="is not a statement that verify --report wrote"):
             verify.main(check="statement.json")
@@ -281,3 +291,11 @@ def test_without_a_version_there_is_nothing_to_verify(yard: Yard) -> None:
         verify.main()
     with pytest.raises(Refusal, match=r"results/vision/lenet/metrics\.json: not there; name a folder below results/"):
         verify.main("results/vision/lenet")
+
+
+def test_git_may_fail_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "git").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refusal, match=r"^verify: git rev-parse: exit code 7$"):
+        check_out(tmp_path / "copy", "0" * 40, make_original({}))

@@ -36,3 +36,10 @@ def test_seconds_are_written_over_a_damaged_file(tmp_path: Path, monkeypatch: py
     (tmp_path / "seconds.json").write_text(content)
     outputs.write_seconds("tune", {"total": 2.0})
     assert outputs.read_seconds()["tune"] == {"total": 2.0}
+
+
+def test_a_line_break_within_a_value_stays_in_it(tmp_path: Path) -> None:
+    rows = [{"truth": "two\nlines", "predicted": "a\r\nb"}, {"truth": "x\u2028y", "predicted": "z\x0cw"}]
+    file = tmp_path / "a.csv"
+    outputs.write_table(file, rows)
+    assert outputs.read_csv(str(file), ("truth", "predicted")) == rows

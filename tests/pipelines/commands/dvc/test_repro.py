@@ -224,3 +224,20 @@ def test_the_lock_of_another_dvc_command_is_seen(tmp_path: Path, monkeypatch: py
         fcntl.flock(file, fcntl.LOCK_EX)
         assert locks.is_locked()
     assert not locks.is_locked()
+
+
+@pytest.mark.parametrize("interrupts", [1, 3])
+def test_an_interrupt_after_dvcs_end_is_still_an_interrupt(interrupts: int) -> None:
+    """Check the moment in which dvc has ended, its group is gone, and nobody has looked yet."""
+    process = subprocess.Popen(["true"], process_group=0)
+    process.wait()
+    pending = [KeyboardInterrupt] * interrupts
+
+    def wait(seconds: float) -> int:
+        if pending:
+            raise pending.pop()
+        return 0
+
+    process.wait = wait  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        repro._wait_for_dvc(process, None, set())
