@@ -59,6 +59,7 @@ def test_times_without_a_zone_do_not_depend_on_this_machine(
         (tmp_path / "hours.csv").write_text("\n".join(["date,up", *rows]))
         assert build(tmp_path / "hours.csv").table.rows == 200
         assert read_time("2023-03-26 02:00") == read_time("2023-03-26T02:00Z") == 1679796000
+        assert read_time("2023-03-26 02:00") == read_time("2023-03-26 04:00+02:00")
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -95,21 +96,6 @@ def test_faults_are_named(table: Path, change: Any, arguments: dict[str, Any], m
     table.write_text(change(table.read_text()))
     with pytest.raises(Refusal, match=message):
         assert build(table, **arguments).parts()
-
-
-def test_the_zone_of_the_machine_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check the hours around the change to summer time, in which a clock in Berlin skips one."""
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    try:
-        rows = [f"2024-03-31 {hour:02d}:00,{hour}" for hour in range(24)]
-        (tmp_path / "a.csv").write_text("\n".join(["date,x", *rows]))
-        data = SeriesTable(str(tmp_path / "a.csv"), time="date", window=1, horizon=1)
-        assert data.lengths == {"train": 15, "validation": 4, "test": 5}
-        assert read_time("2024-03-31 02:00") == read_time("2024-03-31 04:00+02:00")
-    finally:
-        monkeypatch.undo()
-        time.tzset()
 
 
 @pytest.mark.parametrize("value", ["1e39", "-1e39", "inf", "nan"])
