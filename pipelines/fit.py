@@ -219,15 +219,17 @@ def rung_arguments(kind: str, count: int) -> dict[str, int]:
     return arguments[kind]
 
 
-def check_shown(tune: dict[str, Any], row: dict[str, Any]) -> None:
-    """Refuse a section `tune` whose `show` or `columns` name none of the scores in a trial's line of search.csv."""
+def check_shown(tune: dict[str, Any], row: dict[str, Any], where: str = "") -> None:
+    """Refuse a section `tune` whose `show` or `columns` name none of the scores in a trial's line of search.csv.
+
+    where: begins the message.
+    """
     names = {"show": [tune["show"]] if "show" in tune else [], "columns": tune.get("columns", [])}
     for key, chosen in names.items():
         for name in chosen:
             if name not in row:
-                raise Refusal(
-                    f"tune.{key}: the trials have no '{name}'{suggest_name(name, row)}; they have {', '.join(row)}"
-                )
+                names_there = f"{suggest_name(name, row)}; they have {', '.join(row)}"
+                raise Refusal(f"{where}tune.{key}: the trials have no '{name}'{names_there}")
 
 
 def trial_row(trial: Trial, kind: str = "folds") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,5 +38,6 @@ def metric_points(records: Iterable[Record]) -> set[Point]:
 
 
 def to_point(metric: Any) -> Point:
-    """Return what identifies one of MLflow's metrics."""
-    return metric.key, metric.step, metric.value, metric.timestamp
+    """Return what identifies one of MLflow's metrics; all NaN are one, so that points with them are equal."""
+    value = math.nan if math.isnan(metric.value) else metric.value
+    return metric.key, metric.step, value, metric.timestamp

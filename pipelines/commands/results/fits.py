@@ -27,9 +27,7 @@ def measure_fits(path: Path, content: dict[str, Any], seeds: Sequence[int], of_d
     A recipe that starts from a pretrained network is also run from scratch, with the same seeds. An interrupted
     measurement of the same recipe and code continues where its last checkpoint is.
     """
-    import torch
-
-    torch.set_num_threads(1)
+    use_one_thread()
     folder = measuring_folder(path)
     _clear_unless_same(folder, recipe.digest([content, code_digest()]))
     results, seconds = [], []
@@ -109,6 +107,13 @@ def fit_once(content: dict[str, Any], data: dict[str, Any], folder: Path, seed: 
     section = {"task": content["task"], "fit": content["fit"]}
     job = FitJob(section, run=str(place / "run"), out=str(place / "model"), seed=seed)
     return training.fit_and_score(Peers(device=_device()), data, str(prepared), job)
+
+
+def use_one_thread() -> None:
+    """Let this process compute with one thread, as all records do."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _device() -> torch.device:

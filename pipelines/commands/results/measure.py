@@ -9,7 +9,7 @@ from typing import Any
 from components.errors import Refusal
 from components.recipes import recipe
 from pipelines.commands.results.expectation import read_expectation
-from pipelines.commands.results.fits import describe_processor, measure_fits, measuring_folder
+from pipelines.commands.results.fits import describe_processor, measure_fits, measuring_folder, use_one_thread
 from pipelines.commands.results.record import add_seeds, content_digest, read_record, record_path, write_record
 from pipelines.commands.results.searches import measure_search
 from pipelines.stage.check import check_recipe
@@ -59,6 +59,7 @@ def add_missing_seeds(path: Path, content: dict[str, Any], seeds: list[int], of_
         raise Refusal(f"{path}: has no record to add seeds to; {again}")
     if record.recipe != content_digest(path):
         raise Refusal(f"{path}: has changed since its record was made; {again}")
+    use_one_thread()  # before the hardware is compared, which tells the number of threads
     if record.hardware != describe_processor():
         raise Refusal(f"{path}: its record was made on {record.hardware}, and this is {describe_processor()}; {again}")
     missing = [seed for seed in seeds if seed not in record.seeds]

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from components.errors import Refusal, suggest_name
+from components.errors import Refusal
 from components.recipes import recipe
 from pipelines import fit
 from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
@@ -119,12 +119,8 @@ def format_trials(
     score = next(name for name in candidates if name in record.trials[0])
     names = _differing_values(record.trials)
     tune = tune or {}
+    fit.check_shown(tune, dict.fromkeys(name for trial in record.trials for name in trial), f"{system}: ")
     extra = [tune.get("show", score), *tune.get("columns", [])]
-    scores_of_trials = {name for trial in record.trials for name in trial if "." not in name}
-    for name in tune.get("columns", []):
-        if name not in scores_of_trials:
-            hint = suggest_name(name, sorted(scores_of_trials))
-            raise Refusal(f"{system}: tune.columns: no trial has {name}{hint}; correct it, or measure the recipe again")
     beside = [name for name in extra if name in record.trials[0] and name != score]
     titles = [*map(_shorten_name, names), score, f"{score} on training examples"]
     titles += [_column_title(name, tune) for name in beside]

@@ -23,6 +23,7 @@ from pipelines.commands.results.fits import (
     measuring_folder,
     read_clock,
     score_baselines,
+    use_one_thread,
 )
 from pipelines.commands.results.record import Record, content_digest
 from pipelines.workers.records import TrialSetup
@@ -73,12 +74,10 @@ def _run_grid(path: Path, content: dict[str, Any]) -> SearchFigures:
 
     The functions are those that a cluster's workers call, in the same order within a trial.
     """
-    import torch
-
     from components.training.peers import Peers
     from pipelines.workers import training
 
-    torch.set_num_threads(1)
+    use_one_thread()
     folder, seed, tune = measuring_folder(path), content.get("seed", 0), content["tune"]
     shutil.rmtree(folder, ignore_errors=True)
     facts = training.prepare_data(Peers(), content["data"], str(folder / "data"), content["task"])

@@ -42,7 +42,7 @@ def compare(
     rows: dict[str, tuple[Any, Any]] = {"data": (then.data, now.data), "weights": (then.weights, now.weights)}
     names = dict.fromkeys([*now.metrics, *then.metrics])
     rows |= {name: (then.metrics.get(name), now.metrics.get(name)) for name in names}
-    different = [name for name, (old, new) in rows.items() if old != new]
+    different = [name for name, (old, new) in rows.items() if not _are_equal(old, new)]
     unlike = {
         tag: (then_tags.get(tag, "not recorded"), now_tags.get(tag, "not recorded"))
         for tag in (*HARDWARE, *ENVIRONMENT)
@@ -62,9 +62,16 @@ def compare(
     return Comparison(verdict, rows, different, unlike, tolerance)
 
 
+def _are_equal(old: Any, new: Any) -> bool:
+    """Return whether both are equal; a score that is no number in both is."""
+    return bool(old == new) or (old != old and new != new)
+
+
 def _is_close(old: Any, new: Any, tolerance: float) -> bool:
+    if _are_equal(old, new):
+        return True
     if not isinstance(old, int | float) or not isinstance(new, int | float):
-        return bool(old == new)
+        return False
     return math.isclose(old, new, rel_tol=0, abs_tol=tolerance * max(1.0, abs(old)))
 
 

@@ -133,6 +133,19 @@ def test_points_revoked_before_they_were_sent_never_arrive(store: str, tmp_path:
     assert run.data.tags["resumed.5"] == "1 thread on A -> 2 threads on A"
 
 
+def test_an_undefined_value_is_one_point(store: str, tmp_path: Path) -> None:
+    """Send a score that is no number, and again after the note was lost: NaN is unequal to itself."""
+    folder = tmp_path / "runs" / "pretrain-1"
+    write_run(folder, steps=2)
+    Journal(folder / journal.LOG).write("metric", step=3, epoch=0.3, values={"train/share": float("nan")})
+    for _ in range(2):
+        mirror.Mirror(folder).send()
+        assert [step for step, _ in points(runs()[0], "train/share")] == [3]
+        lost, surplus = mirror.audit_metrics(folder)[1:]
+        assert (lost, surplus) == (0, 0)
+        (folder / "mirror.json").unlink()
+
+
 def test_nothing_new_sends_nothing(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "pretrain-1"
     write_run(folder)

@@ -159,6 +159,10 @@ def test_bytes_must_be_equal_where_the_environment_is_and_metrics_close_elsewher
     assert compare(then, near, other, tags, 0.001).verdict == DIFFERENT
     assert compare(then, replace(near, data="x"), other, tags, 0.02).verdict == DIFFERENT
     assert compare(then, replace(near, metrics={"accuracy": math.nan}), other, tags, 0.02).verdict == DIFFERENT
+    undefined = replace(equal_outcome, metrics={"accuracy": float("nan"), "seeds": 5})
+    undefined_then = replace(then, metrics={"accuracy": float("nan"), "seeds": 5.0})
+    assert compare(undefined_then, undefined, tags, tags, 0.02).verdict == SAME
+    assert compare(undefined_then, replace(undefined, weights="c" * 32), other, tags, 0.02).verdict == CLOSE
     incomplete = compare(then, replace(equal_outcome, metrics={"accuracy": 0.98}), tags, tags, 0.02)
     assert (incomplete.verdict, incomplete.different) == (DIFFERENT, ["seeds"]), "the rerun lacks a score"
     assert compare(then, replace(near, metrics={"accuracy": 0.98}), other, tags, 0.02).verdict == DIFFERENT
