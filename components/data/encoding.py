@@ -20,6 +20,7 @@ from ..files import open_regular
 GZIP = b"\x1f\x8b"  # the first bytes of a packed file
 PACKED = 8  # times that a packed text grows, about
 BLOCK = 1 << 16  # bytes that are read together
+CHUNK = 64 << 10  # characters that are encoded at a time
 SAMPLE = 256 << 10  # bytes of the lines that are not ASCII
 MARKS = {  # byte-order mark -> encoding
     codecs.BOM_UTF8: "utf-8-sig",
@@ -157,3 +158,30 @@ def _cut_lines(data: bytes, is_last: bool) -> tuple[list[bytes], bytes]:
 def _is_single_byte(name: str) -> bool:
     """Return whether an encoding is of the Latin family that Windows-1252 is mistaken for."""
     return name.startswith(("cp1250", "cp125", "cp4", "cp7", "cp8", "hp_", "iso8859", "latin", "mac_"))
+
+
+class Utf8Reader:
+    """A text in the form of a binary file in UTF-8, for Arrow."""
+
+    def __init__(self, text: IO[str]) -> None:
+        self.text = text
+        self.rest = b""
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes, fewer only at the end."""
+        pieces, length = [self.rest], len(self.rest)
+        while (size < 0 or length < size) and (piece := self.text.read(CHUNK).encode()):
+            pieces.append(piece)
+            length += len(piece)
+        content = b"".join(pieces)
+        self.rest = content[size:] if size >= 0 else b""
+        return content[:size] if size >= 0 else content
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def close(self) -> None:
+        """Do nothing: the text belongs to the caller."""
+        self.closed = True

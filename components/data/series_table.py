@@ -82,7 +82,7 @@ class SeriesTable:
         if table.faults:
             raise Refusal(f"{'; '.join(table.faults[:MOST_NAMED])}; correct the table")
         if self.time is not None:
-            self._check_time(table.column(self.time, "time"))
+            self._check_time(table, table.column(self.time, "time"))
         return table
 
     @cached_property
@@ -154,20 +154,21 @@ class SeriesTable:
         wrong: list[str] = []
         gaps: list[int] = []
         count = 0
-        for row, text in enumerate(self.table.column(name, "columns"), 1):
+        for row, text in enumerate(self.table.column(name, "columns")):
             if is_gap(text):
                 count += 1
                 gaps = gaps or [row]
             elif not is_finite_number(text) and len(wrong) < MOST_NAMED:
-                wrong.append(f"row {row}: '{text}'")
+                wrong.append(f"row {self.table.number(row)}: '{text}'")
         if wrong:
             raise Refusal(
                 f"{printable(self.file)}: column '{name}' holds no number in {', '.join(wrong)}; correct the table"
             )
-        if gaps and (self.missing == "refuse" or gaps[0] == 1):
+        if gaps and (self.missing == "refuse" or gaps[0] == 0):
             raise Refusal(
-                f"{printable(self.file)}: column '{name}' is empty in {count:,} rows, first in row {gaps[0]};"
-                " fill it, leave it out of columns, or set missing: previous"
+                f"{printable(self.file)}: column '{name}' is empty in {count:,} rows,"
+                f" first in row {self.table.number(gaps[0])}; fill it, leave it out of columns,"
+                " or set missing: previous"
             )
         return count
 
@@ -183,10 +184,11 @@ class SeriesTable:
                 texts[row] = texts[row - 1]
         return np.array([float(text or "") for text in texts])[skipped:]
 
-    def _check_time(self, texts: TextColumn) -> None:
+    def _check_time(self, table: Table, texts: TextColumn) -> None:
         """Refuse times that do not rise from row to row."""
         previous = -np.inf
-        for row, text in enumerate(texts, 1):
+        for place, text in enumerate(texts):
+            row = table.number(place)
             time = read_time(text)
             if time is None:
                 raise Refusal(f"time: row {row} has '{text}', neither a number nor an ISO date; correct it")

@@ -6,13 +6,14 @@ notes, unless it is UTF-8.
 
 from __future__ import annotations
 
-import json
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 from pyarrow import compute, csv, parquet
@@ -20,7 +21,8 @@ from pyarrow import compute, csv, parquet
 from ..errors import Refusal, first_line, printable, suggest_name
 from ..files import open_regular
 from .dialect import guess_delimiter, has_header, is_quoted
-from .encoding import open_text, text_bytes
+from .encoding import Utf8Reader, open_text, text_bytes
+from .json_records import parse_records, write_value
 from .text_columns import ColumnWriter, TextColumn, join_columns
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t"}  # of files whose suffix says it
@@ -31,28 +33,48 @@ SAMPLE_LINES = 50
 MOST_LISTED = 20  # columns in a line
 MOST_COLUMNS = 4096  # of a CSV file
 ROWS = 4096  # per batch of Parquet files and JSON lines
-CHUNK = 64 << 10  # characters that are handed to Arrow at a time
 HEAD = 1 << 20  # characters by which delimiter and quoting are guessed
 BLOCK, MAX_BLOCK = 1 << 20, 1 << 30  # bytes of a CSV file that are parsed at a time, where rows are not longer
-MAX_JSON = 512 << 20  # bytes of one JSON list, which is read whole
 
 
 @dataclass
 class Table:
     """The columns of a file as texts, and what is odd about it; large ones stay on disk (text_columns.py).
 
-    columns: {name: values, None where a row has none}; faults: one line per row that does not fit.
+    columns: {name: values, None where a row has none}; faults: one line per row that does not fit. first: number of
+    the first row in the file, 2 after a header; skipped: rising numbers of the rows that are not among `columns`.
+    parts: the tables that it joins.
     """
 
     file: Path
     columns: dict[str, TextColumn]
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    first: int = 1
+    skipped: list[int] = field(default_factory=list)
+    parts: Sequence[Table] = ()
 
     @property
     def rows(self) -> int:
         """Return the number of rows without faults."""
         return len(next(iter(self.columns.values()), ()))
+
+    def locate(self, row: int) -> str:
+        """Return the file and row of the row at this place, as a spreadsheet counts: a header is row 1."""
+        for part in self.parts:
+            if row < part.rows:
+                return part.locate(row)
+            row -= part.rows
+        return f"{printable(self.file)} row {self.number(row)}"
+
+    def number(self, row: int) -> int:
+        """Return the number in the file of the row at this place."""
+        return self.first + row + bisect_right(self._unskipped, self.first + row)
+
+    @cached_property
+    def _unskipped(self) -> list[int]:
+        """Return the numbers that the skipped rows would have, were those before them not counted."""
+        return [number - place for place, number in enumerate(self.skipped)]
 
     def list_columns(self) -> str:
         """Return the names of the first columns for a line."""
@@ -107,7 +129,7 @@ def join_tables(file: Path, tables: Sequence[Table]) -> Table:
     """Return the rows of tables, one after the other, as a table of the name `file`; refuses different columns."""
     columns = {name: join_columns(table.column(name, "columns") for table in tables) for name in tables[0].columns}
     faults = [fault for table in tables for fault in table.faults]
-    return Table(file, columns, faults, [note for table in tables for note in table.notes])
+    return Table(file, columns, faults, [note for table in tables for note in table.notes], parts=tables)
 
 
 def table_suffix(file: Path) -> str:
@@ -158,25 +180,18 @@ def _to_texts(values: pa.Array) -> pa.Array | list[str | None]:
         return values
     if pa.types.is_large_string(kind) or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind)):
         return compute.cast(values, pa.string())
-    return [None if value is None else _as_text(value) for value in values.to_pylist()]
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, list | dict | bool | int | float):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+    return [None if value is None else write_value(value) for value in values.to_pylist()]
 
 
 def _read_lines(file: Path, text: IO[str]) -> Table:
     """Return the table of JSON lines, each an object; or of one JSON list of objects."""
-    records, faults = _parse_lines(file, text), []
+    faults: list[str] = []
+    skipped: list[int] = []
     names: dict[str, None] = {}
-    largest = 0  # characters of a record
-    for _, record, fault in records:
+    last, largest = 0, 0  # line; characters of a record
+    for number, record, fault in parse_records(file, text):
+        skipped += range(last + 1, number + bool(fault))
+        last = number
         names.update(dict.fromkeys(record))
         largest = max(largest, sum(len(value or "") for value in record.values()))
         if fault:
@@ -185,44 +200,10 @@ def _read_lines(file: Path, text: IO[str]) -> Table:
         raise Refusal(f"{printable(file)}: holds neither a JSON object per line nor a list of them; convert it")
     writer = ColumnWriter(list(names), text_bytes(file))
     text.seek(0)
-    rows = (record for _, record, fault in _parse_lines(file, text) if not fault)
+    rows = (record for _, record, fault in parse_records(file, text) if not fault)
     while batch := list(islice(rows, max(1, ROWS * BLOCK // max(BLOCK, largest * ROWS)))):
         writer.write([[record.get(name) for record in batch] for name in names])
-    return Table(file, writer.finish(), faults)
-
-
-def _parse_lines(file: Path, text: IO[str]) -> Iterator[tuple[int, dict[str, str | None], str]]:
-    """Yield (line, {column: value}, fault or "") of each object; the fields of a field `a` are columns `a.b`."""
-    first = text.read(1 << 10).lstrip("\ufeff \t\r\n")[:1]
-    text.seek(0)
-    entries: Iterable[Any] = (line for line in text)
-    if first == "[":
-        if text_bytes(file) > MAX_JSON:
-            raise Refusal(f"{printable(file)}: one list of more than {MAX_JSON >> 20} MB; save it as JSON lines")
-        try:
-            entries = json.loads(text.read())
-        except (ValueError, RecursionError) as error:
-            raise Refusal(f"{printable(file)}: not valid JSON ({first_line(error)}); correct it") from None
-    for number, entry in enumerate(entries, 1):
-        if isinstance(entry, str) and not entry.strip():
-            continue
-        try:
-            record = json.loads(entry) if isinstance(entry, str) else entry
-            if not isinstance(record, dict):
-                raise ValueError("not an object")
-            yield number, dict(_flatten_record(record, "")), ""
-        except (ValueError, RecursionError) as error:
-            yield number, {}, f"{printable(file)} line {number}: not a JSON object ({first_line(error)})"
-
-
-def _flatten_record(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
-    for name, value in record.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten_record(value, f"{prefix}{name}.")
-        else:
-            text = None if value is None else _as_text(value)
-            # a lone half of a surrogate pair cannot be stored
-            yield f"{prefix}{name}", text and text.encode("utf-8", "replace").decode()
+    return Table(file, writer.finish(), faults, skipped=skipped)
 
 
 def _read_delimited(file: Path, text: IO[str], encoding: str, form: TableFormat) -> Table:
@@ -250,10 +231,11 @@ def _read_delimited(file: Path, text: IO[str], encoding: str, form: TableFormat)
 def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header: bool | None, block: int) -> Table:
     """Return the rows of a CSV or TSV file, of which blocks of `block` bytes are in memory at a time."""
     faults: list[str] = []
+    skipped: list[int] = []
 
     def note_row(row: csv.InvalidRow) -> str:
-        place = f"{printable(file)} row {row.number}"
-        faults.append(f"{place}: {row.actual_columns} values, not {row.expected_columns}")
+        skipped.append(row.number)
+        faults.append(f"{printable(file)} row {row.number}: {row.actual_columns} values, not {row.expected_columns}")
         return "skip"
 
     parse = csv.ParseOptions(
@@ -267,7 +249,7 @@ def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header
     convert = csv.ConvertOptions(column_types=types, strings_can_be_null=False)
     writer: ColumnWriter | None = None
     names: list[str] = []
-    filled = 0
+    first, filled = 1, 0
     with csv.open_csv(Utf8Reader(text), read_options=read, parse_options=parse, convert_options=convert) as reader:
         for batch in reader:
             if writer is None:
@@ -278,13 +260,14 @@ def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header
                 if columns and columns[0] and (header if header is not None else has_header(columns)):
                     names = [str(values[0]).strip() for values in columns]
                     batch = batch.slice(1)
+                    first = 2
                 _unique_names(file, list(filter(None, names)))
                 writer = ColumnWriter(list(filter(None, names)), text_bytes(file))
             unnamed = [values for name, values in zip(names, batch.columns, strict=True) if not name]
             if unnamed:
                 filled += sum(any(row) for row in zip(*(values.to_pylist() for values in unnamed), strict=True))
             writer.write([values for name, values in zip(names, batch.columns, strict=True) if name])
-    table = Table(file, {} if writer is None else writer.finish(), faults)
+    table = Table(file, {} if writer is None else writer.finish(), faults, [], first, skipped)
     if filled:
         table.notes.append(f"{filled:,} rows have values in columns without a name, which are not read")
     return table
@@ -296,30 +279,3 @@ def _unique_names(file: Path, names: list[str]) -> list[str]:
     if repeated:
         raise Refusal(f"{printable(file)}: has several columns '{repeated[0]}'; rename all but the first")
     return names
-
-
-class Utf8Reader:
-    """A text in the form of a binary file in UTF-8, for Arrow."""
-
-    def __init__(self, text: IO[str]) -> None:
-        self.text = text
-        self.rest = b""
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """Return at most `size` bytes, fewer only at the end."""
-        pieces, length = [self.rest], len(self.rest)
-        while (size < 0 or length < size) and (piece := self.text.read(CHUNK).encode()):
-            pieces.append(piece)
-            length += len(piece)
-        content = b"".join(pieces)
-        self.rest = content[size:] if size >= 0 else b""
-        return content[:size] if size >= 0 else content
-
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
-    def close(self) -> None:
-        """Do nothing: the text belongs to the caller."""
-        self.closed = True

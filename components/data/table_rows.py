@@ -105,10 +105,10 @@ class TableFiles:
         return join_columns(table.column(name, argument) for _, table in self.tables)
 
     def locate(self, row: int) -> str:
-        """Return the file and row, from 1 and without the header, of a row of `column`."""
+        """Return the file and row, as a spreadsheet counts, of a row of `column`."""
         for _, table in self.tables:
             if row < table.rows:
-                return f"{printable(table.file)} row {row + 1}"
+                return table.locate(row)
             row -= table.rows
         raise IndexError(row)
 

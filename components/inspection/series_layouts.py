@@ -28,9 +28,8 @@ def describe_series(table: Table, numbers: list[str], time: str | None) -> Findi
         data["time"] = time
         values = [read_time(value) for value in table.columns[time]]
         steps = np.diff([value if value is not None else np.nan for value in values])
-        findings.odd += [
-            f"row {row + 2}: its time is not later than the row before" for row in np.flatnonzero(~(steps > 0))
-        ]
+        unordered = np.flatnonzero(~(steps > 0)) + 1
+        findings.odd += [f"{table.locate(int(row))}: its time is not later than the row before" for row in unordered]
         usual = float(np.median(steps))
         odd_steps = int(np.sum(~np.isclose(steps, usual)))
         if odd_steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +127,7 @@ def cut_table(table: Table) -> Table:
     writer = ColumnWriter(list(table.columns), source_bytes=0)
     writer.write([values[:EXAMINED] for values in table.columns.values()])
     note = f"{printable(table.file)}: the first {EXAMINED:,} of {table.rows:,} rows are examined; a fit reads all"
-    return Table(table.file, writer.finish(), table.faults, [*table.notes, note])
+    return replace(table, columns=writer.finish(), notes=[*table.notes, note])
 
 
 def _describe_table(table: Table) -> Findings:

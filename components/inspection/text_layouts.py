@@ -41,8 +41,8 @@ def describe_texts(table: Table, text: str, label: str) -> Findings:
         f" longest {lengths.max()}",
     ]
     findings.odd = table.notes + table.faults
-    empty = [row for row, (value, name) in enumerate(zip(texts, labels, strict=True), 1) if not (value and name)]
-    findings.odd += [f"row {row}: without a text or a label" for row in empty]
+    empty = [row for row, (value, name) in enumerate(zip(texts, labels, strict=True)) if not (value and name)]
+    findings.odd += [f"{table.locate(row)}: without a text or a label" for row in empty]
     pairs = dict.fromkeys(zip(texts, labels, strict=True))
     repeated = table.rows - len(pairs)
     findings.odd += [f"{repeated:,} rows repeat an earlier one (they get into one split)"] if repeated else []
@@ -95,9 +95,10 @@ def describe_judged_pairs(table: Table, texts: Sequence[str], target: str, is_cl
     """Return the findings about pairs of sentences with a class or a number in the column `target`."""
     findings = Findings(f"a table of pairs of sentences with a {'class' if is_class else 'score'} ({BERT_TABLE})")
     columns = [table.columns[name] for name in (*texts, target)]
-    empty = [row for row, values in enumerate(zip(*columns, strict=True), 1) if not all(values)]
+    empty = [row for row, values in enumerate(zip(*columns, strict=True)) if not all(values)]
     findings.facts = [f"{table.rows:,} rows, columns {table.list_columns()}"]
-    findings.odd = table.notes + table.faults + [f"row {row}: a text, class or score is missing" for row in empty]
+    findings.odd = table.notes + table.faults
+    findings.odd += [f"{table.locate(row)}: a text, class or score is missing" for row in empty]
     if is_class:
         findings.counts["rows"] = {name: columns[2].count(name) for name in list_classes(columns[2])}
     words = np.array([sum(len((value or "").split()) for value in pair) for pair in zip(*columns[:2], strict=True)])

@@ -15,7 +15,8 @@ def measure_columns(split: Split, rows: np.ndarray | None = None) -> dict[str, A
     """Return {"labels": {label: count}, "moments": {column: {"mean": [C], "std": [C]}}}, each where there is any.
 
     Moments are of columns of floating-point numbers of fixed shape [..., C], over all but the last dimension; a plain
-    number has one channel. A deviation of 0 is given as 1, so that all can be divided by it. rows: None for all.
+    number has one channel. The deviation of a constant is given as 1, so that all can be divided by it.
+    rows: None for all.
     """
     rows = np.arange(len(split)) if rows is None else rows
     statistics: dict[str, Any] = {}
@@ -43,5 +44,5 @@ def _measure_numbers(split: Split, rows: np.ndarray, name: str) -> dict[str, lis
     mean = sum(block.sum(0) for block in blocks()) / max(1, count)
     squares = sum(np.square(block - mean).sum(0) for block in blocks())
     std = np.sqrt(squares / max(1, count))
-    std[std == 0] = 1.0
+    std[std <= 1e-12 * np.abs(mean)] = 1.0  # a constant, whose mean is rounded
     return {"mean": np.atleast_1d(mean).tolist(), "std": std.tolist()}

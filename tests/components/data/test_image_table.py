@@ -76,8 +76,8 @@ def test_bad_rows_are_named_all_at_once_and_spare_pictures_counted(table: Path, 
     for part in (
         "3 examples can't be read",
         "deep/3.png: damaged",
-        "row 31: no picture 'none.png'",
-        "row 32: no label",
+        "row 32: no picture 'none.png'",
+        "row 33: no label",
     ):
         assert part in str(refused.value)
     rows_of(table, tmp_path / "2", label="kind", bad="skip")
@@ -94,7 +94,7 @@ def test_bad_rows_are_named_all_at_once_and_spare_pictures_counted(table: Path, 
         ({"label": "kind", "value": "level"}, "label: set exactly one of"),
         ({"label": "king"}, r"label: .*no column 'king' \(did you mean 'kind'\?\)"),
         ({"tags": ["dark", "level"]}, "'16' is neither 0 nor 1"),
-        ({"label": "kind", "split": "who"}, "split: .* row 1 has 'w0' in column 'who'"),
+        ({"label": "kind", "split": "who"}, "split: .* row 2 has 'w0' in column 'who'"),
     ],
 )
 def test_wrong_arguments_are_refused(table: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:

@@ -204,7 +204,7 @@ def test_a_table_in_several_packed_files_is_one(tmp_path: Path) -> None:
     parts = TextTable(str(tmp_path / "part-*.csv.gz"), "text", "label")
     joined = TextTable(str(tmp_path / "all.csv"), "text", "label")
     assert parts.own == [tmp_path / "part-0.csv.gz", tmp_path / "part-1.csv.gz"]
-    assert parts.files.locate(21) == f"{tmp_path}/part-1.csv.gz row 2"
+    assert parts.files.locate(21) == f"{tmp_path}/part-1.csv.gz row 3"
     assert prepare_dataset(parts, tmp_path / "a")["digest"] == prepare_dataset(joined, tmp_path / "b")["digest"]
     (tmp_path / "part-2.csv.gz").write_bytes(gzip.compress(b"text,label\na,b")[:-9])
     with pytest.raises(Refusal, match=r"part-2\.csv\.gz: damaged"):

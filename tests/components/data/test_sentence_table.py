@@ -66,10 +66,10 @@ def test_a_split_depends_on_both_texts_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "arguments", "message"),
     [
-        ("a b;;yes;1", {}, "pairs.csv row 61: no text in column 'second'"),
-        ("a b;c;;1", {}, "pairs.csv row 61: no label in column 'same'"),
-        ("a b;c;yes;much", {"label": None, "score": "score"}, "row 61: 'much' in column 'score' is not a number"),
-        ("a b;c;yes;nan", {"label": None, "score": "score"}, "row 61: 'nan' in column 'score' is not a number"),
+        ("a b;;yes;1", {}, "pairs.csv row 62: no text in column 'second'"),
+        ("a b;c;;1", {}, "pairs.csv row 62: no label in column 'same'"),
+        ("a b;c;yes;much", {"label": None, "score": "score"}, "row 62: 'much' in column 'score' is not a number"),
+        ("a b;c;yes;nan", {"label": None, "score": "score"}, "row 62: 'nan' in column 'score' is not a number"),
     ],
 )
 def test_rows_without_a_value_are_refused_or_skipped(tmp_path: Path, line: str, arguments: dict, message: str) -> None:

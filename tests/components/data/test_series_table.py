@@ -72,7 +72,7 @@ def test_columns_of_numbers_are_found(table: Path) -> None:
 
 def test_empty_values_are_refused_or_counted(table: Path, tmp_path: Path) -> None:
     table.write_text(table.read_text().replace(",57,", ",,").replace(",58,", ",,"))
-    with pytest.raises(Refusal, match=r"column 'up' is empty in 2 rows, first in row 58; fill it, .*missing: previous"):
+    with pytest.raises(Refusal, match=r"column 'up' is empty in 2 rows, first in row 59; fill it, .*missing: previous"):
         prepare_dataset(build(table), tmp_path / "out")
     data = build(table, missing="previous")
     manifest = prepare_dataset(data, tmp_path / "out")
@@ -83,10 +83,10 @@ def test_empty_values_are_refused_or_counted(table: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (lambda t: t.replace(",57,", ",many,"), {"columns": ["up"]}, "column 'up' holds no number in row 58: 'many'"),
+        (lambda t: t.replace(",57,", ",many,"), {"columns": ["up"]}, "column 'up' holds no number in row 59: 'many'"),
         (lambda t: t.replace(",57,", ",5,7,"), {}, "row 59: 5 values, not 4"),
-        (lambda t: t.replace("2024-01-03 09", "2023-01-03 09"), {}, "time: row 58 .* is not later than the row before"),
-        (lambda t: t.replace("2024-01-03 09:00:00", "noon"), {}, "time: row 58 has 'noon', neither a number nor"),
+        (lambda t: t.replace("2024-01-03 09", "2023-01-03 09"), {}, "time: row 59 .* is not later than the row before"),
+        (lambda t: t.replace("2024-01-03 09:00:00", "noon"), {}, "time: row 59 has 'noon', neither a number nor"),
         (lambda t: t, {"window": 60}, "validation: 30 rows are too few for window: 60 and horizon: 3"),
         (lambda t: t, {"targets": ["up"], "columns": ["down"]}, "targets: 'up' is not one of columns"),
         (lambda t: t, {"columns": ["sideways"]}, "columns: .*no column 'sideways'"),
@@ -106,5 +106,5 @@ def test_a_number_must_fit_into_float32(value: str) -> None:
 
 def test_a_number_that_would_become_infinite_is_refused(table: Path) -> None:
     table.write_text(table.read_text().replace(",5,", ",1e39,"))
-    with pytest.raises(Refusal, match=r"column 'up' holds no number in row 6: '1e39'"):
+    with pytest.raises(Refusal, match=r"column 'up' holds no number in row 7: '1e39'"):
         build(table, columns=["up"]).parts()

@@ -135,7 +135,7 @@ def test_splits_are_files_or_a_column_and_groups_stay_together(tmp_path: Path) -
     dev.write_text("text,label\nanother text,ham\n")
     data = build(train, validation_file=str(dev))
     assert pairs(data)["validation"] == [("another text", "ham")]
-    assert data.locate("validation", 0) == f"{dev} row 1"
+    assert data.locate("validation", 0) == f"{dev} row 2"
     (tmp_path / "c.csv").write_text(
         "text,label,part\n" + "".join(f"t {i},{i % 2},{['train', 'dev', 'test'][i % 3]}\n" for i in range(30))
     )
@@ -168,7 +168,7 @@ def test_contradicting_labels_are_refused_by_their_rows(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "a.csv")
     file.write_text(file.read_text() + f'"{ROWS[0][0]}",ham\n')
     with pytest.raises(
-        Refusal, match=r"2 examples have the same content but different labels: .*a\.csv row 1 \(spam\)"
+        Refusal, match=r"2 examples have the same content but different labels: .*a\.csv row 2 \(spam\)"
     ):
         prepare_dataset(build(file), tmp_path / "out")
 

@@ -69,7 +69,7 @@ def test_a_table_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join(["file,kind", *lines, "none.png,a"]))
     findings = inspect(tmp_path)
     assert findings.layout.startswith("pictures and a table")
-    assert any("row 31: no picture 'none.png'" in line for line in findings.odd)
+    assert any("row 32: no picture 'none.png'" in line for line in findings.odd)
     assert findings.recipe is not None
     assert findings.recipe["data"] | {"file": "", "folder": ""} == {
         "use": "data.image_table.ImageTable",

@@ -53,7 +53,7 @@ def test_pairs_with_a_class_or_a_score_are_for_a_pretrained_bert(tmp_path: Path)
     expected = {"text": "premise", "pair": "claim", "label": "entails", "bad": "skip"}
     assert findings.recipe["data"] == {"use": "data.sentence_table.SentenceTable", "file": str(file)} | expected
     assert findings.recipe["task"]["use"] == "tasks.sentences.SentenceClassification"
-    assert findings.odd == ["row 61: a text, class or score is missing"]
+    assert findings.odd == [f"{file} row 62: a text, class or score is missing"]
     manifest = prepare(findings, tmp_path / "prepared")
     assert sum(split["rows"] for split in manifest["splits"].values()) == 60
     file.write_text("\n".join(["a\tb\tlikeness", *(f"x {n} y z\tx {n} w v\t{n / 7:.3f}" for n in range(60))]))
