@@ -35,6 +35,7 @@ MARGINS = {
     "generative/critic-steps": (-0.05, "four of its five seeds still leave out modes"),
     "generative/dropping": (-0.4, "it demonstrates how a GAN fails to learn"),
     "translation/attention-multi30k": (0.3, "a BLEU of 1 would be the reference word for word"),
+    "translation/attention-tatoeba": (0.25, "a BLEU of 1 would be the reference word for word"),
     "translation/seq2seq-multi30k": (0.15, "one vector for a whole caption is too little"),
     "translation/transformer-multi30k": (0.3, "a BLEU of 1 would be the reference word for word"),
     "translation/reward": (-0.1, "its baseline is the trained start, and BLEU does not follow the reward"),

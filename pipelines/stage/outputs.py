@@ -142,7 +142,9 @@ def display_name(key: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Return a value as text, a float in three digits, but whole numbers and thousands without an exponent."""
+    """Return a value as text, as a recipe writes it; a float in three digits, or whole without an exponent."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if not isinstance(value, float):
         return str(value)
     if 999.5 <= abs(value) < 10_000_000 or (value.is_integer() and abs(value) < 1000):

@@ -24,6 +24,8 @@ from pipelines.stage.outputs import format_value
         (0.0, "0"),
         (64, "64"),
         ("all", "all"),
+        (True, "true"),
+        (None, "null"),
     ],
 )
 def test_a_value_is_written_without_an_exponent_where_it_is_readable(value: Any, text: str) -> None:
