@@ -169,6 +169,14 @@ def parse_instances(place: str, content: bytes) -> dict[str, Any]:
     """Return the content of a JSON file of instances; refuses one without the fields that are read here."""
     try:
         value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"{place}: not a file of COCO instances ({first_line(error)}); correct it") from None
+    return check_instances(place, value)
+
+
+def check_instances(place: str, value: Any) -> dict[str, Any]:
+    """Return the content of a JSON file of instances; refuses one without the fields that are read here."""
+    try:
         for name, fields in (
             ("images", {"id": int, "file_name": str, "width": int, "height": int}),
             ("annotations", {"image_id": int, "category_id": int, "bbox": list}),
@@ -177,7 +185,7 @@ def parse_instances(place: str, content: bytes) -> dict[str, Any]:
             for number, record in enumerate(value[name]):
                 _check_record(record, fields, f"{name}[{number}]")
         return dict(value)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise Refusal(f"{place}: not a file of COCO instances ({first_line(error)}); correct it") from None
 
 

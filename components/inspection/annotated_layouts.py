@@ -12,10 +12,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..data.annotated import find_box_fault
+from ..data.coco_folder import check_instances
 from ..data.image_folder import SPLIT_NAMES
 from ..data.image_table import clean_path
 from ..data.picture import SUFFIXES
-from ..errors import first_line
+from ..errors import Refusal, first_line
 from .findings import Findings, Progress, Tree
 from .picture_layouts import describe_other_files
 from .pictures import describe_pictures, examine_pictures, sample_pictures
@@ -107,30 +108,32 @@ def _read_voc(file: Path, size: tuple[int, int], counts: Counter[str], tree: Tre
 
 def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     """Return the findings about JSON files of instances; None for any other layout."""
-    files = {}
+    files: dict[Path, dict[str, Any]] = {}
+    odd: list[str] = []
     for file in tree.by_suffix(".json"):
         content = _read_coco(file)
-        if content is not None:
-            files[file] = content
+        try:
+            files |= {} if content is None else {file: check_instances(tree.name(file), content)}
+        except Refusal as refusal:
+            odd.append(str(refusal))
+    findings = Findings("COCO: JSON files of instances (data.coco_folder.CocoFolder)", odd=odd)
     if not files:
-        return None
-    findings = Findings("COCO: JSON files of instances (data.coco_folder.CocoFolder)")
+        return findings if odd else None
     pictures = {file.name: file for file in tree.by_suffix(*SUFFIXES)}
     facts = examine_pictures(sorted(pictures.values()), progress)
     findings.facts, picture_odd = describe_pictures(facts, tree)
     picture_sizes = {fact.file.name: fact.size for fact in facts}
-    odd: list[str] = []
     for file, content in files.items():
-        names = {category["id"]: str(category.get("name")) for category in content["categories"]}
-        images = {image["id"]: clean_path(str(image.get("file_name"))) for image in content["images"]}
-        counts = Counter(names.get(item.get("category_id"), "(no category)") for item in content["annotations"])
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        images = {image["id"]: clean_path(image["file_name"]) for image in content["images"]}
+        counts = Counter(names.get(item["category_id"], "(no category)") for item in content["annotations"])
         findings.counts[file.stem] = dict(counts)
         findings.facts.append(f"{tree.name(file)}: {len(images):,} pictures, {len(content['annotations']):,} objects")
         missing = [name for name in images.values() if Path(name).name not in pictures]
         odd += [f"{tree.name(file)}: no picture {name}" for name in missing]
         sizes = {number: picture_sizes.get(Path(name).name, (0, 0)) for number, name in images.items()}
         for item in content["annotations"]:
-            fault = _find_coco_fault(item.get("bbox"), sizes.get(item.get("image_id"), (0, 0)))
+            fault = _find_coco_fault(item["bbox"], sizes.get(item["image_id"], (0, 0)))
             odd += [f"{tree.name(file)}: object {item.get('id')} {fault}"] if fault else []
     findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".json"})
     findings.samples = sample_pictures([(file, name) for name, file in sorted(pictures.items())], None)
@@ -144,16 +147,16 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
 
 def _list_sides(content: dict[str, Any]) -> list[np.ndarray]:
     """Return the boxes of each picture for `propose_detector`."""
-    sizes = {image["id"]: (image.get("width", 0), image.get("height", 0)) for image in content["images"]}
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     by_picture: dict[Any, list[tuple[float, ...]]] = {number: [] for number in sizes}
     for item in content["annotations"]:
-        if _has_area(item.get("bbox")) and item.get("image_id") in sizes:
+        if _has_area(item["bbox"]) and item["image_id"] in sizes:
             by_picture[item["image_id"]].append((*item["bbox"][2:], *sizes[item["image_id"]]))
     return [collect_boxes(sides) for sides in by_picture.values()]
 
 
 def _read_coco(file: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file of COCO's instances, or None for another file."""
+    """Return the content of a JSON file that has COCO's three lists, or None for another file."""
     if file.stat().st_size > MAX_JSON:
         return None
     with file.open("rb") as content:
@@ -163,31 +166,21 @@ def _read_coco(file: Path) -> dict[str, Any] | None:
         record = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
         return None
-    lists: list[Any] = (
-        [record.get(name) for name in ("images", "annotations", "categories")] if isinstance(record, dict) else [0]
-    )
-    entries = [item for part in lists if isinstance(part, list) for item in part]
-    fits = all(isinstance(part, list) for part in lists) and all(isinstance(item, dict) for item in entries)
-    return record if fits and all("id" in item for part in (lists[0], lists[2]) for item in part) else None
+    lists = ("images", "annotations", "categories")
+    return record if isinstance(record, dict) and all(isinstance(record.get(name), list) for name in lists) else None
 
 
-def _find_coco_fault(box: Any, size: tuple[int, int]) -> str | None:
+def _find_coco_fault(box: list[float], size: tuple[int, int]) -> str | None:
     """Return what a fit would refuse in a box (x, y, width, height) of a picture of `size`; (0, 0): not known."""
     if not _has_area(box):
         return f"without an area (bbox {box})"
-    try:
-        x, y, width, height = map(float, box)
-    except (TypeError, ValueError):
-        return f"without four numbers (bbox {box})"
+    x, y, width, height = box
     fault = find_box_fault(np.array([x, y, x + width, y + height]), size) if size != (0, 0) else None
     return f"({fault})" if fault else None
 
 
-def _has_area(box: Any) -> bool:
-    try:
-        return len(box) == 4 and box[2] > 0 and box[3] > 0
-    except TypeError:
-        return False
+def _has_area(box: list[float]) -> bool:
+    return box[2] > 0 and box[3] > 0
 
 
 def _coco_patterns(files: dict[Path, dict[str, Any]], pictures: dict[str, Path], tree: Tree) -> dict[str, str]:
@@ -202,7 +195,7 @@ def _coco_patterns(files: dict[Path, dict[str, Any]], pictures: dict[str, Path],
     by_split = len(files) > 1
     folders: Counter[Path] = Counter()
     for image in content["images"][:MOST_EXAMINED]:
-        name = clean_path(str(image.get("file_name")))
+        name = clean_path(image["file_name"])
         file = pictures.get(Path(name).name)
         if file is not None and file.as_posix().endswith(f"/{name}"):
             folders[file.parents[name.count("/")]] += 1

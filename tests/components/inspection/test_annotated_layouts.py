@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.components.inspection.layouts import inspect, prepare, save
@@ -29,23 +31,24 @@ def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
     coco = tmp_path / "coco"
     save(coco / "images" / "a.jpg", 9)
     record = {
-        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "images": [
+            {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30},
+            {"id": 2, "file_name": "b.jpg", "width": 40, "height": 30},
+        ],
         "annotations": [
             {"id": 5, "image_id": 1, "category_id": 3, "bbox": [0, 0, 0, 4]},
             {"id": 6, "image_id": 1, "category_id": 3, "bbox": [5, 5, 90, 4]},
-            {"id": 7, "image_id": 1, "category_id": 3, "bbox": ["left", 5, 9, 4]},
         ],
         "categories": [{"id": 3, "name": "owl"}],
     }
     (coco / "instances.json").write_text(json.dumps(record))
     findings = inspect(coco)
     assert findings.layout.startswith("COCO")
-    assert findings.counts == {"instances": {"owl": 3}}
+    assert findings.counts == {"instances": {"owl": 2}}
     odd = "\n".join(findings.odd)
     assert "b.jpg" in odd
     assert "object 5 without an area" in odd
     assert "object 6 (the box 5, 5, 95, 9 is outside the picture of" in odd
-    assert "object 7 without four numbers" in odd
     masks = tmp_path / "masks"
     for split in ("train", "val"):
         for i in range(3):
@@ -64,6 +67,37 @@ def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
     findings = inspect(objects)
     assert findings.recipe is not None
     assert findings.recipe["data"]["masks"] == "all/{name}/masks/*.png"
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("images", "id", [1], "images[0]: 'id' is missing or not of type int"),
+        ("images", "file_name", None, "images[0]: 'file_name' is missing or not of type str"),
+        ("annotations", "image_id", {"a": 1}, "annotations[0]: 'image_id' is missing or not of type int"),
+        ("annotations", "bbox", ["left", 5, 9, 4], "annotations[0]: 'bbox' does not have four numbers"),
+        ("categories", "id", "owl", "categories[0]: 'id' is missing or not of type int"),
+    ],
+)
+def test_a_coco_file_that_a_fit_would_refuse_is_named(
+    tmp_path: Path, part: str, field: str, value: Any, message: str
+) -> None:
+    save(tmp_path / "a.jpg", 9)
+    record: dict[str, Any] = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 3, "bbox": [0, 0, 4, 4]}],
+        "categories": [{"id": 3, "name": "owl"}],
+    }
+    (tmp_path / "right.json").write_text(json.dumps(record))
+    record[part][0][field] = value
+    (tmp_path / "wrong.json").write_text(json.dumps(record))
+    expected = f"wrong.json: not a file of COCO instances ({message}); correct it"
+    findings = inspect(tmp_path)
+    assert expected in findings.odd
+    assert findings.recipe is not None
+    (tmp_path / "right.json").unlink()
+    findings = inspect(tmp_path)
+    assert (findings.layout[:4], findings.recipe, findings.odd) == ("COCO", None, [expected])
 
 
 def test_text_labels_of_yolo(tmp_path: Path) -> None:
