@@ -196,6 +196,7 @@ def test_files_that_are_no_database_of_mlflow_are_refused(store: Path) -> None:
         "sqlite:////no/such/folder/mlflow.db": "/no/such/folder is not a folder that can be written",
         "./mlruns": "MLflow 3 keeps no runs in a folder; set it to sqlite:///mlflow.db",
         "file:///tmp/mlruns": "MLflow 3 keeps no runs in a folder",
+        "postgresql://user@host:port/mlflow": "its port is not a number; check the address",
     }
     for address, says in cases.items():
         with pytest.raises(Refusal, match=says):
