@@ -122,6 +122,8 @@ def main(
                 f"schedule: {value}: two shells read KubeRay's entrypoint; use letters, digits, / . - _ alone"
             )
     texts = render_files(to, job)
+    if to == "slurm":
+        slurm.create_log_folder(Path(job.folder))
     if write is None:
         print("\n".join(text if place == "crontab" else f"# {place}\n{text}" for place, text in texts), end="")
     else:
