@@ -17,6 +17,7 @@ from tests.services import run_process, wait_for
 from tests.workspace import BIN
 
 BUCKET = "parts"
+EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -38,6 +39,7 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
     """A server that passes bytes on to the S3 server at the port `upstream`, unless a fault is due.
 
     faults: what happens to the next requests that read parts, in order. slow: seconds before each of them.
+    has_expired: refuse all requests as S3 does when the keys have expired.
     """
 
     daemon_threads = True
@@ -48,6 +50,7 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
         self.upstream = upstream
         self.faults: list[str] = []
         self.slow = 0.0
+        self.has_expired = False
         self.reads = 0
         self.lock = threading.Lock()
 
@@ -77,6 +80,10 @@ class _Connection(socketserver.BaseRequestHandler):
         with socket.create_connection(("127.0.0.1", self.server.upstream)) as upstream:
             threading.Thread(target=self._relay_answers, args=(upstream,), daemon=True).start()
             while data := self.request.recv(1 << 16):
+                if self.server.has_expired:
+                    head = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(EXPIRED)
+                    self.request.sendall(head + (b"" if data.startswith(b"HEAD ") else EXPIRED))
+                    break
                 if data.startswith(b"GET ") and b"range: bytes" in data.lower():
                     self.fault = self.server.next_fault()
                     time.sleep(self.server.slow)

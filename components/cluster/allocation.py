@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 
-from ..exit_code import TRY_LATER
+from .. import network
+from ..errors import TryLater
 from .connection import connect
 from .plan import count_machines
 
@@ -13,16 +14,17 @@ PATIENCE = 300.0  # seconds: a busy file system takes minutes to start Python on
 POLL_SECONDS = 1.0
 
 
-def await_machines(count: int, patience: float = PATIENCE) -> int:
-    """Return exit code 0 as soon as the cluster that RAY_ADDRESS names has `count` machines.
+def await_machines(count: int, patience: float = PATIENCE) -> None:
+    """Return as soon as the cluster that RAY_ADDRESS names has `count` machines.
 
-    Return TRY_LATER if some have not joined after `patience` seconds.
+    Raise TryLater if it does not answer, or some have not joined, after `patience` seconds.
     """
-    connect()
     deadline = time.monotonic() + patience
+    address = os.environ["RAY_ADDRESS"]
+    if not network.accepts_connections(address, patience):
+        raise TryLater(f"the head of the Ray cluster at {address} has not started in {patience:.0f} s")
+    connect()
     while (present := count_machines()) < count:
         if time.monotonic() > deadline:
-            print(f"trainyard: {present} of {count} machines have joined the Ray cluster", file=sys.stderr)
-            return TRY_LATER
+            raise TryLater(f"{present} of {count} machines have joined the Ray cluster in {patience:.0f} s")
         time.sleep(POLL_SECONDS)
-    return 0

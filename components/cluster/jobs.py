@@ -9,7 +9,7 @@ import shlex
 import time
 from typing import Any
 
-from ..errors import Refusal, first_line
+from ..errors import Refusal, TryLater, first_line
 from . import ownership
 from .connection import RAY_SETTINGS, START_TIMEOUT
 from .tokens import authenticate
@@ -52,13 +52,16 @@ def submit_job(address: str, command: str) -> int:
         raise Refusal(
             f"{address} refuses our token: RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must hold the cluster's"
         ) from None
-    except (ConnectionError, ValueError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError) as error:  # what answers may be another server
         raise Refusal(f"{address}: no Jobs API of a Ray cluster answers there ({first_line(error)})") from None
     print(f"job {job} at {address}", flush=True)
     try:
         return follow_job(client, job)
     except KeyboardInterrupt:
-        client.stop_job(job)
+        try:
+            client.stop_job(job)
+        except (OSError, RuntimeError) as error:
+            print(f"job {job} may go on: the cluster was not told to stop it ({first_line(error)})", flush=True)
         raise
 
 
@@ -96,7 +99,9 @@ def follow_job(client: Any, job: str) -> int:
             last_answer = time.monotonic()
         except (OSError, RuntimeError, ClientError) as error:  # the connection failed, not the job
             if time.monotonic() - last_answer > LOST_SECONDS:
-                raise Refusal(f"job {job}: the cluster no longer answers ({first_line(error)})") from None
+                raise TryLater(
+                    f"job {job}: the cluster no longer answers ({first_line(error)}); the job may go on without its log"
+                ) from None
             info = None
         if info is not None and info.status.is_terminal():
             return _exit_code(info)

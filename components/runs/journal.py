@@ -8,8 +8,8 @@
 A checkpoint stores the number of lines written before it. A run that resumes from there writes its lines again: a line
 that equals the existing one is skipped, and the existing one keeps its time, so that each point reaches MLflow once.
 Where a line differs (an attempt with other parameters), a line `rewind` revokes what came after; nothing is
-overwritten. A line `resume` says that the hardware changed. It has no position, because a repetition need not write it.
-Floats keep every bit.
+overwritten. A line `resume` says that the hardware changed, and a line `warning` what the user should know. They have
+no position, because a repetition need not write them. Floats keep every bit.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ VOLATILE = ("time", "speed")  # fields that differ when a step is repeated
 # Kinds of lines without a position.
 REWIND = "rewind"
 RESUME = "resume"
+WARNING = "warning"
+ASIDES = tuple(f'{{"kind": "{kind}"'.encode() for kind in (RESUME, WARNING))  # their beginnings
 
 
 def copy_to_run(run: Path, path: Path, digest: str) -> Path:
@@ -56,7 +58,7 @@ class Record:
     """One line of a journal."""
 
     time: int  # milliseconds since 1970
-    kind: str  # begin, input, metric, progress, artifact, model, tag, note, text, rewind, resume, end
+    kind: str  # begin, input, metric, progress, artifact, model, tag, note, text, rewind, resume, warning, end
     payload: dict[str, Any]
 
 
@@ -103,6 +105,11 @@ class Journal:
         """Append a line about the attempt that begins here; it has no position."""
         with self.lock:
             self._append(_encode(RESUME, payload))
+
+    def write_warning(self, text: str) -> None:
+        """Append a line that the user should see; it has no position."""
+        with self.lock:
+            self._append(_encode(WARNING, {"text": text}))
 
     def _append(self, body: bytes) -> None:
         self.file.write(b"%08x %s\n" % (zlib.crc32(body), body))
@@ -159,7 +166,7 @@ class Tail:
         begin = len(bodies) - len(new)
         standing, revoked = _apply_rewinds(bodies)
         records = [_decode(bodies[index]) for index in standing if index >= begin]
-        records += [record for record in new if record.kind == RESUME]
+        records += [record for record in new if record.kind in (RESUME, WARNING)]
         superseded = {
             number: [_decode(bodies[index]) for index in indices]
             for number, (rewind, indices) in enumerate(revoked.items(), 1)
@@ -224,7 +231,7 @@ def _apply_rewinds(bodies: list[bytes]) -> tuple[list[int], dict[int, list[int]]
             position = json.loads(body)["position"]
             revoked[index] = standing[position:]
             del standing[position:]
-        elif not body.startswith(b'{"kind": "%s"' % RESUME.encode()):
+        elif not body.startswith(ASIDES):
             standing.append(index)
     return standing, revoked
 

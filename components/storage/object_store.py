@@ -7,6 +7,7 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_DEFAULT_REGION.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import re
@@ -23,7 +24,10 @@ PATIENCE = 300.0  # seconds for which a store that fails is asked again
 PAUSES = (0.2, 8.0)  # seconds between two attempts: at first, and at most; each pause doubles
 CHUNK = 16 << 20  # bytes per request
 LASTING = re.compile(
-    r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|No such bucket|bucket .* not found", re.I
+    r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|No such bucket|bucket .* not found"
+    # a token that has expired or is invalid; S3 gives no reason where it answers without a body
+    r"|REQUEST_EXPIRED|INVALID_CLIENT_TOKEN|token .*(expired|invalid)|HTTP status 400\) during Head",
+    re.I,
 )
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -39,6 +43,10 @@ def check_address(address: Any) -> str:
     if separator and ("@" in rest or "?" in rest):
         raise Refusal("store: keys and options do not belong into an address; set AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL")
     return address.rstrip("/")
+
+
+class Missing(Refusal):
+    """An object is not in the store."""
 
 
 class ObjectStore:
@@ -90,8 +98,8 @@ class ObjectStore:
             os.fsync(target.fileno())
         return digest.hexdigest()
 
-    def write(self, name: str, file: Path) -> None:
-        """Store a file under `name`; readers see all of it or nothing."""
+    def write(self, name: str, content: Path | bytes) -> None:
+        """Store a file, or bytes, under `name`; readers see all of it or nothing."""
 
         def send(files: Any, root: str) -> None:
             # Object stores show an object when it is complete; a folder shows a file while it grows.
@@ -99,7 +107,8 @@ class ObjectStore:
             draft = f"{root}/.{Path(name).name}.{os.getpid()}" if files.type_name == "local" else place
             if files.type_name == "local":
                 files.create_dir(str(Path(place).parent))
-            with file.open("rb") as source, files.open_output_stream(draft) as target:
+            opened = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+            with opened as source, files.open_output_stream(draft) as target:
                 while chunk := source.read(CHUNK):
                     target.write(chunk)
             if draft != place:
@@ -127,7 +136,7 @@ class ObjectStore:
             try:
                 return request(*_connect(self.address, os.getpid()))
             except FileNotFoundError:
-                raise Refusal(
+                raise Missing(
                     f"{place}: not in the store; prepare the data again (dvc repro --force prepare)"
                 ) from None
             except OSError as error:

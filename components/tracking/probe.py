@@ -71,7 +71,7 @@ def check_files(address: str) -> None:
     try:
         request(address, FILES)
     except Refusal as refusal:
-        if "404" not in str(refusal) and "501" not in str(refusal):
+        if not re.search(r": (404|501)\b", str(refusal)):  # the address may hold such digits, too
             raise
 
 
@@ -230,6 +230,8 @@ def _check_database(address: str) -> None:
         raise TryLater(f"{_place(address)}: {line}") from None
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise Refusal(f"{_place(address)}: {first_line(error)}; check the address") from None
+    except ValueError:  # its text quotes what stands behind the last colon, which may be half of a password
+        raise Refusal(f"{_place(address)}: its port is not a number; check the address") from None
     _check_schema({version for (version,) in rows}, address)
 
 

@@ -107,8 +107,8 @@ class RunRecorder:
                 progress = meter.progress(self.journal.position) | {"hardware": self.hardware}
                 complete = replace(state, carry=carry)
                 saved = checkpoint.write_checkpoint(self.folder, complete, progress, meter.best_weights)
-                if self.copies is not None:
-                    self.copies.send(saved, state.step)
+                if self.copies is not None and (fault := self.copies.send(saved, state.step)):
+                    self.journal.write_warning(fault)
         self.saved = time.monotonic()
 
     def requests(self) -> tuple[bool, bool]:

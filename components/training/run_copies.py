@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import Refusal, TryLater
 from ..files import atomic_path
 from ..runs.journal import LOG, merge_journal
-from ..storage.object_store import ObjectStore, check_address
+from ..storage.object_store import Missing, ObjectStore, check_address
 from ..workspace import runs_folder
 from .checkpoint import MAX_CHECKPOINTS
 
@@ -34,6 +34,7 @@ class RunCopies:
 
     def __init__(self, address: str, name: str) -> None:
         self.address, self.name = address, name
+        self.has_sent = False
 
     @classmethod
     def from_environment(cls, folder: Path) -> RunCopies | None:
@@ -47,10 +48,15 @@ class RunCopies:
             raise Refusal(f"{VARIABLE}: {refusal}") from None
         return cls(address, str(folder.resolve().relative_to(runs_folder().resolve())))
 
-    def send(self, checkpoint: Path, step: int) -> None:
-        """Send a checkpoint and the journal beside it; a store that fails is left for the next checkpoint."""
+    def send(self, checkpoint: Path, step: int) -> str | None:
+        """Send a checkpoint and the journal beside it; return None, or the fault for which it stays here alone.
+
+        A store that fails is left for the next checkpoint, even if the fault lasts, such as keys that have expired.
+        Raise Refusal for one that lasts before anything was sent: the address or the keys were wrong from the start.
+        """
         folder = checkpoint.parent
         store = ObjectStore(self.address, SEND_PATIENCE)
+        consequence = f"the checkpoint of step {step} stays on this machine alone"
         try:
             files = {}
             for file in (*sorted(checkpoint.iterdir()), folder / LOG):
@@ -59,10 +65,15 @@ class RunCopies:
                 self._send_content(store, digest, content)
                 files[str(file.relative_to(folder))] = [digest, len(content)]
             text = json.dumps({"checkpoint": checkpoint.name, "files": files}, sort_keys=True).encode()
-            _write(store, f"{self.name}/{_version_name(step)}", text)
+            store.write(f"{self.name}/{_version_name(step)}", text)
+            self.has_sent = True
+            consequence = "older checkpoints stay in the store"
             self._remove_old(store)
-        except TryLater as later:
-            log.warning("%s; the checkpoint of step %d stays on this machine alone", later, step)
+        except (TryLater, Refusal) as fault:
+            if isinstance(fault, Refusal) and not self.has_sent:
+                raise
+            return f"{consequence}: {fault}"
+        return None
 
     def newest(self) -> int | None:
         """Return the step of the newest version, or None if there is none."""
@@ -78,17 +89,18 @@ class RunCopies:
                 index = json.loads(store.read(f"{self.name}/{version}", 0, 1 << 20))
                 self._fetch_files(store, index, folder)
                 return
-            except (ValueError, LookupError, TypeError, AttributeError, Refusal) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, Missing) as error:
                 log.warning(
                     "%s/%s/%s is damaged (%s): using the version before it", self.address, self.name, version, error
                 )
 
     def _fetch_files(self, store: ObjectStore, index: dict[str, Any], folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as name:
+            for path in (index["checkpoint"], *index["files"]):
+                if not Path(name, path).resolve().is_relative_to(Path(name).resolve()):
+                    raise ValueError(f"the file {path!r} is outside the run")
             for path, (digest, size) in index["files"].items():
                 target = Path(name, path)
-                if not target.resolve().is_relative_to(Path(name).resolve()):
-                    raise ValueError(f"the file {path!r} is outside the run")
                 target.parent.mkdir(exist_ok=True)
                 if store.fetch(f"{self.name}/content/{digest}", target, size) != digest:
                     raise ValueError(f"{path} fails its checksum")
@@ -99,7 +111,7 @@ class RunCopies:
     def _send_content(self, store: ObjectStore, digest: str, content: bytes) -> None:
         name = f"{self.name}/content/{digest}"
         if store.size(name) != len(content):
-            _write(store, name, content)
+            store.write(name, content)
 
     def _versions(self, store: ObjectStore) -> list[str]:
         """Return the names of all versions, newest first."""
@@ -124,7 +136,7 @@ class RunCopies:
         try:
             index = json.loads(store.read(f"{self.name}/{version}", 0, 1 << 20))
             return {str(digest) for digest, _ in index["files"].values()}
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, Missing):
             return None
 
 
@@ -134,11 +146,3 @@ def _version_name(step: int) -> str:
 
 def _step(version: str) -> int:
     return int(version.removeprefix("version-").removesuffix(".json"))
-
-
-def _write(store: ObjectStore, name: str, content: bytes) -> None:
-    """Store bytes under a name."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(content)
-        file.flush()
-        store.write(name, Path(file.name))

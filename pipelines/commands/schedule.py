@@ -19,7 +19,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from components.cluster import jobs
 from components.environment_file import read_environment_file
 from components.errors import Refusal, suggest_name
 from pipelines.commands import slurm
@@ -117,7 +116,14 @@ def main(
     for value in (job.folder, job.python, job.image, job.address or "", job.user or "", job.secrets or ""):
         if any(ord(letter) < 32 for letter in value):
             raise Refusal(f"schedule: {value!r} holds a control character")
+    for value in (job.folder, job.python) if to == "kuberay" else ():
+        if shlex.quote(value) != value:
+            raise Refusal(
+                f"schedule: {value}: two shells read KubeRay's entrypoint; use letters, digits, / . - _ alone"
+            )
     texts = render_files(to, job)
+    if to == "slurm":
+        slurm.create_log_folder(Path(job.folder))
     if write is None:
         print("\n".join(text if place == "crontab" else f"# {place}\n{text}" for place, text in texts), end="")
     else:
@@ -234,7 +240,8 @@ def render_files(to: str, job: Job) -> list[tuple[str, str]]:
         submit = ["trainyard", "submit", f"--address={job.address or DASHBOARD}", f"--folder={job.folder}"]
         quoted = {
             "when": job.times.cron(),
-            "entrypoint": jobs.job_command(job.folder, job.python, list(COMMAND)),
+            # KubeRay writes it into a command of the submitter's shell as it is: `cd ... &&` would end that command.
+            "entrypoint": " ".join(["env", f"--chdir={job.folder}", job.python, "-m", "pipelines", *COMMAND]),
             "image": job.image,
             "command": [*submit, f"--python={job.python}", *COMMAND],
         }

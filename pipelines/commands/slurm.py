@@ -12,6 +12,7 @@ from pathlib import Path
 from components.errors import Refusal, TryLater
 
 TEMPLATE = Path(__file__).parents[2] / "infra" / "slurm" / "trainyard.sbatch"
+PASSING = re.compile("contact|connect|timed out|temporar|limit|again", re.IGNORECASE)  # reasons that time mends
 OURS = ("nodes", "ntasks-per-node", "requeue", "no-requeue", "signal", "open-mode", "output", "wrap")
 
 
@@ -48,6 +49,15 @@ def render_script(
     return text
 
 
+def create_log_folder(checkout: Path) -> None:
+    """Create the folder of the jobs' logs: Slurm does not, and a job without it fails and says nothing."""
+    folder = checkout / ".trainyard"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"slurm: {folder}: {error.strerror}; name a checkout that can be written") from None
+
+
 def submit(
     command: Sequence[str],
     folder: str | None,
@@ -63,8 +73,8 @@ def submit(
     checkout = Path(folder or ".").resolve()
     text = render_script(command, str(checkout), python or sys.executable, nodes, options)
     file = Path(write) if write is not None else checkout / ".trainyard" / f"{command[0]}.sbatch"
+    create_log_folder(checkout)
     try:
-        (checkout / ".trainyard").mkdir(parents=True, exist_ok=True)  # Slurm does not create the folder of a log
         file.write_text(text)
     except OSError as error:
         raise Refusal(f"submit: {file}: {error.strerror}; name a file that can be written") from None
@@ -77,7 +87,8 @@ def submit(
         raise Refusal(f"submit: sbatch is not here; on a machine of the batch system: sbatch {file}") from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise TryLater(f"sbatch: {reason}; the script is {file}")
+        fault = TryLater if PASSING.search(reason) else Refusal
+        raise fault(f"sbatch: {reason}; the script is {file}")
     job = done.stdout.strip().partition(";")[0]
     print(f"job {job}: its log is {checkout}/.trainyard/slurm-{job}.log; to stop it: scancel {job}")
     return 0

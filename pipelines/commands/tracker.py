@@ -18,10 +18,12 @@ import tempfile
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from components import network
 from components.errors import Refusal
 from components.processes import process_group
+from components.safe_text import CREDENTIALS, QUERY_VALUE
 from components.tracking import probe, server
 
 STORE = "MLFLOW_BACKEND_STORE_URI"
@@ -53,7 +55,8 @@ def write_settings(environment: Mapping[str, str]) -> Path:
     for name, example in ((STORE, "postgresql://mlflow@postgres/mlflow"), (FILES, "s3://trainyard/mlflow")):
         if "://" not in environment.get(name, ""):
             raise Refusal(f"tracker: {name}={environment.get(name, '')}: set it to an address such as {example}")
-    if urllib.parse.urlsplit(environment[STORE]).password:
+    user = CREDENTIALS.match(environment[STORE])
+    if (user and ":" in user[2]) or QUERY_VALUE.search(environment[STORE]):
         raise Refusal(f"tracker: {STORE} holds a password; put it into PGPASSWORD: addresses are logged")
     for name, length in SECRETS.items():
         if len(environment.get(name, "")) < length:
@@ -75,20 +78,23 @@ def name_driver(address: str) -> str:
 
 
 def make_bucket(address: str) -> None:
-    """Create the bucket of an s3:// address if it does not exist."""
+    """Create the bucket of an s3:// address if it does not exist, in the region of the environment."""
     parts = urllib.parse.urlsplit(address)
     if parts.scheme != "s3":
         return
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
     try:
+        client = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
         try:
             client.head_bucket(Bucket=parts.netloc)
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
                 raise
-            client.create_bucket(Bucket=parts.netloc)
-    except (BotoCoreError, ClientError) as error:
+            options: dict[str, Any] = {}
+            if client.meta.region_name not in (None, "us-east-1", "aws-global"):  # S3 wants every region but its first
+                options["CreateBucketConfiguration"] = {"LocationConstraint": client.meta.region_name}
+            client.create_bucket(Bucket=parts.netloc, **options)
+    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: boto3 takes no such endpoint
         raise Refusal(f"tracker: {FILES}={address}: {error}") from None

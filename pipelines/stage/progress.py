@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.runs.journal import LOG, RESUME, Tail, find_files
+from components.runs.journal import LOG, RESUME, WARNING, Tail, find_files
 
 LINE_INTERVAL = 5.0  # seconds between two plain lines
 BAR_INTERVAL = 0.5  # seconds between two updates of the bars
@@ -43,7 +43,7 @@ class Progress:
         self._show()
 
     def _show(self) -> None:
-        """Show the newest progress record of each journal that has one, and resumes on other hardware."""
+        """Show the newest progress record of each journal that has one, warnings, and resumes on other hardware."""
         for file in find_files(LOG, self.folder):
             tail = self.tails.setdefault(file, Tail(file))
             records = tail.read_new()
@@ -51,6 +51,8 @@ class Progress:
             for record in records:
                 if record.kind == RESUME and record.time >= self.began:
                     self._show_resume(title, record.payload)
+                if record.kind == WARNING and record.time >= self.began:
+                    print(f"{title}: {record.payload['text']}", file=sys.stderr, flush=True)
             payloads = [record.payload for record in records if record.kind == "progress"]
             if payloads:
                 self._show_record(title, payloads[-1])

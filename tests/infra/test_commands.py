@@ -24,7 +24,7 @@ def read_commands() -> Iterator[tuple[str, list[str]]]:
     for name, document in RAY.items():
         job = document["spec"].get("jobTemplate", document["spec"])
         if "entrypoint" in job:
-            yield name, shlex.split(job["entrypoint"].partition("exec ")[2])
+            yield name, job["entrypoint"].split()[2:]  # behind env --chdir
     for address in (None, "http://ray.example:8265"):
         unit = fill_templates("systemd", address=address)["systemd/trainyard-retrain.service"]
         yield "systemd", shlex.split(re.search(r"^ExecStart=(.+)$", unit, re.MULTILINE)[1])

@@ -112,6 +112,18 @@ def test_the_image_is_built_from_this_repository() -> None:
     assert RAY["kuberay/raycluster.yaml:RayCluster"]["spec"]["rayVersion"] == locked["ray"]
 
 
+def test_every_build_on_the_page_names_the_base() -> None:
+    """The Dockerfile has no default for it: what is built is what somebody has looked at."""
+    builds = [
+        line
+        for file in (ROOT / "docs" / "operations.md", INFRA / "Dockerfile")
+        for line in file.read_text().splitlines()
+        if "docker build " in line
+    ]
+    assert len(builds) == 3
+    assert all("--build-arg BASE" in line or '--build-arg "$(grep ^BASE= infra/.env)"' in line for line in builds)
+
+
 def test_no_file_names_a_package_index() -> None:
     texts = [file.read_text() for file in INFRA.rglob("*") if file.is_file() and file.name != ".env"]
     assert len(texts) > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,17 @@ def test_kuberay_accepts_the_manifest(name: str) -> None:
     schema = next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1")
     assert [error.message for error in Draft7Validator(schema).iter_errors(RAY[name])] == []
     assert list(find_unknown_fields(schema, RAY[name], "")) == []
+
+
+@pytest.mark.parametrize("name", ["kuberay/rayjob.yaml:RayJob", "kuberay/raycronjob.yaml:RayCronJob"])
+def test_kuberay_submits_the_whole_entrypoint(name: str) -> None:
+    """KubeRay writes the entrypoint without quotes into a command of the submitter's shell."""
+    spec = RAY[name]["spec"]
+    entrypoint = spec.get("jobTemplate", spec)["entrypoint"]
+    script = f'PATH=; ray() {{ printf "%s\\n" "${{@:4}}"; }}; if true ; then ray job submit -- {entrypoint} ; fi'
+    done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, check=False)
+    # Ray joins the words without further quotes.
+    assert (" ".join(done.stdout.splitlines()), done.stderr) == (entrypoint, "")
 
 
 def find_unknown_fields(schema: dict[str, Any], value: Any, path: str) -> Iterator[str]:

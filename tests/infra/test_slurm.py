@@ -5,8 +5,10 @@ A short program stands in for the commands of trainyard; Slurm, the script and R
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import Refusal
+from components.cluster.allocation import await_machines
+from components.errors import Refusal, TryLater
+from components.network import free_port
 from pipelines import door
 from pipelines.commands import slurm
 from tests.infra.manifests import ROOT, fill_templates
@@ -136,7 +140,7 @@ def test_the_script_is_valid_bash_and_has_the_options(tmp_path: Path) -> None:
     )
     assert "#SBATCH --nodes=4\n" in text
     assert "#SBATCH --partition=gpu\n#SBATCH --exclusive\n" in text
-    assert "\n'/my env/python' -m pipelines run --workers 8 &\n" in text
+    assert "\n    '/my env/python' -m pipelines run --workers 8 &\n" in text
     assert "{{" not in text
     options = text[: text.index("set -u")]
     assert all(line.startswith("#") for line in options.splitlines()), "sbatch reads no option after the first command"
@@ -151,11 +155,79 @@ def test_the_script_is_valid_bash_and_has_the_options(tmp_path: Path) -> None:
         slurm.render_script(["run"], "/my yard", "python")
 
 
+SLURM = """#!/bin/sh
+echo "${0##*/} $*" >> calls
+case "${0##*/} $*" in
+    *hostnames*) printf 'node1\\nnode2\\n' ;;
+    *"show node"*) echo NodeAddr=127.0.0.1 ;;
+    squeue*) echo RUNNING ;;
+esac
+"""
+PYTHON = """#!/bin/sh
+case "$2" in
+    *secrets*) echo token ;;
+    *await_machines*) touch waits; AWAIT ;;
+    pipelines) touch ran ;;
+esac
+"""
+
+
+def start_alone(folder: Path, await_command: str) -> subprocess.Popen[str]:
+    """Start the script of a job of two nodes without a Slurm; the machines are awaited by a command of the shell."""
+    tools = folder / "tools"
+    tools.mkdir()
+    texts = dict.fromkeys(("scontrol", "srun", "squeue", "sleep"), SLURM)
+    for name, text in (texts | {"python": PYTHON.replace("AWAIT", await_command)}).items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    script = folder / "job.sbatch"
+    script.write_text(slurm.render_script(["run"], str(folder), str(tools / "python"), 2))
+    job = {"JOB_ID": "7", "JOB_NUM_NODES": "2", "JOB_NODELIST": "node[1-2]", "CPUS_ON_NODE": "1"}
+    environment = {f"SLURM_{name}": value for name, value in job.items()} | {"PATH": f"{tools}:{os.environ['PATH']}"}
+    return subprocess.Popen(["bash", str(script)], env=environment, text=True)
+
+
+def test_a_job_whose_machines_do_not_join_is_queued_again(tmp_path: Path) -> None:
+    process = start_alone(tmp_path, "exit 75")
+    assert process.wait(60) == 75
+    assert "scontrol requeue 7\n" in (tmp_path / "calls").read_text()
+    assert not (tmp_path / "ran").exists()
+    assert not list(tmp_path.glob(".trainyard/*.token"))
+
+
+def test_a_job_that_is_told_while_its_machines_join_is_queued_again(tmp_path: Path) -> None:
+    process = start_alone(tmp_path, "exec /bin/sleep 100")
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "waits").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    process.wait(30)
+    assert "scontrol requeue 7\n" in (tmp_path / "calls").read_text()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_head_that_does_not_start_is_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    with pytest.raises(TryLater, match=r"the head of the Ray cluster at 127.0.0.1:.* has not started in 0 s"):
+        await_machines(2, patience=0.1)
+
+
 def test_a_schedule_by_slurm_queues_the_retrain(tmp_path: Path) -> None:
     texts = fill_templates("slurm", nodes=2, sbatch=["--partition=gpu"])
     assert texts["slurm/scrontab"].splitlines()[-1] == "30 2 * * 1,2,3,4,5 sbatch /yard/trainyard.sbatch"
-    assert "\npython -m pipelines retrain --update &\n" in texts["slurm/trainyard.sbatch"]
+    assert "\n    python -m pipelines retrain --update &\n" in texts["slurm/trainyard.sbatch"]
     assert "#SBATCH --nodes=2\n" in texts["slurm/trainyard.sbatch"]
+
+
+def test_a_schedule_creates_the_folder_of_the_logs(tmp_path: Path) -> None:
+    """Slurm does not create it, and a job without it fails and says nothing."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "params.yaml").touch()
+    arguments = ["schedule", "--to=slurm", "--at=@daily", f"--folder={tmp_path}"]
+    assert door.main([*arguments, f"--write={tmp_path}"]) == 0
+    log = re.search(r"--output=(.+)$", (tmp_path / "trainyard.sbatch").read_text(), re.MULTILINE)[1]
+    assert Path(log).parent.is_dir()
 
 
 def test_submit_writes_the_script_or_says_that_there_is_no_slurm(
@@ -168,6 +240,12 @@ def test_submit_writes_the_script_or_says_that_there_is_no_slurm(
     assert re.search(r"-m pipelines run --budget 2h &$", Path("job.sbatch").read_text(), re.MULTILINE)
     assert door.main(["submit", "--to", "slurm", "retrain"]) == 2
     assert "sbatch is not here; on a machine of the batch system: sbatch" in capsys.readouterr().err
+    sbatch = tmp_path / "sbatch"
+    for reason, code in (("invalid partition specified: gpus", 2), ("Unable to contact slurm controller", 75)):
+        sbatch.write_text(f"#!/bin/sh\necho 'sbatch: error: {reason}' >&2\nexit 1\n")
+        sbatch.chmod(0o755)
+        assert door.main(["submit", "--to", "slurm", "retrain"]) == code
+        assert f"sbatch: sbatch: error: {reason}; the script is" in capsys.readouterr().err
     assert door.main(["submit", "--nodes", "2", "retrain"]) == 2
     assert "--nodes is for --to slurm" in capsys.readouterr().err
     assert door.main(["submit", "--to", "slurm", "retrian"]) == 2

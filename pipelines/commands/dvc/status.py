@@ -85,8 +85,11 @@ def update_imports() -> list[str]:
 
 
 def _is_import(file: Path) -> bool:
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return bool(content.get("frozen")) and bool(content.get("deps"))
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        return bool(content.get("frozen")) and bool(content.get("deps"))
+    except (yaml.YAMLError, ValueError, AttributeError):
+        raise Refusal(f"{file}: is not a file of dvc, such as after a merge with conflicts; restore it") from None
 
 
 def _error_line(text: str) -> str:

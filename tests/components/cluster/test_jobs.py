@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from components.cluster import jobs
+from components.errors import Refusal, TryLater
 
 
 class Client:
@@ -22,7 +23,15 @@ class Client:
         return "job"
 
 
-def test_a_job_inherits_settings_but_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `submit_job` use the stub, and restore what it sets."""
+    monkeypatch.setenv(jobs.API_ADDRESS, "")
+    monkeypatch.setattr("components.cluster.jobs.authenticate", lambda: None)
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Client)
+
+
+def test_a_job_inherits_settings_but_no_secret(dashboard: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard shows a job's environment to everyone who can open it."""
     settings = {"TRAINYARD_WORKERS": "2", "TRAINYARD_THREADS": "1", "TRAINYARD_BY": "me", "TRAINYARD_ALLOW": "mylab"}
     others = {
@@ -32,9 +41,48 @@ def test_a_job_inherits_settings_but_no_secret(monkeypatch: pytest.MonkeyPatch) 
     }
     for name, value in (settings | others).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv(jobs.API_ADDRESS, "")  # submit_job sets it; the test restores it
-    monkeypatch.setattr("components.cluster.jobs.authenticate", lambda: None)
-    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Client)
     monkeypatch.setattr(jobs, "follow_job", lambda client, job: 7)
     assert jobs.submit_job("http://127.0.0.1:8265", "true") == 7
     assert Client.request == {"entrypoint": "true", "runtime_env": {"env_vars": settings}}
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Version check returned 404."), OSError("502 Server Error"), KeyError("ray_version")]
+)
+def test_a_server_that_is_not_rays_is_refused(
+    error: Exception, dashboard: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's client raises these for answers of another server, such as the tracker."""
+
+    def fail(self: Client, address: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Client, "__init__", fail)
+    with pytest.raises(Refusal, match=r"http://127\.0\.0\.1:5000: no Jobs API of a Ray cluster answers there"):
+        jobs.submit_job("http://127.0.0.1:5000", "true")
+
+
+class Gone(Client):
+    """A stub whose cluster is gone once the job has started."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise OSError("Connection refused")
+
+
+def test_a_cluster_that_is_lost_is_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "LOST_SECONDS", -1)
+    with pytest.raises(TryLater, match=r"job 7: the cluster no longer answers \(Connection refused\)"):
+        jobs.follow_job(Gone(""), "7")
+
+
+def test_an_interrupt_ends_the_command_even_if_the_cluster_is_gone(
+    dashboard: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupt(client: Client, job: str) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Gone)
+    monkeypatch.setattr(jobs, "follow_job", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.submit_job("http://127.0.0.1:5000", "true")
+    assert "job job may go on: the cluster was not told to stop it (Connection refused)" in capsys.readouterr().out

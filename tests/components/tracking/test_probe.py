@@ -8,9 +8,12 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -196,6 +199,7 @@ def test_files_that_are_no_database_of_mlflow_are_refused(store: Path) -> None:
         "sqlite:////no/such/folder/mlflow.db": "/no/such/folder is not a folder that can be written",
         "./mlruns": "MLflow 3 keeps no runs in a folder; set it to sqlite:///mlflow.db",
         "file:///tmp/mlruns": "MLflow 3 keeps no runs in a folder",
+        "postgresql://user@host:port/mlflow": "its port is not a number; check the address",
     }
     for address, says in cases.items():
         with pytest.raises(Refusal, match=says):
@@ -217,6 +221,21 @@ def test_sync_ends_with_2_if_nothing_will_change_and_with_75_otherwise(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert door.main(["sync"]) == code
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "is_fine"), [(404, True), (501, True), (403, False)])
+def test_a_server_without_files_is_fine_and_a_refusal_is_not(
+    status: int, is_fine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is not looked for in the address, whose port begins like one."""
+
+    def refuse(address: str, path: str) -> None:
+        error = HTTPError(f"{address}{path}", status, "Because", Message(), BytesIO())
+        raise probe._explain_status(error, address)
+
+    monkeypatch.setattr(probe, "request", refuse)
+    with nullcontext() if is_fine else pytest.raises(Refusal, match="403 Because"):
+        probe.check_files("http://tracker:40450")
 
 
 def test_a_warning_names_status_and_reason(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:

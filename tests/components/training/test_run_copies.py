@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import multiprocessing
 import os
 import shutil
@@ -26,7 +25,7 @@ from components.tasks.classification import Classification
 from components.training import checkpoint, engine, run_copies
 from components.training.run_copies import RunCopies
 from pipelines.workers.training import read_spec
-from tests.object_store import KEYS, serve_objects
+from tests.object_store import KEYS, FaultyProxy, faulty_proxy, serve_objects
 
 ADDRESS = "s3://parts/runs"
 RUN = Path(".trainyard/runs/fit-0123")
@@ -48,6 +47,15 @@ def store(server: int, request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     object_store._connect.cache_clear()
     yield ObjectStore(address)
     object_store._connect.cache_clear()
+
+
+@pytest.fixture
+def proxy(server: int, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """Put a proxy, which can fail, in front of the store."""
+    with faulty_proxy(server) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.address)
+        object_store._connect.cache_clear()
+        yield running
 
 
 def train(machine: Path, digits: Path, until: int | None = None, epochs: int = 40) -> None:
@@ -136,9 +144,8 @@ def test_a_damaged_version_falls_back_to_the_one_before(store: ObjectStore, digi
 
 def test_a_version_that_cannot_be_read_does_not_end_the_run(store: ObjectStore, digits: Path, tmp_path: Path) -> None:
     finish(tmp_path / "a", digits, 10, 6)
-    (tmp_path / "other").write_text('{"checkpoint": "check')
-    store.write(f"{RUN.name}/version-00000007.json", tmp_path / "other")
-    store.write(f"{RUN.name}/version-00000005.json", tmp_path / "other")
+    for step in (5, 7):
+        store.write(f"{RUN.name}/version-0000000{step}.json", b'{"checkpoint": "check')
     copies = RunCopies(store.address, RUN.name)
     copies.send(checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0], 10)
     assert "version-00000007.json" not in store.sizes(RUN.name)
@@ -147,22 +154,70 @@ def test_a_version_that_cannot_be_read_does_not_end_the_run(store: ObjectStore, 
 
 
 def test_a_store_that_is_away_delays_a_run_and_does_not_end_it(
-    digits: Path, tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    digits: Path, tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish(tmp_path / "a", digits, 10, 6)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{network.free_port()}")
     object_store._connect.cache_clear()
     monkeypatch.setattr(run_copies, "SEND_PATIENCE", 0.1)
-    with caplog.at_level(logging.WARNING):
-        RunCopies(store.address, RUN.name).send(checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0], 10)
-    assert "the checkpoint of step 10 stays on this machine alone" in caplog.text
+    fault = RunCopies(store.address, RUN.name).send(checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0], 10)
+    assert "the checkpoint of step 10 stays on this machine alone: s3://" in fault
+
+
+def test_keys_that_expire_end_no_run_and_the_user_sees_it(
+    store: ObjectStore, proxy: FaultyProxy, digits: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path / "a", digits)
+    until = time.monotonic() + 60
+    while len([name for name in store.sizes(RUN.name) if name.startswith("version")]) < 2:
+        assert process.is_alive()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    proxy.has_expired = True
+    process.join()
+    assert process.exitcode == 0
+    step = checkpoint.read_checkpoint(checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0])[1]["step"]
+    lines = journal.Tail(tmp_path / "a" / RUN / journal.LOG).read_new()
+    warning = [line.payload["text"] for line in lines if line.kind == journal.WARNING][-1]
+    assert warning.startswith(f"the checkpoint of step {step} stays on this machine alone: {store.address}")
+    assert "check the address and the keys" in warning
+
+
+def test_a_store_that_never_worked_is_refused(
+    store: ObjectStore, proxy: FaultyProxy, digits: Path, tmp_path: Path
+) -> None:
+    finish(tmp_path / "a", digits, 10, 6)
+    proxy.has_expired = True
+    copies = RunCopies(store.address, RUN.name)
+    for call in (
+        lambda: copies.send(checkpoint.list_checkpoints(tmp_path / "a" / RUN)[0], 10),
+        copies.newest,
+        lambda: copies.fetch(tmp_path / "b"),
+    ):
+        with pytest.raises(Refusal, match="check the address and the keys"):
+            call()
+
+
+def test_copies_that_may_not_be_read_are_not_taken_for_damaged(
+    store: ObjectStore, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(tmp_path / "a", digits, 10, 6)
+
+    def deny(self: ObjectStore, *arguments: object) -> bytes:
+        raise Refusal("denied")
+
+    monkeypatch.setattr(ObjectStore, "read", deny)
+    with pytest.raises(Refusal, match="denied"):
+        RunCopies(store.address, RUN.name).fetch(tmp_path / "b")
 
 
 def test_files_outside_the_run_are_never_written(store: ObjectStore, tmp_path: Path) -> None:
-    (tmp_path / "index").write_text('{"checkpoint": "c", "files": {"../../evil": ["0", 1]}}')
-    store.write(f"{RUN.name}/version-00000001.json", tmp_path / "index")
+    store.write(f"{RUN.name}/version-00000001.json", b'{"checkpoint": "c", "files": {"../../evil": ["0", 1]}}')
+    (tmp_path / "run" / "own").mkdir(parents=True)
+    store.write(f"{RUN.name}/version-00000002.json", b'{"checkpoint": "../../own", "files": {}}')
     RunCopies(store.address, RUN.name).fetch(tmp_path / "run" / "x")
     assert not (tmp_path / "evil").exists()
+    assert (tmp_path / "run" / "own").exists()
     assert not checkpoint.list_checkpoints(tmp_path / "run" / "x")
 
 

@@ -66,6 +66,7 @@ def test_systemd_rejects_a_mistake(tmp_path: Path) -> None:
         (["--to=cron", "--zone=Berlin"], "--zone Berlin: not a time zone"),
         (["--to=cron", "--env-file=/nowhere"], "--env-file /nowhere: no such file"),
         (["--to=kuberay", "--env-file=/etc/hosts"], "--env-file means nothing to kuberay"),
+        (["--to=kuberay", "--folder=/my yard"], "/my yard: two shells read KubeRay's entrypoint"),
         (["--to=kuberay", "--write=/nowhere"], "no such folder"),
         (["--to=kuberay", "--write=/proc"], "schedule: /proc/raycronjob.yaml: "),
     ],
@@ -82,7 +83,7 @@ def test_bad_input_gets_one_line(
 
 
 def test_an_unusual_folder_survives_every_quoting(tmp_path: Path) -> None:
-    """A shell runs cron's line in the folder; systemd and YAML read the same name."""
+    """A shell runs cron's line in the folder; systemd reads the same name."""
     folder = tmp_path / '50% of $HOME\'s "data"'
     (folder / ".dvc").mkdir(parents=True)
     (folder / "params.yaml").touch()
@@ -96,10 +97,9 @@ def test_an_unusual_folder_survives_every_quoting(tmp_path: Path) -> None:
     assert not re.search(r"(?<!\\)%", fields[5]), "cron ends the command at a bare %"
     subprocess.run(["/bin/sh", "-c", fields[5].replace(r"\%", "%")], check=True, cwd="/")
     assert output.read_text().split("|")[:-1] == [str(folder), "-m", "pipelines", *schedule.COMMAND]
-    job = yaml.safe_load(fill_templates("kuberay", folder=str(folder))["kuberay/raycronjob.yaml"])["spec"][
-        "jobTemplate"
-    ]
-    assert shlex.split(job["entrypoint"])[1] == str(folder)
+    words = yaml.safe_load(fill_templates("kubernetes", folder=str(folder))["kuberay/cronjob.yaml"])["spec"]
+    words = words["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert f"--folder={folder}" in words
     (folder / ".." / "50% python").resolve().symlink_to(python)
     options = {"folder": str(folder), "python": str(tmp_path / "50% python"), "user": "root"}
     unit = fill_templates("systemd", **options)["systemd/trainyard-retrain.service"]

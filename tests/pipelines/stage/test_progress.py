@@ -22,3 +22,13 @@ def test_a_resume_on_other_hardware_is_one_line_once(tmp_path: Path, capsys: pyt
             " differ"
         ]
         time.sleep(0.002)  # journals count milliseconds, and attempts are seconds apart
+
+
+def test_a_warning_is_shown_when_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    lines = Journal(tmp_path / "fit" / LOG)
+    lines.write_warning("of an attempt before")
+    time.sleep(0.002)
+    with Progress("finetune", tmp_path):
+        lines.write_warning("the store failed")
+    assert capsys.readouterr().err == "finetune fit: the store failed\n"
+    assert lines.position == 0, "a repetition need not write it"

@@ -131,6 +131,15 @@ def test_a_failure_of_git_is_quoted(pipeline: Path, monkeypatch: pytest.MonkeyPa
         status.update_imports()
 
 
+@pytest.mark.parametrize("content", ["<<<<<<< HEAD\nouts: []\n", "outs: {", "[1]"])
+def test_a_damaged_file_of_dvc_is_reported(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    Path("raw.dvc").write_text(content)
+    with pytest.raises(Refusal, match=r"raw\.dvc: is not a file of dvc"):
+        status.update_imports()
+
+
 def test_a_failure_of_dvc_is_reported(pipeline: Path) -> None:
     (pipeline / "dvc.yaml").write_text("stages: {prepare: {cmd: 'false', deps: [data/raw], outs: [out]}}")
     with pytest.raises(Refusal, match="dvc repro ended with exit code"):
