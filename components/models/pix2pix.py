@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..recipes.ranges import Count
+from ..recipes.ranges import Counts
 from .dcgan import half_sides, init_weights
 
 
@@ -24,7 +24,7 @@ class Generator(nn.Module):
         self,
         source: tuple[int, ...],
         shape: tuple[int, ...],
-        widths: list[Count] = [32, 64, 128],  # noqa: B006  (never written to)
+        widths: Counts = [32, 64, 128],  # noqa: B006  (never written to)
     ) -> None:
         super().__init__()
         half_sides(shape, len(widths))
@@ -60,7 +60,7 @@ class Discriminator(nn.Module):
         self,
         source: tuple[int, ...],
         shape: tuple[int, ...],
-        widths: list[Count] = [32, 64],  # noqa: B006
+        widths: Counts = [32, 64],  # noqa: B006
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(*_halving_layers(source[0] + shape[0], widths))
