@@ -21,6 +21,7 @@ from components.drawings.attention import draw_token_attention
 from components.drawings.boxes import Boxes, draw_detections
 from components.drawings.figures import Interval
 from components.drawings.masks import draw_masks
+from components.drawings.pairs import draw_pairs
 from components.drawings.search import TrialPoint, draw_search, draw_trials
 from components.errors import Refusal
 
@@ -172,6 +173,7 @@ FORMULA = "$5_ to $6"  # matplotlib would take it for a formula, a wrong one
         lambda: figures.draw_grid(PICTURES[:1], [FORMULA]),
         lambda: figures.draw_intervals({FORMULA: ARMS["fine-tuned"]}, "Accuracy", "accuracy"),
         lambda: figures.draw_bars({FORMULA: {"seconds": 1.0}}, "Time", "seconds"),
+        lambda: draw_pairs({FORMULA: (0.5, 0.5)}, ("a", "b"), "Score", "score"),
         lambda: draw_token_attention(np.eye(2), [FORMULA, "b"], ["c", FORMULA], "Where it looks"),
         lambda: draw_masks([PICTURES[0]], [PICTURES[0][..., 0]], [PICTURES[0][..., 0]], ["ground", FORMULA], "Masks"),
         lambda: draw_detections(
