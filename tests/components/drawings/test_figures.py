@@ -23,6 +23,7 @@ from components.drawings.figures import Interval
 from components.drawings.masks import draw_masks
 from components.drawings.pairs import draw_pairs
 from components.drawings.search import TrialPoint, draw_search, draw_trials
+from components.drawings.spectrum import draw_surface
 from components.errors import Refusal
 
 EPOCHS = np.arange(1, 16)
@@ -159,6 +160,16 @@ def test_intervals_and_bars_show_their_numbers() -> None:
     assert [text.get_text() for text in axes.texts] == ["4", "63"]
     widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
     assert widths == {"workers": [3, 60], "connect": [1.5, 1], "else": [0, 2]}
+
+
+def test_a_flat_surface_has_no_lines(tmp_path: Path) -> None:
+    distance = np.linspace(-2, 2, 5)
+    figure = draw_surface(np.full((5, 5), 0.7), distance, 0.0, 0.0)
+    assert figure.axes[0].get_xlim() == (-2, 2)
+    assert figures.save_figure(figure, tmp_path / "flat.png").is_file()
+    bowl = draw_surface(distance**2 + distance[:, None] ** 2, distance, 2.0, 2.0)
+    (lines,) = bowl.axes[0].collections
+    assert len(lines.get_paths()) == 12
 
 
 FORMULA = "$5_ to $6"  # matplotlib would take it for a formula, a wrong one
