@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..errors import Refusal
-from .figures import BLUE, GREEN, ORANGE, PAPER, VIOLET, add_legend, add_title, styled
+from .figures import BLUE, GREEN, ORANGE, PAPER, VIOLET, add_legend, add_title, plain, styled
 
 TRUE = BLUE
 DETECTED = ORANGE
@@ -71,7 +71,7 @@ def draw_detections(
         _outline(axes, detected_boxes, DETECTED, "-", 1.4)
     lines = [Line2D([], [], color=TRUE, linestyle="--", linewidth=1.0, label="true")]
     for name, colour in (names or {"detected": DETECTED}).items():
-        lines.append(Line2D([], [], color=colour, linewidth=1.4, label=name))
+        lines.append(Line2D([], [], color=colour, linewidth=1.4, label=plain(name)))
     add_legend(figure, lines)
     return figure
 
@@ -133,4 +133,4 @@ def _outline(axes: Axes, boxes: Boxes, colour: str, line: str, width: float) -> 
         label = {"facecolor": own, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
         # Above the box where that is inside the picture.
         side = "bottom" if y1 > margin else "top"
-        axes.text(x1, y1, word, color=PAPER, fontsize=5.5, va=side, bbox=label, clip_on=True)
+        axes.text(x1, y1, plain(word), color=PAPER, fontsize=5.5, va=side, bbox=label, clip_on=True)

@@ -106,7 +106,7 @@ def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str 
             for x, y in runs:
                 axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
         x, y = _mean_curve(runs)
-        axes.plot(x, y, color=colour, linewidth=2, label=name, marker="o" if len(x) < 12 else "", markersize=3.5)
+        axes.plot(x, y, color=colour, linewidth=2, label=plain(name), marker="o" if len(x) < 12 else "", markersize=3.5)
     axes.set_xlabel(x_label)
     axes.grid(False, axis="x")
     axes.margins(x=0.02)
@@ -133,7 +133,7 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], title: str, x_label: 
     for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for name, (x, y) in curves.items():
             style = {"linestyle": dashes[name], "marker": "o" if len(x) < 12 else "", "markersize": 3.5}
-            (handles[name],) = axes.plot(x, y, color=colours[name], linewidth=2, label=name, **style)
+            (handles[name],) = axes.plot(x, y, color=colours[name], linewidth=2, label=plain(name), **style)
         axes.set_title(quantity, loc="left", fontsize=9, fontweight="normal")
         axes.set_xlabel(x_label)
         axes.grid(False, axis="x")
@@ -152,6 +152,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Fi
     The strength of a colour follows the share of a cell in its row.
     """
     number = len(classes)
+    names = list(map(plain, classes))
     side = max(4.2, 0.36 * number)
     figure, axes = new_figure(side + 0.6, side + 0.5, title)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -165,8 +166,8 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Fi
         axes.fill_between([column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=cells[row, column], linewidth=0)
         ink = PAPER if cells[row, column, 3] > 0.5 else INK
         axes.text(column, row, f"{counts[row, column]}", color=ink, ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(number), classes, rotation=90 if max(map(len, classes)) > 3 else 0)
-    axes.set_yticks(range(number), classes)
+    axes.set_xticks(range(number), names, rotation=90 if max(map(len, classes)) > 3 else 0)
+    axes.set_yticks(range(number), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
     axes.set_xlim(-0.5, number - 0.5)
@@ -187,7 +188,7 @@ def draw_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], title: st
         raise Refusal(f"{len(pictures)} pictures with {len(captions)} captions: each picture needs one caption")
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
-    captions = [fill(caption, 19) for caption in captions]
+    captions = [plain(fill(caption, 19)) for caption in captions]
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
     height = rows * (1.28 + 0.14 * lines) + (0.35 if title else 0)
     figure = Figure(figsize=(1.25 * columns, height), layout="constrained")
@@ -221,7 +222,7 @@ def draw_intervals(
         axes.plot(row.value, y, "o", color=colour, markersize=9, markeredgecolor=PAPER)
         axes.scatter(row.points, np.full(len(row.points), y - 0.2), 16, PAPER, edgecolors=colour, zorder=3)
         value = f"{row.value:.1%}" if percent else f"{row.value:.4g}"
-        axes.annotate(f"{name}  {value}", (row.value, y), (0, 9), textcoords="offset points", ha="center")
+        axes.annotate(f"{plain(name)}  {value}", (row.value, y), (0, 9), textcoords="offset points", ha="center")
     values = [row.value for row in rows.values()]
     if not percent and min(row.low for row in rows.values()) > 0 and max(values) > WIDE * min(values):
         axes.set_xscale("log")
@@ -251,7 +252,7 @@ def draw_bars(rows: Mapping[str, Mapping[str, float]], title: str, x_label: str)
         ends += lengths
     for y, total in enumerate(ends):
         axes.annotate(f"{total:,.0f}", (total, y), (5, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(rows)), list(rows), color=INK)
+    axes.set_yticks(range(len(rows)), list(map(plain, rows)), color=INK)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -271,7 +272,7 @@ def new_figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 def add_title(figure: Figure, title: str) -> None:
     """Write `title` above the figure, on the left."""
-    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11, fontweight="bold")
+    figure.suptitle(plain(title), x=0.01, horizontalalignment="left", fontsize=11, fontweight="bold")
 
 
 def add_legend(figure: Figure, handles: Sequence[object]) -> None:
@@ -279,6 +280,11 @@ def add_legend(figure: Figure, handles: Sequence[object]) -> None:
     longest = max((len(str(getattr(handle, "get_label", str)())) for handle in handles), default=0)
     columns = max(1, min(4, LEGEND_CHARACTERS // (longest + 9)))  # 9: the line before a label, and the space after it
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, handletextpad=0.4, columnspacing=1.4)
+
+
+def plain(text: str) -> str:
+    """Return a text whose dollar signs are shown; otherwise matplotlib takes what is between two for a formula."""
+    return text.replace("$", r"\$")
 
 
 def cycle_values(values: Sequence[str], count: int) -> list[str]:

@@ -26,8 +26,8 @@ def draw_sheet(pictures: Sequence[np.ndarray | None], captions: Sequence[str], t
     figure, axes = figures.new_figure(9.0, 0.8 + LINE_HEIGHT * len(captions), title)
     axes.set_axis_off()
     for number, caption in enumerate(captions):
-        text = caption.replace("$", r"\$")
-        axes.text(0, 1 - (number + 0.5) / len(captions), text, transform=axes.transAxes, fontsize=8, va="center")
+        place = 1 - (number + 0.5) / len(captions)
+        axes.text(0, place, figures.plain(caption), transform=axes.transAxes, fontsize=8, va="center")
     return figure
 
 

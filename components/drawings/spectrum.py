@@ -46,9 +46,12 @@ def draw_surface(loss: np.ndarray, distance: np.ndarray, largest: float, second:
     height above the lowest loss grows by the same factor.
     """
     figure, axes = figures.new_figure(4.4, 4.4, "Error surface around the point")
-    height = loss - loss.min() + 1e-3 * (np.ptp(loss) or 1.0)
-    levels = np.geomspace(height.min() * 2, height.max(), 12)
-    axes.contour(distance, distance, height, levels, colors=figures.BLUE, linewidths=1)
+    height = loss - loss.min() + 1e-3 * np.ptp(loss)
+    if np.ptp(height) > 0:
+        levels = np.geomspace(height.min() * 2, height.max(), 12)
+        axes.contour(distance, distance, height, levels, colors=figures.BLUE, linewidths=1)
+    else:  # a flat surface has no lines
+        axes.set(xlim=distance[[0, -1]], ylim=distance[[0, -1]])
     axes.plot(0, 0, "o", color=figures.INK, markersize=6)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..recipes.ranges import Count
+from ..recipes.ranges import Counts
 from . import dcgan
 
 
@@ -30,7 +30,7 @@ class Generator(nn.Module):
         condition: tuple[int, ...],
         classes: int,
         encoder: Callable[..., nn.Module],
-        widths: list[Count] = [64, 32],  # noqa: B006  (never written to)
+        widths: Counts = [64, 32],  # noqa: B006  (never written to)
     ) -> None:
         super().__init__()
         self.encoder = encoder(shape=condition, classes=classes)
@@ -53,7 +53,7 @@ class Discriminator(nn.Module):
         condition: tuple[int, ...],
         classes: int,
         encoder: Callable[..., nn.Module],
-        widths: list[Count] = [32, 64],  # noqa: B006
+        widths: Counts = [32, 64],  # noqa: B006
     ) -> None:
         super().__init__()
         self.encoder = encoder(shape=condition, classes=classes)

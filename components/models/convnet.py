@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import Refusal
 from ..layers.initial import init_for_relu
 from ..layers.receptive_field import Field, receptive_fields
-from ..recipes.ranges import Count
+from ..recipes.ranges import Count, Counts
 
 
 class ConvNet(nn.Module):
@@ -28,8 +28,8 @@ class ConvNet(nn.Module):
         channels: int,
         size: tuple[int, int],
         classes: int,
-        convolutions: list[Count] = [2, 2],  # noqa: B006  (never written to)
-        widths: list[Count] = [16, 32],  # noqa: B006
+        convolutions: Counts = [2, 2],  # noqa: B006  (never written to)
+        widths: Counts = [16, 32],  # noqa: B006
         kernel: Count = 3,
         down: Literal["max", "average", "stride"] = "max",
         padding: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",

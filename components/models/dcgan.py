@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from ..errors import Refusal
-from ..recipes.ranges import Count
+from ..recipes.ranges import Counts
 
 
 class Generator(nn.Module):
@@ -22,7 +22,7 @@ class Generator(nn.Module):
     2 ** len(widths).
     """
 
-    def __init__(self, latent: int, shape: tuple[int, ...], widths: list[Count] = [128, 64]) -> None:  # noqa: B006
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: Counts = [128, 64]) -> None:  # noqa: B006
         super().__init__()
         self.first = (widths[0], *half_sides(shape, len(widths)))
         self.start = nn.Linear(latent, math.prod(self.first), bias=False)
@@ -45,7 +45,7 @@ class Discriminator(nn.Module):
     widths: channels of the convolutions, each of which halves the sides.
     """
 
-    def __init__(self, shape: tuple[int, ...], widths: list[Count] = [64, 128]) -> None:  # noqa: B006
+    def __init__(self, shape: tuple[int, ...], widths: Counts = [64, 128]) -> None:  # noqa: B006
         super().__init__()
         height, width = half_sides(shape, len(widths))
         layers: list[nn.Module] = []

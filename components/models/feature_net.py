@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..errors import Refusal
 from ..layers.convolution_block import convolution_block
-from ..recipes.ranges import Count, Natural
+from ..recipes.ranges import Count, Counts, Natural
 
 
 class FeatureNet(nn.Module):
@@ -20,7 +20,7 @@ class FeatureNet(nn.Module):
         channels: int,
         size: tuple[int, int],
         classes: int,
-        widths: list[Count] = [16, 32, 64],  # noqa: B006  (never written to)
+        widths: Counts = [16, 32, 64],  # noqa: B006  (never written to)
         convolutions: Count = 2,
         halvings: Natural = 2,
     ) -> None:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..recipes.ranges import Count
+from ..recipes.ranges import Count, Counts
 from .dcgan import Discriminator as PictureDiscriminator
 from .dcgan import half_sides, init_weights
 
@@ -28,7 +28,7 @@ class Generator(nn.Module):
         source: tuple[int, ...],
         shape: tuple[int, ...],
         pose: tuple[int, ...],
-        widths: list[Count] = [32, 64],  # noqa: B006  (never written to)
+        widths: Counts = [32, 64],  # noqa: B006  (never written to)
         hidden: Count = 256,
     ) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
         source: tuple[int, ...],
         shape: tuple[int, ...],
         pose: tuple[int, ...],
-        widths: list[Count] = [32, 64],  # noqa: B006
+        widths: Counts = [32, 64],  # noqa: B006
     ) -> None:
         super().__init__()
         net = PictureDiscriminator((shape[0] + source[0], *shape[1:]), widths)

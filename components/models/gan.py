@@ -7,13 +7,13 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from ..recipes.ranges import Count
+from ..recipes.ranges import Counts
 
 
 class Generator(nn.Module):
     """Map latent vectors [B, latent] to unbounded examples [B, *shape]. hidden: widths of the ReLU layers."""
 
-    def __init__(self, latent: int, shape: tuple[int, ...], hidden: list[Count] = [128, 128]) -> None:  # noqa: B006
+    def __init__(self, latent: int, shape: tuple[int, ...], hidden: Counts = [128, 128]) -> None:  # noqa: B006
         super().__init__()
         self.shape = shape
         self.body = _dense_layers([latent, *hidden])
@@ -27,7 +27,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Map examples [B, *shape] to logits of being real [B]. hidden: widths of the ReLU layers."""
 
-    def __init__(self, shape: tuple[int, ...], hidden: list[Count] = [128, 128]) -> None:  # noqa: B006
+    def __init__(self, shape: tuple[int, ...], hidden: Counts = [128, 128]) -> None:  # noqa: B006
         super().__init__()
         self.body = _dense_layers([math.prod(shape), *hidden])
         self.head = nn.Linear(hidden[-1], 1)

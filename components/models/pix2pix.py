@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..recipes.ranges import Count
+from ..errors import Refusal
+from ..recipes.ranges import Counts
 from .dcgan import half_sides, init_weights
 
 
@@ -24,7 +25,7 @@ class Generator(nn.Module):
         self,
         source: tuple[int, ...],
         shape: tuple[int, ...],
-        widths: list[Count] = [32, 64, 128],  # noqa: B006  (never written to)
+        widths: Counts = [32, 64, 128],  # noqa: B006  (never written to)
     ) -> None:
         super().__init__()
         half_sides(shape, len(widths))
@@ -53,16 +54,21 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Map pictures [B, *shape] and their sources [B, *source] to one logit per patch [B, h, w].
 
-    widths: channels of the convolutions that halve the sides; two of them see patches of 16 pixels, three of 34.
+    widths: channels of the convolutions that halve the sides; two of them see patches of 18 pixels, three of 38.
     """
 
     def __init__(
         self,
         source: tuple[int, ...],
         shape: tuple[int, ...],
-        widths: list[Count] = [32, 64],  # noqa: B006
+        widths: Counts = [32, 64],  # noqa: B006
     ) -> None:
         super().__init__()
+        if not min(shape[1:]) >> len(widths):
+            raise Refusal(
+                f"task.discriminator.widths: pictures of {shape[1]}x{shape[2]} cannot be halved {len(widths)} times;"
+                " give fewer widths"
+            )
         self.body = nn.Sequential(*_halving_layers(source[0] + shape[0], widths))
         self.head = nn.Conv2d(widths[-1], 1, kernel_size=3, padding=1)
         self.apply(init_weights)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..recipes.ranges import Count
+from ..recipes.ranges import Counts
 from .dcgan import half_sides, init_weights
 
 
@@ -23,7 +23,7 @@ class Generator(nn.Module):
     shape: (C, H, W) of the last stage. widths: channels of each stage; each stage doubles the sides of the one before.
     """
 
-    def __init__(self, latent: int, shape: tuple[int, ...], widths: list[Count] = [64, 48, 32]) -> None:  # noqa: B006
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: Counts = [64, 48, 32]) -> None:  # noqa: B006
         super().__init__()
         self.first = (widths[0], *half_sides(shape, len(widths) - 1))
         self.start = nn.Sequential(nn.Linear(latent, math.prod(self.first), bias=False))
@@ -49,7 +49,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Map pictures [B, C, h, w] of the size of a level to logits [B] of being real; `widths` as for the generator."""
 
-    def __init__(self, shape: tuple[int, ...], widths: list[Count] = [64, 48, 32]) -> None:  # noqa: B006
+    def __init__(self, shape: tuple[int, ...], widths: Counts = [64, 48, 32]) -> None:  # noqa: B006
         super().__init__()
         height, width = half_sides(shape, len(widths) - 1)
         self.heads = nn.ModuleList(nn.Conv2d(shape[0], channels, kernel_size=1) for channels in widths)

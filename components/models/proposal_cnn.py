@@ -5,13 +5,13 @@ Girshick et al. 2014 fine-tune AlexNet (five convolutions, two hidden layers); t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from ..errors import Refusal
 from ..layers.backbone import Backbone
-from ..recipes.ranges import Count, Fraction
+from ..recipes.ranges import Count, Counts, Fraction
 
 
 class ProposalCNN(nn.Module):
@@ -26,7 +26,7 @@ class ProposalCNN(nn.Module):
         channels: int,
         size: tuple[int, int],
         classes: int,
-        widths: Sequence[Count] = (16, 32, 64),
+        widths: Counts = [16, 32, 64],  # noqa: B006  (never written to)
         features: Count = 128,
         dropout: Fraction = 0.0,
         backbone: Callable[..., nn.Module] | None = None,
@@ -46,7 +46,7 @@ class ProposalCNN(nn.Module):
         """Return what starts from other weights: the part in place of the convolutions, or all of it."""
         return self.body[0] if isinstance(self.body[0], Backbone) else self
 
-    def _convolutions(self, channels: int, size: tuple[int, int], widths: Sequence[int]) -> tuple[nn.Sequential, int]:
+    def _convolutions(self, channels: int, size: tuple[int, int], widths: list[int]) -> tuple[nn.Sequential, int]:
         """Return the convolutions, and the number of values that they make of a picture."""
         if not min(size) >> len(widths):
             raise Refusal(

@@ -7,14 +7,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..errors import Refusal
 from ..recipes.ranges import Count, Fraction
-from .encoders import PARALLEL
+from .encoders import HEADS, PARALLEL
 
 
 class Reader(nn.Module):
     """Map tokens [B, T] to logits [B, T, outputs], in which every position may see all tokens.
 
-    kind: of the encoder (`models/encoders.py`). hidden: a multiple of 8 for self-attention, otherwise even.
+    kind: of the encoder (`models/encoders.py`). hidden: a multiple of 4 for self-attention, otherwise even.
     """
 
     def __init__(
@@ -28,6 +29,9 @@ class Reader(nn.Module):
         dropout: Fraction = 0.0,
     ) -> None:
         super().__init__()
+        step = HEADS if kind == "self-attention" else 2  # positions are encoded by pairs of numbers
+        if hidden % step:
+            raise Refusal(f"task.model.hidden: {hidden} is not a multiple of {step}, as kind: {kind} needs; change it")
         self.embedding = nn.Embedding(classes, embedding)
         self.body = PARALLEL[kind](embedding, hidden, layers, dropout)
         self.head = nn.Linear(hidden, outputs or classes)

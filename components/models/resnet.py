@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import Refusal
-from ..recipes.ranges import Count, Fraction
+from ..recipes.ranges import Count, Counts, Fraction
 
 SAFE_CHANNELS = 16  # input channels from which on torch's strided 1x1 convolution is safe (see Shortcut)
 
@@ -83,7 +83,7 @@ class ResNet(nn.Module):
         channels: int,
         size: tuple[int, int],
         classes: int,
-        widths: list[Count] = [64, 128, 256, 512],  # noqa: B006  (never written to)
+        widths: Counts = [64, 128, 256, 512],  # noqa: B006  (never written to)
         blocks: Count = 2,
         stem: Literal["imagenet", "cifar"] = "imagenet",
         dropout: Fraction = 0.0,

@@ -38,6 +38,8 @@ class SSD(nn.Module):
         ratios: list[Positive] = [1.0, 0.5, 2.0],  # noqa: B006
     ) -> None:
         super().__init__()
+        if not sizes:
+            raise Refusal("model.sizes: is empty, but an SSD needs at least one scale; give a list of sides")
         self.size = size
         self.classes = classes
         self.backbone = Backbone(backbone, channels, size)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..recipes.ranges import Count, Fraction
+from ..recipes.ranges import Count, Counts, Fraction
 from ..storage.vocabulary import PAD
 
 
@@ -24,7 +24,7 @@ class TextCNN(nn.Module):
         classes: int,
         embedding: Count = 64,
         filters: Count = 64,
-        widths: list[Count] = [2, 3, 4],  # noqa: B006  (never written to)
+        widths: Counts = [2, 3, 4],  # noqa: B006  (never written to)
         dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()

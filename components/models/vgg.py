@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import Refusal
 from ..layers.batch_norm import BatchNorm
 from ..layers.initial import init_for_relu
-from ..recipes.ranges import Count, Fraction
+from ..recipes.ranges import Count, Counts, Fraction
 
 
 class VGG(nn.Module):
@@ -29,8 +29,8 @@ class VGG(nn.Module):
         channels: int,
         size: tuple[int, int],
         classes: int,
-        convolutions: list[Count] = [1, 1, 2, 2, 2],  # noqa: B006  (never written to)
-        widths: list[Count] = [64, 128, 256, 512, 512],  # noqa: B006
+        convolutions: Counts = [1, 1, 2, 2, 2],  # noqa: B006  (never written to)
+        widths: Counts = [64, 128, 256, 512, 512],  # noqa: B006
         hidden: Count = 4096,
         dropout: Fraction = 0.5,
         norm: Callable[..., nn.Module] | None = None,
@@ -83,8 +83,8 @@ class Convolutions(nn.Module):
     def __init__(
         self,
         channels: int = 3,
-        convolutions: list[Count] = [1, 1, 2, 2, 2],  # noqa: B006
-        widths: list[Count] = [64, 128, 256, 512, 512],  # noqa: B006
+        convolutions: Counts = [1, 1, 2, 2, 2],  # noqa: B006
+        widths: Counts = [64, 128, 256, 512, 512],  # noqa: B006
         norm: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()

@@ -241,7 +241,7 @@ class CriticalPoints(Task):
         if "basis" not in state.tables:
             return {}
         drawn: dict[str, Figure | str] = {"spectrum": draw_eigenvalues(ritz_values(state.tables))}
-        if len(state.tables.get("surface", [])) > 1:
+        if len(state.tables.get("surface", [])) == self.surface > 1:  # a run may end before the last row
             largest, second = (eigenpair(state.tables, rank)[0] for rank in (-1, second_rank(state.tables)))
             distances = surface_distances(state.tables, self.surface)
             drawn["surface"] = draw_surface(state.tables["surface"], distances, largest, second)

@@ -83,12 +83,13 @@ class MultiLabel(Task):
         self, state: State, predictions: dict[str, np.ndarray], targets: dict[str, Any]
     ) -> dict[str, Figure | str]:
         """Draw the average precision of each tag, beside that of a random order."""
-        from ..drawings import figures
+        from ..drawings.pairs import draw_pairs
 
         values = average_precisions(predictions["probability"], targets["labels"])
         share = targets["labels"].mean(0)
         rows = {
-            name: {"average precision": float(value), "random order": float(part)}
+            name: (float(value), float(part))
             for name, value, part in zip(self.pictures.classes, values, share, strict=True)
         }
-        return {"tags": figures.draw_bars(rows, "Average precision per tag", "average precision")}
+        parts = ("average precision", "random order")
+        return {"tags": draw_pairs(rows, parts, "Average precision per tag", "average precision")}

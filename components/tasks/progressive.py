@@ -71,7 +71,7 @@ class Progressive(Task):
         self.latent = latent
         self.critic_steps = critic_steps
         self.generator_rate = generator_rate
-        self.side = 0  # of the last stage's pictures
+        self.side = 0  # height of the last stage's pictures
 
     def setup(self, spec: Spec) -> State:
         """Build both networks for all stages, with one optimiser each; Refusal if one has fewer widths than stages."""
@@ -141,7 +141,7 @@ class Progressive(Task):
         net = state.modules["generator"]
         z = torch.from_numpy(latent.astype(np.float32)).to(next(net.parameters()).device)
         pictures = net(z, self.level(max(0, state.step - 1)))
-        return to_bytes(F.interpolate(pictures, scale_factor=float(self.side // pictures.shape[-1])))
+        return to_bytes(F.interpolate(pictures, scale_factor=float(self.side // pictures.shape[-2])))
 
     def score(self, predictions: dict[str, np.ndarray], targets: dict[str, Any]) -> dict[str, float]:
         """Return what `picture_scores` returns, film_jump, and ink_r2, width_r2, height_r2, slant_r2.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ..errors import Refusal
 from ..optimizers import adam
 from ..training.task import Batch, Shard, Spec, State, Task
 
@@ -34,8 +35,11 @@ class Recall(Task):
         self.optimizer = optimizer
 
     def setup(self, spec: Spec) -> State:
-        """Build the network."""
+        """Build the network; Refusal if its window is longer than the rows."""
         net = self.model(classes=len(spec.classes), outputs=len(spec.classes))
+        window, (length,) = getattr(net, "window", 0), spec.columns["token"]
+        if window > (length or window):
+            raise Refusal(f"task.model.window: {window} is more than the {length} tokens of a row; lower it")
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:

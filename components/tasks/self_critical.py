@@ -34,8 +34,8 @@ class SelfCritical(Task):
     likelihood: share of the cross-entropy of the true translation in the objective (Wu et al. 2016).
     beam, penalty: as for `tasks.translation.Translation`, which also scores and draws.
 
-    The loss is the negative mean reward plus the cross-entropy's share; its gradient is an unbiased estimate of that of
-    the expected reward. Samples follow from row and step, so they do not depend on the shards.
+    The loss is the negative mean reward plus the cross-entropy's share; without dropout, its gradient is an unbiased
+    estimate of that of the expected reward. Samples follow from row and step, so they do not depend on the shards.
     """
 
     monitor: ClassVar[tuple[str, str]] = Translation.monitor
@@ -65,6 +65,10 @@ class SelfCritical(Task):
             refuse_difference(weights, net.state_dict(), file, "task.start")
             net.load_state_dict(weights)
         return state
+
+    def objective(self) -> str | None:
+        """Return None: no score is the training loss."""
+        return None
 
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return minus the mean reward plus the cross-entropy's share, and the rewards of samples and greedy ones."""

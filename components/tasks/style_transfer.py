@@ -88,6 +88,9 @@ class StyleTransfer(Task):
         height, width, _ = (int(side) for side in spec.columns["image"] if side is not None)
         self.rows = len(spec.classes)
         body: Any = self.features(channels=3)
+        for key, names in (("content", self.content), ("style", self.style)):
+            if not names:
+                raise Refusal(f"task.{key}: names no tap to compare; name one, such as {body.names()[-1]}")
         for name in self.content | self.style:
             if name not in body.names():
                 raise Refusal(f"task: the features have no tap '{name}'{suggest_name(name, body.names())}")
@@ -193,7 +196,7 @@ def normalised(images: Tensor) -> Tensor:
 def load_convolutions(body: nn.Module, file: Path) -> None:
     """Copy the convolutions of a .safetensors file into those of `body`, in order and whatever their names are.
 
-    Refusal if the file has batch normalisation, too few convolutions or other shapes.
+    Refusal if the file has batch normalisation, too few convolutions, other shapes or no biases.
     """
     saved = load_tensors(file, "task.weights")
     batch_norm = next((name for name in saved if name.endswith("running_mean")), None)
@@ -212,9 +215,12 @@ def load_convolutions(body: nn.Module, file: Path) -> None:
             raise Refusal(
                 f"task.weights: {file}: '{name}' has shape {shapes}; give task.features the shape of the weights"
             )
+        bias = saved.get(name.removesuffix("weight") + "bias")
+        if bias is None:
+            raise Refusal(f"task.weights: {file}: '{name}' has no bias, but the features have one; name another file")
         with torch.no_grad():
             layer.weight.copy_(saved[name])
-            layer.bias.copy_(saved[name.removesuffix("weight") + "bias"])  # type: ignore[union-attr]
+            layer.bias.copy_(bias)  # type: ignore[union-attr]
 
 
 def _numbers_in(name: str) -> list[int]:

@@ -68,6 +68,10 @@ class TextClassification(Task):
         net = self.model(vocabulary=len(self.tokenizer), length=length, classes=len(self.classes))
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 
+    def objective(self) -> str | None:
+        """Return "loss", the cross-entropy, unless the classes are weighted."""
+        return "loss" if self.weights == "equal" else None
+
     def loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted mean of the cross-entropy, and the accuracy, for token [B, T] and label [B]."""
         labels = shard.batch["label"]

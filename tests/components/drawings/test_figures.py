@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from components.drawings import figures
+from components.drawings.attention import draw_token_attention
+from components.drawings.boxes import Boxes, draw_detections
 from components.drawings.figures import Interval
+from components.drawings.masks import draw_masks
+from components.drawings.pairs import draw_pairs
 from components.drawings.search import TrialPoint, draw_search, draw_trials
+from components.drawings.spectrum import draw_surface
 from components.errors import Refusal
 
 EPOCHS = np.arange(1, 16)
@@ -35,6 +42,7 @@ ARMS = {
     "from scratch": Interval(0.9, 0.88, 0.92, (0.89, 0.91)),
 }
 SECONDS = {"prepare": {"workers": 3.0, "connect": 1.5}, "tune": {"workers": 60.0, "connect": 1.0, "else": 2.0}}
+BOX = Boxes(np.array([[1.0, 1, 3, 3]]))
 PICTURES = [np.full((4, 5, 1), 40 * n, np.uint8) for n in range(5)]
 
 
@@ -152,6 +160,41 @@ def test_intervals_and_bars_show_their_numbers() -> None:
     assert [text.get_text() for text in axes.texts] == ["4", "63"]
     widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
     assert widths == {"workers": [3, 60], "connect": [1.5, 1], "else": [0, 2]}
+
+
+def test_a_flat_surface_has_no_lines(tmp_path: Path) -> None:
+    distance = np.linspace(-2, 2, 5)
+    figure = draw_surface(np.full((5, 5), 0.7), distance, 0.0, 0.0)
+    assert figure.axes[0].get_xlim() == (-2, 2)
+    assert figures.save_figure(figure, tmp_path / "flat.png").is_file()
+    bowl = draw_surface(distance**2 + distance[:, None] ** 2, distance, 2.0, 2.0)
+    (lines,) = bowl.axes[0].collections
+    assert len(lines.get_paths()) == 12
+
+
+FORMULA = "$5_ to $6"  # matplotlib would take it for a formula, a wrong one
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.draw_confusion(COUNTS, [FORMULA, "b", "c"], FORMULA),
+        lambda: figures.draw_curves({FORMULA: RUNS["fine-tuned"], "b": RUNS["from scratch"]}, "Loss"),
+        lambda: figures.draw_panels({"loss": {FORMULA: (EPOCHS, EPOCHS), "b": (EPOCHS, EPOCHS)}}, "Loss"),
+        lambda: figures.draw_grid(PICTURES[:1], [FORMULA]),
+        lambda: figures.draw_intervals({FORMULA: ARMS["fine-tuned"]}, "Accuracy", "accuracy"),
+        lambda: figures.draw_bars({FORMULA: {"seconds": 1.0}}, "Time", "seconds"),
+        lambda: draw_pairs({FORMULA: (0.5, 0.5)}, ("a", "b"), "Score", "score"),
+        lambda: draw_token_attention(np.eye(2), [FORMULA, "b"], ["c", FORMULA], "Where it looks"),
+        lambda: draw_masks([PICTURES[0]], [PICTURES[0][..., 0]], [PICTURES[0][..., 0]], ["ground", FORMULA], "Masks"),
+        lambda: draw_detections(
+            PICTURES[:1], [BOX], [Boxes(BOX.boxes, [FORMULA], [figures.BLUE])], "Boxes", names={FORMULA: figures.BLUE}
+        ),
+    ],
+)
+def test_a_name_with_dollar_signs_is_shown_as_it_is(draw: Callable[[], Figure], tmp_path: Path) -> None:
+    text = html.unescape(figures.save_figure(draw(), tmp_path / "drawing.svg").read_text())
+    assert FORMULA in text
 
 
 def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:

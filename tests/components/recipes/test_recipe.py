@@ -15,6 +15,8 @@ from components.training import engine
 from components.training.task import Task
 from tests.fuzz.child import run_limited
 
+GAN_FILES = ("dcgan", "pix2pix", "progressive", "conditional", "film")
+
 
 def write(tmp_path, text: str):
     path = tmp_path / "recipe.yaml"
@@ -133,6 +135,7 @@ def test_a_wrong_fit_section_is_refused(section, message: str) -> None:
         ({"use": "models.resnet.ResNet", "width": [8]}, "did you mean 'widths'"),
         ({"use": "models.resnet.ResNet", "widths": 8}, "a list"),
         ({"use": "models.resnet.ResNet", "widths": [8, 0]}, "at least 1"),
+        ({"use": "models.vgg.VGG", "widths": [8, True]}, "a list of one or more whole numbers"),
         ({"use": "models.resnet.ResNet", "stem": "cifra"}, "did you mean 'cifar'"),
         ({"use": "optimizers.sgd", "parameters": []}, "optimizers.sgd has no such argument; it has: lr, "),
         ({"use": "os.system"}, "no file components/os.py"),
@@ -146,6 +149,24 @@ def test_a_wrong_use_is_refused(section, message: str) -> None:
     with pytest.raises(Refusal) as refused:
         recipe.check_use(section, "model", "Optimizer" if "optimizers" in str(section) else "Module")
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        *(("models.vgg.VGG", name) for name in ("convolutions", "widths")),
+        *(("models.convnet.ConvNet", name) for name in ("convolutions", "widths")),
+        *((f"models.{file}.{net}", "widths") for file in GAN_FILES for net in ("Generator", "Discriminator")),
+        *(("models.gan.Generator", "hidden"), ("models.gan.Discriminator", "hidden")),
+        *(("models.resnet.ResNet", "widths"), ("models.feature_net.FeatureNet", "widths")),
+        *(("models.proposal_cnn.ProposalCNN", "widths"), ("models.text_cnn.TextCNN", "widths")),
+    ],
+)
+def test_a_network_without_layers_is_refused(path: str, name: str) -> None:
+    with pytest.raises(Refusal, match=rf"{name}: must be a list of one or more whole numbers of at least 1, not \[\]"):
+        recipe.check_arguments(path, {name: []}, "model")
+    recipe.check_arguments(path, {name: [8, 8]}, "model")
+    recipe.check_arguments("models.mlp.MLP", {"hidden": []}, "model")  # softmax regression
 
 
 def test_errors_in_nested_sections_name_their_place() -> None:

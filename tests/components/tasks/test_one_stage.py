@@ -169,6 +169,8 @@ def test_a_network_without_maps_is_refused() -> None:
 def test_too_many_scales_are_refused() -> None:
     with pytest.raises(Refusal, match=r"a map of \(12, 16\) cells cannot be halved 4 times; give at most 4 lists"):
         SSD(3, (48, 64), 3, backbone=NETWORK, sizes=[[0.1]] * 5)
+    with pytest.raises(Refusal, match=r"model\.sizes: is empty"):
+        SSD(3, (48, 64), 3, backbone=NETWORK, sizes=[])
 
 
 def test_confident_detections_are_drawn() -> None:

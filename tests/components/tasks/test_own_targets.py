@@ -55,6 +55,11 @@ def test_multi_label_has_one_sigmoid_per_tag() -> None:
     predictions = task.predict(state, {"image": IMAGES})
     assert torch.equal(predictions["labels"] == 1, logits > 0)
     assert float(measured["accuracy"]) == pytest.approx(float(((logits > 0) == (labels == 1)).float().mean()))
+    of_split = {"probability": predictions["probability"].detach().numpy()}
+    figure: Any = task.draw(state, of_split, {"labels": labels.numpy()})["tags"]
+    bars = [bar for group in figure.axes[0].containers for bar in group]
+    assert {bar.get_x() for bar in bars} == {0}
+    assert max(bar.get_width() for bar in bars) <= 1
     with pytest.raises(Refusal, match="MultiLabel needs a column 'labels'"):
         MultiLabel(partial(Softmax)).setup(Spec({"image": (4, 4, 1), "label": ()}, ("a",), PIXELS))
 

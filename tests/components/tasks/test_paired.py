@@ -64,6 +64,21 @@ def test_a_patchs_logit_depends_on_its_own_neighbourhood_alone() -> None:
     assert difference[5:, 5:].max() == 0
 
 
+@pytest.mark.parametrize(("widths", "side"), [([4, 4], 18), ([4, 4, 4], 38)])
+def test_a_logit_sees_as_many_pixels_as_the_docstring_states(widths: list[int], side: int) -> None:
+    net = pix2pix.Discriminator((1, 64, 64), (1, 64, 64), widths=widths).eval()
+    x = torch.randn(1, 1, 64, 64, requires_grad=True)
+    logits = net(x, torch.randn(1, 1, 64, 64))
+    (gradient,) = torch.autograd.grad(logits[0, logits.shape[1] // 2, logits.shape[2] // 2], x)
+    assert (gradient[0, 0].abs().sum(0) > 0).sum() == side
+
+
+def test_pictures_too_small_for_the_discriminator_are_refused() -> None:
+    assert pix2pix.Discriminator((1, 4, 5), (1, 4, 5))(torch.zeros(2, 1, 4, 5), torch.zeros(2, 1, 4, 5)).shape[0] == 2
+    with pytest.raises(Refusal, match=r"task\.discriminator\.widths: pictures of 5x3 cannot be halved 2 times"):
+        pix2pix.Discriminator((1, 5, 3), (1, 5, 3))
+
+
 def test_the_generator_copies_details_through_its_shortcuts() -> None:
     """Check that it learns to copy noise, which can't pass the narrowest layer: 4 numbers for 256 pixels."""
     torch.manual_seed(0)

@@ -99,12 +99,13 @@ def test_new_layers_fade_in_without_a_jump() -> None:
     assert torch.allclose(shrink(real, 32, 1 + 1e-6), F.interpolate(shrink(real, 16, 1.0), scale_factor=2.0), atol=1e-4)
 
 
-def test_predictions_always_have_the_last_stages_size() -> None:
+@pytest.mark.parametrize("size", [(32, 32), (16, 64), (64, 16)])
+def test_predictions_always_have_the_last_stages_size(size: tuple[int, int]) -> None:
     task = make_task()
-    state = task.setup(Spec({"image": (32, 32, 1)}, (), {}))
+    state = task.setup(Spec({"image": (*size, 1)}, (), {}))
     for step in (1, 150, 400):
         state.step = step
-        assert task.predict(state, {"row": torch.arange(2)})["image"].shape == (2, 32, 32, 1)
+        assert task.predict(state, {"row": torch.arange(2)})["image"].shape == (2, *size, 1)
 
 
 def test_interpolation_runs_along_an_arc() -> None:

@@ -65,6 +65,17 @@ def test_a_reader_gives_logits_at_every_position(kind: str) -> None:
     logits, states = Reader(7, 5, kind, hidden=8)(torch.randint(7, (2, LENGTH)))
     assert logits.shape == (2, LENGTH, 5)
     assert states == {}
+    step = 4 if kind == "self-attention" else 2
+    assert Reader(7, 5, kind, hidden=12)(torch.randint(7, (2, LENGTH)))[0].shape == (2, LENGTH, 5)
+    with pytest.raises(Refusal, match=f"task.model.hidden: 15 is not a multiple of {step}, as kind: {kind} needs"):
+        Reader(7, 5, kind, hidden=15)
+
+
+def test_a_window_longer_than_a_row_is_refused() -> None:
+    spec = Spec({"token": (LENGTH,)}, ("a", "b"), {})
+    Recall(partial(Window, window=LENGTH)).setup(spec)
+    with pytest.raises(Refusal, match=r"task\.model\.window: 7 is more than the 6 tokens of a row; lower it"):
+        Recall(partial(Window, window=LENGTH + 1)).setup(spec)
 
 
 def test_a_state_remembers_what_a_window_cannot_see(store: Store, tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_the_policy_gradient_is_that_of_the_enumerated_expected_reward() -> None
         assert loss.item() == pytest.approx(-metrics["reward"].item(), abs=1e-6)
         estimates.append(gradient(loss, net))
     mean, error = np.mean(estimates, axis=0), np.std(estimates, axis=0, ddof=1) / np.sqrt(len(estimates))
+    assert task.objective() is None, "the score 'loss' is the cross-entropy"
     assert np.linalg.norm(mean - expected) < 3 * np.linalg.norm(error)
     assert np.linalg.norm(error) < 0.3 * np.linalg.norm(expected), "the comparison must be able to fail"
 

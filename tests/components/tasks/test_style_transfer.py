@@ -127,6 +127,17 @@ def test_weights_with_torchvisions_names_are_loaded(tmp_path: Path) -> None:
         load_convolutions(target, tmp_path / "other.safetensors")
     with pytest.raises(Refusal, match=r"not \[5, 3, 3, 3\]"):
         load_convolutions(Convolutions(3, [1], [5]), tmp_path / "vgg.safetensors")
+    weights = {name: value.detach().clone() for name, value in pairs if name.endswith("weight")}
+    save_file(weights, tmp_path / "weights.safetensors")
+    with pytest.raises(Refusal, match=r"'features.0.weight' has no bias, but the features have one"):
+        load_convolutions(target, tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("key", ["content", "style"])
+def test_a_comparison_without_taps_is_refused(key: str) -> None:
+    task = StyleTransfer(features, **{"content": ["1_1"], "style": ["1_1"], key: []})
+    with pytest.raises(Refusal, match=f"task.{key}: names no tap to compare; name one, such as 2_2"):
+        task.setup(Spec({"image": (4, 6, 3), "role": ()}, ("content", "style"), {}))
 
 
 def test_photos_are_cropped_to_their_middle() -> None:

@@ -73,6 +73,8 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     logits = state.modules["net"](batch["token"])
     expected = (F.cross_entropy(logits, batch["label"], reduction="none") * weights[batch["label"]]).mean()
     torch.testing.assert_close(loss, expected)
+    assert task.objective() is None, "the score 'loss' has no weights"
+    assert TextClassification(partial(BagOfWords)).objective() == "loss"
 
 
 def test_class_scores_are_those_of_scikit_learn() -> None:
