@@ -23,7 +23,7 @@ import numpy as np
 
 from components.cluster import plan
 from components.drawings import figures
-from components.errors import Refusal, suggest_name
+from components.errors import Refusal, pluralize, suggest_name
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
@@ -188,7 +188,7 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
             norms[describe_trial(trial, values_only=True)] = curve
         run.add_trial(f"trial {trial.number:02d}", folder, trial, out.name)
         if trial.lost:
-            run.log_text(f"trial {trial.number}: {describe_trial(trial, rungs=kind)}")
+            run.log_text(f"trial {trial.number}: {describe_trial(trial, rung=kind[:-1])}")
 
     options = {"seed": setup.seed} | tune["search"]
     result = run_search(run, objective, options, facts.trivial, report_trial)["trials"]
@@ -209,7 +209,8 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     for name, drawing in drawings.items():
         if drawing is not None:
             run.log_artifact(figures.save_figure(drawing, out / "pictures" / f"{name}.png"), "pictures")
-    run.log_text(f"best of {len(result.trials)} trials: {describe_trial(result.best, rungs=kind)}")
+    trials = pluralize(len(result.trials), "trial")
+    run.log_text(f"best of {trials}: {describe_trial(result.best, rung=kind[:-1])}")
     return result.best.values
 
 

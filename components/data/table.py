@@ -18,7 +18,7 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import compute, csv, parquet
 
-from ..errors import Refusal, first_line, printable, suggest_name
+from ..errors import Refusal, first_line, pluralize, printable, suggest_name
 from ..files import open_regular
 from .dialect import guess_delimiter, has_header, is_quoted
 from .encoding import Utf8Reader, open_text, text_bytes
@@ -269,7 +269,8 @@ def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header
             writer.write([values for name, values in zip(names, batch.columns, strict=True) if name])
     table = Table(file, {} if writer is None else writer.finish(), faults, [], first, skipped)
     if filled:
-        table.notes.append(f"{filled:,} rows have values in columns without a name, which are not read")
+        have = pluralize(filled, "row has", "rows have")
+        table.notes.append(f"{have} values in columns without a name, which are not read")
     return table
 
 

@@ -124,7 +124,8 @@ class YoloFolder(AnnotatedPictures):
         bare = sum(name not in self.labels for name in listed)
         sentences = super().notes
         if bare:
-            sentences.append(f"{bare:,} of {len(listed):,} pictures have no text file and count as without objects")
+            verb = "has" if bare == 1 else "have"
+            sentences.append(f"{bare:,} of {len(listed):,} pictures {verb} no text file and so no objects")
         return sentences
 
     # ------------------------------------------------------------------------------------ files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from components.errors import pluralize
 from pipelines.stage.bill import Bill, complete_runs, describe_machine, read_bills
 
 NEVER = "never run here"
@@ -36,7 +37,7 @@ def describe_forecast(stages: Sequence[str], settings: dict[str, str]) -> list[s
         ranges = [find_range(chosen, field) for field in ("seconds", "worker_hours", "gpu_hours")]
         low = [total + bounds[0] for total, bounds in zip(low, ranges, strict=True)]
         high = [total + bounds[1] for total, bounds in zip(high, ranges, strict=True)]
-        note = f"{len(chosen)} run{'s' if len(chosen) > 1 else ''}" + ("" if same else ", with other values")
+        note = pluralize(len(chosen), "run") + ("" if same else ", with other values")
         lines.append(f"  {name:{width}}  {format_ranges(ranges)}  ({note})")
     if len(missing) < len(stages):
         total = format_ranges(list(zip(low, high, strict=True)))

@@ -106,7 +106,7 @@ def print_findings(place: Path, findings: Findings) -> None:
     for split, counts in findings.counts.items():
         listed = sorted(counts.items(), key=lambda item: -item[1])
         shown = ", ".join(f"{name} {count:,}" for name, count in listed[:MOST_CLASSES])
-        more = f", ... ({len(listed)} classes)" if len(listed) > MOST_CLASSES else ""
+        more = f", ... ({len(listed):,} classes)" if len(listed) > MOST_CLASSES else ""
         print(f"  {split or 'all'}: {sum(counts.values()):,} ({shown}{more})")
     print(f"\nodd: {len(findings.odd):,}" if findings.odd else "\nodd: nothing")
     for line in list_some(findings.odd, MOST_ODD):

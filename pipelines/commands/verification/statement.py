@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.errors import Refusal
+from components.errors import Refusal, pluralize
 from components.files import atomic_path
 from pipelines.commands.verification.comparison import DIFFERENT, ENVIRONMENT, HARDWARE, Comparison
 from pipelines.commands.verification.original import Original, find_original, result_files
@@ -155,7 +155,7 @@ def _check_subject(statement: dict[str, Any]) -> list[Row]:
     for name, digest in stated.items():
         if here.get(name) != digest:
             return [("subject", False, f"{subject}: {name} {'has other bytes' if name in here else 'is not there'}")]
-    return [("subject", True, f"{subject}: {len(stated)} files have the stated bytes")]
+    return [("subject", True, f"{subject}: {pluralize(len(stated), 'file')} with the stated bytes")]
 
 
 def _check_commit(statement: dict[str, Any]) -> Row:

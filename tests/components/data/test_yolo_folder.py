@@ -64,7 +64,7 @@ def test_boxes_of_centres_and_outlines_are_in_the_letterbox(root: Path) -> None:
     assert bare["boxes"].shape == empty["boxes"].shape == (0, 4)
     (c,) = examples_of(data, "test")  # val, because there is no test
     assert np.allclose(c["boxes"], [[4, 12, 36, 28]])
-    assert data.notes == ["1 of 5 pictures have no text file and count as without objects"]
+    assert data.notes == ["1 of 5 pictures has no text file and so no objects"]
 
 
 def test_a_turned_picture_has_its_boxes_as_people_see_it(root: Path) -> None:

@@ -277,7 +277,7 @@ def test_a_recipes_result_and_its_registered_version_are_made_again(tmp_path: Pa
         output = workspace.trainyard("verify", subject, "--report", "statement.json")
         assert re.search(r"weights +(\w{12}) +\1\n", output), output
         assert "\nthe same\n" in output
-        assert "files have the stated bytes" in workspace.trainyard("verify", "--check", "statement.json")
+        assert "with the stated bytes" in workspace.trainyard("verify", "--check", "statement.json")
 
 
 def test_a_version_has_an_origin(yard: Yard) -> None:
