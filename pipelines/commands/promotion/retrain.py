@@ -155,8 +155,6 @@ class Retraining:
         if self.champion is not None and self.champion.digest == challenger.digest:
             return Contest(contest.findings, challenger)
         held_out = self.select_held_out()
-        for line in held_out.describe():
-            print(f"retrain: {line}", flush=True)
         measurements = {} if self.gate.refuses(len(held_out.rows)) else self.measure(held_out, challenger)
         return Contest(contest.findings, challenger, held_out, measurements)
 
