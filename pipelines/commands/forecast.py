@@ -13,7 +13,7 @@ NEWEST = 10  # runs from which a range is made
 
 
 def describe_forecast(stages: Sequence[str], settings: dict[str, str]) -> list[str]:
-    """Return a line per stage, and one with the sum of all.
+    """Return a line per stage, and one with the sum of all; a single line if none of them ever ran here.
 
     stages: names in bills. settings: digests of the values with which they would run; runs with the same values are
     preferred, and where there are none, the line says so.
@@ -39,10 +39,10 @@ def describe_forecast(stages: Sequence[str], settings: dict[str, str]) -> list[s
         high = [total + bounds[1] for total, bounds in zip(high, ranges, strict=True)]
         note = pluralize(len(chosen), "run") + ("" if same else ", with other values")
         lines.append(f"  {name:{width}}  {format_ranges(ranges)}  ({note})")
-    if len(missing) < len(stages):
-        total = format_ranges(list(zip(low, high, strict=True)))
-        lines.append(f"  {'in all':{width}}  {total}" + (f", and {', '.join(missing)}: {NEVER}" if missing else ""))
-    return lines
+    if len(missing) == len(stages):
+        return [f"forecast: none, as none of these stages has run on {machine}"]
+    total = format_ranges(list(zip(low, high, strict=True)))
+    return [*lines, f"  {'in all':{width}}  {total}" + (f", without {', '.join(missing)}" if missing else "")]
 
 
 def find_range(bills: Sequence[Bill], field: str) -> tuple[float, float]:
