@@ -85,7 +85,7 @@ class AnnotatedPictures(ABC):
         if len(size) != 2:
             raise Refusal(f"size: {size} must be [height, width]")
         if test + validation >= 1:
-            raise Refusal("validation: with it nothing is left to train on; lower test and validation")
+            raise Refusal("validation: leaves nothing to train on; lower test and validation")
         self.tree = FileTree(folder)
         self.own = [Path(folder)]
         self.name = Path(folder).name.split(".")[0]

@@ -114,7 +114,7 @@ def read_table(file: Path, form: TableFormat | None = None, columns: Sequence[st
         raise Refusal(f"{printable(file)}: no such file; name a table ({', '.join(sorted(SUFFIXES))})")
     suffix = table_suffix(file)
     if suffix not in SUFFIXES:
-        raise Refusal(f"{printable(file)}: is not a table by its suffix; save it as {', '.join(sorted(SUFFIXES))}")
+        raise Refusal(f"{printable(file)}: not a table by its suffix; save it as {', '.join(sorted(SUFFIXES))}")
     if suffix in PARQUET:
         return _read_parquet(file, columns)
     with open_text(file, form.encoding, "\n" if suffix in LINES else "") as (text, encoding):

@@ -157,7 +157,7 @@ def propose_reading(facts: Sequence[PictureFacts]) -> tuple[dict[str, Any], list
     long = sum(max(fact.size) >= 2 * min(fact.size) for fact in good) / len(good)
     if long > ELONGATED:
         arguments["fit"] = "squash"
-        reasons.append(f"fit: squash, because {long:.0%} are at least twice as long as wide: a square loses half")
+        reasons.append(f"fit: squash, because {long:.0%} are at least twice as long as wide: a crop would lose half")
     if len(good) < len(facts):
         arguments["bad"] = "skip"
         unreadable = pluralize(len(facts) - len(good), "picture")

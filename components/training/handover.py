@@ -241,4 +241,4 @@ def _write_file(path: Path, chunks: Iterator[bytes], sha256: str) -> None:
                 file.write(chunk)
                 digest.update(chunk)
         if digest.hexdigest() != sha256:
-            raise TryLater(f"{path}: was changed while it was handed over; repeat the command")
+            raise TryLater(f"{path}: changed while it was handed over; repeat the command")

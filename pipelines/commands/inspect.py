@@ -43,7 +43,7 @@ def main(path: str, write: str | None = None) -> int:
         file = folder / f"{name}.txt"
         with atomic_path(file) as draft:
             draft.write_text("\n".join(findings.odd) + "\n", encoding="utf-8", errors="backslashreplace")
-        print(f"all that is odd, uncut: {file}")
+        print(f"the full list: {file}")
     content = findings.recipe
     fault = find_refusal(content)
     if fault is not None:

@@ -23,7 +23,7 @@ def main(source: str, file: str) -> int:
     title = str(read_description(folder)["experiment"])
     for name, count in export_studies(folder, Path(file), f"{title} {folder.name}").items():
         print(f"{file}: {pluralize(count, 'trial')} in the study '{name}'")
-    print(f"to look at it: pip install optuna-dashboard; optuna-dashboard {_storage(file)}")
+    print(f"to view it: pip install optuna-dashboard; optuna-dashboard {_storage(file)}")
     return 0
 
 

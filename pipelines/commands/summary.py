@@ -33,7 +33,7 @@ def main() -> int:
     best = read_json(BEST_FILE)
     for path, content in ((METRICS_FILE, metrics), (BEST_FILE, best)):
         if content is None:
-            raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
+            raise Refusal(f"{path}: does not exist yet; run the pipeline first (make run)")
     rows = [*_accuracy_rows(metrics, params), *_caveat_rows(metrics), *_search_rows(best)]
     rows += [*_duration_rows(), *_bill_rows(params), *_link_rows()]
     width = max(len(heading) for heading, _ in rows)

@@ -128,7 +128,7 @@ class Retraining:
             if not contest.is_data_fine:
                 return self.refuse_data(contest.findings)
             if contest.challenger is None:
-                print("retrain: the same bytes came out, and they were judged before: nothing to decide")
+                print("retrain: training gave a model that was judged before: nothing to decide")
                 return 0
             from pipelines.reports import report
 

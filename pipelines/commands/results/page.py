@@ -48,7 +48,7 @@ def _compare_with_header(path: Path) -> None:
         return  # no interval covers it
     covered = [expectation.covers(name, value) for name in names for value in scores[name]] if expectation else []
     if not covered or not all(covered):
-        print(f"{path}: its header says something else; this would fit: {suggest_line(scores, len(record.seeds))}")
+        print(f"{path}: its header disagrees; replace its line by: {suggest_line(scores, len(record.seeds))}")
 
 
 def format_tables(folder: Path) -> str:

@@ -101,7 +101,7 @@ def test_a_run_begins_neither_stopped_nor_finished() -> None:
 
 
 def test_a_score_that_the_task_does_not_give_is_refused() -> None:
-    with pytest.raises(Refusal, match="no score 'acuracy'; it gives: accuracy, loss"):
+    with pytest.raises(Refusal, match="no score 'acuracy'; it has: accuracy, loss"):
         Meter(("acuracy", "max")).judge({"accuracy": 1.0, "loss": 0.0}, State())
 
 
