@@ -173,8 +173,8 @@ class ParallelText:
             pass
         if empty and self.bad == "refuse":
             listed = ", ".join(map(str, empty[:MOST_NAMED])) + (", ..." if len(empty) > MOST_NAMED else "")
-            lack = pluralize(len(empty), "pair lacks a side", "pairs lack a side")
-            raise Refusal(f"{place}: {lack}: {listed}; correct them, or set bad: skip")
+            incomplete = pluralize(len(empty), "pair lacks a side", "pairs lack a side")
+            raise Refusal(f"{place}: {incomplete}: {listed}; correct them, or set bad: skip")
         if empty:
             left_out = pluralize(len(empty), "pair without a side is left out", "pairs without a side are left out")
             self.notes.append(f"{place}: {left_out}")

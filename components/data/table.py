@@ -269,8 +269,8 @@ def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header
             writer.write([values for name, values in zip(names, batch.columns, strict=True) if name])
     table = Table(file, {} if writer is None else writer.finish(), faults, [], first, skipped)
     if filled:
-        have = pluralize(filled, "row has", "rows have")
-        table.notes.append(f"{have} values in columns without a name, which are not read")
+        filled_rows = pluralize(filled, "row has", "rows have")
+        table.notes.append(f"{filled_rows} values in columns without a name, which are not read")
     return table
 
 

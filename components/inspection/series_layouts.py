@@ -36,8 +36,8 @@ def describe_series(table: Table, numbers: list[str], time: str | None) -> Findi
         usual = float(np.median(steps))
         odd_steps = int(np.sum(~np.isclose(steps, usual)))
         if odd_steps:
-            differ = pluralize(odd_steps, "step in time differs", "steps in time differ")
-            findings.odd.append(f"{differ} from the usual one of {usual:g} s")
+            differences = pluralize(odd_steps, "step in time differs", "steps in time differ")
+            findings.odd.append(f"{differences} from the usual one of {usual:g} s")
     if any(gaps.values()):
         data["missing"] = "previous"
         findings.reasons.append("missing: previous, because some values are empty")

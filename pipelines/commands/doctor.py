@@ -144,8 +144,8 @@ def check_originals(recipe: str) -> Iterator[Line]:
             use = "" if data_set.needed else f", not needed by {recipe}"
             yield OK, f"{data_set.folder}: {_count_files(data_set)}{use}"
     if unneeded:
-        lack = pluralize(unneeded, "data set lacks", "data sets lack")
-        yield OK, f"{lack} original files that {recipe} does not need; trainyard doctor RECIPE checks another recipe"
+        incomplete = pluralize(unneeded, "data set lacks", "data sets lack")
+        yield OK, f"{incomplete} original files that {recipe} does not need; trainyard doctor RECIPE checks others"
     for part in RAW.rglob("*.part-*") if RAW.is_dir() else []:
         yield NOTE, f"{part} was left behind by an interrupted download: rm {part}"
 
