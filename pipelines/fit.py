@@ -46,7 +46,7 @@ from pipelines.stage.check import check_recipe, check_rungs, check_unwatched
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
 from pipelines.stage.provenance import code_digest
-from pipelines.stage.search import run_search
+from pipelines.stage.search import ArmResult, run_search
 from pipelines.stage.starting_points import read_starting_points
 from pipelines.workers.records import DataFacts, FitJob, FitResult, TrialSetup
 
@@ -159,7 +159,7 @@ def referenced_paths(task: dict[str, Any]) -> list[str]:
 
 
 def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: DataFacts, out: Path) -> dict[str, Any]:
-    """Run the search of the section `tune`, write its table and picture to `out`, and return the best values.
+    """Run the search of the section `tune`, write its tables and pictures to `out`, and return the best values.
 
     facts: what `prepare_data` returned of the prepared data.
     """
@@ -192,12 +192,7 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
 
     options = {"seed": setup.seed} | tune["search"]
     result = run_search(run, objective, options, facts.trivial, report_trial)["trials"]
-    diagnosed = zip(result.trials, result.diagnoses, strict=True)
-    rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
-    write_table(out / SEARCH_FILE, rows)
-    folders = [Path(setup.curves), *(earlier / "curves" for earlier in result.earlier)]
-    curves = trial_curves.read_curves(folders, result.trials)
-    write_table(out / CURVES_FILE, curves)
+    curves = write_search(kind, result, Path(setup.curves), out)
     score = tune.get("show", objective.monitor[0])
     drawings = {
         "search": draw_trials(result.trials, score, kind),
@@ -212,6 +207,20 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     trials = pluralize(len(result.trials), "trial")
     run.log_text(f"best of {trials}: {describe_trial(result.best, rung=kind[:-1])}")
     return result.best.values
+
+
+def write_search(kind: str, result: ArmResult, own_curves: Path, out: Path) -> list[dict[str, Any]]:
+    """Write the tables of a search's trials and of their curves to `out`, and return the lines of the latter.
+
+    own_curves: the folder for the curves of this search; others come from searches whose trials it has taken over.
+    """
+    diagnosed = zip(result.trials, result.diagnoses, strict=True)
+    rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
+    write_table(out / SEARCH_FILE, rows)
+    folders = [own_curves, *(earlier / "curves" for earlier in result.earlier)]
+    curves = trial_curves.read_curves(folders, result.trials)
+    write_table(out / CURVES_FILE, curves)
+    return curves
 
 
 def rung_arguments(kind: str, count: int) -> dict[str, int]:

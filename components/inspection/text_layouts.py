@@ -73,25 +73,27 @@ def describe_texts(table: Table, text: str, label: str) -> Findings:
         data["conflicts"] = "drop"
         findings.reasons.append("conflicts: drop, because some texts have several labels")
     sizes = [count for count in findings.counts["rows"].values() if count]
-    weights = {"weights": "balanced"} if max(sizes) > 3 * min(sizes) else {}
-    if weights:
-        findings.reasons.append("weights: balanced, because the rarest class has less than a third of the largest")
-    findings.recipe = {
-        "data": data,
-        "task": {
-            "use": "tasks.text_classification.TextClassification",
-            **weights,
-            "model": {"use": "models.bag_of_words.BagOfWords"},
-            "optimizer": {"use": "optimizers.adam", "lr": 0.05},
-        },
-        "fit": propose_fit(table.rows, 64 if table.rows >= 640 else 16, 1000),
-    }
-    findings.reasons.append("model: the linear baseline; then try models.text_cnn.TextCNN with lr: 2e-3")
-    findings.reasons.append(f"for a pretrained BERT: {BERT_TABLE} and tasks.sentences (pipelines/bert/README.md)")
+    findings.recipe, reasons = propose_text_classifier(data, table.rows, is_balanced=max(sizes) <= 3 * min(sizes))
+    findings.reasons += reasons
     by_class = [[row for row, other in enumerate(labels) if other == name] for name in list_classes(labels)[:SHOWN]]
     rows = [row for members in by_class for row in members[:: max(1, len(members) * len(by_class) // SHOWN)]]
     findings.samples = [Sample(f"{labels[row]}: {texts[row][:110]}") for row in rows[: 2 * SHOWN]]
     return findings
+
+
+def propose_text_classifier(data: dict[str, Any], rows: int, is_balanced: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return a recipe that classifies the texts of the section `data`, and the reasons."""
+    reasons = [
+        "model: the linear baseline; then try models.text_cnn.TextCNN with lr: 2e-3",
+        f"for a pretrained BERT: {BERT_TABLE} and tasks.sentences (pipelines/bert/README.md)",
+    ]
+    task: dict[str, Any] = {"use": "tasks.text_classification.TextClassification"}
+    if not is_balanced:
+        task["weights"] = "balanced"
+        reasons.insert(0, "weights: balanced, because the rarest class has less than a third of the largest")
+    task["model"] = {"use": "models.bag_of_words.BagOfWords"}
+    task["optimizer"] = {"use": "optimizers.adam", "lr": 0.05}
+    return {"data": data, "task": task, "fit": propose_fit(rows, 64 if rows >= 640 else 16, 1000)}, reasons
 
 
 def describe_judged_pairs(table: Table, texts: Sequence[str], target: str, is_class: bool) -> Findings:
