@@ -178,7 +178,7 @@ def test_times_that_the_clock_skips_or_repeats_are_named() -> None:
     assert changes("45 1 * * *", "Australia/Lord_Howe") == ["01:45 comes twice on 2027-04-04"]
 
 
-def test_a_zone_that_is_none_is_rejected() -> None:
+def test_an_unknown_zone_is_rejected() -> None:
     with pytest.raises(Refusal, match="--zone Europe/Berln: not a time zone \\(did you mean 'Europe/Berlin'"):
         crontime.check_zone("Europe/Berln")
     for zone in ("", "localtime", "/etc/passwd", "CET+1"):

@@ -297,7 +297,7 @@ def test_without_a_version_there_is_nothing_to_verify(yard: Yard) -> None:
         verify.main("results/vision/lenet")
 
 
-def test_git_may_fail_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_failure_of_git_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "git").write_text("#!/bin/sh\nexit 7\n")
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))

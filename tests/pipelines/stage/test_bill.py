@@ -105,7 +105,7 @@ def test_a_stage_leaves_its_bill_however_it_ends(
     assert (tag.payload["name"], tag.payload["value"]) == ("bill.energy", "not measured")
 
 
-def test_a_forecast_is_a_range_of_runs_on_this_machine_or_says_never() -> None:
+def test_a_forecast_is_a_range_of_runs_on_this_machine() -> None:
     nothing = f"forecast: none, as none of these stages has run on {describe_machine()}"
     assert describe_forecast(["tune"], {}) == [nothing]
     for run, seconds in (("tune-1", 36.0), ("tune-2", 72.0)):
