@@ -22,7 +22,7 @@ from .picture_layouts import describe_other_files, find_base, propose_fit
 from .table_layouts import MOST_CLASSES
 from .text_layouts import SHOWN, finish_pairs
 
-OTHERS = {  # short suffixes that are no languages
+OTHERS = {  # short suffixes that are not languages
     *(
         "7z",
         "avi",

@@ -71,7 +71,7 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
     folder = Path(folder)
     try:
         return _restore(folder, _read_record(folder), device or torch.device("cpu"))
-    except (Refusal, torch.OutOfMemoryError):  # a GPU without room is no fault of the model
+    except (Refusal, torch.OutOfMemoryError):  # a full GPU is not the model's fault
         raise
     except (SafetensorError, OSError) as error:
         raise Refusal(f"{folder / WEIGHTS_FILE}: damaged or missing ({first_line(error)}); {REMEDY}") from None

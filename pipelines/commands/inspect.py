@@ -1,4 +1,4 @@
-"""`trainyard inspect`: say what lies in a folder or file, list all that is odd, and propose a recipe or write it."""
+"""`trainyard inspect`: describe a folder or file, list all that is odd, and propose or write a recipe."""
 
 from __future__ import annotations
 

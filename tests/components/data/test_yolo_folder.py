@@ -135,7 +135,7 @@ FAULTS = {
     "0 0.5 0.5 0 0.1": "the box 0.5, 0.45, 0.5, 0.55 has no area",
     "0 0.5 0.5 0.1 -0.1": "the box 0.45, 0.55, 0.55, 0.45 has no area",
     "0 0.9 0.5 0.4 0.1": "the box 0.7, 0.45, 1.1, 0.55 reaches beyond the picture",
-    "\0": "is no line of text",
+    "\0": "is not a line of text",
 }
 
 

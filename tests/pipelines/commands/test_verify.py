@@ -221,7 +221,7 @@ def test_a_result_is_verified_and_the_statement_can_be_signed_and_checked(
     sign = ["ssh-keygen", "-q", "-Y", "sign", "-f", "key", "-n", "trainyard", "statement.json"]
     subprocess.run(sign, check=True, capture_output=True)
     assert verify.main(check="statement.json") == 0
-    assert "nobody vouches for the key" in capsys.readouterr().out
+    assert "owner of the key not checked" in capsys.readouterr().out
     Path("signers").write_text(f"ann@example.org {Path('key.pub').read_text()}")
     assert verify.main(check="statement.json", signers="signers") == 0
     assert 'Good "trainyard" signature for ann@example.org' in capsys.readouterr().out
