@@ -188,7 +188,7 @@ class ImageFolder:
             if not members:
                 share = {"test": test, "validation": validation}.get(name, 1 - test - validation)
                 raise Refusal(
-                    f"{name}: {share:g} of {len(files)} {drawn} rounds to none; raise it, add pictures, or take"
+                    f"{name}: {share:g} of {len(files)} {drawn} gives an empty split; raise it, add pictures, or take"
                     " another seed"
                 )
         return splits

@@ -186,7 +186,8 @@ def check_splits(splits: dict[str, Entries], shares: dict[str, float]) -> None:
         if not usable and name == "train":
             raise Refusal("file: no row remains to train on; correct the table, or lower test and validation")
         if not usable and shares.get(name):
-            raise Refusal(f"{name}: {shares[name]:g} of {total} rows rounds to none; raise it, or take another seed")
+            share = f"{shares[name]:g} of {total} rows"
+            raise Refusal(f"{name}: {share} gives an empty split; raise it, or take another seed")
 
 
 def list_classes(values: Iterable[str | None]) -> list[str]:
