@@ -49,7 +49,7 @@ lint: env ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: env ## every figure in RESULTS.md that is a ratio or a time (long; leave the machine alone meanwhile)
+bench: env ## every figure in RESULTS.md that is a ratio or a time (takes hours; leave the machine idle otherwise)
 	$(BIN)/python -m benchmarks
 
 RESOLVE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet

@@ -45,7 +45,7 @@ def read_environment_file(path: Path) -> dict[str, str]:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise Refusal(f"{path}: is not a text in UTF-8; write it again") from None
+        raise Refusal(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     if len(content) > MAX_BYTES:
         raise Refusal(f"{path}: is larger than {MAX_BYTES >> 20} MB; it should hold lines NAME=VALUE")
     values = {}

@@ -70,6 +70,11 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def pluralize(count: int, singular: str, plural: str = "") -> str:
+    """Return a count with its noun, such as "1 row" or "2,000 rows"; plural: unless it is the singular with an s."""
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
+
+
 def suggest_name(word: str, names: Iterable[str]) -> str:
     """Return `" (did you mean 'batch'?)"` for the most similar name, or an empty text if none is similar."""
     match = difflib.get_close_matches(str(word), [str(name) for name in names], n=1, cutoff=0.5)

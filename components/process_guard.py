@@ -1,7 +1,7 @@
 """A script that ends a process group as soon as the process that started it is gone, however it ended.
 
 Standard input is a pipe from the starter. Its first line names the group; `done` after it dismisses the guard. If the
-pipe closes without it, the starter is dead, and nobody else would end the group.
+pipe closes without it, the starter is dead, and no other process would end the group.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import numpy as np
 
 from components.cluster import plan
 from components.drawings import figures
-from components.errors import Refusal, suggest_name
+from components.errors import Refusal, pluralize, suggest_name
 from components.files import bytes_digest, write_json
 from components.recipes import allowed, recipe
 from components.runs import journal
@@ -46,7 +46,7 @@ from pipelines.stage.check import check_recipe, check_rungs, check_unwatched
 from pipelines.stage.context import Stage, stage
 from pipelines.stage.outputs import write_history, write_table
 from pipelines.stage.provenance import code_digest
-from pipelines.stage.search import run_search
+from pipelines.stage.search import ArmResult, run_search
 from pipelines.stage.starting_points import read_starting_points
 from pipelines.workers.records import DataFacts, FitJob, FitResult, TrialSetup
 
@@ -159,7 +159,7 @@ def referenced_paths(task: dict[str, Any]) -> list[str]:
 
 
 def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: DataFacts, out: Path) -> dict[str, Any]:
-    """Run the search of the section `tune`, write its table and picture to `out`, and return the best values.
+    """Run the search of the section `tune`, write its tables and pictures to `out`, and return the best values.
 
     facts: what `prepare_data` returned of the prepared data.
     """
@@ -188,16 +188,11 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
             norms[describe_trial(trial, values_only=True)] = curve
         run.add_trial(f"trial {trial.number:02d}", folder, trial, out.name)
         if trial.lost:
-            run.log_text(f"trial {trial.number}: {describe_trial(trial, rungs=kind)}")
+            run.log_text(f"trial {trial.number}: {describe_trial(trial, rung=kind[:-1])}")
 
     options = {"seed": setup.seed} | tune["search"]
     result = run_search(run, objective, options, facts.trivial, report_trial)["trials"]
-    diagnosed = zip(result.trials, result.diagnoses, strict=True)
-    rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
-    write_table(out / SEARCH_FILE, rows)
-    folders = [Path(setup.curves), *(earlier / "curves" for earlier in result.earlier)]
-    curves = trial_curves.read_curves(folders, result.trials)
-    write_table(out / CURVES_FILE, curves)
+    curves = write_search(kind, result, Path(setup.curves), out)
     score = tune.get("show", objective.monitor[0])
     drawings = {
         "search": draw_trials(result.trials, score, kind),
@@ -209,8 +204,23 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
     for name, drawing in drawings.items():
         if drawing is not None:
             run.log_artifact(figures.save_figure(drawing, out / "pictures" / f"{name}.png"), "pictures")
-    run.log_text(f"best of {len(result.trials)} trials: {describe_trial(result.best, rungs=kind)}")
+    trials = pluralize(len(result.trials), "trial")
+    run.log_text(f"best of {trials}: {describe_trial(result.best, rung=kind[:-1])}")
     return result.best.values
+
+
+def write_search(kind: str, result: ArmResult, own_curves: Path, out: Path) -> list[dict[str, Any]]:
+    """Write the tables of a search's trials and of their curves to `out`, and return the lines of the latter.
+
+    own_curves: the folder for the curves of this search; others come from searches whose trials it has taken over.
+    """
+    diagnosed = zip(result.trials, result.diagnoses, strict=True)
+    rows = [trial_row(trial, kind) | {"diagnosis": diagnosis.verdict} for trial, diagnosis in diagnosed]
+    write_table(out / SEARCH_FILE, rows)
+    folders = [own_curves, *(earlier / "curves" for earlier in result.earlier)]
+    curves = trial_curves.read_curves(folders, result.trials)
+    write_table(out / CURVES_FILE, curves)
+    return curves
 
 
 def rung_arguments(kind: str, count: int) -> dict[str, int]:

@@ -126,6 +126,6 @@ def test_a_schedule_promotes_and_a_growing_folder_moves_no_example(tmp_path: Pat
     }
     log = (yard / ".trainyard" / "retrain.log").read_text()
     assert "prepare: changed deps: data/raw (modified)" in log
-    assert f"{len(after['test']):,} held-out examples are left out" in log
+    assert f"all {len(after['test']):,} held-out examples are new to the challenger and the champion" in log
     versions = [record.payload for record in journal.read_records(yard / "promotions" / "ledger.log", "moved")]
     assert len(versions) == (2 if second["promote"] else 1)

@@ -59,7 +59,9 @@ def share_of_the_way(score: float, baseline: float, direction: str) -> float:
     ("score", "baseline", "direction", "share"),
     [(0.55, 0.1, "max", 0.5), (1.0, 0.1, "max", 1.0), (0.05, 0.1, "max", -0.0556), (0.25, 1.0, "min", 0.75)],
 )
-def test_a_share_of_the_way(score: float, baseline: float, direction: str, share: float) -> None:
+def test_the_way_from_a_baseline_is_measured_to_the_best_score(
+    score: float, baseline: float, direction: str, share: float
+) -> None:
     assert share_of_the_way(score, baseline, direction) == pytest.approx(share, abs=1e-3)
 
 

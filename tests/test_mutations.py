@@ -25,7 +25,7 @@ def test_the_page_is_that_of_the_record_and_explains_every_survivor() -> None:
     assert "not explained" not in page
 
 
-def test_enough_are_killed() -> None:
+def test_enough_mutants_are_killed() -> None:
     record = json.loads(mutations.RECORD.read_text()).values()
     assert mutations.LEAST == 0.75
     assert sum(row["killed"] for row in record) >= 0.75 * sum(row["drawn"] for row in record)

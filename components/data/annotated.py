@@ -85,7 +85,7 @@ class AnnotatedPictures(ABC):
         if len(size) != 2:
             raise Refusal(f"size: {size} must be [height, width]")
         if test + validation >= 1:
-            raise Refusal("validation: with it nothing is left to train on; lower test and validation")
+            raise Refusal("validation: leaves nothing to train on; lower test and validation")
         self.tree = FileTree(folder)
         self.own = [Path(folder)]
         self.name = Path(folder).name.split(".")[0]
@@ -301,7 +301,7 @@ def find_mask_fault(annotation: Annotation, size: tuple[int, int]) -> str | None
 
 
 def _renumber(instances: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return the index map of the objects that are `valid`, bool [N], numbered anew in the same order."""
+    """Return the index map of the objects that are `valid`, bool [N], renumbered in the same order."""
     numbers = np.concatenate([[BACKGROUND], np.where(valid, np.cumsum(valid), BACKGROUND)])
     return numbers[instances].astype(np.int16)
 

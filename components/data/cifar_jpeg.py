@@ -5,7 +5,7 @@ Reads an archive, or the folder that it was unpacked into:
     data/raw/cifar10-jpeg/cifar10-jpeg.tar.xz           or .tar.gz, .tar
     data/raw/cifar10-jpeg/train/airplane/0000.jpg ...
 
-There is no fixed archive to check: Y. Kim publishes a repository, and GitHub packs it anew for each download. So the
+There is no fixed archive to check: Y. Kim publishes a repository, and GitHub packs it again for each download. So the
 digest is that of names and contents.
 """
 

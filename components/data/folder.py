@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import Refusal, printable
+from ..errors import Refusal, pluralize, printable
 
 SERVICE_FOLDERS = {"@eadir", "__macosx", "$recycle.bin", "lost+found", "__pycache__", "thumbnails", "thumbs"}
 SERVICE_FILES = {"thumbs.db", "desktop.ini"}
@@ -34,7 +34,7 @@ class Listing:
         """Return sentences about the files that were passed over."""
         sentences = []
         for folder, count in sorted(self.hidden.items()):
-            sentences.append(f"{count:,} files in folders called {folder} passed over")
+            sentences.append(f"{pluralize(count, 'file')} in folders called {folder} passed over")
         if self.others:
             kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(self.others.items()))
             sentences.append(f"files of other kinds passed over: {kinds}")

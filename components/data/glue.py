@@ -169,18 +169,18 @@ def parse_fields(fields: list[str], sheet: Sheet, place: str) -> dict[str, Any]:
     """Return one example; place: the file and the line, for errors."""
     numbers = {"text": sheet.text} | ({} if sheet.pair is None else {"pair": sheet.pair})
     if len(fields) <= max(*numbers.values(), sheet.label):
-        raise Refusal(f"{place} has {len(fields)} fields between tabs, too few; mend or remove it")
+        raise Refusal(f"{place} has too few fields between tabs ({len(fields)}); correct or remove it")
     row: dict[str, Any] = {name: fields[number].strip() for name, number in numbers.items()}
     empty = next((name for name, text in row.items() if not text), None)
     if empty:
-        raise Refusal(f"{place}: its {empty} is empty; mend or remove it")
+        raise Refusal(f"{place}: its {empty} is empty; correct or remove it")
     label = fields[sheet.label].strip()
     if sheet.labels:
         if label not in sheet.labels:
-            raise Refusal(f"{place}: {label!r} is not one of {', '.join(sheet.labels)}; mend or remove it")
+            raise Refusal(f"{place}: {label!r} is not one of {', '.join(sheet.labels)}; correct or remove it")
         return row | {"label": sheet.labels.index(label)}
     try:
         score = float(label)
     except ValueError:
-        raise Refusal(f"{place}: {label!r} is not a score; mend or remove it") from None
+        raise Refusal(f"{place}: {label!r} is not a score; correct or remove it") from None
     return row | {"score": score}

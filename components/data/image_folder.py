@@ -105,7 +105,7 @@ class ImageFolder:
             raise Refusal(f"{folder}: contains no folders; put the pictures of each class into a folder of its name")
         if labels is not None and labels < len(self.classes):
             raise Refusal(
-                f"labels: {labels} are fewer than the {len(self.classes)} classes; give one for each at least"
+                f"labels: {labels} are fewer than the {len(self.classes)} classes; give at least one for each"
             )
         channels = 3 if colour else 1
         self.columns = {"image": Column("uint8", (size, size, channels)), "label": Column("int64")}
@@ -176,7 +176,7 @@ class ImageFolder:
     def _draw(self, files: LabelledFiles, folder: Path, test: float, validation: float) -> dict[str, LabelledFiles]:
         """Return {split: its files}: `test` and `validation` as shares; refuses a split that remains empty."""
         if test + validation >= 1:
-            raise Refusal("validation: with it nothing is left to train on; lower test and validation")
+            raise Refusal("validation: leaves nothing to train on; lower test and validation")
         splits: dict[str, LabelledFiles] = {"train": []}
         for name, share in (("validation", validation), ("test", test)):
             if share:
@@ -188,7 +188,8 @@ class ImageFolder:
             if not members:
                 share = {"test": test, "validation": validation}.get(name, 1 - test - validation)
                 raise Refusal(
-                    f"{name}: {share:g} of {len(files)} {drawn} is none; raise it, add pictures or take another seed"
+                    f"{name}: {share:g} of {len(files)} {drawn} gives an empty split; raise it, add pictures, or take"
+                    " another seed"
                 )
         return splits
 

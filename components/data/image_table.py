@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from ..recipes.ranges import Count, Fraction, Natural
 from ..storage.dataset import Fault
 from ..storage.store import Column
@@ -196,7 +196,7 @@ class ImageTable:
         """Return what is odd about the files, and how many pictures have no row."""
         used = {path for path in self.paths if path is not None}
         spare = len(self._listing.files) - len(used)
-        unused = [f"{spare:,} pictures without a row in a table passed over"] if spare else []
+        unused = [f"{pluralize(spare, 'picture')} without a row in a table passed over"] if spare else []
         return self.files.notes + self._listing.describe_rest() + unused
 
     def parts(self) -> dict[str, int]:

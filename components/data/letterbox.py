@@ -54,25 +54,10 @@ class Letterbox:
 
 def fit_boxes(boxes: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     """Return boxes [N, 4] of the original picture in pixels of the letterbox: float32 [N, 4]."""
-    shift, scale = _shift_and_scale(geometry)
-    return (boxes * scale + shift).astype(np.float32)
-
-
-def undo_boxes(boxes: np.ndarray, geometry: np.ndarray) -> np.ndarray:
-    """Return boxes [N, 4] of the letterbox in pixels of the original picture: float32 [N, 4]."""
-    shift, scale = _shift_and_scale(geometry)
-    return ((boxes - shift) / scale).astype(np.float32)
-
-
-def undo_map(index_map: np.ndarray, geometry: np.ndarray) -> np.ndarray:
-    """Return an index map of the letterbox at the size of the original picture (nearest pixels)."""
-    x, y, width, height, original_width, original_height = geometry.astype(int)
-    return _resize_nearest(index_map[y : y + height, x : x + width], original_height, original_width)
-
-
-def _shift_and_scale(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     numbers = geometry.astype(np.float64)
-    return np.tile(numbers[:2], 2), np.tile(numbers[2:4] / numbers[4:6], 2)
+    shift = np.tile(numbers[:2], 2)
+    scale = np.tile(numbers[2:4] / numbers[4:6], 2)
+    return (boxes * scale + shift).astype(np.float32)
 
 
 def _resize_nearest(index_map: np.ndarray, height: int, width: int) -> np.ndarray:

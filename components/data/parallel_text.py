@@ -14,7 +14,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Literal, overload
 
-from ..errors import Refusal, printable
+from ..errors import Refusal, pluralize, printable
 from ..recipes.ranges import Fraction, Natural
 from ..storage.draw import draw_split
 from .encoding import open_text, text_bytes
@@ -173,9 +173,11 @@ class ParallelText:
             pass
         if empty and self.bad == "refuse":
             listed = ", ".join(map(str, empty[:MOST_NAMED])) + (", ..." if len(empty) > MOST_NAMED else "")
-            raise Refusal(f"{place}: {len(empty):,} pairs lack a side: {listed}; correct them, or set bad: skip")
+            incomplete = pluralize(len(empty), "pair lacks a side", "pairs lack a side")
+            raise Refusal(f"{place}: {incomplete}: {listed}; correct them, or set bad: skip")
         if empty:
-            self.notes.append(f"{len(empty):,} pairs of {place} lack a side and are left out")
+            left_out = pluralize(len(empty), "pair without a side is left out", "pairs without a side are left out")
+            self.notes.append(f"{place}: {left_out}")
         columns = writer.finish()
         return PairRows(columns["source"], columns["target"], range(count - len(empty)))
 

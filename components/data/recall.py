@@ -19,7 +19,7 @@ class Recall:
     """Rows of `length` tokens: noise, but for one of `letters` letters, which is the label.
 
     The letter is `memory` tokens back from the end (1: the last token); each row draws its memory from 1 to `length`.
-    Whoever reads fewer tokens can only guess among the letters.
+    A model that reads fewer tokens can only guess among the letters.
     """
 
     name = "recall"

@@ -176,7 +176,7 @@ class SentencePairs:
 def split_documents(documents: list[list[str]], shares: Mapping[str, float]) -> dict[str, list[list[str]]]:
     """Return {split: its documents} for {"validation": share, "test": share}; the held-out ones are the last.
 
-    A share above 0 is at least two documents; a share of 0 is no split. Empty documents are left out.
+    A share above 0 is at least two documents; a share of 0 gives no split. Empty documents are left out.
     """
     documents = [document for document in documents if document]
     sizes = {split: max(2, round(share * len(documents))) if share else 0 for split, share in shares.items()}

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import Refusal, printable
+from ..errors import Refusal, pluralize, printable
 from ..recipes.ranges import Count, Open
 from .dialect import is_finite_number, is_number
 from .table import Table, TableFormat, read_table
@@ -166,7 +166,7 @@ class SeriesTable:
             )
         if gaps and (self.missing == "refuse" or gaps[0] == 0):
             raise Refusal(
-                f"{printable(self.file)}: column '{name}' is empty in {count:,} rows,"
+                f"{printable(self.file)}: column '{name}' is empty in {pluralize(count, 'row')},"
                 f" first in row {self.table.number(gaps[0])}; fill it, leave it out of columns,"
                 " or set missing: previous"
             )

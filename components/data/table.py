@@ -18,7 +18,7 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import compute, csv, parquet
 
-from ..errors import Refusal, first_line, printable, suggest_name
+from ..errors import Refusal, first_line, pluralize, printable, suggest_name
 from ..files import open_regular
 from .dialect import guess_delimiter, has_header, is_quoted
 from .encoding import Utf8Reader, open_text, text_bytes
@@ -114,7 +114,7 @@ def read_table(file: Path, form: TableFormat | None = None, columns: Sequence[st
         raise Refusal(f"{printable(file)}: no such file; name a table ({', '.join(sorted(SUFFIXES))})")
     suffix = table_suffix(file)
     if suffix not in SUFFIXES:
-        raise Refusal(f"{printable(file)}: is not a table by its suffix; save it as {', '.join(sorted(SUFFIXES))}")
+        raise Refusal(f"{printable(file)}: not a table by its suffix; save it as {', '.join(sorted(SUFFIXES))}")
     if suffix in PARQUET:
         return _read_parquet(file, columns)
     with open_text(file, form.encoding, "\n" if suffix in LINES else "") as (text, encoding):
@@ -269,7 +269,8 @@ def _parse_rows(file: Path, text: IO[str], delimiter: str, quoting: bool, header
             writer.write([values for name, values in zip(names, batch.columns, strict=True) if name])
     table = Table(file, {} if writer is None else writer.finish(), faults, [], first, skipped)
     if filled:
-        table.notes.append(f"{filled:,} rows have values in columns without a name, which are not read")
+        filled_rows = pluralize(filled, "row has", "rows have")
+        table.notes.append(f"{filled_rows} values in columns without a name, which are not read")
     return table
 
 

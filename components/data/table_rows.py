@@ -13,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from ..errors import Refusal, printable, suggest_name
+from ..errors import Refusal, pluralize, printable, suggest_name
 from ..storage.dataset import Fault
 from ..storage.draw import draw_split
 from .table import Table, TableFormat, read_table
@@ -186,7 +186,8 @@ def check_splits(splits: dict[str, Entries], shares: dict[str, float]) -> None:
         if not usable and name == "train":
             raise Refusal("file: no row remains to train on; correct the table, or lower test and validation")
         if not usable and shares.get(name):
-            raise Refusal(f"{name}: {shares[name]:g} of {total} rows is none; raise it, or take another seed")
+            share = f"{shares[name]:g} of {total} rows"
+            raise Refusal(f"{name}: {share} gives an empty split; raise it, or take another seed")
 
 
 def list_classes(values: Iterable[str | None]) -> list[str]:
@@ -209,7 +210,7 @@ def describe_repeated(*columns: Sequence[str]) -> list[str]:
     rows = zip(*columns, strict=True)
     keys = np.fromiter((text_key("\0".join(texts)) for texts in rows), np.int64, len(columns[0]))
     repeated = len(keys) - len(np.unique(keys))
-    return [f"{repeated:,} rows repeat an earlier one"] if repeated else []
+    return [pluralize(repeated, "row repeats an earlier one", "rows repeat an earlier one")] if repeated else []
 
 
 def text_key(text: str) -> int:

@@ -30,7 +30,7 @@ class TextFile:
     def __init__(self, path: str, letters: bool = False, encoding: str | None = None) -> None:
         self.path = Path(path)
         if not self.path.exists():
-            raise Refusal(f"path: {printable(path)} is not there; name a text file or a folder of them")
+            raise Refusal(f"path: {printable(path)} does not exist; name a text file or a folder of them")
         self.own = [self.path]
         self.name = self.path.stem
         self.source = path

@@ -12,7 +12,7 @@ Units = Sequence[str]  # characters as a string, words as a list
 
 
 class TextStream:
-    """The units of a text, whose pieces `pieces` yields anew on each call.
+    """The units of a text, whose pieces `pieces` yields from the start on each call.
 
     One piece is in memory at a time. Reading forward goes on where the last call ended; reading backward starts again.
     """

@@ -70,11 +70,12 @@ def read_conll(file: Path, classes: tuple[str, ...]) -> Iterator[dict[str, Any]]
         word = "".join(word.split())
         if word:
             if tag not in classes:
-                raise Refusal(f"{file}: line {number}: {tag!r} is not one of {', '.join(classes)}; mend or remove it")
+                options = ", ".join(classes)
+                raise Refusal(f"{file}: line {number}: {tag!r} is not one of {options}; correct or remove it")
             words.append(word)
             tags.append(classes.index(tag))
         elif line.strip():
-            raise Refusal(f"{file}: line {number} has no word, a tab and a tag; mend or remove it")
+            raise Refusal(f"{file}: line {number} has no word, a tab and a tag; correct or remove it")
         elif words:
             yield {"text": " ".join(words), "tags": np.array(tags, dtype=np.int32)}
             words, tags = [], []

@@ -81,5 +81,5 @@ def read_article(article: dict[str, Any], place: str) -> Iterator[dict[str, Any]
             answer = item["answers"][0]
             text, start = answer["text"], answer["answer_start"]
             if not text or context[start : start + len(text)] != text:
-                raise Refusal(f"{place}: question {item['id']}: its answer is not at {start}; mend or remove it")
+                raise Refusal(f"{place}: question {item['id']}: its answer is not at {start}; correct or remove it")
             yield {"question": item["question"], "context": context, "answer": text, "start": start}

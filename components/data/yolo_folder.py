@@ -124,7 +124,8 @@ class YoloFolder(AnnotatedPictures):
         bare = sum(name not in self.labels for name in listed)
         sentences = super().notes
         if bare:
-            sentences.append(f"{bare:,} of {len(listed):,} pictures have no text file and count as without objects")
+            verb = "has" if bare == 1 else "have"
+            sentences.append(f"{bare:,} of {len(listed):,} pictures {verb} no text file and so no objects")
         return sentences
 
     # ------------------------------------------------------------------------------------ files
@@ -180,7 +181,7 @@ class YoloFolder(AnnotatedPictures):
         keypoints = bool(self._description.get("kpt_shape"))
         content = self.tree.read(file)
         if len(content) > MAX_TEXT or b"\0" in content:
-            return [Box(fault="is no line of text", row=1)]
+            return [Box(fault="is not a line of text", row=1)]
         lines = enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1)
         return [read_box(row, words, keypoints) for row, line in lines if (words := line.split())]
 

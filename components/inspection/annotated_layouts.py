@@ -16,7 +16,7 @@ from ..data.coco_folder import check_instances
 from ..data.image_folder import SPLIT_NAMES
 from ..data.image_table import clean_path
 from ..data.picture import SUFFIXES
-from ..errors import Refusal, first_line
+from ..errors import Refusal, first_line, pluralize
 from .findings import Findings, Progress, Tree
 from .picture_layouts import describe_other_files
 from .pictures import describe_pictures, examine_pictures, sample_pictures
@@ -65,7 +65,7 @@ def recognise_voc(tree: Tree, progress: Progress) -> Findings | None:
         if file.stem in SPLIT_NAMES
     }
     findings.facts.append(
-        "splits: " + (", ".join(f"{n} {c:,} lines" for n, c in lists.items()) or "none; drawn by seed")
+        "splits: " + (", ".join(f"{n} {pluralize(c, 'line')}" for n, c in lists.items()) or "none; drawn by seed")
     )
     findings.counts["boxes"] = dict(counts)
     findings.odd = tree.odd + picture_odd + odd + describe_other_files(tree, SUFFIXES | {".xml", ".txt", ".csv"})
@@ -128,7 +128,8 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
         images = {image["id"]: clean_path(image["file_name"]) for image in content["images"]}
         counts = Counter(names.get(item["category_id"], "(no category)") for item in content["annotations"])
         findings.counts[file.stem] = dict(counts)
-        findings.facts.append(f"{tree.name(file)}: {len(images):,} pictures, {len(content['annotations']):,} objects")
+        objects = pluralize(len(content["annotations"]), "object")
+        findings.facts.append(f"{tree.name(file)}: {pluralize(len(images), 'picture')}, {objects}")
         missing = [name for name in images.values() if Path(name).name not in pictures]
         odd += [f"{tree.name(file)}: no picture {name}" for name in missing]
         sizes = {number: picture_sizes.get(Path(name).name, (0, 0)) for number, name in images.items()}

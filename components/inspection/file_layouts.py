@@ -16,13 +16,13 @@ from ..data.table_rows import SPLIT_NAMES
 from ..data.text_file import SUFFIXES as TEXT_SUFFIXES
 from ..data.text_folder import TextFolder
 from ..data.text_table import split_words
-from ..errors import Refusal
-from .findings import Findings, Progress, Sample, Tree, count_files
+from ..errors import Refusal, pluralize
+from .findings import Findings, Progress, Sample, Tree
 from .picture_layouts import describe_other_files, find_base, propose_fit
 from .table_layouts import MOST_CLASSES
 from .text_layouts import SHOWN, finish_pairs
 
-OTHERS = {  # short suffixes that are no languages
+OTHERS = {  # short suffixes that are not languages
     *(
         "7z",
         "avi",
@@ -81,14 +81,15 @@ def recognise_aligned(tree: Tree, progress: Progress) -> Findings | None:
                 break
     lines = {language: _read_lines(groups[main][language]) for language in (source, target)}
     for name in used[1:]:
-        findings.facts.append(f"{name}: {len(_read_lines(groups[name][source])):,} pairs")
+        findings.facts.append(f"{name}: {pluralize(len(_read_lines(groups[name][source])), 'pair')}")
     if len(languages) > 2:
         findings.reasons.append(
             f"source and target: {source} and {target}, of {', '.join(languages)}; change files for others"
         )
     findings.odd = list(tree.odd)
     if len(lines[source]) != len(lines[target]):
-        findings.odd.append(f"{main}: {len(lines[source]):,} lines in {source} and {len(lines[target]):,} in {target}")
+        counts = f"{pluralize(len(lines[source]), 'line')} in {source} and {len(lines[target]):,} in {target}"
+        findings.odd.append(f"{main}: {counts}")
         return findings
     progress("texts", 1, 1)
     return finish_pairs(findings, of, list(zip(lines[source], lines[target], strict=True)))
@@ -165,7 +166,7 @@ def recognise_text(tree: Tree, progress: Progress) -> Findings | None:
     if len(named) > 1:
         findings.odd.append(f"{', '.join(named)}: look like splits, but are read as one text; name one as path")
     findings.odd += describe_other_files(tree, {".txt", ".md", ".text"})
-    findings.facts = [f"{count_files(len(files))}, {total:,} characters, {len(letters)} different ones"]
+    findings.facts = [f"{pluralize(len(files), 'file')}, {total:,} characters, {len(letters)} different ones"]
     path = str(tree.root if len(files) > 1 else files[0])
     steps = 64
     findings.recipe = {

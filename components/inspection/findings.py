@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data.folder import SERVICE_FILES, is_service_folder
 from ..data.table import table_suffix
-from ..errors import Refusal, printable
+from ..errors import Refusal, pluralize, printable
 
 MAX_FILES = 2_000_000
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar"}
@@ -82,7 +82,8 @@ def list_tree(root: Path) -> Tree:
             files.append(path)
         if len(files) > MAX_FILES:
             raise Refusal(f"{printable(root)}: has more than {MAX_FILES:,} files; inspect a folder inside it")
-    odd += [f"{count_files(count)} in folders called {name}: passed over" for name, count in sorted(hidden.items())]
+    for name, count in sorted(hidden.items()):
+        odd.append(f"{pluralize(count, 'file')} in folders called {name}: passed over")
     files.sort(key=lambda file: file.as_posix())
     return Tree(root, files, odd + _name_faults(files, root))
 
@@ -157,8 +158,3 @@ def _list_ranges(numbers: list[int]) -> str:
         else:
             ranges.append([number, number])
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
-
-
-def count_files(count: int, kind: str = "files") -> str:
-    """Return a number of files in words."""
-    return f"{count:,} {kind if count != 1 else kind[:-1]}"

@@ -10,8 +10,8 @@ from typing import Any
 from ..data.folder import list_folders
 from ..data.image_folder import find_split_folders
 from ..data.picture import SUFFIXES, UNREADABLE_SUFFIXES
-from ..errors import Refusal
-from .findings import ARCHIVES, Findings, Progress, Tree, count_files
+from ..errors import Refusal, pluralize
+from .findings import ARCHIVES, Findings, Progress, Tree
 from .pictures import (
     PictureFacts,
     describe_pictures,
@@ -57,7 +57,8 @@ def recognise_classes(tree: Tree, progress: Progress) -> Findings | None:
     deeper = {file.parent for file in placed if len(file.relative_to(root).parts) > (3 if folders else 2)}
     if deeper:
         name = tree.name(min(deeper))
-        findings.odd.append(f"{len(deeper):,} folders below those of classes, such as {name}: they belong to the class")
+        counted = pluralize(len(deeper), "folder")
+        findings.odd.append(f"{counted} inside those of classes, such as {name}: part of the class")
     arguments, findings.reasons = propose_reading(facts)
     if empty:
         arguments["bad"] = "skip"
@@ -150,5 +151,5 @@ def describe_other_files(tree: Tree, expected: set[str]) -> list[str]:
             reason = "can't be read here; convert them to JPEG or PNG"
         elif suffix in ARCHIVES:
             reason = "packed; unpack what belongs to the data, then inspect again"
-        lines.append(f"{count_files(count)} {suffix}: {reason}")
+        lines.append(f"{pluralize(count, 'file')} {suffix}: {reason}")
     return lines

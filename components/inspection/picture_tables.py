@@ -15,8 +15,8 @@ from ..data.picture import SUFFIXES
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table import Table, TableFormat, read_table
 from ..data.table_rows import SPLIT_NAMES
-from ..errors import Refusal
-from .findings import Findings, Progress, Tree, condense_rows, count_files
+from ..errors import Refusal, pluralize
+from .findings import Findings, Progress, Tree, condense_rows
 from .picture_layouts import NAMED, propose_classifier
 from .pictures import describe_pictures, examine_pictures, propose_reading, sample_pictures
 
@@ -138,7 +138,7 @@ def _describe_picture_table(
         else:
             findings.counts[name] = {"rows": len(texts)}
     spare = set(tree.by_suffix(*SUFFIXES)) - set(used)
-    findings.odd += [f"{count_files(len(spare), 'pictures')} without a row in a table: passed over"] if spare else []
+    findings.odd += [f"{pluralize(len(spare), 'picture')} without a row in a table: passed over"] if spare else []
     arguments, reasons = propose_reading(facts)
     if faults:
         arguments["bad"] = "skip"

@@ -26,7 +26,7 @@ from ..data.picture import (
     suggest_levels,
     turn_upright,
 )
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from .findings import Progress, Sample, Tree
 
 THUMBNAIL = 48  # pixels
@@ -157,10 +157,11 @@ def propose_reading(facts: Sequence[PictureFacts]) -> tuple[dict[str, Any], list
     long = sum(max(fact.size) >= 2 * min(fact.size) for fact in good) / len(good)
     if long > ELONGATED:
         arguments["fit"] = "squash"
-        reasons.append(f"fit: squash, because {long:.0%} are at least twice as long as wide: a square loses half")
+        reasons.append(f"fit: squash, because {long:.0%} are at least twice as long as wide: a crop would lose half")
     if len(good) < len(facts):
         arguments["bad"] = "skip"
-        reasons.append(f"bad: skip, because {len(facts) - len(good):,} pictures can't be read (listed above)")
+        unreadable = pluralize(len(facts) - len(good), "picture")
+        reasons.append(f"bad: skip, because {unreadable} can't be read (listed above)")
     return arguments, reasons
 
 

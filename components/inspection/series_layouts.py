@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.series_table import read_time
 from ..data.table import Table
+from ..errors import pluralize
 from .findings import Findings, Sample
 from .picture_layouts import propose_fit
 
@@ -16,9 +17,11 @@ def describe_series(table: Table, numbers: list[str], time: str | None) -> Findi
     """Return the findings about numbers over time."""
     findings = Findings("a table of numbers over time (data.series_table.SeriesTable)")
     gaps = {name: sum(not value for value in table.columns[name]) for name in numbers}
-    findings.facts = [f"{table.rows:,} rows, {len(numbers)} columns of numbers: {', '.join(numbers[:12])}"]
+    findings.facts = [
+        f"{pluralize(table.rows, 'row')}, {pluralize(len(numbers), 'column')} of numbers: {', '.join(numbers[:12])}"
+    ]
     findings.odd = table.notes + table.faults
-    findings.odd += [f"column '{name}': empty in {count:,} rows" for name, count in gaps.items() if count]
+    findings.odd += [f"column '{name}': empty in {pluralize(count, 'row')}" for name, count in gaps.items() if count]
     span = max(1, table.rows // 50)
     window, horizon = min(96, 2 * span), min(24, max(1, span // 2))
     data: dict[str, Any] = {"use": "data.series_table.SeriesTable", "file": str(table.file), "columns": numbers}
@@ -33,7 +36,8 @@ def describe_series(table: Table, numbers: list[str], time: str | None) -> Findi
         usual = float(np.median(steps))
         odd_steps = int(np.sum(~np.isclose(steps, usual)))
         if odd_steps:
-            findings.odd.append(f"{odd_steps:,} steps in time differ from the usual one of {usual:g} s")
+            differences = pluralize(odd_steps, "step in time differs", "steps in time differ")
+            findings.odd.append(f"{differences} from the usual one of {usual:g} s")
     if any(gaps.values()):
         data["missing"] = "previous"
         findings.reasons.append("missing: previous, because some values are empty")

@@ -15,7 +15,7 @@ from ..data.table import SAMPLE_LINES, Table, join_tables, read_table
 from ..data.table import SUFFIXES as TABLE_SUFFIXES
 from ..data.table_rows import SPLIT_NAMES
 from ..data.text_columns import ColumnWriter
-from ..errors import Refusal, printable
+from ..errors import Refusal, pluralize, printable
 from ..files import open_regular
 from .findings import Findings, Progress, Tree, condense_rows
 from .series_layouts import describe_series
@@ -161,7 +161,7 @@ def _describe_columns(table: Table) -> Findings:
     rest = [] if texts else [name for name in table.columns if name not in roles.times]
     return Findings(
         "a table without a text and a label, two texts, or numbers over time",
-        facts=[f"{printable(table.file)}: {table.rows:,} rows with columns {table.list_columns()}"],
+        facts=[f"{printable(table.file)}: {pluralize(table.rows, 'row')} with columns {table.list_columns()}"],
         odd=table.notes + table.faults + _describe_rest(table, rest),
     )
 

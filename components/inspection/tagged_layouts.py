@@ -11,9 +11,9 @@ import numpy as np
 
 from ..data.table_rows import SPLIT_NAMES
 from ..data.tagged_file import OUTSIDE, TaggedFile
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from ..files import open_regular
-from .findings import Findings, Progress, Sample, Tree, count_files
+from .findings import Findings, Progress, Sample, Tree
 from .text_layouts import COVERED, SHOWN, propose_finetuning
 
 SAMPLE = 64 << 10  # bytes by which such a file is recognised
@@ -53,13 +53,13 @@ def recognise_tagged(tree: Tree, progress: Progress) -> Findings | None:
         faults += [fault.reason for fault in rows.faults]
     progress("texts", 1, 1)
     findings.facts = [
-        f"{len(lengths):,} sentences, tags {', '.join(classes[:12])}{', ...' if len(classes) > 12 else ''}",
+        f"{pluralize(len(lengths), 'sentence')}, tags {', '.join(classes[:12])}{', ...' if len(classes) > 12 else ''}",
         f"words per sentence: median {np.median(lengths):.0f}, longest {max(lengths)}",
     ]
     unused = [file for file in tree.files if str(file) not in data.values()]
     findings.odd = tree.odd + reader.notes + faults
     findings.odd += (
-        [f"{count_files(len(unused))} beside them, such as {tree.name(unused[0])}: not used"] if unused else []
+        [f"{pluralize(len(unused), 'file')} beside them, such as {tree.name(unused[0])}: not used"] if unused else []
     )
     data |= {"bad": "skip"} if faults else {}
     length = min(512, int(2 ** np.ceil(np.log2(max(16, 1.5 * np.quantile(lengths, COVERED))))))

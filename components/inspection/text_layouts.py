@@ -12,6 +12,7 @@ from ..data.dialect import PHRASE
 from ..data.table import Table
 from ..data.table_rows import list_classes
 from ..data.text_table import split_words
+from ..errors import pluralize
 from .findings import Findings, Sample, condense_rows
 from .picture_layouts import propose_fit
 
@@ -36,7 +37,7 @@ def describe_texts(table: Table, text: str, label: str) -> Findings:
     findings.counts["rows"] = {name: labels.count(name) for name in list_classes(labels)}
     lengths = np.array([len(value) if is_short else len(split_words(value).split()) for value in texts])
     findings.facts = [
-        f"{table.rows:,} rows, columns {table.list_columns()}",
+        f"{pluralize(table.rows, 'row')}, columns {table.list_columns()}",
         f"{'characters' if is_short else 'words and marks'} per text: median {np.median(lengths):.0f},"
         f" longest {lengths.max()}",
     ]
@@ -45,7 +46,9 @@ def describe_texts(table: Table, text: str, label: str) -> Findings:
     findings.odd += [f"{table.locate(row)}: without a text or a label" for row in empty]
     pairs = dict.fromkeys(zip(texts, labels, strict=True))
     repeated = table.rows - len(pairs)
-    findings.odd += [f"{repeated:,} rows repeat an earlier one (they get into one split)"] if repeated else []
+    if repeated:
+        repeats = pluralize(repeated, "row repeats an earlier one", "rows repeat an earlier one")
+        findings.odd.append(f"{repeats} (equal rows get into one split)")
     meanings = Counter(value for value, _ in pairs)
     contradicting = [value for value, count in meanings.items() if count > 1 and value]
     findings.odd += [f"several labels for the text: {value[:80]}" for value in contradicting]
@@ -65,30 +68,32 @@ def describe_texts(table: Table, text: str, label: str) -> Findings:
     ]
     if empty or table.faults:
         data["bad"] = "skip"
-        findings.reasons.append(f"bad: skip, because {len(empty) + len(table.faults):,} rows can't be used")
+        findings.reasons.append(f"bad: skip, because {pluralize(len(empty) + len(table.faults), 'row')} can't be used")
     if contradicting:
         data["conflicts"] = "drop"
         findings.reasons.append("conflicts: drop, because some texts have several labels")
     sizes = [count for count in findings.counts["rows"].values() if count]
-    weights = {"weights": "balanced"} if max(sizes) > 3 * min(sizes) else {}
-    if weights:
-        findings.reasons.append("weights: balanced, because the rarest class has less than a third of the largest")
-    findings.recipe = {
-        "data": data,
-        "task": {
-            "use": "tasks.text_classification.TextClassification",
-            **weights,
-            "model": {"use": "models.bag_of_words.BagOfWords"},
-            "optimizer": {"use": "optimizers.adam", "lr": 0.05},
-        },
-        "fit": propose_fit(table.rows, 64 if table.rows >= 640 else 16, 1000),
-    }
-    findings.reasons.append("model: the linear baseline; then try models.text_cnn.TextCNN with lr: 2e-3")
-    findings.reasons.append(f"for a pretrained BERT: {BERT_TABLE} and tasks.sentences (pipelines/bert/README.md)")
+    findings.recipe, reasons = propose_text_classifier(data, table.rows, is_balanced=max(sizes) <= 3 * min(sizes))
+    findings.reasons += reasons
     by_class = [[row for row, other in enumerate(labels) if other == name] for name in list_classes(labels)[:SHOWN]]
     rows = [row for members in by_class for row in members[:: max(1, len(members) * len(by_class) // SHOWN)]]
     findings.samples = [Sample(f"{labels[row]}: {texts[row][:110]}") for row in rows[: 2 * SHOWN]]
     return findings
+
+
+def propose_text_classifier(data: dict[str, Any], rows: int, is_balanced: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return a recipe that classifies the texts of the section `data`, and the reasons."""
+    reasons = [
+        "model: the linear baseline; then try models.text_cnn.TextCNN with lr: 2e-3",
+        f"for a pretrained BERT: {BERT_TABLE} and tasks.sentences (pipelines/bert/README.md)",
+    ]
+    task: dict[str, Any] = {"use": "tasks.text_classification.TextClassification"}
+    if not is_balanced:
+        task["weights"] = "balanced"
+        reasons.insert(0, "weights: balanced, because the rarest class has less than a third of the largest")
+    task["model"] = {"use": "models.bag_of_words.BagOfWords"}
+    task["optimizer"] = {"use": "optimizers.adam", "lr": 0.05}
+    return {"data": data, "task": task, "fit": propose_fit(rows, 64 if rows >= 640 else 16, 1000)}, reasons
 
 
 def describe_judged_pairs(table: Table, texts: Sequence[str], target: str, is_class: bool) -> Findings:
@@ -96,7 +101,7 @@ def describe_judged_pairs(table: Table, texts: Sequence[str], target: str, is_cl
     findings = Findings(f"a table of pairs of sentences with a {'class' if is_class else 'score'} ({BERT_TABLE})")
     columns = [table.columns[name] for name in (*texts, target)]
     empty = [row for row, values in enumerate(zip(*columns, strict=True)) if not all(values)]
-    findings.facts = [f"{table.rows:,} rows, columns {table.list_columns()}"]
+    findings.facts = [f"{pluralize(table.rows, 'row')}, columns {table.list_columns()}"]
     findings.odd = table.notes + table.faults
     findings.odd += [f"{table.locate(row)}: a text, class or score is missing" for row in empty]
     if is_class:
@@ -151,7 +156,7 @@ def finish_pairs(findings: Findings, of: dict[str, Any], pairs: list[tuple[str, 
     empty = [number for number, pair in enumerate(pairs, 1) if not all(side.strip() for side in pair)]
     lengths = np.array([[len(split_words(side).split()) for side in pair] for pair in pairs])
     findings.facts += [
-        f"{len(pairs):,} pairs",
+        pluralize(len(pairs), "pair"),
         f"words per sentence: median {np.median(lengths[:, 0]):.0f} and {np.median(lengths[:, 1]):.0f},"
         f" longest {lengths[:, 0].max()} and {lengths[:, 1].max()}",
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from ..data.picture import SUFFIXES
 from ..data.tree import split_of
 from ..data.yolo_folder import DESCRIPTIONS, YoloFolder
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from .findings import Findings, Progress, Tree
 from .picture_layouts import describe_other_files
 from .pictures import describe_pictures, examine_pictures, sample_pictures
@@ -54,7 +54,7 @@ def recognise_yolo(tree: Tree, progress: Progress) -> Findings | None:
     findings.counts = {split: dict(labels) for split, labels in counts.items()}
     odd += [f"{count:,} text files {remark}" for remark, count in reader.remarks.items()] + reader.unpaired
     bare = [name for name in reader.pictures if name not in reader.labels]
-    odd += [f"{len(bare):,} pictures without a text file, such as {bare[0]}: they show no object"] if bare else []
+    odd += [f"{pluralize(len(bare), 'picture')} without a text file (no objects), such as {bare[0]}"] if bare else []
     unused = [name for name in names if not any(labels[name] for labels in counts.values())]
     odd += [f"class '{name}': no box has it" for name in unused]
     findings.odd = tree.odd + odd + describe_other_files(tree, SUFFIXES | DESCRIPTIONS | {".txt", ".names"})

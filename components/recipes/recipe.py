@@ -88,10 +88,10 @@ class _BoundedLoader(yaml.SafeLoader):
                 continue
             if key.tag != "tag:yaml.org,2002:str":
                 raise yaml.MarkedYAMLError(
-                    problem="a key must be a text; put it in quotes", problem_mark=key.start_mark
+                    problem="a key must be a string; put it in quotes", problem_mark=key.start_mark
                 )
             if key.value in keys:
-                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' appears twice", problem_mark=key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -69,7 +69,7 @@ class Attempt:
         try:
             scores = self._compute_scores()
             if monitor not in scores:
-                raise Refusal(f"tune: the task gives no score '{monitor}'; it gives: {', '.join(scores)}")
+                raise Refusal(f"tune: the task has no score '{monitor}'; it has: {', '.join(scores)}")
             if not math.isfinite(scores[monitor]):
                 raise Diverged(f"the {monitor} became {scores[monitor]}")
             record.parts.append(scores)

@@ -87,7 +87,7 @@ class Adversarial(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build both networks, with one optimiser each."""
-        check_columns(spec, self.column, "label")
+        spec.check_columns("Adversarial", self.column, "label")
         shape = tuple(int(side) for side in spec.columns[self.column] if side is not None)
         self.classes = len(spec.classes)
         if self.column == "image":
@@ -166,13 +166,6 @@ class Adversarial(Task):
         features = "the examples themselves" if self.judge is None else self.judge.description
         verdict = describe_modes(scores["coverage"], scores["spread"], self.alarm, scores.get("variety"))
         return {"mode_collapse": verdict, "features": features}
-
-
-def check_columns(spec: Spec, *names: str) -> None:
-    """Raise Refusal if the data lack a column that a task needs."""
-    for name in names:
-        if name not in spec.columns:
-            raise Refusal(f"task: needs a column '{name}', but the data have {', '.join(spec.columns)}; change data")
 
 
 def rivals(modules: dict[str, nn.Module], optimizer: Callable[..., Optimizer], generator_rate: float) -> State:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..errors import Refusal
 from ..metrics.answers import answer_f1, exact_answer
 from ..models.finetuning import Finetuning, TextReader, predict_by_length
 from ..optimizers import adamw
@@ -67,11 +66,7 @@ class Answering(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network with the weights of `start`."""
-        if not {"question", "context", "answer", "start"} <= spec.columns.keys():
-            raise Refusal(
-                "task: Answering needs columns 'question', 'context', 'answer' and 'start', but the data have"
-                f" {', '.join(spec.columns)}"
-            )
+        spec.check_columns("Answering", "question", "context", "answer", "start")
         built = self.finetuning.build(spec.tokenizers, outputs=2)
         self.reader = built.reader
         return State(

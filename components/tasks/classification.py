@@ -75,8 +75,7 @@ class Classification(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network, copy the weights of `start`, and give the head and the body their learning rates."""
-        if "image" not in spec.columns:
-            raise Refusal(f"task: Classification needs a column 'image', but the data have {', '.join(spec.columns)}")
+        spec.check_columns("Classification", "image")
         height, width, channels = spec.columns["image"]
         self.classes = list(spec.classes)
         size = (self.resize, self.resize) if self.resize else (height, width)

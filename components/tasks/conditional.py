@@ -72,7 +72,7 @@ class Conditional(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build both networks, with one optimiser each."""
-        adversarial.check_columns(spec, "image", "label", self.condition)
+        spec.check_columns("Conditional", "image", "label", self.condition)
         height, width, channels = spec.columns["image"]
         arguments: dict[str, Any] = {
             "shape": (channels, height, width),

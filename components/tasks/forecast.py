@@ -54,8 +54,7 @@ class Forecast(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the regression model."""
-        if "time" not in spec.columns:
-            raise Refusal(f"task: Forecast needs a column 'time', but the data have {', '.join(spec.columns)}")
+        spec.check_columns("Forecast", "time")
         return self.regression.setup(spec)
 
     def objective(self) -> str | None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import Refusal
 from ..optimizers import adamw
 from ..recipes.ranges import Proportion
 from ..training.task import Batch, Shard, Spec, State, Task
@@ -42,8 +41,7 @@ class MaskedPatches(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network for the patches of the data."""
-        if "image" not in spec.columns:
-            raise Refusal(f"task: MaskedPatches needs a column 'image', but the data have {', '.join(spec.columns)}")
+        spec.check_columns("MaskedPatches", "image")
         height, width, channels = spec.columns["image"]
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
         net = self.model(channels=channels, size=(height, width), classes=1)

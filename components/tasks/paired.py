@@ -74,7 +74,7 @@ class Paired(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the networks, with one optimiser each."""
-        adversarial.check_columns(spec, *self.targets, *self.inputs)
+        spec.check_columns("Paired", *self.targets, *self.inputs)
         shapes: dict[str, Any] = {}
         for name, column in (("source", "source"), ("shape", "image")):
             height, width, channels = spec.columns[column]

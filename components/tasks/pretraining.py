@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PAD = 0  # number of the padding, in rows of tokens and among the targets
 SAMPLE_LINES = 12
-GUESSES = 3  # tokens shown for each blank
 
 
 class Pretraining(Task):

@@ -75,7 +75,7 @@ class Progressive(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build both networks for all stages, with one optimiser each; Refusal if one has fewer widths than stages."""
-        adversarial.check_columns(spec, "image")
+        spec.check_columns("Progressive", "image")
         height, width, channels = spec.columns["image"]
         shape = (channels, height, width)
         self.side = height or 0

@@ -107,10 +107,8 @@ class Regression(Task):
 
 def input_size(spec: Spec) -> int:
     """Return the number D of values per x; Refusal if the columns x and y do not have usable shapes."""
-    for name in ("x", "y"):
-        if name not in spec.columns:
-            raise Refusal(f"task: regression needs columns 'x' and 'y', but the data have {', '.join(spec.columns)}")
+    spec.check_columns("Regression", "x", "y")
     x, y = spec.columns["x"], spec.columns["y"]
     if y or None in x or len(x) > 1:
-        raise Refusal(f"task: regression needs x of shape () or (D,) and y of shape (), not {x} and {y}")
+        raise Refusal(f"task: Regression needs x of shape () or (D,) and y of shape (), not {x} and {y}")
     return math.prod(side or 1 for side in x)

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 
 from ..augment.joint import Scenery
 from ..data.masks import IGNORED
-from ..errors import Refusal
 from ..layers.pictures import standardise
 from ..metrics.segmentation import segmentation_scores
 from ..models import pretrained
@@ -63,12 +62,7 @@ class Segmentation(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network, with one output for the background and one per class."""
-        for name in ("image", "mask"):
-            if name not in spec.columns:
-                columns = ", ".join(spec.columns)
-                raise Refusal(
-                    f"task: Segmentation needs a column '{name}', but the data have {columns}; set masks: true"
-                )
+        spec.check_columns("Segmentation", "image", "mask", remedy="set masks: true")
         height, width, channels = spec.columns["image"]
         self.values = [BACKGROUND_NAME, *spec.classes]
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..errors import Refusal
 from ..metrics.agreement import pearson_correlation, spearman_correlation
 from ..models.finetuning import Finetuning, TextReader, predict_by_length
 from ..optimizers import adamw
@@ -52,11 +51,7 @@ class SentenceRegression(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network with the weights of `start`."""
-        if not {"text", "score"} <= spec.columns.keys():
-            raise Refusal(
-                f"task: SentenceRegression needs columns 'text' and 'score', but the data have"
-                f" {', '.join(spec.columns)}"
-            )
+        spec.check_columns("SentenceRegression", "text", "score")
         self.columns = [name for name in ("text", "pair") if name in spec.columns]
         built = self.finetuning.build(spec.tokenizers, outputs=1)
         self.reader = built.reader

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..errors import Refusal
 from ..metrics.agreement import f1_score, matthews_correlation
 from ..metrics.classification import classification_scores, confusion_counts, constant_classes
 from ..models.finetuning import Finetuning, TextReader, predict_by_length
@@ -63,11 +62,7 @@ class SentenceClassification(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network with the weights of `start`."""
-        if not {"text", "label"} <= spec.columns.keys():
-            raise Refusal(
-                f"task: SentenceClassification needs columns 'text' and 'label', but the data have"
-                f" {', '.join(spec.columns)}"
-            )
+        spec.check_columns("SentenceClassification", "text", "label")
         self.classes = list(spec.classes)
         self.columns = [name for name in ("text", "pair") if name in spec.columns]
         built = self.finetuning.build(spec.tokenizers, outputs=len(self.classes))

@@ -86,7 +86,7 @@ class SequenceGan(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build both networks for the vocabulary of the sources, with one optimiser each."""
-        adversarial.check_columns(spec, "source")
+        spec.check_columns("SequenceGan", "source")
         self.vocabulary = split_vocabularies(spec.classes)[0]
         (self.length,) = (side for side in spec.columns["source"] if side is not None)
         classes = len(self.vocabulary)

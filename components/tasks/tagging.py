@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..errors import Refusal
 from ..metrics.entities import entity_scores
 from ..models.finetuning import Finetuning, TextReader, predict_by_length
 from ..optimizers import adamw
@@ -54,8 +53,7 @@ class Tagging(Task):
 
     def setup(self, spec: Spec) -> State:
         """Build the network with the weights of `start`."""
-        if not {"text", "tags"} <= spec.columns.keys():
-            raise Refusal(f"task: Tagging needs columns 'text' and 'tags', but the data have {', '.join(spec.columns)}")
+        spec.check_columns("Tagging", "text", "tags")
         self.classes = list(spec.classes)
         built = self.finetuning.build(spec.tokenizers, outputs=len(self.classes))
         self.reader = built.reader

@@ -71,13 +71,13 @@ def read_model(folder: str | Path, device: torch.device | None = None) -> tuple[
     folder = Path(folder)
     try:
         return _restore(folder, _read_record(folder), device or torch.device("cpu"))
-    except (Refusal, torch.OutOfMemoryError):  # a GPU without room is no fault of the model
+    except (Refusal, torch.OutOfMemoryError):  # a full GPU is not the model's fault
         raise
     except (SafetensorError, OSError) as error:
         raise Refusal(f"{folder / WEIGHTS_FILE}: damaged or missing ({first_line(error)}); {REMEDY}") from None
     except BUILDING_ERRORS as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise Refusal(f"{folder}: its record and its weights make no model ({reason}); {REMEDY}") from None
+        raise Refusal(f"{folder}: its record and its weights do not fit together ({reason}); {REMEDY}") from None
 
 
 def _restore(folder: Path, record: dict[str, Any], device: torch.device) -> tuple[Task, State]:

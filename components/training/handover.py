@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from ..errors import Refusal, TryLater
+from ..errors import Refusal, TryLater, pluralize
 from ..files import atomic_path, files_digest
 from ..recipes import allowed
 
@@ -147,8 +147,8 @@ def describe_handovers(note: Path) -> str | None:
     if not lines:
         return None
     count, size, machines = sum(line[0] for line in lines), sum(line[1] for line in lines), max(x[2] for x in lines)
-    where = f"{machines} machine{'s' if machines > 1 else ''} without this folder"
-    return f"handed over {count:,} file{'' if count == 1 else 's'} ({size / 1e6:,.1f} MB) to {where}"
+    where = f"{pluralize(machines, 'machine')} without this folder"
+    return f"handed over {pluralize(count, 'file')} ({size / 1e6:,.1f} MB) to {where}"
 
 
 def _list_files(path: Path) -> list[tuple[str, int, str]] | None:
@@ -241,4 +241,4 @@ def _write_file(path: Path, chunks: Iterator[bytes], sha256: str) -> None:
                 file.write(chunk)
                 digest.update(chunk)
         if digest.hexdigest() != sha256:
-            raise TryLater(f"{path}: was changed while it was handed over; repeat the command")
+            raise TryLater(f"{path}: changed while it was handed over; repeat the command")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from .task import Batch, State, Task
 
 
@@ -37,7 +37,7 @@ def predict_within_memory(task: Task, state: State, batch: Batch) -> dict[str, n
     middle = _middle(task, batch, rows)
     if middle == 0:
         raise Refusal(
-            f"evaluation: there is too little memory to predict {rows} example{'s' if rows > 1 else ''} at once, and"
+            f"evaluation: there is too little memory to predict {pluralize(rows, 'example')} at once, and"
             " fewer are not possible; use a smaller model or give the worker more memory"
         )
     halves = [{name: values[cut] for name, values in batch.items()} for cut in (slice(middle), slice(middle, None))]

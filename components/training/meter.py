@@ -98,7 +98,7 @@ class Meter:
         """Record the scores of an evaluation, with weights and tables if they are the best so far."""
         name, direction = self.monitor
         if name not in scores:
-            raise Refusal(f"monitor: the task gives no score '{name}'; it gives: {', '.join(scores)}")
+            raise Refusal(f"monitor: the task has no score '{name}'; it has: {', '.join(scores)}")
         self.scores = scores
         if self._is_best(scores[name], self.best_scores.get(name, math.nan), direction):
             self.best_scores, self.waited = scores, 0

@@ -36,7 +36,7 @@ def shard_moments(parameters: list[nn.Parameter], peers: Peers, moments: Moments
 
 
 def assign_owners(sizes: list[int], workers: int) -> list[int]:
-    """Return the owner of each parameter, from their numbers of elements: the largest first, to whoever has least."""
+    """Return the owner of each parameter, from their numbers of elements: the largest first, to whichever has least."""
     load, owners = [0] * workers, [0] * len(sizes)
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
         owner = min(range(workers), key=lambda w: (load[w], w))

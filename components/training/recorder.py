@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import Diverged
+from ..errors import Diverged, pluralize
 from ..files import write_json
 from ..runs.journal import SAVE, STOP, Journal
 from . import checkpoint
@@ -153,8 +153,7 @@ def describe_processor(device: torch.device) -> str:
     """Return what a worker's bytes depend on: `NVIDIA H200`, or `1 thread on AMD EPYC 9V74`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{threads} thread{'s' if threads > 1 else ''} on {_cpu_model()}"
+    return f"{pluralize(torch.get_num_threads(), 'thread')} on {_cpu_model()}"
 
 
 def _cpu_model() -> str:

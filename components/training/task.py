@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..errors import Refusal
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -55,6 +57,13 @@ class Spec:
     classes: tuple[str, ...]
     statistics: dict[str, Any]  # of the training split: {"mean": [C], "std": [C], ...}, written by the augment stage
     tokenizers: dict[str, str] = field(default_factory=dict)  # column -> content of its tokenizer.json
+
+    def check_columns(self, task: str, *names: str, remedy: str = "change data") -> None:
+        """Raise Refusal if the data lack a column that the task needs; task, remedy: for the message."""
+        for name in names:
+            if name not in self.columns:
+                columns = ", ".join(self.columns)
+                raise Refusal(f"task: {task} needs a column '{name}', but the data have {columns}; {remedy}")
 
 
 class Update(Protocol):

@@ -39,7 +39,7 @@ class Alerts:
         for outcome in self.when:
             if outcome not in OUTCOMES:
                 raise Refusal(
-                    f"when: no outcome '{outcome}'{suggest_name(outcome, OUTCOMES)}; any of {', '.join(OUTCOMES)}"
+                    f"when: no outcome '{outcome}'{suggest_name(outcome, OUTCOMES)}; choose from {', '.join(OUTCOMES)}"
                 )
         if self.command == []:
             raise Refusal("command: names no program; give it and its arguments, or drop the line")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import pluralize
+
 FEW = 10  # held-out examples of a class below which its score is mostly chance
 CONFIDENCE = 0.95
 MOST_CLASSES = 5  # named per sentence
@@ -42,7 +44,8 @@ def describe_perfect_score(score: float, examples: int) -> str | None:
     if score < 1 or examples < 1:
         return None
     least = (1 - CONFIDENCE) ** (1 / examples)
-    return f"1.0 on {examples:,} examples shows only that the true score is at least {least:.3f} (at {CONFIDENCE:.0%})"
+    judged = pluralize(examples, "example")
+    return f"1.0 on {judged} shows only that the true score is at least {least:.3f} (at {CONFIDENCE:.0%})"
 
 
 def constant_answer(manifest: dict[str, Any], split: str) -> tuple[str, float] | None:

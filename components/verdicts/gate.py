@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from ..metrics.comparison import gain
 from ..recipes.ranges import Count, Fraction, Open, Positive
 
@@ -141,7 +141,8 @@ def judge_challenger(
     passes, explanation = _apply_rule(gate, lead, low, p)
     summary = (
         f"{score} {mean:.4f} against the champion's {champion_mean:.4f}: {lead:+.4f} "
-        f"[{low:+.4f}, {high:+.4f}] at {gate.level:.0%}; {len(won)} examples won, {len(lost)} lost, p {p:.3g}"
+        f"[{low:+.4f}, {high:+.4f}] at {gate.level:.0%}; "
+        f"{pluralize(len(won), 'example')} won, {len(lost):,} lost, p {p:.3g}"
     )
     reasons = (summary, *explanation, *failed, *passed)
     return Verdict(passes and not failed, reasons, mean, champion_mean, lead, low, high, p, won, lost, table)

@@ -25,10 +25,14 @@ class HeldOut:
     def describe(self) -> list[str]:
         """Return what was left out, and which model has no record, as sentences."""
         counts = {role: count for role, count in self.trained_on.items() if count is not None}
+        left_out = self.total - len(self.rows)
         lines = []
-        if counts:
+        if counts and not left_out:
+            models = " and ".join(f"the {role}" for role in counts)
+            lines.append(f"all {self.total:,} held-out examples are new to {models}")
+        elif counts:
             detail = ", ".join(f"the {role} was trained on {count:,}" for role, count in counts.items())
-            lines.append(f"{self.total - len(self.rows):,} of {self.total:,} held-out examples are left out: {detail}")
+            lines.append(f"{left_out:,} of {self.total:,} held-out examples are left out: {detail}")
         for role, count in self.trained_on.items():
             if count is None:
                 lines.append(f"not recorded: what the {role} was trained on, so none of its examples are left out")

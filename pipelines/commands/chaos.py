@@ -52,7 +52,7 @@ def main(kills: int, seed: int, victims: list[str], keep: bool, here: bool = Fal
     """
     if unknown := set(victims) - set(VICTIMS):
         suggestion = suggest_name(min(unknown), VICTIMS)
-        raise Refusal(f"chaos: no victim '{min(unknown)}'{suggestion}; any of {', '.join(VICTIMS)}")
+        raise Refusal(f"chaos: no victim '{min(unknown)}'{suggestion}; choose from {', '.join(VICTIMS)}")
     if here and repro.has_work([]):
         raise Refusal("chaos --here: the results of params.yaml are not here; `trainyard run` makes them")
     changes = {} if here else {"params.yaml": SMALL}

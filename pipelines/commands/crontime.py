@@ -39,7 +39,7 @@ class Field:
         if text.isascii() and text.isdigit() and self.low <= int(text) <= self.high:
             return int(text)
         hint = suggest_name(text.lower(), self.names) if text.isalpha() else ""
-        raise Refusal(f"{self.name}: '{text}' is not within {self.low} to {self.high}{hint}")
+        raise Refusal(f"{self.name}: '{text}' is not between {self.low} and {self.high}{hint}")
 
     def parse_values(self, text: str) -> set[int]:
         """Return all values of a field such as `*/15` or `1-5,9`."""
@@ -47,11 +47,11 @@ class Field:
         for part in text.split(","):
             match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
             if match is None:
-                raise Refusal(f"{self.name}: '{part}' is none of *, 5, 1-5, */15, 1-5/2")
+                raise Refusal(f"{self.name}: '{part}' is not of the form *, 5, 1-5, */15 or 1-5/2")
             start, end, step = match.groups()
             is_single_number = start is not None and end is None
             if step in ("0", "00") or (step and is_single_number):
-                raise Refusal(f"{self.name}: '{part}' is none of *, 5, 1-5, */15, 1-5/2")
+                raise Refusal(f"{self.name}: '{part}' is not of the form *, 5, 1-5, */15 or 1-5/2")
             first = self.low if start is None else self.parse_number(start)
             last = self.high if start is None else self.parse_number(end or start)
             if last < first:
@@ -140,9 +140,9 @@ def parse_times(text: str) -> Times:
         sets.append(None if len(values) == count else values)
     days, months, weekdays = sets[2:]
     if days is not None and weekdays is not None:
-        raise Refusal(f"--at '{text}': a day of the month and of the week at once: cron takes either; give one of them")
+        raise Refusal(f"--at '{text}': a day of the month and a day of the week: cron runs on either; give only one")
     if days is not None and all(min(days) > DAYS_IN_MONTH.get(month, 31) for month in months or range(1, 13)):
-        raise Refusal(f"--at '{text}': that day never comes")
+        raise Refusal(f"--at '{text}': there is no such date")
     return Times(*sets)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components import network
 from components.cluster import health
-from components.errors import Refusal, TryLater
+from components.errors import Refusal, TryLater, pluralize
 from components.originals import inventory
 from components.tracking import local_store, probe, server
 from components.workspace import RAW
@@ -88,10 +88,10 @@ def check_locks() -> Iterator[Line]:
     if live:
         yield NOTE, f"a dvc command is at work (process {live[0]}): wait for it, or end it (kill {live[0]})"
     elif pids:
-        yield NOTE, f"{path} names a process that is gone: harmless; rm {path}"
+        yield NOTE, f"{path} names a process that has ended: harmless; rm {path}"
     index = _git_path("index.lock")
     if index.is_file() and time.time() - index.stat().st_mtime > STALE_SECONDS:
-        yield BAD, f"{index} is left from a killed git: rm {index}"
+        yield BAD, f"{index} was left behind by a killed git: rm {index}"
 
 
 def _git_path(name: str) -> Path:
@@ -117,12 +117,16 @@ def check_ports() -> Iterator[Line]:
 
 
 def check_originals(recipe: str) -> Iterator[Line]:
-    """Check the original files of every data set; BAD if `recipe` needs one that cannot be downloaded."""
+    """Check the original files of every data set; BAD if `recipe` needs one that cannot be downloaded.
+
+    Data sets that it does not need and that are not complete share a line.
+    """
     try:
         data_sets = list(inventory.list_originals(recipe))
     except Refusal as refusal:
         yield BAD, str(refusal)
         return
+    unneeded = 0
     for data_set in data_sets:
         for path in data_set.damaged:
             yield BAD, f"{path} is not the original: remove it, or replace it from {data_set.addresses[path]}"
@@ -133,17 +137,24 @@ def check_originals(recipe: str) -> Iterator[Line]:
             if data_set.downloadable:
                 state = NOTE
                 remedy = f"prepare downloads it where there is a network, otherwise {remedy}"
-            yield state, f"{recipe} needs {path}, which is not there: {remedy}"
-        if not (missing or data_set.damaged):
+            yield state, f"{recipe} needs {path}, which is missing: {remedy}"
+        if data_set.missing and not (data_set.needed or data_set.damaged):
+            unneeded += 1
+        elif not (missing or data_set.damaged):
             use = "" if data_set.needed else f", not needed by {recipe}"
             yield OK, f"{data_set.folder}: {_count_files(data_set)}{use}"
+    if unneeded:
+        incomplete = pluralize(unneeded, "data set lacks", "data sets lack")
+        yield OK, f"{incomplete} original files that {recipe} does not need; trainyard doctor RECIPE checks others"
     for part in RAW.rglob("*.part-*") if RAW.is_dir() else []:
-        yield NOTE, f"{part} is left from a download that was cut off: rm {part}"
+        yield NOTE, f"{part} was left behind by an interrupted download: rm {part}"
 
 
 def _count_files(data_set: inventory.OriginalsStatus) -> str:
     total = len(data_set.addresses)
-    return f"{total - len(data_set.missing)} of {total} original file{'s' if total > 1 else ''} there"
+    present = total - len(data_set.missing)
+    files = pluralize(total, "original file")
+    return f"{files} present" if present == total else f"{present} of {files} present"
 
 
 def check_tracker() -> Iterator[Line]:

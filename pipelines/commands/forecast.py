@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from components.errors import pluralize
 from pipelines.stage.bill import Bill, complete_runs, describe_machine, read_bills
 
 NEVER = "never run here"
@@ -12,7 +13,7 @@ NEWEST = 10  # runs from which a range is made
 
 
 def describe_forecast(stages: Sequence[str], settings: dict[str, str]) -> list[str]:
-    """Return a line per stage, and one with the sum of all.
+    """Return a line per stage, and one with the sum of all; a single line if none of them ever ran here.
 
     stages: names in bills. settings: digests of the values with which they would run; runs with the same values are
     preferred, and where there are none, the line says so.
@@ -36,12 +37,12 @@ def describe_forecast(stages: Sequence[str], settings: dict[str, str]) -> list[s
         ranges = [find_range(chosen, field) for field in ("seconds", "worker_hours", "gpu_hours")]
         low = [total + bounds[0] for total, bounds in zip(low, ranges, strict=True)]
         high = [total + bounds[1] for total, bounds in zip(high, ranges, strict=True)]
-        note = f"{len(chosen)} run{'s' if len(chosen) > 1 else ''}" + ("" if same else ", with other values")
+        note = pluralize(len(chosen), "run") + ("" if same else ", with other values")
         lines.append(f"  {name:{width}}  {format_ranges(ranges)}  ({note})")
-    if len(missing) < len(stages):
-        total = format_ranges(list(zip(low, high, strict=True)))
-        lines.append(f"  {'in all':{width}}  {total}" + (f", and {', '.join(missing)}: {NEVER}" if missing else ""))
-    return lines
+    if len(missing) == len(stages):
+        return [f"forecast: none, as none of these stages has run on {machine}"]
+    total = format_ranges(list(zip(low, high, strict=True)))
+    return [*lines, f"  {'in all':{width}}  {total}" + (f", without {', '.join(missing)}" if missing else "")]
 
 
 def find_range(bills: Sequence[Bill], field: str) -> tuple[float, float]:

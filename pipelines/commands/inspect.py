@@ -1,4 +1,4 @@
-"""`trainyard inspect`: say what lies in a folder or file, list all that is odd, and propose a recipe or write it."""
+"""`trainyard inspect`: describe a folder or file, list all that is odd, and propose or write a recipe."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(path: str, write: str | None = None) -> int:
         file = folder / f"{name}.txt"
         with atomic_path(file) as draft:
             draft.write_text("\n".join(findings.odd) + "\n", encoding="utf-8", errors="backslashreplace")
-        print(f"all that is odd, uncut: {file}")
+        print(f"the full list: {file}")
     content = findings.recipe
     fault = find_refusal(content)
     if fault is not None:
@@ -106,7 +106,7 @@ def print_findings(place: Path, findings: Findings) -> None:
     for split, counts in findings.counts.items():
         listed = sorted(counts.items(), key=lambda item: -item[1])
         shown = ", ".join(f"{name} {count:,}" for name, count in listed[:MOST_CLASSES])
-        more = f", ... ({len(listed)} classes)" if len(listed) > MOST_CLASSES else ""
+        more = f", ... ({len(listed):,} classes)" if len(listed) > MOST_CLASSES else ""
         print(f"  {split or 'all'}: {sum(counts.values()):,} ({shown}{more})")
     print(f"\nodd: {len(findings.odd):,}" if findings.odd else "\nodd: nothing")
     for line in list_some(findings.odd, MOST_ODD):

@@ -63,7 +63,7 @@ class Series:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Refusal(f"chaos --record: {file} is damaged ({first_line(error)}); delete it") from None
         if conditions != self.conditions:
-            raise Refusal(f"chaos --record: {file} is about other code or settings; delete it, or name another file")
+            raise Refusal(f"chaos --record: {file} was recorded with other code or settings; name another file")
 
     def save(self) -> None:
         """Write the file, if there is one."""

@@ -127,7 +127,7 @@ def check_memory() -> Iterator[Line]:
         yield OK, text
     else:
         remedy = "close something, or TRAINYARD_WORKERS=1"
-        yield NOTE, f"{text}: a run takes up to {MEMORY >> 30}, and the kernel kills what is too much: {remedy}"
+        yield NOTE, f"{text}: a run takes up to {MEMORY >> 30}, and the kernel kills what exceeds the memory: {remedy}"
 
 
 def container_memory() -> list[int]:
@@ -167,7 +167,7 @@ def check_gpu() -> Iterator[Line]:
     if built is None:
         yield BAD, "torch is built without CUDA and would not use it: make env"
     elif driver and int(driver[1]) < built[0]:
-        yield BAD, f"torch is built for CUDA {built[0]}, the driver stops at {driver[1]}.{driver[2]}: update the driver"
+        yield BAD, f"torch needs CUDA {built[0]}, but the driver supports {driver[1]}.{driver[2]}: update the driver"
     else:
         yield OK, f"torch is built for CUDA {built[0]}.{built[1]}"
 

@@ -15,7 +15,7 @@ STAGES = ("prepare", "augment", "pretrain", "tune", "finetune", "evaluate")
 EXAMPLES = """\
 examples:
   trainyard doctor                    check this machine; every problem comes with its remedy
-  trainyard inspect data/raw/pets     say what your own data are, list what is odd, propose a recipe
+  trainyard inspect data/raw/pets     describe your own data, list what is odd, propose a recipe
   trainyard run                       run the flagship: a local Ray cluster, dvc repro, a summary
   trainyard run --workers 1           use one worker instead of one per CPU
   trainyard retrain                   for a schedule: if anything changed, train, compare, promote the better model
@@ -100,7 +100,7 @@ def _add_promotion(commands: Any) -> None:
 
 
 def _add_inspection(commands: Any) -> None:
-    inspect = commands.add_parser("inspect", help="say what lies in a folder or file of your own, and propose a recipe")
+    inspect = commands.add_parser("inspect", help="describe a folder or file of your own, and propose a recipe")
     inspect.add_argument("path", help="such as data/raw/pets or mails.csv")
     inspect.add_argument("--write", metavar="NAME", help="write the recipe and its DVC stage below pipelines/own")
     plan = commands.add_parser("plan", help="check the params or recipes, and show what would run")
@@ -116,7 +116,7 @@ def _add_inspection(commands: Any) -> None:
     study = commands.add_parser("study", help="write the newest search of a recipe for Optuna's dashboard")
     study.add_argument("source", help="a recipe, params.yaml, or a folder in .trainyard/runs")
     study.add_argument("file", help="the new file: .db for SQLite, .log for Optuna's journal")
-    verify = commands.add_parser("verify", help="make a registered model or a result again in a copy, and compare")
+    verify = commands.add_parser("verify", help="rebuild a registered model or a result in a copy, and compare")
     verify.add_argument(
         "what",
         nargs="?",
@@ -158,7 +158,9 @@ def _add_operation(commands: Any) -> None:
     glue.add_argument("--raw", default="data/raw", help="folder of the original files (default: data/raw)")
     glue.add_argument("--readme", action="store_true", help="also write the table into the README.md of pipelines/bert")
     submit = commands.add_parser("submit", help="run one of these commands on a Ray cluster, through its Jobs API")
-    submit.add_argument("--address", help="of its dashboard (default: RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)")
+    submit.add_argument(
+        "--address", help="the cluster's dashboard (default: RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)"
+    )
     submit.add_argument("--folder", help="checkout that all machines of the cluster share (default: this one)")
     submit.add_argument("--python", help="Python of the environment there (default: this one)")
     submit.add_argument(
@@ -183,8 +185,10 @@ def _add_operation(commands: Any) -> None:
 
 def _add_slurm(command: Any) -> None:
     """Add the options of a job of Slurm."""
-    command.add_argument("--nodes", type=integer_type(1), help="of a job of Slurm (default: 1)")
-    command.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="such as --partition=gpu")
+    command.add_argument("--nodes", type=integer_type(1), help="nodes of the Slurm job (default: 1)")
+    command.add_argument(
+        "--sbatch", action="append", default=[], metavar="OPTION", help="option of sbatch, such as --partition=gpu"
+    )
 
 
 def parse_tolerance(text: str) -> float:

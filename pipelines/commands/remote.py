@@ -52,7 +52,7 @@ def _check_bucket(address: str, remote: dict[str, str]) -> Iterator[Line]:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        yield NOTE, f"{place}: boto3 is not installed, so it was not asked: make env"
+        yield NOTE, f"{place}: boto3 is not installed, so it was not checked: make env"
         return
     options = {"aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key"}
     options |= {"endpoint_url": "endpointurl", "region_name": "region"}

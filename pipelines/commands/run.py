@@ -60,6 +60,6 @@ def _print_results(targets: list[str]) -> int:
             print(f"scores and pictures: {summary.REPORT.resolve().as_uri()}")
         return 0
     if targets and not Path(METRICS_FILE).is_file():
-        print("no summary before the last stage: trainyard run")
+        print("the summary needs all stages: trainyard run")
         return 0
     return summary.main()

@@ -92,12 +92,12 @@ def main(
 ) -> int:
     """Check the options and print or write the files; return an exit code."""
     if to not in PLACES:
-        raise Refusal(f"schedule: --to {to}{suggest_name(to, PLACES)}: any of {', '.join(PLACES)}")
+        raise Refusal(f"schedule: --to {to}{suggest_name(to, PLACES)}; choose from {', '.join(PLACES)}")
     options = {"user": user, "address": address, "image": image, "nodes": nodes, "sbatch": sbatch or None}
     for option, value in (options | {"zone": zone, "env-file": env_file}).items():
         if value is not None and to not in APPLIES_TO[option]:
             targets = " and ".join(APPLIES_TO[option])
-            raise Refusal(f"schedule: --{option} means nothing to {to}; it is for {targets}")
+            raise Refusal(f"schedule: --{option} does not apply to --to {to}, only to {targets}")
     if address is not None and not address.startswith(("http://", "https://")):
         raise Refusal(
             f"schedule: --address {address}: is not the address of a cluster's dashboard, such as http://HOST:8265"

@@ -33,7 +33,7 @@ def render_script(
         if any(ord(letter) < 32 for letter in value):
             raise Refusal(f"slurm: {value!r} holds a control character")
     if re.search(r"[\s\"'%\\]", folder):
-        raise Refusal(f"slurm: {folder}: sbatch takes no blanks, quotes, backslash or % in the path of the log")
+        raise Refusal(f"slurm: {folder}: sbatch takes no spaces, quotes, backslash or % in the path of the log")
     values = {
         "name": name or f"trainyard-{command[0]}",
         "nodes": str(nodes),

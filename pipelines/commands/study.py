@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.errors import Refusal
+from components.errors import Refusal, pluralize
 from components.files import read_object
 from components.recipes import recipe
 from components.runs.description import read_description
@@ -22,8 +22,8 @@ def main(source: str, file: str) -> int:
         raise Refusal(f"{folder / SEARCH}: has no 'space'; run the search again")
     title = str(read_description(folder)["experiment"])
     for name, count in export_studies(folder, Path(file), f"{title} {folder.name}").items():
-        print(f"{file}: {count} trials in the study '{name}'")
-    print(f"to look at it: pip install optuna-dashboard; optuna-dashboard {_storage(file)}")
+        print(f"{file}: {pluralize(count, 'trial')} in the study '{name}'")
+    print(f"to view it: pip install optuna-dashboard; optuna-dashboard {_storage(file)}")
     return 0
 
 

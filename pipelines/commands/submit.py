@@ -29,7 +29,7 @@ def main(
     """
     if to == "slurm":
         if address is not None:
-            raise Refusal("submit: --address means nothing to slurm")
+            raise Refusal("submit: --address does not apply to --to slurm; leave it out")
         build_parser().parse_args(command)
         return slurm.submit(command, folder, python, nodes or 1, sbatch, write)
     for option, value in (("nodes", nodes), ("sbatch", sbatch), ("write", write)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.errors import Refusal
+from components.errors import Refusal, pluralize
 from components.recipes import recipe
 from components.verdicts.caveats import describe_data, describe_perfect_score, describe_worthless
 from pipelines.commands.parser import STAGES
@@ -33,7 +33,7 @@ def main() -> int:
     best = read_json(BEST_FILE)
     for path, content in ((METRICS_FILE, metrics), (BEST_FILE, best)):
         if content is None:
-            raise Refusal(f"{path}: not there yet; run the pipeline first (make run)")
+            raise Refusal(f"{path}: does not exist yet; run the pipeline first (make run)")
     rows = [*_accuracy_rows(metrics, params), *_caveat_rows(metrics), *_search_rows(best)]
     rows += [*_duration_rows(), *_bill_rows(params), *_link_rows()]
     width = max(len(heading) for heading, _ in rows)
@@ -44,7 +44,7 @@ def main() -> int:
 def _accuracy_rows(metrics: dict[str, Any], params: dict[str, Any]) -> list[Row]:
     """Return the rows of both arms' accuracies and of the gain, each with its interval."""
     seeds = metrics["seeds"]
-    gain_note = f"won on {metrics['seeds_won']} of {seeds} seeds"
+    gain_note = f"won on {metrics['seeds_won']} of {pluralize(seeds, 'seed')}"
     return [
         ("test accuracy", _arm_text(metrics, "finetuned", "accuracy")),
         (f"{params['evaluate']['level']:.0%} intervals", _arm_text(metrics, "scratch", "scratch_accuracy")),
@@ -65,7 +65,7 @@ def _caveat_rows(metrics: dict[str, Any]) -> list[Row]:
 
 
 def _arm_text(metrics: dict[str, Any], arm: str, name: str) -> str:
-    note = f"± {metrics[f'{name}_std']:.4f} over {metrics['seeds']} seeds"
+    note = f"± {metrics[f'{name}_std']:.4f} over {pluralize(metrics['seeds'], 'seed')}"
     return _interval_text(metrics, ARM_NAMES[arm], name, note)
 
 
@@ -81,7 +81,7 @@ def _search_rows(best: dict[str, Any]) -> list[Row]:
     for index, (arm, choice) in enumerate(best.items()):
         flat = recipe.flatten(choice["values"])
         values = "  ".join(f"{display_name(key)} {format_value(v):6}" for key, v in flat.items())
-        text = f"{ARM_NAMES.get(arm, arm):12}  {values}  of {choice['trials']} trials"
+        text = f"{ARM_NAMES.get(arm, arm):12}  {values}  of {pluralize(choice['trials'], 'trial')}"
         rows.append(("best values" if index == 0 else "", text))
         rows += [("", f"{'':12}  {sentence}") for sentence in choice.get("edges", [])]
     return rows

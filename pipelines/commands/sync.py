@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.errors import Refusal, TryLater
+from components.errors import Refusal, TryLater, pluralize
 from components.tracking import mirror, probe, server
 from components.workspace import runs_folder
 
@@ -29,9 +29,9 @@ def main() -> int:
         raise TryLater(f"the tracker {server.hide_credentials(address)}: {reason}; nothing is lost") from None
     missing = mirror.find_missing_files(runs)
     has_all = "the tracker has everything" + (" that is left" if missing else "")
-    print(f"sent {count} records" if count else has_all)
+    print(f"sent {pluralize(count, 'record')}" if count else has_all)
     if not missing:
         return 0
-    print(f"{len(missing)} files of the runs were gone before they could be sent, such as {missing[0]}:")
-    print("  bring them back, delete mirror.json in the folder of their run, and repeat the command")
+    print(f"{pluralize(len(missing), 'file')} of the runs disappeared before being sent, such as {missing[0]}:")
+    print("  restore them, delete mirror.json in the folder of their run, and repeat the command")
     return 1

@@ -36,10 +36,10 @@ def main(
     """
     if check is not None:
         if what is not None or report is not None:
-            raise Refusal("verify: --check FILE says itself what it is about; leave out the rest")
+            raise Refusal("verify: --check takes its subject from FILE; leave out the other arguments")
         return check_statement(Path(check), signers)
     if signers is not None:
-        raise Refusal("verify: --signers belongs to --check FILE")
+        raise Refusal("verify: --signers needs --check FILE")
     if report is not None and not Path(report).absolute().parent.is_dir():
         raise Refusal(f"verify: --report {report}: its folder does not exist; create it first")
     began = datetime.now(UTC)

@@ -17,6 +17,7 @@ from components.drawings import figures
 from components.drawings.figures import Curve
 from components.drawings.page import Block, Missing, Picture, Row, Table, Text
 from components.drawings.search import TrialPoint, draw_search
+from components.errors import pluralize
 from components.recipes import recipe
 from components.verdicts.diagnosis import REMEDIES
 from pipelines.flagship import (
@@ -180,7 +181,7 @@ def diagnosis(params: dict[str, Any], folder: Path) -> Iterator[Block]:
         return
     rows = []
     for (run, name), verdicts in groups.items():
-        seeds = f", {len(verdicts)} seed{'s' if len(verdicts) > 1 else ''}" if run in ARM_NAMES.values() else ""
+        seeds = f", {pluralize(len(verdicts), 'seed')}" if run in ARM_NAMES.values() else ""
         remedies = "; ".join(REMEDIES[name]) or ("none needed" if name == "fine" else "-")
         rows.append([run + seeds, name, "; ".join(verdicts[0]["reasons"]), remedies])
     yield Table(["run", "verdict", "why", "remedies"], rows, text_columns=(1, 2, 3))

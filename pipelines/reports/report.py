@@ -24,6 +24,7 @@ from components.drawings.page import (
     list_pictures,
     render_page,
 )
+from components.errors import pluralize
 from components.recipes import recipe
 from components.verdicts.caveats import describe_data, describe_perfect_score
 from pipelines import flagship
@@ -124,7 +125,7 @@ def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
         return [label, f"{value:{sign}.4f}", f"{low:{sign}.4f} to {high:{sign}.4f}", deviation, loss]
 
     yield Table(
-        ["", "accuracy", f"{_level(params)} interval", f"over {metrics['seeds']} seeds", "loss"],
+        ["", "accuracy", f"{_level(params)} interval", f"over {pluralize(metrics['seeds'], 'seed')}", "loss"],
         [
             make_row("fine-tuned", "accuracy", f"{metrics['loss']:.4f}"),
             make_row("from scratch", "scratch_accuracy", f"{metrics['scratch_loss']:.4f}"),
@@ -138,8 +139,9 @@ def _result(metrics: Any, params: dict[str, Any]) -> Iterator[Block]:
     for sentence in describe_data(read_manifest("target") or {"splits": {}}):
         yield Text(f"{sentence[0].upper()}{sentence[1:]}.")
     yield Text(
-        f"Fine-tuning wins on {metrics['seeds_won']} of {metrics['seeds']} seeds. Both arms have the same labels, "
-        "epochs and search; the test split was opened once, after every choice was made.",
+        f"Fine-tuning wins on {metrics['seeds_won']} of {pluralize(metrics['seeds'], 'seed')}. "
+        "Both arms have the same labels, epochs and search; the test split was opened once, after every choice was "
+        "made.",
         quiet=True,
     )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from components.cluster.plan import Holdings
-from components.errors import Refusal, Stopped
+from components.errors import Refusal, Stopped, pluralize
 from components.processes import available_cores
 from components.recipes import recipe
 from components.recipes.signature import describe_misfit
@@ -98,7 +98,7 @@ def describe_machine() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cores = available_cores()
-    text = f"{cores} CPU{'s' if cores > 1 else ''} {names[0] if names else platform.machine()}"
+    text = f"{pluralize(cores, 'CPU')} {names[0] if names else platform.machine()}"
     gpus = _gpu_names()
     return f"{text}, {len(gpus)} {gpus[0]}" if gpus else text
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from components.errors import Refusal
+from components.errors import Refusal, pluralize
 from components.recipes import recipe
 from components.storage.feed import Feed
 from components.storage.store import Store
@@ -149,5 +149,5 @@ def describe_hardware(peers: Peers) -> str:
         device = torch.cuda.get_device_name(peers.device)
     else:
         threads = torch.get_num_threads()
-        device = f"{platform.machine()}, {threads} thread{'s' if threads > 1 else ''} each"
-    return f"{peers.size} worker{'s' if peers.size > 1 else ''} on {device}"
+        device = f"{platform.machine()}, {pluralize(threads, 'thread')} each"
+    return f"{pluralize(peers.size, 'worker')} on {device}"

@@ -112,7 +112,7 @@ CASES = [
     Case("tune too early", command("tune", params=True), "tune: data/prepared/target is not there; first run: train"),
     Case("finetune too early", command("finetune", params=True), "finetune: data/prepared/target is not there; first"),
     Case("evaluate too early", command("evaluate", params=True), "evaluate: data/prepared/target is not there; first"),
-    Case("a summary of nothing", command("summary", params=True), "metrics/evaluate.json: not there yet; run"),
+    Case("a summary of nothing", command("summary", params=True), "metrics/evaluate.json: does not exist yet; run"),
     # the environment
     Case("workers in words", command("run", params=True, workers="two"), "WORKERS=two: must"),
     Case("no workers", command("run", params=True, workers="0"), "of at least 1"),

@@ -182,8 +182,8 @@ CASES = [
         pictures(lambda f: Image.new("F", (8, 8)).save(f / "cat" / "x.tiff")),
         "x.tiff: has more than 8 bits per pixel, and its pixels range from 0 to 0; set levels",
     ),
-    Case("an empty test split", pictures(count=2, test=0.01), "test: 0.01 of 4 pictures is none"),
-    Case("nothing left to train on", pictures(test=0.5, validation=0.5), "validation: with it nothing is left"),
+    Case("an empty test split", pictures(count=2, test=0.01), "test: 0.01 of 4 pictures gives an empty split"),
+    Case("nothing left to train on", pictures(test=0.5, validation=0.5), "validation: leaves nothing to train on"),
     Case(
         "a class that training lacks",
         prepare({**FOLDER, "folder": "given", "size": 8}, lambda f: write_unknown_class(f / "given")),

@@ -1,10 +1,10 @@
-"""The first line of an error, whatever its message."""
+"""The first line of an error, whatever its message, and counts with their nouns."""
 
 from __future__ import annotations
 
 import pytest
 
-from components.errors import first_line
+from components.errors import first_line, pluralize
 from components.tracking import server
 from components.verdicts.alerts import Alerts
 from pipelines.reports import links
@@ -22,6 +22,11 @@ from pipelines.reports import links
 )
 def test_the_first_line_of_an_error(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+def test_one_thing_is_singular() -> None:
+    assert [pluralize(count, "row") for count in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert [pluralize(count, "row has", "rows have") for count in (1, 2)] == ["1 row has", "2 rows have"]
 
 
 def test_no_part_of_a_password_is_left() -> None:

@@ -50,7 +50,7 @@ def test_a_container_sees_its_own_group_as_the_root(tmp_path: Path, membership: 
 
 
 @pytest.mark.parametrize("content", ["", "max", "x y", "100000 0"])
-def test_an_unreadable_quota_is_none(tmp_path: Path, membership: Path, content: str) -> None:
+def test_an_unreadable_quota_is_ignored(tmp_path: Path, membership: Path, content: str) -> None:
     write_group(tmp_path / "cgroup", cpu__max=content)
     membership.write_text("0::/\n")
     assert processes.cpu_quotas(tmp_path / "cgroup", membership) == []

@@ -151,7 +151,7 @@ def test_the_script_is_valid_bash_and_has_the_options(tmp_path: Path) -> None:
     for option in ("partition=gpu", "--output=x", "--signal=B:TERM@1", "--comment=a b", "--x\nrm -rf /"):
         with pytest.raises(Refusal, match="--sbatch"):
             slurm.render_script(["run"], "/yard", "python", options=[option])
-    with pytest.raises(Refusal, match="takes no blanks"):
+    with pytest.raises(Refusal, match="takes no spaces"):
         slurm.render_script(["run"], "/my yard", "python")
 
 

@@ -70,7 +70,7 @@ QUICK = (layouts.windows_paths, layouts.voc_side_by_side, layouts.yolo_in_capita
     [pytest.param(write, marks=[] if write in QUICK else [pytest.mark.slow]) for write in DOORS],
     ids=lambda write: write.__name__,
 )
-def test_a_door_from_files_to_scores(
+def test_inspect_plan_and_fit_lead_from_files_to_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, write: Callable[[Path], None]
 ) -> None:
     monkeypatch.chdir(tmp_path)

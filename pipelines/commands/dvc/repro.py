@@ -81,7 +81,7 @@ def reproduce(*targets: str, deadline: float | None = None) -> int:
 def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set[int]) -> int:
     """Return dvc's exit code; pass interrupts on to its process group.
 
-    others: the processes of other dvcs, to which those seen meanwhile are added.
+    others: the processes of other dvcs, to which those that appear during the wait are added.
 
     The first interrupt lets the stage save its progress, the second stops it at once, the third kills it and dvc. The
     deadline counts as one.
@@ -104,7 +104,7 @@ def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set
             if was_up and not is_up and code != 0 and not interrupts:
                 _signal_group(process, signal.SIGKILL)
                 process.wait()
-                raise ClusterLost(f"the local Ray cluster was lost ({_guess_cause()}); nothing else is")
+                raise ClusterLost(f"the local Ray cluster was lost ({_guess_cause()}), but no work")
             was_up = was_up or is_up
         except KeyboardInterrupt:
             interrupts += 1

@@ -23,6 +23,8 @@ BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # dvc's messa
 def list_changes(*targets: str, patience: float | None = None) -> list[str]:
     """Return one line per reason to run, "STAGE: KIND: NAMES", or an empty list if everything is up to date.
 
+    A stage without a run has one line, "STAGE: never run": dvc calls all that it would read modified.
+
     targets: arguments of `dvc status` (default: the flagship); patience: seconds to wait for another dvc (default:
     PATIENCE).
     """
@@ -30,14 +32,25 @@ def list_changes(*targets: str, patience: float | None = None) -> list[str]:
     stages: dict[str, list[Any]] = json.loads(answer[answer.index("{") :])
     lines = []
     for stage, reasons in stages.items():
+        if not _has_run(stage):
+            lines.append(f"{stage}: never run")
+            continue
         for reason in reasons:
             kinds = reason if isinstance(reason, dict) else {str(reason): {}}
             lines += [f"{stage}: {kind}: {', '.join(_list_names(what)) or kind}" for kind, what in kinds.items()]
     return lines
 
 
+def _has_run(stage: str) -> bool:
+    """Return whether the lock file beside the stage's dvc.yaml records a run of it."""
+    file, _, name = stage.rpartition(":")
+    lock = Path(file or "dvc.yaml").with_suffix(".lock")
+    content = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.is_file() else None
+    return name in ((content or {}).get("stages") or {})
+
+
 def shorten_change(change: str) -> str:
-    """Return a reason to run that fits a line: a stage that never ran has dozens of names."""
+    """Return a reason to run that fits a line: there may be dozens of names."""
     return textwrap.shorten(change, WIDTH, placeholder=" ...")
 
 
@@ -64,7 +77,9 @@ def _list_names(what: Any) -> list[str]:
     """Return the paths and dotted parameters of one of dvc's reasons, each with how it changed."""
     if not isinstance(what, dict):
         return [str(what)]
-    return [f"{path} ({how})" if isinstance(how, str) else f"{path} ({', '.join(how)})" for path, how in what.items()]
+    changes = {path: how if isinstance(how, str) else ", ".join(how) for path, how in what.items()}
+    # dvc also calls an output deleted that was never in this checkout
+    return [f"{path} ({'missing' if how == 'deleted' else how})" for path, how in changes.items()]
 
 
 def update_imports() -> list[str]:

@@ -145,7 +145,7 @@ def audit_decision(ledger: Ledger, decision: Decision) -> None:
     except Exception as error:
         reason = server.explain_failure(error)
         raise TryLater(
-            f"the tracker did not take the audit record ({reason}); it is kept, and sent the next time"
+            f"the tracker did not take the audit record ({reason}); it is kept and will be sent next time"
         ) from None
     ledger.write("audited", id=id)
 

@@ -18,6 +18,7 @@ import numpy as np
 from components.drawings import figures
 from components.drawings.figures import Curve, Interval
 from components.drawings.page import Block, Picture, Row, Section, Table, Text, render_page
+from components.errors import pluralize
 from components.metrics.classification import bootstrap_interval
 from components.storage.profile import SUMMARIES, VALUES
 from components.storage.store import Split
@@ -138,7 +139,7 @@ def _changed_predictions(decision: Decision, evidence: Evidence, folder: Path) -
     for direction, title in titles.items():
         rows = np.array(decision[direction][:MAX_EXAMPLES], dtype=np.int64)
         more = f", the first {len(rows)} shown" if len(rows) < len(decision[direction]) else ""
-        yield Text(f"{title}: {len(decision[direction])} examples{more}.")
+        yield Text(f"{title}: {pluralize(len(decision[direction]), 'example')}{more}.")
         if not len(rows):
             continue
         examples = evidence.split.take(rows, ["image", "label"])

@@ -128,7 +128,7 @@ class Retraining:
             if not contest.is_data_fine:
                 return self.refuse_data(contest.findings)
             if contest.challenger is None:
-                print("retrain: the same bytes came out, and they were judged before: nothing to decide")
+                print("retrain: training gave a model that was judged before: nothing to decide")
                 return 0
             from pipelines.reports import report
 
@@ -155,8 +155,6 @@ class Retraining:
         if self.champion is not None and self.champion.digest == challenger.digest:
             return Contest(contest.findings, challenger)
         held_out = self.select_held_out()
-        for line in held_out.describe():
-            print(f"retrain: {line}", flush=True)
         measurements = {} if self.gate.refuses(len(held_out.rows)) else self.measure(held_out, challenger)
         return Contest(contest.findings, challenger, held_out, measurements)
 

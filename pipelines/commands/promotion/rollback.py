@@ -77,4 +77,4 @@ def previous_champion(ledger: Ledger, model: str, champion: Version | None) -> s
             return str(decision["from"]["version"])
         if is_promotion:
             break
-    raise Refusal(f"{ledger.path}: knows no champion before this one; name a version with --to")
+    raise Refusal(f"{ledger.path}: has no champion before this one; name a version with --to")

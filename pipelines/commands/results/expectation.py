@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import Refusal
+from components.errors import Refusal, pluralize
 
 START = "# Expect:"
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
@@ -61,7 +61,7 @@ def suggest_line(scores: dict[str, list[float]], seeds: int) -> str:
         decimals = 3 if max(map(abs, values)) < 10 else 1 if max(map(abs, values)) < 1000 else 0
         low, high = math.floor(min(values) * 10**decimals), math.ceil(max(values) * 10**decimals)
         parts.append(f"{name} {low / 10**decimals:.{decimals}f} to {high / 10**decimals:.{decimals}f}")
-    return f"{START} {', '.join(parts)} over {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{START} {', '.join(parts)} over {pluralize(seeds, 'seed')}"
 
 
 def round_like(value: float, example: str) -> str:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from components.errors import Refusal
+from components.errors import Refusal, pluralize
 from components.recipes import recipe
 from pipelines import fit
 from pipelines.commands.results.expectation import Expectation, read_expectation, suggest_line
@@ -48,7 +48,7 @@ def _compare_with_header(path: Path) -> None:
         return  # no interval covers it
     covered = [expectation.covers(name, value) for name in names for value in scores[name]] if expectation else []
     if not covered or not all(covered):
-        print(f"{path}: its header says something else; this would fit: {suggest_line(scores, len(record.seeds))}")
+        print(f"{path}: its header disagrees; replace its line by: {suggest_line(scores, len(record.seeds))}")
 
 
 def format_tables(folder: Path) -> str:
@@ -74,7 +74,7 @@ def format_row(system: str, expectation: Expectation | None, record: Record) -> 
     intervals = expectation.intervals if expectation else {}
     scores = [name for name in intervals if name in record.scores] or [record.monitor]
     expected = [f"{name} {low} to {high}" for name, (low, high) in intervals.items()]
-    alone = f"best of {len(record.trials)} trials" if record.trials else "one seed"
+    alone = f"best of {pluralize(len(record.trials), 'trial')}" if record.trials else "one seed"
     seconds = sum(record.seconds) / len(record.seconds)
     cells = [
         system,
@@ -131,7 +131,7 @@ def format_trials(
         scores = [_format_score(trial, score), format_value(trial[training]) if training in trial else ""]
         scores += [_format_score(trial, name) for name in beside]
         lines.append(f"| {' | '.join([*values, *scores])} |")
-    summary = f"<b>{system}</b>: {score} of its {len(record.trials)} trials"
+    summary = f"<b>{system}</b>: {score} of its {pluralize(len(record.trials), 'trial')}"
     return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 

@@ -63,7 +63,7 @@ def compare(
 
 
 def _are_equal(old: Any, new: Any) -> bool:
-    """Return whether both are equal; a score that is no number in both is."""
+    """Return whether both are equal; a score that is NaN in both counts as equal."""
     return bool(old == new) or (old != old and new != new)
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.errors import Refusal
+from components.errors import Refusal, pluralize
 from components.files import atomic_path
 from pipelines.commands.verification.comparison import DIFFERENT, ENVIRONMENT, HARDWARE, Comparison
 from pipelines.commands.verification.original import Original, find_original, result_files
@@ -80,7 +80,7 @@ def write_statement(
 def check_statement(file: Path, signers: str | None) -> int:
     """Check a statement's signature, the bytes of its subject, its commit and its verdict; return an exit code.
 
-    signers: a file of allowed signers (ssh-keygen(1)); without one a signature is checked, but nobody vouches for it.
+    signers: a file of allowed signers (ssh-keygen(1)); without one a signature is checked, but not who owns its key.
     """
     statement = read_statement(file)
     rows = [*check_signature(file, signers), *_check_subject(statement), _check_commit(statement)]
@@ -118,7 +118,7 @@ def check_signature(file: Path, signers: str | None) -> list[Row]:
     common = ["-n", NAMESPACE, "-s", str(signature)]
     if signers is None:
         good, facts = _ssh_keygen(["check-novalidate", *common], file)
-        return [("signature", good, f"{facts} (nobody vouches for the key: --signers FILE)" if good else facts)]
+        return [("signature", good, f"{facts} (owner of the key not checked: --signers FILE)" if good else facts)]
     if not Path(signers).is_file():
         raise Refusal(f"verify: --signers {signers}: no such file; it lists allowed signers (man ssh-keygen)")
     good, facts = _ssh_keygen(["find-principals", "-s", str(signature), "-f", signers], file)
@@ -155,7 +155,7 @@ def _check_subject(statement: dict[str, Any]) -> list[Row]:
     for name, digest in stated.items():
         if here.get(name) != digest:
             return [("subject", False, f"{subject}: {name} {'has other bytes' if name in here else 'is not there'}")]
-    return [("subject", True, f"{subject}: {len(stated)} files have the stated bytes")]
+    return [("subject", True, f"{subject}: {pluralize(len(stated), 'file')} with the stated bytes")]
 
 
 def _check_commit(statement: dict[str, Any]) -> Row:

@@ -137,7 +137,7 @@ def test_objects_that_are_mostly_cut_off_vanish_with_their_masks() -> None:
     assert torch.equal(scenery.instances, instances)  # the batch itself stays as it is
 
 
-def test_pictures_without_annotations_and_draws_of_a_stream() -> None:
+def test_pictures_without_annotations_change_as_the_stream_says() -> None:
     plain = Scenery(drawn().images)
     for transform in TRANSFORMS.values():
         first, again = (transform(plain, generator(5)) for _ in range(2))

@@ -137,7 +137,7 @@ def test_a_missing_broken_or_other_archive_is_refused(raw: Path, tmp_path: Path)
 
 
 @pytest.mark.skipif(not (REAL / "bccd").is_dir(), reason=f"the original archive is not in {REAL}")
-def test_the_real_one_has_the_published_counts_less_two() -> None:
+def test_the_real_archive_has_the_published_counts_minus_two() -> None:
     data = BCCD(str(REAL), size=64)
     examples = {split: all_of(data, split) for split in data.parts()}
     assert {split: len(rows) for split, rows in examples.items()} == {"train": 205, "validation": 87, "test": 72}

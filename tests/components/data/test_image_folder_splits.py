@@ -129,7 +129,7 @@ def test_splits_are_not_taken_for_classes(tmp_path: Path, names: list[str]) -> N
         ImageFolder(str(tmp_path / "pets"))
 
 
-def test_a_train_may_be_a_class(tmp_path: Path) -> None:
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     for name in ("car", "train"):
         save(tmp_path / "vehicles" / name / "a.png", flat(1))
     assert ImageFolder(str(tmp_path / "vehicles")).classes == ["car", "train"]

@@ -82,7 +82,7 @@ def test_bad_rows_are_named_all_at_once_and_spare_pictures_counted(table: Path, 
         assert part in str(refused.value)
     rows_of(table, tmp_path / "2", label="kind", bad="skip")
     review = Store(tmp_path / "2").manifest["review"]
-    assert any(sentence.startswith("1 pictures without a row in a table") for sentence in review)
+    assert any(sentence.startswith("1 picture without a row in a table") for sentence in review)
     with pytest.raises(Refusal, match="'x' in column 'level' is not a number"):
         rows_of(table, tmp_path / "3", value="level")
 

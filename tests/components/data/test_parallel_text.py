@@ -71,7 +71,7 @@ def test_faults_are_named(files: list[str], tmp_path: Path) -> None:
         ParallelText(holes).pairs()
     data = ParallelText(holes, bad="skip")
     assert sum(map(len, data.pairs().values())) == 58
-    assert data.notes == [f"2 pairs of {files[0]} lack a side and are left out"]
+    assert data.notes == [f"{files[0]}: 2 pairs without a side are left out"]
     (tmp_path / "bad.gz").write_bytes(b"\x1f\x8bgarbage")
     with pytest.raises(Refusal, match=r"bad\.gz: damaged"):
         ParallelText([files[0], str(tmp_path / "bad.gz")]).pairs()

@@ -60,7 +60,7 @@ def test_a_split_depends_on_both_texts_alone(tmp_path: Path) -> None:
     file.write_text("\n".join([lines[0], *reversed(lines[1:]), lines[1]]) + "\n")
     changed = build(file)
     assert sorted({row["text"] for row in changed.examples("test", 0)}) == sorted(before)
-    assert "1 rows repeat an earlier one" in changed.notes
+    assert "1 row repeats an earlier one" in changed.notes
 
 
 @pytest.mark.parametrize(

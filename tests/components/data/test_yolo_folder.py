@@ -64,7 +64,7 @@ def test_boxes_of_centres_and_outlines_are_in_the_letterbox(root: Path) -> None:
     assert bare["boxes"].shape == empty["boxes"].shape == (0, 4)
     (c,) = examples_of(data, "test")  # val, because there is no test
     assert np.allclose(c["boxes"], [[4, 12, 36, 28]])
-    assert data.notes == ["1 of 5 pictures have no text file and count as without objects"]
+    assert data.notes == ["1 of 5 pictures has no text file and so no objects"]
 
 
 def test_a_turned_picture_has_its_boxes_as_people_see_it(root: Path) -> None:
@@ -135,7 +135,7 @@ FAULTS = {
     "0 0.5 0.5 0 0.1": "the box 0.5, 0.45, 0.5, 0.55 has no area",
     "0 0.5 0.5 0.1 -0.1": "the box 0.45, 0.55, 0.55, 0.45 has no area",
     "0 0.9 0.5 0.4 0.1": "the box 0.7, 0.45, 1.1, 0.55 reaches beyond the picture",
-    "\0": "is no line of text",
+    "\0": "is not a line of text",
 }
 
 

@@ -122,7 +122,7 @@ def test_text_labels_of_yolo(tmp_path: Path) -> None:
         "train/labels/0.txt line 3: the box 0.5, 0.45, 0.5, 0.55 has no area",
         "train/labels/0.txt line 4: class 9 is not one of the 3 named ones",
         "train/labels/x.txt: boxes without a picture",
-        "1 pictures without a text file, such as train/images/2.jpg: they show no object",
+        "1 picture without a text file (no objects), such as train/images/2.jpg",
         "class 'dog': no box has it",
     ):
         assert part in odd, odd

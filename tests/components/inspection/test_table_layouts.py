@@ -23,7 +23,7 @@ def test_a_table_of_texts(tmp_path: Path) -> None:
     assert findings.counts["rows"] == {"ham": 50, "spam": 13}
     odd = "\n".join(findings.odd)
     assert "read as cp1252" in odd
-    assert "1 rows have values in columns without a name" in odd
+    assert "1 row has values in columns without a name" in odd
     assert "several labels for the text: the same text twice" in odd
     assert findings.recipe is not None
     assert findings.recipe["data"]["conflicts"] == "drop"
@@ -96,7 +96,7 @@ def test_numbers_over_time(tmp_path: Path) -> None:
     (tmp_path / "power.csv").write_text("\n".join(["date,load,heat", *lines]))
     findings = inspect(tmp_path / "power.csv")
     assert findings.layout.startswith("a table of numbers over time")
-    assert any("column 'load': empty in 1 rows" in line for line in findings.odd)
+    assert any("column 'load': empty in 1 row" in line for line in findings.odd)
     manifest = prepare(findings, tmp_path / "out")
     assert manifest["classes"] == ["load", "heat"]
 

@@ -104,7 +104,7 @@ def test_a_negative_size_is_refused(tmp_path: Path, kind: str) -> None:
     refuse(path, "damaged or not an archive")
 
 
-def test_what_precedes_the_end_counts_and_what_follows_it_is_not_read(tmp_path: Path) -> None:
+def test_bytes_before_the_end_mark_count_and_none_after_it_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     skipped = raw_header("other", octal(1 << 20)) + bytes(1 << 20)
     path.write_bytes(gzip.compress(skipped + END + bytes(64 << 20)))

@@ -36,7 +36,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2", "'a' is given twice"),
+        ("a: 1\na: 2", "'a' appears twice"),
         ("a: [1, 2", "line"),
         ("- 1", "mapping"),
         ("", "mapping"),
@@ -62,8 +62,8 @@ MERGES = "\n".join(["a0: &a0 {b: 1}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1
         ("a: " + "[" * 25 + "]" * 25, "nested more than 24 deep"),
         ("a: " + "{b: " * 10000, "nested more than 24 deep"),
         ("\n".join(f"k{i}: 1" for i in range(5000)), "more than 10,000 values"),
-        ("1: a", "line 1, column 1: a key must be a text; put it in quotes"),
-        ("? [a, b]\n: a", "a key must be a text"),
+        ("1: a", "line 1, column 1: a key must be a string; put it in quotes"),
+        ("? [a, b]\n: a", "a key must be a string"),
         ("a: 0x1" + "0" * 16, "a number of more than 64 bits"),
         ("a: " + ":".join(["1"] * 20000), "a number of more than 64 bits"),
         ("a: " + "9" * 20000, "cannot be read as int .Exceeds the limit"),

@@ -124,7 +124,7 @@ BARE = '{"task": {"use": 1}, "columns": {}, "classes": [], "statistics": {}, "st
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", BARE])
-def test_a_record_that_is_none_gets_one_line(text: str, tmp_path: Path) -> None:
+def test_an_invalid_record_of_a_model_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(Refusal, match="damaged"):
         exported.read_model(tmp_path)

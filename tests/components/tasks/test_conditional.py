@@ -140,7 +140,7 @@ def test_the_judge_sees_the_generated_pictures() -> None:
 
 
 def test_a_condition_that_the_data_lack_is_refused() -> None:
-    with pytest.raises(Refusal, match=r"^task: needs a column 'caption', but the data have image, label; change data$"):
+    with pytest.raises(Refusal, match=r"^task: Conditional needs a column 'caption', but the data have image, label;"):
         make_task("caption").setup(Spec({"image": (16, 16, 1), "label": ()}, ("a",), {}))
 
 

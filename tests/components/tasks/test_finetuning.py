@@ -161,7 +161,7 @@ def test_an_exported_model_takes_texts_and_brings_its_tokenizer(kind: str, store
 
 @each_task
 def test_data_without_the_columns_are_refused(kind: str, stores: dict[str, Store]) -> None:
-    with pytest.raises(Refusal, match="needs columns"):
+    with pytest.raises(Refusal, match="needs a column"):
         TASKS[kind](model=MODEL).setup(Spec({"image": (8, 8, 1)}, ("a",), {}))
 
 

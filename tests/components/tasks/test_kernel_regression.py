@@ -90,7 +90,7 @@ def test_the_trained_width_minimises_the_leave_one_out_loss(store: Store) -> Non
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_trained_width_beats_a_fixed_one_and_that_the_average(seed: int, tmp_path: Path) -> None:
+def test_a_trained_width_beats_a_fixed_width_which_beats_the_average(seed: int, tmp_path: Path) -> None:
     store = store_of(tmp_path / "data", seed)
     mse = {}
     for name, model in VARIANTS.items():

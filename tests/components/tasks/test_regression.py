@@ -101,7 +101,7 @@ def test_scalar_x_needs_no_axis() -> None:
 def test_unusable_arguments_are_refused() -> None:
     with pytest.raises(Refusal, match=r"task\.delta: applies to criterion: huber"):
         Regression(LINEAR, delta=2.0)
-    with pytest.raises(Refusal, match="needs columns 'x' and 'y', but the data have image"):
+    with pytest.raises(Refusal, match="Regression needs a column 'x', but the data have image"):
         Regression(LINEAR).setup(Spec({"image": (4, 4, 1)}, (), {}))
     with pytest.raises(Refusal, match=r"not \(4, 4\) and \(\)"):
         Regression(LINEAR).setup(Spec({"x": (4, 4), "y": ()}, (), {}))

@@ -148,7 +148,7 @@ def test_files_that_are_gone_are_counted(checkout: Path, capsys: pytest.CaptureF
     for _ in range(2):
         assert sync.main() == 1
         output = capsys.readouterr().out
-        assert "2 files of the runs were gone before they could be sent, such as " in output
+        assert "2 files of the runs disappeared before being sent, such as " in output
         assert "mirror.json" in output
 
 

@@ -144,7 +144,7 @@ def test_a_run_begins_only_with_room_for_its_checkpoints(
                 checkpoint.check_free_space(tmp_path / "run", state)
 
 
-def test_the_room_is_told_in_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_space_is_reported_in_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: usage._replace(free=5_000_000))
     with pytest.raises(Refusal, match="5 MB free, but checkpoints may need 12 MB"):

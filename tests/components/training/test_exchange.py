@@ -99,7 +99,7 @@ def train_every_way(peers: Peers, folder: Path) -> None:
         (folder / f"{peers.size}.json").write_text(json.dumps([results, len(starts)]))
 
 
-def test_every_way_gives_the_bytes_of_one_worker(tmp_path: Path) -> None:
+def test_every_exchange_gives_the_bytes_of_one_worker(tmp_path: Path) -> None:
     for size in (1, 2, 3):
         fork_workers(train_every_way, size, tmp_path)
     outcomes = {size: json.loads((tmp_path / f"{size}.json").read_text()) for size in (1, 2, 3)}

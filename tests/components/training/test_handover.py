@@ -133,7 +133,7 @@ def test_other_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_while_it_is_sent_is_not_taken(tmp_path: Path) -> None:
-    with pytest.raises(TryLater, match="was changed while it was handed over"):
+    with pytest.raises(TryLater, match="changed while it was handed over"):
         handover._write_file(tmp_path / "file", iter([b"a", b"b"]), "0" * 64)
     assert not [*tmp_path.iterdir()]
 

@@ -101,7 +101,7 @@ def test_a_run_begins_neither_stopped_nor_finished() -> None:
 
 
 def test_a_score_that_the_task_does_not_give_is_refused() -> None:
-    with pytest.raises(Refusal, match="no score 'acuracy'; it gives: accuracy, loss"):
+    with pytest.raises(Refusal, match="no score 'acuracy'; it has: accuracy, loss"):
         Meter(("acuracy", "max")).judge({"accuracy": 1.0, "loss": 0.0}, State())
 
 
@@ -144,7 +144,7 @@ def test_other_metrics_need_not_be_finite() -> None:
     assert meter.take_means(1) == {"norm": inf, "loss": 1.0}
 
 
-def test_the_noise_scale_is_told_the_squared_norms_and_their_steps() -> None:
+def test_the_noise_scale_gets_the_squared_norms_of_every_step() -> None:
     """A batch of 8 in 2 shards: |G|^2 = 2 * 3 - 5 = 1, tr(S) = 8 * (5 - 3) = 16."""
     meter, oracle = Meter(("loss", "min"), noise=NoiseScale(8, 2)), NoiseScale(8, 2)
     for _ in range(3):

@@ -34,7 +34,7 @@ def test_missing_and_rare_classes_are_named_per_split() -> None:
 @pytest.mark.parametrize("examples", [1, 2, 100])
 def test_a_perfect_score_proves_as_much_as_its_examples(examples: int) -> None:
     least = binomtest(examples, examples, alternative="greater").proportion_ci(0.95, "exact").low
-    assert f"1.0 on {examples:,} examples" in str(describe_perfect_score(1.0, examples))
+    assert f"1.0 on {examples:,} example" in str(describe_perfect_score(1.0, examples))
     assert f"at least {least:.3f}" in str(describe_perfect_score(1.0, examples))
     assert describe_perfect_score(0.999, examples) is None
     assert describe_perfect_score(1.0, 0) is None

@@ -1,4 +1,4 @@
-"""Held-out examples that a model was trained on are left out, counted and said."""
+"""Held-out examples that a model was trained on are left out and counted."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ def test_rows_that_either_model_was_trained_on_are_left_out() -> None:
     ]
 
 
-def test_without_records_all_rows_remain_and_that_is_said() -> None:
+def test_rows_of_a_model_without_a_record_remain_and_a_line_names_it() -> None:
     held_out = leave_out_training_examples(CONTENTS, 5, {"challenger": record(10), "champion": None})
     assert held_out.rows.tolist() == [1, 2, 3, 4]
     assert held_out.describe()[1].startswith("not recorded: what the champion was trained on")
     without = leave_out_training_examples(None, 5, {"challenger": record(10)})
     assert without.rows.tolist() == [0, 1, 2, 3, 4]
     assert len(without.describe()) == 1
+
+
+def test_a_line_says_that_nothing_had_to_be_left_out() -> None:
+    held_out = leave_out_training_examples(CONTENTS, 5, {"challenger": record(1), "champion": record(2)})
+    assert held_out.describe() == ["all 5 held-out examples are new to the challenger and the champion"]
 
 
 def test_the_gate_needs_as_many_examples_as_it_says() -> None:

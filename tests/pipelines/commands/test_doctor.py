@@ -141,7 +141,7 @@ def test_locks_of_live_and_ended_processes_and_damaged_locks(healthy_folder: Pat
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     lock.write_text(json.dumps({"write": {"/x": {"pid": ended.pid, "cmd": "dvc repro"}}, "read": {}}))
-    assert "gone" in only(run_doctor(0), "note")
+    assert "has ended" in only(run_doctor(0), "note")
     lock.write_text(json.dumps({"write": {}, "read": {"/x": [{"pid": os.getpid(), "cmd": "dvc repro"}]}}))
     assert f"process {os.getpid()}" in only(run_doctor(0), "note")
     lock.write_text('{"write": ')
@@ -152,7 +152,7 @@ def test_locks_of_live_and_ended_processes_and_damaged_locks(healthy_folder: Pat
     index.touch()
     run_doctor(0)  # a git command may be running
     os.utime(index, (time.time() - 120,) * 2)
-    assert only(run_doctor(1), "BAD") == ".git/index.lock is left from a killed git: rm .git/index.lock"
+    assert only(run_doctor(1), "BAD") == ".git/index.lock was left behind by a killed git: rm .git/index.lock"
 
 
 # ------------------------------------------------------------------------------------------------ the environment
@@ -187,7 +187,7 @@ def test_a_driver_must_be_new_enough_for_torch(healthy_folder: Path, version: st
     assert any(line.endswith("GPU: GPU 0: NVIDIA H100 80GB HBM3") for line in lines)
     assert any("torch is built " in line for line in lines)
     if code:
-        assert "the driver stops at 12.4" in only(lines, "BAD")
+        assert "the driver supports 12.4" in only(lines, "BAD")
 
 
 def test_a_driver_without_a_gpu(healthy_folder: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_git_lock_of_a_checkout_in_a_sub_folder_and_of_a_worktree(
         os.utime(tmp_path / index, (0, 0))
         ((state, text),) = doctor.check_locks()
         assert state == "BAD"
-        assert f"{index} is left from a killed git" in text
+        assert f"{index} was left behind by a killed git" in text
         (tmp_path / index).unlink()
 
 
@@ -288,7 +288,7 @@ def test_raw_files_are_the_original_ones(healthy_folder: Path) -> None:
     (folder / "t10k-images-idx3-ubyte.gz.part-77").touch()
     lines = run_doctor(1)
     assert "t10k-labels-idx1-ubyte.gz is not the original" in only(lines, "BAD")
-    assert "t10k-images-idx3-ubyte.gz.part-77 is left from a download" in only(lines, "note")
+    assert "t10k-images-idx3-ubyte.gz.part-77 was left behind by an interrupted download" in only(lines, "note")
 
 
 def test_raw_files_that_the_params_need(healthy_folder: Path) -> None:
@@ -296,7 +296,7 @@ def test_raw_files_that_the_params_need(healthy_folder: Path) -> None:
     params.write_text(params.read_text().replace("data.digits.Digits", "data.fashion_mnist.FashionMNIST"))
     notes = [line for line in run_doctor(0) if line.startswith("note")]
     assert len(notes) == 4
-    assert "params.yaml needs data/raw/fashion-mnist/train-images-idx3-ubyte.gz, which is not there" in notes[0]
+    assert "params.yaml needs data/raw/fashion-mnist/train-images-idx3-ubyte.gz, which is missing" in notes[0]
     assert re.search(r"otherwise put it there from https://.*/train-images-idx3-ubyte\.gz$", notes[0])
     params.write_text("name: [")
     assert "params.yaml: line 1" in only(run_doctor(1), "BAD")
@@ -316,11 +316,11 @@ def test_raw_files_that_a_recipe_needs(healthy_folder: Path) -> None:
     assert "BCCD.tar.gz is not the original: remove it" in only(run_doctor(1, cells), "BAD")
     with tarfile.open(place, "w:gz") as archive:
         archive.add(cells, "BCCD/Annotations/a.xml")
-    assert "ok    data/raw/bccd: 1 of 1 original file there" in run_doctor(0, cells)
+    assert "ok    data/raw/bccd: 1 original file present" in run_doctor(0, cells)
     Path("recipe.yaml").write_text("data: {use: data.cifar_jpeg.CIFAR10JPEG, raw: mine}\n")
     assert "needs mine/cifar10-jpeg/cifar10-jpeg.tar.gz" in only(run_doctor(1, "recipe.yaml"), "BAD")
     Path("mine/cifar10-jpeg/train/cat").mkdir(parents=True)
-    assert "ok    mine/cifar10-jpeg: 1 of 1 original file there" in run_doctor(0, "recipe.yaml")
+    assert "ok    mine/cifar10-jpeg: 1 original file present" in run_doctor(0, "recipe.yaml")
 
 
 def test_every_data_set_with_original_files_is_listed(healthy_folder: Path) -> None:
@@ -340,10 +340,7 @@ def test_every_data_set_with_original_files_is_listed(healthy_folder: Path) -> N
     for kind, folder in folders.items():
         expected = {folder / file: address for file, (address, _) in kind.originals.items()}
         assert listed[folder].addresses == expected
-    lines = run_doctor(0)
-    for kind, folder in folders.items():
-        text = f"{folder}: 0 of {len(kind.originals)} original"
-        assert sum(text in line for line in lines) == 1
+    assert any(f"{len(listed)} data sets lack original files that params.yaml" in line for line in run_doctor(0))
 
 
 def test_a_recipe_that_is_not_there(healthy_folder: Path) -> None:

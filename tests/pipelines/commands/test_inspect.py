@@ -61,7 +61,7 @@ def test_more_odd_things_than_the_screen_shows_are_in_a_file(table: Path, capsys
     assert main(["inspect", str(table)]) == 0
     out = capsys.readouterr().out
     assert "... and 20 more like these" in out
-    assert "all that is odd, uncut: reports/inspect/mails.txt" in out
+    assert "the full list: reports/inspect/mails.txt" in out
     assert len(Path("reports/inspect/mails.txt").read_text().splitlines()) == 60
     table.write_text(table.read_text().partition("\na,the")[0] + "\na,b,c\na,the right text" * 120)
     assert main(["inspect", str(table)]) == 0

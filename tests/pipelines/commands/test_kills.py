@@ -49,7 +49,7 @@ def test_a_loss_in_any_portion_fails_the_series(fault: dict, capsys: pytest.Capt
 def test_other_code_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "kills.json"
     Series(file, code="a", settings="b").save()
-    with pytest.raises(Refusal, match=r"kills\.json is about other code or settings; delete it"):
+    with pytest.raises(Refusal, match=r"kills\.json was recorded with other code or settings; name"):
         Series(file, code="other", settings="b")
     file.write_text('{"conditions": 1}')
     with pytest.raises(Refusal, match=r"kills\.json is damaged .*; delete it"):

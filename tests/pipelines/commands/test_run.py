@@ -15,5 +15,5 @@ def test_a_part_of_the_pipeline_has_no_summary(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run._print_results(["prepare"]) == 0
-    assert "no summary before the last stage" in capsys.readouterr().out
+    assert "the summary needs all stages" in capsys.readouterr().out
     assert door.exit_code(lambda: run._print_results([])) == 2, "the complete pipeline would have written a result"

@@ -59,13 +59,13 @@ def test_systemd_rejects_a_mistake(tmp_path: Path) -> None:
         (["--to=cron", "--folder=/nowhere"], "no checkout"),
         (["--to=systemd", "--python=/nowhere/python"], "no such program"),
         (["--to=systemd", "--user=rot"], "no such user"),
-        (["--to=cron", "--image=x"], "--image means nothing to cron"),
-        (["--to=kubernetes", "--user=root"], "--user means nothing to kubernetes"),
+        (["--to=cron", "--image=x"], "--image does not apply to --to cron"),
+        (["--to=kubernetes", "--user=root"], "--user does not apply to --to kubernetes"),
         (["--to=kubernetes", "--address=ray:8265"], "http://HOST:8265"),
         (["--to=kubernetes", "--image=a\nb"], "control character"),
         (["--to=cron", "--zone=Berlin"], "--zone Berlin: not a time zone"),
         (["--to=cron", "--env-file=/nowhere"], "--env-file /nowhere: no such file"),
-        (["--to=kuberay", "--env-file=/etc/hosts"], "--env-file means nothing to kuberay"),
+        (["--to=kuberay", "--env-file=/etc/hosts"], "--env-file does not apply to --to kuberay"),
         (["--to=kuberay", "--folder=/my yard"], "/my yard: two shells read KubeRay's entrypoint"),
         (["--to=kuberay", "--write=/nowhere"], "no such folder"),
         (["--to=kuberay", "--write=/proc"], "schedule: /proc/raycronjob.yaml: "),
@@ -216,7 +216,7 @@ def test_the_cron_of_this_machine_is_asked_whether_it_knows_zones(
         assert schedule.knows_zones() == knows
 
 
-def test_an_hour_that_the_clock_skips_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_skipped_hour_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(ROOT)
     assert door.main(["schedule", "--to=kubernetes", "--at=30 2 * * *", "--zone=Europe/Berlin"]) == 0
     out, err = capsys.readouterr()
@@ -256,7 +256,7 @@ def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert analyze_units("verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))) == ""
 
 
-def test_every_placeholder_is_fill_templates() -> None:
+def test_every_placeholder_is_filled() -> None:
     for to in schedule.PLACES.keys() - {"slurm"}:  # whose script has variables of a shell
         for text in fill_templates(to, user="root" if to in ("cron", "systemd") else None).values():
             assert not re.search(r"(?<!\$)\$[a-z_]+\b", text)

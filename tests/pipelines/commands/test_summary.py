@@ -84,4 +84,4 @@ def test_before_the_first_run_it_names_the_command(
 ) -> None:
     Path(path).unlink()
     assert door.main(["summary"]) == 2
-    assert capsys.readouterr().err == f"trainyard: {path}: not there yet; run the pipeline first (make run)\n"
+    assert capsys.readouterr().err == f"trainyard: {path}: does not exist yet; run the pipeline first (make run)\n"

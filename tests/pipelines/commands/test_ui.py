@@ -19,7 +19,7 @@ def interrupt() -> int:
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_ends_the_server_without_a_word_about_progress(
+def test_ctrl_c_ends_the_server_without_mentioning_progress(
     empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

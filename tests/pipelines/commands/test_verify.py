@@ -221,7 +221,7 @@ def test_a_result_is_verified_and_the_statement_can_be_signed_and_checked(
     sign = ["ssh-keygen", "-q", "-Y", "sign", "-f", "key", "-n", "trainyard", "statement.json"]
     subprocess.run(sign, check=True, capture_output=True)
     assert verify.main(check="statement.json") == 0
-    assert "nobody vouches for the key" in capsys.readouterr().out
+    assert "owner of the key not checked" in capsys.readouterr().out
     Path("signers").write_text(f"ann@example.org {Path('key.pub').read_text()}")
     assert verify.main(check="statement.json", signers="signers") == 0
     assert 'Good "trainyard" signature for ann@example.org' in capsys.readouterr().out
@@ -277,7 +277,7 @@ def test_a_recipes_result_and_its_registered_version_are_made_again(tmp_path: Pa
         output = workspace.trainyard("verify", subject, "--report", "statement.json")
         assert re.search(r"weights +(\w{12}) +\1\n", output), output
         assert "\nthe same\n" in output
-        assert "files have the stated bytes" in workspace.trainyard("verify", "--check", "statement.json")
+        assert "with the stated bytes" in workspace.trainyard("verify", "--check", "statement.json")
 
 
 def test_a_version_has_an_origin(yard: Yard) -> None:
@@ -297,7 +297,7 @@ def test_without_a_version_there_is_nothing_to_verify(yard: Yard) -> None:
         verify.main("results/vision/lenet")
 
 
-def test_git_may_fail_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_failure_of_git_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "git").write_text("#!/bin/sh\nexit 7\n")
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -190,8 +190,8 @@ def test_arguments_that_the_task_sets_are_refused(name: str, key: str, value: An
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"fit: {epochs: 3}\nfit: {epochs: 4}\n", "line 2, column 1: key 'fit' is given twice"),
-        (b"task:\n  model: {use: a, use: b}\n", "line 2, column 19: key 'use' is given twice"),
+        (b"fit: {epochs: 3}\nfit: {epochs: 4}\n", "line 2, column 1: key 'fit' appears twice"),
+        (b"task:\n  model: {use: a, use: b}\n", "line 2, column 19: key 'use' appears twice"),
         (b"fit: [1, 2\n", "line 2, column 1"),
         (
             b"data:\n  since: 2024-13-45\n",

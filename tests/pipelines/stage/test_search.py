@@ -48,14 +48,14 @@ SECTION = {
         ({"choices": [True, False]}, True, None),
     ],
 )
-def test_a_best_value_at_the_edge_of_the_search_is_said(entry: dict, value: object, edge: str | None) -> None:
+def test_a_best_value_at_the_edge_of_the_search_is_reported(entry: dict, value: object, edge: str | None) -> None:
     sentences = describe_edges({"lr": entry}, {"lr": value})
     assert len(sentences) == (edge is not None)
     if edge:
         assert f"lies at the {edge} edge of what was searched" in sentences[0]
 
 
-def test_an_edge_is_said_inside_the_section_that_won() -> None:
+def test_an_edge_inside_the_winning_section_is_reported() -> None:
     space = {
         "optimizer": {"choices": [{"use": "a.sgd", "lr": RATE}, {"use": "a.adam", "lr": {"low": 0.1, "high": 9.0}}]}
     }
@@ -65,7 +65,7 @@ def test_an_edge_is_said_inside_the_section_that_won() -> None:
     )
 
 
-def test_trials_that_leave_most_of_a_gpu_free_are_said_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_trials_per_gpu_are_suggested_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def trial(memory: float) -> Trial:
         return Trial("a", 0, {}, memory=memory)
 

@@ -58,7 +58,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_new_files_and_params_are_changes(pipeline: Path) -> None:
-    assert any("prepare" in line for line in status.list_changes())
+    assert status.list_changes() == ["prepare: never run", "train: never run"]
     repro.reproduce_or_refuse()
     assert status.list_changes() == []
     (pipeline / "data/raw/cats").mkdir()
@@ -70,6 +70,11 @@ def test_new_files_and_params_are_changes(pipeline: Path) -> None:
     assert status.list_changes() == []  # no stage depends on the gate's settings
     (pipeline / "params.yaml").write_text("rate: 2\nretrain: {level: 0.8}\n")
     assert status.list_changes() == ["train: changed deps: params.yaml (rate)"]
+    (pipeline / "out/list").unlink()
+    (pipeline / "out").rmdir()
+    (pipeline / "model").unlink()
+    changes = [line for line in status.list_changes() if "outs" in line]
+    assert changes == ["prepare: changed outs: out (missing)", "train: changed outs: model (missing)"]
 
 
 @pytest.mark.parametrize("patience", [60.0, 2.0])

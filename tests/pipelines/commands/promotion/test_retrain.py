@@ -49,7 +49,7 @@ def test_the_better_challenger_is_promoted_and_one_with_shuffled_labels_is_not(y
     assert yard.champion() == "3"
     capsys.readouterr()
     assert retrain.main() == 0
-    assert "the same bytes came out, and they were judged before" in capsys.readouterr().out
+    assert "training gave a model that was judged before" in capsys.readouterr().out
 
     decisions = yard.records("decided")
     assert [d["promote"] for d in decisions] == [True, False, True]
@@ -109,7 +109,7 @@ def test_examples_that_either_model_was_trained_on_are_left_out(yard: Yard, caps
     assert sum(row["examples"] for row in decision["classes"]) == held_out["judged"]
     assert not familiar[[*decision["won"], *decision["lost"]]].any()
     sentence = f"{familiar.sum()} of 1,297 held-out examples are left out: the challenger was trained on 0, the cham"
-    assert sentence in capsys.readouterr().out
+    assert capsys.readouterr().out.count(sentence) == 1
     page = Path(f"promotions/{decision['id']}/index.html").read_text()
     assert sentence in page
     task, state = exported.read_model("models/finetuned/0")
