@@ -187,7 +187,7 @@ def test_a_driver_must_be_new_enough_for_torch(healthy_folder: Path, version: st
     assert any(line.endswith("GPU: GPU 0: NVIDIA H100 80GB HBM3") for line in lines)
     assert any("torch is built " in line for line in lines)
     if code:
-        assert "the driver supports 12.4" in only(lines, "BAD")
+        assert "the driver supports only 12.4" in only(lines, "BAD")
 
 
 def test_a_driver_without_a_gpu(healthy_folder: Path) -> None:

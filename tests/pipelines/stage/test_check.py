@@ -79,7 +79,7 @@ FLAGSHIP = [
     ("augment/transforms/0/degres", 3, "augment.transforms[0].degres"),
     ("augment/transforms/0", {"use": "augment.mix.MixUp"}, "transforms[0]: augment.mix.MixUp mixes labels, which"),
     ("model/use", "models.resnet.ResNte", "(did you mean 'ResNet'?)"),
-    ("model/widths", [16, "a"], "model.widths: must be a list, each item a whole number of at least 1"),
+    ("model/widths", [16, "a"], "model.widths: must be a list of one or more whole numbers of at least 1"),
     ("model/stem", "cifr", "model.stem: must be one of imagenet, cifar (did you mean 'cifar'?)"),
     ("model/classes", 7, "task.model.classes: 7 can't be set in a recipe; the data decide it"),
     ("pretrain/fit/epoch", 3, "pretrain.fit.epoch: training.engine.fit has no such argument (did you mean 'epochs'?)"),
