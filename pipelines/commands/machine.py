@@ -167,7 +167,8 @@ def check_gpu() -> Iterator[Line]:
     if built is None:
         yield BAD, "torch is built without CUDA and would not use it: make env"
     elif driver and int(driver[1]) < built[0]:
-        yield BAD, f"torch is built for CUDA {built[0]}, but the driver supports only {driver[1]}.{driver[2]}: update the driver"
+        newest = f"{driver[1]}.{driver[2]}"
+        yield BAD, f"torch is built for CUDA {built[0]}, but the driver supports only {newest}: update the driver"
     else:
         yield OK, f"torch is built for CUDA {built[0]}.{built[1]}"
 

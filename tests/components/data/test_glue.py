@@ -27,8 +27,8 @@ def test_a_line_becomes_an_example() -> None:
 @pytest.mark.parametrize(
     ("task", "line", "message"),
     [
-        ("sst2", "1", "f: line 3 has too few fields between tabs (1); correct or remove it"),
-        ("sst2", "2\tfine", "f: line 3: '2' is not one of 0, 1; mend"),
+        ("sst2", "1", "f: line 3 has too few fields between tabs .1.; correct or remove it"),
+        ("sst2", "2\tfine", "f: line 3: '2' is not one of 0, 1; correct or remove it"),
         ("sst2", "1\t ", "f: line 3: its text is empty"),
         ("rte", "7\tIt rains.\t\tentailment", "f: line 3: its pair is empty"),
         ("stsb", "g\tf\ty\t1\tmuch\tOne.\tTwo.", "f: line 3: 'much' is not a score"),
