@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from .column import Column
 from .object_store import check_address
 from .part import PartSummary
@@ -48,9 +48,8 @@ def describe_split(parts: list[PartSummary], classes: list[str]) -> dict[str, An
             counts[label] = counts.get(label, 0) + count
     if counts:
         if not 0 <= min(counts) <= max(counts) < len(classes):
-            raise Refusal(
-                f"{parts[0].file}: labels {min(counts)} to {max(counts)}, but {len(classes)} classes are named"
-            )
+            named = pluralize(len(classes), "class is", "classes are")
+            raise Refusal(f"{parts[0].file}: labels {min(counts)} to {max(counts)}, but {named} named")
         entry["class_counts"] = {name: counts.get(label, 0) for label, name in enumerate(classes)}
     return entry
 

@@ -219,7 +219,7 @@ def stratified_folds(labels: np.ndarray, k: Count, seed: Natural) -> list[Fold]:
     """
     labels = np.asarray(labels)
     if not 2 <= k <= len(labels):
-        raise Refusal(f"folds: {k} folds of {len(labels)} examples; give 2 to {len(labels)}")
+        raise Refusal(f"folds: {k} for {len(labels)} examples; give 2 to {len(labels)}")
     shuffled = permute(np.arange(len(labels)), len(labels), seed, 3)
     fold_of = np.empty(len(labels), dtype=np.int64)
     fold_of[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(labels)) % k
@@ -233,6 +233,6 @@ def contiguous_folds(n: int, k: Count) -> list[Fold]:
     trained on.
     """
     if not 2 <= k <= n:
-        raise Refusal(f"folds: {k} folds of {n} examples; give 2 to {n}")
+        raise Refusal(f"folds: {k} for {n} examples; give 2 to {n}")
     parts = np.array_split(np.arange(n), k)
     return [(np.concatenate([*parts[:i], *parts[i + 1 :]]), part) for i, part in enumerate(parts)]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import Refusal, printable
+from ..errors import Refusal, pluralize, printable
 from .content import Digests
 from .part import PartSummary
 
@@ -71,7 +71,8 @@ def review_content(dataset: Any, splits: Mapping[str, SplitContent]) -> Review:
             duplicate_groups.append(remaining)
     if duplicates:
         names = _name_places(dataset, duplicate_groups, splits)
-        text = f"{len(duplicates):,} examples have the same content as one of another split: {names}"
+        examples = pluralize(len(duplicates), "example has", "examples have")
+        text = f"{examples} the same content as one of another split: {names}"
         dropped |= _apply_policy(dataset, "duplicates", text, duplicates, sentences)
     by_split: dict[str, list[int]] = {}
     for split, row in sorted(dropped):
@@ -89,7 +90,7 @@ def review_faults(dataset: Any, summaries: Sequence[PartSummary]) -> list[str]:
     sentences = []
     if faults:
         more = f"; and {len(faults) - MOST_FAULTS:,} more" if len(faults) > MOST_FAULTS else ""
-        text = f"{count:,} examples can't be read: {'; '.join(faults[:MOST_FAULTS])}{more}"
+        text = f"{pluralize(count, 'example')} can't be read: {'; '.join(faults[:MOST_FAULTS])}{more}"
         if getattr(dataset, "bad", "refuse") != "skip":
             raise Refusal(f"{dataset.name}: {text}; or set bad: skip")
         sentences.append(f"{text}; left out")

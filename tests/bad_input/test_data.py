@@ -233,7 +233,7 @@ CASES = [
     Case("a style of no picture", prepare({**PHOTOS, "styles": []}), "styles: name at least one"),
     # a data set that somebody wrote
     Case("a label out of range", example_of(LABELLED, {"image": GREY, "label": 7}, ["a", "b"]), "labels 7 to 7, but 2"),
-    Case("negative label", example_of(LABELLED, {"image": GREY, "label": -1}, ["a"]), "labels -1 to -1, but 1 classes"),
+    Case("negative label", example_of(LABELLED, {"image": GREY, "label": -1}, ["a"]), "labels -1 to -1, but 1 class"),
     Case("another shape", example_of(LABELLED, {"image": GREY[:1], "label": 0}, ["a"]), "column 'image' must be"),
     Case("a column too few", example_of(LABELLED, {"image": GREY}, ["a"]), "the data set declares image, label"),
     Case("a number for a string", example_of({"text": Column("utf8")}, {"text": 3}, []), "must be a string, not int"),

@@ -35,7 +35,7 @@ def test_the_same_picture_in_two_splits_or_classes_is_named_by_its_files(tmp_pat
     manifest = prepare_dataset(ImageFolder(str(pets), size=8), tmp_path / "out")
     assert [entry["rows"] for entry in manifest["splits"].values()] == [1, 2]
     assert manifest["review"] == [
-        f"1 examples have the same content as one of another split: {pets}/test/cat/c.bmp (cat) = "
+        f"1 example has the same content as one of another split: {pets}/test/cat/c.bmp (cat) = "
         f"{pets}/train/cat/a.png (cat); dropped"
     ]
     assert "review" in prepare_dataset(ImageFolder(str(pets), size=8, duplicates="allow"), tmp_path / "allowed")

@@ -75,7 +75,7 @@ def test_a_split_depends_on_both_texts_alone(tmp_path: Path) -> None:
 def test_rows_without_a_value_are_refused_or_skipped(tmp_path: Path, line: str, arguments: dict, message: str) -> None:
     file = write_pairs(tmp_path / "pairs.csv")
     file.write_text(file.read_text() + line + "\n")
-    with pytest.raises(Refusal, match="1 examples can't be read") as refusal:
+    with pytest.raises(Refusal, match="1 example can't be read") as refusal:
         prepare_dataset(build(file, **arguments), tmp_path / "out")
     assert message in str(refusal.value)
     prepare_dataset(build(file, bad="skip", **arguments), tmp_path / "out")

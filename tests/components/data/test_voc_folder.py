@@ -234,7 +234,7 @@ def test_preparation_refuses_or_lists_what_is_faulty(root: Path, tmp_path: Path)
         prepare_dataset(VocFolder(str(root), bad="refuse"), tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
     review = prepare_dataset(VocFolder(str(root), bad="skip"), tmp_path / "out")["review"]
-    assert any(re.match("1 examples can't be read: .*b.png: damaged", sentence) for sentence in review)
+    assert any(re.match("1 example can't be read: .*b.png: damaged", sentence) for sentence in review)
     assert sum(sentence.startswith("1 examples lose an object, ") for sentence in review) == 2
 
 

@@ -180,7 +180,7 @@ def test_contiguous_folds_are_stretches(n: int, k: int) -> None:
     for rows, held_out in pairs:
         assert (np.diff(held_out) == 1).all()
         assert np.array_equal(np.sort(np.concatenate([rows, held_out])), np.arange(n))
-    with pytest.raises(Refusal, match="folds: 1 folds"):
+    with pytest.raises(Refusal, match="folds: 1 for"):
         contiguous_folds(n, 1)
 
 
@@ -249,7 +249,7 @@ def test_folds_of_one_or_of_more_than_all_are_refused() -> None:
     for cut in (lambda k: stratified_folds(np.zeros(4, int), k, 0), lambda k: contiguous_folds(4, k)):
         assert [len(held_out) for _, held_out in cut(4)] == [1] * 4
         for k in (1, 5):
-            with pytest.raises(Refusal, match=f"folds: {k} folds of 4 examples; give 2 to 4"):
+            with pytest.raises(Refusal, match=f"folds: {k} for 4 examples; give 2 to 4"):
                 cut(k)
 
 
