@@ -188,7 +188,7 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
             norms[describe_trial(trial, values_only=True)] = curve
         run.add_trial(f"trial {trial.number:02d}", folder, trial, out.name)
         if trial.lost:
-            run.log_text(f"trial {trial.number}: {describe_trial(trial, rung=kind[:-1])}")
+            run.log_text(f"trial {trial.number}: {describe_trial(trial, rungs=kind)}")
 
     options = {"seed": setup.seed} | tune["search"]
     result = run_search(run, objective, options, facts.trivial, report_trial)["trials"]
@@ -205,7 +205,7 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
         if drawing is not None:
             run.log_artifact(figures.save_figure(drawing, out / "pictures" / f"{name}.png"), "pictures")
     trials = pluralize(len(result.trials), "trial")
-    run.log_text(f"best of {trials}: {describe_trial(result.best, rung=kind[:-1])}")
+    run.log_text(f"best of {trials}: {describe_trial(result.best, rungs=kind)}")
     return result.best.values
 
 

@@ -166,7 +166,7 @@ class CocoFolder(AnnotatedPictures):
 
 
 def parse_instances(place: str, content: bytes) -> dict[str, Any]:
-    """Return the content of a JSON file of instances; refuses one without the fields that are read here."""
+    """Return the value in the text of a JSON file of instances; refuses what `check_instances` does."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -175,7 +175,7 @@ def parse_instances(place: str, content: bytes) -> dict[str, Any]:
 
 
 def check_instances(place: str, value: Any) -> dict[str, Any]:
-    """Return the content of a JSON file of instances; refuses one without the fields that are read here."""
+    """Return the value of a JSON file of instances; refuses one without the fields that are read here."""
     try:
         for name, fields in (
             ("images", {"id": int, "file_name": str, "width": int, "height": int}),
@@ -189,6 +189,11 @@ def check_instances(place: str, value: Any) -> dict[str, Any]:
         raise Refusal(f"{place}: not a file of COCO instances ({first_line(error)}); correct it") from None
 
 
+def _is_coordinate(number: Any) -> bool:
+    """Return whether a value fits into a float: JSON holds integers of any length."""
+    return isinstance(number, float) or (isinstance(number, int) and abs(number) < 1 << 53)
+
+
 def _check_record(record: Any, fields: dict[str, type], place: str) -> None:
     """Raise ValueError for anything but an object with all fields of these types."""
     if not isinstance(record, dict):
@@ -197,7 +202,7 @@ def _check_record(record: Any, fields: dict[str, type], place: str) -> None:
         if not isinstance(record.get(field), kind):
             raise ValueError(f"{place}: '{field}' is missing or not of type {kind.__name__}")
     box = record.get("bbox")
-    if box is not None and (len(box) != 4 or not all(isinstance(number, int | float) for number in box)):
+    if box is not None and (len(box) != 4 or not all(_is_coordinate(number) for number in box)):
         raise ValueError(f"{place}: 'bbox' does not have four numbers")
 
 

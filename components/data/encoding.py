@@ -19,8 +19,7 @@ from ..files import open_regular
 
 GZIP = b"\x1f\x8b"  # the first bytes of a packed file
 PACKED = 8  # times that a packed text grows, about
-BLOCK = 1 << 16  # bytes that are read together
-CHUNK = 64 << 10  # characters that are encoded at a time
+BLOCK = 1 << 16  # bytes, or characters, that are read together
 SAMPLE = 256 << 10  # bytes of the lines that are not ASCII
 MARKS = {  # byte-order mark -> encoding
     codecs.BOM_UTF8: "utf-8-sig",
@@ -171,7 +170,7 @@ class Utf8Reader:
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, fewer only at the end."""
         pieces, length = [self.rest], len(self.rest)
-        while (size < 0 or length < size) and (piece := self.text.read(CHUNK).encode()):
+        while (size < 0 or length < size) and (piece := self.text.read(BLOCK).encode()):
             pieces.append(piece)
             length += len(piece)
         content = b"".join(pieces)

@@ -187,13 +187,14 @@ class SeriesTable:
     def _check_time(self, table: Table, texts: TextColumn) -> None:
         """Refuse times that do not rise from row to row."""
         previous = -np.inf
-        for place, text in enumerate(texts):
-            row = table.number(place)
+        for row, text in enumerate(texts):
             time = read_time(text)
             if time is None:
-                raise Refusal(f"time: row {row} has '{text}', neither a number nor an ISO date; correct it")
+                fault = f"has '{text}', neither a number nor an ISO date; correct it"
+                raise Refusal(f"time: row {table.number(row)} {fault}")
             if not time > previous:
-                raise Refusal(f"time: row {row} ('{text}') is not later than the row before; sort the table by it")
+                fault = f"('{text}') is not later than the row before; sort the table by it"
+                raise Refusal(f"time: row {table.number(row)} {fault}")
             previous = time
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -61,11 +61,7 @@ class Table:
 
     def locate(self, row: int) -> str:
         """Return the file and row of the row at this place, as a spreadsheet counts: a header is row 1."""
-        for part in self.parts:
-            if row < part.rows:
-                return part.locate(row)
-            row -= part.rows
-        return f"{printable(self.file)} row {self.number(row)}"
+        return locate_row(self.parts, row) if self.parts else f"{printable(self.file)} row {self.number(row)}"
 
     def number(self, row: int) -> int:
         """Return the number in the file of the row at this place."""
@@ -130,6 +126,15 @@ def join_tables(file: Path, tables: Sequence[Table]) -> Table:
     columns = {name: join_columns(table.column(name, "columns") for table in tables) for name in tables[0].columns}
     faults = [fault for table in tables for fault in table.faults]
     return Table(file, columns, faults, [note for table in tables for note in table.notes], parts=tables)
+
+
+def locate_row(tables: Iterable[Table], row: int) -> str:
+    """Return the file and row of the row at this place of tables that stand one after the other."""
+    for table in tables:
+        if row < table.rows:
+            return table.locate(row)
+        row -= table.rows
+    raise IndexError(row)
 
 
 def table_suffix(file: Path) -> str:

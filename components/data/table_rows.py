@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import Refusal, pluralize, printable, suggest_name
 from ..storage.dataset import Fault
 from ..storage.draw import draw_split
-from .table import Table, TableFormat, read_table
+from .table import Table, TableFormat, locate_row, read_table
 from .text_columns import TextColumn, join_columns
 
 SPLIT_NAMES = {  # of values of a split column, in lower case
@@ -106,11 +106,7 @@ class TableFiles:
 
     def locate(self, row: int) -> str:
         """Return the file and row, as a spreadsheet counts, of a row of `column`."""
-        for _, table in self.tables:
-            if row < table.rows:
-                return table.locate(row)
-            row -= table.rows
-        raise IndexError(row)
+        return locate_row((table for _, table in self.tables), row)
 
     def split(
         self,

@@ -112,10 +112,11 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     odd: list[str] = []
     for file in tree.by_suffix(".json"):
         content = _read_coco(file)
-        try:
-            files |= {} if content is None else {file: check_instances(tree.name(file), content)}
-        except Refusal as refusal:
-            odd.append(str(refusal))
+        if content is not None:
+            try:
+                files[file] = check_instances(tree.name(file), content)
+            except Refusal as refusal:
+                odd.append(str(refusal))
     findings = Findings("COCO: JSON files of instances (data.coco_folder.CocoFolder)", odd=odd)
     if not files:
         return findings if odd else None

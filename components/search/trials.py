@@ -118,13 +118,13 @@ def best_trial(trials: list[Trial], monitor: tuple[str, str]) -> Trial:
     return max(finished, key=lambda trial: (sign * trial.scores[name], -trial.scores.get("loss", 0), -trial.number))
 
 
-def describe_trial(trial: Trial, values_only: bool = False, rung: str = "fold") -> str:
-    """Return a line such as `lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`; rung: what one is called."""
+def describe_trial(trial: Trial, values_only: bool = False, rungs: str = "folds") -> str:
+    """Return a line such as `lr=0.0123 batch=16  accuracy 0.93 loss 0.2 after 4 folds`; rungs: what they are called."""
     values = " ".join(_format_value(key.rpartition(".")[2], value) for key, value in trial.values.items())
     if values_only:
         return values
     scores = " ".join(f"{name} {_format_score(value)}" for name, value in trial.scores.items())
-    return f"{values}  {trial.reason or scores} after {pluralize(len(trial.parts), rung)}"
+    return f"{values}  {trial.reason or scores} after {pluralize(len(trial.parts), rungs.removesuffix('s'))}"
 
 
 def _format_score(value: float) -> str:

@@ -37,8 +37,9 @@ class Recall(Task):
     def setup(self, spec: Spec) -> State:
         """Build the network; Refusal if its window is longer than the rows."""
         net = self.model(classes=len(spec.classes), outputs=len(spec.classes))
-        window, (length,) = getattr(net, "window", 0), spec.columns["token"]
-        if window > (length or window):
+        (length,) = spec.columns["token"]
+        window = getattr(net, "window", 1)
+        if length is not None and window > length:
             raise Refusal(f"task.model.window: {window} is more than the {length} tokens of a row; lower it")
         return State(modules={"net": net}, optimizers={"net": self.optimizer(net.parameters())})
 

@@ -104,7 +104,7 @@ def _wait_for_dvc(process: subprocess.Popen, deadline: float | None, others: set
             if was_up and not is_up and code != 0 and not interrupts:
                 _signal_group(process, signal.SIGKILL)
                 process.wait()
-                raise ClusterLost(f"the local Ray cluster was lost ({_guess_cause()}), but no work")
+                raise ClusterLost(f"the local Ray cluster was lost ({_guess_cause()}); no results were lost")
             was_up = was_up or is_up
         except KeyboardInterrupt:
             interrupts += 1

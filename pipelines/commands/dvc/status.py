@@ -31,8 +31,9 @@ def list_changes(*targets: str, patience: float | None = None) -> list[str]:
     answer = _run_dvc_status(targets or ("dvc.yaml",), PATIENCE if patience is None else patience)
     stages: dict[str, list[Any]] = json.loads(answer[answer.index("{") :])
     lines = []
+    run_stages = _list_run_stages({stage.rpartition(":")[0] for stage in stages})
     for stage, reasons in stages.items():
-        if not _has_run(stage):
+        if stage not in run_stages:
             lines.append(f"{stage}: never run")
             continue
         for reason in reasons:
@@ -41,12 +42,15 @@ def list_changes(*targets: str, patience: float | None = None) -> list[str]:
     return lines
 
 
-def _has_run(stage: str) -> bool:
-    """Return whether the lock file beside the stage's dvc.yaml records a run of it."""
-    file, _, name = stage.rpartition(":")
-    lock = Path(file or "dvc.yaml").with_suffix(".lock")
-    content = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.is_file() else None
-    return name in ((content or {}).get("stages") or {})
+def _list_run_stages(files: set[str]) -> set[str]:
+    """Return the stages of these dvc.yaml files ("": the root's) of which the lock file beside records a run."""
+    stages = set()
+    for file in files:
+        lock = Path(file or "dvc.yaml").with_suffix(".lock")
+        content = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.is_file() else None
+        names = (content or {}).get("stages") or {}
+        stages |= {f"{file}:{name}" if file else name for name in names}
+    return stages
 
 
 def shorten_change(change: str) -> str:

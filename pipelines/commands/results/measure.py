@@ -46,7 +46,7 @@ def _announce_loss(path: Path, count: int) -> None:
     with suppress(Refusal):
         earlier = read_record(path)
         if earlier is not None and len(earlier.seeds) > count:
-            print(f"{path}: {count} of {len(earlier.seeds)} recorded seeds to be measured again, the others dropped")
+            print(f"{path}: {count} of {len(earlier.seeds)} recorded seeds are measured again, the others dropped")
 
 
 def add_missing_seeds(path: Path, content: dict[str, Any], seeds: list[int], of_data: bool = False) -> Path:

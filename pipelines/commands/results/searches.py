@@ -90,7 +90,7 @@ def _run_grid(path: Path, content: dict[str, Any]) -> SearchFigures:
         trials.append(_score_trial(trial, setup, kind, tune[kind], folder / f"trial-{number}"))
         if trial.finished:
             fit.check_shown(tune, fit.trial_row(trial, kind))
-        print(f"{path}: trial {number}: {describe_trial(trials[-1], rung=kind[:-1])}", flush=True)
+        print(f"{path}: trial {number}: {describe_trial(trials[-1], rungs=kind)}", flush=True)
     best = recipe.overlay(section, best_trial(trials, facts.monitor).values)
     result = fit_once(content | best, content["data"], folder, seed)
     return SearchFigures([fit.trial_row(trial, kind) for trial in trials], result.scores, result.cost, folder / "data")

@@ -76,6 +76,7 @@ def test_boxes_and_masks_are_counted_and_faults_listed(tmp_path: Path) -> None:
         ("images", "file_name", None, "images[0]: 'file_name' is missing or not of type str"),
         ("annotations", "image_id", {"a": 1}, "annotations[0]: 'image_id' is missing or not of type int"),
         ("annotations", "bbox", ["left", 5, 9, 4], "annotations[0]: 'bbox' does not have four numbers"),
+        ("annotations", "bbox", [10**400, 5, 9, 4], "annotations[0]: 'bbox' does not have four numbers"),
         ("categories", "id", "owl", "categories[0]: 'id' is missing or not of type int"),
     ],
 )

@@ -254,7 +254,7 @@ def test_seeds_are_added_to_a_record(
         page.main([str(yard)], seeds=3, add=True)
     monkeypatch.setattr(fits, "describe_commit", lambda: "later")
     page.main([str(yard)], seeds=1)
-    assert "softmax.yaml: 1 of 3 recorded seeds to be measured again, the others dropped" in capsys.readouterr().out
+    assert "softmax.yaml: 1 of 3 recorded seeds are measured again, the others dropped" in capsys.readouterr().out
 
 
 def test_a_gpu_is_measured_by_the_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
