@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.errors import Refusal
 from components.recipes import allowed, recipe
 from components.runs import journal
 from components.storage.dataset import Dataset
@@ -26,7 +27,7 @@ from components.tasks import adversarial
 from components.training import checkpoint, engine, evaluation, exported
 from components.training.meter import Meter
 from components.training.peers import Peers, fork_workers
-from components.training.task import Shard, Task
+from components.training.task import Shard, Spec, Task
 from components.training.update import ShardedUpdate
 from pipelines import flagship
 from pipelines.workers import augmentation, preparation
@@ -252,6 +253,15 @@ def test_it_learns(name: str, finished: FinishedRuns, prepared: PreparedData) ->
         return
     after = [values[f"validation/{score}"] for values in metrics if f"validation/{score}" in values][-1]
     assert after > before if direction == "max" else after < before
+
+
+@each_system
+def test_data_without_what_it_scores_are_refused(name: str) -> None:
+    task = recipe.build(SYSTEMS[name]["task"], Task)
+    if not task.targets:
+        return
+    with pytest.raises(Refusal, match=rf"^task: {type(task).__name__} needs a column '\w+', but the data have other;"):
+        task.check_data(Spec({"other": ()}, ("a",), {}))
 
 
 @each_system

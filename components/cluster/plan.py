@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from ..processes import available_cores
 
 NODE_LABEL = "ray.io/node-id"  # with which Ray labels every node
@@ -23,7 +23,7 @@ class Plan:
     min_workers: int | None = None  # elastic: go on with this many when nodes are lost, grow again when they are back
 
     def __str__(self) -> str:
-        return f"{self.workers} {'GPU ' if self.gpu else ''}worker{'s' if self.workers > 1 else ''}"
+        return pluralize(self.workers, "GPU worker" if self.gpu else "worker")
 
 
 @dataclass(frozen=True)

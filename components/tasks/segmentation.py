@@ -60,9 +60,12 @@ class Segmentation(Task):
         self.start = start
         self.backbone_rate = backbone_rate
 
+    def check_data(self, spec: Spec) -> None:
+        """Raise Refusal if the data have no pictures or no masks."""
+        spec.check_columns("Segmentation", "image", "mask", remedy="set masks: true")
+
     def setup(self, spec: Spec) -> State:
         """Build the network, with one output for the background and one per class."""
-        spec.check_columns("Segmentation", "image", "mask", remedy="set masks: true")
         height, width, channels = spec.columns["image"]
         self.values = [BACKGROUND_NAME, *spec.classes]
         self.mean, self.std = (torch.tensor(spec.statistics[key]).view(-1, 1, 1) for key in ("mean", "std"))

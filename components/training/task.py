@@ -98,6 +98,10 @@ class Task:
     full_batch: ClassVar[bool] = False  # whether each step must cover all training rows (`fit.batch: all`)
     album: ClassVar[bool] = False  # whether `draw` is called after every evaluation, not only after the last one
 
+    def check_data(self, spec: Spec) -> None:
+        """Raise Refusal if the data lack a column that `score` needs; called once the data are prepared."""
+        spec.check_columns(type(self).__name__, *self.targets)
+
     def setup(self, spec: Spec) -> State:
         """Build modules and optimisers; the global random stream is seeded before the call."""
         raise NotImplementedError

@@ -137,9 +137,10 @@ def check_recipe(content: dict[str, Any], where: str) -> None:
     sections = {"seed": False, "data": True, "task": True, "fit": True, "tune": False}
     recipe.check_sections(content, sections, where)
     recipe.check_values(content, {"seed": "Seed"}, where)
-    check_data(content["data"], f"{where}: data")
+    dataset = check_data(content["data"], f"{where}: data")
     section = {"task": content["task"], "fit": content["fit"]}
     check_fit(section, f"{where}: ")
+    check_targets(dataset, content["task"]["use"], f"{where}: ")
     if "tune" in content:
         check_tune(content["tune"], section, f"{where}: tune", ("folds", "seeds", "epochs"))
     if lacks_validation(content["data"]):
@@ -158,6 +159,17 @@ def check_data(section: Any, where: str) -> Any:
         return build_dataset(section)
     except Refusal as refusal:
         raise Refusal(f"{where}.{refusal}") from None
+
+
+def check_targets(dataset: Any, task: str, prefix: str) -> None:
+    """Refuse data without a column that the task scores, where the source of both tells it without reading data."""
+    columns = vars(dataset).get("columns")
+    for name in class_constant(task, "targets", ()) if columns is not None else ():
+        if name not in columns:
+            kind = task.rpartition(".")[2]
+            raise Refusal(
+                f"{prefix}task: {kind} needs a column '{name}', but the data have {', '.join(columns)}; change data"
+            )
 
 
 def check_fit(section: dict[str, Any], prefix: str) -> None:

@@ -122,6 +122,7 @@ def prepare_data(peers: Peers, data: dict[str, Any], folder: str, task: dict[str
         peers.gather(None)
     peers.hand_over(prepared, augmented, *recipe.possible_paths(task))
     built: Task = recipe.build(task, Task)
+    built.check_data(read_spec(str(prepared), str(augmented)))
     manifest = Store(prepared).manifest
     trivial = constant_loss(built, Store(prepared), objective=False)
     return DataFacts(str(manifest["digest"]), tuple(manifest["splits"]), built.monitor, trivial)

@@ -116,4 +116,4 @@ def test_the_backbone_starts_from_another_export(tmp_path: Path) -> None:
 def test_data_without_masks_are_refused() -> None:
     spec = Spec({"image": (24, 24, 1), "boxes": (None, 4)}, ("a",), SPEC.statistics)
     with pytest.raises(Refusal, match="needs a column 'mask', but the data have image, boxes; set masks: true"):
-        Segmentation(partial(FCN, backbone=backbone)).setup(spec)
+        Segmentation(partial(FCN, backbone=backbone)).check_data(spec)

@@ -130,6 +130,7 @@ RECIPES = [
     ("dta", {}, "recipe.yaml: unknown section 'dta' (did you mean 'data'?)"),
     ("task", MISSING, "recipe.yaml: section 'task' is missing"),
     ("data", {"size": 16}, "recipe.yaml: data: needs 'use: <file>.<Name>'"),
+    ("data", {"use": "data.sine.Sine"}, "recipe.yaml: task: Classification needs a column 'label', but the data have"),
     ("data/labels", 2000, "recipe.yaml: data.labels: 2000 of 1797 digits can't be split"),
     ("data", {"use": "data.image_folder.ImageFolder"}, "recipe.yaml: data: 'folder' is missing"),
     (

@@ -29,6 +29,7 @@ from pipelines.workers import augmentation, scoring, training
 from pipelines.workers.records import FitJob, TrialSetup
 from pipelines.workers.rungs import score_fold
 
+ROOT = Path(__file__).parents[3]
 SECTION: dict[str, Any] = {
     "task": {
         "use": "tasks.classification.Classification",
@@ -49,6 +50,13 @@ def prepare_digits(folder: Path, **arguments: Any) -> dict[str, str]:
 def run_trial(paths: dict[str, str], **fit: Any) -> dict[str, float]:
     section = {**SECTION, "fit": SECTION["fit"] | fit}
     return score_fold(Rung({}, 1), TrialSetup(section, **paths, seed=0), count=4)
+
+
+def test_data_without_what_the_task_scores_are_refused_before_training(tmp_path: Path) -> None:
+    section = {"use": "data.digits.Digits", "labels": 100, "size": 8}
+    task = recipe.load(ROOT / "pipelines/segmentation/fcn.yaml")["task"]
+    with pytest.raises(Refusal, match=r"Segmentation needs a column 'mask', but the data have .*; set masks: true"):
+        training.prepare_data(Peers(), section, str(tmp_path), task)
 
 
 def make_jobs(folder: Path, count: int) -> list[FitJob]:
