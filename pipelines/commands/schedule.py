@@ -72,6 +72,7 @@ class Job:
     image: str
     nodes: int = 1  # of a job of Slurm
     sbatch: Sequence[str] = ()  # its further options
+    script_folder: str | None = None  # of its script; None for `folder`
     zone: str | None = None
     secrets: str | None = None
 
@@ -112,8 +113,10 @@ def main(
         for line in clock_changes(times, zone, date.today()):
             print(f"trainyard: note: in {zone} {line}; another hour is safer", file=sys.stderr)
     job = Job(times, folder or SHARED_CHECKOUT, python or "python", user, address, image or IMAGE)
-    job = replace(job, nodes=nodes or 1, sbatch=sbatch, zone=zone, secrets=env_file)
-    for value in (job.folder, job.python, job.image, job.address or "", job.user or "", job.secrets or ""):
+    script_folder = None if write is None else str(Path(write).resolve())
+    job = replace(job, nodes=nodes or 1, sbatch=sbatch, script_folder=script_folder, zone=zone, secrets=env_file)
+    written = (job.folder, job.python, job.image, job.address, job.user, job.secrets, job.script_folder)
+    for value in filter(None, written):
         if any(ord(letter) < 32 for letter in value):
             raise Refusal(f"schedule: {value!r} holds a control character")
     for value in (job.folder, job.python) if to == "kuberay" else ():
@@ -122,8 +125,6 @@ def main(
                 f"schedule: {value}: two shells read KubeRay's entrypoint; use letters, digits, / . - _ alone"
             )
     texts = render_files(to, job)
-    if to == "slurm":
-        slurm.create_log_folder(Path(job.folder))
     if write is None:
         print("\n".join(text if place == "crontab" else f"# {place}\n{text}" for place, text in texts), end="")
     else:
@@ -232,7 +233,8 @@ def render_files(to: str, job: Job) -> list[tuple[str, str]]:
         values |= {"secrets": secrets.replace("%", "%%")}
     elif to == "slurm":
         script = slurm.render_script(COMMAND, job.folder, job.python, job.nodes, job.sbatch)
-        values |= {"script": shlex.quote(f"{job.folder}/{PLACES[to]['slurm/trainyard.sbatch']}")}
+        values["script"] = shlex.quote(f"{job.script_folder or job.folder}/{PLACES[to]['slurm/trainyard.sbatch']}")
+        values["logs"] = shlex.quote(f"{job.folder}/.trainyard")
         values["when"] = job.times.cron()
         scrontab = Template((INFRA / "slurm/scrontab").read_text()).substitute(values)
         return [(PLACES[to]["slurm/trainyard.sbatch"], script), (PLACES[to]["slurm/scrontab"], scrontab)]

@@ -49,15 +49,6 @@ def render_script(
     return text
 
 
-def create_log_folder(checkout: Path) -> None:
-    """Create the folder of the jobs' logs: Slurm does not, and a job without it fails and says nothing."""
-    folder = checkout / ".trainyard"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refusal(f"slurm: {folder}: {error.strerror}; name a checkout that can be written") from None
-
-
 def submit(
     command: Sequence[str],
     folder: str | None,
@@ -73,8 +64,8 @@ def submit(
     checkout = Path(folder or ".").resolve()
     text = render_script(command, str(checkout), python or sys.executable, nodes, options)
     file = Path(write) if write is not None else checkout / ".trainyard" / f"{command[0]}.sbatch"
-    create_log_folder(checkout)
     try:
+        (checkout / ".trainyard").mkdir(parents=True, exist_ok=True)  # Slurm does not create the folder of a log
         file.write_text(text)
     except OSError as error:
         raise Refusal(f"submit: {file}: {error.strerror}; name a file that can be written") from None

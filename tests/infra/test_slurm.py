@@ -215,19 +215,25 @@ def test_a_head_that_does_not_start_is_for_later(monkeypatch: pytest.MonkeyPatch
 
 def test_a_schedule_by_slurm_queues_the_retrain(tmp_path: Path) -> None:
     texts = fill_templates("slurm", nodes=2, sbatch=["--partition=gpu"])
-    assert texts["slurm/scrontab"].splitlines()[-1] == "30 2 * * 1,2,3,4,5 sbatch /yard/trainyard.sbatch"
+    line = "30 2 * * 1,2,3,4,5 mkdir -p /yard/.trainyard && sbatch /yard/trainyard.sbatch"
+    assert texts["slurm/scrontab"].splitlines()[-1] == line
     assert "\n    python -m pipelines retrain --update &\n" in texts["slurm/trainyard.sbatch"]
     assert "#SBATCH --nodes=2\n" in texts["slurm/trainyard.sbatch"]
 
 
-def test_a_schedule_creates_the_folder_of_the_logs(tmp_path: Path) -> None:
-    """Slurm does not create it, and a job without it fails and says nothing."""
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / "params.yaml").touch()
-    arguments = ["schedule", "--to=slurm", "--at=@daily", f"--folder={tmp_path}"]
-    assert door.main([*arguments, f"--write={tmp_path}"]) == 0
-    log = re.search(r"--output=(.+)$", (tmp_path / "trainyard.sbatch").read_text(), re.MULTILINE)[1]
-    assert Path(log).parent.is_dir()
+def test_the_scrontab_creates_the_folder_of_the_logs_and_queues_the_script(tmp_path: Path) -> None:
+    """Slurm does not create it, and a job without it fails silently. `schedule` itself creates nothing there."""
+    checkout, written, log = tmp_path / "yard", tmp_path / "its files", tmp_path / "queued"
+    (checkout / ".dvc").mkdir(parents=True)
+    (checkout / "params.yaml").touch()
+    written.mkdir()
+    assert door.main(["schedule", "--to=slurm", "--at=@daily", f"--folder={checkout}", f"--write={written}"]) == 0
+    assert sorted(path.name for path in checkout.iterdir()) == [".dvc", "params.yaml"]
+    assert f"--output={checkout}/.trainyard/" in (written / "trainyard.sbatch").read_text()
+    command = (written / "scrontab").read_text().splitlines()[-1].removeprefix("0 0 * * * ")
+    sbatch = f'sbatch() {{ test -d "{checkout}/.trainyard" && cp "$1" "{log}"; }}\n'
+    subprocess.run(["sh", "-c", sbatch + command], check=True)
+    assert log.read_text() == (written / "trainyard.sbatch").read_text()
 
 
 def test_submit_writes_the_script_or_says_that_there_is_no_slurm(
