@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from components.files import read_object, write_json
+from components.processes import background_thread
 from components.recipes import recipe
 from components.workspace import work_folder
 from pipelines.commands.results.record import Record, content_digest
@@ -19,6 +21,8 @@ from pipelines.workers.records import FitJob
 
 if TYPE_CHECKING:
     import torch
+
+SECONDS_BETWEEN_NOTES = 10.0  # of the time spent, for an attempt that is killed
 
 
 def measure_fits(path: Path, content: dict[str, Any], seeds: Sequence[int], of_data: bool = False) -> Record:
@@ -86,12 +90,21 @@ def _clear_unless_same(folder: Path, key: str) -> None:
 
 @contextmanager
 def _spent_seconds(file: Path) -> Iterator[list[float]]:
-    """Append the seconds of the block to the list, and keep them in `file`, those of earlier attempts too."""
+    """Append the seconds of the block to the list, and keep them in `file`, those of earlier attempts too.
+
+    They are written while the block runs, for an attempt that is killed.
+    """
     spent: list[float] = []
     earlier = float(read_object(file)["seconds"]) if file.is_file() else 0.0
     started = read_clock()
+
+    def keep(ended: Event) -> None:
+        while not ended.wait(SECONDS_BETWEEN_NOTES):
+            write_json(file, {"seconds": earlier + read_clock() - started})
+
     try:
-        yield spent
+        with background_thread(keep):
+            yield spent
     finally:
         spent.append(earlier + read_clock() - started)
         write_json(file, {"seconds": spent[-1]})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -255,6 +258,27 @@ def test_seeds_are_added_to_a_record(
     monkeypatch.setattr(fits, "describe_commit", lambda: "later")
     page.main([str(yard)], seeds=1)
     assert "softmax.yaml: 1 of 3 recorded seeds are measured again, the others dropped" in capsys.readouterr().out
+
+
+def test_the_seconds_of_a_killed_attempt_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "seconds.json"
+    program = f"""
+import os, pathlib, signal, time
+from pipelines.commands.results import fits
+fits.SECONDS_BETWEEN_NOTES = 0.01
+file = pathlib.Path({str(file)!r})
+with fits._spent_seconds(file):
+    while not file.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=100)
+    assert killed.returncode == -signal.SIGKILL
+    earlier = read_object(file)["seconds"]
+    assert earlier > 0
+    with fits._spent_seconds(file) as spent:
+        pass
+    assert spent[0] > earlier
 
 
 def test_a_gpu_is_measured_by_the_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
