@@ -82,10 +82,6 @@ def test_a_system_beats_its_baselines(path: Path, monkeypatch: pytest.MonkeyPatc
         assert share >= margin, f"seed {seed}: {measured.monitor} {score:.4g} against {baseline:.4g} without learning"
 
 
-# Systems that were measured with fewer seeds than the rule asks for, and with how many. Lines only leave this list.
-FEWER_SEEDS: dict[str, int] = {
-    "translation/seq2seq-multi30k": 2,
-}
 # Systems whose pretrained weights do not help in every seed, and why.
 NO_GAIN = {"bert/wnli": "its test questions repeat sentences of training with the other answer"}
 
@@ -115,7 +111,6 @@ def test_a_figure_has_enough_seeds(path: Path, monkeypatch: pytest.MonkeyPatch) 
     if "tune" in recipe.load(path):
         return
     enough = 5 if np.mean(measured.seconds) < 60 else 3
-    enough = min(enough, FEWER_SEEDS.get(f"{path.parent.name}/{path.stem}", enough))
     assert len(measured.seeds) >= enough
 
 
@@ -126,6 +121,4 @@ def test_every_system_on_embedded_data_has_a_record() -> None:
 
 
 def test_other_margins_belong_to_recipes() -> None:
-    assert MARGINS.keys() | NO_GAIN.keys() | FEWER_SEEDS.keys() <= {
-        f"{path.parent.name}/{path.stem}" for path in RECIPES
-    }
+    assert MARGINS.keys() | NO_GAIN.keys() <= {f"{path.parent.name}/{path.stem}" for path in RECIPES}
