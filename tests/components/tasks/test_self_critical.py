@@ -123,7 +123,7 @@ def test_the_baseline_is_the_greedy_translation_of_an_evaluation() -> None:
 
 
 def test_an_unknown_token_earns_no_reward() -> None:
-    """As in the scores, where it never matches an unknown token of the truth."""
+    """Compare with the scores, in which it never matches an unknown token of the truth."""
     task, _ = build()
     tokens = torch.tensor([[A, UNK, EOS], [A, B, EOS]])
     rewards = task._rewards(tokens, torch.tensor([[A, UNK, EOS], [A, B, EOS]]))
