@@ -20,7 +20,8 @@ class GradientVariance(Task):
     """Gradients of a classifier at its initial weights, one per step; nothing is updated.
 
     The batches of an epoch are drawn without replacement, so B of N examples have the variance (N - B) / (N - 1) / B
-    times that of one example, and 0 if B is N. The variance is the trace of the covariance matrix.
+    times that of one example, and 0 if B is N. The variance is the trace of the covariance matrix. It takes several
+    epochs: the few batches of a single one exclude each other, and their sample variance is N / (N - B) times as large.
 
     model: as for Classification, without batch normalisation or dropout.
     """
