@@ -244,10 +244,11 @@ def check_shown(tune: dict[str, Any], row: dict[str, Any], where: str = "") -> N
 
 def trial_row(trial: Trial, kind: str = "folds") -> dict[str, Any]:
     """Return a trial's line in search.csv; `seconds` are per rung, evaluation included. kind: what a rung is."""
+    values = {name: [part[name] for part in trial.parts if name in part] for name in trial.scores}
     deviations = {
-        f"{name}_std": float(np.std([part[name] for part in trial.parts], ddof=1))
-        for name in trial.scores
-        if len(trial.parts) > 1 and not trial.cumulative
+        f"{name}_std": float(np.std(numbers, ddof=1))
+        for name, numbers in values.items()
+        if len(numbers) > 1 and not trial.cumulative
     }
     return {
         "trial": trial.number,

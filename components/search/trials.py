@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def rung_scores(self) -> list[Scores]:
-        """Return the scores after each rung: means over the rungs so far, or a cumulative trial's own scores."""
+        """Return the scores after each rung: means over those of the rungs so far, or a cumulative trial's own."""
         if self.cumulative:
             return self.parts
         return [_mean_scores(self.parts[: count + 1]) for count in range(len(self.parts))]
@@ -99,8 +99,6 @@ def _parse_trial(record: dict[str, Any]) -> Trial:
     for part in trial.parts:
         if not isinstance(part, dict) or not all(isinstance(value, int | float) for value in part.values()):
             raise ValueError("the scores of a rung are not numbers by name")
-        if part.keys() != trial.parts[0].keys():
-            raise ValueError("the scores of two rungs have different names")
     return trial
 
 
@@ -144,4 +142,6 @@ def _format_value(name: str, value: Any) -> str:
 
 
 def _mean_scores(parts: list[Scores]) -> Scores:
-    return {name: float(np.mean([part[name] for part in parts])) for name in parts[-1]}
+    """Return the mean of each score over the rungs that have it: a fold has none for a class that it lacks."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: float(np.mean([part[name] for part in parts if name in part])) for name in names}

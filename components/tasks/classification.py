@@ -202,3 +202,15 @@ class Classification(Task):
         if self.resize is None:
             return images
         return F.interpolate(images, (self.resize, self.resize), mode="bilinear", antialias=True)
+
+
+def refuse_noisy_layers(net: nn.Module, task: str) -> None:
+    """Raise Refusal if a layer makes the loss at the same weights depend on a draw or on the shard; task: its name."""
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p:
+            fault, remedy = f"drops values at random (p = {layer.p:g})", "set task.model.dropout: 0"
+        elif getattr(layer, "running_mean", None) is not None:
+            fault, remedy = "normalises by the statistics of its shard", "name a model without batch normalisation"
+        else:
+            continue
+        raise Refusal(f"task.model: '{name}' {fault}, but {task} measures one loss at fixed weights; {remedy}")

@@ -87,13 +87,18 @@ class Conditional(Task):
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
         """Return the metrics of `adversarial.alternate`; `mismatched`: D's mean output for pairs that do not match."""
-        return adversarial.alternate(update, self.critic_steps, self.discriminator_loss, self.generator_loss)
+        metrics = adversarial.alternate(update, self.critic_steps, self.discriminator_loss, self.generator_loss)
+        if self.mismatch:
+            # Shards have different shares of such pairs, so the means are divided after they are taken over all shards.
+            metrics["mismatched"] = metrics["mismatched"] / metrics.pop("differs").clamp(min=1e-6)
+        return metrics
 
     def discriminator_loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss over real, generated and mismatched pairs, and D's mean output for each kind.
+        """Return the loss over real, generated and mismatched pairs, and D's mean output for real and generated ones.
 
         A mismatched pair is a real picture with the condition of the example before it in the shard. It is left out
-        where both have the same label.
+        where both have the same label. `differs` is the share of pairs that remain, and `mismatched` the sum of D's
+        output over these, divided by the number of all pairs.
         """
         net: Any = state.modules["discriminator"]
         pictures, condition, label = to_signed(shard.batch["image"]), shard.batch[self.condition], shard.batch["label"]
@@ -107,7 +112,7 @@ class Conditional(Task):
             return discriminator_loss(real, fake), metrics
         differs = (label != label.roll(1, 0)).float()
         mismatched = net.match(features, code.roll(1, 0)).float()
-        metrics["mismatched"] = mismatched.detach().sigmoid().mean()
+        metrics |= {"mismatched": (mismatched.detach().sigmoid() * differs).mean(), "differs": differs.mean()}
         negatives = torch.lerp(F.softplus(fake), F.softplus(mismatched), self.mismatch * differs)
         return F.softplus(-real).mean() + negatives.mean(), metrics
 

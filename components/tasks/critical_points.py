@@ -22,7 +22,7 @@ from ..optimizers import sgd
 from ..recipes.ranges import Count, Natural, NonNegative, Positive
 from ..training.lanczos import eigenpair, extend_basis, ritz_values, second_rank, tridiagonal
 from ..training.task import Batch, Shard, Spec, State, Task, Update
-from .classification import Classification
+from .classification import Classification, refuse_noisy_layers
 from .row_facts import read_facts, repeat_facts, zero_facts
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ class CriticalPoints(Task):
         self.surface = surface
 
     def setup(self, spec: Spec) -> State:
-        """Build the classifier, its weights multiplied by `scale`."""
+        """Build the classifier, its weights multiplied by `scale`; Refusal if its loss has no Hessian."""
         state = self.classification.setup(spec)
+        refuse_noisy_layers(state.modules["net"], "CriticalPoints")
         with torch.no_grad():
             for parameter in state.modules["net"].parameters():
                 parameter.mul_(self.scale)
@@ -218,6 +219,9 @@ class CriticalPoints(Task):
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return the verdict (saddle, minimum or not critical) with its figures, and the escape, if there was one."""
+        products = len(state.tables.get("alpha", ()))
+        if products < self.products:
+            return {"verdict": f"none: {products} of {self.products} products are done; raise fit.epochs"}
         verdict = "saddle" if scores["smallest"] < -ZERO * abs(scores["largest"]) else "minimum"
         if scores["gradient_norm"] ** 2 > 2 * CRITICAL * max(scores["largest"], 0.0):
             verdict = "not a critical point"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..training.task import Batch, Shard, Spec, State, Task, Update
-from .classification import Classification
+from .classification import Classification, refuse_noisy_layers
 from .row_facts import read_facts, repeat_facts, zero_facts
 
 FACTS = ("variance", "gradient_norm")
@@ -20,7 +20,8 @@ class GradientVariance(Task):
     """Gradients of a classifier at its initial weights, one per step; nothing is updated.
 
     The batches of an epoch are drawn without replacement, so B of N examples have the variance (N - B) / (N - 1) / B
-    times that of one example, and 0 if B is N. The variance is the trace of the covariance matrix.
+    times that of one example, and 0 if B is N. The variance is the trace of the covariance matrix. It takes several
+    epochs: the few batches of a single one exclude each other, and their sample variance is N / (N - B) times as large.
 
     model: as for Classification, without batch normalisation or dropout.
     """
@@ -32,8 +33,10 @@ class GradientVariance(Task):
         self.classification = Classification(model)
 
     def setup(self, spec: Spec) -> State:
-        """Build the classifier."""
-        return self.classification.setup(spec)
+        """Build the classifier; Refusal if its loss is not the same at the same weights."""
+        state = self.classification.setup(spec)
+        refuse_noisy_layers(state.modules["net"], "GradientVariance")
+        return state
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
         """Add a batch's gradient to the running mean and deviation (Welford 1962); return {loss, gradient_norm}."""

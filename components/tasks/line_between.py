@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from ..optimizers import sgd
 from ..recipes.ranges import Count, NonNegative
 from ..training.task import Batch, Shard, Spec, State, Task, Update
-from .classification import Classification
+from .classification import Classification, refuse_noisy_layers
 from .row_facts import read_facts, repeat_facts, zero_facts
 
 if TYPE_CHECKING:
@@ -54,10 +54,14 @@ class LineBetween(Task):
         self.l2 = l2
 
     def setup(self, spec: Spec) -> State:
-        """Build two networks, whose weights are drawn one after the other, and an optimiser for each."""
+        """Build two networks, whose weights are drawn one after the other, and an optimiser for each.
+
+        Refusal if their loss is not the same at the same weights.
+        """
         state = State()
         for name in ENDS:
             built = self.classification.setup(spec)
+            refuse_noisy_layers(built.modules["net"], "LineBetween")
             state.modules[name], state.optimizers[name] = built.modules["net"], built.optimizers["net"]
         return state
 
@@ -66,13 +70,18 @@ class LineBetween(Task):
         return None
 
     def step(self, state: State, update: Update) -> dict[str, Tensor]:
-        """Train both networks, {first_loss, second_loss}, or measure the loss at the next point, {line_loss}."""
+        """Train both networks, {first_loss, second_loss}, or measure the loss at the next point, {line_loss}.
+
+        Steps after the last point change nothing.
+        """
         if state.step < self.descend:
             metrics = {}
             for name in ENDS:
                 metrics[f"{name}_loss"] = update(name, partial(self._loss, name=name))["loss"]
             return metrics
         line = state.tables.get("line", np.zeros(0))
+        if len(line) == self.points:
+            return {"line_loss": torch.tensor(float(line[-1]))}
         share = len(line) / max(1, self.points - 1)
         with blended(state.modules["first"], state.modules["second"], share), torch.no_grad():
             (loss,) = update.mean(lambda state, shard: [self._loss(state, shard, "first")[0].detach()])
@@ -102,6 +111,9 @@ class LineBetween(Task):
 
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return whether the loss rises between the networks."""
+        points = len(state.tables.get("line", ()))
+        if points < self.points:
+            return {"line": f"none: {points} of {self.points} points are measured; raise fit.epochs"}
         rises = scores["barrier"] > 0
         return {"line": f"{'a barrier' if rises else 'no barrier'}: {scores['barrier']:.4g} above the straight line"}
 

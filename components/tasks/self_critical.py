@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,7 +36,8 @@ class SelfCritical(Task):
     beam, penalty: as for `tasks.translation.Translation`, which also scores and draws.
 
     The loss is the negative mean reward plus the cross-entropy's share; without dropout, its gradient is an unbiased
-    estimate of that of the expected reward. Samples follow from row and step, so they do not depend on the shards.
+    estimate of that of the expected reward. Samples follow from row and step, so they do not depend on the shards. The
+    greedy translation is that of an evaluation, without dropout.
     """
 
     monitor: ClassVar[tuple[str, str]] = Translation.monitor
@@ -77,9 +79,10 @@ class SelfCritical(Task):
         uniforms = keyed_uniforms(shard.batch["row"].cpu().numpy(), target.shape[1], state.step, 14)
         with torch.no_grad():
             sampled = sample_translations(net, source, torch.from_numpy(uniforms).to(source.device))
-            greedy, _ = beam_search(
-                net.decode, net.start(source), begin=BOS, end=EOS, pad=PAD, length=target.shape[1], beam=1
-            )
+            with evaluation_mode(net):
+                greedy, _ = beam_search(
+                    net.decode, net.start(source), begin=BOS, end=EOS, pad=PAD, length=target.shape[1], beam=1
+                )
         reward, baseline = (self._rewards(tokens, target) for tokens in (sampled, greedy))
         surrogate = -((reward - baseline) * sequence_log_p(net, source, sampled)).mean()
         # the value of the first term is the reward, its gradient that of the surrogate
@@ -91,10 +94,9 @@ class SelfCritical(Task):
         return loss, {"reward": reward.mean(), "greedy_reward": baseline.mean()}
 
     def _rewards(self, tokens: Tensor, target: Tensor) -> Tensor:
-        """Return the BLEU of each translation [B, T] of `target` [B, T]: float32 [B]."""
-        words = self.translation.words
-        rows = zip(tokens.tolist(), target.tolist(), strict=True)
-        rewards = [sentence_bleu(words(row), words(truth)) for row, truth in rows]
+        """Return the BLEU of each translation [B, T] of `target` [B, T], as scores count its words: float32 [B]."""
+        sentences = self.translation.sentences(tokens, target)
+        rewards = [sentence_bleu(translation, truth) for translation, truth in zip(*sentences, strict=True)]
         return torch.tensor(rewards, dtype=torch.float32, device=tokens.device)
 
     def predict(self, state: State, batch: Batch) -> dict[str, Tensor]:
@@ -114,6 +116,18 @@ class SelfCritical(Task):
     def tags(self, state: State, scores: dict[str, float]) -> dict[str, str]:
         """Return the signature of BLEU, and where the weights started."""
         return self.translation.tags(state, scores) | ({"start": self.start} if self.start else {})
+
+
+@contextmanager
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """Put all layers into evaluation mode while the block runs, and restore the mode of each afterwards."""
+    modes = [(layer, layer.training) for layer in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
 
 
 def sample_translations(net: Any, source: Tensor, uniforms: Tensor) -> Tensor:

@@ -117,11 +117,15 @@ class SequenceGan(Task):
         return loss.mean(), {name: value.detach().mean() for name, value in metrics.items()}
 
     def likelihood_loss(self, state: State, shard: Shard) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean negative log likelihood per token of the real sentences, and the reward of generated ones."""
+        """Return the mean negative log likelihood per token of the real sentences, and the reward of generated ones.
+
+        Unknown tokens are read, but not learned: the generator never draws them.
+        """
         real = shard.batch["source"].long()
         log_probability, _ = self._log_probabilities(state, real)
         reward = self._rewards(state, self._sample(state, shard))
-        return -token_mean(log_probability, real).mean(), {"reward": reward}
+        learned = real.masked_fill(real == UNK, PAD)
+        return -token_mean(log_probability, learned).mean(), {"reward": reward}
 
     def policy_loss(self, state: State, shard: Shard, baseline: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss whose gradient is the policy gradient (REINFORCE, Williams 1992), and the mean reward.

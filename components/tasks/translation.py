@@ -247,12 +247,17 @@ class Translation(Task):
         return states["attention"][0].float().cpu().numpy() if "attention" in states else None
 
     def _sentences(self, tokens: np.ndarray, targets: dict[str, Any]) -> tuple[list[list[str]], list[list[str]]]:
-        """Return the tokens of the translations and of the truths, uncut.
+        """Return the tokens of the translations and of the truths, uncut."""
+        return self.sentences(tokens, targets["reference"] if "reference" in targets else targets["target"])
+
+    def sentences(
+        self, tokens: np.ndarray | Tensor, truth: np.ndarray | Tensor
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the words of translations `tokens` [B, T] and of their truths [B, T'].
 
         An unknown token in a translation becomes "", so that it never matches the truth.
         """
-        rows = targets["reference"] if "reference" in targets else targets["target"]
-        truths = [self.words(row) for row in rows.tolist()]
+        truths = [self.words(row) for row in truth.tolist()]
         translations = [self.words(row) for row in tokens.tolist()]
         translations = [["" if word == SPECIAL[UNK] else word for word in words] for words in translations]
         return translations, truths

@@ -57,3 +57,11 @@ def test_a_misspelt_score_to_show_is_refused_at_the_first_trial() -> None:
         fit.check_shown({"columns": ["secods"]}, row)
     with pytest.raises(Refusal, match=r"tune.show: the trials have no 'mse'; they have trial, fit.batch, accuracy"):
         fit.check_shown({"show": "mse"}, row)
+
+
+def test_a_trial_s_line_has_no_deviation_of_a_score_that_a_single_fold_has() -> None:
+    parts = [{"mean_iou": 0.5, "iou/dog": 0.2}, {"mean_iou": 0.7, "iou/dog": 0.4, "iou/cat": 0.8}]
+    row = fit.trial_row(Trial("trials", 0, {}, parts, True))
+    assert row["iou/cat"] == 0.8
+    assert row["iou/dog_std"] == pytest.approx(0.2 / 2**0.5)
+    assert "iou/cat_std" not in row

@@ -63,3 +63,17 @@ def test_the_kernels_count_of_killed_processes_is_read() -> None:
         pytest.skip("only Linux counts them")
     command = ["awk", '$1 == "oom_kill" {print $2}', "/proc/vmstat"]
     assert count_kernel_kills() == int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+FOLDS = [{"accuracy": 0.5, "iou/dog": 0.2}, {"accuracy": 0.7, "iou/dog": 0.4, "iou/cat": 0.8}, {"accuracy": 0.6}]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_a_score_that_some_folds_lack_is_the_mean_over_the_others(tmp_path: Path, order: list[int]) -> None:
+    """Let the scores of a fold depend on its classes, as those of a segmentation or of crowds do."""
+    objective = Objective(lambda rung: FOLDS[order[rung.number]], {"a": {}}, 3, MONITOR)
+    worker = Attempt(objective, tmp_path, "search", config(until=3))
+    results = [worker.step() for _ in order]
+    scores = {"accuracy": 0.6, "iou/dog": pytest.approx(0.3), "iou/cat": 0.8}
+    assert results[-1] == scores | {"done": True}
+    assert read_trials(tmp_path / "a", 1) == [worker.record], "a record that was read as damaged would be run again"

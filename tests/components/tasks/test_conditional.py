@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from components.errors import Refusal
+from components.layers.levels import to_signed
 from components.models import condition_encoders, conditional
 from components.tasks.conditional import Conditional
+from components.training.peers import Peers
 from components.training.task import Shard, Spec, State
+from components.training.update import ShardedUpdate
 
 SHAPES: dict[str, tuple[int, ...]] = {"label": (), "caption": (40,), "sound": (31, 32)}
 ENCODERS: dict[str, Any] = {
@@ -85,7 +89,30 @@ def test_a_mismatched_pair_is_the_real_picture_with_the_condition_of_its_neighbo
     negatives = torch.stack([(fake[0] + wrong[0]) / 2, fake[1], (fake[2] + wrong[2]) / 2, (fake[3] + wrong[3]) / 2])
     expected = F.softplus(-discriminator(pictures, label)).mean() + negatives.mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert set(metrics) == {"real", "fake", "mismatched"}
+    assert set(metrics) == {"real", "fake", "mismatched", "differs"}
+
+
+def test_the_output_for_mismatched_pairs_leaves_out_those_of_the_same_label() -> None:
+    """Compare with the mean over the pairs of both shards, of which the first has one and the second has three."""
+    task = make_task("label")
+    state = task.setup(SPEC)
+    discriminator = state.modules["discriminator"]
+    for layer in discriminator.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # its statistics would be those of each shard
+            layer.eval()
+    batches = [make_shard(labels).batch for labels in ([0, 1, 1, 0], [0, 1, 2])]
+    outputs = []
+    with torch.no_grad():
+        for parameter in discriminator.parameters():
+            parameter.mul_(3)  # the first outputs are nearly equal
+        for batch in batches:
+            logits = discriminator(to_signed(batch["image"]), batch["label"].roll(1, 0))
+            outputs.append(logits.sigmoid()[batch["label"] != batch["label"].roll(1, 0)])
+    update = ShardedUpdate(state, Peers(), shards=2)
+    update.begin(batches, [4, 3])
+    metrics = task.step(state, update)
+    assert metrics["mismatched"].item() == pytest.approx(torch.cat(outputs).mean().item(), rel=1e-5)
+    assert "differs" not in metrics
 
 
 def test_without_mismatched_pairs_there_are_two_kinds() -> None:

@@ -14,12 +14,15 @@ from torch.nn import functional as F
 from components.data.digits import Digits
 from components.errors import Refusal
 from components.models.mlp import MLP
+from components.models.resnet import ResNet
 from components.models.softmax import Softmax
 from components.optimizers import sgd
 from components.storage.dataset import prepare_dataset
 from components.storage.feed import Feed
 from components.storage.store import Store
 from components.tasks.critical_points import CriticalPoints, surface_distances
+from components.tasks.gradient_variance import GradientVariance
+from components.tasks.line_between import LineBetween
 from components.training import engine, evaluation
 from components.training.lanczos import eigenpair, extend_basis, ritz_values, second_rank, tridiagonal
 from components.training.peers import Peers, fork_workers
@@ -122,6 +125,27 @@ def test_zero_weights_are_a_saddle_with_a_way_down(feed: Feed, ema: float | None
     assert scores["loss"] == pytest.approx(after, abs=1e-5), "the final weights must be those of the lowest probe"
     assert task.tags(outcome.state, scores)["verdict"].startswith("saddle")
     assert set(task.draw(outcome.state, {}, {})) == {"spectrum", "section"}
+
+
+@pytest.mark.parametrize(("steps", "products"), [(4, 0), (15, 10)])
+def test_too_few_steps_give_no_verdict(feed: Feed, steps: int, products: int) -> None:
+    """Zeros in place of eigenvalues once passed for a minimum."""
+    task = CriticalPoints(SMALL, descend=5, products=20)
+    outcome = fit(task, feed, steps)
+    scores, _ = evaluation.evaluate(task, outcome.state, feed)
+    verdict = task.tags(outcome.state, scores)["verdict"]
+    assert verdict == f"none: {products} of 20 products are done; raise fit.epochs"
+
+
+@pytest.mark.parametrize("task", [CriticalPoints, LineBetween, GradientVariance])
+def test_dropout_and_batch_normalisation_are_refused(
+    task: type[CriticalPoints | LineBetween | GradientVariance],
+) -> None:
+    """With them, the loss at the same weights has no single value, no gradient and no Hessian."""
+    with pytest.raises(Refusal, match=r"task.model: 'body.3' drops values at random \(p = 0.5\), but .*; set task.mod"):
+        task(MLP).setup(spec())
+    with pytest.raises(Refusal, match=r"task.model: '.*' normalises by the statistics of its shard, but"):
+        task(partial(ResNet, widths=[4], blocks=1)).setup(spec())
 
 
 def test_a_penalised_convex_loss_has_a_minimum(feed: Feed) -> None:

@@ -61,6 +61,17 @@ def test_the_line_is_the_loss_of_blended_weights(feed: Feed) -> None:
         assert state.tables["line"][index] == pytest.approx(loss.item(), rel=1e-4)
 
 
+def test_steps_beyond_the_line_change_nothing_and_too_few_give_no_verdict(feed: Feed) -> None:
+    task = LineBetween(partial(MLP, hidden=[8], dropout=0.0), FAST, descend=20, points=5)
+    fits = {
+        steps: engine.fit(task, SPEC, feed, feed, epochs=steps, batch="all", log_every=1000) for steps in (22, 25, 31)
+    }
+    assert fits[31].scores == fits[25].scores
+    assert fits[25].scores["barrier"] > 0
+    assert task.tags(fits[31].state, fits[31].scores)["line"].startswith("a barrier")
+    assert task.tags(fits[22].state, fits[22].scores) == {"line": "none: 2 of 5 points are measured; raise fit.epochs"}
+
+
 def test_a_search_shows_the_loss_on_the_line(feed: Feed, tmp_path: Path) -> None:
     task = LineBetween(Softmax, FAST, descend=3, points=4)
     outcome = engine.fit(task, SPEC, feed, feed, tmp_path / "run", epochs=7, batch="all", shards=2, log_every=1000)

@@ -16,7 +16,7 @@ from components.errors import Refusal
 from components.metrics.translation import sentence_bleu
 from components.models.seq2seq import Seq2Seq
 from components.optimizers import adam
-from components.storage.vocabulary import EOS, PAD, SPECIAL
+from components.storage.vocabulary import EOS, PAD, SPECIAL, UNK
 from components.tasks.self_critical import SelfCritical, sample_translations, sequence_log_p
 from components.training import exported
 from components.training.peers import Peers
@@ -102,6 +102,32 @@ def test_the_policy_gradient_is_that_of_the_enumerated_expected_reward() -> None
     assert task.objective() is None, "the score 'loss' is the cross-entropy"
     assert np.linalg.norm(mean - expected) < 3 * np.linalg.norm(error)
     assert np.linalg.norm(error) < 0.3 * np.linalg.norm(expected), "the comparison must be able to fail"
+
+
+def test_the_baseline_is_the_greedy_translation_of_an_evaluation() -> None:
+    """Dropout changes most translations of this network. The layers keep the modes that they had."""
+    torch.manual_seed(0)
+    task = SelfCritical(partial(Seq2Seq, embedding=4, hidden=6, dropout=0.7), likelihood=0.0)
+    state = task.setup(SPEC)
+    net = state.modules["net"]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(4.0)
+    net.train()
+    net.source.eval()  # as a frozen part of a network
+    metrics = task.loss(state, Shard(rows(64), torch.Generator(), 0))[1]
+    assert [name for name, layer in net.named_modules() if not layer.training] == ["source"]
+    net.eval()
+    translation = task.predict(state, {"source": rows(1)["source"]})["token"][0].tolist()
+    assert metrics["greedy_reward"].item() == pytest.approx(reward(tuple(translation)), abs=1e-6)
+
+
+def test_an_unknown_token_earns_no_reward() -> None:
+    """Compare with the scores, in which it never matches an unknown token of the truth."""
+    task, _ = build()
+    tokens = torch.tensor([[A, UNK, EOS], [A, B, EOS]])
+    rewards = task._rewards(tokens, torch.tensor([[A, UNK, EOS], [A, B, EOS]]))
+    assert rewards.tolist() == pytest.approx([sentence_bleu(["a", ""], ["a", "<unk>"]), 1.0])
 
 
 def test_a_start_of_other_sizes_is_refused(tmp_path: Path) -> None:

@@ -152,6 +152,17 @@ def test_the_policy_gradient_is_that_of_the_expected_reward() -> None:
     assert 0 < metrics["reward"] < 1
 
 
+def test_the_likelihood_leaves_out_unknown_tokens() -> None:
+    """Otherwise the generator, which never draws one, would learn to end its sentences in their place."""
+    task = SequenceGan(lambda classes: Fixed([0.3, 0.1, 0.2, 1.0, 0.5, 0.7]), lambda classes: Indifferent(A))
+    state = task.setup(SPEC)
+    rows = {"row": torch.arange(2), "source": torch.tensor([[A, UNK, EOS], [B, EOS, PAD]])}
+    loss = task.likelihood_loss(state, Shard(rows, torch.Generator().manual_seed(0), 0))[0]
+    log_p = dict(zip((EOS, A, B), torch.tensor([1.0, 0.5, 0.7]).log_softmax(0).tolist(), strict=True))
+    expected = -((log_p[A] + log_p[EOS]) / 2 + (log_p[B] + log_p[EOS]) / 2) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_no_gradient_of_the_generator_reaches_the_discriminator() -> None:
     task = make_task()
     state = task.setup(SPEC)
