@@ -224,7 +224,7 @@ def write_search(kind: str, result: ArmResult, own_curves: Path, out: Path) -> l
 
 
 def rung_arguments(kind: str, count: int) -> dict[str, int]:
-    """Return what a function of RUNG_FUNCTIONS takes besides the rung and the setup, and the folder of an epoch's."""
+    """Return the arguments of a function of RUNG_FUNCTIONS that do not depend on the trial, apart from the setup."""
     arguments: dict[str, dict[str, int]] = {"folds": {"count": count}, "seeds": {}, "epochs": {"epochs": count}}
     return arguments[kind]
 
