@@ -113,8 +113,10 @@ def _record_result(run: Stage, family: str, system: str, out: Path, result: FitR
     ]
     for file in files:
         run.log_artifact(file, "pictures")
-    if result.example:
-        run.log_model(f"{family}-{system}", out / "model", **result.example, requires=result.requires)
+    example = result.example
+    if example is not None:
+        name, folder = f"{family}-{system}", out / "model"
+        run.log_model(name, folder, example.inputs, example.outputs, requires=result.requires, free=example.free)
     diagnoses.diagnose_fit(run, system, result.measurements, f"{family}/{system}")
     scores = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     run.log_text(f"{result.split} {scores}")
