@@ -165,7 +165,7 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
 
     facts: what `prepare_data` returned of the prepared data.
     """
-    kind = next(kind for kind in RUNG_FUNCTIONS if kind in tune)
+    kind = rung_kind(tune)
     count = tune[kind]
     if "validation" not in facts.splits:
         check_rungs(tune, "")
@@ -223,6 +223,11 @@ def write_search(kind: str, result: ArmResult, own_curves: Path, out: Path) -> l
     curves = trial_curves.read_curves(folders, result.trials)
     write_table(out / CURVES_FILE, curves)
     return curves
+
+
+def rung_kind(tune: dict[str, Any]) -> str:
+    """Return what the rungs of a checked section `tune` are: folds, seeds or epochs."""
+    return next(kind for kind in RUNG_FUNCTIONS if kind in tune)
 
 
 def rung_arguments(kind: str, count: int) -> dict[str, int]:

@@ -33,7 +33,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class ServingExample:
-    """What a served model takes and returns for up to two rows, as columns [B, ...]."""
+    """The columns [B, ...] that a served model takes and returns, for up to two rows."""
 
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]

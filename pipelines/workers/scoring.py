@@ -69,7 +69,7 @@ def constant_loss(task: Task, store: Store, objective: bool = True) -> float | N
 
     objective: in the unit that training minimises; otherwise in one that trials with other criteria share.
     """
-    if type(task).constant is Task.constant:
+    if type(task).constant is Task.constant:  # without it, the targets need not be read
         return None
     targets = evaluation.target_columns(task, Feed(store.split("train")))
     constant = task.constant(targets, store.manifest["splits"]["train"]["rows"])
