@@ -270,11 +270,12 @@ def print_table(schedule: Schedule, done: list[Round]) -> int:
 # ------------------------------------------------------------------------------------------------ the gate alone
 
 
-def measure_gates(count: int, examples: int = 1700) -> None:
+def measure_gates(count: int) -> None:
     """Print how often the gate promotes a candidate that is equal, worse or better.
 
     The models answer an example correctly with the same probability, plus the candidate's gain, and independently.
     """
+    examples = 1700
     generator = np.random.default_rng(0)
     table = {
         "better, level 0.95": Gate(level=0.95),

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from .errors import Refusal
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port of `host` that nothing uses at the moment."""
+def free_port() -> int:
+    """Return a port on loopback that nothing uses at the moment."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -81,6 +82,14 @@ def process_group(
         os.write(alive, b"done\n")
         os.close(alive)
         guard.wait()
+
+
+def processor_name() -> str:
+    """Return the processor's name on Linux, otherwise that of its architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def available_cores() -> int:

@@ -113,8 +113,10 @@ def _record_result(run: Stage, family: str, system: str, out: Path, result: FitR
     ]
     for file in files:
         run.log_artifact(file, "pictures")
-    if result.example:
-        run.log_model(f"{family}-{system}", out / "model", **result.example, requires=result.requires)
+    example = result.example
+    if example is not None:
+        name, folder = f"{family}-{system}", out / "model"
+        run.log_model(name, folder, example.inputs, example.outputs, requires=result.requires, free=example.free)
     diagnoses.diagnose_fit(run, system, result.measurements, f"{family}/{system}")
     scores = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     run.log_text(f"{result.split} {scores}")
@@ -163,7 +165,7 @@ def search_values(run: Stage, tune: dict[str, Any], setup: TrialSetup, facts: Da
 
     facts: what `prepare_data` returned of the prepared data.
     """
-    kind = next(kind for kind in RUNG_FUNCTIONS if kind in tune)
+    kind = rung_kind(tune)
     count = tune[kind]
     if "validation" not in facts.splits:
         check_rungs(tune, "")
@@ -223,8 +225,13 @@ def write_search(kind: str, result: ArmResult, own_curves: Path, out: Path) -> l
     return curves
 
 
+def rung_kind(tune: dict[str, Any]) -> str:
+    """Return what the rungs of a checked section `tune` are: folds, seeds or epochs."""
+    return next(kind for kind in RUNG_FUNCTIONS if kind in tune)
+
+
 def rung_arguments(kind: str, count: int) -> dict[str, int]:
-    """Return what a function of RUNG_FUNCTIONS takes besides the rung and the setup, and the folder of an epoch's."""
+    """Return the arguments of a function of RUNG_FUNCTIONS that do not depend on the trial, apart from the setup."""
     arguments: dict[str, dict[str, int]] = {"folds": {"count": count}, "seeds": {}, "epochs": {"epochs": count}}
     return arguments[kind]
 

@@ -1,7 +1,8 @@
-"""Compare the figures on the families' pages, pipelines/*/README.md, with the records that they come from."""
+"""Compare the families' pages, pipelines/*/README.md, with their records, and the contract's page with the code."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,9 @@ def test_the_page_of_transfer_shows_its_trials(monkeypatch: pytest.MonkeyPatch) 
             best = max(arm, key=lambda trial: trial["accuracy"])
             assert cell == f"{best['accuracy']:.3f} ± {best['accuracy_std']:.3f}", (body, start)
     assert f"test accuracy of {record.scores['accuracy'][0]:.4f}" in (ROOT / "pipelines/transfer/README.md").read_text()
+
+
+def test_the_page_of_the_contract_names_every_file_of_training() -> None:
+    cells = [row[0] for row in read_cells(Path("docs/contract.md"), "file")]
+    named = set(re.findall(r"`(\w+\.py)`", " ".join(cells)))
+    assert named == {path.name for path in ROOT.glob("components/training/*.py")} - {"__init__.py"}

@@ -84,7 +84,7 @@ def plan_workers(parts: int | None = None) -> Plan:
     if gpus:
         return Plan(min(gpus, parts or gpus), gpu=True)
     if parts is None:
-        return Plan(len([node for node in ray.nodes() if node["Alive"]]), gpu=False)
+        return Plan(count_machines(), gpu=False)
     fitting = int(resources.get("memory", MEMORY_PER_WORKER * parts) / MEMORY_PER_WORKER)
     return Plan(max(1, min(int(resources.get("CPU", 1)), parts, fitting)), gpu=False)
 

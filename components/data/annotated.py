@@ -270,6 +270,13 @@ class AnnotatedPictures(ABC):
         return mask
 
 
+def use_validation_as_test(splits: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return `splits`, in which a validation split without a test split is the test split."""
+    if "validation" in splits and "test" not in splits:
+        splits["test"] = splits.pop("validation")
+    return splits
+
+
 def find_box_fault(box: np.ndarray, size: tuple[int, int]) -> str | None:
     """Return what is wrong with a box (corners [4]) of a picture of `size` (width, height), or None."""
     x1, y1, x2, y2 = (f"{number:g}" for number in box)

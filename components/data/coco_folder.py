@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import Refusal, first_line, suggest_name
 from ..recipes.ranges import Count, Fraction, Natural
-from .annotated import AnnotatedPictures, Annotation
+from .annotated import AnnotatedPictures, Annotation, use_validation_as_test
 from .image_folder import SPLIT_NAMES
 from .image_table import clean_path
 from .masks import BACKGROUND
@@ -94,9 +94,7 @@ class CocoFolder(AnnotatedPictures):
             for number in sorted({record["image_id"] for record in content["annotations"]} - listed.keys()):
                 self.report_unpaired(place, f"an annotation without a picture: image_id {number} is not listed")
             splits[split] = sorted(set(listed.values()) & existing)
-        if "validation" in splits and "test" not in splits:
-            splits["test"] = splits.pop("validation")
-        return self.draw_splits(splits)
+        return self.draw_splits(use_validation_as_test(splits))
 
     def read_annotation(self, name: str) -> Annotation:
         """Return the objects of a picture, without categories that `classes` leaves out."""

@@ -15,6 +15,7 @@ passed over, cut or enlarged is counted.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -107,9 +108,9 @@ class ImageFolder:
             raise Refusal(
                 f"labels: {labels} are fewer than the {len(self.classes)} classes; give at least one for each"
             )
-        channels = 3 if colour else 1
-        self.columns = {"image": Column("uint8", (size, size, channels)), "label": Column("int64")}
-        self.rows_per_part = min(MAX_ROWS_PER_PART, max(1, PART_BYTES // (size * size * channels)))
+        shape = (size, size, 3 if colour else 1)
+        self.columns = {"image": Column("uint8", shape), "label": Column("int64")}
+        self.rows_per_part = rows_per_part(shape)
 
     def parts(self) -> dict[str, int]:
         """Return {split: number of parts}."""
@@ -222,6 +223,11 @@ class ImageFolder:
                 )
             chosen |= set(sorted(pictures, key=keys.__getitem__)[:count])
         return [(file, label) for file, label in files if file in chosen]
+
+
+def rows_per_part(shape: tuple[int, int, int]) -> int:
+    """Return how many pictures of a shape [H, W, C] a part holds."""
+    return min(MAX_ROWS_PER_PART, max(1, PART_BYTES // math.prod(shape)))
 
 
 def has_picture(folder: Path) -> bool:

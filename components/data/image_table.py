@@ -27,7 +27,7 @@ from ..storage.dataset import Fault
 from ..storage.store import Column
 from .dialect import is_finite_number
 from .folder import Listing, list_files
-from .image_folder import MAX_ROWS_PER_PART, PART_BYTES, content_key
+from .image_folder import content_key, rows_per_part
 from .picture import SUFFIXES, Fit, Remarks, check_levels, read_picture
 from .table import TableFormat
 from .table_rows import Entries, Shares, TableFiles, list_classes
@@ -104,12 +104,13 @@ class ImageTable:
         self.duplicates = duplicates
         self.conflicts = conflicts
         self.remarks: Remarks = Counter()
-        self.rows_per_part = min(MAX_ROWS_PER_PART, max(1, PART_BYTES // (size * size * (3 if colour else 1))))
+        self.shape = (size, size, 3 if colour else 1)
+        self.rows_per_part = rows_per_part(self.shape)
 
     @property
     def columns(self) -> dict[str, Column]:
         """Return the columns of the prepared rows."""
-        image = {"image": Column("uint8", (self.size, self.size, 3 if self.colour else 1))}
+        image = {"image": Column("uint8", self.shape)}
         if self.label_column is not None:
             return image | {"label": Column("int64")}
         if self.tag_columns is not None:

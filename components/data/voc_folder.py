@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import Refusal, first_line
 from ..recipes.ranges import Count, Fraction, Natural
-from .annotated import AnnotatedPictures, Annotation
+from .annotated import AnnotatedPictures, Annotation, use_validation_as_test
 from .masks import IGNORED
 from .picture import SUFFIXES, open_picture
 from .tree import split_of
@@ -83,7 +83,7 @@ class VocFolder(AnnotatedPictures):
                 self.report_unpaired(self.tree.place(pictures[name]), "a picture without an annotation")
             lists = self._sort_by_folders(annotations)
         splits: dict[str, list[str]] = {}
-        for split, names in lists.items():
+        for split, names in use_validation_as_test(lists).items():
             splits[split] = []
             for name in names:
                 if name in pictures and name in annotations:
@@ -159,8 +159,6 @@ class VocFolder(AnnotatedPictures):
             splits.setdefault(split_of(annotations[name]) or "train", []).append(name)
         if "train" not in splits:
             return {"train": sorted(annotations)}
-        if "validation" in splits and "test" not in splits:
-            splits["test"] = splits.pop("validation")
         return splits
 
     @cached_property
@@ -180,8 +178,6 @@ class VocFolder(AnnotatedPictures):
         for split, file in (("train", "train.txt"), ("validation", "val.txt"), ("test", "test.txt")):
             if f"{folder}/{file}" in names:
                 lists[split] = self.tree.read(f"{folder}/{file}").decode(errors="replace").split()
-        if "validation" in lists and "test" not in lists:
-            lists["test"] = lists.pop("validation")
         return lists if "train" in lists else {}
 
     def _parse(self, name: str) -> ElementTree.Element:

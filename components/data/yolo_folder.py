@@ -21,7 +21,7 @@ import yaml
 
 from ..errors import Refusal, first_line
 from ..recipes.ranges import Count, Fraction, Natural
-from .annotated import AnnotatedPictures, Annotation
+from .annotated import AnnotatedPictures, Annotation, use_validation_as_test
 from .image_folder import SPLIT_NAMES
 from .masks import MAX_CLASSES
 from .picture import SUFFIXES
@@ -88,9 +88,7 @@ class YoloFolder(AnnotatedPictures):
                 splits.setdefault(split_of(picture) or "train", []).append(picture)
         if "train" not in splits:
             raise Refusal(f"{self.source}: no training picture; add a folder train, or name the folder above it")
-        if "validation" in splits and "test" not in splits:
-            splits["test"] = splits.pop("validation")
-        return self.draw_splits(splits)
+        return self.draw_splits(use_validation_as_test(splits))
 
     def read_annotation(self, name: str) -> Annotation:
         """Return the boxes of a picture's text file, as shares of its sides."""

@@ -122,8 +122,8 @@ def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str 
 
 
 @styled
-def draw_panels(panels: Mapping[str, Mapping[str, Curve]], title: str, x_label: str = "epoch") -> Figure:
-    """Draw {quantity: {name: curve}}, each quantity on axes of its own, side by side; a name has one colour in all."""
+def draw_panels(panels: Mapping[str, Mapping[str, Curve]], title: str) -> Figure:
+    """Draw {quantity: {name: curve over epochs}}, the quantities side by side; a name has one colour in all."""
     figure = Figure(figsize=(0.4 + 4.2 * len(panels), 2.9), layout="constrained")
     add_title(figure, title)
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
@@ -135,7 +135,7 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], title: str, x_label: 
             style = {"linestyle": dashes[name], "marker": "o" if len(x) < 12 else "", "markersize": 3.5}
             (handles[name],) = axes.plot(x, y, color=colours[name], linewidth=2, label=plain(name), **style)
         axes.set_title(quantity, loc="left", fontsize=9, fontweight="normal")
-        axes.set_xlabel(x_label)
+        axes.set_xlabel("epoch")
         axes.grid(False, axis="x")
         axes.margins(x=0.02)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))

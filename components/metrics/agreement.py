@@ -17,10 +17,10 @@ def matthews_correlation(predicted: np.ndarray, label: np.ndarray) -> float:
     return float((first * second).sum() / scale) if scale else 0.0
 
 
-def f1_score(predicted: np.ndarray, label: np.ndarray, positive: int = 1) -> float:
-    """Return the harmonic mean of precision and recall of one class, 0 if it is never right."""
-    correct = int(((predicted == positive) & (label == positive)).sum())
-    total = int((predicted == positive).sum()) + int((label == positive).sum())
+def f1_score(predicted: np.ndarray, label: np.ndarray) -> float:
+    """Return the harmonic mean of precision and recall of class 1 in two columns [N], 0 if it is never right."""
+    correct = int(((predicted == 1) & (label == 1)).sum())
+    total = int((predicted == 1).sum()) + int((label == 1).sum())
     return 2 * correct / total if total else 0.0
 
 

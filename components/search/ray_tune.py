@@ -78,14 +78,20 @@ def search(
     start: values {dotted key: value} of the first trials; the sampler chooses what they leave out.
     """
     os.environ.update(TUNE_SETTINGS)
-    options: dict[str, Any] = {
+    record = {
+        "identity": objective.identity,
+        "monitor": objective.monitor,
+        "rungs": objective.rungs,
         "space": space,
         "sampler": sampler,
         "samples": samples,
         "seed": seed,
         "parallel": parallel,
+        "reduction": reduction,
+        "start": start or [],
+        "arms": list(objective.arms),
+        "cumulative": objective.cumulative,
     }
-    options |= {"reduction": reduction, "start": start or []}
     connection.connect()
     if sampler == "grid":
         samples = len(grid_combinations(space))
@@ -97,9 +103,8 @@ def search(
         return {arm: Study(space, *arguments) for arm in objective.arms}
 
     max_proposals = samples * len(objective.arms) * len(milestones(objective.rungs, reduction))
-    record = {"identity": objective.identity, "monitor": objective.monitor, "rungs": objective.rungs, **options}
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SEARCH, record | {"arms": list(objective.arms), "cumulative": objective.cumulative})
+    write_json(folder / SEARCH, record)
     with marked_folder(folder) as driver:
         limits: dict[str, Any] = {"max_proposals": max_proposals, "on_trial": on_trial}
         try:

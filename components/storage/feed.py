@@ -1,8 +1,8 @@
 """Examples on their way to the device: rows are gathered, moved and cut into shards.
 
 On a CPU a batch is one gather from the memory-mapped file. Parts in an object store are fetched ahead of the steps that
-need them. On a GPU the columns are copied to the device at the start
-if they fit into `resident` bytes. Otherwise a background thread gathers the next step into pinned memory.
+need them. On a GPU the columns are copied to the device at the start if they fit into `resident` bytes. Otherwise a
+background thread gathers the next step into pinned memory.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .remote_part import open_parts
 from .vocabulary import PAD
 from .window_order import AHEAD, DEFAULT_WINDOW, WindowOrder
 
-SAMPLED_PARTS = 16
-
 if TYPE_CHECKING:
     from .store import Split
+
+SAMPLED_PARTS = 16  # parts in an object store that a sample of rows reads at most
 
 
 class Feed:

@@ -134,6 +134,11 @@ class Store:
             ) from None
         return manifest
 
+    @property
+    def final_split(self) -> str:
+        """Return the split kept for the end: the test split, or validation or train where there is no other."""
+        return next(name for name in ("test", "validation", "train") if name in self.manifest["splits"])
+
     def split(self, name: str, extra: Sequence[str | Path] = ()) -> Split:
         """Return the split called `name`, followed by the splits of that name in the folders `extra`."""
         names = self.manifest["splits"]

@@ -51,7 +51,7 @@ def write_checkpoint(
     # not sorted: the order of keys is that of the tables' columns
     sealed = json.dumps({"record": record, "sha256": seal})
     final = folder / f"checkpoint-{state.step:08d}"
-    draft = folder / _draft_name(os.getpid())
+    draft = folder / f"{DRAFT}{platform.node()}-{os.getpid()}"
     for old_draft in folder.glob(f"{DRAFT}*"):
         if _is_abandoned(old_draft):
             shutil.rmtree(old_draft, ignore_errors=True)
@@ -243,10 +243,6 @@ def serializable_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def select_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names start with `prefix`, under the rest of their names."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _draft_name(process: int) -> str:
-    return f"{DRAFT}{platform.node()}-{process}"
 
 
 def _is_abandoned(draft: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from ..errors import Diverged, pluralize
 from ..files import write_json
-from ..runs.journal import SAVE, STOP, Journal
+from ..processes import processor_name
+from ..runs.journal import LOG, SAVE, STOP, Journal
 from . import checkpoint
 from .meter import Meter
 from .peers import Peers
@@ -56,7 +56,7 @@ class RunRecorder:
             position = record["progress"]["position"]
             before = record["progress"].get("hardware", self.hardware)  # older checkpoints do not say it
         if self.peers.rank == 0:
-            self.journal = Journal(self.folder / "journal.log", position=position)
+            self.journal = Journal(self.folder / LOG, position=position)
             if before != self.hardware:
                 self.journal.write_resume(step=state.step, before=before, now=self.hardware)
         self.saved = time.monotonic()
@@ -153,15 +153,7 @@ def describe_processor(device: torch.device) -> str:
     """Return what a worker's bytes depend on: `NVIDIA H200`, or `1 thread on AMD EPYC 9V74`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{pluralize(torch.get_num_threads(), 'thread')} on {_cpu_model()}"
-
-
-def _cpu_model() -> str:
-    """Return the processor's name on Linux, otherwise that of its architecture."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return f"{pluralize(torch.get_num_threads(), 'thread')} on {processor_name()}"
 
 
 def draw_pictures(

@@ -26,6 +26,8 @@ from ..errors import Refusal, pluralize
 from ..metrics.comparison import gain
 from ..recipes.ranges import Count, Fraction, Open, Positive
 
+PERMUTATIONS = 9999  # of the paired test
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -144,14 +146,25 @@ def judge_challenger(
         f"[{low:+.4f}, {high:+.4f}] at {gate.level:.0%}; "
         f"{pluralize(len(won), 'example')} won, {len(lost):,} lost, p {p:.3g}"
     )
-    reasons = (summary, *explanation, *failed, *passed)
-    return Verdict(passes and not failed, reasons, mean, champion_mean, lead, low, high, p, won, lost, table)
+    return Verdict(
+        promote=passes and not failed,
+        reasons=(summary, *explanation, *failed, *passed),
+        score=mean,
+        champion_score=champion_mean,
+        gain=lead,
+        low=low,
+        high=high,
+        p_value=p,
+        won=won,
+        lost=lost,
+        classes=table,
+    )
 
 
-def p_value(difference: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
+def p_value(difference: np.ndarray) -> float:
     """Return the one-sided probability of a lead at least this large if the challenger is no better.
 
-    difference: challenger's outcome - champion's outcome per example [N]. draws, seed: of the permutation test.
+    difference: challenger's outcome - champion's outcome per example [N].
     """
     from scipy.stats import binomtest, permutation_test
 
@@ -165,10 +178,10 @@ def p_value(difference: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
         lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=draws,
+        n_resamples=PERMUTATIONS,
         batch=max(1, 1_000_000 // len(difference)),
         alternative="greater",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )
     return float(result.pvalue)
 

@@ -16,12 +16,10 @@ PASSING = re.compile("contact|connect|timed out|temporar|limit|again", re.IGNORE
 OURS = ("nodes", "ntasks-per-node", "requeue", "no-requeue", "signal", "open-mode", "output", "wrap")
 
 
-def render_script(
-    command: Sequence[str], folder: str, python: str, nodes: int = 1, options: Sequence[str] = (), name: str = ""
-) -> str:
+def render_script(command: Sequence[str], folder: str, python: str, nodes: int = 1, options: Sequence[str] = ()) -> str:
     """Return the script of a job that runs a trainyard command in the checkout that all nodes share.
 
-    options: of sbatch, such as --partition=gpu; those in OURS are set by the script. name: of the job.
+    options: of sbatch, such as --partition=gpu; those in OURS are set by the script.
     """
     for option in options:
         match = re.fullmatch(r"--([a-z][a-z-]*)(=[^\s\x00-\x1f]+)?", option)
@@ -35,7 +33,7 @@ def render_script(
     if re.search(r"[\s\"'%\\]", folder):
         raise Refusal(f"slurm: {folder}: sbatch takes no spaces, quotes, backslash or % in the path of the log")
     values = {
-        "name": name or f"trainyard-{command[0]}",
+        "name": f"trainyard-{command[0]}",
         "nodes": str(nodes),
         "log": f"{folder}/.trainyard/slurm-%j.log",
         "options": "\n".join(f"#SBATCH {option}" for option in options),

@@ -5,22 +5,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import operator
 import os
-import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 from components.cluster.plan import Holdings
 from components.errors import Refusal, Stopped, pluralize
-from components.processes import available_cores
+from components.processes import available_cores, processor_name
 from components.recipes import recipe
 from components.recipes.signature import describe_misfit
 from components.runs.energy import measure_energy
@@ -30,6 +29,7 @@ from components.workspace import work_folder
 FILE = "bills.jsonl"
 PRICES = {"cpu_hour": "NonNegative", "gpu_hour": "NonNegative", "kilowatt_hour": "NonNegative", "currency": "str"}
 NOT_MEASURED = "not measured"
+SUMMED = ("seconds", "worker_hours", "cpu_hours", "gpu_hours")  # fields of a bill
 log = logging.getLogger(__name__)
 
 
@@ -89,16 +89,9 @@ class Usage:
         self.machines = machines
 
 
-SUMMED = ("seconds", "worker_hours", "cpu_hours", "gpu_hours")
-
-
 def describe_machine() -> str:
     """Return this machine's cores, processor and GPUs, for example "2 CPUs AMD EPYC, 1 NVIDIA H200"."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = available_cores()
-    text = f"{pluralize(cores, 'CPU')} {names[0] if names else platform.machine()}"
+    text = f"{pluralize(available_cores(), 'CPU')} {processor_name()}"
     gpus = _gpu_names()
     return f"{text}, {len(gpus)} {gpus[0]}" if gpus else text
 
@@ -194,11 +187,11 @@ def read_bills() -> list[Bill]:
 
 def _parse_bill(content: dict[str, Any]) -> Bill:
     bill = Bill(**content)
-    for place in fields(Bill):
-        value = getattr(bill, place.name)
-        kinds: tuple[type, ...] = (str,) if place.type == "str" else (int, float)
-        if not isinstance(value, kinds) and not (place.name == "energy" and value is None):
-            raise ValueError(f"'{place.name}' is not valid")
+    for field in fields(Bill):
+        value = getattr(bill, field.name)
+        kinds: tuple[type, ...] = (str,) if field.type == "str" else (int, float)
+        if not isinstance(value, kinds) and not (field.name == "energy" and value is None):
+            raise ValueError(f"'{field.name}' is not valid")
     return bill
 
 
@@ -231,8 +224,6 @@ def sum_bills(bills: Iterable[Bill]) -> Bill:
 
 def check_prices(prices: Any, where: str) -> None:
     """Refuse a section of prices with unknown or negative values."""
-    import ast
-
     if not isinstance(prices, dict):
         raise Refusal(f"{where}: must map {', '.join(PRICES)} to prices")
     for name, value in prices.items():
@@ -252,17 +243,12 @@ def price(bill: Bill, prices: dict[str, Any]) -> float | None:
 
 def describe_bill(bill: Bill, prices: dict[str, Any]) -> str:
     """Return a bill as a line."""
-    energy = NOT_MEASURED if bill.energy is None else f"{bill.energy:,.1f} Wh"
-    cost = price(bill, prices)
-    if cost is None:
-        money = "no prices in params.yaml"
-    else:
-        money = f"{cost:,.4f} {prices.get('currency', '')}".strip()
-        if bill.energy is None and "kilowatt_hour" in prices:
-            money += " without energy"
+    cost = _describe_cost(bill, prices) or "no prices in params.yaml"
+    if bill.energy is None and "kilowatt_hour" in prices:
+        cost += " without energy"
     return (
         f"{bill.seconds:,.0f} s wall  {bill.cpu_hours:.3f} CPU-hours  {bill.gpu_hours:.3f} GPU-hours"
-        f"  energy {energy}  cost {money}"
+        f"  energy {_describe_energy(bill)}  cost {cost}"
     )
 
 
@@ -273,12 +259,20 @@ def bill_rows(bills: dict[str, Bill], prices: dict[str, Any]) -> list[list[str]]
     """Return a row of BILL_HEAD per bill, and one with their sum."""
     rows = []
     for name, bill in (bills | {"in all": sum_bills(bills.values())}).items():
-        energy = NOT_MEASURED if bill.energy is None else f"{bill.energy:,.1f} Wh"
-        cost = price(bill, prices)
-        money = "no prices" if cost is None else f"{cost:,.4f} {prices.get('currency', '')}".strip()
         hours = [f"{value:.3f}" for value in (bill.cpu_hours, bill.gpu_hours)]
-        rows.append([name, f"{bill.seconds:,.0f}", *hours, energy, money])
+        cost = _describe_cost(bill, prices) or "no prices"
+        rows.append([name, f"{bill.seconds:,.0f}", *hours, _describe_energy(bill), cost])
     return rows
+
+
+def _describe_energy(bill: Bill) -> str:
+    return NOT_MEASURED if bill.energy is None else f"{bill.energy:,.1f} Wh"
+
+
+def _describe_cost(bill: Bill, prices: dict[str, Any]) -> str | None:
+    """Return what a bill costs, with the currency if it is stated; None without prices."""
+    cost = price(bill, prices)
+    return None if cost is None else f"{cost:,.4f} {prices.get('currency', '')}".strip()
 
 
 def bill_metrics(bill: Bill, prices: dict[str, Any]) -> dict[str, float]:

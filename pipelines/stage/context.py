@@ -123,24 +123,13 @@ class Stage:
         example = self.folder / "example.npz"
         digest = bytes_digest(folder)
         np.savez(example, **inputs)  # type: ignore[arg-type]
-
-        def column_specs(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, list[int]]]:
-            specs = {}
-            for name, values in columns.items():
-                shape = [
-                    -1 if place in (free or {}).get(name, ()) else side for place, side in enumerate(values.shape[1:])
-                ]
-                # Texts have no size in a signature.
-                specs[name] = ("str" if values.dtype.kind == "U" else str(values.dtype), shape)
-            return specs
-
         self.journal.write(
             "model",
             name=name,
             path=str(journal.copy_to_run(self.folder, Path(folder), digest).relative_to(self.folder)),
             digest=digest,
-            inputs=column_specs(inputs),
-            outputs=column_specs(outputs),
+            inputs=_column_specs(inputs, free or {}),
+            outputs=_column_specs(outputs, free or {}),
             example=example.name,
             requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*REQUIREMENTS, *requires)],
         )
@@ -294,6 +283,15 @@ def _record_outcome(current: Stage) -> Iterator[None]:
     finally:
         for lines in both:
             lines.write("end", status=status)
+
+
+def _column_specs(columns: dict[str, np.ndarray], free: dict[str, list[int]]) -> dict[str, tuple[str, list[int]]]:
+    """Return {column: (type, shape of an example)}; free dimensions are -1, and texts have no size."""
+    specs = {}
+    for name, values in columns.items():
+        shape = [-1 if place in free.get(name, ()) else side for place, side in enumerate(values.shape[1:])]
+        specs[name] = ("str" if values.dtype.kind == "U" else str(values.dtype), shape)
+    return specs
 
 
 def _data_profile(path: str | Path) -> dict[str, Any]:

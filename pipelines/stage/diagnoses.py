@@ -128,14 +128,14 @@ def label_run(lines: Journal, verdict: Diagnosis) -> None:
 
 def label_fits(verdicts: dict[str, Diagnosis]) -> None:
     """Label the fits of `finetune` that ran on this machine; verdicts: {digest of the exported model: verdict}."""
-    logs: dict[str, Path] = {}
-    for log in sorted(runs_folder().glob(f"finetune-*/*/{STAGE_LOG}"), key=lambda log: log.stat().st_mtime_ns):
-        tags = [record.payload for record in journal.read_records(log, "tag")]
-        logs |= {tag["value"]: log for tag in tags if tag["name"] == MODEL_TAG and tag["value"] in verdicts}
-    with mirror_unless_shared(*(log.parent for log in logs.values())):
-        for digest, log in logs.items():
-            with hold_lock(log.parent.parent.name):
-                label_run(Journal(log), verdicts[digest])
+    files: dict[str, Path] = {}
+    for file in sorted(runs_folder().glob(f"finetune-*/*/{STAGE_LOG}"), key=lambda file: file.stat().st_mtime_ns):
+        tags = [record.payload for record in journal.read_records(file, "tag")]
+        files |= {tag["value"]: file for tag in tags if tag["name"] == MODEL_TAG and tag["value"] in verdicts}
+    with mirror_unless_shared(*(file.parent for file in files.values())):
+        for digest, file in files.items():
+            with hold_lock(file.parent.parent.name):
+                label_run(Journal(file), verdicts[digest])
 
 
 def read_curves(folder: Path, objective: str | None) -> defaultdict[str, list[float]]:

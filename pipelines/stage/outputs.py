@@ -76,7 +76,7 @@ def read_json(path: str, keys: Sequence[str] = (), remedy: str = RUN_AGAIN) -> A
     if content is not None:
         for key in keys:
             if key not in content:
-                raise Refusal(f"{path}: has no '{key}'; {RUN_AGAIN}")
+                raise Refusal(f"{path}: has no '{key}'; {remedy}")
     return content
 
 

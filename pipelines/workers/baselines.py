@@ -22,8 +22,7 @@ def score_baselines(section: dict[str, Any], prepared: str, augmented: str, seed
     """
     task: Task = recipe.build(section, Task)
     store = Store(prepared)
-    split = next(name for name in ("test", "validation", "train") if name in store.manifest["splits"])
-    feed, train = Feed(store.split(split)), Feed(store.split("train"))
+    feed, train = Feed(store.split(store.final_split)), Feed(store.split("train"))
     torch.manual_seed(seed)
     state = task.setup(read_spec(prepared, augmented))
     scores = {"untrained": evaluation.evaluate(task, state, feed)[0]}

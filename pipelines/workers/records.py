@@ -32,6 +32,15 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
+class ServingExample:
+    """The columns [B, ...] that a served model takes and returns, for up to two rows."""
+
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    free: dict[str, list[int]]  # by column, the dimensions [...] that a request may choose, and what follows from them
+
+
+@dataclass(frozen=True)
 class FitResult:
     """Result of one recipe: the exported model's scores on its last split, and what is shown and registered of it."""
 
@@ -42,7 +51,7 @@ class FitResult:
     measurements: Measurements
     tags: dict[str, str]
     requires: tuple[str, ...]  # packages that a served model needs
-    example: dict[str, dict[str, Any]] | None  # {inputs, outputs, free} (scoring.py); None where nothing is served
+    example: ServingExample | None  # None where nothing is served
     cost: dict[str, float]
     hardware: str
     pictures: tuple[str, ...]  # paths

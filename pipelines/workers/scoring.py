@@ -18,7 +18,7 @@ from components.training.memory import to_host
 from components.training.peers import Peers
 from components.training.task import State, Task
 from components.verdicts.diagnosis import Measurements, comparable_loss
-from pipelines.workers.records import ScoredModel
+from pipelines.workers.records import ScoredModel, ServingExample
 
 TIMED_PREDICTIONS = 9
 TRAINING_EXAMPLES = 2000  # most training examples that a model is scored on for its diagnosis
@@ -69,7 +69,7 @@ def constant_loss(task: Task, store: Store, objective: bool = True) -> float | N
 
     objective: in the unit that training minimises; otherwise in one that trials with other criteria share.
     """
-    if type(task).constant is Task.constant:
+    if type(task).constant is Task.constant:  # without it, the targets need not be read
         return None
     targets = evaluation.target_columns(task, Feed(store.split("train")))
     constant = task.constant(targets, store.manifest["splits"]["train"]["rows"])
@@ -117,12 +117,8 @@ def _time_prediction(task: Task, state: State, inputs: dict[str, Any]) -> float:
 
 
 @torch.no_grad()
-def serving_example(task: Task, state: State, feed: Feed) -> dict[str, dict[str, Any]] | None:
-    """Return {"inputs", "outputs"}, the columns [2, ...] of a served model for two rows, and "free".
-
-    free: {column: its dimensions [...] that a request may choose, and those that follow from the choice}. Return None
-    if nothing is served.
-    """
+def serving_example(task: Task, state: State, feed: Feed) -> ServingExample | None:
+    """Return rows and their predictions as a served model takes and returns them; None if the task is not served."""
     if not task.inputs:
         return None
     batch = next(feed.batches(min(2, len(feed))))
@@ -136,11 +132,11 @@ def serving_example(task: Task, state: State, feed: Feed) -> dict[str, dict[str,
             for name, values in columns.items():
                 shapes = zip(values.shape[1:], other_columns[name].shape[1:], strict=True)
                 free[name] = [place for place, (length, other) in enumerate(shapes) if length != other]
-    return {
-        "inputs": {name: to_host(values) for name, values in inputs.items()},
-        "outputs": {name: to_host(values) for name, values in outputs.items()},
-        "free": free,
-    }
+    return ServingExample(
+        inputs={name: to_host(values) for name, values in inputs.items()},
+        outputs={name: to_host(values) for name, values in outputs.items()},
+        free=free,
+    )
 
 
 def describe_hardware(peers: Peers) -> str:

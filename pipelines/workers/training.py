@@ -139,7 +139,7 @@ def fit_and_score(peers: Peers, data: dict[str, Any], folder: str, job: FitJob) 
     peers.gather(None)  # rank 0 has written the model
     peers.hand_over(job.out)
     store = Store(prepared)
-    split: str = next(name for name in ("test", "validation", "train") if name in facts.splits)
+    split = store.final_split
     task, state = exported.read_model(job.out, peers.device)
     feed = Feed(store.split(split), None, peers.device)
     scores, predictions = evaluation.evaluate(task, state, feed, peers)

@@ -11,5 +11,4 @@ import pytest
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, and undo what a case does to TRAINYARD_WORKERS."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRAINYARD_WORKERS", raising=False)
     monkeypatch.setenv("TRAINYARD_WORKERS", "1")

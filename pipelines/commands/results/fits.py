@@ -17,7 +17,7 @@ from components.workspace import work_folder
 from pipelines.commands.results.record import Record, content_digest
 from pipelines.commands.results.scratch import without_pretraining
 from pipelines.stage.provenance import code_digest, provenance
-from pipelines.workers.records import FitJob
+from pipelines.workers.records import FitJob, FitResult
 
 if TYPE_CHECKING:
     import torch
@@ -110,8 +110,8 @@ def _spent_seconds(file: Path) -> Iterator[list[float]]:
         write_json(file, {"seconds": spent[-1]})
 
 
-def fit_once(content: dict[str, Any], data: dict[str, Any], folder: Path, seed: int) -> Any:
-    """Return the FitResult of one seed; seeds with the same data share what was prepared below `folder`."""
+def fit_once(content: dict[str, Any], data: dict[str, Any], folder: Path, seed: int) -> FitResult:
+    """Return the result of one seed; seeds with the same data share what was prepared below `folder`."""
     from components.training.peers import Peers
     from pipelines.workers import training
 
@@ -119,7 +119,9 @@ def fit_once(content: dict[str, Any], data: dict[str, Any], folder: Path, seed: 
     prepared = folder / ("data" if data == content["data"] else f"data-{seed}")
     section = {"task": content["task"], "fit": content["fit"]}
     job = FitJob(section, run=str(place / "run"), out=str(place / "model"), seed=seed)
-    return training.fit_and_score(Peers(device=_device()), data, str(prepared), job)
+    result = training.fit_and_score(Peers(device=_device()), data, str(prepared), job)
+    assert result is not None  # this process is rank 0
+    return result
 
 
 def use_one_thread() -> None:

@@ -50,7 +50,7 @@ def measure_search(path: Path, content: dict[str, Any]) -> Record:
         seconds = read_clock() - started
     else:
         rows, scores, cost, data = _run_on_cluster(path, content)
-        kind = next(name for name in fit.RUNG_FUNCTIONS if name in content["tune"])
+        kind = fit.rung_kind(content["tune"])
         seconds = sum(float(row["seconds"]) * int(row[kind]) for row in rows)
     facts = _describe_run(content, data)
     record = Record(
@@ -83,7 +83,7 @@ def _run_grid(path: Path, content: dict[str, Any]) -> SearchFigures:
     facts = training.prepare_data(Peers(), content["data"], str(folder / "data"), content["task"])
     section = {"task": content["task"], "fit": content["fit"]}
     setup = TrialSetup(section, f"{folder}/data/prepared", f"{folder}/data/augmented", seed)
-    kind = next(name for name in fit.RUNG_FUNCTIONS if name in tune)
+    kind = fit.rung_kind(tune)
     trials = []
     for number, values in enumerate(grid_combinations(tune["search"]["space"])):
         trial = Trial("trials", number, values, cumulative=kind == "epochs")
@@ -128,8 +128,7 @@ def _describe_run(content: dict[str, Any], data: Path) -> dict[str, str]:
     from components.storage.store import Store
     from components.training.task import Task
 
-    splits = Store(data / "prepared").manifest["splits"]
-    split = next(name for name in ("test", "validation", "train") if name in splits)
+    split = Store(data / "prepared").final_split
     monitor, direction = recipe.build(content["task"], Task).monitor
     return {"hardware": describe_processor(), "split": split, "monitor": monitor, "direction": direction}
 

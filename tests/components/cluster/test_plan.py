@@ -58,6 +58,7 @@ def test_requested_workers_are_planned_whatever_the_cluster_has(monkeypatch: pyt
 
 def test_each_cpu_gets_a_worker_as_far_as_parts_and_memory_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINYARD_WORKERS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
     set_resources(monkeypatch, CPU=8.0, memory=64e9)
     assert [plan_workers(parts).workers for parts in (None, 1, 4, 32)] == [2, 1, 4, 8]

@@ -171,7 +171,7 @@ def test_the_figures_of_a_falling_loss_are_those_of_the_last_fifth() -> None:
 def test_a_gradient_explodes_above_ten_times_its_median(last: float, verdict: str) -> None:
     diagnosis = diagnose(Evidence(0.5, 0.5, gradient_norms=(3.0, 0.5, 1.0, 1.0, last)))
     assert diagnosis.verdict == verdict
-    assert verdict == "model bias" or "ended at 10.1, 10 times its median" in diagnosis.reasons[1]
+    assert any("ended at 10.1, 10 times its median" in reason for reason in diagnosis.reasons) is (last == 10.1)
 
 
 @pytest.mark.parametrize(("smaller", "named"), [(0.9, False), (0.8999, True)])

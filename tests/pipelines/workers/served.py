@@ -41,7 +41,7 @@ def serve_untrained(section: dict[str, Any], spec: Spec, feed: Feed, folder: Pat
     run = folder / "run"
     describe_run(run, "fit", "served")
     stage = Stage("fit", {"name": "served"}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
-    stage.log_model("served", "model", **example)
+    stage.log_model("served", "model", example.inputs, example.outputs, free=example.free)
     (record,) = journal.read_records(run / STAGE_LOG, "model")
     client = server.make_client(uri := f"sqlite:///{folder}/mlflow.db")
     experiment = server.get_or_create_experiment(client, "served", uri)
