@@ -20,6 +20,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from components.cluster import jobs
 from components.environment_file import is_file, read_environment_file
 from components.errors import Refusal, suggest_name
 from pipelines.commands import slurm
@@ -101,10 +102,10 @@ def main(
         if value is not None and to not in APPLIES_TO[option]:
             targets = " and ".join(APPLIES_TO[option])
             raise Refusal(f"schedule: --{option} does not apply to --to {to}, only to {targets}")
-    if address is not None and not address.startswith(("http://", "https://")):
-        raise Refusal(
-            f"schedule: --address {address}: is not the address of a cluster's dashboard, such as http://HOST:8265"
-        )
+    if address is not None:
+        jobs.check_dashboard(address)
+    if to in ("kuberay", "kubernetes") and not (folder or SHARED_CHECKOUT).startswith("/"):
+        raise Refusal(f"schedule: --folder {folder}: write the full path of the checkout on the cluster, such as /yard")
     if to in ("cron", "systemd", "slurm"):
         folder, python, user = check_this_machine(to, folder, python, user)
     if to in APPLIES_TO["env-file"]:
