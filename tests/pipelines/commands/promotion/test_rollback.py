@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import Refusal
+from components.errors import Refusal, TryLater
 from components.files import bytes_digest, write_json
 from components.tracking.registry import Registry
 from components.workspace import runs_folder, work_folder
 from pipelines.commands import sync, verify
 from pipelines.commands.promotion import retrain, rollback
 from pipelines.commands.promotion.ledger import Ledger
+from pipelines.stage.lock import hold_lock
 from tests.pipelines.commands.promotion.crash import fork_and_kill_retrain
 from tests.pipelines.yard import NAME, Yard, changed, settings
 
@@ -39,6 +40,14 @@ def test_rollback_goes_back_one_champion_at_a_time(yard: Yard, capsys) -> None:
     assert [d["action"] for d in yard.records("decided")] == ["retrain", "retrain", "rollback", "promote"]
     assert yard.records("decided")[2]["reasons"] == ["it smells"]
     assert len(yard.audits()) == 4
+
+
+def test_beside_a_retrain_a_rollback_is_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no option --wait, unlike `retrain`."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"name: {NAME}\n")
+    with hold_lock("retrain"), pytest.raises(TryLater, match=r"already runs it; repeat the command when it has ended$"):
+        rollback.main(None, None)
 
 
 def test_a_version_whose_bytes_have_changed_is_not_promoted(yard: Yard) -> None:
