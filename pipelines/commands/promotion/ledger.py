@@ -22,7 +22,7 @@ from components.runs import journal
 from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal, Record
 from components.tracking import mirror, server
-from components.tracking.registry import ALIAS, Registry, Version, WrongBytes
+from components.tracking.registry import ALIAS, MissingVersion, Registry, Version, WrongBytes
 from components.workspace import repository_root, runs_folder
 from pipelines.stage.provenance import provenance
 
@@ -114,17 +114,17 @@ def settle(ledger: Ledger, registry: Registry, decision: Decision, overrule: boo
 def promote_judged_bytes(ledger: Ledger, registry: Registry, decision: Decision) -> None:
     """Move the alias to the version of a decision, if its bytes are still those that the decision is about.
 
-    Otherwise close the decision, so that no later command carries it out, and raise WrongBytes.
+    Otherwise close the decision, so that no later command carries it out, and raise WrongBytes or MissingVersion.
     """
-    version = registry.version(decision["to"]["version"])
     try:
+        version = registry.version(decision["to"]["version"])
         if version.digest != decision["to"]["digest"]:
             raise WrongBytes(
                 f"{registry.name} version {version.number}: its tag 'digest' has changed since the decision; "
                 "promote another version"
             )
         registry.set_champion(version)
-    except WrongBytes:
+    except (WrongBytes, MissingVersion):
         champion = decision["from"]["version"] if decision["from"] else None
         ledger.write("overruled", id=decision["id"], champion=champion)
         audit_decision(ledger, decision)
