@@ -15,9 +15,17 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def name_environment_file(name: str) -> None:
     """Let this process and its children read the file `name` first; raise Refusal if there is no such file."""
-    if not Path(name).is_file():
+    if not is_file(Path(name)):
         raise Refusal(f"--env-file {name}: no such file; write it, with lines NAME=VALUE and mode 0600")
     os.environ[VARIABLE] = str(Path(name).absolute())
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file, or may be: a folder that this user cannot enter says no more."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def load_environment_file() -> None:

@@ -9,7 +9,9 @@ import shlex
 import time
 from typing import Any
 
+from .. import network
 from ..errors import Refusal, TryLater, first_line
+from ..safe_text import CREDENTIALS
 from . import ownership
 from .connection import RAY_SETTINGS, START_TIMEOUT
 from .tokens import authenticate
@@ -21,6 +23,18 @@ DEFAULT_ADDRESS = f"http://127.0.0.1:{DEFAULT_PORT}"
 API_ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's name for it
 POLL_SECONDS = 1.0  # between two checks of a job whose log has ended
 LOST_SECONDS = 60.0  # without an answer, after which a cluster counts as gone
+
+
+def check_dashboard(address: str) -> None:
+    """Refuse what is not an address of a dashboard, and one with a password: files and lists of processes show it."""
+    try:
+        is_address = address.startswith(("http://", "https://")) and bool(network.host_and_port(address))
+    except Refusal:
+        is_address = False
+    if not is_address:
+        raise Refusal(f"{address}: is not the address of a cluster's dashboard; use one such as http://HOST:8265")
+    if CREDENTIALS.match(address):
+        raise Refusal(f"{address}: holds a user or a password; a cluster takes a token instead (RAY_AUTH_TOKEN)")
 
 
 def job_command(folder: str, python: str, arguments: list[str]) -> str:
@@ -52,6 +66,8 @@ def submit_job(address: str, command: str) -> int:
         raise Refusal(
             f"{address} refuses our token: RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must hold the cluster's"
         ) from None
+    except ConnectionError:
+        raise TryLater(f"the dashboard {address} does not answer") from None
     except (OSError, RuntimeError, LookupError, ValueError) as error:  # what answers may be another server
         raise Refusal(f"{address}: no Jobs API of a Ray cluster answers there ({first_line(error)})") from None
     print(f"job {job} at {address}", flush=True)

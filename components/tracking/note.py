@@ -20,7 +20,6 @@ class Note:
     uri: str = ""  # of the tracker, without credentials
     id: str = ""  # of the run, as in run.json
     offsets: dict[str, int] = field(default_factory=dict)  # name of a journal -> bytes of it that were sent
-    models: list[str] = field(default_factory=list)  # digests of the models that are registered
     attempts: int = 0  # how many of the attempts in run.json were sent
     run: str | None = None  # MLflow's id of the run
     deleted: bool = False  # whether the run was deleted at MLflow
@@ -43,15 +42,17 @@ def read_note(folder: Path) -> Note | None:
     if not file.exists():
         return None
     try:
-        note = Note(**read_object(file))
-        kinds = {"uri": str, "id": str, "offsets": dict, "models": list, "attempts": int, "deleted": bool}
+        facts = read_object(file)
+        facts.pop("models", None)  # of an earlier version of this project
+        note = Note(**facts)
+        kinds = {"uri": str, "id": str, "offsets": dict, "attempts": int, "deleted": bool}
         for name, kind in {**kinds, "missing": list}.items():
             if type(getattr(note, name)) is not kind:
                 raise ValueError(f"'{name}' is not of type {kind.__name__}")
         if not all(type(offset) is int and offset >= 0 for offset in note.offsets.values()):
             raise ValueError("an offset is not a count")
-        if not all(isinstance(text, str) for text in (*note.models, *note.missing)):
-            raise ValueError("'models' or 'missing' holds more than texts")
+        if not all(isinstance(text, str) for text in note.missing):
+            raise ValueError("'missing' holds more than texts")
         if not isinstance(note.run, str | None):
             raise ValueError("'run' is not a text")
         return note

@@ -30,6 +30,10 @@ class WrongBytes(Refusal):
     """A version's stored bytes are not those that its digest was computed from, or it has no digest."""
 
 
+class MissingVersion(Refusal):
+    """The model has no version with this number, such as after somebody deleted it."""
+
+
 @dataclass(frozen=True)
 class Version:
     """One registered version of the model."""
@@ -80,14 +84,14 @@ class Registry:
             return self.version(str(model.aliases[ALIAS]))
 
     def version(self, number: str) -> Version:
-        """Return the version with this number; raise Refusal if there is none."""
+        """Return the version with this number; raise MissingVersion if there is none."""
         with self._requests():
             versions = self.versions()
         for version in versions:
             if version.number == number:
                 return version
         numbers = ", ".join(version.number for version in versions) or "none"
-        raise Refusal(f"{self.name} has no version {number}; it has: {numbers}")
+        raise MissingVersion(f"{self.name} has no version {number}; it has: {numbers}")
 
     def versions(self) -> list[Version]:
         """Return all versions, oldest first."""

@@ -217,16 +217,12 @@ class RunReplay:
     def _register_model(self, run: str, record: Record) -> None:
         places = {name: str(self._locate(record.payload[name])) for name in ("path", "example")}
         model = ExportedModel(**record.payload | places)
-        if model.digest in self.note.models:
-            return
         models = ModelLog(self.client, self.uri, self.description["experiment"], run)
         if not Path(model.path).is_dir():
             if not models.find_versions(model.digest):
                 self._note_missing(Path(model.path))
             return
-        models.register(model)
-        self.note.models.append(model.digest)
-        self.save_note()
+        models.register(model)  # also if somebody deleted an earlier version with these bytes
 
     def _locate(self, path: str) -> Path:
         """Return the file or folder that a line names by its path relative to the run's folder.

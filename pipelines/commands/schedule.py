@@ -11,6 +11,7 @@ import os
 import pwd
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from components.environment_file import read_environment_file
+from components.cluster import jobs
+from components.environment_file import is_file, read_environment_file
 from components.errors import Refusal, suggest_name
 from pipelines.commands import slurm
 from pipelines.commands.crontime import Times, check_zone, clock_changes, parse_times
@@ -31,6 +33,7 @@ SECRETS = Path("/etc/trainyard/environment")
 SHARED_CHECKOUT = "/yard"
 DASHBOARD = "http://trainyard-head-svc:8265"
 IMAGE = "trainyard:0.1.0"
+SYSTEM_CRONTAB = "/etc/cron.d/trainyard"  # of cron if `--user` names who runs the command
 PLACES = {  # --to -> {template: where it belongs}
     "cron": {"cron/trainyard": "crontab"},
     "systemd": {
@@ -99,14 +102,14 @@ def main(
         if value is not None and to not in APPLIES_TO[option]:
             targets = " and ".join(APPLIES_TO[option])
             raise Refusal(f"schedule: --{option} does not apply to --to {to}, only to {targets}")
-    if address is not None and not address.startswith(("http://", "https://")):
-        raise Refusal(
-            f"schedule: --address {address}: is not the address of a cluster's dashboard, such as http://HOST:8265"
-        )
+    if address is not None:
+        jobs.check_dashboard(address)
+    if to in ("kuberay", "kubernetes") and not (folder or SHARED_CHECKOUT).startswith("/"):
+        raise Refusal(f"schedule: --folder {folder}: write the full path of the checkout on the cluster, such as /yard")
     if to in ("cron", "systemd", "slurm"):
         folder, python, user = check_this_machine(to, folder, python, user)
     if to in APPLIES_TO["env-file"]:
-        env_file = check_environment_file(to, env_file)
+        env_file = check_environment_file(to, env_file, user)
     times = parse_times(at)
     if zone is not None:
         check_zone(zone)
@@ -174,21 +177,43 @@ def own_name() -> str:
         raise Refusal(f"schedule: the user id {os.getuid()} has no name here; name the user: --user NAME") from None
 
 
-def check_environment_file(to: str, path: str | None) -> str | None:
+def check_environment_file(to: str, path: str | None, user: str | None) -> str | None:
     """Return the absolute path of a file of environment variables after reading it, None for the default one.
 
-    Raise Refusal if it is missing or holds what systemd and `trainyard` would read differently. The default file may be
-    missing, and only root may be able to read it.
+    user: who runs the command, None for this process's user. Raise Refusal if the file is missing, if cron's command
+    could not read it, or if it holds what systemd and `trainyard` would read differently. The default file may be
+    missing. systemd reads the file as root: if this user cannot, say that its lines were not checked.
     """
-    if path is None and not os.access(SECRETS, os.R_OK):
-        return None
-    if path is not None and not Path(path).is_file():
-        raise Refusal(f"schedule: --env-file {path}: no such file; write it, with lines NAME=VALUE and mode 0600")
     file = SECRETS if path is None else Path(path).absolute()
+    if not is_file(file):
+        if path is None:
+            return None
+        raise Refusal(f"schedule: --env-file {path}: no such file; write it, with lines NAME=VALUE and mode 0600")
     if to == "systemd" and set(str(file)) & set("*?[\\"):
         raise Refusal(f"schedule: --env-file {file}: systemd takes *, ?, [ and \\ in its path for patterns; move it")
-    read_environment_file(file)
+    if to == "cron" and not can_read(user, file):
+        reader = user or "you"
+        raise Refusal(
+            f"schedule: {file}: cron runs the command as {reader}, who cannot read it; name a file that belongs to "
+            f"{reader}, with mode 0600: --env-file FILE"
+        )
+    if os.access(file, os.R_OK):
+        read_environment_file(file)
+    else:
+        print(f"trainyard: note: {file} cannot be read here, so its lines were not checked", file=sys.stderr)
     return None if path is None else str(file)
+
+
+def can_read(user: str | None, file: Path) -> bool:
+    """Return whether a user (None: that of this process) can read a file; True if only root could find out."""
+    if user is None or pwd.getpwnam(user).pw_uid == os.geteuid():
+        return os.access(file, os.R_OK)
+    if os.geteuid() != 0:
+        return True
+    entry = pwd.getpwnam(user)
+    groups = os.getgrouplist(user, entry.pw_gid)
+    test = ["test", "-r", str(file)]
+    return not subprocess.run(test, user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, check=False).returncode
 
 
 def knows_zones() -> bool:
@@ -249,4 +274,5 @@ def render_files(to: str, job: Job) -> list[tuple[str, str]]:
         }
         values |= {name: json.dumps(value) for name, value in quoted.items()}
         values["zone"] = f"\n  timeZone: {json.dumps(job.zone)}" if job.zone else ""
-    return [(place, Template((INFRA / name).read_text()).substitute(values)) for name, place in PLACES[to].items()]
+    places = PLACES[to] if to != "cron" or job.user is None else dict.fromkeys(PLACES[to], SYSTEM_CRONTAB)
+    return [(place, Template((INFRA / name).read_text()).substitute(values)) for name, place in places.items()]

@@ -36,9 +36,7 @@ def main(
         if value:
             raise Refusal(f"submit: --{option} is for --to slurm")
     dashboard = address or os.environ.get(jobs.API_ADDRESS) or jobs.DEFAULT_ADDRESS
-    if not dashboard.startswith(("http://", "https://")):
-        raise Refusal(
-            f"submit: {dashboard}: is not the address of the cluster's dashboard; use one such as http://HOST:8265"
-        )
+    jobs.check_dashboard(dashboard)
     build_parser().parse_args(command)  # reject a wrong command here rather than on the cluster
-    return jobs.submit_job(dashboard, jobs.job_command(folder or str(Path.cwd()), python or sys.executable, command))
+    checkout = str(Path(folder or ".").absolute())
+    return jobs.submit_job(dashboard, jobs.job_command(checkout, python or sys.executable, command))

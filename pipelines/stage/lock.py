@@ -28,7 +28,7 @@ def hold_lock(name: str, wait: bool = True, folder: Path | None = None) -> Itera
         except OSError:
             owner = path.read_text().strip() or "another process"
             if not wait:
-                raise TryLater(f"{name}: {owner} already runs it; let it end (or --wait for it)") from None
+                raise TryLater(f"{name}: {owner} already runs it; repeat the command when it has ended") from None
             print(f"{name}: {owner} is at work on it; waiting until it ends, then going on from there", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)

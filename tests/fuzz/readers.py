@@ -193,7 +193,7 @@ INSTANCES = {
         {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], "segmentation": [[1, 1, 4, 1, 4, 4]]}
     ],
 }
-NOTE = {"uri": "u", "id": "i", "offsets": {"journal.log": 5}, "models": [], "attempts": 1, "deleted": False}
+NOTE = {"uri": "u", "id": "i", "offsets": {"journal.log": 5}, "attempts": 1, "deleted": False}
 MESSAGE = messages.encode_message({"a": [1, "x", (2.0,)], "b": np.arange(9, dtype=np.float32)})
 PATTERN = re.compile(r"data/(\w)\.txt")
 READERS = {

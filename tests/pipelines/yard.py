@@ -53,10 +53,13 @@ class Yard:
             prepare_dataset(digits, f"data/prepared/{role}")
         augmentation.write_statistics(Peers(), Store("data/prepared/target"), Path("data/augmented/target"))
 
-    def train(self, epochs: int = 1, shuffled: bool = False, seed: int = 0, recorded: bool = True) -> str:
+    def train(
+        self, epochs: int = 1, shuffled: bool = False, seed: int = 0, recorded: bool = True, name: str = NAME
+    ) -> str:
         """Train models/finetuned/0 and record what the stage `evaluate` records for the registry; return its digest.
 
         recorded: whether the model brings a record of its training examples, which earlier versions did not write.
+        name: of the registered model.
         """
         spec = training.read_spec("data/prepared/target", "data/augmented/target")
         split = Store("data/prepared/target").split("train")
@@ -71,10 +74,10 @@ class Yard:
         images = split.take(np.arange(2), ["image"])["image"]
         with torch.no_grad():
             outputs = {n: v.numpy() for n, v in task.predict(state, {"image": torch.from_numpy(images)}).items()}
-        run = Path(f".trainyard/runs/evaluate-{bytes_digest(folder)[:16]}")
-        describe_run(run, "evaluate", NAME, tags={"trainyard.stage": "evaluate"})
-        stage = Stage("evaluate", {"name": NAME}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
-        stage.log_model(NAME, folder, {"image": images}, outputs)
+        run = Path(f".trainyard/runs/evaluate-{bytes_digest(folder)[:16]}{name.removeprefix(NAME)}")
+        describe_run(run, "evaluate", name, tags={"trainyard.stage": "evaluate"})
+        stage = Stage("evaluate", {"name": name}, run, Journal(run / STAGE_LOG), Journal(run / STAGE_LOG))
+        stage.log_model(name, folder, {"image": images}, outputs)
         Path("report.html").write_text(bytes_digest(folder))
         stage.log_artifact("report.html")
         stage.journal.write("end", status="FINISHED")

@@ -14,6 +14,7 @@ from components.storage.store import Store
 from components.tracking import mirror, server
 from components.tracking.registry import Registry, Version
 from components.workspace import runs_folder
+from pipelines.commands.promotion.ledger import Ledger
 from pipelines.flagship import TARGET_AUGMENTED, TARGET_PREPARED, list_models, served_model
 
 SPLIT = "test"  # the held-out examples
@@ -22,11 +23,12 @@ PATIENCE = 60.0  # seconds until the registry must show a model that the mirror 
 Params = dict[str, Any]  # content of params.yaml
 
 
-def decision_key(params: Params) -> str:
+def decision_key(params: Params, ledger: Ledger) -> str:
     """Return the id of the decision on model, held-out examples and gate as they are now; "" if there is no model."""
     if not list_models("finetuned") or not Path(TARGET_PREPARED, "manifest.json").is_file():
         return ""
-    return recipe.digest([bytes_digest(served_model()), held_out_digest(), settings(params, "gate")])[:12]
+    content = recipe.digest([bytes_digest(served_model()), held_out_digest(), settings(params, "gate")])
+    return ledger.own_id(content[:12], params["name"])
 
 
 def held_out_digest() -> str:

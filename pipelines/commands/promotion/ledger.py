@@ -17,11 +17,12 @@ import time
 from typing import Any
 
 from components.errors import Refusal, TryLater
+from components.recipes import recipe
 from components.runs import journal
 from components.runs.description import describe_run
 from components.runs.journal import STAGE_LOG, Journal, Record
 from components.tracking import mirror, server
-from components.tracking.registry import Registry, Version, WrongBytes
+from components.tracking.registry import ALIAS, MissingVersion, Registry, Version, WrongBytes
 from components.workspace import repository_root, runs_folder
 from pipelines.stage.provenance import provenance
 
@@ -57,6 +58,11 @@ class Ledger:
         """Return whether the decision `id` has a line of this kind."""
         return any(record.kind == kind and record.payload["id"] == id for record in self.records)
 
+    def own_id(self, id: str, model: str) -> str:
+        """Return `id`, or another one if it belongs to a decision about a registered model of another name."""
+        is_taken = any(decision["id"] == id and decision["model"] != model for decision in self.decisions())
+        return recipe.digest([id, model])[:12] if is_taken else id
+
     def decisions(self, moved: bool = False) -> list[Decision]:
         """Return all decisions, oldest first; with `moved` only those that moved the alias."""
         decisions = [record.payload for record in self.records if record.kind == "decided"]
@@ -65,6 +71,23 @@ class Ledger:
     def pending_decisions(self) -> list[Decision]:
         """Return the decisions that are not carried out and audited yet."""
         return [decision for decision in self.decisions() if not self.has_record("audited", decision["id"])]
+
+
+def refuse_lost_alias(ledger: Ledger, registry: Registry) -> None:
+    """Raise Refusal if a version was the champion and none is now: any model would win, without a comparison."""
+    moves = [decision for decision in ledger.decisions(moved=True) if decision["model"] == registry.name]
+    if not moves or registry.champion() is not None:
+        return
+    last = moves[-1]["to"]
+    version = registry.find_by_digest(last["digest"])
+    if version is not None:
+        remedy = f"trainyard promote {version.number} --because TEXT"
+    else:
+        remedy = "trainyard sync registers this checkout's versions at a new tracker; then trainyard promote VERSION"
+    raise Refusal(
+        f"{registry.name}: the alias '{ALIAS}' is gone, which version {last['version']} had; there is no champion to "
+        f"compare with: {remedy}; to begin without one, move {ledger.path} away"
+    )
 
 
 def settle(ledger: Ledger, registry: Registry, decision: Decision, overrule: bool = False) -> bool:
@@ -91,17 +114,17 @@ def settle(ledger: Ledger, registry: Registry, decision: Decision, overrule: boo
 def promote_judged_bytes(ledger: Ledger, registry: Registry, decision: Decision) -> None:
     """Move the alias to the version of a decision, if its bytes are still those that the decision is about.
 
-    Otherwise close the decision, so that no later command carries it out, and raise WrongBytes.
+    Otherwise close the decision, so that no later command carries it out, and raise WrongBytes or MissingVersion.
     """
-    version = registry.version(decision["to"]["version"])
     try:
+        version = registry.version(decision["to"]["version"])
         if version.digest != decision["to"]["digest"]:
             raise WrongBytes(
                 f"{registry.name} version {version.number}: its tag 'digest' has changed since the decision; "
                 "promote another version"
             )
         registry.set_champion(version)
-    except WrongBytes:
+    except (WrongBytes, MissingVersion):
         champion = decision["from"]["version"] if decision["from"] else None
         ledger.write("overruled", id=decision["id"], champion=champion)
         audit_decision(ledger, decision)

@@ -37,7 +37,7 @@ from pipelines.commands.promotion.challenger import (
     training_statistics,
     wait_for_version,
 )
-from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, settle
+from pipelines.commands.promotion.ledger import Decision, Ledger, describe_version, refuse_lost_alias, settle
 from pipelines.commands.promotion.measurement import Measurement
 from pipelines.flagship import SOURCE_PREPARED, TARGET_PREPARED, served_model
 from pipelines.stage.check import check_flagship
@@ -78,7 +78,7 @@ def retrain(params: Params, ledger: Ledger, update: bool) -> int:
         updated = ", ".join(status.update_imports()) or "nothing: no source is imported"
         print(f"retrain: updated {updated}", flush=True)
     changes = status.list_changes()
-    if not changes and ledger.has_record("decided", decision_key(params)):
+    if not changes and ledger.has_record("decided", decision_key(params, ledger)):
         print("retrain: nothing changed since the last decision: nothing to do")
         return 0
     for change in changes:
@@ -116,6 +116,7 @@ class Retraining:
         self.ledger = ledger
         self.registry = registry
         self.gate = Gate(**settings(params, "gate"))
+        refuse_lost_alias(ledger, registry)
         self.champion = registry.champion()
         self.champion_folder: str | None = None
 
@@ -149,7 +150,7 @@ class Retraining:
         if not contest.is_data_fine:
             return contest
         repro.reproduce_or_refuse()
-        if self.ledger.has_record("decided", decision_key(self.params)):
+        if self.ledger.has_record("decided", decision_key(self.params, self.ledger)):
             return contest
         challenger = wait_for_version(self.registry, bytes_digest(served_model()))
         if self.champion is not None and self.champion.digest == challenger.digest:
@@ -205,7 +206,8 @@ class Retraining:
     def refuse_data(self, findings: list[drift.Finding]) -> int:
         """Record once per data set that the checks rejected it; the champion stays."""
         failed = [f"{finding.check}: {finding.text}" for finding in findings if not finding.fine]
-        id = f"data-{recipe.digest([Store(TARGET_PREPARED).manifest['digest'], failed])[:12]}"
+        content = f"data-{recipe.digest([Store(TARGET_PREPARED).manifest['digest'], failed])[:12]}"
+        id = self.ledger.own_id(content, self.params["name"])
         decision = self.describe(id, "data", self.champion, findings)
         decision |= {"promote": False, "reasons": failed}
         if not self.ledger.has_record("decided", id):
@@ -219,7 +221,7 @@ class Retraining:
 
     def judge(self, contest: Contest, challenger: Version) -> Decision:
         """Return the gate's verdict as a decision, and write its page; the alias does not move yet."""
-        decision = self.describe(decision_key(self.params), "retrain", challenger, contest.findings)
+        decision = self.describe(decision_key(self.params, self.ledger), "retrain", challenger, contest.findings)
         held_out, measurements = contest.held_out, contest.measurements
         if held_out is None:
             return decision | {"promote": False, "reasons": ["the trained model is the champion's, byte for byte"]}
@@ -280,9 +282,8 @@ class Retraining:
         from pipelines.commands.promotion import page
 
         store = Store(TARGET_PREPARED)
-        champion_number = decision["from"]["version"] if decision["from"] else None
         moves = [move for move in self.ledger.decisions(moved=True) if move["model"] == decision["model"]]
-        champion_moves = [move["id"] for move in moves if move["to"]["version"] == champion_number]
+        champion_moves = [move["id"] for move in moves if move["to"] == decision["from"]]
         champion_profile = None
         if self.champion_folder is not None:
             record = json.loads((Path(self.champion_folder) / "model.json").read_text())

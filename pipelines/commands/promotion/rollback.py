@@ -30,7 +30,7 @@ def move_alias(action: str, to: str | None, because: str) -> int:
         overrule_pending(ledger, registry, action)
         champion = registry.champion()
         if version is None:
-            version = registry.version(previous_champion(ledger, name, champion))
+            version = find_version(registry, previous_champion(ledger, name, champion))
         if champion is not None and champion.number == version.number:
             raise Refusal(f"version {champion.number} is the champion already; name another with --to")
         registry.check_bytes(version)
@@ -63,8 +63,19 @@ def overrule_pending(ledger: Ledger, registry: Registry, action: str) -> None:
             print(f"{action}: version {number} had won, but was not the champion yet; it will not be promoted")
 
 
-def previous_champion(ledger: Ledger, model: str, champion: Version | None) -> str:
-    """Return the number of the version that was replaced when the present champion was promoted.
+def find_version(registry: Registry, description: dict[str, str]) -> Version:
+    """Return the version that a decision describes; raise Refusal if another one has its number now."""
+    version = registry.version(description["version"])
+    if version.digest and version.digest != description["digest"]:  # a missing one is refused with the bytes
+        raise Refusal(
+            f"{registry.name} version {version.number}: is not the model that was the champion before (another "
+            "tracker, or a registry that was made again?); name a version with --to"
+        )
+    return version
+
+
+def previous_champion(ledger: Ledger, model: str, champion: Version | None) -> dict[str, str]:
+    """Return what the ledger says about the version that was replaced when the present champion was promoted.
 
     A rollback to the champion does not count as its promotion. Raise Refusal if the ledger knows no such version.
     """
@@ -74,7 +85,8 @@ def previous_champion(ledger: Ledger, model: str, champion: Version | None) -> s
             champion is not None and decision["to"]["version"] == champion.number and decision["action"] != "rollback"
         )
         if is_promotion and decision["from"]:
-            return str(decision["from"]["version"])
+            previous: dict[str, str] = decision["from"]
+            return previous
         if is_promotion:
             break
     raise Refusal(f"{ledger.path}: has no champion before this one; name a version with --to")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from components.cluster import jobs
 from components.errors import Refusal, TryLater
+from pipelines import door
 
 
 class Client:
@@ -60,6 +62,40 @@ def test_a_server_that_is_not_rays_is_refused(
     monkeypatch.setattr(Client, "__init__", fail)
     with pytest.raises(Refusal, match=r"http://127\.0\.0\.1:5000: no Jobs API of a Ray cluster answers there"):
         jobs.submit_job("http://127.0.0.1:5000", "true")
+
+
+def test_a_cluster_that_is_down_is_for_later(
+    dashboard: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A schedule that submits tells a cluster that is down from wrong input by the exit code."""
+
+    def fail(self: Client, address: str) -> None:
+        raise ConnectionError(f"Failed to connect to Ray at address: {address}.")
+
+    monkeypatch.setattr(Client, "__init__", fail)
+    assert door.main(["submit", "--address=http://127.0.0.1:1", "retrain"]) == 75
+    assert "not now: the dashboard http://127.0.0.1:1 does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [("http://", "http://HOST:8265"), ("ray:8265", "http://HOST:8265"), ("http://me:canary@ray:8265", "a token")],
+)
+def test_what_is_not_an_address_of_a_dashboard_is_refused(
+    address: str, says: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert door.main(["submit", f"--address={address}", "retrain"]) == 2
+    assert says in (err := capsys.readouterr().err)
+    assert "canary" not in err
+
+
+def test_the_job_runs_in_the_full_path_of_the_checkout(
+    dashboard: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "follow_job", lambda client, job: 0)
+    assert door.main(["submit", "--address=http://127.0.0.1:1", "--folder=yard", "retrain"]) == 0
+    assert Client.request["entrypoint"].startswith(f"cd {tmp_path}/yard && ")
 
 
 class Gone(Client):

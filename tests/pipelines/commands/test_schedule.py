@@ -9,7 +9,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,6 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from components import environment_file
 from pipelines import door
 from pipelines.commands import crontime, schedule
 from tests.infra.manifests import INFRA, ROOT, TEMPLATES, analyze_units, fill_templates
@@ -62,6 +65,9 @@ def test_systemd_rejects_a_mistake(tmp_path: Path) -> None:
         (["--to=cron", "--image=x"], "--image does not apply to --to cron"),
         (["--to=kubernetes", "--user=root"], "--user does not apply to --to kubernetes"),
         (["--to=kubernetes", "--address=ray:8265"], "http://HOST:8265"),
+        (["--to=kubernetes", "--address=http://"], "http://HOST:8265"),
+        (["--to=cron", "--address=http://me:canary@ray:8265"], "http://ray:8265: holds a user or a password"),
+        (["--to=kubernetes", "--folder=yard"], "--folder yard: write the full path"),
         (["--to=kubernetes", "--image=a\nb"], "control character"),
         (["--to=cron", "--zone=Berlin"], "--zone Berlin: not a time zone"),
         (["--to=cron", "--env-file=/nowhere"], "--env-file /nowhere: no such file"),
@@ -244,9 +250,66 @@ def test_the_file_of_secrets_is_named_and_checked_by_the_one_reader(
     assert "PGPASSWORD has a quote at its begin" in err
 
 
-def test_a_system_crontab_names_the_user() -> None:
-    line = fill_templates("cron", user="nobody")["cron/trainyard"].splitlines()[-1]
-    assert line.split(" ")[5:7] == ["nobody", "cd"]
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Make a folder that other users may enter, which pytest's are not."""
+    with tempfile.TemporaryDirectory(prefix="trainyard-schedule-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask what another user can read")
+def test_a_file_of_secrets_must_be_readable_by_the_user_who_reads_it(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Cron's command reads the file as its user, every night; systemd reads it as root."""
+    monkeypatch.chdir(ROOT)
+    file = open_folder / "environment"
+    file.write_text("PGPASSWORD=a\n")
+    file.chmod(0o600)
+    monkeypatch.setattr(schedule, "SECRETS", file)
+    for option in ([], [f"--env-file={file}"]):
+        assert door.main(["schedule", "--to=cron", "--user=nobody", *option]) == 2
+        says = f"{file}: cron runs the command as nobody, who cannot read it; name a file that belongs to nobody"
+        assert says in capsys.readouterr().err
+        assert door.main(["schedule", "--to=cron", *option]) == 0
+        assert door.main(["schedule", "--to=systemd", "--user=nobody", *option]) == 0
+        capsys.readouterr()
+    shutil.chown(file, "nobody")
+    assert door.main(["schedule", "--to=cron", "--user=nobody"]) == 0
+
+
+def test_a_file_that_only_root_can_read_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Its folder may be closed to this user, too."""
+
+    def deny(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(schedule.os, "access", lambda path, mode: str(path) != "/closed/environment")
+    monkeypatch.setattr(schedule, "is_file", lambda path: True)
+    arguments = ["--env-file=/closed/environment", "--user=root"]
+    assert door.main(["schedule", "--to=systemd", *arguments]) == 0
+    assert "/closed/environment cannot be read here, so its lines were not checked" in capsys.readouterr().err
+    assert door.main(["schedule", "--to=cron", "--env-file=/closed/environment"]) == 2
+    assert "cron runs the command as you, who cannot read it" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "is_file", deny)
+    assert environment_file.is_file(Path("/closed/environment"))
+
+
+def test_a_system_crontab_names_the_user_and_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A crontab of one's own has no column for the user."""
+    monkeypatch.chdir(ROOT)
+    assert door.main(["schedule", "--to=cron", "--user=root"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "# /etc/cron.d/trainyard"
+    assert last.split(" ")[5:7] == ["root", "cd"]
+    assert door.main(["schedule", "--to=cron"]) == 0
+    assert "/etc/cron.d" not in capsys.readouterr().out
 
 
 def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -60,6 +60,23 @@ def test_a_command_and_a_web_address_get_alerts(yard: Yard, listener, monkeypatc
     assert "retrain.gate.level: must be a number between 0 and 1" in messages[-1]["reasons"][0]
 
 
+def test_an_alert_holds_no_password_that_an_error_quotes(yard: Yard, listener, monkeypatch) -> None:
+    messages, address = listener
+    monkeypatch.setenv("HOOK", address)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-the-store")
+    settings(alerts={"when": ["failed"], "url": "$HOOK/x"})
+    says = "dvc update failed: https://me:canary-77@data.example/new.csv: canary-of-the-store"
+
+    def fail() -> list[str]:
+        raise TryLater(says)
+
+    monkeypatch.setattr(retrain.status, "update_imports", fail)
+    with pytest.raises(TryLater):
+        retrain.main(update=True)
+    assert "https://data.example/new.csv" in messages[0]["reasons"][0]
+    assert "canary" not in str(messages)
+
+
 @pytest.mark.parametrize(
     ("alerts", "says"),
     [

@@ -60,6 +60,39 @@ def test_an_alias_that_somebody_else_moved_is_left_alone(yard: Yard, capsys) -> 
     assert len(yard.records("overruled")) == 1
 
 
+def test_a_version_that_was_deleted_after_the_decision_stops_one_retrain_alone(yard: Yard) -> None:
+    yard.train()
+    fork_and_kill_retrain("between the decision and the alias")
+    Registry(NAME).client.delete_model_version(NAME, "1")
+    with pytest.raises(Refusal, match="has no version 1; it has: none"):
+        retrain.main()
+    assert len(yard.records("overruled")) == len(yard.records("audited")) == 1
+    yard.train(epochs=2)
+    assert retrain.main() == 0
+    assert yard.champion() == "2"
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_without_its_alias_a_champion_is_not_replaced_unjudged(yard: Yard, is_deleted: bool) -> None:
+    """Deleting a version at MLflow deletes its alias, too."""
+    yard.train(epochs=30)
+    retrain.main()
+    yard.train(epochs=1)
+    client = Registry(NAME).client
+    if is_deleted:
+        client.delete_model_version(NAME, "1")
+    else:
+        client.delete_registered_model_alias(NAME, "champion")
+    remedy = "then trainyard promote VERSION" if is_deleted else "compare with: trainyard promote 1 --because TEXT"
+    with pytest.raises(Refusal, match=f"the alias 'champion' is gone, which version 1 had; .*{remedy}"):
+        retrain.main()
+    assert yard.champion() is None
+    if not is_deleted:
+        assert rollback.promote("1", "somebody deleted the alias") == 0
+        assert retrain.main() == 0
+        assert yard.champion() == "1"
+
+
 def test_a_damaged_ledger_is_refused_and_stays_unchanged(yard: Yard) -> None:
     yard.train()
     retrain.main()

@@ -24,6 +24,7 @@ from components.tracking import mirror, server
 from components.tracking.registry import Registry
 from components.training import evaluation, exported
 from components.training.peers import Peers
+from components.workspace import runs_folder
 from pipelines.commands.promotion import retrain
 from pipelines.stage.lock import hold_lock
 from tests.pipelines.yard import NAME, Yard, changed, settings
@@ -252,6 +253,18 @@ def test_a_tracker_lost_after_the_decision_gets_it_later(yard: Yard, monkeypatch
 def _lose_connection(registry: Registry) -> None:
     with registry._requests():
         raise ConnectionError("gone")
+
+
+def test_a_version_that_was_deleted_is_registered_again_with_the_same_bytes(yard: Yard) -> None:
+    """The stage that exported the model runs again, such as after data went back to what they were."""
+    yard.train()
+    mirror.Mirror(runs_folder()).send()
+    Registry(NAME).client.delete_model_version(NAME, "1")
+    mirror.Mirror(runs_folder()).send()
+    assert Registry(NAME).versions() == []  # by itself, a deleted version stays deleted
+    yard.train()
+    assert retrain.main() == 0
+    assert yard.champion() == "2"
 
 
 def test_a_champion_of_another_tool_is_refused_before_any_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from components.errors import Refusal
+from components.errors import Refusal, TryLater
 from components.files import bytes_digest, write_json
 from components.tracking.registry import Registry
-from components.workspace import work_folder
-from pipelines.commands import verify
+from components.workspace import runs_folder, work_folder
+from pipelines.commands import sync, verify
 from pipelines.commands.promotion import retrain, rollback
 from pipelines.commands.promotion.ledger import Ledger
+from pipelines.stage.lock import hold_lock
 from tests.pipelines.commands.promotion.crash import fork_and_kill_retrain
 from tests.pipelines.yard import NAME, Yard, changed, settings
 
@@ -38,6 +40,14 @@ def test_rollback_goes_back_one_champion_at_a_time(yard: Yard, capsys) -> None:
     assert [d["action"] for d in yard.records("decided")] == ["retrain", "retrain", "rollback", "promote"]
     assert yard.records("decided")[2]["reasons"] == ["it smells"]
     assert len(yard.audits()) == 4
+
+
+def test_beside_a_retrain_a_rollback_is_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no option --wait, unlike `retrain`."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"name: {NAME}\n")
+    with hold_lock("retrain"), pytest.raises(TryLater, match=r"already runs it; repeat the command when it has ended$"):
+        rollback.main(None, None)
 
 
 def test_a_version_whose_bytes_have_changed_is_not_promoted(yard: Yard) -> None:
@@ -161,6 +171,32 @@ def test_a_decision_is_about_the_model_it_names(yard: Yard) -> None:
     with pytest.raises(Refusal, match="has no champion before"):
         rollback.main(None, None)
     assert yard.records("overruled") == []
-    changed()
+    yard.train(name="other")
     assert retrain.main() == 0
     assert yard.champion() == "1"
+    champion = Registry("other").champion()  # the same bytes, which have been judged under one name alone
+    assert champion is not None
+    assert champion.number == "1"
+    changed()
+    assert retrain.main() == 0
+    assert [(d["model"], d["promote"]) for d in yard.records("decided")] == [(NAME, True), ("other", True)]
+    assert len(list(Ledger().folder.glob("*/index.html"))) == 2
+
+
+def test_a_version_of_another_registry_is_not_the_previous_champion(
+    yard: Yard, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger outlives a tracker, and another one counts its versions from 1 again."""
+    for epochs in (1, 30):
+        yard.train(epochs=epochs)
+        retrain.main()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, yard.folder / 'new.db')}")
+    shutil.rmtree(runs_folder())
+    for epochs in (3, 30):
+        yard.train(epochs=epochs)
+        assert sync.main() == 0
+    registry = Registry(NAME)
+    registry.set_champion(registry.version("2"))
+    with pytest.raises(Refusal, match="version 1: is not the model that was the champion before"):
+        rollback.main(None, None)
+    assert yard.champion() == "2"
