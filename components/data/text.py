@@ -86,6 +86,8 @@ class Text:
     def splits(self) -> dict[str, range]:
         """Return {split: numbers of its characters or words in the text}, without splits that have no share."""
         ends = np.rint(np.cumsum([0, *self.shares.values()]) * len(self.stream)).astype(int)
+        if ends[1] == 0:
+            raise Refusal(f"{self.source}: holds no text to train on; add some, or lower validation and test")
         return {
             name: range(start, end)
             for name, start, end in zip(self.shares, ends[:-1], ends[1:], strict=True)
