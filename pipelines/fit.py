@@ -68,8 +68,8 @@ def main(path: str) -> None:
         content["tune"]["search"] = read_starting_points(content["tune"]["search"])
     family, system = Path(path).parent.name, Path(path).stem
     out, seed = RESULTS / family / system, content.get("seed", 0)
-    (out / SEARCH_FILE).parent.mkdir(parents=True, exist_ok=True)  # DVC expects it of fits without a search, too
     data, own_files = locate_prepared(content["data"])
+    (out / SEARCH_FILE).parent.mkdir(parents=True, exist_ok=True)  # DVC expects it of fits without a search, too
     inputs, lock = [*referenced_paths(content["task"]), *own_files], Path(path).with_name("dvc.lock")
     with stage("fit", {"name": family, **content}, content, inputs, title=system, lock=lock) as run:
         section = {"task": content["task"], "fit": content["fit"]}
@@ -147,9 +147,12 @@ def _log_caveats(run: Stage, result: FitResult, prepared: Path) -> None:
 def locate_prepared(data: dict[str, Any]) -> tuple[Path, list[str]]:
     """Return the folder for the prepared data of the section `data`, and the user's own files and code in it.
 
-    The folder's name is a digest of the section, of the bytes of these files, and of the code.
+    The folder's name is a digest of the section, of the bytes of these files, and of the code. Refuse missing files.
     """
     paths = [*list_own_files(build_dataset(data)), *allowed.foreign_sources(data)]
+    for path in paths:
+        if not path.exists():
+            raise Refusal(f"data: {path} does not exist; put the data there, or name another place")
     own_files = {str(path): bytes_digest(path) for path in paths}
     key = recipe.digest([data, own_files, code_digest()])[:16]
     return work_folder() / "prepared" / key, list(own_files)

@@ -77,7 +77,7 @@ class CocoFolder(AnnotatedPictures):
                     suggestion = suggest_name(name, names.values())
                     raise Refusal(f"classes: '{name}' is not a category of {self.source}{suggestion}; correct it")
             return self.named_classes
-        return [names[number] for number in sorted(names)]
+        return list(dict.fromkeys(names[number] for number in sorted(names)))
 
     def list_splits(self) -> dict[str, list[str]]:
         """Return {split: pictures} by the JSON files, or drawn."""
@@ -182,6 +182,9 @@ def check_instances(place: str, value: Any) -> dict[str, Any]:
         ):
             for number, record in enumerate(value[name]):
                 _check_record(record, fields, f"{name}[{number}]")
+        _check_unique(value["images"], "images", "id", "file_name")
+        _check_unique(value["images"], "images", "file_name", "id")
+        _check_unique(value["categories"], "categories", "id", "name")
         return dict(value)
     except (ValueError, LookupError, TypeError) as error:
         raise Refusal(f"{place}: not a file of COCO instances ({first_line(error)}); correct it") from None
@@ -202,6 +205,15 @@ def _check_record(record: Any, fields: dict[str, type], place: str) -> None:
     box = record.get("bbox")
     if box is not None and (len(box) != 4 or not all(_is_coordinate(number) for number in box)):
         raise ValueError(f"{place}: 'bbox' does not have four numbers")
+
+
+def _check_unique(records: list[dict[str, Any]], place: str, key: str, field: str) -> None:
+    """Raise ValueError if records of the same key have different fields: one would hide the other."""
+    fields: dict[Any, Any] = {}
+    for record in records:
+        first = fields.setdefault(record[key], record[field])
+        if first != record[field]:
+            raise ValueError(f"{place}: {key} {record[key]!r} has {field} {first!r} and {record[field]!r}")
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int], place: str) -> np.ndarray:

@@ -101,7 +101,11 @@ class SeriesTable:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Return the columns that are predicted."""
+        """Return the columns that are predicted; refuses one that is not read."""
+        for name in self.target_columns or []:
+            if name not in self.names:
+                self.table.column(name, "targets")
+                raise Refusal(f"targets: column '{name}' is the time or does not hold numbers alone; leave it out")
         return self.names if self.target_columns is None else self.target_columns
 
     @property
@@ -117,7 +121,7 @@ class SeriesTable:
     @cached_property
     def lengths(self) -> dict[str, int]:
         """Return {split: its rows}."""
-        _ = self.gaps
+        _ = self.gaps, self.classes
         rows = self.table.rows
         held_out = {"validation": round(self.shares.validation * rows), "test": round(self.shares.test * rows)}
         lengths = {"train": rows - sum(held_out.values()), **held_out}
@@ -127,8 +131,10 @@ class SeriesTable:
     @property
     def notes(self) -> list[str]:
         """Return what is odd about the file."""
-        gaps = [f"{self.gaps:,} empty values replaced by those above them (missing: previous)"] if self.gaps else []
-        return self.table.notes + gaps
+        if not self.gaps:
+            return self.table.notes
+        values = pluralize(self.gaps, "empty value")
+        return [*self.table.notes, f"{values} replaced by those above them (missing: previous)"]
 
     def parts(self) -> dict[str, int]:
         """Return {split: number of parts}."""

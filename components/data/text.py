@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from ..recipes.ranges import Count, Fraction
 from ..storage.store import Column
 from ..storage.vocabulary import UNKNOWN
@@ -86,6 +86,8 @@ class Text:
     def splits(self) -> dict[str, range]:
         """Return {split: numbers of its characters or words in the text}, without splits that have no share."""
         ends = np.rint(np.cumsum([0, *self.shares.values()]) * len(self.stream)).astype(int)
+        if ends[1] == 0:
+            raise Refusal(f"{self.source}: holds no text to train on; add some, or lower validation and test")
         return {
             name: range(start, end)
             for name, start, end in zip(self.shares, ends[:-1], ends[1:], strict=True)
@@ -113,7 +115,10 @@ class Text:
         for split, units in self.splits.items():
             count = len(units) if len(units) > self.steps else sum(map(len, self._encode(units)))
             if count <= self.steps:
-                raise Refusal(f"steps: split '{split}' has {count} tokens, too few for a window of {self.steps} + 1")
+                raise Refusal(
+                    f"steps: split '{split}' has {pluralize(count, 'token')}, too few for a window of {self.steps} + 1;"
+                    " lower steps, or give the split more text"
+                )
             size = ROWS_PER_PART * self.steps
             if self.has_parts:
                 number = max(1, len(units) // size)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from ..storage.store import Column
 
 
@@ -49,7 +49,8 @@ def check_lengths(lengths: dict[str, int], window: int, horizon: int) -> None:
     """Refuse a split that is shorter than a window and what comes next."""
     for name, length in lengths.items():
         if length < window + horizon:
+            rows = pluralize(length, "row is", "rows are")
             raise Refusal(
-                f"{name}: {length:,} rows are too few for window: {window} and horizon: {horizon}; lower them, or give"
+                f"{name}: {rows} too few for window: {window} and horizon: {horizon}; lower them, or give"
                 " this split a greater share"
             )

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..errors import Refusal
-from .figures import BLUE, GREEN, ORANGE, PAPER, VIOLET, add_legend, add_title, plain, styled
+from .figures import BLUE, GREEN, ORANGE, PAPER, VIOLET, add_legend, add_title, plain, shorten, styled
 
 TRUE = BLUE
 DETECTED = ORANGE
@@ -71,7 +71,7 @@ def draw_detections(
         _outline(axes, detected_boxes, DETECTED, "-", 1.4)
     lines = [Line2D([], [], color=TRUE, linestyle="--", linewidth=1.0, label="true")]
     for name, colour in (names or {"detected": DETECTED}).items():
-        lines.append(Line2D([], [], color=colour, linewidth=1.4, label=plain(name)))
+        lines.append(Line2D([], [], color=colour, linewidth=1.4, label=plain(shorten(name))))
     add_legend(figure, lines)
     return figure
 

@@ -13,6 +13,7 @@ from textwrap import fill
 
 import numpy as np
 from matplotlib import style
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -69,6 +70,7 @@ STYLE = {
 styled = style.context(["default", STYLE])
 
 LEGEND_CHARACTERS = 72  # that fit below a figure
+MOST_NAME = 32  # characters of a class name on an axis
 Curve = tuple[np.ndarray, np.ndarray]  # x [N], y [N]
 
 
@@ -101,12 +103,15 @@ def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str 
     Each run is a thin line. The thick line is the mean of a group's runs, at the x that all of them have.
     """
     figure, axes = new_figure(4.6, 2.9, title)
+    # the axes' own list of lines lacks those whose names begin with "_"
+    handles: list[Artist] = []
     for (name, runs), colour in zip(groups.items(), cycle_values(SERIES, len(groups)), strict=True):
         if len(runs) > 1:
             for x, y in runs:
                 axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
         x, y = _mean_curve(runs)
-        axes.plot(x, y, color=colour, linewidth=2, label=plain(name), marker="o" if len(x) < 12 else "", markersize=3.5)
+        marker = "o" if len(x) < 12 else ""
+        handles += axes.plot(x, y, color=colour, linewidth=2, label=plain(name), marker=marker, markersize=3.5)
     axes.set_xlabel(x_label)
     axes.grid(False, axis="x")
     axes.margins(x=0.02)
@@ -117,7 +122,7 @@ def draw_curves(groups: Mapping[str, Sequence[Curve]], title: str, x_label: str 
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     if len(groups) > 1:
-        add_legend(figure, axes.get_legend_handles_labels()[0])
+        add_legend(figure, handles)
     return figure
 
 
@@ -152,7 +157,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Fi
     The strength of a colour follows the share of a cell in its row.
     """
     number = len(classes)
-    names = list(map(plain, classes))
+    names = [plain(shorten(name)) for name in classes]
     side = max(4.2, 0.36 * number)
     figure, axes = new_figure(side + 0.6, side + 0.5, title)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -285,6 +290,14 @@ def add_legend(figure: Figure, handles: Sequence[object]) -> None:
 def plain(text: str) -> str:
     """Return a text whose dollar signs are shown; otherwise matplotlib takes what is between two for a formula."""
     return text.replace("$", r"\$")
+
+
+def shorten(name: str) -> str:
+    """Return a class name with "…" for the middle of a long one, which would leave no room for what it names."""
+    if len(name) <= MOST_NAME:
+        return name
+    half = MOST_NAME // 2
+    return f"{name[:half].rstrip()}…{name[-half + 1 :].lstrip()}"
 
 
 def cycle_values(values: Sequence[str], count: int) -> list[str]:

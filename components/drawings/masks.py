@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..data.masks import IGNORED
-from .figures import add_legend, add_title, plain, styled
+from .figures import add_legend, add_title, plain, shorten, styled
 
 NAMES_PER_ROW = 6
 
@@ -47,7 +47,7 @@ def draw_masks(
             place.imshow(panel, cmap="gray", vmin=0, vmax=255, interpolation="none")
             if number < columns:
                 place.set_title(name, fontsize=8)
-    patches = [Patch(color=palette[value] / 255, label=plain(name)) for value, name in enumerate(classes)]
+    patches = [Patch(color=palette[value] / 255, label=plain(shorten(name))) for value, name in enumerate(classes)]
     add_legend(figure, patches)
     return figure
 

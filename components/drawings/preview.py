@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ..augment.copies import Transform, apply_transforms
 from ..storage.order import derive_key
 from ..storage.store import Store
-from .figures import plain
+from .figures import plain, shorten
 
 ROWS, COLUMNS = 10, 10
 WIDTH = 8  # inches
@@ -36,7 +36,7 @@ def draw_preview(path: str | Path, store: Store, transforms: Sequence[Transform]
     figure = Figure(figsize=(WIDTH, WIDTH * picture.shape[0] / picture.shape[1]), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture)
-    axes.set_yticks(row_centres, [plain(classes[label]) for label in originals["label"]])
+    axes.set_yticks(row_centres, [plain(shorten(classes[label])) for label in originals["label"]])
     axes.set_xticks(column_centres[:2], ["original", "what training sees"])
     axes.xaxis.tick_top()
     axes.xaxis.get_ticklabels()[1].set_horizontalalignment("left")

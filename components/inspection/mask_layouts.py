@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..errors import Refusal
 from .annotated_layouts import PAIRED
 from .findings import Findings, Progress, Tree
 from .picture_layouts import describe_other_files
-from .pictures import describe_pictures, examine_pictures, sample_pictures
+from .pictures import PictureFacts, describe_pictures, examine_pictures, sample_pictures
 from .proposals import propose_segmentation
 
 MASKS = re.compile(r"(masks?|annot(ation)?s?|labels?|seg(mentation)?s?|gt|ground_?truths?|trimaps?)$")
@@ -63,7 +64,11 @@ def _describe_objects(tree: Tree, masks: list[Path], files: list[Path], progress
     base = masks[0].parent.parent.parent.relative_to(tree.root).as_posix()
     prefix = "" if base == "." else f"{base}/"
     findings.counts["all"] = {"pictures": len(pictures), "objects": len(masks)}
-    findings.odd = tree.odd + odd + describe_other_files(tree, SUFFIXES | {".csv"})
+    by_folder = {file.parent.parent: file for file in pictures}
+    misfits = list_misfits(
+        [(by_folder[file.parent.parent], file) for file in masks if file.parent.parent in by_folder], facts, tree
+    )
+    findings.odd = tree.odd + odd + misfits + describe_other_files(tree, SUFFIXES | {".csv"})
     findings.samples = sample_pictures([(file, file.stem[:12]) for file in pictures], None)
     data = {
         "use": "data.mask_folder.MaskFolder",
@@ -73,7 +78,7 @@ def _describe_objects(tree: Tree, masks: list[Path], files: list[Path], progress
         "masks": f"{prefix}{{name}}/{masks[0].parent.name}/*{masks[0].suffix}",
     }
     findings.reasons = ["classes: [object], a name for what the masks show; rename it"]
-    findings.recipe = propose_segmentation(data, facts, [])
+    findings.recipe = propose_segmentation(data, facts, misfits)
     return findings
 
 
@@ -91,6 +96,7 @@ def _describe_label_pictures(
     if all(split.search(text) for text in texts.values()):
         texts = {name: split.sub("{split}", text, count=1) for name, text in texts.items()}
     used: dict[str, list[Path]] = {"pictures": [], "masks": []}
+    pairs: list[tuple[Path, Path]] = []
     odd: list[str] = []
     for split_name in SPLITS if "{split}" in texts["masks"] else ("all",):
         place_pictures, place_masks = (
@@ -102,12 +108,13 @@ def _describe_label_pictures(
         findings.counts[split_name] = {"pictures": len(place_pictures), "masks": len(place_masks)}
         used["pictures"] += place_pictures.values()
         used["masks"] += place_masks.values()
+        pairs += [(place_pictures[key], mask) for key, mask in place_masks.items() if key in place_pictures]
         odd += [f"{tree.name(place_pictures[key])}: no mask" for key in sorted(place_pictures - place_masks.keys())]
         odd += [f"{tree.name(place_masks[key])}: no picture" for key in sorted(place_masks - place_pictures.keys())]
     facts = examine_pictures(used["pictures"], progress)
     findings.facts, picture_odd = describe_pictures(facts, tree)
     values, faults = count_values(used["masks"], progress)
-    odd += faults
+    odd += dict.fromkeys([*faults, *list_misfits(pairs, facts, tree)])
     total = sum(values.values())
     shares = ", ".join(f"{value}: {count / total:.1%}" for value, count in sorted(values.items())[:40])
     kind = "colours" if any(isinstance(value, tuple) for value in values) else "values"
@@ -129,6 +136,23 @@ def _describe_label_pictures(
         data[name] = data[name].removeprefix("./")
     findings.recipe = propose_segmentation(data, facts, odd)
     return findings
+
+
+def list_misfits(pairs: list[tuple[Path, Path]], facts: Sequence[PictureFacts], tree: Tree) -> list[str]:
+    """Return a line per (picture, mask) whose mask can't be opened or has another size than the picture."""
+    sizes = {fact.file: fact.size for fact in facts if not fact.fault}
+    lines = []
+    for picture, mask in pairs:
+        try:
+            with open_picture(mask) as image:
+                width, height = image.size
+        except Refusal as refusal:
+            lines.append(str(refusal))
+            continue
+        if sizes.get(picture, image.size) != image.size:
+            expected = " x ".join(map(str, sizes[picture]))
+            lines.append(f"{tree.name(mask)}: the mask has {width} x {height} pixels, the picture {expected}")
+    return lines
 
 
 def count_values(files: list[Path], progress: Progress) -> tuple[Counter[Value], list[str]]:

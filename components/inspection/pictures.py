@@ -145,7 +145,7 @@ def propose_reading(facts: Sequence[PictureFacts]) -> tuple[dict[str, Any], list
         return arguments, reasons
     side = float(np.median([min(fact.size) for fact in good]))
     arguments["size"] = 32 if side <= 40 else 64
-    reasons.append(f"size: {arguments['size']}, because the median shorter side has {side:.0f} pixels")
+    reasons.append(f"size: {arguments['size']}, because the median shorter side has {pluralize(round(side), 'pixel')}")
     if all(fact.mode in ("1", "L", "LA", "I;16", "I", "F", "I;16B") for fact in good):
         arguments["colour"] = False
         reasons.append("colour: false, because all pictures are grey")

@@ -158,11 +158,12 @@ def _describe_columns(table: Table) -> Findings:
         findings = describe_series(table, roles.numbers, roles.times[0] if roles.times else None)
         findings.odd += _describe_rest(table, rest)
         return findings
-    rest = [] if texts else [name for name in table.columns if name not in roles.times]
+    rest = [name for name in table.columns if name not in [*texts, *roles.times]]
+    described = _describe_no_labels(table, rest) if texts else _describe_rest(table, rest)
     return Findings(
         "a table without a text and a label, two texts, or numbers over time",
         facts=[f"{printable(table.file)}: {pluralize(table.rows, 'row')} with columns {table.list_columns()}"],
-        odd=table.notes + table.faults + _describe_rest(table, rest),
+        odd=table.notes + table.faults + described,
     )
 
 
@@ -184,13 +185,18 @@ def find_roles(table: Table) -> Roles:
             roles.times.append(name)
         elif holds_texts and np.mean([len(value.split()) for value in spread(sample)]) >= WORDS:
             roles.texts.append(name)
-        elif 1 < different <= min(MOST_CLASSES, max(2, len(sample) // 5)):
+        elif 1 < different <= most_classes(len(sample)):
             roles.classes.append(name)
         elif different > MOST_CLASSES // 10 and np.mean([any(map(str.isalpha, value)) for value in sample]) > LETTERS:
             roles.words.append(name)
     roles.classes += [name for name in roles.numbers if _are_classes(table.columns[name])]
     roles.classes.sort(key=lambda name: (_last(name) not in CLASS_NAMES, len(set(table.columns[name]))))
     return roles
+
+
+def most_classes(rows: int) -> int:
+    """Return how many different values a column of so many texts may have to be one of classes."""
+    return min(MOST_CLASSES, max(2, rows // 5))
 
 
 def find_pair(table: Table, texts: Sequence[str]) -> tuple[str, str] | None:
@@ -241,6 +247,17 @@ def _last(name: str) -> str:
 
 def _describe_rest(table: Table, names: Sequence[str]) -> list[str]:
     return [f"column '{name}': neither numbers nor ISO times; not used ({_example(table, name)})" for name in names]
+
+
+def _describe_no_labels(table: Table, names: Sequence[str]) -> list[str]:
+    """Return why each of these columns of a table of texts is not taken for a label."""
+    lines = []
+    for name in names:
+        sample = [value for value in table.columns[name] if value]
+        values = pluralize(len(set(sample)), "different value")
+        most = most_classes(len(sample))
+        lines.append(f"column '{name}': {values} in {pluralize(len(sample), 'row')}, where a label has 2 to {most}")
+    return lines
 
 
 def _example(table: Table, name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..errors import Refusal
 from ..recipes.ranges import Positive
 
 
@@ -21,6 +22,8 @@ class NadarayaWatson(nn.Module):
         self, pooling: Literal["average", "gaussian"] = "gaussian", width: Positive = 1.0, learn: bool = False
     ) -> None:
         super().__init__()
+        if learn and pooling == "average":
+            raise Refusal("task.model.learn: pooling: average has no width to learn; set learn: false")
         self.pooling = pooling
         sharpness = torch.tensor(1 / width)
         self.w = nn.Parameter(sharpness) if learn else sharpness

@@ -25,6 +25,7 @@ from .part import PartSummary
 
 MOST_PLACES = 3  # named per sentence
 MOST_FAULTS = 12  # named per sentence
+SINGULAR = {"are": "is", "have": "has", "lose": "loses", "repeat": "repeats"}  # verbs of the remarks of data sets
 HELD_OUT_FIRST = ("test", "validation", "train")  # of a duplicate the copy in the first of these splits stays
 Place = tuple[str, int]  # split, row
 
@@ -97,7 +98,15 @@ def review_faults(dataset: Any, summaries: Sequence[PartSummary]) -> list[str]:
     remarks: Counter[str] = Counter()
     for summary in summaries:
         remarks.update(summary.remarks)
-    return sentences + [f"{number:,} examples {remark}" for remark, number in sorted(remarks.items())]
+    return sentences + [_describe_remark(remark, number) for remark, number in sorted(remarks.items())]
+
+
+def _describe_remark(remark: str, number: int) -> str:
+    """Return what was done to so many examples; remark: "are not square and lose ...", in the plural."""
+    if number == 1:
+        clause, comma, rest = remark.partition(",")
+        remark = " ".join(SINGULAR.get(word, word) for word in clause.split(" ")) + comma + rest
+    return f"{pluralize(number, 'example')} {remark}"
 
 
 def _apply_policy(dataset: Any, name: str, text: str, places: list[Place], sentences: list[str]) -> set[Place]:

@@ -1,7 +1,7 @@
 """`trainyard plan`: check params and recipes, and print what would run.
 
-Recipes are checked without importing their components. The flagship's model is built on the shapes of both data sets,
-and predicts two black pictures, so that what cannot work is refused before anything runs.
+Recipes are checked without importing their components; then their models are built, so that what cannot work is refused
+before anything runs. The flagship's model takes the shapes of both data sets, and predicts two black pictures.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from components.tracking import probe, server
 from pipelines import flagship
 from pipelines.commands.dvc.status import list_changes, shorten_change
 from pipelines.commands.forecast import describe_forecast
+from pipelines.commands.model_check import check_models
 from pipelines.stage import dvc_files, own_stages
 from pipelines.stage.bill import settings_digest
 from pipelines.stage.check import check_flagship, check_recipe
@@ -38,6 +39,8 @@ def main(recipes: list[str]) -> int:
         check(content, path)
         if "pretrain" in content:
             check_model(content)
+        else:
+            check_models(content, path)
         missing = own_stages.describe_missing(path)
         if missing is not None:
             print(missing)

@@ -25,7 +25,11 @@ from pipelines.stage.starting_points import read_starting_points
 SECTIONS = ("name", "seed", "data", "augment", "model", "pretrain", "tune", "finetune", "evaluate")
 # Arguments that a task passes to its parts, and what to do instead of setting them.
 SET_BY_TASK = dict.fromkeys(
-    ("model.channels", "model.size", "model.classes", "generator.shape", "discriminator.shape", "features.channels"),
+    (
+        *("model.channels", "model.size", "model.classes", "model.outputs", "model.vocabulary", "model.length"),
+        *("model.sources", "model.targets", "model.columns", "model.horizon", "features.channels"),
+        *(f"{part}.{name}" for part in ("generator", "discriminator") for name in ("shape", "classes")),
+    ),
     "the data decide it",
 ) | {"generator.latent": "set task.latent"}
 # Files of a BERT with its sizes, and the keys that lead to them; arguments that these limit.
@@ -179,7 +183,7 @@ def check_fit(section: dict[str, Any], prefix: str) -> None:
     recipe.check_values(section["fit"], {"seed": "Seed"}, f"{prefix}fit")
     for key, instead in SET_BY_TASK.items():
         part, name = key.split(".")
-        factory = section["task"].get(part, {})
+        factory = section["task"].get(part) or {}
         if name in factory:
             raise Refusal(f"{prefix}task.{key}: {factory[name]!r} can't be set in a recipe; {instead}")
     check_room(section["task"], prefix)

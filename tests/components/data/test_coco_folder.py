@@ -218,6 +218,27 @@ def test_a_record_that_is_no_object_is_refused(change: dict[str, Any], says: str
         parse_instances("a.json", json.dumps(content() | change).encode())
 
 
+@pytest.mark.parametrize(
+    ("place", "change", "line"),
+    [
+        ("images", {"id": 3}, "images: id 3 has file_name 'a.png' and 'b.png'"),
+        ("images", {"file_name": "a.png"}, "images: file_name 'a.png' has id 3 and 9"),
+        ("categories", {"id": 18}, "categories: id 18 has name 'dog' and 'cat'"),
+    ],
+)
+def test_records_that_would_hide_each_other_are_refused(place: str, change: dict[str, Any], line: str) -> None:
+    value = content()
+    value[place][1] |= change
+    with pytest.raises(Refusal, match=line):
+        parse_instances("a.json", json.dumps(value).encode())
+
+
+def test_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
+    value = content()
+    value["categories"][1]["name"] = "dog"
+    assert of_root(write(tmp_path, value)).classes == ["dog"]
+
+
 @pytest.mark.parametrize("side", [-30, 0, 10**9])
 def test_a_picture_of_an_impossible_size_is_a_fault(tmp_path: Path, side: int) -> None:
     root, value = tmp_path / "set", content()

@@ -126,8 +126,8 @@ def test_what_is_passed_over_cut_or_enlarged_is_counted(folder: Path, tmp_path: 
     assert manifest["review"] == [
         "2 files in folders called .ipynb_checkpoints passed over",
         "files of other kinds passed over: 2 .heic, 1 .txt",
-        "1 examples are not square and lose what is outside the middle square (fit: crop)",
-        "1 examples have several frames, of which the first is used",
+        "1 example is not square and loses what is outside the middle square (fit: crop)",
+        "1 example has several frames, of which the first is used",
     ]
     review = prepare_dataset(ImageFolder(str(folder), size=16, fit="pad"), tmp_path / "out")["review"]
     assert "31 examples have a side of less than 16 pixels and are enlarged" in review

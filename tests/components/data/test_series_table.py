@@ -90,6 +90,8 @@ def test_empty_values_are_refused_or_counted(table: Path, tmp_path: Path) -> Non
         (lambda t: t, {"window": 60}, "validation: 30 rows are too few for window: 60 and horizon: 3"),
         (lambda t: t, {"targets": ["up"], "columns": ["down"]}, "targets: 'up' is not one of columns"),
         (lambda t: t, {"columns": ["sideways"]}, "columns: .*no column 'sideways'"),
+        (lambda t: t, {"targets": ["upp"]}, r"targets: .*no column 'upp' \(did you mean 'up'\?\)"),
+        (lambda t: t, {"targets": ["date"]}, "targets: column 'date' is the time or does not hold"),
     ],
 )
 def test_faults_are_named(table: Path, change: Any, arguments: dict[str, Any], message: str) -> None:

@@ -231,3 +231,12 @@ def test_a_text_that_grows_at_its_end_never_tests_on_what_was_trained_on() -> No
     newer = windows(" ".join(words), validation=0.1, test=0.1)
     for split in ("validation", "test"):
         assert min(map(int, read(newer, split).split())) > max(map(int, read(older, "train").split()))
+
+
+@pytest.mark.parametrize(("text", "shares"), [("", {}), ("a", {"validation": 0.45, "test": 0.5})])
+def test_a_text_without_a_character_to_train_on_is_refused(tmp_path: Path, text: str, shares: dict[str, float]) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    data = Text(partial(TextFile, str(tmp_path / "a.txt")), steps=1, **shares)
+    for read in (data.parts, lambda: data.classes):
+        with pytest.raises(Refusal, match=r"a\.txt: holds no text to train on; add some, or lower validation and test"):
+            read()

@@ -235,7 +235,7 @@ def test_preparation_refuses_or_lists_what_is_faulty(root: Path, tmp_path: Path)
     assert not (tmp_path / "out" / "manifest.json").exists()
     review = prepare_dataset(VocFolder(str(root), bad="skip"), tmp_path / "out")["review"]
     assert any(re.match("1 example can't be read: .*b.png: damaged", sentence) for sentence in review)
-    assert sum(sentence.startswith("1 examples lose an object, ") for sentence in review) == 2
+    assert sum(sentence.startswith("1 example loses an object, ") for sentence in review) == 2
 
 
 def test_names_that_lead_out_of_an_archive_are_skipped(tmp_path: Path) -> None:

@@ -128,6 +128,22 @@ def test_confusion_writes_every_count_in_its_cell() -> None:
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]
 
 
+def test_long_class_names_leave_room_for_the_counts() -> None:
+    classes = [f"a name that goes on {'and on ' * 12}{end}" for end in ("spam", "ham")]
+    figure = figures.draw_confusion(np.array([[3, 1], [2, 4]]), classes, "Confusion")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert names == ["a name that goes…on and on spam", "a name that goes…d on and on ham"]
+    assert axes.get_window_extent().width > 0.3 * figure.bbox.width
+
+
+def test_a_curve_whose_name_begins_with_an_underscore_is_in_the_legend() -> None:
+    curve = (np.arange(3.0), np.arange(3.0))
+    legend = figures.draw_curves({"_cat": [curve], "dog": [curve, curve]}, "Loss").legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["_cat", "dog"]
+
+
 def test_grid_keeps_pixels_captions_and_order() -> None:
     figure = figures.draw_grid(PICTURES, list("vwxyz"), columns=3)
     shown = [axes for axes in figure.axes if axes.images]

@@ -240,3 +240,19 @@ def test_colours_and_values_that_do_not_fit_get_one_line(tmp_path: Path) -> None
     ):
         with pytest.raises(Refusal, match=line):
             MaskFolder(str(tmp_path), ["a", "b", "c"], **patterns, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [("masks/1.png", "masks/1.png"), ("p1/masks/0.png", "p1/masks/0.png")],
+    ids=["label pictures", "objects"],
+)
+def test_masks_of_another_size_than_their_picture_are_listed(tmp_path: Path, place: str, line: str) -> None:
+    for i in range(12):
+        above = tmp_path / f"p{i}" if place.startswith("p") else tmp_path
+        picture(above / "images" / f"{i}.png", (21, 16) if i == 1 else (20, 16))
+        mask(above / "masks" / ("0.png" if place.startswith("p") else f"{i}.png"), [0, 1])
+    findings = inspect(tmp_path)
+    assert f"{line}: the mask has 20 x 16 pixels, the picture 21 x 16" in findings.odd
+    assert findings.recipe is not None
+    assert findings.recipe["data"]["bad"] == "skip"

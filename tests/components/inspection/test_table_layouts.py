@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,19 @@ def test_fine_tuning_on_many_pairs_is_proposed_for_some(tmp_path: Path) -> None:
     data = recipe.build(findings.recipe["data"] | {"limit": 100}, Dataset)
     labels = [example["label"] for example in data.examples("train", 0) if isinstance(example, dict)]
     assert 40 < sum(labels) < 60  # a sorted table has both classes in it
+
+
+@pytest.mark.parametrize(
+    ("label", "odd"),
+    [
+        (lambda i: "spam", "column 'label': 1 different value in 60 rows, where a label has 2 to 12"),
+        (lambda i: f"c{i}", "column 'label': 60 different values in 60 rows, where a label has 2 to 12"),
+        (lambda i: f"{i}.5", "column 'label': 60 different values in 60 rows, where a label has 2 to 12"),
+    ],
+)
+def test_it_is_said_why_a_column_is_no_label(tmp_path: Path, label: Callable[[int], str], odd: str) -> None:
+    lines = [f"this is the text of number {i},{label(i)}" for i in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *lines]))
+    findings = inspect(tmp_path)
+    assert findings.recipe is None
+    assert findings.odd == [odd]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.errors import Refusal
 from components.models.nadaraya_watson import NadarayaWatson
 
 random = np.random.default_rng(0)
@@ -30,7 +31,7 @@ def formula(query: np.ndarray, visible: list[int], width: float) -> float:
 @pytest.mark.parametrize("hidden", [False, True])
 def test_it_follows_the_formula(learn: bool, width: float, hidden: bool) -> None:
     options: dict[str, Any] = {"width": width} if width else {"pooling": "average"}
-    net = NadarayaWatson(**options, learn=learn)
+    net = NadarayaWatson(**options, learn=learn and width > 0)
     inputs = [torch.tensor(array, dtype=torch.float32) for array in (QUERIES, KEYS, VALUES)]
     mask = torch.tensor(HIDDEN) if hidden else None
     visible = [[i for i in range(7) if not (hidden and row[i])] for row in HIDDEN]
@@ -53,3 +54,8 @@ def test_far_from_all_keys_the_weights_are_finite() -> None:
     net = NadarayaWatson(width=0.01)
     result = net(torch.tensor([[1e4]]), torch.tensor([[0.0], [1.0]]), torch.tensor([5.0, 7.0]))
     assert result.item() == 7.0, "the nearest key's value"
+
+
+def test_an_average_has_nothing_to_learn() -> None:
+    with pytest.raises(Refusal, match=r"learn: pooling: average has no width to learn; set learn: false"):
+        NadarayaWatson("average", learn=True)

@@ -178,6 +178,8 @@ def test_wrong_recipe_is_refused_before_anything_starts(key: str, value: Any, me
         ("generative/gaussians", "generator.latent", 32, "set task.latent"),
         ("generative/gaussians", "generator.shape", [7], "the data decide it"),
         ("generative/dcgan", "discriminator.shape", [8], "the data decide it"),
+        ("language/blanks", "model.outputs", 3, "the data decide it"),
+        ("text/languages-cnn", "model.vocabulary", 9, "the data decide it"),
         ("style/transfer", "features.channels", 1, "the data decide it"),
     ],
 )
@@ -250,6 +252,16 @@ def test_one_validation_example_is_enough_to_be_patient(validation: int, code: i
 
 def test_missing_file_is_refused(capsys) -> None:
     assert "missing.yaml: no such recipe" in run_refused(capsys, "fit", "missing.yaml")
+
+
+@pytest.mark.parametrize("reader", ["coco_folder.CocoFolder", "voc_folder.VocFolder", "yolo_folder.YoloFolder"])
+def test_missing_files_of_the_user_are_refused(reader: str, capsys) -> None:
+    task = {"use": "tasks.one_stage.OneStage", "model": {"use": "models.ssd.SSD"}}
+    task |= {"criterion": {"use": "losses.multi_box.MultiBox"}}
+    data = {"use": f"data.{reader}", "folder": "data/raw/mine"}
+    Path("recipe.yaml").write_text(yaml.safe_dump({"data": data, "task": task, "fit": {"epochs": 1}}))
+    for command in ("plan", "fit"):
+        assert "data: data/raw/mine does not exist; put the data there" in run_refused(capsys, command, "recipe.yaml")
 
 
 @pytest.mark.parametrize("where", ["pictures", "data/raw/linked"])
