@@ -15,7 +15,7 @@ from components.errors import Refusal
 from components.models.softmax import Softmax
 from components.runs import journal
 from components.tasks.classification import Classification
-from components.training import compilation, engine
+from components.training import compilation, engine, loop
 from components.training.compilation import CHOICE_FILE, ROUNDS, Choice, choose, compile_calls, run_trial
 from components.training.peers import Peers, fork_workers
 from components.training.task import Spec, State
@@ -207,7 +207,7 @@ def test_compiled_runs_write_the_same_bytes_on_any_workers_and_after_a_stop(
     monkeypatch.setenv(compilation.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(compilation, "MIN_SECONDS", 0.0)
     monkeypatch.setattr(compilation, "MIN_SPEEDUP", 0.0)
-    monkeypatch.setattr(engine, "run_trial", partial(run_trial, clock=timings(1.0, 0.1, 0.0)))
+    monkeypatch.setattr(loop, "run_trial", partial(run_trial, clock=timings(1.0, 0.1, 0.0)))
     folders = [tmp_path / name for name in ("one", "two", "stopped")]
     fork_workers(fit_and_count, 1, digits, folders[0])
     choice = (folders[0] / CHOICE_FILE).read_bytes()

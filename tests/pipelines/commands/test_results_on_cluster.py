@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
 
 from components.cluster import prestart
+from pipelines.commands.results import page
 from pipelines.commands.results.searches import BESIDE_SCORES
 from tests.workspace import clone
 
@@ -46,5 +46,7 @@ def test_a_search_on_a_cluster_is_recorded_like_its_stage(cluster_of_two: str, t
         assert trial["accuracy"] == pytest.approx(float(row["accuracy"]), rel=1e-5)
     (seconds,) = record["seconds"]
     assert seconds >= sum(float(row["seconds"]) for row in rows) * 0.99
-    line = next(line for line in (workspace.folder / "RESULTS.md").read_text().splitlines() if "**search**" in line)
-    assert f"batch {json.dumps(int(record['trials'][0]['fit.batch']))}" in line
+    table = (workspace.folder / "RESULTS.md").read_text().partition("<b>search</b>: accuracy of its 3 trials")[2]
+    lines = [line for line in table.partition("</details>")[0].splitlines() if line.startswith("| ")][1:]
+    for trial, line in zip(record["trials"], lines, strict=True):
+        assert f" {page.format_value(trial['accuracy'])} " in line
