@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import Refusal, pluralize
 from ..recipes.ranges import Count, Fraction, Natural
 from ..storage.dataset import Fault
 from ..storage.store import Column
@@ -161,7 +161,7 @@ class TextTable:
                 continue
             tokens = self.tokenizers["token"].encode(self.clean(entry))
             if len(tokens) > self.length:
-                self.remarks[f"are longer than {self.length} tokens and are cut (length)"] += 1
+                self.remarks[f"are longer than {pluralize(self.length, 'token')} and are cut (length)"] += 1
             yield {
                 "token": pad_tokens(tokens, self.length),
                 "key": text_key(self.texts[entry]),

@@ -143,6 +143,8 @@ def recognise_coco(tree: Tree, progress: Progress) -> Findings | None:
     data |= _coco_patterns(files, pictures, tree)
     is_faulty = bool(odd) or any(fact.fault for fact in facts)
     boxes = [sides for content in files.values() for sides in _list_sides(content)]
+    if not any(content["annotations"] for content in files.values()):
+        findings.odd.append("no object in any file: a detector would learn to find nothing")
     findings.recipe, findings.reasons = propose_detector(data, facts, boxes, is_faulty)
     return findings
 

@@ -120,10 +120,15 @@ def _name_faults(files: list[Path], root: Path) -> list[str]:
         except UnicodeEncodeError:
             odd.append(f"{printable(path)}: its name is not UTF-8, which DVC cannot record; rename it")
             continue
-        form = unicodedata.normalize("NFC", text).casefold()
+        form = normal_form(text)
         if forms.setdefault(form, text) != text:
             odd.append(f"{text}: differs from {forms[form]} in case or Unicode form alone; rename one of them")
     return odd
+
+
+def normal_form(text: str) -> str:
+    """Return a text as it is compared without regard to case and Unicode form."""
+    return unicodedata.normalize("NFC", text).casefold()
 
 
 def list_some(lines: list[str], most: int) -> list[str]:

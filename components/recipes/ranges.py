@@ -16,6 +16,7 @@ NonNegative = float  # >= 0
 Fraction = float  # 0 <= x <= 1
 Proportion = float  # 0 < x <= 1
 Open = float  # 0 < x < 1
+Decay = float  # 0 <= x < 1
 
 # name -> (Python types, test, text of the error line)
 RANGES = {
@@ -32,4 +33,5 @@ RANGES = {
     "Fraction": ((int, float), lambda x: 0 <= x <= 1, "a number from 0 to 1"),
     "Proportion": ((int, float), lambda x: 0 < x <= 1, "a number above 0 and at most 1"),
     "Open": ((int, float), lambda x: 0 < x < 1, "a number between 0 and 1"),
+    "Decay": ((int, float), lambda x: 0 <= x < 1, "a number of at least 0 and below 1"),
 }

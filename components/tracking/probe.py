@@ -80,7 +80,7 @@ def request(address: str, path: str) -> Any:
     bare = hide_credentials(address).rstrip("/")
     network.host_and_port(bare)
     question = urllib.request.Request(f"{bare}{path}", headers=_credentials() | {"Accept": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=_tls_context()))
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=_tls_context()), _RedirectHandler)
     try:
         with opener.open(question, timeout=SECONDS) as response:
             content = response.read(MAX_ANSWER)
@@ -94,6 +94,17 @@ def request(address: str, path: str) -> Any:
         return json.loads(content)
     except ValueError:
         return None
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, without the account of the tracker where they lead to another host."""
+
+    def redirect_request(self, request: urllib.request.Request, *arguments: Any) -> urllib.request.Request | None:
+        """Return the request that follows a redirect; `arguments` are those of urllib."""
+        redirected = super().redirect_request(request, *arguments)
+        if redirected is not None and redirected.host != request.host:
+            redirected.remove_header("Authorization")
+        return redirected
 
 
 def _explain_status(error: urllib.error.HTTPError, address: str) -> Refusal | TryLater:

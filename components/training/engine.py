@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import Refusal
-from ..recipes.ranges import Count, Fraction, Natural, Positive
+from ..recipes.ranges import Count, Decay, Natural, Positive
 from ..schedules import constant
 from ..storage.feed import Feed
 from .compilation import compile_run
@@ -65,7 +65,7 @@ def fit(
     clip: Positive | None = None,
     clip_by: Literal["norm", "value", "none"] = "norm",
     examples: Count | None = None,
-    ema: Fraction | None = None,
+    ema: Decay | None = None,
     patience: Count | None = None,
     keep: Literal["last", "best"] = "last",
     evaluate_every: Count = 1,

@@ -11,6 +11,7 @@ import os
 import pwd
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ SECRETS = Path("/etc/trainyard/environment")
 SHARED_CHECKOUT = "/yard"
 DASHBOARD = "http://trainyard-head-svc:8265"
 IMAGE = "trainyard:0.1.0"
-SYSTEM_CRONTAB = "/etc/cron.d/trainyard"  # of cron if `--user` names who runs the command
+SYSTEM_CRONTAB = Path("/etc/cron.d/trainyard")  # of cron if `--user` names who runs the command
 PLACES = {  # --to -> {template: where it belongs}
     "cron": {"cron/trainyard": "crontab"},
     "systemd": {
@@ -106,6 +107,8 @@ def main(
         jobs.check_dashboard(address)
     if to in ("kuberay", "kubernetes") and not (folder or SHARED_CHECKOUT).startswith("/"):
         raise Refusal(f"schedule: --folder {folder}: write the full path of the checkout on the cluster, such as /yard")
+    if to == "cron" and user is None and write is not None and Path(write).resolve() == SYSTEM_CRONTAB.parent:
+        raise Refusal(f"schedule: a file in {SYSTEM_CRONTAB.parent} names who runs the command: add --user NAME")
     if to in ("cron", "systemd", "slurm"):
         folder, python, user = check_this_machine(to, folder, python, user)
     if to in APPLIES_TO["env-file"]:
@@ -199,6 +202,8 @@ def check_environment_file(to: str, path: str | None, user: str | None) -> str |
         )
     if os.access(file, os.R_OK):
         read_environment_file(file)
+        if file.stat().st_mode & stat.S_IROTH:
+            print(f"trainyard: note: the mode of {file} lets every user read it: chmod 600 {file}", file=sys.stderr)
     else:
         print(f"trainyard: note: {file} cannot be read here, so its lines were not checked", file=sys.stderr)
     return None if path is None else str(file)
@@ -274,5 +279,5 @@ def render_files(to: str, job: Job) -> list[tuple[str, str]]:
         }
         values |= {name: json.dumps(value) for name, value in quoted.items()}
         values["zone"] = f"\n  timeZone: {json.dumps(job.zone)}" if job.zone else ""
-    places = PLACES[to] if to != "cron" or job.user is None else dict.fromkeys(PLACES[to], SYSTEM_CRONTAB)
+    places = PLACES[to] if to != "cron" or job.user is None else dict.fromkeys(PLACES[to], str(SYSTEM_CRONTAB))
     return [(place, Template((INFRA / name).read_text()).substitute(values)) for name, place in places.items()]

@@ -17,7 +17,6 @@ import os
 import tempfile
 import urllib.parse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from components import network
@@ -35,20 +34,23 @@ PASSWORD_CACHE_SECONDS = 60  # checking a password's hash again costs more than 
 
 def main(host: str, port: int, workers: int) -> int:
     """Check the settings, serve until interrupted, and return the server's exit code."""
-    settings = write_settings(os.environ)
+    settings = render_settings(os.environ)
     os.environ[STORE] = name_driver(os.environ[STORE])
     if network.accepts_connections(network.join_address(host, port)):
         raise Refusal(f"tracker: port {port} is taken: stop what uses it, or choose another with --port")
     probe.check_tracker(os.environ[STORE])
     make_bucket(os.environ[FILES])
-    os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
     command = server.server_command(port, host=host, workers=workers, passwords=True)
-    with process_group(command) as process:
-        return process.wait()
+    with tempfile.NamedTemporaryFile("w", prefix="trainyard-tracker-", suffix=".ini") as file:
+        file.write(settings)
+        file.flush()
+        os.environ["MLFLOW_AUTH_CONFIG_PATH"] = file.name
+        with process_group(command) as process:
+            return process.wait()
 
 
-def write_settings(environment: Mapping[str, str]) -> Path:
-    """Write MLflow's settings for passwords, which name the database, and return the file.
+def render_settings(environment: Mapping[str, str]) -> str:
+    """Return the text of MLflow's file of settings for passwords, which names the database.
 
     Raise Refusal if a variable is missing, a secret is too short, or an address contains a password.
     """
@@ -61,15 +63,13 @@ def write_settings(environment: Mapping[str, str]) -> Path:
     for name, length in SECRETS.items():
         if len(environment.get(name, "")) < length:
             raise Refusal(f"tracker: {name}: set it to {length} random characters at least (openssl rand -hex 24)")
-    file = Path(tempfile.mkdtemp(prefix="trainyard-tracker-"), "auth.ini")
     settings = {
         "default_permission": PERMISSION,
         "database_uri": name_driver(environment[STORE]).replace("%", "%%"),
         "admin_username": "admin",
         "auth_cache_ttl_seconds": str(PASSWORD_CACHE_SECONDS),
     }
-    file.write_text("[mlflow]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
-    return file
+    return "[mlflow]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items())
 
 
 def name_driver(address: str) -> str:

@@ -101,6 +101,14 @@ def test_a_coco_file_that_a_fit_would_refuse_is_named(
     assert (findings.layout[:4], findings.recipe, findings.odd) == ("COCO", None, [expected])
 
 
+def test_annotations_without_an_object_are_said(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg", 9)
+    images = [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}]
+    record = {"images": images, "annotations": [], "categories": [{"id": 3, "name": "owl"}]}
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    assert inspect(tmp_path).odd == ["no object in any file: a detector would learn to find nothing"]
+
+
 def test_text_labels_of_yolo(tmp_path: Path) -> None:
     root = tmp_path / "owls"
     for i in range(24):

@@ -32,3 +32,14 @@ def test_other_files_are_counted(tmp_path: Path) -> None:
         "1 file .exe: passed over",
         "2 files .zip: packed; unpack what belongs to the data, then inspect again",
     ]
+
+
+def test_classes_that_are_hardly_two_and_missing_values_are_said(tmp_path: Path) -> None:
+    labels = ["ham", "Ham", "caf\u00e9", "cafe\u0301", "NaN"]
+    lines = [f"a text of number {row},{labels[row % 5]}" for row in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *lines]))
+    assert inspect(tmp_path / "a.csv").odd == [
+        "class 'NaN' looks like a missing value; empty these fields, or leave the rows out",
+        "classes 'cafe\u0301' and 'caf\u00e9' differ in case, blanks or Unicode form alone",
+        "classes 'Ham' and 'ham' differ in case, blanks or Unicode form alone",
+    ]

@@ -117,7 +117,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path) -> None:
         ({"schedule": {"use": "schedules.cosine", "warmup": 2}}, "fit.schedule.warmup: must be a number from 0 to 1"),
         ({"schedule": {"use": "schedules.steps", "steps": 3}}, "fit.schedule.steps: schedules.steps has no such arg"),
         ({"channels_last": 1}, "true or false"),
-        ({"ema": "0.9"}, "number from 0 to 1"),
+        ({"ema": "0.9"}, "number of at least 0 and below 1"),
         ([], "mapping"),
     ],
 )

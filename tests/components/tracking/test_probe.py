@@ -31,6 +31,7 @@ class Answer(ThreadingHTTPServer):
 
     daemon_threads = True
     status = 200
+    location: str | None = None  # to which all paths but /here redirect
     body = '{"experiments": []}'
     headers: str | None = None
 
@@ -46,7 +47,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.headers = self.headers.get("Authorization")
-        self.send_response(self.server.status)
+        is_elsewhere = self.server.location is not None and self.path != "/here"
+        self.send_response(302 if is_elsewhere else self.server.status)
+        if is_elsewhere:
+            self.send_header("Location", self.server.location)
         self.end_headers()
         self.wfile.write(self.server.body.encode())
 
@@ -100,6 +104,20 @@ def test_the_account_of_the_environment_is_sent(answer: Answer, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p@:ss")
     probe.check_tracker(answer.address)
     assert answer.headers == "Basic Ym9iOnBAOnNz"
+
+
+def test_a_redirect_to_another_host_does_not_take_the_account_along(
+    answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary")
+    with Answer() as other:
+        answer.location = f"{other.address}/here"
+        probe.check_tracker(answer.address)
+        assert (answer.headers, other.headers) == ("Bearer canary", None)
+        other.location = "/here"
+        probe.check_tracker(other.address)
+        assert other.headers == "Bearer canary", "on the same host it goes along"
+        other.shutdown()
 
 
 @pytest.mark.parametrize(("is_up", "kind"), [(True, Refusal), (False, TryLater)])

@@ -73,6 +73,7 @@ def test_systemd_rejects_a_mistake(tmp_path: Path) -> None:
         (["--to=cron", "--env-file=/nowhere"], "--env-file /nowhere: no such file"),
         (["--to=kuberay", "--env-file=/etc/hosts"], "--env-file does not apply to --to kuberay"),
         (["--to=kuberay", "--folder=/my yard"], "/my yard: two shells read KubeRay's entrypoint"),
+        (["--to=cron", "--write=/etc/cron.d"], "a file in /etc/cron.d names who runs the command: add --user NAME"),
         (["--to=kuberay", "--write=/nowhere"], "no such folder"),
         (["--to=kuberay", "--write=/proc"], "schedule: /proc/raycronjob.yaml: "),
     ],
@@ -239,7 +240,11 @@ def test_the_file_of_secrets_is_named_and_checked_by_the_one_reader(
     file = tmp_path / "my 50% secrets"
     file.write_text("PGPASSWORD=a&b $HOME c\n")
     assert door.main(["schedule", f"--to={to}", "--user=root", f"--env-file={file}"]) == 0
-    text = capsys.readouterr().out
+    text, notes = capsys.readouterr()
+    assert f"the mode of {file} lets every user read it: chmod 600 {file}" in notes
+    file.chmod(0o600)
+    assert door.main(["schedule", f"--to={to}", "--user=root", f"--env-file={file}"]) == 0
+    assert capsys.readouterr() == (text, "")
     if to == "cron":
         assert f"\nTRAINYARD_ENV_FILE={file}\n" in text
     else:  # without a dash: systemd then says that a file is missing

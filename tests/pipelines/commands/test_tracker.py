@@ -24,13 +24,13 @@ SETTINGS = dict.fromkeys(tracker.SECRETS, "0123456789abcdef") | {tracker.FILES: 
 )
 def test_a_password_in_the_address_is_refused_and_not_shown(address: str) -> None:
     with pytest.raises(Refusal, match="holds a password; put it into PGPASSWORD") as refusal:
-        tracker.write_settings(SETTINGS | {tracker.STORE: address})
+        tracker.render_settings(SETTINGS | {tracker.STORE: address})
     assert "ary" not in str(refusal.value)
 
 
 def test_an_address_without_a_password_is_taken() -> None:
-    file = tracker.write_settings(SETTINGS | {tracker.STORE: "postgresql://mlflow@[::1]:5432/mlflow"})
-    assert "postgresql+psycopg2://mlflow@[::1]:5432/mlflow" in file.read_text()
+    text = tracker.render_settings(SETTINGS | {tracker.STORE: "postgresql://mlflow@[::1]:5432/mlflow"})
+    assert "postgresql+psycopg2://mlflow@[::1]:5432/mlflow" in text
 
 
 def test_a_missing_bucket_is_created_in_every_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
