@@ -51,7 +51,7 @@ def test_a_damaged_trial_is_run_again(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_damaged_note_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    note = Note("uri", "id", {"journal.log": 7}, ["m"], 1, "run", True)
+    note = Note("uri", "id", {"journal.log": 7}, 1, "run", True)
     note.write(tmp_path)
     assert read_note(tmp_path) == note
     check_all(tmp_path / "mirror.json", DAMAGE + swap(asdict(note)), lambda: read_note(tmp_path), caplog)
