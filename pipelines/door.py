@@ -16,7 +16,6 @@ from components.errors import Refusal, Stopped, TryLater, explain_os_error
 from components.exit_code import BAD_INPUT, INTERRUPTED, TRY_LATER, write_exit_code
 from components.home import ensure_home
 from components.safe_text import SafeStream, drop_controls, hide_secrets
-from pipelines.commands import cli
 
 STANDARD_OUTPUT = 1  # its file descriptor
 READER_LEFT = 128 + signal.SIGPIPE  # as shells say it
@@ -63,7 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     signal.signal(signal.SIGTERM, interrupt)
     ensure_home()
-    return exit_code(partial(cli.call_command, arguments))
+    return exit_code(partial(_call_command, arguments))
+
+
+def _call_command(arguments: list[str] | None) -> int | None:
+    from pipelines.commands import cli  # here, so that a library that is missing is explained
+
+    return cli.call_command(arguments)
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
@@ -80,6 +85,12 @@ def exit_code(command: Callable[[], int | None]) -> int:
         if explanation is None:
             raise
         return _fail(str(explanation), BAD_INPUT)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in ("components", "pipelines", ""):
+            raise
+        remedy = "run `make env`, then `source .venv/bin/activate`"
+        return _fail(f"{sys.executable}: '{library}' is not installed for this Python; {remedy}", BAD_INPUT)
     except Stopped as stopped:
         return _fail(f"stopped: {stopped}; repeat the command to continue from there", INTERRUPTED)
     except KeyboardInterrupt:

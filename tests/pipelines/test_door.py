@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -68,3 +69,14 @@ def test_a_reader_who_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
     assert process.returncode == 141
+
+
+def test_a_python_without_the_locked_packages_is_named_with_the_remedy() -> None:
+    """Such as that of a shell in which the environment is not activated."""
+    bare = [sys.executable, "-S", "-m", "pipelines", "prepare"]
+    ended = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert re.fullmatch(
+        r"trainyard: \S+: '\w+' is not installed for this Python; run `make env`, then `source .venv/bin/activate`\n",
+        ended.stderr,
+    )
