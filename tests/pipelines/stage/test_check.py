@@ -145,7 +145,7 @@ RECIPES = [
     ("task/augment", {"use": "augment.flip.RandomHorizontalFlip"}, "recipe.yaml: task.augment: must be a list of sec"),
     ("fit/batch", 1, "recipe.yaml: fit.batch: 1 is smaller than fit.shards: 2"),
     ("fit/shards", 1000, "recipe.yaml: fit.batch: 50 is smaller than fit.shards: 1000"),
-    ("fit/ema", 1.5, "recipe.yaml: fit.ema: must be a number from 0 to 1 or null, not 1.5"),
+    ("fit/ema", 1.5, "recipe.yaml: fit.ema: must be a number of at least 0 and below 1 or null, not 1.5"),
     ("tune", {**TUNE, "folds": "3"}, "recipe.yaml: tune.folds: must be a whole number of at least 1, not '3'"),
     ("tune", {"folds": 3}, "recipe.yaml: tune: section 'search' is missing"),
     ("tune", {"search": TUNE["search"]}, "recipe.yaml: tune: needs folds or seeds or epochs, one of them; it has none"),
