@@ -119,7 +119,9 @@ class Registry:
             pipeline = self.client.get_run(run.data.tags.get("mlflow.parentRunId", version.run))
         inputs = {data.dataset.name: data.dataset.digest for data in run.inputs.dataset_inputs}
         metrics = {name: value for name, value in pipeline.data.metrics.items() if not name.startswith("system/")}
-        return Origin(pipeline.data.params, run.data.tags, inputs, metrics)
+        # MLflow logs a model's configuration, the digest, among the parameters of the run that made it
+        params = {name: value for name, value in pipeline.data.params.items() if name != "digest"}
+        return Origin(params, run.data.tags, inputs, metrics)
 
     def find_by_digest(self, digest: str) -> Version | None:
         """Return the first version that was registered with these bytes."""

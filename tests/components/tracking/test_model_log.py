@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from components.tracking import mirror, replay, server
+from components.tracking.registry import Registry
 from tests.components.tracking.sent_runs import points, registered_models, runs, write_run_with_model
 
 
@@ -57,3 +58,13 @@ def test_a_model_that_was_half_logged_is_removed_and_logged_again(
     mirror.Mirror(folder).send()
     assert [str(model.status) for model in client.search_logged_models([experiment])] == ["READY"]
     assert registered_models(folder) == (1, 1, ["1"])
+
+
+def test_the_origin_of_a_version_has_the_parameters_of_its_recipe_alone(store: str, tmp_path: Path) -> None:
+    """`verify` makes a recipe of them; MLflow adds the configuration of the model to the run's."""
+    folder = tmp_path / "runs" / "evaluate-1"
+    write_run_with_model(folder)
+    mirror.Mirror(folder).send()
+    registry = Registry("digits")
+    assert "digest" in runs()[0].data.params
+    assert registry.origin(registry.newest()).params == {"lr": "0.1"}
