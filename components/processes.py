@@ -1,4 +1,4 @@
-"""Background threads of this process, child processes that end with it, and the cores that it may use."""
+"""Background threads of this process, child processes that end with it, its processor, and the cores it may use."""
 
 from __future__ import annotations
 

@@ -17,6 +17,12 @@ def build_dataset(section: dict[str, Any]) -> Dataset:
     return dataset
 
 
+def read_constructed(dataset: Any, name: str) -> Any:
+    """Return an attribute that the constructor or the class sets; None for a property, which may read the data."""
+    value = vars(dataset).get(name, vars(type(dataset)).get(name))
+    return None if hasattr(value, "__get__") else value
+
+
 def without_store(section: dict[str, Any]) -> dict[str, Any]:
     """Return a section without `store`, which is not an argument of the data set."""
     return {key: value for key, value in section.items() if key != STORE}

@@ -13,7 +13,7 @@ from components.errors import Refusal
 from components.recipes import recipe
 from components.search.parameters import sample_ends
 from components.storage.dataset import list_own_files
-from components.storage.section import build_dataset
+from components.storage.section import build_dataset, read_constructed
 
 if TYPE_CHECKING:
     from components.training.task import Spec
@@ -66,18 +66,12 @@ def read_known_spec(data: dict[str, Any]) -> Spec | None:
         prepared, augmented = folder / "prepared", folder / "augmented"
         if (augmented / "statistics.json").is_file():
             return read_spec(str(prepared), str(augmented))
-    columns, classes = (_constructed(dataset, name) for name in ("columns", "classes"))
+    columns, classes = (read_constructed(dataset, name) for name in ("columns", "classes"))
     if columns is None or classes is None or hasattr(type(dataset), "tokenizers"):
         return None
     shapes = {name: column.shape for name, column in columns.items()}
     channels = (shapes.get("image") or (1,))[-1] or 1
     return Spec(shapes, tuple(classes), {"mean": [0.5] * channels, "std": [0.25] * channels})
-
-
-def _constructed(dataset: Any, name: str) -> Any:
-    """Return an attribute that the constructor or the class sets; None for a property, which may read the data."""
-    value = vars(dataset).get(name, vars(type(dataset)).get(name))
-    return None if hasattr(value, "__get__") else value
 
 
 def _have_few_bytes(paths: list[Path]) -> bool:

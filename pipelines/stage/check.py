@@ -14,7 +14,7 @@ from components.recipes.signature import class_constant, is_use, read_signature
 from components.search.parameters import sample_ends
 from components.search.space import check_space, check_start
 from components.storage.dataset import list_own_files
-from components.storage.section import STORE, build_dataset, store_address, without_store
+from components.storage.section import STORE, build_dataset, read_constructed, store_address, without_store
 from components.training.options import check_options, is_steered
 from components.verdicts.alerts import Alerts
 from components.workspace import RAW
@@ -167,7 +167,7 @@ def check_data(section: Any, where: str) -> Any:
 
 def check_targets(dataset: Any, task: str, prefix: str) -> None:
     """Refuse data without a column that the task scores, where the source of both tells it without reading data."""
-    columns = vars(dataset).get("columns")
+    columns = read_constructed(dataset, "columns")
     for name in class_constant(task, "targets", ()) if columns is not None else ():
         if name not in columns:
             kind = task.rpartition(".")[2]
